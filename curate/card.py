@@ -1,0 +1,94 @@
+"""The dataset card: README.md of a finished table, for the hub and for a person."""
+
+import re
+from collections.abc import Sequence
+
+import yaml
+
+from schemas.columns import ScoreColumn
+from schemas.manifest import Manifest
+from schemas.table import EXAMPLE_FIELDS, NOTES_FIELD, description
+
+SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M", 10_000_000: "1M<n<10M"}
+LARGER = "n>10M"
+MOST_SOURCES = 50  # a card is read by people; the manifest has them all
+
+BODY = """
+# Difficulty table
+
+Instruction data scored for difficulty by Curricle. Records read: {read:,}, scored: {scored:,}, rejected:
+{rejected:,}. Fingerprint of the scores: `{fingerprint}`.
+
+## Open it
+
+```python
+import polars
+table = polars.read_parquet("data/*.parquet")
+```
+
+```python
+import duckdb
+duckdb.sql("select * from 'data/*.parquet' limit 5")
+```
+
+```python
+import datasets
+table = datasets.load_dataset("parquet", data_files="data/*.parquet", split="train")
+```
+
+## Columns
+
+| column | type | unit | hard end | meaning | metric |
+|---|---|---|---|---|---|
+{columns}
+
+A value that could not be computed is null, and `notes` says why. The same facts, with the metrics' parameters, are
+in the Parquet metadata of each column.
+
+## Where it came from
+
+| source | read | scored | rejected |
+|---|---:|---:|---:|
+{sources}
+
+Every record that was read is in `data/` or in `rejects/`. `curricle verify` on this directory counts them again and
+compares digests, identities and columns with `manifest.json`.
+"""
+
+
+def dataset_card(manifest: Manifest, columns: Sequence[ScoreColumn]) -> str:
+    """Markdown with the front matter that the Hugging Face hub reads."""
+    front = {
+        "pretty_name": "Difficulty table",
+        "tags": ["curricle", "instruction-tuning", "data-curation", "difficulty"],
+        "size_categories": [next((name for most, name in SIZES.items() if manifest.total.scored < most), LARGER)],
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/*.parquet"}]}],
+    }
+    sources = [_row(s.source, f"{s.read:,}", f"{s.scored:,}", f"{s.rejected:,}") for s in manifest.sources]
+    if len(sources) > MOST_SOURCES:
+        sources[MOST_SOURCES:] = [_row(f"and {len(sources) - MOST_SOURCES:,} more files", "", "", "")]
+    body = BODY.format(
+        **manifest.total.model_dump(),
+        fingerprint=manifest.fingerprint,
+        columns="\n".join(_column_rows(columns)),
+        sources="\n".join(sources),
+    )
+    return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n{body}"
+
+
+def _column_rows(columns: Sequence[ScoreColumn]) -> list[str]:
+    plain = [_row(f.name, str(f.type), "", "", description(f), "") for f in (*EXAMPLE_FIELDS, NOTES_FIELD)]
+    scored = [
+        _row(c.name, str(c.type), c.unit, c.hard or "", c.description, f"{c.metric} {c.version}") for c in columns
+    ]
+    return [*plain[:-1], *scored, plain[-1]]
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(map(_escaped, cells))} |"
+
+
+def _escaped(text: str) -> str:
+    """Text that comes from outside, as plain text in a Markdown table: a file's name can hold anything."""
+    visible = "".join(character if character.isprintable() else f"\\u{ord(character):04x}" for character in text)
+    return re.sub(r"([\\`*_{}\[\]<>()#+!|~&])", r"\\\1", visible)

@@ -1,0 +1,111 @@
+"""What every format is read into, and the checks that all formats share."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from curate.batch import RESPONSE_ROLE
+
+MESSAGE_FIELDS = "message_fields"
+"""Key in ``extra`` for what messages carried beside role and content (``loss_weight``, ``name``, ...).
+
+A list as long as ``messages``: an object for each message that had such fields, null for the others.
+"""
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
+
+Record = Mapping[str, Any]
+Message = tuple[str, str]
+
+
+class FormatError(ValueError):
+    """A record that is no conversation; the text is the reason that its reject carries."""
+
+
+@dataclass
+class Conversation:
+    """``(role, content)`` turns with roles of ``schemas.table.ROLES``, and the record's other fields."""
+
+    messages: list[Message]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A way to write conversations down as JSON objects.
+
+    ``fields`` says for people what such a record has. ``matches`` looks at the names of fields, of the record
+    and of its first turn, not at what is in them. ``read`` raises FormatError.
+    """
+
+    name: str
+    fields: str
+    matches: Callable[[Record], bool]
+    read: Callable[[Record], Conversation]
+
+
+def kind(value: Any) -> str:
+    """What a JSON value is, in words."""
+    names = {type(None): "null", bool: "true or false", str: "text", list: "a list", dict: "an object"}
+    return names.get(type(value), "a number")
+
+
+def found(record: Record) -> str:
+    """The names of a record's fields, for a message; cut, because a hostile record may have thousands."""
+    names = ", ".join(repr(name)[:40] for name in list(record)[:12])
+    return f"found {names}{', ...' if len(record) > 12 else ''}" if record else "it has no fields"
+
+
+def text(record: Record, name: str, where: str = "") -> str:
+    """The text in a field that must be there."""
+    if name not in record:
+        raise FormatError(f"{where}no field {name!r}; {found(record)}")
+    if not isinstance(value := record[name], str):
+        raise FormatError(f"{where}{name!r} is {kind(value)}, not text")
+    return value
+
+
+def optional_text(record: Record, name: str, where: str = "") -> str:
+    """The text in a field that may be absent, which null is too; then an empty text."""
+    return "" if record.get(name) is None else text(record, name, where)
+
+
+def items(record: Record, name: str, where: str = "") -> list[Any]:
+    """The list in a field that must be there."""
+    if name not in record:
+        raise FormatError(f"{where}no field {name!r}; {found(record)}")
+    if not isinstance(value := record[name], list):
+        raise FormatError(f"{where}{name!r} is {kind(value)}, not a list")
+    return value
+
+
+def rest(record: Record, consumed: Sequence[str]) -> dict[str, Any]:
+    """The fields of a message that its turn does not hold; null means absent."""
+    return {name: value for name, value in record.items() if name not in consumed and value is not None}
+
+
+def conversation(
+    messages: Sequence[Message],
+    record: Record,
+    consumed: Sequence[str],
+    message_fields: Sequence[Mapping[str, Any]] = (),
+) -> Conversation:
+    """The conversation, with everything of the record that was not ``consumed`` in ``extra``.
+
+    ``message_fields`` belong to the last messages: a system turn may have been put in front of them.
+    Raises FormatError if the assistant has no turn or a text cannot be written as UTF-8.
+    """
+    if not any(role == RESPONSE_ROLE for role, _ in messages):
+        raise FormatError("no assistant turn")
+    extra = {name: value for name, value in record.items() if name not in consumed}
+    if any(message_fields):
+        if MESSAGE_FIELDS in extra:
+            raise FormatError(f"the record has a field {MESSAGE_FIELDS!r} of its own, and its messages have fields too")
+        in_front = len(messages) - len(message_fields)
+        extra[MESSAGE_FIELDS] = [None] * in_front + [fields or None for fields in message_fields]
+    try:
+        _ENCODER.encode([messages, extra]).encode()
+    except UnicodeEncodeError as error:
+        raise FormatError(f"a lone surrogate, \\u{ord(error.object[error.start]):04x}, is no character") from error
+    return Conversation(list(messages), extra)

@@ -1,0 +1,41 @@
+"""Length, in Unicode words and in tokens of the proxy: the oldest measure of difficulty."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from curate.batch import Batch, Rendered, Scores
+from curate.metric import Metric, Needs
+from curate.metrics.cells import Cell, to_scores
+from curate.words import SEGMENTATION, UNICODE, count_words
+from schemas.columns import ScoreColumn
+
+_TOKENS = "tokens of the proxy's tokenizer, as rendered and before any cut"
+
+COLUMNS = (
+    ScoreColumn("prompt_words", pa.int32(), "words", "Unicode words (UAX #29) of the prompt", hard="high"),
+    ScoreColumn("response_words", pa.int32(), "words", "Unicode words (UAX #29) of the response", hard="high"),
+    ScoreColumn("prompt_tokens", pa.int32(), "tokens", f"the prompt in {_TOKENS}", hard="high"),
+    ScoreColumn("response_tokens", pa.int32(), "tokens", f"the response in {_TOKENS}", hard="high"),
+)
+
+
+def compute(batch: Batch) -> Scores:
+    """Counts of words and tokens; null tokens, with a note, where a conversation could not be rendered."""
+    assert batch.rendered is not None
+    cells: dict[str, Sequence[Cell]] = {
+        "prompt_words": [count_words(text) for text in batch.prompts],
+        "response_words": [count_words(text) for text in batch.responses],
+        "prompt_tokens": [_counted(row.prompt_tokens, row) for row in batch.rendered],
+        "response_tokens": [_counted(row.response_tokens, row) for row in batch.rendered],
+    }
+    return to_scores(COLUMNS, cells)
+
+
+def _counted(count: int | None, row: Rendered) -> Cell:
+    return count if count is not None else row.note or "not rendered"
+
+
+METRIC = Metric(
+    "length", 1, COLUMNS, compute, Needs.TOKENS, {"words": "UAX #29", "segmentation": SEGMENTATION, "unicode": UNICODE}
+)

@@ -1,0 +1,51 @@
+"""The proxy's loss on the response, given the prompt."""
+
+import math
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from curate.batch import Batch, LogLikelihood, Rendered, Scores
+from curate.metric import Metric, Needs
+from curate.metrics.cells import Cell, to_scores
+from schemas.columns import ScoreColumn
+
+COLUMNS = (
+    ScoreColumn(
+        "loss",
+        pa.float64(),
+        "nats per token",
+        "mean negative log-likelihood of the response tokens given the prompt, under the proxy",
+        hard="high",
+    ),
+    ScoreColumn("loss_tokens", pa.int32(), "tokens", "how many response tokens the loss is the mean over"),
+    ScoreColumn("truncated", pa.bool_(), "flag", "the example was cut to the maximum length"),
+)
+
+
+def mean_loss(row: LogLikelihood) -> float | str:
+    """Nats per token, or the reason why there is none."""
+    if row.sum is None or row.count is None:
+        return row.note or "not scored"
+    if row.count == 0:
+        return "no response tokens"
+    loss = (0.0 - row.sum) / row.count  # not -sum, which turns 0.0 into -0.0
+    return loss if math.isfinite(loss) else f"the proxy's loss is {loss}"
+
+
+def compute(batch: Batch) -> Scores:
+    """Loss, its number of tokens, and whether the example was cut; nulls, with notes, where the proxy has none."""
+    assert batch.rendered is not None and batch.conditional is not None
+    cells: dict[str, Sequence[Cell]] = {
+        "loss": [mean_loss(row) for row in batch.conditional],
+        "loss_tokens": [row.count if row.count is not None else row.note or "not scored" for row in batch.conditional],
+        "truncated": [_truncated(row) for row in batch.rendered],
+    }
+    return to_scores(COLUMNS, cells)
+
+
+def _truncated(row: Rendered) -> Cell:
+    return row.truncated if row.truncated is not None else row.note or "not rendered"
+
+
+METRIC = Metric("loss", 1, COLUMNS, compute, Needs.LOSS)

@@ -1,0 +1,34 @@
+"""What runs the proxy model."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from curate.batch import LogLikelihood
+from curate.proxy.sequences import Request, SpecialTokens
+from curate.proxy.settings import ProxySettings
+from curate.proxy.weights import Weights
+
+
+class Backend(Protocol):
+    """A loaded model. A row's score does not depend on what else is scored with it (DESIGN law 4)."""
+
+    special: SpecialTokens
+
+    def score(self, requests: Sequence[Request], on_progress: Callable[[int], None]) -> list[LogLikelihood]:
+        """The log-likelihood of each request's spans, in order; null with a note where it is not finite.
+
+        ``on_progress`` is told how many tokens have just passed through the model.
+        """
+        ...
+
+
+def load(settings: ProxySettings, weights: Weights) -> Backend:
+    """Load the weights, after checking that they are whole, into the backend that the settings name."""
+    weights.verify()
+    if settings.backend == "vllm":
+        from curate.proxy.vllm_backend import VllmBackend
+
+        return VllmBackend(settings, weights)
+    from curate.proxy.transformers_backend import TransformersBackend
+
+    return TransformersBackend(settings, weights)

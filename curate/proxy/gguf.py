@@ -1,0 +1,25 @@
+"""The packaged GGUF as a Hugging Face model directory."""
+
+from pathlib import Path
+
+import torch
+from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+
+def convert(gguf: Path, directory: Path) -> None:
+    """Write SmolLM2's GGUF as float32 safetensors with config, tokenizer and chat template."""
+    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    quantized = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    config = quantized.config
+    del config.quantization_config  # a model that came from GGUF refuses to be saved
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.load_state_dict(quantized.state_dict())
+    model.save_pretrained(directory)
+    tokenizer = AutoTokenizer.from_pretrained(**source)
+    # The file names its pre-tokenizer, "smollm", which splits numbers into digits before all else. The loader
+    # does not know that name, and without it "\n\n1" and "  1" become other tokens than in training.
+    tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
+        [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.save_pretrained(directory)

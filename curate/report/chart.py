@@ -1,0 +1,101 @@
+"""Histograms as inline SVG that takes its colours and its font from the page around it."""
+
+import io
+import re
+
+import matplotlib
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from curate.report.distributions import Distribution
+from curate.report.text import number, one_line
+
+# Colours that stand for style sheet variables: one picture serves a light page, a dark page and paper.
+_COLOURS = {"#010101": "var(--muted)", "#020202": "var(--accent)", "#030303": "var(--ink)"}
+_MUTED, _ACCENT, _INK = _COLOURS
+
+_STYLE = {
+    # Text stays text: it is searchable and scales with the page, and the file does not carry outlines of glyphs.
+    "svg.fonttype": "none",
+    "svg.hashsalt": "curricle",
+    "font.size": 8.5,
+    "axes.edgecolor": _MUTED,
+    "axes.spines.left": False,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.linewidth": 0.6,
+    "xtick.color": _MUTED,
+    "ytick.color": _MUTED,
+    "xtick.major.width": 0.6,
+    "ytick.major.size": 0,
+    "grid.color": _MUTED,
+    "grid.alpha": 0.22,
+    "grid.linewidth": 0.5,
+}
+
+
+def histogram(shape: Distribution, key: str) -> Markup:
+    """The histogram of a column that has values; ``key`` keeps the ids of one picture apart from another's."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # a user's matplotlibrc does not reach the page
+        matplotlib.rcParams.update(_STYLE)
+        figure = Figure(figsize=(3.7, 1.75))
+        axes = figure.add_axes((0.1, 0.16, 0.87, 0.72))
+        _draw(axes, shape)
+        svg = io.StringIO()
+        unsigned = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(svg, format="svg", transparent=True, metadata=unsigned)
+    return _inline(svg.getvalue(), key, _words(shape))
+
+
+def _draw(axes: Axes, shape: Distribution) -> None:
+    axes.stairs(shape.counts, shape.edges, fill=True, color=_ACCENT, alpha=0.75, linewidth=0)
+    axes.grid(axis="y")
+    axes.set_axisbelow(True)
+    if shape.log:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if shape.edges[-1] < 30 * shape.edges[0] else (1,)))
+        axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=isinstance(shape.minimum, int)))
+    short = FuncFormatter(lambda value, _: _short(value))
+    axes.xaxis.set_major_formatter(short)
+    axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    axes.yaxis.set_major_formatter(short)
+    axes.set_xlim(shape.edges[0], shape.edges[-1])
+    axes.set_ylim(0, max(shape.counts) * 1.05)
+    assert shape.median is not None
+    axes.axvline(shape.median, color=_INK, linewidth=0.9, dashes=(3, 2))
+    if shape.column.hard == "high":
+        axes.text(1, 1.06, "harder \u2192", transform=axes.transAxes, ha="right", color=_INK)
+    elif shape.column.hard == "low":
+        axes.text(0, 1.06, "\u2190 harder", transform=axes.transAxes, ha="left", color=_INK)
+
+
+def _short(value: float) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.4g}{letter}"
+    return f"{value:.4g}"
+
+
+def _words(shape: Distribution) -> str:
+    return (
+        f"Histogram of {one_line(shape.column.name)}: {number(shape.values)} values from {number(shape.minimum)} "
+        f"to {number(shape.maximum)}, median {number(shape.median)}{', logarithmic axis' if shape.log else ''}"
+    )
+
+
+def _inline(svg: str, key: str, words: str) -> Markup:
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' ?font-family: [^;"]*;?', "", svg)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{key}-", svg)
+    svg = re.sub("|".join(_COLOURS), lambda match: _COLOURS[match[0]], svg)
+    box = re.search(r'viewBox="[^"]*"', svg)
+    assert box, "matplotlib writes a viewBox"
+    inside = re.sub(r"\s*\n\s*", "\n", svg[svg.index(">", box.end()) + 1 :])
+    return Markup(f'<svg role="img" aria-label="{escape(words)}" {box[0]}>{inside}')

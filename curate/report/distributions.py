@@ -1,0 +1,153 @@
+"""What a report says of the score columns: distributions, rank correlations, and which rows to show."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from schemas.columns import ScoreColumn
+
+BINS = 40
+SHOWN = 3
+CORRELATION_ROWS = 200_000
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """A numeric column: its histogram, and the rows at its ends and in its middle.
+
+    ``counts`` are rows between neighbouring ``edges``. The range and the histogram are over finite values.
+    ``examples`` maps a heading to pairs of row number (in the whole table, from 0) and value.
+    """
+
+    column: ScoreColumn
+    nulls: int
+    not_finite: int
+    values: int
+    minimum: float | int | None
+    median: float | None
+    maximum: float | int | None
+    edges: Sequence[float]
+    counts: Sequence[int]
+    log: bool
+    examples: Mapping[str, Sequence[tuple[int, float | int]]]
+
+    @property
+    def constant(self) -> bool:
+        return self.values > 0 and self.minimum == self.maximum
+
+
+def is_numeric(column: ScoreColumn) -> bool:
+    return pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+
+
+def distribution(column: ScoreColumn, series: pl.Series) -> Distribution:
+    """Describe one column; nulls, NaN and infinities are counted and left out of the rest."""
+    finite = series.is_finite().fill_null(False) if series.dtype.is_float() else series.is_not_null()
+    rows = finite.arg_true().to_numpy()
+    values = series.filter(finite).to_numpy()
+    order = np.argsort(values, kind="stable")  # ties stay in table order: the same page every time
+    nulls = series.null_count()
+    if not len(values):
+        return Distribution(column, nulls, len(series) - nulls, 0, None, None, None, (), (), False, {})
+    ranked = values[order]
+    log = _calls_for_log(ranked)
+    edges = _edges(ranked, log)
+    counts, _ = np.histogram(values, edges)
+    minimum, maximum = ranked[0].item(), ranked[-1].item()
+    return Distribution(
+        column,
+        nulls,
+        len(series) - nulls - len(values),
+        len(values),
+        minimum,
+        float(np.median(ranked)),
+        maximum,
+        edges.tolist(),
+        counts.tolist(),
+        log,
+        {
+            heading: [(int(rows[place]), values[place].item()) for place in order[places]]
+            for heading, places in _shown(len(order), column.hard)
+        }
+        if minimum != maximum
+        else {},
+    )
+
+
+def _calls_for_log(ranked: np.ndarray) -> bool:
+    """Whether nine values in ten would fill less than a third of a linear axis, and more of a logarithmic one."""
+    if ranked[0] <= 0 or ranked[0] == ranked[-1]:
+        return False
+    low, high = np.quantile(ranked, [0.05, 0.95])
+    linear = (high - low) / (ranked[-1] - ranked[0])
+    logarithmic = np.log(high / low) / np.log(ranked[-1] / ranked[0])
+    return bool(linear < 1 / 3 and logarithmic > linear)
+
+
+def _edges(ranked: np.ndarray, log: bool) -> np.ndarray:
+    low, high = ranked[0], ranked[-1]
+    if np.issubdtype(ranked.dtype, np.integer):  # a bin holds whole numbers, so no bin is empty by its width alone
+        low, high = int(low), int(high)
+        if log:
+            return np.unique(np.ceil(np.geomspace(low, high + 1, BINS + 1) - 1e-9)) - 0.5
+        step = -(-(high - low + 1) // BINS)
+        return np.arange(low, high + step + 1, step) - 0.5
+    if low == high:
+        return np.array([low - 0.5, high + 0.5])
+    edges = np.geomspace(low, high, BINS + 1) if log else np.linspace(low, high, BINS + 1)
+    edges[0], edges[-1] = low, high  # geomspace may round the ends inwards
+    return edges
+
+
+def _shown(count: int, hard: str | None) -> list[tuple[str, np.ndarray]]:
+    """Headings and places in ascending order; a place is shown once, however few there are."""
+    top, bottom = ("Hardest", "Easiest") if hard == "high" else ("Easiest", "Hardest")
+    if hard is None:
+        top, bottom = "Highest", "Lowest"
+    middle = np.arange(max(0, (count - SHOWN) // 2), count)[:SHOWN]
+    ends = [(top, np.arange(count - 1, max(-1, count - 1 - SHOWN), -1)), (bottom, np.arange(min(SHOWN, count)))]
+    first, last = ends if hard != "low" else ends[::-1]
+    taken: set[int] = set()
+    groups = []
+    for heading, places in (first, last, ("Median", middle)):
+        fresh = np.array([place for place in places if place not in taken], dtype=np.int64)
+        taken |= {int(place) for place in fresh}
+        groups.append((heading, fresh))
+    hardest, easiest, median = groups
+    return [group for group in (hardest, median, easiest) if len(group[1])]
+
+
+def sample_rows(rows: int) -> np.ndarray | None:
+    """The rows that correlations are computed on, in order; None for all of them."""
+    if rows <= CORRELATION_ROWS:
+        return None
+    return np.sort(np.random.default_rng(SEED).choice(rows, CORRELATION_ROWS, replace=False))
+
+
+def rank_correlations(frame: pl.DataFrame) -> list[list[float | None]]:
+    """Spearman's rho of each pair of columns, over the rows where both are finite.
+
+    Row i holds the correlations of column i with the columns before it. None where rho is not defined:
+    a constant column, or fewer than three rows.
+    """
+    frame = frame.with_columns(pl.all().cast(pl.Float64)).with_columns(
+        pl.when(pl.all().is_finite()).then(pl.all())
+    )
+    names = frame.columns
+    pairs = [(one, other) for i, one in enumerate(names) for other in names[:i]]
+    if not pairs:
+        return [[] for _ in names]
+    both = {pair: pl.col(pair[0]).is_not_null() & pl.col(pair[1]).is_not_null() for pair in pairs}
+    rho = frame.select(
+        pl.when(both[one, other].sum() >= 3)
+        .then(pl.corr(*(pl.col(name).filter(both[one, other]) for name in (one, other)), method="spearman"))
+        .alias(str(place))
+        for place, (one, other) in enumerate(pairs)
+    ).row(0)
+    known = iter(value if value is not None and np.isfinite(value) else None for value in rho)
+    return [[next(known) for _ in names[:i]] for i in range(len(names))]
+

@@ -1,0 +1,134 @@
+"""The page that a person looks at first: ``report.html``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from curate.report.chart import histogram
+from curate.report.distributions import (
+    CORRELATION_ROWS,
+    SEED,
+    Distribution,
+    distribution,
+    is_numeric,
+    rank_correlations,
+    sample_rows,
+)
+from curate.report.rows import SHOWN_KINDS, Example, examples, note_kinds, rejects_by_reason, scan
+from curate.report.text import leaves, marked, number, one_line
+from schemas.columns import ScoreColumn
+from schemas.manifest import Manifest, read_manifest
+from schemas.table import score_columns
+
+def report_page(directory: Path) -> str:
+    """The finished table in ``directory`` described on one self-contained HTML page.
+
+    The page fetches nothing and runs nothing; all text of the data set on it is escaped. The same table
+    gives the same page. Raises UserError if the directory holds no finished table.
+    """
+    return _page(Path(directory), read_manifest(directory))
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A column of truth values, counted."""
+
+    column: ScoreColumn
+    true: int
+    false: int
+    nulls: int
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the page says of the score columns."""
+
+    distributions: Sequence[Distribution]
+    flags: Sequence[Flag]
+    skipped: Sequence[ScoreColumn]
+    correlated: Sequence[str]
+    correlations: Sequence[Sequence[float | None]]
+    examples: dict[int, Example]
+
+
+def _scores(table: pl.LazyFrame, columns: Sequence[ScoreColumn], rows: int) -> Scores:
+    """One column in memory at a time, and the sample that correlations are computed on."""
+    sampled = sample_rows(rows)
+    distributions, flags, sample = [], [], {}
+    for column in columns:
+        if pa.types.is_boolean(column.type):
+            series = table.select(column.name).collect().to_series()
+            nulls = series.null_count()
+            true = int(series.sum() or 0)
+            flags.append(Flag(column, true, len(series) - nulls - true, nulls))
+        elif is_numeric(column):
+            series = table.select(column.name).collect().to_series()
+            shape = distribution(column, series)
+            distributions.append(shape)
+            if shape.values and not shape.constant:
+                sample[column.name] = series if sampled is None else series.gather(sampled)
+    shown = [row for shape in distributions for group in shape.examples.values() for row, _ in group]
+    return Scores(
+        distributions,
+        flags,
+        [column for column in columns if not (is_numeric(column) or pa.types.is_boolean(column.type))],
+        list(sample),
+        rank_correlations(pl.DataFrame(sample)),
+        examples(table, shown),
+    )
+
+
+def _page(directory: Path, manifest: Manifest) -> str:
+    scores = Scores([], [], [], [], [], {})
+    notes: list[tuple[str, int]] = []
+    if manifest.data:
+        table = scan(directory, manifest.data)
+        columns = list(score_columns(pq.read_schema(directory / manifest.data[0].path)).values())
+        scores = _scores(table, columns, manifest.total.scored)
+        notes = note_kinds(table)
+    rejects = rejects_by_reason(scan(directory, manifest.rejects)) if manifest.rejects else []
+    environment = Environment(
+        loader=PackageLoader("curate.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "marked": marked, "line": _line, "plain": one_line, "rate": _rate}
+    shown: dict[str, Any] = {
+        "title": _title(manifest),
+        "manifest": manifest,
+        "identity": list(leaves(manifest.identity)),
+        "scores": scores,
+        "histograms": {
+            shape.column.name: histogram(shape, f"h{place}")
+            for place, shape in enumerate(scores.distributions)
+            if shape.values
+        },
+        "sample": CORRELATION_ROWS if manifest.total.scored > CORRELATION_ROWS else None,
+        "seed": SEED,
+        "notes": notes,
+        "rejects": rejects,
+        "kinds": SHOWN_KINDS,
+    }
+    return environment.get_template("report.html.j2").render(shown)
+
+
+def _title(manifest: Manifest) -> str:
+    if len(manifest.sources) == 1:
+        return PurePosixPath(manifest.sources[0].source).name or manifest.sources[0].source
+    return f"{len(manifest.sources):,} files"
+
+
+def _line(text: str) -> Any:
+    return marked(one_line(text))
+
+
+def _rate(amount: float, seconds: float) -> str:
+    return number(float(f"{amount / seconds:.3g}")) if seconds > 0 else number(None)

@@ -1,0 +1,131 @@
+"""The rows that a report shows, and what it counts over texts: read lazily, only the columns that are asked for."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from schemas.errors import UserError
+from schemas.manifest import Part
+
+SHOWN_KINDS = 20
+SHOWN_REJECTS = 3
+PREVIEW_CHARACTERS = 110
+TURN_CHARACTERS = 1_200
+TURNS = 8
+RAW_CHARACTERS = 600
+
+
+def scan(directory: Path, parts: Sequence[Part]) -> pl.LazyFrame:
+    """The parts as one lazy frame, in order; UserError if one of them is not there."""
+    for part in parts:
+        if not (directory / part.path).is_file():
+            raise UserError(
+                "the manifest names this file, and it is not there",
+                where=str(directory / part.path),
+                remedy="restore it, or run the same `curricle score` command again",
+            )
+    # No globs and no hive partitions: a directory may be called `a=b` or `[x]`.
+    return pl.scan_parquet([directory / part.path for part in parts], glob=False, hive_partitioning=False)
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """The start of a text, and how many characters follow it."""
+
+    text: str
+    left_out: int = 0
+
+    @classmethod
+    def of(cls, text: str | None, characters: int) -> "Excerpt":
+        text = text or ""
+        return cls(text[:characters], max(0, len(text) - characters))
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row of the table as the page shows it."""
+
+    example_id: str
+    source: str
+    position: int
+    preview: Excerpt
+    turns: Sequence[tuple[str, Excerpt]]
+    turns_left_out: int
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> "Example":
+        messages = row["messages"] or []
+        opening = next((turn["content"] for turn in messages if turn["role"] != "system"), "") or ""
+        return cls(
+            row["example_id"],
+            row["source"],
+            row["source_position"],
+            Excerpt.of(" ".join(opening[: 4 * PREVIEW_CHARACTERS].split()), PREVIEW_CHARACTERS),
+            [(turn["role"] or "?", Excerpt.of(turn["content"], TURN_CHARACTERS)) for turn in messages[:TURNS]],
+            max(0, len(messages) - TURNS),
+        )
+
+
+def examples(table: pl.LazyFrame, rows: Iterable[int]) -> dict[int, Example]:
+    """The examples at these row numbers of the table."""
+    wanted = pl.Series(sorted(set(rows)), dtype=pl.UInt32)
+    if wanted.is_empty():
+        return {}
+    found = (
+        table.select("example_id", "source", "source_position", "messages")
+        .with_row_index("row")
+        .filter(pl.col("row").is_in(wanted.implode()))
+        .collect(engine="streaming")
+    )
+    return {row["row"]: Example.of(row) for row in found.iter_rows(named=True)}
+
+
+def _kind(text: pl.Expr) -> pl.Expr:
+    """Messages that differ only in their numbers are of one kind."""
+    return text.str.replace_all(r"(^|[\s(=:])\d[\d,]*\b", "${1}N")
+
+
+def _by_count(kinds: pl.LazyFrame) -> list[tuple[str, int]]:
+    counted = kinds.group_by("kind").agg(pl.len().alias("rows"))
+    return counted.sort(["rows", "kind"], descending=[True, False]).collect(engine="streaming").rows()
+
+
+def note_kinds(table: pl.LazyFrame) -> list[tuple[str, int]]:
+    """Each kind of note and how often it was made, the most frequent first."""
+    return _by_count(table.select(_kind(pl.col("notes").explode()).alias("kind")).drop_nulls())
+
+
+@dataclass(frozen=True)
+class Rejects:
+    """The rejects of one reason, with the first few of them: source, position, raw text."""
+
+    reason: str
+    rows: int
+    first: Sequence[tuple[str, int, Excerpt]]
+
+
+def rejects_by_reason(rejects: pl.LazyFrame) -> list[Rejects]:
+    """The rejects by kind of reason, the most frequent first; examples for the first ``SHOWN_KINDS`` kinds."""
+    kinds = rejects.with_columns(_kind(pl.col("reason")).alias("kind"))
+    counted = _by_count(kinds.select("kind"))
+    shown = pl.Series([kind for kind, _ in counted[:SHOWN_KINDS]], dtype=pl.String)
+    first = (
+        kinds.filter(pl.col("kind").is_in(shown.implode()))
+        .group_by("kind", maintain_order=True)
+        .head(SHOWN_REJECTS)
+        .collect()
+    )
+    return [
+        Rejects(
+            kind,
+            rows,
+            [
+                (row["source"], row["source_position"], Excerpt.of(row["raw"], RAW_CHARACTERS))
+                for row in first.filter(pl.col("kind") == kind).iter_rows(named=True)
+            ],
+        )
+        for kind, rows in counted
+    ]

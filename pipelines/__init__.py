@@ -1,0 +1,1 @@
+"""How scoring runs: Beam transforms, the jobs made of them, and the ``curricle`` command."""

@@ -1,0 +1,113 @@
+"""From what the user named to the files that are read, on local disks and on every filesystem Beam knows."""
+
+import glob
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from curate.readers import READ, kind_of
+from schemas.errors import UsageError
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file as found: its name as the user gave it, size, and when it was last changed (Unix seconds)."""
+
+    name: str
+    bytes: int
+    modified: float
+
+    def open(self) -> BinaryIO:
+        return open_input(self.name)
+
+
+def open_input(name: str) -> BinaryIO:
+    """The raw bytes of an input, undecoded."""
+    if not _is_remote(name):
+        return open(name, "rb")
+    from apache_beam.io.filesystem import CompressionTypes
+    from apache_beam.io.filesystems import FileSystems
+
+    return FileSystems.open(name, compression_type=CompressionTypes.UNCOMPRESSED)
+
+
+def is_seekable(name: str) -> bool:
+    """Whether reading can start anywhere in the file: a compressed stream is read from its start."""
+    return kind_of(name).compression is None
+
+
+def find_inputs(patterns: Iterable[str]) -> tuple[list[InputFile], list[str]]:
+    """The files that the patterns name, each once, and the names in folders that are of no readable kind.
+
+    A file or a glob must name readable files (UsageError otherwise); from a folder, searched at any depth,
+    the others are left out and returned so that they can be reported.
+    """
+    found: dict[str, InputFile] = {}
+    ignored: list[str] = []
+    for pattern in patterns:
+        in_folder, files = _expand(pattern)
+        readable = [file for file in files if _is_readable(file.name)]
+        if in_folder:
+            ignored += [file.name for file in files if not _is_readable(file.name)]
+        else:
+            for file in files:
+                kind_of(file.name)  # raises for what cannot be read, and says what can
+        if not readable:
+            what = "a directory, not a file, and no file that can be read is in it" if in_folder else "there is no such file"
+            raise UsageError(what, where=pattern, remedy=f"name {READ}")
+        found.update({file.name: file for file in readable if file.name not in found})
+    return list(found.values()), sorted(ignored)
+
+
+def _is_readable(name: str) -> bool:
+    try:
+        kind_of(name)
+    except UsageError:
+        return False
+    return True
+
+
+def _is_remote(name: str) -> bool:
+    return "://" in name
+
+
+def _expand(pattern: str) -> tuple[bool, list[InputFile]]:
+    """Whether the pattern is a folder, and the files that it stands for, sorted by name."""
+    if _is_remote(pattern):
+        return _expand_remote(pattern)
+    path = Path(pattern)
+    if path.is_dir():
+        names = [str(inside) for inside in path.rglob("*") if inside.is_file() and not _is_hidden(inside, path)]
+        return True, _stat(names)
+    if path.is_file():
+        return False, _stat([pattern])
+    return False, _stat([name for name in glob.glob(pattern, recursive=True) if Path(name).is_file()])
+
+
+def _is_hidden(path: Path, root: Path) -> bool:
+    return any(step.startswith((".", "_")) for step in path.relative_to(root).parts)
+
+
+def _stat(names: Iterable[str]) -> list[InputFile]:
+    return [InputFile(name, (stat := Path(name).stat()).st_size, stat.st_mtime) for name in sorted(names)]
+
+
+def _expand_remote(pattern: str) -> tuple[bool, list[InputFile]]:
+    # Beam costs seconds to import: only those who read from an object store pay them here.
+    from apache_beam.io.filesystem import BeamIOError
+    from apache_beam.io.filesystems import FileSystems
+
+    folder = pattern.endswith("/")
+    try:
+        matched = FileSystems.match([pattern + "**" if folder else pattern])[0].metadata_list
+        if not matched and not folder:
+            folder, matched = True, FileSystems.match([pattern + "/**"])[0].metadata_list
+    except (BeamIOError, ValueError) as error:
+        raise UsageError(
+            f"cannot be listed: {error}",
+            where=pattern,
+            remedy='check the address and the credentials, and install the client, such as pip install "curricle[aws]"',
+        ) from error
+    files = [InputFile(item.path, item.size_in_bytes, item.last_updated_in_seconds or 0.0) for item in matched]
+    return folder, sorted(files, key=lambda file: file.name)

@@ -1,0 +1,114 @@
+"""The plan of a job: every input surveyed, cut into shards, before anything is scored.
+
+The survey reads each file once. It finds what spoils a file as a whole while there is still nothing to
+undo, counts the records that the ledger must account for, and makes shards a property of the input alone.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from curate.formats import Format
+from curate.readers import Slice, survey
+from pipelines.inputs import InputFile
+from schemas.errors import UsageError
+from schemas.fingerprint import file_sha256
+
+
+@dataclass(frozen=True)
+class PlannedSource:
+    """An input file as surveyed, and the slices that it is read in."""
+
+    file: InputFile
+    sha256: str
+    records: int
+    slices: tuple[Slice, ...]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The unit of work, retry, resume and output: consecutive records of one file."""
+
+    index: int
+    source: str
+    slice: Slice
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a job reads and how. ``reading`` holds the options that decide what a record becomes."""
+
+    fingerprint: str
+    identity: dict[str, Any]
+    reading: dict[str, Any]
+    sources: tuple[PlannedSource, ...]
+
+    @property
+    def shards(self) -> list[Shard]:
+        slices = [(source.file.name, part) for source in self.sources for part in source.slices]
+        return [Shard(index, name, part) for index, (name, part) in enumerate(slices)]
+
+    @property
+    def records(self) -> int:
+        return sum(source.records for source in self.sources)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Plan":
+        sources = tuple(
+            PlannedSource(
+                InputFile(**source["file"]),
+                source["sha256"],
+                source["records"],
+                tuple(Slice(*part) for part in source["slices"]),
+            )
+            for source in value["sources"]
+        )
+        return cls(value["fingerprint"], value["identity"], value["reading"], sources)
+
+
+def survey_inputs(
+    files: Sequence[InputFile], format: Format | None, shard_rows: int, max_record_bytes: int
+) -> Iterator[PlannedSource]:
+    """Survey files in order, a few at a time; UsageError names the first that cannot be read."""
+
+    def one(file: InputFile) -> PlannedSource:
+        found = survey(file.open, file.name, shard_rows, max_record_bytes, format)
+        return PlannedSource(file, found.sha256, found.records, tuple(found.slices))
+
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        yield from pool.map(one, files)
+
+
+def changed_inputs(plan: Plan, files: Sequence[InputFile]) -> list[str]:
+    """One line for each input that is not what the plan was made from.
+
+    Size and time of change decide; where only the time differs (a copy, a fresh checkout) the bytes do.
+    """
+    before = {source.file.name: source for source in plan.sources}
+    now = {file.name: file for file in files}
+    lines = [f"{name}: was read then, is not among the inputs now" for name in before if name not in now]
+    lines += [f"{name}: is new" for name in now if name not in before]
+    for name in before.keys() & now.keys():
+        if not _same(before[name], now[name]):
+            lines.append(f"{name}: was changed ({before[name].file.bytes} bytes then, {now[name].bytes} now)")
+    if not lines and list(before) != list(now):
+        lines.append("the inputs are in another order")
+    return sorted(lines)
+
+
+def _same(planned: PlannedSource, file: InputFile) -> bool:
+    if planned.file == file:
+        return True
+    if planned.file.bytes != file.bytes:
+        return False
+    with file.open() as stream:
+        return file_sha256(stream) == planned.sha256
+
+
+def require_records(sources: Sequence[PlannedSource]) -> None:
+    if not any(source.records for source in sources):
+        raise UsageError("the inputs hold no record", remedy="name files with at least one record")

@@ -1,0 +1,36 @@
+"""The options of ``curricle score``: the flags, and the keys of its YAML file."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from curate.proxy.settings import ProxySettings
+from schemas.config import option
+from schemas.errors import UsageError
+
+DEFAULT_METRICS = ("length", "mtld", "loss", "ifd")
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    inputs: tuple[str, ...] = option("files, folders or globs, local or of any filesystem Beam knows", positional=True)
+    output: str = option("directory for the table; it is created, and resumed if it is there")
+    metrics: tuple[str, ...] = option("what to compute", DEFAULT_METRICS)
+    format: str | None = option("read every record in this format, instead of recognising it by its fields", None)
+    prompt_field: str | None = option("field that holds the prompt, in data of no known format", None)
+    response_field: str | None = option("field that holds the response, in data of no known format", None)
+    proxy: ProxySettings = field(default_factory=ProxySettings)
+    workers: int = option("worker processes on this machine", 1)
+    shard_rows: int = option("records in a shard, the unit of work, retry and resume", 4096)
+    max_record_bytes: int = option("a longer record is rejected, and never held in memory", 16 * 2**20)
+    max_reject_fraction: float = option("with a larger share of rejects the exit code is 3", 0.1)
+    overwrite: bool = option("throw away a different table in the output directory", False)
+    log_format: Literal["text", "json"] = option("how log lines are written", "text")
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "shard_rows", "max_record_bytes"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"--{name.replace('_', '-')} is {getattr(self, name)}", remedy="give 1 or more")
+        if not 0 <= self.max_reject_fraction <= 1:
+            raise UsageError(f"--max-reject-fraction is {self.max_reject_fraction}", remedy="give a share from 0 to 1")
+        if not self.inputs:
+            raise UsageError("no input is named", remedy="name files, folders or globs before the options")

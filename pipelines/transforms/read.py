@@ -1,0 +1,67 @@
+"""From bytes to normalised examples, a shard at a time."""
+
+import json
+import time
+from collections.abc import Iterator
+
+import apache_beam as beam
+import pyarrow as pa
+
+from curate.batch import Batch
+from curate.formats import Conversation, Format, FormatError, normalise
+from curate.readers import Record, read
+from pipelines.inputs import open_input
+from pipelines.transforms.shards import ShardBatch, ShardRun
+from schemas.fingerprint import example_id
+from schemas.table import EXAMPLES, REJECTS
+
+
+class ReadShards(beam.PTransform):
+    """``ShardRun`` → ``ShardBatch``: every record ends in the batch or among its rejects."""
+
+    def __init__(self, format: Format | None, max_record_bytes: int) -> None:
+        super().__init__()
+        self.format, self.max_record_bytes = format, max_record_bytes
+
+    def expand(self, runs: beam.PCollection[ShardRun]) -> beam.PCollection[ShardBatch]:
+        return runs | beam.FlatMap(read_run, self.format, self.max_record_bytes)
+
+
+def read_run(run: ShardRun, format: Format | None, max_record_bytes: int) -> Iterator[ShardBatch]:
+    """Read consecutive shards of one file, opening it once and moving forward only."""
+    source = run.shards[0].source
+    slices = [shard.slice for shard in run.shards]
+    opened = read(lambda: open_input(source), source, slices, max_record_bytes)
+    for shard, (_, records) in zip(run.shards, opened, strict=True):
+        started = time.monotonic()
+        examples: list[tuple] = []
+        rejects: list[tuple] = []
+        for record in records:
+            conversation = _normalise(record, format)
+            if isinstance(conversation, str):
+                rejects.append((source, record.position, conversation, record.raw))
+            else:
+                examples.append(_example(source, record.position, conversation))
+        yield ShardBatch(shard, Batch(_table(examples, EXAMPLES)), _table(rejects, REJECTS), started)
+
+
+def _normalise(record: Record, format: Format | None) -> Conversation | str:
+    """The conversation, or the reason why there is none."""
+    if record.reason is not None:
+        return record.reason
+    try:
+        return normalise(record.value, format)
+    except FormatError as error:
+        return str(error)
+
+
+def _example(source: str, position: int, conversation: Conversation) -> tuple:
+    extra = json.dumps(conversation.extra, ensure_ascii=False, allow_nan=False) if conversation.extra else None
+    turns = [{"role": role, "content": content} for role, content in conversation.messages]
+    return example_id(conversation.messages), source, position, turns, extra
+
+
+def _table(rows: list[tuple], schema: pa.Schema) -> pa.Table:
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)

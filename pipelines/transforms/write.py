@@ -1,0 +1,75 @@
+"""Write a shard's file whole, and then its receipt."""
+
+import time
+from dataclasses import dataclass
+
+import apache_beam as beam
+import pyarrow as pa
+
+from pipelines.directory import OutputDirectory
+from pipelines.progress import Meter
+from pipelines.transforms.shards import ShardBatch
+from schemas.fingerprint import file_sha256
+
+
+class WriteShards(beam.PTransform):
+    """``ShardBatch`` → the index of each shard whose receipt is on disk."""
+
+    def __init__(self, directory: OutputDirectory, schema: pa.Schema, run: str, meter: Meter) -> None:
+        super().__init__()
+        self.writer = ShardWriter(directory, schema, run, meter)
+
+    def expand(self, batches: beam.PCollection[ShardBatch]) -> beam.PCollection[int]:
+        return batches | beam.Map(self.writer.write)
+
+
+@dataclass
+class ShardWriter:
+    """Commits shards under one run's hold of the directory."""
+
+    directory: OutputDirectory
+    schema: pa.Schema
+    run: str
+    meter: Meter
+
+    def write(self, element: ShardBatch) -> int:
+        index = element.shard.index
+        files = {self.directory.shard(index): self._assemble(element)}
+        if element.rejects.num_rows:
+            files[self.directory.shard_rejects(index)] = element.rejects
+        self.directory.check_held_by(self.run)
+        digests = {}
+        for path, table in files.items():
+            with self.directory.writing(path) as beside:
+                _write_arrow(table, beside)
+                with beside.open("rb") as stream:
+                    digests[path.name] = file_sha256(stream)
+        receipt = {
+            "shard": index,
+            "source": element.shard.source,
+            "read": element.shard.slice.records,
+            "scored": len(element.batch),
+            "rejected": element.rejects.num_rows,
+            "tokens": element.tokens,
+            "files": digests,
+            "seconds": round(time.monotonic() - element.started, 3),
+            "run": self.run,
+        }
+        self.directory.check_held_by(self.run)
+        self.directory.write_json(self.directory.receipt(index), receipt)
+        self.meter.add(rows=element.shard.slice.records, rejects=element.rejects.num_rows)
+        return index
+
+    def _assemble(self, element: ShardBatch) -> pa.Table:
+        notes: list[list[str] | None] = [None] * len(element.batch)
+        for row, text in element.notes:
+            notes[row] = [*(notes[row] or []), text]
+        columns = {name: element.batch.table[name] for name in element.batch.table.column_names}
+        columns |= dict(element.scores) | {"notes": pa.array(notes, self.schema.field("notes").type)}
+        return pa.Table.from_arrays([columns[name] for name in self.schema.names], schema=self.schema)
+
+
+def _write_arrow(table: pa.Table, path) -> None:
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema, options=options) as writer:
+        writer.write_table(table)

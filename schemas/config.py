@@ -1,0 +1,207 @@
+"""Typed configuration: one dataclass is the flags of a command and the keys of its YAML file.
+
+Standard library only, because ``--help`` has to answer at once: a parser library costs ten times as much
+to import as the parser itself. YAML is read with PyYAML, when a file is given.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+from schemas.errors import UsageError
+
+T = TypeVar("T")
+
+
+def option(help: str, default: Any = dataclasses.MISSING, **metadata: Any) -> Any:
+    """A dataclass field with a help text; without a default it must be given.
+
+    ``positional=True`` makes it an argument without a flag. ``rest="PREFIX"`` on a ``dict[str, str]`` field
+    collects ``--PREFIX.KEY VALUE`` for keys that are only known later.
+    """
+    metadata = {"help": help, **metadata}
+    if isinstance(default, (dict, list)):
+        return dataclasses.field(default_factory=default.copy, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """“did you mean …?” for a misspelt name, and otherwise what there is."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known)}"
+
+
+def parse(cls: type[T], arguments: Sequence[str], prog: str, description: str | None = None) -> T:
+    """Build ``cls`` from its defaults, a ``--config`` YAML file and flags, each overriding the one before.
+
+    Raises UsageError for an unknown key, a value of the wrong type, or a required option left out.
+    """
+    parser = _Parser(prog=prog, description=description, allow_abbrev=False)
+    if any(not item.metadata.get("positional") for item in dataclasses.fields(cls)):  # type: ignore[arg-type]
+        parser.add_argument("--config", metavar="FILE", default=None, help="YAML file with the same keys as the flags")
+    _add_flags(parser, cls)
+    rest: dict[str, str] = {}
+    given, unknown = parser.parse_known_args(_collect_rest(cls, arguments, rest))
+    if unknown:
+        flags = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
+        raise UsageError(
+            f"unknown argument {unknown[0]!r}", remedy=nearest(unknown[0].split("=")[0], flags), where=prog
+        )
+    flags_given = {key: value for key, value in vars(given).items() if key != "config"}
+    values = _read_yaml(Path(given.config)) if getattr(given, "config", None) else {}
+    for key, value in {**flags_given, **rest}.items():
+        _put(values, key.split("."), value)
+    return build(cls, values, where=prog)
+
+
+def build(cls: type[T], values: Mapping[str, Any], where: str, prefix: str = "") -> T:
+    """An instance of the dataclass from plain values; texts are converted to the field's type."""
+    fields = {item.name: item for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(cls)
+    for key in values:
+        if key not in fields:
+            raise UsageError(f"unknown option {prefix + key!r}", where=where, remedy=nearest(key, fields))
+    made = {}
+    for name, item in fields.items():
+        if name in values:
+            made[name] = _convert(values[name], hints[name], where, prefix + name)
+        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+            shown = name if item.metadata.get("positional") else f"--{_flag(prefix + name)}"
+            raise UsageError(f"{shown} is required", where=where, remedy=item.metadata.get("help", ""))
+    return cls(**made)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> typing.NoReturn:
+        raise UsageError(message, where=self.prog, remedy=f"see `{self.prog} --help`")
+
+
+def _flag(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _add_flags(parser: argparse.ArgumentParser, cls: type, prefix: str = "") -> None:
+    hints = typing.get_type_hints(cls)
+    for item in dataclasses.fields(cls):
+        name, hint = prefix + item.name, hints[item.name]
+        if dataclasses.is_dataclass(hint):
+            group = parser.add_argument_group(name)
+            _add_flags(group, hint, f"{name}.")  # type: ignore[arg-type]
+            continue
+        if "rest" in item.metadata:
+            continue
+        text = item.metadata.get("help", "").replace("%", "%%")
+        if item.default not in (dataclasses.MISSING, None, (), False):
+            shown = ",".join(item.default) if isinstance(item.default, tuple) else item.default
+            text += f" (default: {shown})"
+        if item.metadata.get("positional"):
+            many = get_origin(hint) is tuple
+            # SUPPRESS would leave out an empty list, and then "is required" is said by build
+            parser.add_argument(
+                name, nargs="*" if many else "?", default=argparse.SUPPRESS, help=text, metavar=name.upper()
+            )
+        elif hint is bool:
+            switch = argparse.BooleanOptionalAction
+            parser.add_argument(f"--{_flag(name)}", dest=name, default=argparse.SUPPRESS, action=switch, help=text)
+        else:
+            parser.add_argument(
+                f"--{_flag(name)}", dest=name, default=argparse.SUPPRESS, metavar=_metavar(hint), help=text
+            )
+
+
+def _metavar(hint: Any) -> str:
+    inner = _required(hint)
+    if get_origin(inner) is Literal:
+        return "|".join(str(choice) for choice in get_args(inner))
+    if get_origin(inner) is tuple:
+        return "A,B,…"
+    return {int: "N", float: "X"}.get(inner, "TEXT")
+
+
+def _required(hint: Any) -> Any:
+    """The type inside ``Optional[...]``."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return next(choice for choice in get_args(hint) if choice is not type(None))
+    return hint
+
+
+def _collect_rest(cls: type, arguments: Sequence[str], rest: dict[str, str]) -> list[str]:
+    """Take ``--PREFIX.KEY VALUE`` out of the arguments for the fields that collect them."""
+    prefixes = {f"--{item.metadata['rest']}.": item.name for item in dataclasses.fields(cls) if "rest" in item.metadata}
+    left, pending = [], list(arguments)
+    while pending:
+        argument = pending.pop(0)
+        prefix = next((prefix for prefix in prefixes if argument.startswith(prefix)), None)
+        if prefix is None:
+            left.append(argument)
+            continue
+        key, separator, value = argument.removeprefix(prefix).partition("=")
+        if not separator:
+            if not pending:
+                raise UsageError(f"{argument} needs a value")
+            value = pending.pop(0)
+        rest[f"{prefixes[prefix]}.{key.replace('-', '_')}"] = value
+    return left
+
+
+def _put(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    for step in path[:-1]:
+        values = values.setdefault(step, {})
+    values[path[-1]] = value
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError("there is no such file", where=str(path), remedy="name a YAML file after --config") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"not YAML: {error}", where=str(path), remedy="mend the file") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"holds {type(values).__name__}, not options", where=str(path), remedy="write `key: value`")
+    return {str(key).replace("-", "_"): value for key, value in values.items()}
+
+
+def _convert(value: Any, hint: Any, where: str, name: str) -> Any:
+    optional = type(None) in get_args(hint)
+    inner = _required(hint)
+    if value is None and optional:
+        return None
+    if dataclasses.is_dataclass(inner) and isinstance(value, Mapping):
+        keys = {str(key).replace("-", "_"): item for key, item in value.items()}
+        return build(inner, keys, where, f"{name}.")  # type: ignore[arg-type, type-var]
+    if get_origin(inner) is tuple:
+        item_type = get_args(inner)[0]
+        items = value.split(",") if isinstance(value, str) else value
+        if isinstance(items, (list, tuple)):
+            return tuple(_convert(item, item_type, where, name) for item in items)
+    elif get_origin(inner) is dict and isinstance(value, Mapping):
+        return {str(key): str(item) for key, item in value.items()}
+    elif get_origin(inner) is Literal:
+        for choice in get_args(inner):
+            if str(choice) == str(value):
+                return choice
+        raise UsageError(
+            f"--{_flag(name)} is {value!r}", where=where, remedy=nearest(str(value), map(str, get_args(inner)))
+        )
+    elif inner is bool and isinstance(value, bool):
+        return value
+    elif inner in (int, float, str, Path) and not isinstance(value, (bool, Mapping, list)):
+        try:
+            if inner is int and isinstance(value, str):
+                value = value.replace("_", "")
+            converted = inner(value)
+            if inner is not int or converted == float(value):
+                return converted
+        except ValueError:
+            pass
+    wanted = getattr(inner, "__name__", str(inner))
+    raise UsageError(f"--{_flag(name)} is {value!r}, which is not {wanted}", where=where, remedy="give a valid value")

@@ -1,0 +1,18 @@
+"""The error that users see."""
+
+
+class UserError(ValueError):
+    """Something that a user can put right: where it is, what was found there, and what to do.
+
+    Commands print it without a traceback. Our own broken invariants are ``assert`` instead.
+    """
+
+    def __init__(self, found: str, *, where: str | None = None, remedy: str | None = None) -> None:
+        self.found, self.where, self.remedy = found, where, remedy
+        place = f"{where}: " if where else ""
+        cure = f"\n  What to do: {remedy}" if remedy else ""
+        super().__init__(f"{place}{found}{cure}")
+
+
+class UsageError(UserError):
+    """Wrong usage, input or configuration, found before anything was written (exit code 2)."""

@@ -1,0 +1,43 @@
+"""Identity of content: the same bytes give the same digest on every machine (DESIGN law 3)."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import IO, Any
+
+DIGEST_BYTES = 16  # 128 bits: a collision among 10^12 examples has a probability below 10^-14
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no white space; raises ValueError on NaN and infinities."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """32 hex digits that identify a JSON-like value."""
+    return hashlib.blake2b(canonical_json(value).encode(), digest_size=DIGEST_BYTES).hexdigest()
+
+
+def example_id(messages: Iterable[tuple[str, str]]) -> str:
+    """The identity of an example: the digest of its ``(role, content)`` turns, in order."""
+    return digest([[role, content] for role, content in messages])
+
+
+def file_sha256(stream: IO[bytes]) -> str:
+    """SHA-256 of what is left in a binary stream, in hex."""
+    sha256 = hashlib.sha256()
+    while chunk := stream.read(1 << 20):  # streams of remote filesystems can read, and no more
+        sha256.update(chunk)
+    return sha256.hexdigest()
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """One line for each leaf in which two identities differ, for a message that a person reads."""
+    lines: list[str] = []
+    for key in sorted({*old, *new}):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            lines += differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            lines.append(f"{prefix}{key}: {before!r} there, {after!r} now")
+    return lines

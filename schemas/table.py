@@ -1,0 +1,72 @@
+"""The columns of the difficulty table and of the rejects beside it (DESIGN section 4)."""
+
+import json
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+from schemas.columns import METADATA_KEY, ScoreColumn
+
+CONTRACT = 1
+
+ROLES = ("system", "user", "assistant", "tool")
+# Parquet names the items of a list "element"; with the same name here, what is read equals what was written.
+MESSAGES = pa.list_(pa.field("element", pa.struct([pa.field("role", pa.string()), pa.field("content", pa.string())])))
+TEXTS = pa.list_(pa.field("element", pa.string()))
+
+
+def _described(name: str, type_: pa.DataType, description: str) -> pa.Field:
+    return pa.field(name, type_, metadata={METADATA_KEY: json.dumps({"description": description}).encode()})
+
+
+def description(arrow: pa.Field) -> str:
+    """What a column of the contract, or a score column, means."""
+    return json.loads((arrow.metadata or {}).get(METADATA_KEY, b"{}")).get("description", "")
+
+
+EXAMPLE_FIELDS = (
+    _described("example_id", pa.string(), "128-bit hash of the messages, 32 hex digits"),
+    _described("source", pa.string(), "the file that the example came from"),
+    _described("source_position", pa.int64(), "line or row number in that file, from 0"),
+    _described("messages", MESSAGES, "the conversation: roles system, user, assistant and tool, in order"),
+    _described("extra", pa.string(), "the input's other fields, as a JSON object; null if there are none"),
+)
+NOTES_FIELD = _described("notes", TEXTS, "why something is null, or worth knowing")
+
+EXAMPLES = pa.schema(EXAMPLE_FIELDS)
+REJECTS = pa.schema(
+    [
+        _described("source", pa.string(), "the file that the record came from"),
+        _described("source_position", pa.int64(), "line or row number in that file, from 0"),
+        _described("reason", pa.string(), "why the record is not in the table"),
+        _described("raw", pa.string(), "the start of the record as it stood in the file"),
+    ]
+)
+
+
+def table_schema(columns: Iterable[ScoreColumn], fingerprint: str) -> pa.Schema:
+    """The schema of a table with these score columns, signed with the fingerprint of its scores."""
+    fields = [*EXAMPLE_FIELDS, *(column.to_field() for column in columns), NOTES_FIELD]
+    return pa.schema(fields, metadata=file_metadata(fingerprint))
+
+
+def rejects_schema(fingerprint: str) -> pa.Schema:
+    """The schema of the rejects that belong to a table with this fingerprint."""
+    return REJECTS.with_metadata(file_metadata(fingerprint))
+
+
+def file_metadata(fingerprint: str) -> dict[bytes, bytes]:
+    signed = {"contract": CONTRACT, "fingerprint": fingerprint}
+    return {METADATA_KEY: json.dumps(signed, sort_keys=True).encode()}
+
+
+def read_file_metadata(schema: pa.Schema) -> dict[str, int | str]:
+    """Contract version and fingerprint of a file, or an empty dict if it carries none."""
+    encoded = (schema.metadata or {}).get(METADATA_KEY)
+    return json.loads(encoded) if encoded else {}
+
+
+def score_columns(schema: pa.Schema) -> dict[str, ScoreColumn]:
+    """The score columns of a table by name, in order."""
+    found = (ScoreColumn.from_field(arrow) for arrow in schema)
+    return {column.name: column for column in found if column}

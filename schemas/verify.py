@@ -1,0 +1,182 @@
+"""Prove that a table is whole: recount everything that its manifest promises (DESIGN law 1)."""
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from schemas.fingerprint import digest, example_id, file_sha256
+from schemas.manifest import Counts, Manifest, Part, read_manifest
+from schemas.table import CONTRACT, EXAMPLE_FIELDS, NOTES_FIELD, REJECTS, read_file_metadata, score_columns
+
+BATCH_ROWS = 8192
+
+
+@dataclass
+class Verification:
+    """What was counted, and everything that is wrong. An empty ``faults`` means that the table is whole."""
+
+    manifest: Manifest
+    counted: Counts
+    faults: list[str] = field(default_factory=list)
+
+
+def verify(directory: str | os.PathLike[str]) -> Verification:
+    """Recount a finished table: files, digests, schema, rows per source, positions, and example ids.
+
+    Raises UserError if there is no manifest to hold the table to.
+    """
+    root = Path(directory)
+    manifest = read_manifest(root)
+    faults: list[str] = []
+    if digest(manifest.identity) != manifest.fingerprint:
+        faults.append("manifest.json: the fingerprint is not that of the identity beside it")
+    faults += _unexpected_files(root, manifest)
+    scored = _Recount(root, manifest, manifest.data, _check_data_schema, check_ids=True)
+    rejected = _Recount(root, manifest, manifest.rejects, _check_rejects_schema, check_ids=False)
+    faults += scored.faults + rejected.faults
+    faults += _compare_ledger(manifest, scored.rows, rejected.rows)
+    doubled = scored.positions.keys() & rejected.positions.keys()
+    for source in sorted(doubled):
+        both = scored.positions[source].intersection(rejected.positions[source])
+        if both:
+            faults.append(f"{source}: record {min(both)} is both in the table and in the rejects")
+    total_scored, total_rejected = sum(scored.rows.values()), sum(rejected.rows.values())
+    counted = Counts(read=total_scored + total_rejected, scored=total_scored, rejected=total_rejected)
+    return Verification(manifest, counted, faults)
+
+
+class _Positions:
+    """The positions seen of one source, as ranges: in input order they are few, however many the rows."""
+
+    def __init__(self) -> None:
+        self.ranges: list[tuple[int, int]] = []
+
+    def add(self, positions: list[int]) -> bool:
+        """Take strictly increasing positions in; False if one does not follow the last."""
+        for position in positions:
+            if self.ranges and position <= self.ranges[-1][1]:
+                return False
+            if self.ranges and position == self.ranges[-1][1] + 1:
+                self.ranges[-1] = (self.ranges[-1][0], position)
+            else:
+                self.ranges.append((position, position))
+        return True
+
+    def intersection(self, other: "_Positions") -> set[int]:
+        """The start of each stretch that both hold."""
+        common, mine, theirs = set(), 0, 0
+        while mine < len(self.ranges) and theirs < len(other.ranges):
+            (start, stop), (other_start, other_stop) = self.ranges[mine], other.ranges[theirs]
+            if max(start, other_start) <= min(stop, other_stop):
+                common.add(max(start, other_start))
+            if stop < other_stop:
+                mine += 1
+            else:
+                theirs += 1
+        return common
+
+
+class _Recount:
+    """Reads every row of some parts once, in batches."""
+
+    def __init__(self, root: Path, manifest: Manifest, parts: list[Part], check_schema, *, check_ids: bool) -> None:
+        self.faults: list[str] = []
+        self.rows: Counter[str] = Counter()
+        self.positions: dict[str, _Positions] = {}
+        for part in parts:
+            path = root / part.path
+            if not path.is_file():
+                self.faults.append(f"{part.path}: the file is missing")
+                continue
+            with path.open("rb") as stream:
+                if path.stat().st_size != part.bytes or file_sha256(stream) != part.sha256:
+                    self.faults.append(f"{part.path}: the bytes are not those that were written (size or SHA-256)")
+                    continue
+            with pq.ParquetFile(path) as parquet:
+                self.faults += check_schema(part.path, parquet.schema_arrow, manifest)
+                self._read(part, parquet, check_ids)
+
+    def _read(self, part: Part, parquet: pq.ParquetFile, check_ids: bool) -> None:
+        wanted = ["source", "source_position", *(["example_id", "messages"] if check_ids else [])]
+        if missing := set(wanted) - set(parquet.schema_arrow.names):
+            self.faults.append(f"{part.path}: there is no column {', '.join(sorted(missing))}")
+            return
+        rows = 0
+        for batch in parquet.iter_batches(BATCH_ROWS, columns=wanted):
+            rows += batch.num_rows
+            self._count(part, batch)
+            if check_ids:
+                self._check_ids(part, batch)
+        if rows != part.rows:
+            self.faults.append(f"{part.path}: {rows} rows, and the manifest says {part.rows}")
+
+    def _count(self, part: Part, batch: pa.RecordBatch) -> None:
+        for source in pc.unique(batch["source"]).to_pylist():
+            positions = pc.filter(batch["source_position"], pc.equal(batch["source"], source)).to_pylist()
+            self.rows[source] += len(positions)
+            if not self.positions.setdefault(source, _Positions()).add(positions):
+                self.faults.append(f"{part.path}: records of {source} are doubled or out of order")
+
+    def _check_ids(self, part: Part, batch: pa.RecordBatch) -> None:
+        for identity, turns in zip(batch["example_id"].to_pylist(), batch["messages"].to_pylist(), strict=True):
+            if identity != example_id((turn["role"], turn["content"]) for turn in turns):
+                self.faults.append(f"{part.path}: example {identity} does not hold the messages that it is named after")
+                return
+
+
+def _unexpected_files(root: Path, manifest: Manifest) -> list[str]:
+    expected = {part.path for part in [*manifest.data, *manifest.rejects]}
+    found = {
+        path.relative_to(root).as_posix()
+        for folder in ("data", "rejects")
+        for path in (root / folder).rglob("*")
+        if path.is_file()
+    }
+    return [f"{path}: the file is not in the manifest" for path in sorted(found - expected)]
+
+
+def _check_signature(path: str, schema: pa.Schema, manifest: Manifest) -> list[str]:
+    signed = read_file_metadata(schema)
+    if signed == {"contract": CONTRACT, "fingerprint": manifest.fingerprint}:
+        return []
+    return [f"{path}: signed {signed}, and the manifest says fingerprint {manifest.fingerprint}, contract {CONTRACT}"]
+
+
+def _check_data_schema(path: str, schema: pa.Schema, manifest: Manifest) -> list[str]:
+    faults = _check_signature(path, schema, manifest)
+    for expected in [*EXAMPLE_FIELDS, NOTES_FIELD]:
+        if expected.name not in schema.names or schema.field(expected.name).type != expected.type:
+            faults.append(f"{path}: column {expected.name} is missing or is not {expected.type}")
+    known = {*score_columns(schema), *(arrow.name for arrow in EXAMPLE_FIELDS), NOTES_FIELD.name}
+    faults += [f"{path}: column {name} does not say which metric made it" for name in schema.names if name not in known]
+    return faults
+
+
+def _check_rejects_schema(path: str, schema: pa.Schema, manifest: Manifest) -> list[str]:
+    faults = _check_signature(path, schema, manifest)
+    return faults if schema.names == REJECTS.names else [*faults, f"{path}: the columns are not those of rejects"]
+
+
+def _compare_ledger(manifest: Manifest, scored: Counter[str], rejected: Counter[str]) -> list[str]:
+    faults = []
+    promised = {source.source: source for source in manifest.sources}
+    for name in sorted({*scored, *rejected} - set(promised)):
+        faults.append(f"{name}: has rows but is not among the sources of the manifest")
+    for name, source in promised.items():
+        if source.read != source.scored + source.rejected:
+            faults.append(f"{name}: {source.read} read is not {source.scored} scored + {source.rejected} rejected")
+        if scored[name] != source.scored or rejected[name] != source.rejected:
+            faults.append(
+                f"{name}: {scored[name]} scored and {rejected[name]} rejected rows are there; "
+                f"the manifest says {source.scored} and {source.rejected}"
+            )
+    for count in ("read", "scored", "rejected"):
+        said, summed = getattr(manifest.total, count), sum(getattr(source, count) for source in manifest.sources)
+        if said != summed:
+            faults.append(f"manifest.json: total {count} is {said}, the sources sum to {summed}")
+    return faults

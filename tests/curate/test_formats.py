@@ -1,0 +1,238 @@
+"""Every format is read into the same conversation, and nothing that a record says is lost."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curate.formats import FORMATS, MESSAGE_FIELDS, Conversation, FormatError, named, normalise, recognise
+from curate.readers import read, survey
+from schemas.errors import UsageError
+from schemas.table import ROLES
+
+HELLO = [("user", "Hello"), ("assistant", "Hi")]
+
+
+def conversations(path: Path) -> list[Conversation]:
+    found = survey(lambda: path.open("rb"), path.name, 1000, 1 << 24)
+    slices = read(lambda: path.open("rb"), path.name, found.slices, 1 << 24)
+    return [normalise(record.value) for _, records in slices for record in records]
+
+
+@pytest.mark.parametrize(
+    ("file", "rows", "turns"),
+    [
+        ("formats/alpaca_en_demo.json", 999, {"user": 999, "assistant": 999}),
+        ("formats/alpaca_zh_demo.json", 1000, {"user": 1000, "assistant": 1000}),
+        ("formats/identity.json", 91, {"user": 91, "assistant": 91}),
+        ("formats/instruction_1100.json", 1100, {"user": 1100, "assistant": 1100}),
+        ("formats/fastchat_dummy_conversation.json", 500, {"user": 1000, "assistant": 1000}),
+        (
+            "formats/glaive_toolcall_en_demo.json",
+            300,
+            {"system": 191, "user": 746, "assistant": 746 + 211, "tool": 211},
+        ),
+        ("formats/reason_tool_use_demo_50.jsonl", 50, {"system": 50, "user": 70, "assistant": 112, "tool": 42}),
+        ("formats/v1_sft_demo.jsonl", 500, {"user": 500, "assistant": 500}),
+        ("alpaca/code_alpaca_2k.json", 2017, {"user": 2017, "assistant": 2017}),
+        ("gsm8k/train.jsonl", 7473, {"user": 7473, "assistant": 7473}),
+    ],
+)
+def test_real_files_are_read_whole(shared_data: Path, file: str, rows: int, turns: dict[str, int]) -> None:
+    read_ = conversations(shared_data / file)
+    assert len(read_) == rows
+    assert Counter(role for conversation in read_ for role, _ in conversation.messages) == turns
+
+
+def test_294_real_files_of_prompt_and_completion(shared_data: Path) -> None:
+    files = sorted((shared_data / "t0").glob("*.gz"))
+    assert len(files) == 294 and sum(len(conversations(path)) for path in files) == 55_185
+
+
+def test_empty_inputs_and_outputs_of_real_alpaca(shared_data: Path) -> None:
+    read_ = conversations(shared_data / "alpaca" / "alpaca_46k.jsonl")
+    assert len(read_) == 46_846
+    assert sum("input" not in conversation.extra for conversation in read_) == 28_646
+    assert sum(not conversation.messages[-1][1] for conversation in read_) == 27
+    assert sum("alpaca_index" in conversation.extra for conversation in read_) == 1_889
+
+
+def test_real_reasoning_and_tool_calls_are_the_assistants(shared_data: Path) -> None:
+    read_ = conversations(shared_data / "formats" / "reason_tool_use_demo_50.jsonl")
+    texts = [text for conversation in read_ for role, text in conversation.messages if role == "assistant"]
+    assert sum(text.count("<think>") for text in texts) == 112
+    assert sum(text.count("<tool_call>\n{") for text in texts) == 68
+    assert all("</think>\n\n" in text for text in texts)
+    # 48 of the 50 have tools; the others say "[]"
+    assert sum("\n\n<tools>\n[{" in conversation.messages[0][1] for conversation in read_) == 48
+
+
+@pytest.mark.parametrize(
+    ("name", "record"),
+    [
+        ("alpaca", {"instruction": "Hello", "output": "Hi"}),
+        ("alpaca", {"instruction": "Hello", "input": "", "output": "Hi"}),
+        ("alpaca", {"instruction": "Hello", "input": None, "output": "Hi", "system": None, "history": None}),
+        ("alpaca", {"instruction": "Hello", "context": "", "response": "Hi"}),
+        ("pairs", {"prompt": "Hello", "completion": "Hi"}),
+        ("pairs", {"question": "Hello", "answer": "Hi"}),
+        ("pairs", {"prompt": "Hello", "response": "Hi"}),
+        ("pairs", {"system_prompt": "", "question": "Hello", "response": "Hi"}),
+        ("pairs", {"prompt": "Hello", "completion": None, "response": "Hi"}),
+        ("sharegpt", {"conversations": [{"from": "human", "value": "Hello"}, {"from": "gpt", "value": "Hi"}]}),
+        ("sharegpt", {"conversations": [{"from": "User", "value": "Hello"}, {"from": "bard", "value": "Hi"}]}),
+        ("sharegpt", {"messages": [{"from": "user", "value": "Hello"}, {"from": "chatgpt", "value": "Hi"}]}),
+        ("openai", {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]}),
+        ("openai", {"conversation": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]}),
+        ("strings", {"conversations": ["Hello", "Hi"]}),
+        ("strings", {"dialog": ["Hello", "Hi"], "tools": "[]"}),
+    ],
+)
+def test_spellings_of_one_conversation(name: str, record: dict[str, Any]) -> None:
+    recognised = recognise(record)
+    assert recognised is FORMATS[name]
+    made = normalise(record)
+    assert made == normalise(record, recognised)
+    assert made.messages == HELLO
+    assert set(made.extra) <= {"completion"}
+
+
+def test_other_fields_survive() -> None:
+    fields = {"id": 3, "score": None, "tags": ["a", {"b": 1.5}]}
+    for record in (
+        {"prompt": "Hello", "completion": "Hi"},
+        {"instruction": "Hello", "output": "Hi"},
+        {"conversations": ["Hello", "Hi"]},
+        {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}], "prompt": "x"},
+    ):
+        assert normalise({**record, **fields}).extra.items() >= fields.items()
+
+
+def test_alpaca_keeps_the_input_apart_too() -> None:
+    record = {"instruction": "Add.", "input": "1, 2", "output": "3", "system": "Be brief.", "history": [["a", "b"]]}
+    made = normalise(record)
+    assert made.messages == [
+        ("system", "Be brief."),
+        ("user", "a"),
+        ("assistant", "b"),
+        ("user", "Add.\n\n1, 2"),
+        ("assistant", "3"),
+    ]
+    assert made.extra == {"input": "1, 2"}
+
+
+def test_sharegpt_tools_and_calls() -> None:
+    call, tool = '{"name": "add", "arguments": {"a": 1}}', {"name": "add"}
+    record = {
+        "system": "You add.",
+        "tools": [tool, tool],
+        "conversations": [
+            {"from": "human", "value": "1?"},
+            {"from": "function_call", "value": call},
+            {"from": "observation", "value": "1"},
+            {"from": "gpt", "value": "1.", "weight": 0, "note": None},
+        ],
+    }
+    made = normalise(record)
+    assert made.messages == [
+        ("system", 'You add.\n\n<tools>\n{"name": "add"}\n{"name": "add"}\n</tools>'),
+        ("user", "1?"),
+        ("assistant", f"<tool_call>\n{call}\n</tool_call>"),
+        ("tool", "1"),
+        ("assistant", "1."),
+    ]
+    assert made.extra == {MESSAGE_FIELDS: [None, None, None, None, {"weight": 0}]}
+
+
+def test_system_field_gives_way_to_a_system_turn() -> None:
+    turns = [{"role": "system", "content": "A"}, {"role": "assistant", "content": "Hi"}]
+    made = normalise({"messages": turns, "system": "B", "tools": "[]"})
+    assert made.messages[0] == ("system", "A") and made.extra == {"system": "B"}
+
+
+def test_openai_content_in_every_shape() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": [1]}'}}
+    record = {
+        "tools": '[{"name": "add"}]',
+        "messages": [
+            {"role": "developer", "content": "D"},
+            {"role": "user", "content": [{"type": "text", "text": "1"}, {"type": "text", "value": "?"}], "name": "N"},
+            {"role": "assistant", "content": None, "tool_calls": [call, call], "reasoning_content": "Hm."},
+            {"role": "tool", "content": "1", "tool_call_id": "c1"},
+            {
+                "role": "assistant",
+                "content": [{"type": "reasoning", "value": "So."}, {"type": "text", "text": "1.", "value": None}],
+                "loss_weight": 0.5,
+            },
+            {"role": "assistant", "content": "", "function_call": {"name": "end", "arguments": "not JSON"}},
+        ],
+    }
+    made = normalise(record)
+    called = '<tool_call>\n{"name": "add", "arguments": {"a": [1]}}\n</tool_call>'
+    assert made.messages == [
+        ("system", 'D\n\n<tools>\n[{"name": "add"}]\n</tools>'),
+        ("user", "1?"),
+        ("assistant", f"<think>\nHm.\n</think>\n\n{called}\n{called}"),
+        ("tool", "1"),
+        ("assistant", "<think>\nSo.\n</think>\n\n1."),
+        ("assistant", '<tool_call>\n{"name": "end", "arguments": "not JSON"}\n</tool_call>'),
+    ]
+    left = {"id": "c1", "type": "function"}
+    fields = [None, {"name": "N"}, {"tool_calls": [left, left]}, {"tool_call_id": "c1"}, {"loss_weight": 0.5}, None]
+    assert made.extra == {MESSAGE_FIELDS: fields}
+
+
+def test_message_fields_stay_beside_their_message_when_tools_add_a_turn() -> None:
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "loss_weight": 1}]
+    made = normalise({"messages": turns, "tools": [{"name": "add"}]})
+    assert made.extra[MESSAGE_FIELDS] == [None, None, {"loss_weight": 1}]
+    assert len(made.messages) == 3
+
+
+def test_named_formats() -> None:
+    assert named(None) is None
+    assert named("openai") is FORMATS["openai"]
+    own = named(None, "ask", "tell")
+    assert own is not None and own.matches({"ask": 1, "tell": 2}) and not own.matches({"ask": 1})
+    assert normalise({"ask": "Hello", "tell": "Hi", "x": 1}, own) == Conversation(HELLO, {"x": 1})
+    with pytest.raises(FormatError, match="no field 'tell'; found 'ask'"):
+        normalise({"ask": "Hello"}, own)
+    with pytest.raises(UsageError, match="did you mean 'sharegpt'") as error:
+        named("sharegtp")
+    assert all(name in str(error.value) for name in FORMATS)
+    with pytest.raises(UsageError, match="--response-field is missing"):
+        named(None, "ask")
+    with pytest.raises(UsageError, match="has its own fields"):
+        named("alpaca", "ask", "tell")
+
+
+def test_a_named_format_is_not_guessed_around() -> None:
+    with pytest.raises(FormatError, match="no field 'instruction'"):
+        normalise({"prompt": "Hello", "completion": "Hi"}, named("alpaca"))
+
+
+MEMBERS = ("messages", "conversations", "role", "from", "value", "content", "type", "text", "tools", "tool_calls")
+MORE = ("function", "name", "arguments", "system", "prompt", "completion", "instruction", "output", "history")
+NAMES = st.sampled_from((*MEMBERS, *MORE, "assistant", "user", "gpt", "tool_call", "reasoning"))
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | NAMES | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=5),
+    max_leaves=20,
+)
+
+
+@given(ANYTHING, st.sampled_from([None, *FORMATS.values()]))
+def test_whatever_is_read_is_a_conversation_or_a_reason(record: Any, format: Any) -> None:
+    try:
+        made = normalise(record, format)
+    except FormatError as reason:
+        assert str(reason)
+        return
+    assert {role for role, _ in made.messages} <= set(ROLES)
+    assert all(isinstance(text, str) for _, text in made.messages)
+    json.dumps(made.extra, allow_nan=False).encode()
+    assert len(made.extra.get(MESSAGE_FIELDS, made.messages)) == len(made.messages)

@@ -1,0 +1,251 @@
+"""Length, loss, IFD and the richness measures: their numbers, nulls and notes; and the registry."""
+
+import math
+import subprocess
+import sys
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curate.batch import Batch, LogLikelihood, Rendered, Scores
+from curate.metric import Needs
+from curate.metrics import REGISTRY, select
+from curate.words import count_words, tokens, unicode_words
+from schemas.columns import ScoreColumn
+from schemas.errors import UsageError
+from schemas.table import MESSAGES
+
+NOT_RENDERED = "the template has no place for a tool turn"
+NOT_SCORED = "no response token is left after the cut"
+
+
+def batch_of(*pairs: tuple[str, str], **proxy: object) -> Batch:
+    messages = [[{"role": "user", "content": p}, {"role": "assistant", "content": r}] for p, r in pairs]
+    return Batch(pa.table({"messages": pa.array(messages, MESSAGES)}), **proxy)  # type: ignore[arg-type]
+
+
+def scored(given_prompt: list[LogLikelihood], alone: list[LogLikelihood]) -> Batch:
+    rendered = [Rendered(truncated=False, prompt_tokens=1, response_tokens=1)] * len(given_prompt)
+    pairs = [("", "")] * len(given_prompt)
+    return batch_of(*pairs, rendered=rendered, conditional=given_prompt, unconditional=alone)
+
+
+def values(scores: Scores) -> dict[str, list[object]]:
+    return {name: array.to_pylist() for name, array in scores.columns.items()}
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("", 0),
+        (" \n ... — 👍🏽 🇨🇭", 0),
+        ("Don't stop-it, it's 3.14!", 5),  # Don't | stop | it | it's | 3.14
+        ("foo_bar _ __init__", 2),  # an underscore alone is no word
+        ("naïve café e\u0301tude", 3),
+        ("Привет, мир", 2),
+        ("مرحبا بالعالم", 2),
+        ("한국어 문장", 2),
+        ("我喜欢学习", 3),
+        ("猫が好き", 3),
+        ("ฉันชอบเรียนภาษาไทย", 5),
+        ("½ Ⅷ ²", 3),
+    ],
+)
+def test_words_counted_by_hand(text: str, count: int) -> None:
+    assert count_words(text) == count, list(unicode_words(text))
+
+
+def test_length_counts_every_assistant_turn_as_the_response() -> None:
+    turns = [
+        ("system", "Be brief."),
+        ("user", "Hi there"),
+        ("assistant", "Yes?"),
+        ("tool", "4"),
+        ("assistant", "It is"),
+    ]
+    messages = [[{"role": role, "content": content} for role, content in turns]]
+    batch = Batch(pa.table({"messages": pa.array(messages, MESSAGES)}), [Rendered(prompt_tokens=9, response_tokens=5)])
+    assert values(REGISTRY["length"].compute(batch)) == {
+        "prompt_words": [5],
+        "response_words": [3],
+        "prompt_tokens": [9],
+        "response_tokens": [5],
+    }
+
+
+def test_what_cannot_be_rendered_has_words_but_no_tokens() -> None:
+    scores = REGISTRY["length"].compute(batch_of(("a b", "c"), rendered=[Rendered(note=NOT_RENDERED)]))
+    assert values(scores) == {
+        "prompt_words": [2],
+        "response_words": [1],
+        "prompt_tokens": [None],
+        "response_tokens": [None],
+    }
+    assert scores.notes == {0: [f"prompt_tokens: {NOT_RENDERED}", f"response_tokens: {NOT_RENDERED}"]}
+
+
+# Loss and IFD
+
+
+def test_loss_is_the_mean_over_tokens_and_a_null_where_there_is_none() -> None:
+    batch = batch_of(
+        *[("", "")] * 5,
+        rendered=[Rendered(truncated=cut) for cut in (False, True, False, False)] + [Rendered(note=NOT_RENDERED)],
+        conditional=[
+            LogLikelihood(-6.0, 4),
+            LogLikelihood(0.0, 2),
+            LogLikelihood(0.0, 0),
+            LogLikelihood(-math.inf, 3),
+            LogLikelihood(note=NOT_SCORED),
+        ],
+    )
+    scores = REGISTRY["loss"].compute(batch)
+    assert values(scores) == {
+        "loss": [1.5, 0.0, None, None, None],
+        "loss_tokens": [4, 2, 0, 3, None],
+        "truncated": [False, True, False, False, None],
+    }
+    assert math.copysign(1, scores.columns["loss"][1].as_py()) == 1
+    assert scores.notes == {
+        2: ["loss: no response tokens"],
+        3: ["loss: the proxy's loss is inf"],
+        4: [f"loss: {NOT_SCORED}", f"loss_tokens: {NOT_SCORED}", f"truncated: {NOT_RENDERED}"],
+    }
+
+
+def test_the_two_definitions_of_ifd_rank_differently() -> None:
+    batch = scored([LogLikelihood(-1.0, 1), LogLikelihood(-8.0, 2)], [LogLikelihood(-2.0, 1), LogLikelihood(-12.0, 2)])
+    by = values(REGISTRY["ifd"].compute(batch))
+    assert by["loss_unconditional"] == [2.0, 6.0]
+    assert by["ifd_loss_ratio"] == [0.5, 4 / 6]  # the second is harder by losses
+    assert by["ifd_ppl_ratio"] == [math.exp(-1), math.exp(-2)]  # the first by perplexities
+
+
+def test_ifd_is_null_where_a_loss_is_missing_zero_or_out_of_range() -> None:
+    some, none = LogLikelihood(-2.0, 2), LogLikelihood(note=NOT_SCORED)
+    zero, tiny, huge = LogLikelihood(0.0, 2), LogLikelihood(-1e-320, 2), LogLikelihood(-1e5, 2)
+    batch = scored([none, some, some, some, huge, some], [some, none, zero, tiny, some, LogLikelihood(-2.0, 3)])
+    scores = REGISTRY["ifd"].compute(batch)
+    assert values(scores)["ifd_loss_ratio"] == [None, None, None, None, 5e4, None]
+    assert values(scores)["ifd_ppl_ratio"] == [None, None, math.e, math.e, None, None]
+    assert scores.notes == {
+        0: [f"ifd_loss_ratio: {NOT_SCORED}", f"ifd_ppl_ratio: {NOT_SCORED}"],
+        1: [
+            f"loss_unconditional: {NOT_SCORED}",
+            f"ifd_loss_ratio: without the prompt: {NOT_SCORED}",
+            f"ifd_ppl_ratio: without the prompt: {NOT_SCORED}",
+        ],
+        2: ["ifd_loss_ratio: loss_unconditional is 0"],
+        3: ["ifd_loss_ratio: loss_unconditional is too near 0"],
+        4: ["ifd_ppl_ratio: exp(49999) is outside float64"],
+        5: [
+            "ifd_loss_ratio: 2 tokens with the prompt, 3 without",
+            "ifd_ppl_ratio: 2 tokens with the prompt, 3 without",
+        ],
+    }
+
+
+likelihoods = st.one_of(
+    st.builds(LogLikelihood, st.floats(max_value=0) | st.just(math.nan), st.integers(0, 3)),
+    st.builds(LogLikelihood, note=st.one_of(st.none(), st.just(NOT_SCORED))),
+)
+
+
+@given(st.lists(st.tuples(likelihoods, likelihoods), min_size=1, max_size=5))
+def test_every_null_has_a_note_and_no_number_is_a_sentinel(rows: list[tuple[LogLikelihood, LogLikelihood]]) -> None:
+    batch = scored([first for first, _ in rows], [second for _, second in rows])
+    for metric in (REGISTRY["loss"], REGISTRY["ifd"]):
+        scores = metric.compute(batch)
+        for column in metric.columns:
+            array = scores.columns[column.name]
+            assert len(array) == len(rows) and array.type == column.type
+            for row, value in enumerate(array.to_pylist()):
+                explained = [note for note in scores.notes.get(row, ()) if note.startswith(f"{column.name}: ")]
+                assert len(explained) == (value is None)
+                assert value is None or math.isfinite(value)
+
+
+# HD-D, MATTR, MSTTR
+
+
+def test_richness_is_the_references_and_null_where_it_raises() -> None:
+    from lexicalrichness import LexicalRichness
+
+    minimum = {"hdd": 42, "mattr": 100, "msttr": 101}
+    default = {"hdd": {"draws": 42}, "mattr": {"window_size": 100}, "msttr": {"segment_window": 100}}
+    for name, fewest in minimum.items():
+        words = [f"w{'abcdefghijk'[i * i % 11]}{'xyz'[i % 3]}" for i in range(fewest)]
+        enough, short = " ".join(words), " ".join(words[1:])
+        scores = REGISTRY[name].compute(batch_of((enough, short), (short, enough)))
+        lex = LexicalRichness(enough)
+        expected = getattr(lex, name)()
+        assert expected == getattr(lex, name)(**default[name])  # the parameters that we state are its defaults
+        assert values(scores) == {f"prompt_{name}": [expected, None], f"response_{name}": [None, expected]}
+        assert scores.notes == {
+            0: [f"response_{name}: fewer than {fewest} words"],
+            1: [f"prompt_{name}: fewer than {fewest} words"],
+        }
+        with pytest.raises(ValueError, match=r"size"):
+            getattr(LexicalRichness(short), name)()
+
+
+def test_richness_segments_scripts_without_spaces() -> None:
+    text = "我喜欢学习" * 20
+    assert len(tokens(text)) == 60
+    scores = REGISTRY["hdd"].compute(batch_of((text, text)))
+    assert 0 < scores.columns["prompt_hdd"][0].as_py() < 1
+
+
+# The registry
+
+
+def test_columns_come_in_the_order_of_the_table() -> None:
+    columns = [column for metric in select(["ifd", "mtld", "length"]) for column in metric.signed_columns]
+    assert [(column.name, str(column.type)) for column in columns] == [
+        ("prompt_words", "int32"),
+        ("response_words", "int32"),
+        ("prompt_tokens", "int32"),
+        ("response_tokens", "int32"),
+        ("prompt_mtld", "double"),
+        ("response_mtld", "double"),
+        ("loss", "double"),
+        ("loss_tokens", "int32"),
+        ("truncated", "bool"),
+        ("loss_unconditional", "double"),
+        ("ifd_loss_ratio", "double"),
+        ("ifd_ppl_ratio", "double"),
+    ]
+
+
+def test_every_column_is_described_and_survives_its_metadata() -> None:
+    names = [column.name for metric in REGISTRY.values() for column in metric.columns]
+    assert len(names) == len(set(names))
+    for metric in REGISTRY.values():
+        for column in metric.signed_columns:
+            assert column.unit and column.description and (column.metric, column.version) == (metric.name, 1)
+            assert ScoreColumn.from_field(column.to_field()) == column
+            assert (column.hard is None) == (column.name in {"loss_tokens", "truncated"})
+
+
+def test_select_brings_the_loss_with_whatever_runs_the_proxy() -> None:
+    assert [metric.name for metric in select(["ifd"])] == ["loss", "ifd"]
+    assert [metric.name for metric in select(["mtld", "length", "mtld"])] == ["length", "mtld"]
+    assert select([]) == []
+    assert REGISTRY["length"].needs == Needs.TOKENS and REGISTRY["mtld"].needs == Needs.TEXT
+
+
+def test_select_names_the_nearest_metric() -> None:
+    with pytest.raises(UsageError, match=r"'mltd'.*\n.*'mtld'"):
+        select(["length", "mltd"])
+
+
+def test_naming_the_metrics_imports_nothing_heavy() -> None:
+    heavy = "torch", "transformers", "numba", "lexicalrichness", "matplotlib", "pandas", "scipy"
+    code = f"import sys, curate.metrics; print([name for name in {heavy} if name in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"

@@ -1,0 +1,155 @@
+"""One rendering, and where the responses are in it."""
+
+import json
+
+import pytest
+from proxy_examples import SHORT, SINGLE, table, turns
+from transformers import AutoTokenizer
+
+from curate.proxy.rendering import Renderer
+from curate.proxy.settings import ProxySettings
+from curate.proxy.weights import Weights
+from schemas.errors import UsageError
+
+BELOW = "Below is an instruction that describes a task"
+REQUEST = "Write a response that appropriately completes the request.\n\n### Instruction:\n"
+
+
+@pytest.fixture(scope="module")
+def tokenizer(smollm2):
+    return AutoTokenizer.from_pretrained(smollm2.directory)
+
+
+def render(weights, conversations, extra=None, **settings):
+    return Renderer(weights, ProxySettings(**settings)).render(table(conversations, extra))
+
+
+def responses(tokenizer, rendered):
+    return [tokenizer.decode(rendered.ids[start:end]) for start, end in rendered.spans]
+
+
+def headers(tokenizer, rendered):
+    return [tokenizer.decode(rendered.ids[start:end]) for start, end in rendered.headers]
+
+
+@pytest.mark.parametrize("conversation", SHORT)
+def test_the_tokens_are_those_of_transformers_up_to_the_last_response(smollm2, tokenizer, conversation):
+    rendered = render(smollm2, [conversation])[0]
+    whole = tokenizer.apply_chat_template(conversation, return_dict=False)
+    assert list(rendered.ids) == whole[: len(rendered.ids)]
+    assert tokenizer.decode(whole[len(rendered.ids) :]) == "\n"
+
+
+@pytest.mark.parametrize("conversation", SHORT)
+def test_every_response_is_one_span_with_its_end_of_turn_token(smollm2, tokenizer, conversation):
+    rendered = render(smollm2, [conversation])[0]
+    said = [turn["content"] for turn in conversation if turn["role"] == "assistant"]
+    assert responses(tokenizer, rendered) == [text + "<|im_end|>" for text in said]
+    assert headers(tokenizer, rendered) == ["<|im_start|>assistant\n"] * len(said)
+    assert rendered.response_tokens == sum(end - start for start, end in rendered.spans)
+    assert rendered.prompt_tokens + rendered.response_tokens == len(rendered.ids)
+
+
+def test_numbers_are_split_into_digits_before_all_else(smollm2, tokenizer):
+    rendered = render(smollm2, [turns("user: x", "assistant: a\n\n12  3")])[0]
+    start, end = rendered.spans[0]
+    assert tokenizer.convert_ids_to_tokens(rendered.ids[start:end]) == ["a", "ĊĊ", "1", "2", "ĠĠ", "3", "<|im_end|>"]
+
+
+def test_alpaca_is_the_published_prompt(smollm2, tokenizer):
+    plain, with_input = render(
+        smollm2,
+        [turns("user: Sum up.", "assistant: Done."), turns("user: Sum up.\n\nA\n\nB", "assistant: Done.")],
+        [None, json.dumps({"input": "A\n\nB"})],
+        template="alpaca",
+    )
+    end = "\n\n### Response:Done.<|im_end|>"
+    assert tokenizer.decode(plain.ids) == f"{BELOW}. {REQUEST}Sum up.{end}"
+    assert tokenizer.decode(with_input.ids) == (
+        f"{BELOW}, paired with an input that provides further context. {REQUEST}Sum up.\n\n### Input:\nA\n\nB{end}"
+    )
+    for rendered in plain, with_input:
+        assert responses(tokenizer, rendered) == ["Done.<|im_end|>"]
+        assert headers(tokenizer, rendered) == ["### Response:"]
+
+
+def test_alpaca_with_a_system_turn_a_tool_and_more_turns(smollm2, tokenizer):
+    conversation = turns(
+        "system: Be kind.", "user: Q", "assistant: call", "tool: 7", "assistant: A", "user: R", "assistant: B"
+    )
+    rendered = render(smollm2, [conversation], template="alpaca")[0]
+    assert tokenizer.decode(rendered.ids) == (
+        "Be kind.\n\n### Instruction:\nQ\n\n### Response:call<|im_end|>\n\n### Input:\n7\n\n### Response:A<|im_end|>"
+        "\n\n### Instruction:\nR\n\n### Response:B<|im_end|>"
+    )
+    assert responses(tokenizer, rendered) == ["call<|im_end|>", "A<|im_end|>", "B<|im_end|>"]
+
+
+def test_alpaca_begins_with_the_bos_that_the_tokenizer_adds(smollm2, tiny_model, tmp_path):
+    from tokenizers import Tokenizer
+    from tokenizers.processors import TemplateProcessing
+
+    for path in tiny_model.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    tokenizer = Tokenizer.from_file(str(tiny_model / "tokenizer.json"))
+    bos = ("<|endoftext|>", tokenizer.token_to_id("<|endoftext|>"))
+    tokenizer.post_processor = TemplateProcessing(single="<|endoftext|> $A", special_tokens=[bos])
+    (tmp_path / "tokenizer.json").unlink()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    without = render(smollm2, [SINGLE], template="alpaca")[0]
+    added = render(Weights(tmp_path, {}), [SINGLE], template="alpaca")[0]
+    assert added.ids == (bos[1], *without.ids)
+    assert added.spans == tuple((start + 1, end + 1) for start, end in without.spans)
+    assert render(Weights(tmp_path, {}), [SINGLE])[0] == render(smollm2, [SINGLE])[0]  # a chat template writes its own
+
+
+@pytest.mark.parametrize("answer", ["", " \n"])
+def test_an_answer_without_text_has_no_response_token(smollm2, answer):
+    rendered = render(smollm2, [[*SINGLE[:1], {"role": "assistant", "content": answer}]])[0]
+    assert (rendered.spans, rendered.response_tokens, rendered.note) == ((), 0, None)
+    assert rendered.prompt_tokens > 0
+
+
+@pytest.mark.parametrize("conversation", SHORT[:2])
+def test_cut_at_every_length(smollm2, conversation):
+    full = render(smollm2, [conversation])[0]
+    for length in range(1, len(full.ids) + 2):
+        cut = render(smollm2, [conversation], max_length=length)[0]
+        assert cut.ids == full.ids[:length]
+        kept = {place for span in full.spans for place in range(*span) if place < length}
+        assert {place for span in cut.spans for place in range(*span)} == kept
+        assert len(cut.headers) == len(cut.spans)
+        assert cut.truncated == (length < len(full.ids))
+        assert (cut.prompt_tokens, cut.response_tokens) == (full.prompt_tokens, full.response_tokens)
+
+
+def test_a_template_that_refuses_leaves_a_note(smollm2, tmp_path):
+    for path in smollm2.directory.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
+    (tmp_path / "chat_template.jinja").unlink()
+    (tmp_path / "chat_template.jinja").write_text(strict + (smollm2.directory / "chat_template.jinja").read_text())
+    refused, rendered = render(Weights(tmp_path, {}), [SHORT[1], SINGLE])
+    assert "no system turn" in refused.note and refused.ids == () and refused.response_tokens is None
+    assert rendered == render(smollm2, [SINGLE])[0]
+
+
+def test_a_base_model_needs_a_named_template(tiny_model, tmp_path):
+    for path in tiny_model.iterdir():
+        if path.name != "chat_template.jinja":
+            (tmp_path / path.name).symlink_to(path)
+    with pytest.raises(UsageError, match="alpaca"):
+        Renderer(Weights(tmp_path, {}), ProxySettings())
+    assert render(Weights(tmp_path, {}), [SINGLE], template="alpaca")[0].spans
+
+
+def test_no_more_tokens_than_the_model_has_positions(tiny_model):
+    with pytest.raises(UsageError, match="4096"):
+        Renderer(Weights(tiny_model, {}), ProxySettings(max_length=4097))
+
+
+def test_the_identity_changes_with_what_the_tokens_depend_on(smollm2):
+    settings = [{}, {"template": "alpaca"}, {"max_length": 7}]
+    identities = [json.dumps(Renderer(smollm2, ProxySettings(**one)).identity()) for one in settings]
+    assert len(set(identities)) == 3
+    assert identities[0] == json.dumps(Renderer(smollm2, ProxySettings()).identity())

@@ -1,0 +1,157 @@
+"""The losses: against a loop that does one row at a time, against each other, and against vLLM."""
+
+import math
+import random
+
+import pytest
+import torch
+from proxy_examples import ROWS, SHORT, SINGLE, table, turns
+from transformers import AutoModelForCausalLM
+
+from curate.batch import Batch
+from curate.proxy.backend import load
+from curate.proxy.rendering import Renderer
+from curate.proxy.scoring import score_batch
+from curate.proxy.sequences import SpecialTokens, conditional, unconditional
+from curate.proxy.settings import ProxySettings
+from curate.proxy.weights import Weights
+
+TOLERANCE = 1e-5  # nats per token
+
+
+def batch(weights, conversations, **settings):
+    examples = table(conversations)
+    return Batch(examples, Renderer(weights, ProxySettings(**settings)).render(examples))
+
+
+def one_by_one(directory, requests):
+    """Mean log p of the spans, from all logits of one row, in float64."""
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+    means = []
+    for request in requests:
+        ids = torch.tensor([request.ids])
+        with torch.inference_mode():
+            nats = torch.log_softmax(model(ids).logits[0].double(), dim=-1)
+        scored = [nats[at - 1, request.ids[at]].item() for span in request.spans for at in range(*span)]
+        means.append(sum(scored) / len(scored))
+    return means
+
+
+def means(scores):
+    return [score.sum / score.count for score in scores]
+
+
+def nothing(_):
+    pass
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_model):
+    return Weights(tiny_model, {})
+
+
+@pytest.mark.parametrize(("model", "rows"), [("tiny_model", ROWS), ("smollm2", SHORT[:6])])
+def test_both_losses_equal_a_loop_over_single_rows(request, model, rows):
+    found = request.getfixturevalue(model)
+    weights = found if isinstance(found, Weights) else Weights(found, {})
+    backend = load(ProxySettings(), weights)
+    passed = []
+    scored = score_batch(batch(weights, rows), backend, True, passed.append)
+    for build, scores in ((conditional, scored.conditional), (unconditional, scored.unconditional)):
+        requests = [build(rendered, backend.special) for rendered in scored.rendered]
+        assert means(scores) == pytest.approx(one_by_one(weights.directory, requests), abs=TOLERANCE)
+    assert [score.count for score in scored.conditional] == [score.count for score in scored.unconditional]
+    assert sum(passed) >= sum(len(rendered.ids) for rendered in scored.rendered)
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 64, 300, 100_000])
+def test_no_score_depends_on_the_batch_or_the_order(tiny, batch_tokens):
+    examples = batch(tiny, ROWS)
+    alone = score_batch(examples, load(ProxySettings(), tiny), False, nothing).conditional
+    order = random.Random(batch_tokens).sample(range(len(ROWS)), len(ROWS))
+    shuffled = Batch(examples.table.take(order), [examples.rendered[row] for row in order])
+    scored = score_batch(shuffled, load(ProxySettings(batch_tokens=batch_tokens), tiny), False, nothing).conditional
+    assert means(scored) == pytest.approx([means(alone)[row] for row in order], abs=TOLERANCE)
+
+
+def test_the_unconditional_request_is_header_and_response_of_each_turn(tiny):
+    special = load(ProxySettings(), tiny).special
+    chat = batch(tiny, [SHORT[1]]).rendered[0]
+    (h1, h2), (s1, s2) = chat.headers, chat.spans
+    built = unconditional(chat, special)
+    assert tuple(built.ids) == (*chat.ids[h1[0] : s1[1]], *chat.ids[h2[0] : s2[1]])  # no second <|im_start|> in front
+    assert [built.ids[start:end] for start, end in built.spans] == [
+        list(chat.ids[start:end]) for start, end in chat.spans
+    ]
+    alpaca = batch(tiny, [SINGLE], template="alpaca").rendered[0]
+    start = alpaca.headers[0][0]
+    assert tuple(unconditional(alpaca, special).ids) == alpaca.ids[start:]
+    with_bos = unconditional(alpaca, SpecialTokens(bos=alpaca.ids[0], eos=None))
+    assert tuple(with_bos.ids) == (alpaca.ids[0], *alpaca.ids[start:])
+
+
+def test_a_response_that_nothing_precedes_follows_bos_or_eos_or_is_null(tiny):
+    from curate.batch import Rendered
+
+    bare = Rendered((5, 6), ((0, 2),), ((0, 0),), 0, 2, False)
+    for build in conditional, unconditional:
+        assert build(bare, SpecialTokens(1, 2)).ids == [1, 5, 6]
+        assert build(bare, SpecialTokens(None, 2)).ids == [2, 5, 6]
+        assert build(bare, SpecialTokens(None, None)) is None
+
+
+def test_rows_without_a_response_token_are_null_and_say_why(tiny):
+    rows = [SINGLE, turns("user: Q", "assistant: "), turns("user: " + "long " * 100, "assistant: A")]
+    scored = score_batch(batch(tiny, rows, max_length=60), load(ProxySettings(), tiny), True, nothing)
+    for scores in scored.conditional, scored.unconditional:
+        assert scores[0].note is None and math.isfinite(scores[0].sum)
+        assert [(score.sum, score.count) for score in scores[1:]] == [(None, None)] * 2
+        assert scores[1].note == "the response is empty"
+        assert "maximum length of 60 tokens" in scores[2].note
+
+
+def test_logits_that_are_not_finite_are_null_with_a_note(tiny):
+    backend = load(ProxySettings(), tiny)
+    broken = batch(tiny, [SINGLE, SHORT[4]])
+    ids = set(broken.rendered[1].ids) - set(broken.rendered[0].ids)
+    with torch.no_grad():
+        backend.model.get_input_embeddings().weight[list(ids)] = math.nan
+        backend.model.lm_head.weight = torch.nn.Parameter(backend.model.lm_head.weight.clone().nan_to_num())
+    fine, bad = score_batch(broken, backend, False, nothing).conditional
+    assert math.isfinite(fine.sum)
+    assert bad.sum is None and "nan" in bad.note
+
+
+def test_a_model_that_caps_its_logits_is_scored_by_its_own_head(tiny, tmp_path):
+    from transformers import AutoTokenizer, Gemma2Config, Gemma2ForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny.directory)
+    tokenizer.save_pretrained(tmp_path)
+    torch.manual_seed(0)
+    config = Gemma2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        final_logit_softcapping=2.0,
+        initializer_range=0.5,
+    )
+    Gemma2ForCausalLM(config).save_pretrained(tmp_path)
+    weights = Weights(tmp_path, {})
+    backend = load(ProxySettings(), weights)
+    scored = score_batch(batch(weights, SHORT[:4]), backend, False, nothing)
+    requests = [conditional(rendered, backend.special) for rendered in scored.rendered]
+    assert means(scored.conditional) == pytest.approx(one_by_one(tmp_path, requests), abs=TOLERANCE)
+
+
+def test_vllm_agrees_with_transformers(smollm2, vllm_engine):
+    examples = batch(smollm2, ROWS, max_length=256)
+    assert len(examples) == 24
+    expected = score_batch(examples, load(ProxySettings(), smollm2), True, nothing)
+    scored = score_batch(examples, vllm_engine, True, nothing)
+    assert means(scored.conditional) == pytest.approx(means(expected.conditional), abs=1e-4)
+    assert means(scored.unconditional) == pytest.approx(means(expected.unconditional), abs=1e-4)
+    assert [score.count for score in scored.conditional] == [score.count for score in expected.conditional]

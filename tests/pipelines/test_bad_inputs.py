@@ -1,0 +1,117 @@
+"""Every kind of bad input ends in a reject with its reason, or in an error before anything is written."""
+
+import os
+from pathlib import Path
+
+import pytest
+from bad_inputs import CORPUS, BadInput
+from running import curricle, read_rejects, start, write_jsonl
+
+from pipelines.cli import main
+from schemas.manifest import read_manifest
+from schemas.verify import verify
+
+GOOD = {"instruction": "Say hi.", "output": "Hi."}
+
+
+def test_the_corpus_is_large():
+    assert len({bad.name for bad in CORPUS}) >= 40
+
+
+@pytest.mark.parametrize("bad", CORPUS, ids=lambda bad: bad.name)
+def test_through_the_command(bad: BadInput, tmp_path: Path, capfd):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    made = bad.make(folder)
+    # in this process: an interpreter and an engine a kind would take minutes, and nothing here depends on it
+    code = main(
+        ["score", str(made), "--output", str(tmp_path / "out"), "--metrics", "mtld", "--max-reject-fraction", "1"]
+    )
+    said = capfd.readouterr().err
+    if bad.outcome == "error":
+        assert code == 2, said
+        assert bad.expect in said
+        assert str(made) in said, "the error names the file"
+        assert "What to do" in said
+        assert not (tmp_path / "out").exists(), "something was written"
+        return
+    assert code == 0, said
+    total = read_manifest(tmp_path / "out").total
+    assert (total.scored, total.rejected) == (bad.good, bad.rejected)
+    assert total.read == bad.good + bad.rejected
+    assert not verify(tmp_path / "out").faults
+    reasons = [reject["reason"] for reject in read_rejects(tmp_path / "out")]
+    assert len(reasons) == bad.rejected
+    if bad.rejected:
+        assert any(bad.expect in reason for reason in reasons), reasons
+    assert all(len(reject["raw"]) <= 2000 for reject in read_rejects(tmp_path / "out"))
+
+
+def test_too_many_rejects_are_exit_code_3(tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"instruction": "a", "output": "b"}\nno\nno\n')
+    said = curricle("score", tmp_path / "in.jsonl", "--output", tmp_path / "out", "--metrics", "mtld", code=3)
+    assert "66.7%" in said and "--max-reject-fraction" in said
+    assert "whole" in curricle("verify", tmp_path / "out")
+
+
+def test_file_that_vanishes_while_it_is_read(tmp_path, alpaca_rows):
+    """The survey saw it, a worker does not: the job fails by name, and goes on when the file is back."""
+    first = write_jsonl(tmp_path / "a.jsonl", alpaca_rows(2000))
+    second = write_jsonl(tmp_path / "b.jsonl", alpaca_rows(2000))
+    arguments = ("score", first, second, "--output", tmp_path / "out", "--metrics", "mattr", "--shard-rows", 100)
+    process = start(*arguments)
+    while not list((tmp_path / "out" / "_progress" / "receipts").glob("*")) and process.poll() is None:
+        pass
+    second.rename(tmp_path / "away")
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, said
+    assert str(second) in said and "What to do" in said
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    (tmp_path / "away").rename(second)
+    curricle(*arguments)
+    assert "4000 scored" in curricle("verify", tmp_path / "out")
+
+
+def test_several_inputs_and_folders(tmp_path):
+    (tmp_path / "data" / "deep").mkdir(parents=True)
+    write_jsonl(tmp_path / "data" / "deep" / "a.jsonl", [GOOD])
+    write_jsonl(tmp_path / "data" / "b.jsonl", [GOOD, GOOD])
+    (tmp_path / "data" / "notes.txt").write_text("left out")
+    said = curricle("score", "data", "data/*.jsonl", "--output", "out", "--metrics", "mtld", cwd=tmp_path)
+    assert "notes.txt" in said
+    manifest = read_manifest(tmp_path / "out")
+    assert {source.source: source.read for source in manifest.sources} == {"data/b.jsonl": 2, "data/deep/a.jsonl": 1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["in.jsonl"], "--output is required"),
+        (["in.jsonl", "--output", "in.jsonl"], "is a file"),
+        (["absent.jsonl", "--output", "out"], "no such file"),
+        (["in.jsonl", "--output", "out", "--metrics", "mtdl"], "mtld"),
+        (["in.jsonl", "--output", "out", "--format", "alpace"], "alpaca"),
+        (["in.jsonl", "--output", "out", "--prompt-field", "instruction"], "--response-field"),
+        (["in.jsonl", "--output", "out", "--workers", "0"], "--workers"),
+        (["in.jsonl", "--output", "out", "--shard-row", "5"], "--shard-rows"),
+        (["in.jsonl", "--output", "out", "--proxy.modell", "x"], "--proxy.model"),
+        (["in.jsonl", "--output", "out", "--proxy.backend", "onnx"], "transformers"),
+        (["in.jsonl", "--output", "taken"], "holds other files"),
+        (["empty", "--output", "out"], "no file that can be read"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2_and_writes_nothing(tmp_path, arguments, said):
+    write_jsonl(tmp_path / "in.jsonl", [GOOD])
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "thesis.tex").write_text("mine")
+    before = sorted(path for path in tmp_path.rglob("*"))
+    assert said in curricle("score", *arguments, cwd=tmp_path, code=2)
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_read_only_place(tmp_path):
+    write_jsonl(tmp_path / "in.jsonl", [GOOD])
+    (tmp_path / "locked").mkdir(mode=0o500)
+    assert "cannot be written" in curricle("score", "in.jsonl", "--output", "locked/out", cwd=tmp_path, code=2)

@@ -1,0 +1,156 @@
+"""Law 1: every input record is a scored row or a reject, on real data of every kind."""
+
+import json
+import shutil
+
+import polars
+import pyarrow.parquet as pq
+import pytest
+from running import curricle, read_data, read_rejects
+
+from schemas.manifest import read_manifest
+from schemas.verify import verify
+
+
+def test_alpaca_46k(shared_data, tmp_path):
+    curricle(
+        "score", shared_data / "alpaca/alpaca_46k.jsonl", "--output", tmp_path, "--metrics", "mtld", "--workers", 2
+    )
+    total = read_manifest(tmp_path).total
+    assert (total.read, total.scored, total.rejected) == (46_846, 46_846, 0)
+    assert "46846 records of 1 files = 46846 scored + 0 rejected" in curricle("verify", tmp_path)
+    table = read_data(tmp_path)
+    with (shared_data / "alpaca/alpaca_46k.jsonl").open(encoding="utf-8") as file:
+        for position, (line, row) in enumerate(zip(file, table.to_pylist(), strict=True)):
+            record = json.loads(line)
+            assert row["source_position"] == position
+            assert row["messages"][-1] == {"role": "assistant", "content": record["output"]}
+            assert row["messages"][0]["content"].startswith(record["instruction"])
+
+
+def test_every_format(shared_data, tmp_path):
+    curricle("score", shared_data / "formats", shared_data / "gsm8k", "--output", tmp_path, "--metrics", "mtld")
+    manifest = read_manifest(tmp_path)
+    assert len(manifest.sources) == 9
+    assert manifest.total.read == manifest.total.scored + manifest.total.rejected
+    assert manifest.total.rejected == 0
+    for source in manifest.sources:
+        text = open(source.source, encoding="utf-8").read()
+        records = (
+            json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.splitlines()]
+        )
+        assert source.read == len(records), source.source
+    assert not verify(tmp_path).faults
+
+
+def test_294_gzip_files_in_one_job(shared_data, tmp_path):
+    curricle("score", f"{shared_data}/t0/*.jsonl.gz", "--output", tmp_path, "--metrics", "mtld", "--workers", 2)
+    manifest = read_manifest(tmp_path)
+    assert len(manifest.sources) == 294
+    assert manifest.total.read == 55_185 == manifest.total.scored + manifest.total.rejected
+    assert not verify(tmp_path).faults
+
+
+def test_tsv_is_refused_with_the_formats_that_are_read(shared_data, tmp_path):
+    said = curricle("score", *sorted((shared_data / "mgsm").glob("*.tsv")), "--output", tmp_path / "out", code=2)
+    assert "mgsm_es.tsv" in said
+    assert ".jsonl" in said and ".parquet" in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def scored(alpaca_rows, tmp_path):
+    lines = [json.dumps(row) for row in alpaca_rows(50)]
+    lines[7] = lines[7][:20]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines))
+    curricle("score", tmp_path / "in.jsonl", "--output", tmp_path / "out", "--metrics", "mtld")
+    assert not verify(tmp_path / "out").faults
+    return tmp_path / "out"
+
+
+def rewrite(path, change):
+    table = pq.read_table(path)
+    pq.write_table(change(table), path)
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda out: next(out.glob("data/*")).unlink(), "missing"),
+        (lambda out: next(out.glob("rejects/*")).unlink(), "missing"),
+        (
+            lambda out: shutil.copy(next(out.glob("data/*")), out / "data" / "part-00001-of-00001.parquet"),
+            "not in the manifest",
+        ),
+        (lambda out: rewrite(next(out.glob("data/*")), lambda table: table.slice(1)), "not those that were written"),
+        (lambda out: edit(out, lambda m: m["total"].update(scored=50)), "total scored"),
+        (lambda out: edit(out, lambda m: m["identity"].update(contract=9)), "fingerprint"),
+        (lambda out: resign(out, lambda table: table.slice(1)), "48 scored"),
+        (lambda out: resign(out, lambda table: table.take([1, 0, *range(2, 49)])), "out of order"),
+        (lambda out: resign(out, lambda table: table.drop(["notes"])), "notes"),
+        (lambda out: resign(out, swap_ids), "does not hold the messages"),
+        (lambda out: resign(out, lambda table: table.replace_schema_metadata({})), "signed"),
+    ],
+)
+def test_verify_notices(scored, harm, said):
+    harm(scored)
+    faults = verify(scored).faults
+    assert any(said in fault for fault in faults), faults
+    assert "NOT WHOLE" in curricle("verify", scored, code=1)
+
+
+def edit(out, change):
+    manifest = json.loads((out / "manifest.json").read_text())
+    change(manifest)
+    (out / "manifest.json").write_text(json.dumps(manifest))
+
+
+def resign(out, change):
+    """Change the rows and put the new size and digest into the manifest: only a recount can tell."""
+    import hashlib
+
+    path = next(out.glob("data/*"))
+    rewrite(path, change)
+    content = path.read_bytes()
+    edit(out, lambda m: m["data"][0].update(bytes=len(content), sha256=hashlib.sha256(content).hexdigest()))
+
+
+def swap_ids(table):
+    ids = table["example_id"].to_pylist()
+    return table.set_column(0, table.schema.field(0), [[ids[1], ids[0], *ids[2:]]])
+
+
+@pytest.mark.parametrize("path", ["../outside.parquet", "/etc/passwd", "data/../../x", "data\\..\\x", ""])
+def test_hostile_path_in_a_manifest_is_refused(scored, path):
+    edit(scored, lambda m: m["data"][0].update(path=path))
+    said = curricle("verify", scored, code=1)
+    assert "manifest.json" in said and "leaves the directory" in said
+
+
+def test_unfinished_directory_is_not_verified(tmp_path):
+    assert "no manifest" in curricle("verify", tmp_path, code=1)
+
+
+def test_rejects_say_where_why_and_what(scored):
+    (reject,) = read_rejects(scored)
+    assert reject["source"].endswith("in.jsonl")
+    assert reject["source_position"] == 7
+    assert "JSON" in reject["reason"]
+    assert reject["raw"].startswith('{"instruction"')
+
+
+def test_hand_over_to_datasets_polars_and_duckdb(scored, monkeypatch, tmp_path):
+    import datasets
+    import duckdb
+
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    loaded = datasets.load_dataset(
+        "parquet", data_files=str(scored / "data" / "*.parquet"), cache_dir=str(tmp_path / "cache"), split="train"
+    )
+    rows = read_data(scored).to_pylist()
+    assert loaded.num_rows == len(rows) == 49
+    assert loaded[3]["messages"] == rows[3]["messages"]
+    frame = polars.read_parquet(scored / "data" / "*.parquet")
+    assert frame["response_mtld"].to_list() == [row["response_mtld"] for row in rows]
+    counted = duckdb.sql(f"select count(*), max(response_mtld) from '{scored}/data/*.parquet'").fetchone()
+    assert counted == (49, max(row["response_mtld"] for row in rows if row["response_mtld"] is not None))

@@ -1,0 +1,73 @@
+"""Running the real command in processes of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.manifest import read_manifest
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-P", "-m", "pipelines.cli", *map(str, arguments)]
+
+
+def start(*arguments: object, cwd: Path | None = None) -> subprocess.Popen:
+    """Start `curricle` in a process group of its own, so that a test can kill it with all its workers."""
+    return subprocess.Popen(
+        command(*arguments),
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def curricle(*arguments: object, cwd: Path | None = None, code: int = 0) -> str:
+    """Run `curricle` to its end, check its exit code, and return what it printed."""
+    done = subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=600)
+    output = done.stdout + done.stderr
+    assert done.returncode == code, output
+    return output
+
+
+def read_data(directory: Path) -> pa.Table:
+    """All rows of a finished table, in order."""
+    manifest = read_manifest(directory)
+    return pa.concat_tables(pq.read_table(directory / part.path) for part in manifest.data)
+
+
+def read_rejects(directory: Path) -> list[dict]:
+    manifest = read_manifest(directory)
+    return [row for part in manifest.rejects for row in pq.read_table(directory / part.path).to_pylist()]
+
+
+def signed(directory: Path) -> dict:
+    """The manifest without what an identical job may do differently."""
+    manifest = json.loads((directory / "manifest.json").read_text())
+    del manifest["cost"]
+    return manifest
+
+
+def write_jsonl(path: Path, records: Iterable[dict]) -> Path:
+    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), "utf-8")
+    return path
+
+
+def children_of_group(group: int) -> list[int]:
+    """The processes that are left of a group."""
+    found = []
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit():
+            try:
+                if os.getpgid(int(path.name)) == group:
+                    found.append(int(path.name))
+            except ProcessLookupError:
+                continue
+    return found

@@ -1,0 +1,40 @@
+"""Identity does not depend on machine, order of keys or how a value came about."""
+
+import pytest
+
+from schemas.fingerprint import differences, digest, example_id
+
+
+def test_example_id_is_the_published_hash():
+    # BLAKE2b-128 of [["user","Hi"],["assistant","你好"]] in UTF-8: any other tool can recompute it.
+    assert example_id([("user", "Hi"), ("assistant", "你好")]) == "179063657a298051cac216c71102d59d"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        [("user", "Hi"), ("assistant", "你好 ")],
+        [("assistant", "你好"), ("user", "Hi")],
+        [("user", "Hi")],
+        [("user", "Hi"), ("user", "你好")],
+        [("user", 'Hi", "x'), ("assistant", "你好")],
+    ],
+)
+def test_other_messages_have_another_id(other):
+    assert example_id(other) != example_id([("user", "Hi"), ("assistant", "你好")])
+
+
+def test_key_order_does_not_matter():
+    assert digest({"a": 1, "b": [2, None]}) == digest({"b": [2, None], "a": 1})
+
+
+def test_nan_has_no_identity():
+    with pytest.raises(ValueError):
+        digest({"a": float("nan")})
+
+
+def test_differences_name_each_leaf():
+    assert differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": 4}) == [
+        "a.c: 2 there, 3 now",
+        "d: None there, 4 now",
+    ]
