@@ -4,7 +4,7 @@ import glob
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from curate.readers import READ, kind_of
 from schemas.errors import UsageError
@@ -27,9 +27,8 @@ def open_input(name: str) -> BinaryIO:
     if not _is_remote(name):
         return open(name, "rb")
     from apache_beam.io.filesystem import CompressionTypes
-    from apache_beam.io.filesystems import FileSystems
 
-    return FileSystems.open(name, compression_type=CompressionTypes.UNCOMPRESSED)
+    return _filesystems().open(name, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
 def is_seekable(name: str) -> bool:
@@ -93,16 +92,26 @@ def _stat(names: Iterable[str]) -> list[InputFile]:
     return [InputFile(name, (stat := Path(name).stat()).st_size, stat.st_mtime) for name in sorted(names)]
 
 
-def _expand_remote(pattern: str) -> tuple[bool, list[InputFile]]:
-    # Beam costs seconds to import: only those who read from an object store pay them here.
-    from apache_beam.io.filesystem import BeamIOError
+def _filesystems() -> Any:
+    """Beam's registry of filesystems. It costs seconds to import: only those who read from afar pay them here."""
     from apache_beam.io.filesystems import FileSystems
+    from apache_beam.options.pipeline_options import PipelineOptions
 
+    # Outside a pipeline nobody has set options, and some filesystems refuse to start without; credentials
+    # and endpoints come from the environment, as everywhere.
+    FileSystems.set_options(PipelineOptions([]))
+    return FileSystems
+
+
+def _expand_remote(pattern: str) -> tuple[bool, list[InputFile]]:
+    from apache_beam.io.filesystem import BeamIOError
+
+    filesystems = _filesystems()
     folder = pattern.endswith("/")
     try:
-        matched = FileSystems.match([pattern + "**" if folder else pattern])[0].metadata_list
+        matched = filesystems.match([pattern + "**" if folder else pattern])[0].metadata_list
         if not matched and not folder:
-            folder, matched = True, FileSystems.match([pattern + "/**"])[0].metadata_list
+            folder, matched = True, filesystems.match([pattern + "/**"])[0].metadata_list
     except (BeamIOError, ValueError) as error:
         raise UsageError(
             f"cannot be listed: {error}",

@@ -42,6 +42,8 @@ def set_up_logging(form: Literal["text", "json"]) -> None:
     handler.addFilter(lambda record: "apitools not found" not in record.getMessage())  # Beam, of an optional cloud
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("curricle").setLevel(logging.INFO)
+    # what Beam's workers say of their own start; a job that fails carries its worker's traceback anyway
+    logging.getLogger("apache_beam.runners.portability").setLevel(logging.CRITICAL)
 
 
 @contextmanager

@@ -81,7 +81,7 @@ def items(record: Record, name: str, where: str = "") -> list[Any]:
 
 
 def rest(record: Record, consumed: Sequence[str]) -> dict[str, Any]:
-    """The fields of a message that its turn does not hold; null means absent."""
+    """The fields that were not consumed; null means absent, since Arrow cannot tell the two apart."""
     return {name: value for name, value in record.items() if name not in consumed and value is not None}
 
 

@@ -19,7 +19,7 @@ class ProxySettings:
         "arithmetic of the model; the half precisions are faster on a GPU and move a loss by about 1e-2", "float32"
     )
     batch_tokens: int | None = option(
-        "tokens in a forward pass, padding included; left out: 2048 on a CPU, 16384 on a GPU", None
+        "tokens in a forward pass, padding included; left out: 2048 on a CPU, more on a GPU", None
     )
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 from curate.batch import LogLikelihood
 from curate.proxy.sequences import Request, SpecialTokens
@@ -18,6 +19,7 @@ LOGIT_BYTES = {"cpu": 2**26, "cuda": 2**30}
 
 class TransformersBackend:
     def __init__(self, settings: ProxySettings, weights: Weights) -> None:
+        logging.disable_progress_bar()  # the job has a bar of its own
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = AutoModelForCausalLM.from_pretrained(
             weights.directory, dtype=getattr(torch, settings.dtype), use_safetensors=True, trust_remote_code=False

@@ -69,11 +69,13 @@ class VllmBackend:
 
     def score(self, requests: Sequence[Request], on_progress: Callable[[int], None]) -> list[LogLikelihood]:
         """See ``Backend.score``."""
+        from vllm import TokensPrompt
+
         scores: list[LogLikelihood] = [LogLikelihood()] * len(requests)
         order = sorted(range(len(requests)), key=lambda place: -len(requests[place].ids))
         for first in range(0, len(order), REQUESTS_PER_CALL):
             places = order[first : first + REQUESTS_PER_CALL]
-            prompts = [{"prompt_token_ids": list(requests[place].ids)} for place in places]
+            prompts = [TokensPrompt(prompt_token_ids=list(requests[place].ids)) for place in places]
             answers = self.llm.generate(prompts, self.sampling, use_tqdm=False)
             for place, answer in zip(places, answers, strict=True):
                 scores[place] = _log_likelihood(requests[place], answer.prompt_logprobs)

@@ -122,6 +122,26 @@ def test_logits_that_are_not_finite_are_null_with_a_note(tiny):
     assert bad.sum is None and "nan" in bad.note
 
 
+def test_what_does_not_fit_into_memory_is_tried_in_halves(tiny, monkeypatch):
+    examples = batch(tiny, ROWS)
+    backend = load(ProxySettings(batch_tokens=4096), tiny)
+    expected = score_batch(examples, backend, False, nothing).conditional
+    longest = max(len(rendered.ids) for rendered in examples.rendered)
+    roomy = backend._sums
+
+    def cramped(requests):
+        if len(requests) * len(requests[0].ids) >= longest:
+            raise torch.OutOfMemoryError
+        return roomy(requests)
+
+    monkeypatch.setattr(backend, "_sums", cramped)
+    for before, after in zip(expected, score_batch(examples, backend, False, nothing).conditional, strict=True):
+        if after.note is None:
+            assert after.sum / after.count == pytest.approx(before.sum / before.count, abs=TOLERANCE)
+        else:
+            assert after.note == f"out of memory for {longest} tokens"
+
+
 def test_a_model_that_caps_its_logits_is_scored_by_its_own_head(tiny, tmp_path):
     from transformers import AutoTokenizer, Gemma2Config, Gemma2ForCausalLM
 

@@ -1,0 +1,77 @@
+"""The report shows every metric, fetches and runs nothing, and escapes the data set."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+from table_maker import COLUMNS, HOSTILE, make_table, random_scores
+
+from curate.report import report_page
+
+
+class Page(HTMLParser):
+    """What a browser would act on."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory) -> str:
+    directory = tmp_path_factory.mktemp("table")
+    make_table(directory, random_scores(400), rows=400, rejects=[("not JSON", "<script>alert(2)</script>")] * 3, parts=2)
+    return report_page(directory)
+
+
+def test_nothing_runs_and_nothing_is_fetched(page):
+    parsed = Page(page)
+    assert parsed.tags.isdisjoint({"script", "iframe", "object", "embed", "img", "link", "form", "base", "video"})
+    for name, value in parsed.attributes:
+        assert not name.startswith("on"), (name, value)
+        if name in ("href", "src", "xlink:href"):
+            assert (value or "").startswith("#"), value
+        if name == "style":
+            assert "url(" not in (value or "")
+    for style in re.findall(r"<style>(.*?)</style>", page, re.DOTALL):
+        assert "@import" not in style
+        assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", style))
+
+
+def test_hostile_text_is_shown_as_text(page):
+    assert "<script>alert" not in page
+    assert "‮" not in Page(page).text
+    shown = Page(page).text
+    assert "alert(2)" in shown, "rejects are shown"
+
+
+def test_every_metric_is_there(page):
+    for column in COLUMNS:
+        assert column.name in page
+
+
+def test_same_table_same_page(tmp_path):
+    make_table(tmp_path, random_scores(50), rows=50)
+    assert report_page(tmp_path) == report_page(tmp_path)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, len(HOSTILE)])
+def test_small_tables(tmp_path, rows):
+    make_table(tmp_path, random_scores(rows), rows=rows)
+    assert f"{rows} scored" in Page(report_page(tmp_path)).text.replace("\n", " ")
+
+
+def test_constant_and_empty_columns(tmp_path):
+    scores = random_scores(20) | {"loss": [1.5] * 20, "response_mtld": [None] * 20}
+    make_table(tmp_path, scores, rows=20)
+    assert "response_mtld" in report_page(tmp_path)

@@ -1,0 +1,81 @@
+"""The command as a person meets it."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from running import curricle
+
+HEAVY = ("torch", "transformers", "apache_beam", "vllm", "polars", "numba", "matplotlib", "pandas", "pyarrow")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["score", "--help"], ["verify", "--help"], ["report", "--help"]])
+def test_help_is_light(arguments):
+    """Help answers before any heavy library is imported."""
+    code = f"import sys; sys.argv = ['curricle', *{arguments}]\nfrom pipelines.cli import main\n"
+    code += f"try:\n    main()\nexcept SystemExit:\n    pass\nprint([n for n in {HEAVY} if n in sys.modules], file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stderr.strip() == "[]"
+    assert "usage: curricle" in done.stdout
+
+
+def test_help_names_every_command_and_key_option():
+    assert all(name in curricle("--help") for name in ("score", "verify", "report"))
+    said = curricle("score", "--help")
+    for flag in ("--output", "--metrics", "--format", "--proxy.model", "--proxy.backend", "--workers", "--config"):
+        assert flag in said
+
+
+def test_unknown_command_names_the_nearest():
+    assert "did you mean 'verify'?" in curricle("verfy", code=2)
+
+
+def test_a_broken_reader_of_our_output_is_no_crash(tmp_path):
+    """`curricle --help | head -1` ends quietly."""
+    done = subprocess.run(
+        f"{sys.executable} -P -m pipelines.cli score --help | head -1", shell=True, capture_output=True, text=True
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_config_file_and_json_log(tmp_path):
+    import json
+
+    (tmp_path / "in.jsonl").write_text('{"prompt": "a", "completion": "b c"}\n')
+    (tmp_path / "job.yaml").write_text("inputs: [in.jsonl]\noutput: out\nmetrics: [mtld]\nlog-format: json\n")
+    said = curricle("score", "--config", "job.yaml", cwd=tmp_path)
+    lines = [json.loads(line) for line in said.splitlines()]
+    assert any("1 records read = 1 scored + 0 rejected" in line["message"] for line in lines)
+    assert all({"time", "level", "message"} <= line.keys() for line in lines)
+
+
+def test_inputs_on_an_object_store(tmp_path, monkeypatch):
+    """Through Beam's filesystems, from a real S3 endpoint."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        endpoint = "http://{}:{}".format(*server.get_host_and_port())
+        keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+        for name, value in {**keys, "AWS_ENDPOINT_URL": endpoint}.items():
+            monkeypatch.setenv(name, value)
+        client = boto3.client("s3", endpoint_url=endpoint)
+        client.create_bucket(Bucket="chats")
+        line = b'{"prompt": "a", "completion": "b c"}\n'
+        client.put_object(Bucket="chats", Key="in/one.jsonl", Body=line * 3)
+        import gzip
+
+        client.put_object(Bucket="chats", Key="in/two.jsonl.gz", Body=gzip.compress(line * 2 + b"no\n"))
+        client.put_object(Bucket="chats", Key="in/readme.txt", Body=b"")
+        for name, pattern in {"folder": "s3://chats/in/", "bare": "s3://chats/in", "glob": "s3://chats/in/*.jsonl*"}.items():
+            out = tmp_path / name
+            curricle("score", pattern, "--output", out, "--metrics", "mtld", "--max-reject-fraction", 1)
+            assert "6 records of 2 files = 5 scored + 1 rejected" in curricle("verify", out)
+        said = curricle("score", "s3://absent/in/*", "--output", tmp_path / "none", "--metrics", "mtld", code=2)
+        assert "s3://absent/in/*" in said and "What to do" in said
+    finally:
+        server.stop()
+    assert os.environ["AWS_ENDPOINT_URL"]
