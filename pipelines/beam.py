@@ -2,8 +2,9 @@
 
 import os
 import re
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -57,11 +58,6 @@ def run_locally(directory: OutputDirectory, job: Job, pending: Sequence[Shard], 
             "--default_sdk_harness_log_level=ERROR",
         ]
     )
-    # Worker processes must not find a user's own schemas/ or train/ in the working directory before ours,
-    os.environ["PYTHONSAFEPATH"] = "1"
-    # and share the cores: each would start a thread for every one of them.
-    if workers > 1:
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
     seekable = {shard.source for shard in pending if is_seekable(shard.source)}
     runs = shard_runs(pending, workers, seekable)
     pipeline = beam.Pipeline(options=options)
@@ -71,12 +67,35 @@ def run_locally(directory: OutputDirectory, job: Job, pending: Sequence[Shard], 
         elements = elements | beam.Reshuffle()
     elements | ScoreShards(directory, job, run)
     try:
-        with output_of_children(directory.worker_log) if workers > 1 else nullcontext():
+        with processes(workers, directory.worker_log) if workers > 1 else nullcontext():
             pipeline.run().wait_until_finish()
     except Exception as error:
         if said := user_error(str(error)):
             raise UserError(said) from error
         raise
+
+
+@contextmanager
+def processes(workers: int, log: Path) -> Iterator[None]:
+    """The surroundings that worker processes are started in."""
+    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    surroundings = {
+        # a user's own schemas/ or train/ in the working directory must not be found before ours
+        "PYTHONSAFEPATH": "1",
+        # workers share the cores: each would start a thread for every one of them
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads),
+    }
+    before = {name: os.environ.get(name) for name in surroundings}
+    os.environ.update(surroundings)
+    try:
+        with output_of_children(log):
+            yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def user_error(traceback: str) -> str | None:

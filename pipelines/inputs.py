@@ -53,7 +53,11 @@ def find_inputs(patterns: Iterable[str]) -> tuple[list[InputFile], list[str]]:
             for file in files:
                 kind_of(file.name)  # raises for what cannot be read, and says what can
         if not readable:
-            what = "a directory, not a file, and no file that can be read is in it" if in_folder else "there is no such file"
+            what = (
+                "a directory, not a file, and no file that can be read is in it"
+                if in_folder
+                else "there is no such file"
+            )
             raise UsageError(what, where=pattern, remedy=f"name {READ}")
         found.update({file.name: file for file in readable if file.name not in found})
     return list(found.values()), sorted(ignored)

@@ -4,6 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from curate.proxy.backend import load
+from curate.proxy.settings import ProxySettings
+from curate.proxy.weights import Weights, resolve
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -14,3 +18,41 @@ def shared_data() -> Path:
     if not directory.is_dir():
         pytest.skip(f"real data is not beside the repository ({directory.name} is absent)")
     return directory
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Weights:
+    """The default proxy, converted once into the user's cache."""
+    return resolve("smollm2-135m")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(smollm2: Weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama of two layers with SmolLM2's tokenizer and chat template."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    directory = tmp_path_factory.mktemp("tiny")
+    tokenizer = AutoTokenizer.from_pretrained(smollm2.directory)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        initializer_range=0.2,  # else every token is as likely as any other, and no test could fail
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        max_position_embeddings=4096,
+    )
+    LlamaForCausalLM(config).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def vllm_engine(smollm2: Weights):
+    """One vLLM engine for the whole session: it takes a minute to start."""
+    pytest.importorskip("vllm")
+    return load(ProxySettings(backend="vllm", max_length=256), smollm2)

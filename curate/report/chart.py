@@ -59,10 +59,10 @@ def _draw(axes: Axes, shape: Distribution) -> None:
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if shape.edges[-1] < 30 * shape.edges[0] else (1,)))
         axes.xaxis.set_minor_locator(NullLocator())
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=isinstance(shape.minimum, int)))
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10), integer=isinstance(shape.minimum, int)))
     short = FuncFormatter(lambda value, _: _short(value))
     axes.xaxis.set_major_formatter(short)
-    axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(3, steps=(1, 2, 5, 10), integer=True))
     axes.yaxis.set_major_formatter(short)
     axes.set_xlim(shape.edges[0], shape.edges[-1])
     axes.set_ylim(0, max(shape.counts) * 1.05)
@@ -77,8 +77,8 @@ def _draw(axes: Axes, shape: Distribution) -> None:
 def _short(value: float) -> str:
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
-            return f"{value / size:.4g}{letter}"
-    return f"{value:.4g}"
+            return f"{number(value / size)}{letter}"
+    return number(float(value))
 
 
 def _words(shape: Distribution) -> str:

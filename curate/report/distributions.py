@@ -90,14 +90,15 @@ def _calls_for_log(ranked: np.ndarray) -> bool:
 
 def _edges(ranked: np.ndarray, log: bool) -> np.ndarray:
     low, high = ranked[0], ranked[-1]
+    if low == high:
+        around = max(0.5, abs(float(low)) / 100)  # a fixed half would vanish beside a large number
+        return np.array([low - around, low + around])
     if np.issubdtype(ranked.dtype, np.integer):  # a bin holds whole numbers, so no bin is empty by its width alone
         low, high = int(low), int(high)
         if log:
             return np.unique(np.ceil(np.geomspace(low, high + 1, BINS + 1) - 1e-9)) - 0.5
         step = -(-(high - low + 1) // BINS)
         return np.arange(low, high + step + 1, step) - 0.5
-    if low == high:
-        return np.array([low - 0.5, high + 0.5])
     edges = np.geomspace(low, high, BINS + 1) if log else np.linspace(low, high, BINS + 1)
     edges[0], edges[-1] = low, high  # geomspace may round the ends inwards
     return edges
@@ -134,9 +135,7 @@ def rank_correlations(frame: pl.DataFrame) -> list[list[float | None]]:
     Row i holds the correlations of column i with the columns before it. None where rho is not defined:
     a constant column, or fewer than three rows.
     """
-    frame = frame.with_columns(pl.all().cast(pl.Float64)).with_columns(
-        pl.when(pl.all().is_finite()).then(pl.all())
-    )
+    frame = frame.with_columns(pl.all().cast(pl.Float64)).with_columns(pl.when(pl.all().is_finite()).then(pl.all()))
     names = frame.columns
     pairs = [(one, other) for i, one in enumerate(names) for other in names[:i]]
     if not pairs:
@@ -150,4 +149,3 @@ def rank_correlations(frame: pl.DataFrame) -> list[list[float | None]]:
     ).row(0)
     known = iter(value if value is not None and np.isfinite(value) else None for value in rho)
     return [[next(known) for _ in names[:i]] for i in range(len(names))]
-

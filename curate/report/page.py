@@ -21,10 +21,11 @@ from curate.report.distributions import (
     sample_rows,
 )
 from curate.report.rows import SHOWN_KINDS, Example, examples, note_kinds, rejects_by_reason, scan
-from curate.report.text import leaves, marked, number, one_line
+from curate.report.text import MINUS, leaves, marked, number, one_line
 from schemas.columns import ScoreColumn
 from schemas.manifest import Manifest, read_manifest
 from schemas.table import score_columns
+
 
 def report_page(directory: Path) -> str:
     """The finished table in ``directory`` described on one self-contained HTML page.
@@ -100,7 +101,8 @@ def _page(directory: Path, manifest: Manifest) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "marked": marked, "line": _line, "plain": one_line, "rate": _rate}
+    environment.filters |= {"number": number, "marked": marked, "line": _line, "plain": one_line}
+    environment.filters |= {"rate": _rate, "rho": _rho}
     shown: dict[str, Any] = {
         "title": _title(manifest),
         "manifest": manifest,
@@ -128,6 +130,10 @@ def _title(manifest: Manifest) -> str:
 
 def _line(text: str) -> Any:
     return marked(one_line(text))
+
+
+def _rho(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", MINUS)  # adding zero turns -0.0 into 0.0
 
 
 def _rate(amount: float, seconds: float) -> str:

@@ -13,6 +13,7 @@ _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
     "\ufeff\ufff9-\ufffb\ufffe\uffff\U000e0000-\U000e007f]"
 )
+MINUS = "\u2212"
 
 
 def _picture(character: str) -> str:
@@ -41,16 +42,15 @@ def number(value: float | int | None) -> str:
     """A number for a person: separated thousands, four significant digits if it is not whole."""
     if value is None:
         return "\u2013"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
+    whole = isinstance(value, int) or 1e4 <= abs(value) < 1e15
+    return (f"{value:,.0f}" if whole else f"{value:.4g}").replace("-", MINUS)
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Every leaf of a nested mapping with its dotted path, in order of the paths."""
     for key in sorted(tree):
         value = tree[key]
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping):
             yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", str(value)

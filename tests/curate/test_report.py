@@ -1,12 +1,17 @@
 """The report shows every metric, fetches and runs nothing, and escapes the data set."""
 
+import random
 import re
 from html.parser import HTMLParser
 
+import polars as pl
 import pytest
+from scipy.stats import spearmanr
 from table_maker import COLUMNS, HOSTILE, make_table, random_scores
 
 from curate.report import report_page
+from curate.report.chart import histogram
+from curate.report.distributions import distribution, rank_correlations
 
 
 class Page(HTMLParser):
@@ -30,7 +35,9 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> str:
     directory = tmp_path_factory.mktemp("table")
-    make_table(directory, random_scores(400), rows=400, rejects=[("not JSON", "<script>alert(2)</script>")] * 3, parts=2)
+    make_table(
+        directory, random_scores(400), rows=400, rejects=[("not JSON", "<script>alert(2)</script>")] * 3, parts=2
+    )
     return report_page(directory)
 
 
@@ -75,3 +82,32 @@ def test_constant_and_empty_columns(tmp_path):
     scores = random_scores(20) | {"loss": [1.5] * 20, "response_mtld": [None] * 20}
     make_table(tmp_path, scores, rows=20)
     assert "response_mtld" in report_page(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[1.0, float("nan"), float("inf"), None, 2.0], [0.5] * 40 + [1e6], [1e300, 1e300], [1.0, 1.0 + 2.3e-16], [0.0] * 3],
+)
+def test_a_histogram_counts_every_finite_value(values):
+    shape = distribution(COLUMNS[3], pl.Series(values, dtype=pl.Float64))
+    assert sum(shape.counts) == shape.values
+    assert shape.values + shape.nulls + shape.not_finite == len(values)
+    assert "<svg" in histogram(shape, "h")
+
+
+def test_rank_correlations_are_spearmans_over_complete_pairs():
+    draw = random.Random(0)
+    one = [draw.gauss(0, 1) for _ in range(60)]
+    other = [None if i % 7 == 0 else x + draw.gauss(0, 1) for i, x in enumerate(one)]
+    frame = pl.DataFrame({"one": one, "other": other, "falling": [-(x**3) for x in one]})
+    (_, (rho,), (falling, _)) = rank_correlations(frame)
+    known = [(x, y) for x, y in zip(one, other, strict=True) if y is not None]
+    assert rho == pytest.approx(spearmanr(*zip(*known, strict=True)).statistic)
+    assert falling == pytest.approx(-1)
+
+
+def test_hard_end_decides_which_rows_are_hardest():
+    for column, hardest in ((COLUMNS[3], 9.0), (COLUMNS[4], 0.0)):
+        shape = distribution(column, pl.Series(range(10), dtype=pl.Float64))
+        assert next(iter(shape.examples)) == "Hardest"
+        assert shape.examples["Hardest"][0][1] == hardest

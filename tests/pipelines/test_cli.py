@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from running import curricle
+from running import curricle, in_process_of_its_own
 
 HEAVY = ("torch", "transformers", "apache_beam", "vllm", "polars", "numba", "matplotlib", "pandas", "pyarrow")
 
@@ -21,14 +21,14 @@ def test_help_is_light(arguments):
 
 
 def test_help_names_every_command_and_key_option():
-    assert all(name in curricle("--help") for name in ("score", "verify", "report"))
+    assert all(name in in_process_of_its_own("--help") for name in ("score", "verify", "report"))
     said = curricle("score", "--help")
     for flag in ("--output", "--metrics", "--format", "--proxy.model", "--proxy.backend", "--workers", "--config"):
         assert flag in said
 
 
 def test_unknown_command_names_the_nearest():
-    assert "did you mean 'verify'?" in curricle("verfy", code=2)
+    assert "did you mean 'verify'?" in in_process_of_its_own("verfy", code=2)
 
 
 def test_a_broken_reader_of_our_output_is_no_crash(tmp_path):
@@ -70,9 +70,13 @@ def test_inputs_on_an_object_store(tmp_path, monkeypatch):
 
         client.put_object(Bucket="chats", Key="in/two.jsonl.gz", Body=gzip.compress(line * 2 + b"no\n"))
         client.put_object(Bucket="chats", Key="in/readme.txt", Body=b"")
-        for name, pattern in {"folder": "s3://chats/in/", "bare": "s3://chats/in", "glob": "s3://chats/in/*.jsonl*"}.items():
+        for name, pattern in {
+            "folder": "s3://chats/in/",
+            "bare": "s3://chats/in",
+            "glob": "s3://chats/in/*.jsonl*",
+        }.items():
             out = tmp_path / name
-            curricle("score", pattern, "--output", out, "--metrics", "mtld", "--max-reject-fraction", 1)
+            in_process_of_its_own("score", pattern, "--output", out, "--metrics", "mtld", "--max-reject-fraction", 1)
             assert "6 records of 2 files = 5 scored + 1 rejected" in curricle("verify", out)
         said = curricle("score", "s3://absent/in/*", "--output", tmp_path / "none", "--metrics", "mtld", code=2)
         assert "s3://absent/in/*" in said and "What to do" in said

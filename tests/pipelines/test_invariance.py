@@ -117,9 +117,9 @@ def test_files_of_the_user_never_shadow_ours(records, tmp_path):
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('the wrong package was imported')\n")
         (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module was imported')\n")
     write_jsonl(tmp_path / "in.jsonl", records[:300])
-    from pathlib import Path
     import subprocess
     import sys
+    from pathlib import Path
 
     script = Path(sys.executable).with_name("curricle")
     for arguments in (

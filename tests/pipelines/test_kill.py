@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from running import curricle, read_data, read_rejects, signed, start, write_jsonl
+from running import curricle, in_process_of_its_own, read_data, read_rejects, signed, start, write_jsonl
 
 ROWS = 6000
 SHARD_ROWS = 300
@@ -80,7 +80,7 @@ def test_killed_at_a_random_instant(uninterrupted, trial, tmp_path):
     before = receipts(directory)
     print(f"seed {SEED + trial}: killed={was_running} with {len(before)} receipts, {delay:.2f} s after {wait_for}")
 
-    curricle("score", "in.jsonl", "--output", "out", *OPTIONS, *workers, cwd=tmp_path)
+    in_process_of_its_own("score", "in.jsonl", "--output", "out", *OPTIONS, *workers, cwd=tmp_path)
 
     after = receipts(directory)
     assert {name: after[name] for name in before} == before, "a finished shard was scored again"
