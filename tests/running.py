@@ -1,5 +1,7 @@
-"""Running the real command in processes of its own."""
+"""Running the real command, in this process or in one of its own."""
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -10,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.cli import main
 from schemas.manifest import read_manifest
 
 
@@ -30,7 +33,19 @@ def start(*arguments: object, cwd: Path | None = None) -> subprocess.Popen:
 
 
 def curricle(*arguments: object, cwd: Path | None = None, code: int = 0) -> str:
-    """Run `curricle` to its end, check its exit code, and return what it printed."""
+    """Run `curricle` to its end in this process, check its exit code, and return what it printed.
+
+    Importing the engine takes seconds: what is about processes uses ``start`` or ``in_process_of_its_own``.
+    """
+    printed = io.StringIO()
+    with contextlib.chdir(cwd or Path.cwd()), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        got = main([str(argument) for argument in arguments])
+    assert got == code, printed.getvalue()
+    return printed.getvalue()
+
+
+def in_process_of_its_own(*arguments: object, cwd: Path | None = None, code: int = 0) -> str:
+    """The same as a person runs it."""
     done = subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=600)
     output = done.stdout + done.stderr
     assert done.returncode == code, output

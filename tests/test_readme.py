@@ -35,10 +35,14 @@ def test_a_metric_is_one_file_and_one_line(tmp_path):
     text = text.replace("from curate.metrics import ", "from curate.metrics import questions, ", 1)
     text = text.replace("        length.METRIC,\n", f"        length.METRIC,\n{line}", 1)
     registry.write_text(text, "utf-8")
-    (tmp_path / "in.jsonl").write_text('{"prompt": "Hi?", "completion": "How? Why?"}\n{"prompt": "Hi", "completion": ""}\n')
+    (tmp_path / "in.jsonl").write_text(
+        '{"prompt": "Hi?", "completion": "How? Why?"}\n{"prompt": "Hi", "completion": ""}\n'
+    )
     command = [sys.executable, "-m", "pipelines.cli", "score", tmp_path / "in.jsonl", "--output", tmp_path / "out"]
     # the copy stands before the installed packages because it is the working directory
-    done = subprocess.run([*command, "--metrics", "questions,mtld"], cwd=root, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [*command, "--metrics", "questions,mtld"], cwd=root, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     import pyarrow.parquet as pq
 
