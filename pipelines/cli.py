@@ -2,14 +2,12 @@
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.config import nearest, option, parse
-from schemas.errors import UsageError, UserError
-
-DONE, FAILED, USAGE, TOO_MANY_REJECTS = 0, 1, 2, 3
+from schemas.command import DONE, FAILED, TOO_MANY_REJECTS, Command, dispatch
+from schemas.config import option, parse
 
 log = logging.getLogger("curricle")
 
@@ -21,8 +19,8 @@ class DirectorySettings:
 
 def score(arguments: Sequence[str]) -> int:
     """Score instruction data into a difficulty table; run it again to resume."""
-    from pipelines.log import set_up_logging
     from pipelines.settings import ScoreSettings
+    from schemas.log import set_up_logging
 
     settings = parse(ScoreSettings, arguments, "curricle score", score.__doc__)
     set_up_logging(settings.log_format)
@@ -70,35 +68,12 @@ def report(arguments: Sequence[str]) -> int:
     return DONE
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"score": score, "verify": verify, "report": report}
+COMMANDS: dict[str, Command] = {"score": score, "verify": verify, "report": report}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and turn its outcome into an exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    try:
-        if not arguments or arguments[0] in ("-h", "--help"):
-            print(_overview())
-            return DONE if arguments else USAGE
-        if arguments[0] not in COMMANDS:
-            raise UsageError(
-                f"unknown command {arguments[0]!r}", where="curricle", remedy=nearest(arguments[0], COMMANDS)
-            )
-        return COMMANDS[arguments[0]](arguments[1:])
-    except UsageError as error:
-        print(f"curricle: {error}", file=sys.stderr)
-        return USAGE
-    except UserError as error:
-        print(f"curricle: {error}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("curricle: stopped; the same command goes on from the finished shards", file=sys.stderr)
-        return FAILED
-
-
-def _overview() -> str:
-    lines = [f"  {name:8} {command.__doc__}" for name, command in COMMANDS.items()]
-    return "usage: curricle COMMAND [--help]\n\n" + "\n".join(lines)
+    return dispatch("curricle", COMMANDS, sys.argv[1:] if arguments is None else arguments, "the finished shards")
 
 
 if __name__ == "__main__":

@@ -1,48 +1,17 @@
-"""Log lines for people, or JSON for schedulers."""
+"""Keep what Beam and its worker processes print away from our own lines."""
 
-import json
 import logging
 import os
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 
-class _JsonFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
-            "level": record.levelname.lower(),
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
-
-
-class _ToStandardError(logging.StreamHandler):
-    """Follows ``sys.stderr`` when it is replaced."""
-
-    @property
-    def stream(self):  # type: ignore[override]
-        return sys.stderr
-
-    @stream.setter
-    def stream(self, _: object) -> None:
-        pass
-
-
-def set_up_logging(form: Literal["text", "json"]) -> None:
-    """Send our lines to standard error; other libraries only from warnings up."""
-    handler = _ToStandardError()
-    handler.setFormatter(_JsonFormatter() if form == "json" else logging.Formatter("%(message)s"))
-    handler.addFilter(lambda record: "apitools not found" not in record.getMessage())  # Beam, of an optional cloud
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    logging.getLogger("curricle").setLevel(logging.INFO)
-    # what Beam's workers say of their own start; a job that fails carries its worker's traceback anyway
+def quieten_beam() -> None:
+    """Drop what Beam says of an optional cloud, and of its workers' start: a failure carries its own traceback."""
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(lambda record: "apitools not found" not in record.getMessage())
     logging.getLogger("apache_beam.runners.portability").setLevel(logging.CRITICAL)
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from curate.card import dataset_card
 
+from curate.card import dataset_card
 from curate.formats import Format, named
 from curate.metric import Metric, Needs
 from curate.metrics import select

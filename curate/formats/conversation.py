@@ -98,7 +98,7 @@ def conversation(
     """
     if not any(role == RESPONSE_ROLE for role, _ in messages):
         raise FormatError("no assistant turn")
-    extra = {name: value for name, value in record.items() if name not in consumed}
+    extra = rest(record, consumed)
     if any(message_fields):
         if MESSAGE_FIELDS in extra:
             raise FormatError(f"the record has a field {MESSAGE_FIELDS!r} of its own, and its messages have fields too")

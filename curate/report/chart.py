@@ -40,7 +40,7 @@ def histogram(shape: Distribution, key: str) -> Markup:
     """The histogram of a column that has values; ``key`` keeps the ids of one picture apart from another's."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's matplotlibrc does not reach the page
-        matplotlib.rcParams.update(_STYLE)
+        matplotlib.rcParams.update(_STYLE)  # type: ignore[arg-type]
         figure = Figure(figsize=(3.7, 1.75))
         axes = figure.add_axes((0.1, 0.16, 0.87, 0.72))
         _draw(axes, shape)

@@ -13,10 +13,9 @@ import time
 from pathlib import Path
 
 ROWS = (30_000, 300_000)
-WORDS = (
-    "apple stone river quick seven paper green light under never small house about music early "
-    "ocean table window bright carry simple number forest bottle"
-).split()
+TEXT = """apple stone river quick seven paper green light under never small house about music early ocean
+table window bright carry simple number forest bottle"""
+WORDS = TEXT.split()
 
 
 def write_rows(path: Path, rows: int) -> None:

@@ -38,7 +38,7 @@ PLAIN = [
 PARAMS = {"threshold": 0.72}
 COLUMNS = [
     ScoreColumn("prompt_words", pa.int32(), "words", "Unicode words of the prompt").made_by("length", 1, {}),
-    ScoreColumn("response_words", pa.int32(), "words", "Unicode words of the response", "high").made_by("length", 1, {}),
+    ScoreColumn("response_words", pa.int32(), "words", "words of the response", "high").made_by("length", 1, {}),
     ScoreColumn("response_mtld", pa.float64(), "words", "lexical diversity (MTLD)", "high").made_by("mtld", 1, PARAMS),
     ScoreColumn("loss", pa.float64(), "nats per token", "mean loss of the response", "high").made_by("loss", 2, {}),
     ScoreColumn("reward_gap", pa.float64(), "logits", "reference over generated", "low").made_by("reward", 1, {}),

@@ -14,7 +14,8 @@ HEAVY = ("torch", "transformers", "apache_beam", "vllm", "polars", "numba", "mat
 def test_help_is_light(arguments):
     """Help answers before any heavy library is imported."""
     code = f"import sys; sys.argv = ['curricle', *{arguments}]\nfrom pipelines.cli import main\n"
-    code += f"try:\n    main()\nexcept SystemExit:\n    pass\nprint([n for n in {HEAVY} if n in sys.modules], file=sys.stderr)"
+    code += "try:\n    main()\nexcept SystemExit:\n    pass\n"
+    code += f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stderr.strip() == "[]"
     assert "usage: curricle" in done.stdout

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import polars
 import pyarrow.parquet as pq
@@ -35,7 +36,7 @@ def test_every_format(shared_data, tmp_path):
     assert manifest.total.read == manifest.total.scored + manifest.total.rejected
     assert manifest.total.rejected == 0
     for source in manifest.sources:
-        text = open(source.source, encoding="utf-8").read()
+        text = Path(source.source).read_text("utf-8")
         records = (
             json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.splitlines()]
         )
@@ -152,5 +153,5 @@ def test_hand_over_to_datasets_polars_and_duckdb(scored, monkeypatch, tmp_path):
     assert loaded[3]["messages"] == rows[3]["messages"]
     frame = polars.read_parquet(scored / "data" / "*.parquet")
     assert frame["response_mtld"].to_list() == [row["response_mtld"] for row in rows]
-    counted = duckdb.sql(f"select count(*), max(response_mtld) from '{scored}/data/*.parquet'").fetchone()
+    counted = duckdb.sql(f"select count(*), max(response_mtld) from '{scored}/data/*.parquet'").fetchall()[0]
     assert counted == (49, max(row["response_mtld"] for row in rows if row["response_mtld"] is not None))

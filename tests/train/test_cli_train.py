@@ -1,0 +1,101 @@
+"""The command line: quick help, clear refusals, and nothing written when something is wrong."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def python(code: str, *arguments: str, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", "PYTHONSAFEPATH": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=cwd, env=environment, timeout=120
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"]])
+def test_help_imports_no_heavy_library(arguments):
+    code = (
+        "import sys\nfrom train.cli import main\n"
+        "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "print('LOADED', sorted({'torch', 'transformers', 'numpy', 'pyarrow'} & set(sys.modules)))"
+    )
+    done = python(code, *arguments)
+    assert "LOADED []" in done.stdout, done.stdout[-300:] + done.stderr
+    assert "usage" in done.stdout
+
+
+def test_the_trainer_imports_neither_half_of_the_curation():
+    code = (
+        "import sys\nimport train.loop, train.cli, train.compare, train.plan, train.report\n"
+        "print(sorted({'curate', 'pipelines', 'apache_beam', 'vllm', 'peft', 'tensorboard'} & set(sys.modules)))"
+    )
+    done = python(code)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_a_file_of_the_users_own_does_not_shadow_ours(tmp_path):
+    (tmp_path / "train.py").write_text("raise SystemExit('the wrong train')")
+    done = python("import sys; from train.cli import main; sys.exit(main(['--help']))", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_refusals_exit_with_2_and_write_nothing(command, train_in_fork, tmp_path, table_file):
+    table = pq.read_table(table_file)
+
+    def changed(name: str, **columns: pa.Array) -> list[str]:
+        made = table
+        for column, values in columns.items():
+            place = made.schema.get_field_index(column)
+            made = made.set_column(place, made.schema.field(place), values)
+        pq.write_table(made, tmp_path / f"{name}.parquet")
+        return ["--data", str(tmp_path / f"{name}.parquet")]
+
+    pq.write_table(table.drop_columns(["loss"]), tmp_path / "without.parquet")
+    pq.write_table(table.slice(0, 1), tmp_path / "one.parquet")
+    nulls = pa.nulls(len(table), pa.float64())
+    cases = {
+        "there is no column 'loss'": ["--data", str(tmp_path / "without.parquet")],
+        "every value of column 'loss' is null": changed("nulls", loss=nulls),
+        "the table has 1 row": ["--data", str(tmp_path / "one.parquet")],
+        "there is no such file or directory": ["--data", str(tmp_path / "absent")],
+        "the model cannot be loaded": ["--model", str(tmp_path / "absent")],
+        "did you mean 'campus'": ["--curriculum", "campsu"],
+        "did you mean": ["--optimizer.warmap", "0.1"],
+        "is not int": ["--batch.size", "many"],
+        "--batch.size is below 1": ["--batch.size", "0"],
+        "is less than --max-length": ["--batch.tokens", "100"],
+        "unknown tracker": ["--log.tracker", "nothing"],
+    }
+    for words, more in cases.items():
+        ended = train_in_fork(command(*more))
+        assert ended.code == 2, f"{words}: {ended.text}"
+        assert words in ended.text and "Traceback" not in ended.text
+        assert not (tmp_path / "run").exists()
+
+
+def test_yaml_and_flags_say_the_same(command, train_in_fork, tmp_path):
+    flags = command("--budget.steps", "1", "--curriculum", "random", output="flags")
+    assert train_in_fork(flags).code == 0
+    config = tmp_path / "run.yaml"
+    pairs = dict(zip(flags[1::2], flags[2::2], strict=True))
+    nested: dict = {}
+    for flag, value in {**pairs, "--output": str(tmp_path / "yaml")}.items():
+        *groups, key = flag.removeprefix("--").split(".")
+        place = nested
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[key] = value
+    import yaml
+
+    config.write_text(yaml.safe_dump(nested))
+    done = train_in_fork(["run", "--config", str(config)])
+    assert done.code == 0, done.text
+    one, other = (json.loads((tmp_path / run / "run.json").read_text())["identity"] for run in ("flags", "yaml"))
+    assert one == other

@@ -1,0 +1,210 @@
+"""The journal: replayed exactly, cut by a kill at any byte, and refused where it does not belong."""
+
+import json
+from itertools import islice
+
+import numpy as np
+import pytest
+from train_tables import make_table
+
+from schemas.errors import UsageError, UserError
+from train.curricula import build
+from train.curricula.base import Answer, Course, Probe
+from train.journal import Header, follow, open_journal, read_journal, recorded_course
+
+ROWS = 60
+OPTIONS = {
+    "perspectives": ["loss", "length"],
+    "decisions": 8,
+    "resort_every": 2,
+    "resort_epochs": 5.0,
+    "temperature": 0.5,
+}
+
+
+@pytest.fixture
+def table(tmp_path):
+    random = np.random.default_rng(0)
+    return make_table(tmp_path, {"loss": random.random(ROWS) * 4, "length": random.integers(1, 9, ROWS)})
+
+
+def header(table, name="campus", options=OPTIONS, seed=3):
+    return Header(
+        table.digest, table.fingerprint, name, options, seed, 4, {"samples": 100, "tokens": None, "steps": None}
+    )
+
+
+class Student:
+    """A scripted student that finds every row easier each time it is asked; ``asked`` counts the probes."""
+
+    def __init__(self, seed=0, patience=10**6):
+        self.losses = np.random.default_rng(seed).random(ROWS) * 4
+        self.asked, self.patience = 0, patience
+
+    def __call__(self, probe: Probe) -> Answer:
+        if self.asked == self.patience:
+            raise KeyboardInterrupt
+        self.asked += 1
+        tokens = tuple(each.rows % 5 for each in probe.candidates)
+        nll = tuple(self.losses[each.rows] * (each.rows % 5) * 0.9**self.asked for each in probe.candidates)
+        return Answer(nll, tokens)
+
+
+def course(table, head):
+    return Course(build(head.curriculum, head.options), table, head.seed, head.batch)
+
+
+def run(table, path, student, count=12, **options):
+    """The rows of the first stages, with a journal."""
+    head = header(table, **options)
+    return [
+        stage.rows.tolist() for stage in islice(follow(course(table, head), open_journal(path, head), student), count)
+    ]
+
+
+NAMES = [
+    ("campus", OPTIONS),
+    ("random", {}),
+    ("competence", {}),
+    ("interleaved", {"category": "length"}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), NAMES)
+def test_replay_gives_the_same_stages_without_a_student(table, tmp_path, name, options):
+    path = tmp_path / "journal.jsonl"
+    stages = run(table, path, Student(), name=name, options=options)
+    recorded = read_journal(path)
+    replayed = [stage.rows.tolist() for stage in follow(recorded_course(recorded, table), recorded, None)]
+    assert replayed == stages
+    assert len(stages) == 12
+
+
+@pytest.mark.parametrize("patience", range(0, 14))
+def test_a_run_killed_inside_any_probe_goes_on_to_the_same_journal(table, tmp_path, patience):
+    whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
+    stages = run(table, whole, Student(seed=5))
+    first = Student(seed=5, patience=patience)
+    with pytest.raises(KeyboardInterrupt):
+        run(table, cut, first)
+    second = Student(seed=5)
+    second.asked = patience  # as much as it had learned at the last checkpoint, all of it replayed
+    assert run(table, cut, second) == stages
+    assert cut.read_bytes() == whole.read_bytes()
+
+
+def test_a_journal_cut_at_any_byte_goes_on_to_the_same_bytes(table, tmp_path):
+    whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
+    stages = run(table, whole, Student(), 4)
+    content = whole.read_bytes()
+    for length in [*range(0, len(content), 37), len(content) - 1, len(content)]:
+        cut.write_bytes(content[:length])
+        student = Student()
+        student.asked = content[:length].count(b'{"decision"') - (not content[:length].endswith(b"\n")) * content[
+            content.rfind(b"\n", 0, length) + 1 : length
+        ].count(b'{"decision"')
+        assert run(table, cut, student, 4) == stages
+        assert cut.read_bytes() == content
+
+
+def test_without_the_journal_another_student_decides_otherwise(table, tmp_path):
+    """The negative control of replay: it is the journal that keeps the order, not the options or the seed."""
+    stages = run(table, tmp_path / "a.jsonl", Student(seed=1))
+    assert run(table, tmp_path / "b.jsonl", Student(seed=2)) != stages
+    assert run(table, tmp_path / "a.jsonl", Student(seed=2)) == stages
+
+
+def test_a_recorded_order_is_trained_without_probing_and_journalled_again(table, tmp_path):
+    stages = run(table, tmp_path / "old.jsonl", Student())
+    old = read_journal(tmp_path / "old.jsonl")
+    new = open_journal(tmp_path / "new.jsonl", old.header)
+    assert [stage.rows.tolist() for stage in follow(recorded_course(old, table), new, None, old.records)] == stages
+    assert (tmp_path / "new.jsonl").read_bytes() == (tmp_path / "old.jsonl").read_bytes()
+
+
+def test_records_are_on_disk_before_their_stage_is_given_out(table, tmp_path):
+    path, head = tmp_path / "journal.jsonl", header(table)
+    for stage in islice(follow(course(table, head), open_journal(path, head), Student()), 5):
+        last = json.loads(path.read_text().splitlines()[-1])["stage"]
+        assert (last["index"], last["rows"], last["choice"]) == (stage.index, len(stage.rows), stage.choice)
+
+
+def test_other_processes_read_and_never_write(table, tmp_path):
+    path, head = tmp_path / "journal.jsonl", header(table)
+    assert open_journal(path, head, write=False).records == []
+    assert not path.exists()
+    stages = run(table, path, Student())
+    content = path.read_bytes() + b'{"decis'
+    path.write_bytes(content)
+    other = follow(course(table, head), open_journal(path, head, write=False), Student())
+    assert [stage.rows.tolist() for stage in islice(other, 14)][:12] == stages
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"seed": 4}, "seed: 3 there, 4 now"),
+        ({"options": {**OPTIONS, "decisions": 9}}, "options.decisions: 8 there, 9 now"),
+        ({"name": "random", "options": {}}, "curriculum: 'campus' there, 'random' now"),
+    ],
+)
+def test_another_order_is_refused_with_the_difference(table, tmp_path, change, line):
+    run(table, tmp_path / "journal.jsonl", Student())
+    before = (tmp_path / "journal.jsonl").read_bytes()
+    with pytest.raises(UsageError, match=line):
+        run(table, tmp_path / "journal.jsonl", Student(), **change)
+    assert (tmp_path / "journal.jsonl").read_bytes() == before
+
+
+def test_a_default_that_is_spelt_out_is_the_same_order(table, tmp_path):
+    stages = run(table, tmp_path / "journal.jsonl", Student())
+    spelt = {**OPTIONS, "perspectives": "loss,length", "decisions": "8", "pointer": "own", "s1": "0.010"}
+    assert run(table, tmp_path / "journal.jsonl", Student(seed=9), options=spelt) == stages
+
+
+def test_another_table_is_refused(table, tmp_path):
+    run(table, tmp_path / "journal.jsonl", Student())
+    (tmp_path / "other").mkdir()
+    other = make_table(tmp_path / "other", {"loss": np.arange(9.0), "length": np.arange(9)})
+    with pytest.raises(UsageError, match="another table"):
+        recorded_course(read_journal(tmp_path / "journal.jsonl"), other)
+    with pytest.raises(UsageError, match="table: "):
+        run(other, tmp_path / "journal.jsonl", Student())
+
+
+def test_scores_that_changed_without_a_fingerprint_are_noticed(table, tmp_path):
+    run(table, tmp_path / "journal.jsonl", Student())
+    (tmp_path / "other").mkdir()
+    changed = make_table(tmp_path / "other", {"loss": np.arange(float(ROWS)), "length": np.arange(ROWS)})
+    assert changed.digest == table.digest
+    with pytest.raises(UserError, match="answers another question"):
+        run(changed, tmp_path / "journal.jsonl", Student())
+
+
+@pytest.mark.parametrize(
+    "line", [b"{}", b"[]", b'{"stage":{"index":0}}', b"\xff", b'{"decision":{"losses":"!"}}', b"[" * 9999]
+)
+def test_a_journal_that_is_not_one_is_refused(table, tmp_path, line):
+    path = tmp_path / "journal.jsonl"
+    run(table, path, Student())
+    path.write_bytes(path.read_bytes() + line + b"\n")
+    with pytest.raises(UsageError, match="not a journal"):
+        read_journal(path)
+
+
+def test_an_absent_journal(tmp_path):
+    with pytest.raises(UsageError, match="absent or empty"):
+        read_journal(tmp_path / "journal.jsonl")
+
+
+def test_losses_of_a_resort_survive_to_the_bit(table, tmp_path):
+    path, head = tmp_path / "journal.jsonl", header(table)
+    journal = open_journal(path, head)
+    list(islice(follow(course(table, head), journal, Student()), 12))
+    kept = [record.losses for record in read_journal(path).records if getattr(record, "losses", None) is not None]
+    made = [record.losses for record in journal.records if getattr(record, "losses", None) is not None]
+    assert len(kept) == len(made) > 1
+    for one, other in zip(kept, made, strict=True):
+        assert one.tobytes() == other.tobytes()
+        assert np.isnan(one).any()  # rows without a token

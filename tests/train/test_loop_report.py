@@ -1,0 +1,149 @@
+"""The report of a run, and the comparison of several."""
+
+import html
+import json
+import re
+import shutil
+
+import pytest
+
+from train.comparison import _interval, _until
+from train.optimizer import learning_rate
+from train.settings import OptimizerSettings
+
+
+def test_the_page_shows_the_run_and_fetches_nothing(command, train_in_fork, tmp_path):
+    assert train_in_fork(command("--eval.rows", "8", "--eval.every", "2", "--budget.samples", "30")).code == 0
+    run = tmp_path / "run"
+    hostile = run / "run.json"
+    about = json.loads(hostile.read_text())
+    about["settings"]["template"] = "chat"
+    about["settings"]["model"] = "<script>alert(1)</script>"
+    hostile.write_text(json.dumps(about))
+    done = train_in_fork(["report", str(run)])
+    assert done.code == 0, done.text
+    page = (run / "report.html").read_text()
+    for title in (
+        "Loss",
+        "What was chosen when",
+        "Perplexity of the candidates",
+        "Competence",
+        "Exposure",
+        "never seen",
+    ):
+        assert title in page
+    assert "<script" not in page and html.escape("<script>alert(1)</script>") in page
+    assert not re.findall(r'(?:src|href)="(?!#)', page) and "url(http" not in page
+    counted = re.search(r"([\d,]+) rows were not visited", page)
+    assert counted and 56 - 30 <= int(counted[1]) < 56
+
+
+def test_without_its_table_a_run_still_has_a_report(command, train_in_fork, tmp_path):
+    assert train_in_fork(command("--budget.steps", "2", "--curriculum", "random")).code == 0
+    shutil.rmtree(tmp_path / "table")
+    assert train_in_fork(["report", str(tmp_path / "run")]).code == 0
+    assert "no longer where the run found it" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_no_run_no_report(train_in_fork, tmp_path):
+    done = train_in_fork(["report", str(tmp_path)])
+    assert done.code == 2 and "there is no run here" in done.text
+
+
+def test_plan_needs_no_model(train_in_fork, table_file, tmp_path):
+    done = train_in_fork(
+        [
+            "plan",
+            "--data",
+            str(table_file),
+            "--output",
+            str(tmp_path / "plan"),
+            "--curriculum",
+            "sorted",
+            "--curriculum.by",
+            "loss",
+            "--batch-size",
+            "8",
+        ]
+    )
+    assert done.code == 0, done.text
+    assert "64 samples in 8 steps" in done.text
+    assert (tmp_path / "plan" / "plan.parquet").exists() and (tmp_path / "plan" / "plan.png").exists()
+
+
+def test_compare_trains_every_arm_with_every_seed(command, train_in_fork, tmp_path):
+    arguments = [
+        "compare",
+        *command(
+            "--eval.rows",
+            "8",
+            "--eval.every",
+            "2",
+            "--budget.samples",
+            "24",
+            "--arms",
+            "random,sorted?by=loss,campus?decisions=4",
+            "--seeds",
+            "2",
+            "--learning-rates",
+            "1e-3,1e-5",
+            output="compared",
+            without="--curriculum.decisions",
+        )[1:],
+    ]
+    done = train_in_fork(arguments)
+    assert done.code == 0, done.text
+    made = json.loads((tmp_path / "compared" / "compare.json").read_text())
+    assert made["learning_rate"] == 1e-3 and made["tried"]["0.001"] < made["tried"]["1e-05"]
+    rows = {row["arm"]: row for row in made["rows"]}
+    assert rows.keys() == {"random", "sorted?by=loss", "campus?decisions=4"}
+    assert all(curve["samples"][-1] == 24 for curves in made["curves"].values() for curve in curves)
+    assert rows["campus?decisions=4"]["probe_share"] > 0 == rows["random"]["probe_share"]
+    assert rows["random"]["tokens_to_baseline"] and rows["random"]["difference"] is None
+    table = (tmp_path / "compared" / "compare.md").read_text()
+    assert table.count("\n|") == 4 and "campus?decisions=4" in table
+    assert (tmp_path / "compared" / "compare.svg").exists()
+
+
+def test_compare_without_held_out_rows_is_refused(command, train_in_fork, tmp_path):
+    done = train_in_fork(["compare", *command(without="--curriculum.decisions")[1:]])
+    assert done.code == 2 and "nothing is held out" in done.text
+    assert not (tmp_path / "run").exists()
+
+
+def test_intervals_and_crossings():
+    assert _interval([1.0]) is None
+    assert _interval([1.0, 2.0, 3.0]) == pytest.approx(4.303 / 3**0.5, rel=1e-3)
+    assert _until([10, 20], [3.0, 1.0], 2.0) == 15
+    assert _until([10, 20], [3.0, 1.0], 3.5) == 10
+    assert _until([10, 20], [3.0, 1.0], 0.5) is None
+
+
+@pytest.mark.parametrize(
+    ("schedule", "values"),
+    [
+        ("constant", {0.05: 0.5, 0.1: 1, 0.55: 1, 1: 1}),
+        ("linear", {0.05: 0.5, 0.1: 1, 0.55: 0.5, 1: 0}),
+        ("cosine", {0.05: 0.5, 0.1: 1, 0.55: 0.5, 0.325: 0.853553, 1: 0}),
+        ("wsd", {0.05: 0.5, 0.1: 1, 0.8: 1, 0.9: 0.5, 1: 0}),
+        ("rex", {0.05: 0.5, 0.1: 1, 0.55: 0.5 / 0.75, 1: 0}),
+    ],
+)
+def test_schedules(schedule, values):
+    settings = OptimizerSettings(lr=2.0, warmup=0.1, schedule=schedule)
+    for spent, factor in values.items():
+        assert learning_rate(settings, spent) == pytest.approx(2 * factor, abs=1e-6)
+    floored = OptimizerSettings(lr=2.0, warmup=0.1, schedule=schedule, floor=0.1)
+    assert learning_rate(floored, 1.0) == pytest.approx(2.0 if schedule == "constant" else 0.2)
+
+
+def test_tensorboard_events_are_written(command, train_in_fork, tmp_path):
+    pytest.importorskip("tensorboard")
+    arguments = command("--budget.steps", "2", "--curriculum", "random")
+    done = train_in_fork([*arguments, "--log.tensorboard"])
+    assert done.code == 0, done.text
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2]

@@ -1,0 +1,182 @@
+"""Kill a run at any instant, start it again with the same command: the bits are those of an uninterrupted run."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+CURRICULA = {
+    "campus": [],
+    "random": [],
+    "competence": ["--curriculum.by", "loss"],
+    "interleaved": ["--curriculum.category", "kind"],
+}
+
+
+def outcome(run: Path) -> dict[str, bytes | str | int]:
+    """Everything that must not depend on interruptions."""
+    last = sorted((run / "checkpoints").glob("step-*"))[-1]
+    cursor = json.loads((last / "state" / "cursor.json").read_text())
+    return {
+        "step": cursor["step"],
+        "order": cursor["order"],
+        "weights": (last / "model.safetensors").read_bytes(),
+        "optimizer": (last / "state" / "optimizer.safetensors").read_bytes(),
+        "journal": (run / "journal.jsonl").read_bytes(),
+    }
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def at_call(
+    target: object, name: str, number: int, when: Callable[..., bool] = lambda *_: True, after: bool = False
+) -> None:
+    """Die in the call ``number`` (from 0) of a function, counting those for which ``when`` holds."""
+    original, calls = getattr(target, name), iter(range(10**9))
+
+    def counted(*args, **kwargs):  # type: ignore[no-untyped-def]
+        mine = when(*args) and next(calls) == number
+        if mine and not after:
+            die()
+        result = original(*args, **kwargs)
+        if mine:
+            die()
+        return result
+
+    setattr(target, name, counted)
+
+
+PROBING = ("inside a probe", "after a decision")  # instants that only a curriculum that asks has
+
+
+def instants() -> dict[str, Callable[[], None]]:
+    import torch
+
+    import train.checkpoint
+    import train.journal
+    import train.loop
+    from train.curricula.base import Decision
+    from train.journal import Journal, StageRecord
+    from train.model import Student
+
+    def half_a_line() -> None:
+        original = train.journal._append
+
+        def half(path: Path, line: str) -> None:
+            if '"stage"' in line:
+                with path.open("a") as file:
+                    file.write(line[: len(line) // 2])
+                die()
+            original(path, line)
+
+        train.journal._append = half
+
+    def timer() -> None:
+        threading.Timer(random.uniform(0.05, 2), die).start()
+
+    return {
+        "in a line of the journal": half_a_line,
+        "between decision and first step": lambda: at_call(
+            Journal, "append", 0, lambda _, it: isinstance(it, StageRecord), after=True
+        ),
+        "in the first step": lambda: at_call(torch.optim.AdamW, "step", 0),
+        "inside a probe": lambda: at_call(Student, "nll", 3, lambda *_: not torch.is_grad_enabled()),
+        "after a decision": lambda: at_call(Journal, "append", 0, lambda _, it: isinstance(it, Decision), after=True),
+        "while a checkpoint is written": lambda: at_call(train.checkpoint, "save_file", 0),
+        "before its name": lambda: at_call(train.checkpoint, "_sync", 3),
+        "after it": lambda: at_call(train.loop.Window, "pause", 0, after=True),
+        "while an old one is removed": lambda: at_call(train.checkpoint, "_remove", 0, after=True),
+        "at random": timer,
+        "between backward and step": lambda: at_call(torch.optim.AdamW, "step", 2),
+        "at random again": timer,
+    }
+
+
+@pytest.mark.parametrize("curriculum", CURRICULA)
+def test_kill_and_resume_gives_the_same_bits(curriculum, command, train_in_fork, tmp_path):
+    options = ["--curriculum", curriculum, *CURRICULA[curriculum], "--checkpoint.every", "2", "--budget.samples", "128"]
+    whole = train_in_fork(command(*options, output="whole"))
+    assert whole.code == 0, whole.text
+    arguments = command(*options, output="killed")
+    kills = 0
+    for name, patch in instants().items():
+        if curriculum != "campus" and name in PROBING:
+            continue
+        ended = train_in_fork(arguments, patch)
+        assert ended.code in (0, -signal.SIGKILL), f"{name}: {ended.text}"
+        kills += ended.code == -signal.SIGKILL
+    last = train_in_fork(arguments)
+    assert last.code == 0, last.text
+    assert kills >= (10 if curriculum == "campus" else 6)
+    killed, expected = outcome(tmp_path / "killed"), outcome(tmp_path / "whole")
+    for key, value in expected.items():
+        assert killed[key] == value, f"{key} differs"
+    assert not list((tmp_path / "killed" / "checkpoints").glob(".*")), "something unfinished stayed"
+
+
+def test_without_the_journal_a_resume_decides_again_and_differs(command, train_in_fork, tmp_path, monkeypatch):
+    """The negative control: the decisions of a trained student are not those that were made."""
+    from train.journal import read_journal
+    from train.loop import Loop
+
+    arguments = command("--budget.steps", "6", "--checkpoint.every", "6")
+    assert train_in_fork(arguments).code == 0
+    journal = tmp_path / "run" / "journal.jsonl"
+    recorded = read_journal(journal)
+    journal.unlink()
+    refused = train_in_fork(arguments)
+    assert refused.code == 1 and "journal does not have the decisions" in refused.text
+
+    def forget() -> None:  # ask the student of step 6 what the student of step 0, 1, … was asked
+        original = Loop._ask
+
+        def ask_anyway(self, probe):  # type: ignore[no-untyped-def]
+            self.cursor.step, step = 0, self.cursor.step
+            try:
+                return original(self, probe)
+            finally:
+                self.cursor.step = step
+
+        Loop._ask = ask_anyway
+
+    again = train_in_fork(arguments, forget)
+    assert again.code == 1 and "not the order that the checkpoint was trained on" in again.text
+    assert read_journal(journal).records != recorded.records
+
+
+def test_checkpoint_of_other_settings_or_another_table_is_refused(
+    command, train_in_fork, tmp_path, table_file, write_signed
+):
+    assert train_in_fork(command("--budget.steps", "2")).code == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    other = train_in_fork(command("--budget.steps", "2", "--optimizer.lr", "2e-3"))
+    assert other.code == 2 and "settings.optimizer.lr: 0.001 there, 0.002 now" in other.text
+    write_signed(table_file, fingerprint="e" * 32)
+    other = train_in_fork(command("--budget.steps", "2"))
+    assert other.code == 2 and "fingerprint" in other.text
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+
+def test_a_finished_run_stays_as_it_is(command, train_in_fork, tmp_path):
+    assert train_in_fork(command("--budget.steps", "2")).code == 0
+    before = outcome(tmp_path / "run")
+    assert train_in_fork(command("--budget.steps", "2")).code == 0
+    assert outcome(tmp_path / "run") == before
+
+
+def test_replay_trains_a_recorded_order_without_probing(command, train_in_fork, tmp_path):
+    assert train_in_fork(command("--budget.steps", "5")).code == 0
+    journal = tmp_path / "run" / "journal.jsonl"
+    kept = shutil.copy(journal, tmp_path / "kept.jsonl")
+    replayed = train_in_fork(command("--replay", str(kept), output="again", without="--batch.size"))
+    assert replayed.code == 0, replayed.text
+    assert outcome(tmp_path / "again") == outcome(tmp_path / "run")
+    assert '"kind": "probe"' not in (tmp_path / "again" / "metrics.jsonl").read_text()

@@ -1,0 +1,109 @@
+"""What stops a run, and what it leaves behind."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import torch
+
+
+def lines(run: Path, kind: str) -> list[dict]:
+    return [line for line in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()) if line["kind"] == kind]
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(command, train_in_fork, tmp_path):
+    def terminate() -> None:
+        original, calls = torch.optim.AdamW.step, iter(range(100))
+
+        def step(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+            if next(calls) == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return original(self, *args, **kwargs)
+
+        torch.optim.AdamW.step = step
+
+    arguments = command("--checkpoint.every", "0", "--curriculum", "random")
+    ended = train_in_fork(arguments, terminate)
+    assert ended.code == 1 and "the same command goes on" in ended.text, ended.text
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000004"]
+    assert train_in_fork(arguments).code == 0
+    assert train_in_fork(command("--checkpoint.every", "0", "--curriculum", "random", output="whole")).code == 0
+    one, other = (
+        (tmp_path / run / "checkpoints" / "step-00000008" / "model.safetensors").read_bytes()
+        for run in ("run", "whole")
+    )
+    assert one == other
+    assert [line["step"] for line in lines(tmp_path / "run", "train")] == list(range(1, 9))
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_rows(command, train_in_fork, tmp_path):
+    from train.model import Student
+
+    def break_the_fourth_step() -> None:
+        original, calls = Student.nll, iter(range(10**6))
+        steps = torch.optim.AdamW.step
+
+        def nll(self, micro):  # type: ignore[no-untyped-def]
+            loss = original(self, micro)
+            if torch.is_grad_enabled() and self.taken == 3 and not next(calls):
+                loss = torch.cat([loss[: micro.counts[0] - 1], loss[:1] * float("nan"), loss[micro.counts[0] :]])
+            return loss
+
+        def step(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+            Student.taken += 1
+            return steps(self, *args, **kwargs)
+
+        Student.taken, Student.nll, torch.optim.AdamW.step = 0, nll, step
+
+    ended = train_in_fork(command("--checkpoint.every", "2", "--curriculum", "random"), break_the_fourth_step)
+    assert ended.code == 1, ended.text
+    assert (
+        "is not finite in step 4" in ended.text and "the loss of rows [" in ended.text and "Traceback" not in ended.text
+    )
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["step-00000002"]
+
+
+def test_training_on_another_row_than_planned_stops_the_run(command, train_in_fork):
+    """The audit compares what went through the model with the plan; here the loader hands out a neighbour."""
+    from train.encoding import Encoded
+    from train.loop import Loop
+
+    def swap_a_row() -> None:
+        original = Loop._encode
+
+        def encode(self, rows):  # type: ignore[no-untyped-def]
+            first, *rest = original(self, rows)
+            return [Encoded((first.row + 1) % len(self.table), first.ids, first.scored), *rest]
+
+        Loop._encode = encode
+
+    ended = train_in_fork(command("--curriculum", "random"), swap_a_row)
+    assert ended.code == 1 and "are not the rows that were planned" in ended.text
+
+
+def test_a_text_that_was_changed_after_scoring_stops_the_run(command, train_in_fork, table_file):
+    table = pq.read_table(table_file)
+    messages = table.column("messages").to_pylist()
+    messages[5][1]["content"] += "!"
+    place = table.schema.get_field_index("messages")
+    import pyarrow as pa
+
+    changed = table.set_column(place, table.schema.field(place), pa.array(messages, table.schema.field(place).type))
+    pq.write_table(changed, table_file)
+    ended = train_in_fork(command("--curriculum", "random"))
+    assert ended.code == 1 and "the text of row 5 is not the text" in ended.text
+
+
+def test_metrics_say_what_was_done_and_what_probes_cost(command, train_in_fork, tmp_path):
+    assert train_in_fork(command("--eval.rows", "8", "--eval.every", "2")).code == 0
+    run = tmp_path / "run"
+    steps, probes, held_out = lines(run, "train"), lines(run, "probe"), lines(run, "eval")
+    assert [line["step"] for line in steps] == list(range(1, len(steps) + 1))
+    assert all(line["loss"] > 0 and line["tokens_per_second"] > 0 and 0 < line["mfu"] < 2 for line in steps)
+    assert steps[-1]["total"]["samples"] == 56 and steps[-1]["budget"] == 1
+    assert steps[-1]["probes"]["tokens"] == sum(line["tokens"] for line in probes) > 0
+    assert steps[-1]["probes"]["flops"] == sum(line["flops"] for line in probes)
+    assert held_out[-1]["loss"] < held_out[0]["loss"]
+    assert len({line["tokens"] for line in held_out}) == 1

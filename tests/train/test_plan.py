@@ -1,0 +1,97 @@
+"""Plans: rows and picture of static orders and of journals, with no model and no torch."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from train_tables import make_table
+
+from schemas.errors import UsageError
+from train.curricula import build
+from train.curricula.base import Answer, Course
+from train.journal import Header, follow, open_journal, read_journal
+from train.order import Budget, OrderHash, batches
+from train.plan import plan
+
+ROWS = 50
+
+
+@pytest.fixture
+def table(tmp_path):
+    random = np.random.default_rng(0)
+    return make_table(
+        tmp_path,
+        {"loss": random.random(ROWS), "length": [None] * 5 + list(range(ROWS - 5)), "topic": list("abcde") * 10},
+    )
+
+
+def header(table, name, options, **budget):
+    budget = {"samples": None, "tokens": None, "steps": None, **budget}
+    return Header(table.digest, table.fingerprint, name, options, 1, 8, budget)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("random", {}), ("sorted", {"by": "length"}), ("interleaved", {"category": "topic"}), ("competence", {})],
+)
+def test_the_plan_is_the_order_that_is_trained(table, tmp_path, name, options):
+    head = header(table, name, options, samples=70)
+    made = plan(table, head, tmp_path / "plan")
+    trained = list(batches(iter(Course(build(name, options), table, 1, 8).next, None), 8, Budget(samples=70)))
+    found = pq.read_table(made.parquet)
+    assert found["row"].to_pylist() == np.concatenate([batch.rows for batch in trained]).tolist()
+    assert found["step"].to_pylist() == [batch.step for batch in trained for _ in batch.rows]
+    assert found["position"].to_pylist() == [place for batch in trained for place in range(len(batch.rows))]
+    assert found["example_id"].to_pylist() == [table.ids[row].tobytes().hex() for row in found["row"].to_pylist()]
+    assert (made.samples, made.steps) == (70, len(trained))
+    assert sum(made.exposures) == ROWS
+    assert sum(times * rows for times, rows in enumerate(made.exposures)) == 70
+    assert made.picture.read_bytes().startswith(b"\x89PNG")
+    assert {path.name for path in (tmp_path / "plan").iterdir()} == {"plan.parquet", "plan.png"}
+
+
+def test_the_plan_of_a_journal(table, tmp_path):
+    head = header(table, "campus", {"perspectives": ["loss", "length"], "decisions": 10}, samples=60)
+    course = Course(build("campus", head.options), table, 1, 8)
+    random = np.random.default_rng(0)
+
+    def student(probe):
+        return Answer(
+            tuple(random.random(len(each.rows)) for each in probe.candidates),
+            tuple(np.ones(len(each.rows), np.int64) for each in probe.candidates),
+        )
+
+    journal = open_journal(tmp_path / "journal.jsonl", head)
+    running = OrderHash()
+    for batch in batches(follow(course, journal, student), 8, Budget(samples=60)):
+        running.update(table.ids[batch.rows])
+    made = plan(table, read_journal(tmp_path / "journal.jsonl"), tmp_path / "plan")
+    planned = OrderHash()
+    found = pq.read_table(made.parquet)
+    steps, rows = found["step"].to_numpy(), found["row"].to_numpy()
+    for step in range(made.steps):
+        planned.update(table.ids[rows[steps == step]])
+    assert planned.hexdigest() == running.hexdigest()
+    assert set(found["choice"].to_pylist()) <= {"loss", "length"}
+
+
+def test_a_curriculum_that_asks_has_no_plan_before_training(table, tmp_path):
+    with pytest.raises(UsageError, match="asks the student"):
+        plan(table, header(table, "campus", {"perspectives": ["loss", "length"]}, samples=60), tmp_path / "plan")
+    assert not (tmp_path / "plan").exists()
+
+
+def test_nothing_is_written_for_an_order_without_end_or_column(table, tmp_path):
+    with pytest.raises(UsageError, match="no end"):
+        plan(table, header(table, "random", {}), tmp_path / "plan")
+    with pytest.raises(UsageError, match="did you mean 'length'"):
+        plan(table, header(table, "sorted", {"by": "lenght"}, samples=9), tmp_path / "plan")
+    assert not (tmp_path / "plan").exists()
+
+
+def test_planning_needs_neither_torch_nor_the_other_half():
+    code = "import sys, train.plan, train.journal, train.order; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "transformers", "curate", "pipelines", "apache_beam", "vllm"} & set(loaded)

@@ -1,0 +1,125 @@
+"""The ``curricle-train`` command. Heavy libraries are imported inside the commands, so that help is quick."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from schemas.command import DONE, Command, dispatch
+from schemas.config import parse
+from schemas.log import set_up_logging
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from train.distributed import Processes
+    from train.settings import TrainSettings
+
+def run(arguments: Sequence[str]) -> int:
+    """Train a model on a scored table in the order of a curriculum; run it again to resume."""
+    from train.settings import RunSettings
+
+    settings = parse(RunSettings, arguments, "curricle-train run", run.__doc__)
+
+    def train(processes: "Processes") -> "Path":
+        from train.loop import run
+
+        return run(settings, processes)
+
+    return _in_processes(settings, ["run", *arguments], train, "model")
+
+
+def plan(arguments: Sequence[str]) -> int:
+    """Write what a curriculum would visit, or what a journal did visit; no model is needed."""
+    from train.settings import PlanSettings
+
+    settings = parse(PlanSettings, arguments, "curricle-train plan", plan.__doc__)
+    from dataclasses import asdict, replace
+
+    from train.holdout import split
+    from train.journal import Header, read_journal
+    from train.plan import plan as write
+
+    table, _ = split(settings)
+    budget = settings.budget
+    if not any(asdict(budget).values()):
+        budget = replace(budget, samples=len(table))
+    order = (
+        read_journal(settings.journal)
+        if settings.journal
+        else Header(
+            table.digest,
+            table.fingerprint,
+            settings.curriculum,
+            settings.curriculum_options,
+            settings.seed,
+            settings.batch_size,
+            asdict(budget),
+        )
+    )
+    made = write(table, order, settings.output, settings.columns)
+    print(f"{made.samples:,} samples in {made.steps:,} steps of {made.stages:,} stages: {made.parquet}, {made.picture}")
+    return DONE
+
+
+def compare(arguments: Sequence[str]) -> int:
+    """Train several orders over several seeds at the same budget, and write one table and one picture."""
+    from train.settings import CompareSettings
+
+    settings = parse(CompareSettings, arguments, "curricle-train compare", compare.__doc__)
+
+    def train(processes: "Processes") -> "Path":
+        from train.compare import compare
+
+        return compare(settings, processes)
+
+    return _in_processes(settings, ["compare", *arguments], train, "comparison")
+
+
+def report(arguments: Sequence[str]) -> int:
+    """Write report.html: what a run learned, in which order, and at what cost."""
+    from train.settings import ReportSettings
+
+    settings = parse(ReportSettings, arguments, "curricle-train report", report.__doc__)
+    from train.report import write_report
+
+    print(write_report(settings.directory))
+    return DONE
+
+
+COMMANDS: dict[str, Command] = {"run": run, "plan": plan, "compare": compare, "report": report}
+
+
+def _in_processes(
+    settings: "TrainSettings", arguments: Sequence[str], train: "Callable[[Processes], Path]", made: str
+) -> int:
+    """Train here, or in as many processes as the settings ask for; say where the result lies."""
+    _set_up_logging(settings.log.format)
+    from train.distributed import connect, disconnect, launch
+
+    if settings.device.nproc > 1 and "RANK" not in os.environ:
+        return launch(settings.device.nproc, arguments)
+    processes = connect()
+    try:
+        place = train(processes)
+    finally:
+        disconnect()
+    if processes.first:
+        print(f"{made}: {place}")
+    return DONE
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and turn its outcome into an exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    return dispatch("curricle-train", COMMANDS, arguments, "the last checkpoint")
+
+
+def _set_up_logging(form: Literal["text", "json"]) -> None:
+    """With several processes, the first one's lines stand for all."""
+    set_up_logging(form, logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

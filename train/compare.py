@@ -1,0 +1,133 @@
+"""Several orders at the same budget, over several seeds, in one table and one picture."""
+
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import numpy as np
+
+from schemas.errors import UsageError
+from schemas.manifest import MANIFEST, read_manifest
+from train.comparison import Curve, Row, read_curve, row_of
+from train.distributed import Processes
+from train.loop import run as train
+from train.report.comparison import markdown, picture
+from train.settings import CompareSettings, RunSettings, TrainSettings
+
+log = logging.getLogger("curricle")
+
+BASELINE = "random"
+
+
+def compare(settings: CompareSettings, processes: Processes) -> Path:
+    """Train every arm with every seed, and write ``compare.md``, ``compare.json`` and ``compare.svg``.
+
+    Every arm has the same budget, schedule and seeds. With several learning rates the baseline is trained with each
+    first, and all arms get the one with which its held-out loss is lowest. What has finished is not trained again.
+    """
+    arms = {arm: _arm(arm) for arm in settings.arms}
+    if not settings.eval.rows and settings.eval.data is None:
+        raise UsageError(
+            "nothing is held out, so there is nothing to compare by", remedy="give --eval.rows or --eval.data"
+        )
+    if BASELINE not in arms:
+        raise UsageError(f"the arms leave out {BASELINE!r}, the baseline", remedy=f"add {BASELINE} to --arms")
+    rate, tried = _tuned_rate(settings, processes)
+    curves: dict[str, list[Curve]] = {}
+    for arm, (name, options) in arms.items():
+        curves[arm] = [
+            _trained(settings, name, options, seed, rate, f"{_slug(arm)}/seed-{seed}", processes)
+            for seed in range(settings.seeds)
+        ]
+    rows = [row_of(arm, curves[arm], curves[BASELINE]) for arm in arms]
+    if processes.first:
+        _write(settings, rows, curves, rate, tried)
+    return settings.output / "compare.md"
+
+
+def _arm(text: str) -> tuple[str, dict[str, str]]:
+    """``NAME`` or ``NAME?key=value&key=value``."""
+    name, _, query = text.partition("?")
+    try:
+        return name, dict(parse_qsl(query, strict_parsing=True)) if query else {}
+    except ValueError as error:
+        raise UsageError(
+            f"arm {text!r} is not NAME?key=value&key=value", remedy="for example sorted?by=loss"
+        ) from error
+
+
+def _slug(arm: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in arm)
+
+
+def _tuned_rate(settings: CompareSettings, processes: Processes) -> tuple[float, dict[float, float]]:
+    tried = {
+        rate: float(
+            np.mean(
+                [
+                    _trained(settings, BASELINE, {}, seed, rate, f"tune/lr-{rate:g}/seed-{seed}", processes).loss[-1]
+                    for seed in range(settings.seeds)
+                ]
+            )
+        )
+        for rate in settings.learning_rates
+    }
+    return (min(tried, key=tried.__getitem__) if tried else settings.optimizer.lr), tried
+
+
+def _trained(
+    settings: CompareSettings,
+    name: str,
+    options: Mapping[str, str],
+    seed: int,
+    rate: float,
+    place: str,
+    processes: Processes,
+) -> Curve:
+    common = {item.name: getattr(settings, item.name) for item in fields(TrainSettings)}
+    common |= {"output": settings.output / place, "optimizer": replace(settings.optimizer, lr=rate)}
+    if processes.first:
+        log.info("%s, seed %d, learning rate %g", name, seed, rate)
+    train(RunSettings(**common, curriculum=name, curriculum_options=dict(options), seed=seed), processes)
+    return read_curve(settings.output / place)
+
+
+def _write(
+    settings: CompareSettings,
+    rows: Sequence[Row],
+    curves: Mapping[str, Sequence[Curve]],
+    rate: float,
+    tried: Mapping[float, float],
+) -> None:
+    scoring = _scoring_cost(settings.data)
+    output = settings.output
+    record = {
+        "rows": [asdict(row) for row in rows],
+        "learning_rate": rate,
+        "tried": {f"{key:g}": value for key, value in tried.items()},
+        "scoring": scoring,
+        "curves": {arm: [asdict(curve) for curve in of] for arm, of in curves.items()},
+    }
+    _replace(output / "compare.json", json.dumps(record, indent=1))
+    _replace(output / "compare.md", "\n".join(markdown(rows, rate, tried, scoring)) + "\n")
+    beside = output / ".compare.svg"
+    picture(curves).savefig(beside, format="svg", metadata={"Date": None})
+    os.replace(beside, output / "compare.svg")
+
+
+def _scoring_cost(data: Path) -> dict[str, Any] | None:
+    if not (data / MANIFEST).is_file():
+        return None
+    cost = read_manifest(data).cost
+    return {"tokens": cost.tokens, "seconds": cost.seconds}
+
+
+def _replace(path: Path, text: str) -> None:
+    beside = path.with_name(f".{path.name}")
+    beside.write_text(text, "utf-8")
+    os.replace(beside, path)

@@ -1,0 +1,39 @@
+"""The curricula by name. A new one is a module and a line here."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from math import isfinite
+from typing import Any
+
+from schemas import config
+from schemas.errors import UsageError
+from train.curricula.base import Curriculum
+from train.curricula.campus import Campus
+from train.curricula.competence import Competence
+from train.curricula.cyclical import Cyclical
+from train.curricula.interleaving import Blocked, Interleaved
+from train.curricula.pacing import Paced
+from train.curricula.random import Random
+from train.curricula.sorted import Sorted
+
+CURRICULA: dict[str, type[Curriculum]] = {
+    "campus": Campus,
+    "random": Random,
+    "sorted": Sorted,
+    "competence": Competence,
+    "paced": Paced,
+    "cyclical": Cyclical,
+    "blocked": Blocked,
+    "interleaved": Interleaved,
+}
+
+
+def build(name: str, options: Mapping[str, Any]) -> Curriculum:
+    """A curriculum by name, its options as texts or values; UsageError for what is unknown or out of range."""
+    if name not in CURRICULA:
+        raise UsageError(f"unknown curriculum {name!r}", remedy=config.nearest(name, CURRICULA))
+    curriculum = config.build(CURRICULA[name], options, where=f"curriculum {name}", prefix="curriculum.")
+    for key, value in asdict(curriculum).items():
+        if isinstance(value, float) and not isfinite(value):
+            raise UsageError(f"curriculum.{key} is {value}", where=f"curriculum {name}", remedy="give a finite number")
+    return curriculum

@@ -1,0 +1,39 @@
+"""Bins of similar difficulty, shuffled inside: the easy-medium-hard variant of a sorted order."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.config import option
+from train.table import Rows, Table
+
+
+@dataclass(frozen=True)
+class Binning:
+    """Options of curricula that sort, and how they cut (arXiv 2408.07888 uses easy, medium and hard)."""
+
+    thresholds: tuple[float, ...] = option("cut the order into bins at these values and shuffle inside; none: sort", ())
+    thresholds_on: Literal["share", "score"] = option(
+        "thresholds are shares of the rows in (0, 1), or values of the score", "share"
+    )
+
+    def sort(self, table: Table, column: str, seed: int, random: np.random.Generator) -> tuple[Rows, NDArray[np.int64]]:
+        """The rows that have the score, from easy to hard, and the bin of each, from 0 (all 0 without thresholds).
+
+        A row whose score equals a threshold is in the easier bin. Inside a bin rows are in an order drawn from
+        ``random``; without thresholds ties are in the order of ``Table.sort``.
+        """
+        difficulty = table.difficulty(column)
+        rows = table.sort(difficulty, seed)
+        if not self.thresholds:
+            return rows, np.zeros(len(rows), np.int64)
+        edges = np.sort(np.array(self.thresholds))
+        if self.thresholds_on == "share":
+            found = np.digitize(np.arange(1, len(rows) + 1) / len(rows), edges, right=True)
+        else:
+            edges = np.sort(-edges) if table.direction(column)[1] == "low" else edges
+            found = np.digitize(difficulty[rows], edges, right=True)
+        shuffled = np.lexsort((random.random(len(rows)), found))
+        return rows[shuffled], found[shuffled].astype(np.int64)

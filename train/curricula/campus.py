@@ -1,0 +1,228 @@
+"""CAMPUS: several sorted orders of the same rows, and the student's perplexity chooses which to follow next."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.config import option
+from schemas.errors import UserError
+from train.curricula.base import Answer, Candidate, Curriculum, Decision, Probe, Stage, Steps, check, generator
+from train.curricula.perplexity import Averaging, log_perplexity
+from train.curricula.scope import Reading, cuts
+from train.table import Rows, Table
+
+SAMPLE, DRAW = 1, 2  # what random numbers are for, so that two uses never share a stream
+
+
+@dataclass(eq=False)
+class Perspective:
+    """One sorted order and how far it has been followed: ``visits`` of the slices between ``cuts`` have been opened.
+
+    ``sign`` is 1 where high values of the column are hard, -1 where low ones are.
+    """
+
+    name: str
+    rows: Rows
+    cuts: list[int]
+    sign: int
+    visits: int = 0
+
+    @property
+    def exhausted(self) -> bool:
+        return self.visits == len(self.cuts) - 1
+
+    @property
+    def next_slice(self) -> Rows:
+        return self.rows[self.cuts[self.visits] : self.cuts[self.visits + 1]]
+
+    @property
+    def rest(self) -> Rows:
+        return self.rows[self.cuts[self.visits] :]
+
+    @property
+    def competence(self) -> float:
+        return self.cuts[self.visits] / len(self.rows)
+
+    def advance(self) -> None:
+        self.visits += not self.exhausted
+
+    def replace_rest(self, rows: Rows) -> None:
+        self.rows = np.concatenate([self.rows[: self.cuts[self.visits]], rows])
+
+
+@dataclass(frozen=True)
+class Campus(Curriculum):
+    """Competence-aware multi-perspective curriculum (CAMPUS, arXiv 2509.13790), with every uncertain reading an option.
+
+    Each perspective is the table sorted from easy to hard by one column and cut into ``decisions`` slices by the
+    learning scope. The next slice of every perspective is a candidate; the student's perplexity on each decides which
+    one is trained on. What is known and what is our reading: METHODS 1.
+    """
+
+    perspectives: tuple[str, ...] = option(
+        "score columns, NAME or NAME:high or NAME:low (the hard end)", ("prompt_words", "response_mtld", "loss")
+    )
+    scope: Reading = option("the curve s(t) that cuts an order into slices", "root")
+    s1: float = option("s(1): the share of the first slice", 0.01)
+    p: float = option("p of s(t): the root, or the base of literal_exp", 2.0)
+    decisions: int = option("T: into how many slices an order is cut", 100)
+    pointer: Literal["own", "shared"] = option("each perspective counts its own visits, or all share one count", "own")
+    seen: Literal["keep", "skip"] = option("leave rows in that were trained on through another perspective", "keep")
+    stop: Literal["budget", "decisions", "coverage", "exhaustion"] = option(
+        "budget alone (exhausted orders start again), or also: after T decisions, when every row has been seen, when "
+        "every order is exhausted",
+        "budget",
+    )
+    averaging: Averaging = option("how the perplexity of a candidate is averaged", "sample_mean")
+    temperature: float = option(
+        "0 takes the lowest perplexity; above, draw with softmax(-log perplexity / temperature), an extension", 0.0
+    )
+    probe_rows: int = option("ask about a seeded sample of so many rows a candidate; 0: all", 0)
+    competence_aware: tuple[str, ...] = option(
+        "perspectives that are sorted again by the student's loss as it learns", ("loss",)
+    )
+    resort_every: int = option("sort what is left again after so many visits; 0: as often as resort_epochs allows", 0)
+    resort_epochs: float = option(
+        "forward passes that sorting again may cost in one pass over the orders, in epochs; 0: never", 1.0
+    )
+
+    def __post_init__(self) -> None:
+        check(bool(self.perspectives), "no perspectives", "name at least one score column")
+        check(0 < self.s1 <= 1, f"s1 is {self.s1}", "give a share in (0, 1]")
+        check(self.p >= 1, f"p is {self.p}", "give at least 1")
+        check(self.decisions >= 1, f"decisions is {self.decisions}", "give at least 1")
+        check(self.temperature >= 0, f"temperature is {self.temperature}", "give 0 or more")
+        check(self.probe_rows >= 0, f"probe_rows is {self.probe_rows}", "give 0 or more")
+        check(self.resort_every >= 0, f"resort_every is {self.resort_every}", "give 0 or more")
+        check(self.resort_epochs >= 0, f"resort_epochs is {self.resort_epochs}", "give 0 or more")
+
+    def steps(self, table: Table, seed: int, batch: int) -> Steps:
+        perspectives = {each.name: each for each in self._perspectives(table, seed)}
+        aware = [each for name, each in perspectives.items() if name in self.competence_aware]
+        period = self.resort_every or self._period(aware, len(table))
+        nobody = np.ones(len(table), bool)  # rows that no perspective holds count as seen
+        for each in perspectives.values():
+            nobody[each.rows] = False
+        seen, forwarded = nobody.copy(), 0
+        for stage in count(1):
+            while not (candidates := self._candidates(perspectives.values(), seen)):
+                if self.stop != "budget":
+                    return
+                for each in perspectives.values():
+                    each.visits = 0
+                seen, forwarded = nobody.copy() if seen.all() else seen, 0
+            choice = next(iter(candidates))
+            if len(candidates) > 1:
+                decision = yield Probe(self._sampled(candidates, seed, stage), "choose")
+                assert decision is not None and decision.choice is not None
+                choice = decision.choice
+            chosen, rows = perspectives[choice], candidates[choice]
+            for each in perspectives.values() if self.pointer == "shared" else [chosen]:
+                each.advance()
+            seen[rows] = True
+            yield Stage(rows, choice, {name: each.competence for name, each in perspectives.items()})
+            if (self.stop == "decisions" and stage == self.decisions) or (self.stop == "coverage" and seen.all()):
+                return
+            rest = chosen.rest
+            due = chosen in aware and period and chosen.visits % period == 0
+            if due and len(rest) > 1 and forwarded + len(rest) <= self.resort_epochs * len(table):
+                forwarded += len(rest)
+                decision = yield Probe((Candidate(choice, rest),), "resort")
+                assert decision is not None and decision.losses is not None
+                difficulty = np.full(len(table), np.nan)
+                difficulty[rest] = decision.losses * chosen.sign
+                unscored = rest[np.isnan(decision.losses)]  # they stay last, in the order that they had
+                chosen.replace_rest(np.concatenate([table.sort(difficulty, seed), unscored]))
+
+    def decide(self, probe: Probe, answer: Answer, seed: int) -> Decision:
+        for candidate, nll, tokens in zip(probe.candidates, answer.nll, answer.tokens, strict=True):
+            bad = candidate.rows[(tokens > 0) & ~np.isfinite(nll)]
+            if len(bad):
+                raise UserError(
+                    f"the student's loss is not finite on {len(bad)} rows, the first of them row {bad[0]}",
+                    remedy="lower the learning rate, or look at these rows; the last checkpoint is whole",
+                )
+        logs = tuple(
+            log_perplexity(nll, tokens, self.averaging) for nll, tokens in zip(answer.nll, answer.tokens, strict=True)
+        )
+        choice = losses = None
+        if probe.purpose == "choose":
+            choice = probe.candidates[self._choose(logs, generator(seed, DRAW, probe.index))].name
+        else:
+            nll, tokens = answer.nll[0], answer.tokens[0]
+            losses = np.divide(nll, tokens, out=np.full(len(nll), np.nan), where=tokens > 0)
+        return Decision(
+            probe.purpose,
+            tuple(each.name for each in probe.candidates),
+            probe.digest,
+            tuple(len(each.rows) for each in probe.candidates),
+            tuple(float(nll[tokens > 0].sum()) for nll, tokens in zip(answer.nll, answer.tokens, strict=True)),
+            tuple(int(tokens.sum()) for tokens in answer.tokens),
+            logs,
+            choice,
+            losses,
+        )
+
+    def _choose(self, logs: Sequence[float | None], random: np.random.Generator) -> int:
+        """The place of the candidate to take; one without a scored token only if no candidate has any."""
+        costs = np.array([np.inf if log is None else log for log in logs])
+        if self.temperature == 0 or np.isinf(costs.min()):
+            return int(costs.argmin())  # the first of equals
+        weights = np.exp((costs.min() - costs) / self.temperature)
+        drawn = np.searchsorted(np.cumsum(weights), random.random() * weights.sum(), side="right")
+        return min(int(drawn), len(logs) - 1)
+
+    def _perspectives(self, table: Table, seed: int) -> list[Perspective]:
+        found = []
+        for column in self.perspectives:
+            name, hard = table.direction(column)
+            rows = table.order(column, seed)
+            where = cuts(len(rows), self.decisions, self.scope, self.s1, self.p)
+            found.append(Perspective(name, rows, where, -1 if hard == "low" else 1))
+        names = [each.name for each in found]
+        check(len(set(names)) == len(names), f"perspectives {', '.join(names)} repeat", "name each column once")
+        return found
+
+    def _candidates(self, perspectives: Iterable[Perspective], seen: NDArray[np.bool_]) -> dict[str, Rows]:
+        """The next slice of each perspective that holds rows; none if every order is exhausted.
+
+        Empty slices are passed over: each perspective's own, or with a shared pointer where all are empty.
+        """
+        found: dict[str, Rows] = {}
+        while not found and not all(each.exhausted for each in perspectives):
+            for each in perspectives:
+                while not each.exhausted and each.name not in found:
+                    rows = each.next_slice
+                    rows = rows[~seen[rows]] if self.seen == "skip" else rows
+                    if len(rows):
+                        found[each.name] = rows
+                    elif self.pointer == "own":
+                        each.advance()
+                    else:
+                        break
+            if not found and self.pointer == "shared":
+                for each in perspectives:
+                    each.advance()
+        return found
+
+    def _sampled(self, candidates: Mapping[str, Rows], seed: int, stage: int) -> tuple[Candidate, ...]:
+        """What the student is asked about: all rows, or a seeded sample of each candidate's, in their order."""
+        asked = []
+        for place, (name, rows) in enumerate(candidates.items()):
+            if 0 < self.probe_rows < len(rows):
+                random = generator(seed, SAMPLE, stage, place)
+                rows = rows[np.sort(random.choice(len(rows), self.probe_rows, replace=False))]
+            asked.append(Candidate(name, rows))
+        return tuple(asked)
+
+    def _period(self, aware: Sequence[Perspective], rows: int) -> int:
+        """The fewest visits between two sorts that keep a whole pass within ``resort_epochs``; 0: never."""
+        for period in range(1, self.decisions):
+            forwarded = sum(len(each.rows) - cut for each in aware for cut in each.cuts[period:-1:period])
+            if forwarded <= self.resort_epochs * rows:
+                return period
+        return 0

@@ -1,0 +1,26 @@
+"""Sorted by one score: the classic curriculum, and its opposite."""
+
+from dataclasses import dataclass
+from itertools import count
+from typing import Literal
+
+from schemas.config import option
+from train.curricula.base import Curriculum, Stage, Steps, generator
+from train.curricula.bins import Binning
+from train.table import Table
+
+
+@dataclass(frozen=True)
+class Sorted(Binning, Curriculum):
+    """Every epoch visits every row that has the score once, from easy to hard or from hard to easy.
+
+    With ``thresholds`` it is the "curriculum" of arXiv 2408.07888 in its easy-medium-hard variant.
+    """
+
+    by: str = option("score column, NAME or NAME:high or NAME:low (the hard end)", "loss")
+    direction: Literal["easy_to_hard", "hard_to_easy"] = option("which end comes first", "easy_to_hard")
+
+    def steps(self, table: Table, seed: int, batch: int) -> Steps:
+        for epoch in count():
+            rows, _ = self.sort(table, self.by, seed, generator(seed, epoch))
+            yield Stage(rows if self.direction == "easy_to_hard" else rows[::-1])

@@ -1,0 +1,160 @@
+"""Processes: which one this is, what they add up together, and how they are started."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+
+LIFELINE = "CURRICLE_LIFELINE"
+GRACE = 30.0
+"""Seconds that processes have to end by themselves when one of them has failed."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among ``world``. ``group`` (gloo) is for arrays on the host; tensors have the default group."""
+
+    rank: int
+    world: int
+    device: torch.device
+    group: dist.ProcessGroup | None = None
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, values: NDArray) -> NDArray:  # type: ignore[type-arg]
+        """The sum over all processes of an array on the host. Adding zeros is exact, so that shards keep their bits."""
+        if self.group is None:
+            return values
+        tensor = torch.from_numpy(np.ascontiguousarray(values).copy())
+        dist.all_reduce(tensor, group=self.group)
+        return tensor.numpy()
+
+    def sum_on_device(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The sum over all processes of a tensor where it lies, without waiting for it."""
+        if self.world > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def barrier(self) -> None:
+        if self.group is not None:
+            dist.barrier(group=self.group)
+
+
+def connect() -> Processes:
+    """Join the processes that torchrun started, or be the only one."""
+    _end_with_the_launcher()
+    rank, world, local = (
+        int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
+    )
+    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if world == 1:
+        return Processes(rank, world, device)
+    if not dist.is_initialized():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    return Processes(rank, world, device, dist.new_group(backend="gloo"))
+
+
+def disconnect() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def launch(nproc: int, arguments: Sequence[str]) -> int:
+    """Run ``curricle-train ARGUMENTS`` in ``nproc`` processes of this machine; the exit code of the first that fails.
+
+    They find each other as under torchrun, start with a safe path, so that a ``train.py`` in the working directory does
+    not shadow ours, and end with this process, however that ends.
+    """
+    import train
+
+    here = str(Path(next(iter(train.__path__))).parent)
+    lifeline, held = os.pipe()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // nproc)),
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")])),
+        "PYTHONSAFEPATH": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(nproc),
+        LIFELINE: str(lifeline),
+    }
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-m", "train.cli", *arguments],
+            pass_fds=[lifeline],
+            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(nproc)
+    ]
+    os.close(lifeline)
+
+    def pass_on(number: int, frame: object) -> None:
+        for worker in workers:
+            worker.send_signal(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, pass_on)
+    code, deadline = 0, float("inf")
+    while any([worker.poll() is None for worker in workers]):
+        if not code and (code := next((worker.returncode for worker in workers if worker.returncode), 0)):
+            deadline = time.monotonic() + GRACE
+        if time.monotonic() > deadline:  # they wait for one that is gone
+            for worker in workers:
+                worker.kill()
+        time.sleep(0.05)
+    os.close(held)
+    code = code or next((worker.returncode for worker in workers if worker.returncode), 0)
+    return code if code >= 0 else 1
+
+
+def _end_with_the_launcher() -> None:
+    """A worker outlives its launcher by nothing: the pipe that both hold closes when the launcher is gone."""
+    if LIFELINE in os.environ:
+        lifeline = int(os.environ[LIFELINE])
+        threading.Thread(target=lambda: os.read(lifeline, 1) or os._exit(1), daemon=True).start()
+
+
+class Stop:
+    """A request to stop (SIGTERM, SIGINT) on which all processes agree, so that they save the same step."""
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+        self._requested = torch.zeros(1)
+        self._asked: tuple[torch.Tensor, dist.Work | None] | None = None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._request)
+
+    def _request(self, number: int, frame: object) -> None:
+        self._requested.fill_(1)
+
+    def agreed(self) -> bool:
+        """To be called once a step by every process. Several processes know it one step late, and never wait for it."""
+        if self._processes.group is None:
+            return bool(self._requested)
+        before, self._asked = self._asked, (shared := self._requested.clone(), None)
+        self._asked = shared, dist.all_reduce(shared, group=self._processes.group, async_op=True)
+        if before is None:
+            return False
+        flags, work = before
+        if work is not None:
+            work.wait()
+        return bool(flags > 0)

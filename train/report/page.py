@@ -1,0 +1,169 @@
+"""``report.html`` of a run, from its journal and its metrics."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from schemas.fingerprint import canonical_json
+from train.curricula.base import Decision
+from train.report.charts import bars, lanes, lines, perplexity
+from train.report.history import History, read_history
+
+REPORT = "report.html"
+
+
+def write_report(run: Path) -> Path:
+    """Describe a run on one self-contained page inside its directory, and return the page's path.
+
+    The page fetches nothing and runs nothing. UsageError if the directory holds no run that has begun.
+    """
+    run = Path(run)
+    history = read_history(run)
+    environment = Environment(
+        loader=PackageLoader("train.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = environment.get_template("report.html.j2")
+    style = Markup(environment.loader.get_source(environment, "report.css")[0])  # type: ignore[union-attr]
+    page = template.render(
+        style=style,
+        name=run.resolve().name,
+        facts=_facts(history),
+        figures=_figures(history),
+        settings=sorted(_leaves(history.settings)),
+        exposure=history.exposure,
+    )
+    beside = run / f".{REPORT}.partial"
+    beside.write_text(page, "utf-8")
+    os.replace(beside, run / REPORT)
+    return run / REPORT
+
+
+def _facts(history: History) -> list[tuple[str, str]]:
+    last = history.lines["train"][-1]
+    total, probes = last["total"], last["probes"]
+    facts = [
+        ("steps", f"{last['step']:,}"),
+        ("samples", f"{total['samples']:,}"),
+        ("tokens trained on", f"{total['tokens']:,} ({total['scored']:,} scored)"),
+        ("training", f"{total['flops']:.3g} FLOPs, {total['seconds']:,.0f} s"),
+        ("last training loss", f"{last['loss']:.4f} nats/token"),
+    ]
+    if history.lines["eval"]:
+        held_out = history.lines["eval"][-1]
+        facts.append(("last held-out loss", f"{held_out['loss']:.4f} nats/token over {held_out['tokens']:,} tokens"))
+    if history.decisions:
+        share = probes["flops"] / total["flops"]
+        facts.append(("decisions", f"{len(history.decisions):,}, in {len(history.stages):,} stages"))
+        facts.append(
+            (
+                "probes",
+                f"{probes['tokens']:,} tokens, {probes['flops']:.3g} FLOPs ({share:.0%} of training), "
+                f"{probes['seconds']:,.0f} s",
+            )
+        )
+    return facts
+
+
+def _figures(history: History) -> list[tuple[str, str, Markup]]:
+    """Title, one line of explanation, picture."""
+    train, held_out = history.lines["train"], history.lines["eval"]
+    loss = {"training": [(line["total"]["samples"], line["loss"]) for line in train]}
+    if held_out:
+        loss["held out"] = [(line["total"]["samples"], line["loss"]) for line in held_out]
+    figures = [
+        (
+            "Loss",
+            "Mean negative log-likelihood of the response tokens. Training loss follows the difficulty of what is "
+            "trained on; only the held-out loss compares.",
+            lines(loss, "samples", "nats per token", "Loss", ["held out"]),
+        ),
+    ]
+    ends, stretches = 0, []
+    for stage in history.stages:
+        start, ends = ends, ends + stage.rows
+        if stage.choice and start < train[-1]["total"]["samples"]:
+            stretches.append((stage.choice, float(start), float(min(ends, train[-1]["total"]["samples"]))))
+    if stretches:
+        figures.append(
+            (
+                "What was chosen when",
+                "The perspective whose next slice was trained on.",
+                lanes(stretches, "samples", "Chosen perspectives"),
+            )
+        )
+    candidates: dict[str, list[tuple[float, float]]] = {}
+    position = 0
+    for record in history.journal.records:
+        if isinstance(record, Decision):
+            if record.purpose == "choose":
+                for name, value in zip(record.candidates, record.log_perplexity, strict=True):
+                    candidates.setdefault(name, []).append((position, perplexity(value)))
+        else:
+            position += record.rows
+    if candidates:
+        figures.append(
+            (
+                "Perplexity of the candidates",
+                "What the student said of the next slice of each perspective, "
+                "before each decision; the lowest is trained on.",
+                lines(candidates, "samples", "perplexity", "Perplexity of candidates", list(candidates), log=True),
+            )
+        )
+    competence: dict[str, list[tuple[float, float]]] = {}
+    for line in train:
+        for name, value in line["competence"].items():
+            competence.setdefault(name, []).append((line["total"]["samples"], value))
+    if competence:
+        figures.append(
+            (
+                "Competence",
+                "The share of each order that has been opened.",
+                lines(competence, "samples", "share", "Competence by perspective"),
+            )
+        )
+    figures.append(
+        (
+            "Learning rate",
+            "As applied.",
+            lines({"lr": [(line["total"]["samples"], line["lr"]) for line in train]}, "samples", "", "Learning rate"),
+        )
+    )
+    figures.append(
+        (
+            "Norm of the gradient",
+            "Before clipping.",
+            lines(
+                {"norm": [(line["total"]["samples"], line["gradient_norm"]) for line in train]},
+                "samples",
+                "",
+                "Gradient norm",
+            ),
+        )
+    )
+    if history.exposure:
+        figures.append(
+            (
+                "Exposure",
+                "How many rows were visited how often.",
+                bars(history.exposure.times, "visits", "rows", "Exposure counts"),
+            )
+        )
+    return figures
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    pairs: list[tuple[str, str]] = []
+    for key, value in tree.items():
+        pairs += (
+            _leaves(value, f"{prefix}{key}.")
+            if isinstance(value, dict) and value
+            else [(prefix + key, canonical_json(value))]
+        )
+    return pairs

@@ -1,0 +1,195 @@
+"""The options of `curricle-train`: every dataclass here is flags and YAML keys at once (schemas.config).
+
+What is marked ``free`` may differ when a run is resumed, because it does not change what is learned. Everything else is
+the identity of the run.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from schemas.config import option
+from schemas.errors import UsageError
+
+
+@dataclass(frozen=True)
+class BudgetSettings:
+    samples: int | None = option("rows to train on; without any budget, one epoch", None)
+    tokens: int | None = option("response tokens to train on, as the table's response_tokens counts them", None)
+    steps: int | None = option("optimizer steps", None)
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    size: int = option("rows in an optimizer step, over all processes", 32)
+    tokens: int = option(
+        "tokens in one forward pass of one process; gradients accumulate over the rest", 8192, free=True
+    )
+    packing: bool = option(
+        "join documents into one sequence, in order, without attention between them", False, free=True
+    )
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    lr: float = option("peak learning rate of AdamW", 2e-5)
+    beta1: float = option("decay of the mean of the gradient", 0.9)
+    beta2: float = option("decay of the mean of its square", 0.95)
+    eps: float = option("added to the root of the mean square", 1e-8)
+    weight_decay: float = option("decoupled weight decay; matrices only", 0.0)
+    clip: float = option("largest norm of the gradient; 0 does not clip", 1.0)
+    schedule: Literal["linear", "cosine", "constant", "wsd", "rex"] = option("learning rate after warm-up", "cosine")
+    warmup: float = option("share of the budget over which the learning rate rises from 0", 0.03)
+    decay: float = option("share of the budget over which wsd falls at the end", 0.2)
+    floor: float = option("share of the peak at which the schedule ends", 0.0)
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    rank: int = option("rank of LoRA adapters (needs peft); 0 trains every weight", 0)
+    alpha: float = option("scale of the adapters: alpha / rank", 16.0)
+    dropout: float = option("dropout before an adapter", 0.0)
+    targets: tuple[str, ...] = option("names of the linear modules that get one", ("all-linear",))
+
+
+@dataclass(frozen=True)
+class DeviceSettings:
+    precision: Literal["fp32", "bf16"] = option("bf16 computes in bfloat16; weights and optimizer stay float32", "fp32")
+    attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = option(
+        "attention kernel of transformers; with packing and long rows, one of the last two", "sdpa", free=True
+    )
+    activation_checkpointing: bool = option("compute activations again in the backward pass", False, free=True)
+    compile: bool = option("torch.compile each layer", False, free=True)
+    parallel: Literal["ddp", "fsdp"] = option(
+        "how several processes share the work; fsdp shards the weights", "ddp", free=True
+    )
+    nproc: int = option("processes on this machine; under torchrun, leave it", 1, free=True)
+    peak_tflops: float | None = option("peak of one device for MFU; otherwise known or measured", None, free=True)
+
+
+@dataclass(frozen=True)
+class EvalSettings:
+    rows: int = option("rows to hold out of the table, chosen by a seeded hash of their ids", 0)
+    data: Path | None = option("another table to evaluate on instead", None)
+    every: int = option("optimizer steps between evaluations; 0 evaluates at the end alone", 0, free=True)
+    seed: int = option("which rows are held out", 0)
+
+
+@dataclass(frozen=True)
+class CheckpointSettings:
+    every: int = option("optimizer steps between checkpoints; 0 saves at the end alone", 100, free=True)
+    keep: int = option("how many of the last ones stay", 2, free=True)
+
+
+@dataclass(frozen=True)
+class LogSettings:
+    every: int = option("optimizer steps between lines", 10, free=True)
+    tensorboard: bool = option("also write TensorBoard events (needs tensorboard)", False, free=True)
+    tracker: str | None = option(
+        "also report through one of accelerate's trackers: wandb, trackio, mlflow …", None, free=True
+    )
+    format: Literal["text", "json"] = option("lines for people, or JSON for schedulers", "text", free=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """What every training run has in common, whatever its order."""
+
+    data: Path = option("a directory that `curricle score` wrote, or Parquet files with its columns", free=True)
+    join: tuple[Path, ...] = option("Parquet files with more score columns, joined on example_id", (), free=True)
+    model: str = option("directory or hub name of a causal language model, a .gguf file, or smollm2-135m")
+    output: Path = option("directory of the run; the same command resumes it", free=True)
+    template: Literal["chat", "alpaca"] = option(
+        "how a conversation becomes text: the model's chat template, or Alpaca", "chat"
+    )
+    max_length: int = option("tokens after which a row is cut", 1024)
+    budget: BudgetSettings = field(default=BudgetSettings())
+    batch: BatchSettings = field(default=BatchSettings())
+    optimizer: OptimizerSettings = field(default=OptimizerSettings())
+    lora: LoraSettings = field(default=LoraSettings())
+    device: DeviceSettings = field(default=DeviceSettings())
+    eval: EvalSettings = field(default=EvalSettings())
+    checkpoint: CheckpointSettings = field(default=CheckpointSettings())
+    log: LogSettings = field(default=LogSettings())
+
+    def __post_init__(self) -> None:
+        check = [
+            (self.batch.size >= 1, "--batch.size is below 1", "give at least 1"),
+            (self.max_length >= 2, "--max-length is below 2", "a row needs a token to predict from and one to predict"),
+            (
+                self.max_length <= self.batch.tokens,
+                f"--batch.tokens {self.batch.tokens} is less than --max-length {self.max_length}",
+                "one row must fit into a forward pass",
+            ),
+            (self.optimizer.lr > 0, "--optimizer.lr is not above 0", "give a positive learning rate"),
+            (0 <= self.optimizer.warmup < 1, "--optimizer.warmup is not in [0, 1)", "it is a share of the budget"),
+            (0 < self.optimizer.decay <= 1, "--optimizer.decay is not in (0, 1]", "it is a share of the budget"),
+            (self.checkpoint.keep >= 1, "--checkpoint.keep is below 1", "keep at least the last checkpoint"),
+            (self.log.every >= 1, "--log.every is below 1", "give at least 1"),
+            (self.device.nproc >= 1, "--device.nproc is below 1", "give at least 1"),
+            (self.eval.rows >= 0, "--eval.rows is below 0", "give the number of rows to hold out"),
+        ]
+        for good, found, remedy in check:
+            if not good:
+                raise UsageError(found, remedy=remedy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(TrainSettings):
+    """Train a model on the table in the order of a curriculum."""
+
+    curriculum: str = option("the order: campus, random, sorted, competence, interleaved, …", "campus")
+    curriculum_options: dict[str, str] = option("options of the curriculum", {}, rest="curriculum")
+    seed: int = option("of the order and of dropout", 0)
+    replay: Path | None = option(
+        "train on what this journal records, without probing; it decides curriculum, seed, batch and budget", None
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareSettings(TrainSettings):
+    """Train several orders over several seeds at the same budget, and compare their held-out loss."""
+
+    arms: tuple[str, ...] = option(
+        "orders to compare, NAME or NAME?key=value&key=value; random is the baseline",
+        ("random", "campus", "competence", "sorted?by=loss", "sorted?by=prompt_words", "sorted?by=response_mtld"),
+    )
+    seeds: int = option("how many seeds every order is trained with: 0, 1, …", 3)
+    learning_rates: tuple[float, ...] = option("tried with random first; all orders get the best one", ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanSettings:
+    """Write the order of a curriculum that never asks, or the one that a journal records: a Parquet and a picture."""
+
+    data: Path = option("a directory that `curricle score` wrote, or Parquet files with its columns")
+    join: tuple[Path, ...] = option("Parquet files with more score columns, joined on example_id", ())
+    output: Path = option("directory to write plan.parquet and plan.png into")
+    journal: Path | None = option("journal.jsonl of a run; the options below do not apply then", None)
+    curriculum: str = option("the order: random, sorted, competence, interleaved, …", "random")
+    curriculum_options: dict[str, str] = option("options of the curriculum", {}, rest="curriculum")
+    seed: int = option("of the order", 0)
+    batch_size: int = option("rows in an optimizer step", 32)
+    budget: BudgetSettings = field(default=BudgetSettings())
+    columns: tuple[str, ...] = option("difficulties in the picture; otherwise those that the curriculum sorts by", ())
+    eval: EvalSettings = field(default=EvalSettings())
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    directory: Path = option("the --output of a run", positional=True)
+
+
+def identity(settings: Any) -> dict[str, Any]:
+    """The values that decide what is learned, as JSON: everything that is not ``free``."""
+    kept: dict[str, Any] = {}
+    for item in dataclasses.fields(settings):
+        value = getattr(settings, item.name)
+        if dataclasses.is_dataclass(value):
+            kept[item.name] = identity(value)
+        elif not item.metadata.get("free"):
+            kept[item.name] = (
+                list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
+            )
+    return kept
