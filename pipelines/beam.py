@@ -12,7 +12,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from curate.metric import Needs
 from pipelines.directory import OutputDirectory
 from pipelines.inputs import is_seekable
-from pipelines.log import output_of_children, quieten_beam
+from pipelines.log import output_of_children
 from pipelines.plan import Shard
 from pipelines.progress import Meter
 from pipelines.score import Job
@@ -58,7 +58,6 @@ def run_locally(directory: OutputDirectory, job: Job, pending: Sequence[Shard], 
             "--default_sdk_harness_log_level=ERROR",
         ]
     )
-    quieten_beam()
     seekable = {shard.source for shard in pending if is_seekable(shard.source)}
     runs = shard_runs(pending, workers, seekable)
     pipeline = beam.Pipeline(options=options)

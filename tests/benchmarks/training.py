@@ -2,19 +2,23 @@
 
     python tests/benchmarks/training.py --data TABLE --model MODEL [--rows 256] [--rounds 3]
 
-Every contender trains the same rows, in the same order where it has one, with AdamW at the same batch size in float32
-(or bfloat16 autocast). Rounds alternate; medians and ratios are printed. Tokens are those of the documents: padding is
-not counted.
+Every contender trains once on the same rows, with AdamW in float32 (or bfloat16 autocast) and as many rows in an
+optimizer step. TRL packs rows into sequences of --max-length, so its step takes as many sequences as hold that many
+rows on average; the steps made are printed. Rounds alternate the contenders, and medians and ratios are printed. Every
+rate is of the same tokens: those of the rows, cut to --max-length, without padding. Start, and for TRL tokenising too,
+are not timed; our loop tokenises while it trains. TRL runs in an environment of its own: see peers.txt.
 """
 
 import argparse
 import importlib.util
 import logging
+import math
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -40,6 +44,14 @@ from train.settings import (
 )
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Tokens a second, and the optimizer steps that were made."""
+
+    rate: float
+    steps: int
+
+
 def settings(options: argparse.Namespace, output: str, packing: bool) -> RunSettings:
     return RunSettings(
         data=Path(options.data),
@@ -56,15 +68,15 @@ def settings(options: argparse.Namespace, output: str, packing: bool) -> RunSett
     )
 
 
-def ours(options: argparse.Namespace, processes: Processes, packing: bool) -> float:
-    """Tokens a second of ``curricle-train run``, tokenising included, start and checkpoint left out."""
+def ours(options: argparse.Namespace, processes: Processes, packing: bool) -> Measured:
+    """``curricle-train run``: start, checkpoint and evaluation are left out."""
     with tempfile.TemporaryDirectory() as output:
         Loop(settings(options, output, packing), processes).run()
         last = [line for line in read_metrics(Path(output)) if line["kind"] == "train"][-1]
-        return last["total"]["tokens"] / last["total"]["seconds"]
+        return Measured(last["total"]["tokens"] / last["total"]["seconds"], last["step"])
 
 
-def bare(options: argparse.Namespace, processes: Processes) -> float:
+def bare(options: argparse.Namespace, processes: Processes) -> Measured:
     """The least that a loop can do: tokenised, padded batches of the same rows; transformers' own loss; AdamW."""
     batches = encoded_batches(options, processes)
     model = load_model(options.model, "sdpa").to(processes.device).train()
@@ -89,7 +101,7 @@ def bare(options: argparse.Namespace, processes: Processes) -> float:
         optimizer.zero_grad()
     if processes.device.type == "cuda":
         torch.cuda.synchronize()
-    return tokens / (time.perf_counter() - began)
+    return Measured(tokens / (time.perf_counter() - began), len(batches))
 
 
 def encoded_batches(options: argparse.Namespace, processes: Processes) -> list[list[Encoded]]:
@@ -99,29 +111,33 @@ def encoded_batches(options: argparse.Namespace, processes: Processes) -> list[l
     return [loop._encode(part) for part in split(rows, options.batch)]
 
 
-def trl(options: argparse.Namespace, processes: Processes, packing: bool) -> float:
-    """SFTTrainer on the same rows with its defaults, or with its packing."""
+def trl(options: argparse.Namespace, processes: Processes, **different: bool) -> Measured:
+    """SFTTrainer on the same rows, with its defaults but for what is ``different``."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
     from train.table import open_table
 
-    table = open_table(Path(options.data))
-    rows = generator(0, 0).permutation(len(table))[: options.rows]
-    conversations = [{"messages": example.messages} for example in table.examples(rows)]
-    tokens = sum(len(each) for batch in encoded_batches(options, processes) for each in batch)
+    batches = encoded_batches(options, processes)
+    lengths = {each.row: len(each) for batch in batches for each in batch}
+    tokens = sum(lengths.values())
+    rows = [row for row, length in lengths.items() if length]
+    conversations = [{"messages": example.messages} for example in open_table(Path(options.data)).examples(rows)]
+    size = math.ceil(len(rows) / len(batches))
+    if different.get("packing"):
+        size = max(1, round(tokens / options.max_length / len(batches)))
     with tempfile.TemporaryDirectory() as output:
         config = SFTConfig(
             output_dir=output,
-            per_device_train_batch_size=options.batch,
+            per_device_train_batch_size=size,
             num_train_epochs=1,
             max_length=options.max_length,
-            packing=packing,
             bf16=options.precision == "bf16",
             learning_rate=1e-5,
             report_to=[],
             save_strategy="no",
             disable_tqdm=True,
+            **different,
         )
         trainer = SFTTrainer(
             load_model(options.model, "sdpa"),
@@ -131,7 +147,7 @@ def trl(options: argparse.Namespace, processes: Processes, packing: bool) -> flo
         )
         began = time.perf_counter()
         trainer.train()
-        return tokens / (time.perf_counter() - began)
+        return Measured(tokens / (time.perf_counter() - began), trainer.state.global_step)
 
 
 def main() -> None:
@@ -147,31 +163,37 @@ def main() -> None:
     options = parser.parse_args()
     logging.disable(logging.INFO)
     processes = connect()
-    contenders: dict[str, Callable[[], float]] = {
+    contenders: dict[str, Callable[[], Measured]] = {
         "bare torch loop": lambda: bare(options, processes),
         "curricle-train": lambda: ours(options, processes, False),
         "curricle-train, packing": lambda: ours(options, processes, True),
     }
     if importlib.util.find_spec("trl"):
-        contenders["TRL SFTTrainer"] = lambda: trl(options, processes, False)
-        contenders["TRL SFTTrainer, packing"] = lambda: trl(options, processes, True)
-    rates: dict[str, list[float]] = {name: [] for name in contenders}
+        contenders["TRL SFTTrainer"] = lambda: trl(options, processes)
+        contenders["TRL SFTTrainer, packing"] = lambda: trl(options, processes, packing=True)
+        # its default recomputes activations in the backward pass, which none of the others does
+        contenders["TRL, no recomputation"] = lambda: trl(options, processes, gradient_checkpointing=False)
+        contenders["TRL, packing, no recomputation"] = lambda: trl(
+            options, processes, packing=True, gradient_checkpointing=False
+        )
+    else:
+        print("TRL is not installed, so it is not measured: see tests/benchmarks/peers.txt")
+    found: dict[str, list[Measured]] = {name: [] for name in contenders}
     for _ in range(options.rounds):
         for name, contender in contenders.items():
-            rates[name].append(contender())
-    base = statistics.median(rates["bare torch loop"])
+            found[name].append(contender())
+    middle = {name: statistics.median(each.rate for each in measured) for name, measured in found.items()}
     print(
         f"{options.model}, {options.rows} rows, {options.precision}, {processes.device}, "
-        f"{torch.get_num_threads()} threads"
+        f"{torch.get_num_threads()} threads, medians of {options.rounds}"
     )
-    for name, values in rates.items():
-        middle = statistics.median(values)
+    print(f"{'':30} {'steps':>5} {'tokens/s':>10} {'x bare':>7}   from - to")
+    for name, measured in found.items():
+        rates = [each.rate for each in measured]
         print(
-            f"{name:26} {middle:10,.0f} tokens/s   {middle / base:.2f} x bare   "
-            f"({min(values):,.0f} to {max(values):,.0f})"
+            f"{name:30} {measured[0].steps:5} {middle[name]:10,.0f} {middle[name] / middle['bare torch loop']:7.2f}"
+            f"   {min(rates):,.0f} - {max(rates):,.0f}"
         )
-    if len(contenders) == 3:
-        print("TRL is not installed, so it was not measured: pip install trl")
 
 
 if __name__ == "__main__":
