@@ -102,14 +102,16 @@ def test_spellings_of_one_conversation(name: str, record: dict[str, Any]) -> Non
 
 
 def test_other_fields_survive() -> None:
-    fields = {"id": 3, "score": None, "tags": ["a", {"b": 1.5}]}
+    fields = {"id": 3, "score": 0.0, "flag": False, "text": "", "tags": ["a", {"b": None}]}
     for record in (
         {"prompt": "Hello", "completion": "Hi"},
         {"instruction": "Hello", "output": "Hi"},
         {"conversations": ["Hello", "Hi"]},
         {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}], "prompt": "x"},
     ):
-        assert normalise({**record, **fields}).extra.items() >= fields.items()
+        extra = normalise({**record, **fields, "absent": None}).extra
+        assert {name: extra[name] for name in fields} == fields
+        assert "absent" not in extra, "null means absent, as in Parquet, where every row has every column"
 
 
 def test_alpaca_keeps_the_input_apart_too() -> None:

@@ -23,7 +23,7 @@ def test_help_is_light(arguments):
 
 def test_help_names_every_command_and_key_option():
     assert all(name in in_process_of_its_own("--help") for name in ("score", "verify", "report"))
-    said = curricle("score", "--help")
+    said = in_process_of_its_own("score", "--help")
     for flag in ("--output", "--metrics", "--format", "--proxy.model", "--proxy.backend", "--workers", "--config"):
         assert flag in said
 

@@ -60,7 +60,8 @@ def test_container_does_not_show(reference, records, ending, tmp_path):
     elif ending == ".json":
         path.write_text(json.dumps(records, indent=2))
     else:
-        columns = {name: [record.get(name) for record in records] for name in {**records[0], **records[1]}}
+        names = {name for record in records for name in record}
+        columns = {name: [record.get(name) for record in records] for name in sorted(names)}
         pq.write_table(pa.table(columns), path, row_group_size=90)
     curricle("score", path, "--output", tmp_path / "out", *CPU, "--workers", 2, "--shard-rows", 128)
     mine, theirs = (read_data(directory).drop(["source"]) for directory in (tmp_path / "out", reference))
