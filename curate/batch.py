@@ -6,26 +6,7 @@ from functools import cached_property
 
 import pyarrow as pa
 
-RESPONSE_ROLE = "assistant"
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """One conversation as the proxy reads it: token ids, and which of them are the response.
-
-    ``spans`` are half-open token ranges of the response inside ``ids``, in order. ``headers`` are the
-    ranges of template tokens that introduce each of them (``<|im_start|>assistant``, for example).
-    ``ids`` and ``spans`` are cut to the maximum length; the counts are from before the cut.
-    ``note`` says why a conversation could not be rendered; it is then empty.
-    """
-
-    ids: Sequence[int] = ()
-    spans: Sequence[tuple[int, int]] = ()
-    headers: Sequence[tuple[int, int]] = ()
-    prompt_tokens: int | None = None
-    response_tokens: int | None = None
-    truncated: bool | None = None
-    note: str | None = None
+from schemas.rendering import RESPONSE_ROLE, Rendered
 
 
 @dataclass(frozen=True)
