@@ -11,7 +11,10 @@ demo: .venv/.demo
 	.venv/bin/curricle score tests/data/sample.jsonl --output demo/scored
 	.venv/bin/curricle verify demo/scored
 	.venv/bin/curricle report demo/scored
-	@echo "Look at demo/scored/report.html; the table is demo/scored/data/*.parquet"
+	.venv/bin/curricle-train run --data demo/scored --model smollm2-135m --output demo/run --max-length 256 \
+	    --budget.samples 12 --batch.size 4 --curriculum.decisions 4 --curriculum.probe-rows 4 --log.every 1
+	.venv/bin/curricle-train report demo/run
+	@echo "Look at demo/scored/report.html and demo/run/report.html; the table is demo/scored/data/*.parquet"
 
 test: .venv/.test
 	.venv/bin/python -m pytest

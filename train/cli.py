@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from train.distributed import Processes
     from train.settings import TrainSettings
 
+
 def run(arguments: Sequence[str]) -> int:
     """Train a model on a scored table in the order of a curriculum; run it again to resume."""
     from train.settings import RunSettings

@@ -14,7 +14,10 @@ import numpy as np
 from schemas.errors import UsageError
 from schemas.manifest import MANIFEST, read_manifest
 from train.comparison import Curve, Row, read_curve, row_of
+from train.curricula import build
+from train.curricula.base import Course
 from train.distributed import Processes
+from train.holdout import split
 from train.loop import run as train
 from train.report.comparison import markdown, picture
 from train.settings import CompareSettings, RunSettings, TrainSettings
@@ -25,7 +28,7 @@ BASELINE = "random"
 
 
 def compare(settings: CompareSettings, processes: Processes) -> Path:
-    """Train every arm with every seed, and write ``compare.md``, ``compare.json`` and ``compare.svg``.
+    """Train every arm with every seed, and write ``compare.md``, ``compare.json`` and ``compare.png``.
 
     Every arm has the same budget, schedule and seeds. With several learning rates the baseline is trained with each
     first, and all arms get the one with which its held-out loss is lowest. What has finished is not trained again.
@@ -37,13 +40,11 @@ def compare(settings: CompareSettings, processes: Processes) -> Path:
         )
     if BASELINE not in arms:
         raise UsageError(f"the arms leave out {BASELINE!r}, the baseline", remedy=f"add {BASELINE} to --arms")
+    table, _ = split(settings)
+    for name, options in arms.values():
+        Course(build(name, options), table, 0, settings.batch.size)  # refuses what does not fit, before hours of others
     rate, tried = _tuned_rate(settings, processes)
-    curves: dict[str, list[Curve]] = {}
-    for arm, (name, options) in arms.items():
-        curves[arm] = [
-            _trained(settings, name, options, seed, rate, f"{_slug(arm)}/seed-{seed}", processes)
-            for seed in range(settings.seeds)
-        ]
+    curves = {arm: _trained(settings, arm, rate, processes) for arm in arms}
     rows = [row_of(arm, curves[arm], curves[BASELINE]) for arm in arms]
     if processes.first:
         _write(settings, rows, curves, rate, tried)
@@ -67,34 +68,25 @@ def _slug(arm: str) -> str:
 
 def _tuned_rate(settings: CompareSettings, processes: Processes) -> tuple[float, dict[float, float]]:
     tried = {
-        rate: float(
-            np.mean(
-                [
-                    _trained(settings, BASELINE, {}, seed, rate, f"tune/lr-{rate:g}/seed-{seed}", processes).loss[-1]
-                    for seed in range(settings.seeds)
-                ]
-            )
-        )
+        rate: float(np.mean([curve.loss[-1] for curve in _trained(settings, BASELINE, rate, processes)]))
         for rate in settings.learning_rates
     }
     return (min(tried, key=tried.__getitem__) if tried else settings.optimizer.lr), tried
 
 
-def _trained(
-    settings: CompareSettings,
-    name: str,
-    options: Mapping[str, str],
-    seed: int,
-    rate: float,
-    place: str,
-    processes: Processes,
-) -> Curve:
+def _trained(settings: CompareSettings, arm: str, rate: float, processes: Processes) -> list[Curve]:
+    """The curves of an arm, one for each seed. A run that is there already, as from tuning, is not made again."""
+    name, options = _arm(arm)
     common = {item.name: getattr(settings, item.name) for item in fields(TrainSettings)}
-    common |= {"output": settings.output / place, "optimizer": replace(settings.optimizer, lr=rate)}
-    if processes.first:
-        log.info("%s, seed %d, learning rate %g", name, seed, rate)
-    train(RunSettings(**common, curriculum=name, curriculum_options=dict(options), seed=seed), processes)
-    return read_curve(settings.output / place)
+    common["optimizer"] = replace(settings.optimizer, lr=rate)
+    curves = []
+    for seed in range(settings.seeds):
+        common["output"] = settings.output / _slug(arm) / f"lr-{rate:g}" / f"seed-{seed}"
+        if processes.first:
+            log.info("%s, seed %d, learning rate %g", arm, seed, rate)
+        train(RunSettings(**common, curriculum=name, curriculum_options=options, seed=seed), processes)
+        curves.append(read_curve(common["output"]))
+    return curves
 
 
 def _write(
@@ -115,9 +107,9 @@ def _write(
     }
     _replace(output / "compare.json", json.dumps(record, indent=1))
     _replace(output / "compare.md", "\n".join(markdown(rows, rate, tried, scoring)) + "\n")
-    beside = output / ".compare.svg"
-    picture(curves).savefig(beside, format="svg", metadata={"Date": None})
-    os.replace(beside, output / "compare.svg")
+    beside = output / ".compare.png"
+    picture(curves).savefig(beside, dpi=150)
+    os.replace(beside, output / "compare.png")
 
 
 def _scoring_cost(data: Path) -> dict[str, Any] | None:

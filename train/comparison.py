@@ -18,6 +18,7 @@ _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 class Curve:
     """Held-out loss of one run. ``tokens`` trained on and ``flops``, probes included, until each evaluation."""
 
+    steps: list[int]
     samples: list[int]
     tokens: list[int]
     flops: list[float]
@@ -29,14 +30,16 @@ class Curve:
 
 @dataclass(frozen=True)
 class Row:
-    """One arm, over its seeds. Intervals are of Student's t; ``difference`` is paired by seed with the baseline.
+    """One arm, over its seeds. ``steps``, ``flops`` and ``seconds``: means, probes counted in where there is a cost.
 
+    Intervals are of Student's t; ``difference`` is paired by seed with the baseline.
     ``tokens_to_baseline`` and ``flops_to_baseline``: means of what was spent until the held-out loss was the
     baseline's final one with the same seed, probes counted in; None where a seed never came that far.
     """
 
     arm: str
     seeds: int
+    steps: float
     loss: float
     interval: float | None
     difference: float | None
@@ -54,6 +57,7 @@ def read_curve(run: Path) -> Curve:
         raise UserError("the run has no held-out loss", where=str(run), remedy="hold out rows that have responses")
     last = lines[-1]
     return Curve(
+        [line["step"] for line in lines],
         [line["total"]["samples"] for line in lines],
         [line["total"]["tokens"] + line["probes"]["tokens"] for line in lines],
         [line["total"]["flops"] + line["probes"]["flops"] for line in lines],
@@ -71,6 +75,7 @@ def row_of(arm: str, curves: Sequence[Curve], baseline: Sequence[Curve]) -> Row:
     return Row(
         arm,
         len(curves),
+        float(np.mean([curve.steps[-1] for curve in curves])),
         float(np.mean(final)),
         _interval(final),
         None if curves is baseline else float(np.mean(differences)),

@@ -147,7 +147,7 @@ class Stop:
         self._requested.fill_(1)
 
     def agreed(self) -> bool:
-        """To be called once a step by every process. Several processes know it one step late, and never wait for it."""
+        """To be called by every process, as often as by the others. Several know it one call late, and never wait."""
         if self._processes.group is None:
             return bool(self._requested)
         before, self._asked = self._asked, (shared := self._requested.clone(), None)

@@ -1,17 +1,32 @@
 """Which rows are trained on and which are held out."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from train.settings import PlanSettings, TrainSettings
 from train.table import Table, open_table
 
 
 def split(settings: TrainSettings | PlanSettings) -> tuple[Table, Table | None]:
-    """The rows to train on, and those held out. The split rests on their ids and ``eval.seed``, on nothing else."""
+    """The rows to train on, and those held out. The split rests on their ids and ``eval.seed``, on nothing else.
+
+    Rows with equal ids are all on one side: where they stand at the boundary, more rows are held out than asked for.
+    """
     table = open_table(settings.data, settings.join)
     if settings.eval.data is not None:
-        return table, open_table(settings.eval.data)
+        held_out = open_table(settings.eval.data)
+        if both := int(np.isin(_comparable(table), _comparable(held_out)).sum()):
+            table.notes.append(f"{both:,} of {len(table):,} rows to train on stand in --eval.data as well")
+        return table, held_out
     if not settings.eval.rows:
         return table, None
-    order = table.tie_order(settings.eval.seed)
-    return table.take(np.sort(order[settings.eval.rows :])), table.take(np.sort(order[: settings.eval.rows]))
+    order = table.tie_order(settings.eval.seed)  # equal ids have equal hashes, and so stand side by side
+    held = min(settings.eval.rows, len(order))
+    while held < len(order) and (table.ids[order[held]] == table.ids[order[held - 1]]).all():
+        held += 1
+    return table.take(np.sort(order[held:])), table.take(np.sort(order[:held]))
+
+
+def _comparable(table: Table) -> NDArray[np.void]:
+    """The ids as one value each: bytes (rows,)."""
+    return np.ascontiguousarray(table.ids).view("V16")[:, 0]

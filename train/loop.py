@@ -87,7 +87,7 @@ class Loop:
         saved = checkpoints.checkpoints(settings.output)
         self.resumed = saved[-1] if saved else None
         self.cursor = checkpoints.read_cursor(self.resumed) if self.resumed else Cursor()
-        torch.manual_seed(settings.seed)
+        torch.manual_seed(self.header.seed)
         plain = self.resumed is None or settings.lora.rank > 0
         model = load_model(settings.model if plain else str(self.resumed), settings.device.attention)
         if settings.lora.rank:
@@ -116,9 +116,9 @@ class Loop:
         settings = self.settings
         self.journal = open_journal(settings.output / "journal.jsonl", self.header, write)
         self.metrics = Metrics(settings.output, self.cursor.step, settings.log) if write else None
-        stages = follow(self.course, self.journal, None if settings.replay else self._ask, self.recorded)
+        stages = follow(self.course, self.journal, self._refuse if settings.replay else self._ask, self.recorded)
         plan = batches(stages, self.header.batch, self.budget, self.tokens)
-        ahead, stop = Ahead(self._encode, self.header.batch), Stop(self.processes)
+        ahead, self.stop = Ahead(self._encode, self.header.batch), Stop(self.processes)
         rest = self._fast_forward(plan)
         self._announce()
         for batch in plan:
@@ -135,10 +135,7 @@ class Loop:
                 self._evaluate()
             if settings.checkpoint.every and self.step % settings.checkpoint.every == 0:
                 self._save()
-            if stop.agreed():
-                log.info("asked to stop: saving step %d; the same command goes on from there", self.step)
-                self._save()
-                raise KeyboardInterrupt
+            self._stop_if_asked()
         ahead.drop()
         for note, visits in self.encoder.notes.items():
             log.info("  %s: %d visits", note, visits)
@@ -178,7 +175,7 @@ class Loop:
         world, rank = self.processes.world, self.processes.rank
         everyone = micro_batches(documents, self.settings.batch.tokens, world, self.settings.batch.packing)
         scored = sum(len(document.scored) for document in documents)
-        torch.manual_seed(self.settings.seed * 1_000_003 + batch.step * world + rank)
+        torch.manual_seed(self.header.seed * 1_000_003 + batch.step * world + rank)
         for index, micro in enumerate(everyone[rank]):
             with self.student.accumulating(last=index == len(everyone[rank]) - 1):
                 nll_S = self.student.nll(micro)
@@ -209,7 +206,9 @@ class Loop:
                 remedy=f"copy it back from {self.resumed}/state/journal.jsonl",
             )
         self._check()
-        answer, size, seconds = ask(self.student, probe, self._encode, self.settings.batch.tokens, self.processes)
+        answer, size, seconds = ask(
+            self.student, probe, self._encode, self.settings.batch.tokens, self.processes, self._stop_if_asked
+        )
         self.window.pause(seconds)
         if self.metrics:
             self.metrics.write(
@@ -227,6 +226,24 @@ class Loop:
                 },
             )
         return answer
+
+    def _refuse(self, probe: Probe) -> Answer:
+        """A journal that is replayed has no answer to this question. What it does record is trained, and saved."""
+        if self.step > self.cursor.step:
+            self._save()
+        raise UserError(
+            f"the journal ends at decision {probe.index}, after {self.step} steps and before its budget is spent",
+            where=str(self.settings.replay),
+            remedy="name the journal of a run that went to its end; the last checkpoint holds what this one records",
+        )
+
+    def _stop_if_asked(self) -> None:
+        """Between two steps, or two passes of a probe: it is asked again, by the same student, on a resume."""
+        if self.stop.agreed():
+            log.info("asked to stop: saving step %d; the same command goes on from there", self.step)
+            if self.step > self.cursor.step:
+                self._save()
+            raise KeyboardInterrupt
 
     def _report(self, batch: GlobalBatch) -> None:
         """A line of the log and of the metrics: the steps since the last one. Here the host waits for the device."""

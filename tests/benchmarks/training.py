@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -121,7 +122,7 @@ def trl(options: argparse.Namespace, processes: Processes, **different: bool) ->
     batches = encoded_batches(options, processes)
     lengths = {each.row: len(each) for batch in batches for each in batch}
     tokens = sum(lengths.values())
-    rows = [row for row, length in lengths.items() if length]
+    rows = np.array([row for row, length in lengths.items() if length])
     conversations = [{"messages": example.messages} for example in open_table(Path(options.data)).examples(rows)]
     size = math.ceil(len(rows) / len(batches))
     if different.get("packing"):

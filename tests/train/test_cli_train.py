@@ -31,6 +31,25 @@ def test_help_imports_no_heavy_library(arguments):
     assert "usage" in done.stdout
 
 
+def test_help_names_curricula_and_each_shows_its_options(capsys):
+    from dataclasses import fields
+
+    from train.curricula import CURRICULA, show_options
+    from train.settings import PlanSettings, RunSettings
+
+    for settings in (RunSettings, PlanSettings):
+        (text,) = (item.metadata["help"] for item in fields(settings) if item.name == "curriculum")
+        names = text.partition(", …;")[0].removeprefix("the order: ").split(", ")
+        assert len(names) >= 7 and set(names) <= set(CURRICULA)
+    for name, curriculum in CURRICULA.items():
+        with pytest.raises(SystemExit) as ended:
+            show_options(name, "curricle-train run")
+        assert ended.value.code == 0
+        printed = capsys.readouterr().out
+        for item in fields(curriculum):
+            assert f"  --curriculum.{item.name.replace('_', '-')} " in printed
+
+
 def test_the_trainer_imports_neither_half_of_the_curation():
     code = (
         "import sys\nimport train.loop, train.cli, train.compare, train.plan, train.report\n"

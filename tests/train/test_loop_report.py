@@ -7,8 +7,9 @@ import shutil
 
 import pytest
 
-from train.comparison import _interval, _until
+from train.comparison import Curve, _interval, _until
 from train.optimizer import learning_rate
+from train.report.comparison import picture
 from train.settings import OptimizerSettings
 
 
@@ -99,16 +100,43 @@ def test_compare_trains_every_arm_with_every_seed(command, train_in_fork, tmp_pa
     assert rows.keys() == {"random", "sorted?by=loss", "campus?decisions=4"}
     assert all(curve["samples"][-1] == 24 for curves in made["curves"].values() for curve in curves)
     assert rows["campus?decisions=4"]["probe_share"] > 0 == rows["random"]["probe_share"]
+    assert rows["random"]["steps"] == 3 <= rows["campus?decisions=4"]["steps"]
+    trained = {path.parent.name for path in (tmp_path / "compared" / "random").glob("*/seed-*")}
+    assert trained == {"lr-0.001", "lr-1e-05"}  # what was trained for tuning is not trained again elsewhere
     assert rows["random"]["tokens_to_baseline"] and rows["random"]["difference"] is None
     table = (tmp_path / "compared" / "compare.md").read_text()
     assert table.count("\n|") == 4 and "campus?decisions=4" in table
-    assert (tmp_path / "compared" / "compare.svg").exists()
+    assert (tmp_path / "compared" / "compare.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_compare_without_held_out_rows_is_refused(command, train_in_fork, tmp_path):
     done = train_in_fork(["compare", *command(without="--curriculum.decisions")[1:]])
     assert done.code == 2 and "nothing is held out" in done.text
     assert not (tmp_path / "run").exists()
+
+
+def test_compare_refuses_before_anything_is_trained(command, train_in_fork, tmp_path):
+    cases = {
+        "there is no column 'lost'": ["--arms", "random,sorted?by=lost"],
+        "did you mean 'campus'": ["--arms", "random,campsu"],
+        "is not NAME?key=value": ["--arms", "random,sorted?loss"],
+        "the arms leave out 'random'": ["--arms", "campus"],
+        "--seeds is below 1": ["--seeds", "0"],
+        "a learning rate is not above 0": ["--learning-rates", "1e-3,0"],
+    }
+    for words, more in cases.items():
+        done = train_in_fork(["compare", *command("--eval.rows", "8", *more, without="--curriculum.decisions")[1:]])
+        assert done.code == 2 and words in done.text, f"{words}: {done.text}"
+        assert not (tmp_path / "run").exists()
+
+
+def test_the_picture_averages_curves_of_different_length():
+    def curve(tokens, loss):
+        return Curve([*range(len(tokens))], tokens, tokens, [1.0] * len(tokens), loss, 0, 0.0, 1.0)
+
+    figure = picture({"random": [curve([0, 100], [4.0, 2.0]), curve([0, 50, 140], [4.0, 3.0, 1.0])]})
+    mean = next(line for line in figure.axes[0].lines if line.get_label().startswith("random"))
+    assert mean.get_xdata().tolist() == [0, 50, 120] and mean.get_ydata().tolist() == [4.0, 3.0, 1.5]
 
 
 def test_intervals_and_crossings():

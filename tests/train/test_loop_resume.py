@@ -180,3 +180,19 @@ def test_replay_trains_a_recorded_order_without_probing(command, train_in_fork, 
     assert replayed.code == 0, replayed.text
     assert outcome(tmp_path / "again") == outcome(tmp_path / "run")
     assert '"kind": "probe"' not in (tmp_path / "again" / "metrics.jsonl").read_text()
+
+
+def test_replay_of_a_journal_that_ends_too_soon_trains_what_it_has_and_says_so(command, train_in_fork, tmp_path):
+    assert train_in_fork(command("--budget.steps", "5")).code == 0
+    lines = (tmp_path / "run" / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    stages = [index for index, line in enumerate(lines) if line.startswith(b'{"stage"')]
+    short = tmp_path / "short.jsonl"
+    short.write_bytes(b"".join(lines[: stages[1] + 1]))
+    steps = sum(-(-json.loads(lines[index])["stage"]["rows"] // 8) for index in stages[:2])
+    for _ in range(2):  # the same command says the same
+        replayed = train_in_fork(command("--replay", str(short), output="again"))
+        assert replayed.code == 1, replayed.text
+        assert f"the journal ends at decision 2, after {steps} steps" in replayed.text
+        assert "Traceback" not in replayed.text
+    saved = [path.name for path in (tmp_path / "again" / "checkpoints").iterdir()]
+    assert max(saved) == f"step-{steps:08d}"

@@ -38,6 +38,46 @@ def test_sigterm_saves_and_the_same_command_goes_on(command, train_in_fork, tmp_
     assert [line["step"] for line in lines(tmp_path / "run", "train")] == list(range(1, 9))
 
 
+def test_sigterm_inside_a_probe_is_answered_before_the_probe_ends(command, train_in_fork, tmp_path):
+    """In the second of many passes of the third probe; then the same probe is made again."""
+    from train.model import Student
+
+    def terminate() -> None:
+        import train.loop
+
+        probes, ask = iter(range(100)), train.loop.ask
+        original, passes = Student.nll, iter(range(100))
+        Student.probing = False
+
+        def counted(*args):  # type: ignore[no-untyped-def]
+            Student.probing = next(probes) == 2
+            return ask(*args)
+
+        def nll(self, micro):  # type: ignore[no-untyped-def]
+            if self.probing:
+                number = next(passes)
+                assert number < 2, "the probe goes on after it was asked to stop"
+                if number == 1:
+                    os.kill(os.getpid(), signal.SIGTERM)
+            return original(self, micro)
+
+        train.loop.ask, Student.nll = counted, nll
+
+    arguments = command("--checkpoint.every", "0", "--batch.tokens", "128")
+    ended = train_in_fork(arguments, terminate)
+    assert ended.code == 1 and "the same command goes on" in ended.text, ended.text
+    journal = (tmp_path / "run" / "journal.jsonl").read_text()
+    assert journal.count('"decision"') == 2
+    (saved,) = (tmp_path / "run" / "checkpoints").iterdir()
+    assert train_in_fork(arguments).code == 0
+    assert train_in_fork(command("--checkpoint.every", "0", "--batch.tokens", "128", output="whole")).code == 0
+    whole = tmp_path / "whole"
+    last = max((whole / "checkpoints").iterdir()).name
+    assert saved.name < last
+    for name in ("journal.jsonl", f"checkpoints/{last}/model.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes()
+
+
 def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_rows(command, train_in_fork, tmp_path):
     from train.model import Student
 

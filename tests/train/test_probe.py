@@ -98,7 +98,7 @@ def test_a_loss_that_is_not_finite_names_its_rows(student, documents):
 def spans(encoder: Encoder, messages: list[dict[str, str]], extra: str | None = None) -> str:
     """What is scored, as text."""
     (encoded,) = encoder.encode([0], [Example(messages, extra)])
-    return encoder._tokenizer.decode(encoded.ids[encoded.scored])
+    return encoder._rendering._tokenizer.decode(encoded.ids[encoded.scored])
 
 
 def turn(role: str, content: str) -> dict[str, str]:
@@ -128,16 +128,16 @@ def test_the_alpaca_template_places_the_input(tiny_model):
     (with_input, without) = encoder.encode(
         [0, 1], [Example(messages, '{"input": "A long text."}'), Example(messages, None)]
     )
-    text = encoder._tokenizer.decode(with_input.ids)
+    text = encoder._rendering._tokenizer.decode(with_input.ids)
     assert "### Instruction:\nSum up.\n\n### Input:\nA long text.\n\n### Response:" in text
-    assert "### Input:" not in encoder._tokenizer.decode(without.ids)
-    assert encoder._tokenizer.decode(with_input.ids[with_input.scored]) == "Short.<|im_end|>"
+    assert "### Input:" not in encoder._rendering._tokenizer.decode(without.ids)
+    assert encoder._rendering._tokenizer.decode(with_input.ids[with_input.scored]) == "Short.<|im_end|>"
 
 
 def test_what_cannot_be_rendered_or_scored_is_empty_and_counted(tiny_model):
     encoder = Encoder(load_tokenizer(str(tiny_model)), "alpaca", 24)
-    several = [turn("user", "a"), turn("assistant", "b"), turn("user", "c")]
-    (first, second) = encoder.encode([0, 1], [Example(several, None), Example(several[:2], None)])
+    turns = [turn("user", "a"), turn("assistant", "b")]
+    (first, second) = encoder.encode([0, 1], [Example([], None), Example(turns, None)])
     assert len(first) == 0 and len(first.scored) == 0
     assert len(second) == 24 and len(second.scored) == 0
     assert sum(encoder.notes.values()) >= 3

@@ -1,9 +1,9 @@
 """The curricula by name. A new one is a module and a line here."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, make_dataclass
 from math import isfinite
-from typing import Any
+from typing import Any, NoReturn
 
 from schemas import config
 from schemas.errors import UsageError
@@ -28,11 +28,23 @@ CURRICULA: dict[str, type[Curriculum]] = {
 }
 
 
-def build(name: str, options: Mapping[str, Any]) -> Curriculum:
-    """A curriculum by name, its options as texts or values; UsageError for what is unknown or out of range."""
+def named(name: str) -> type[Curriculum]:
+    """A curriculum by name; UsageError if there is none."""
     if name not in CURRICULA:
         raise UsageError(f"unknown curriculum {name!r}", remedy=config.nearest(name, CURRICULA))
-    curriculum = config.build(CURRICULA[name], options, where=f"curriculum {name}", prefix="curriculum.")
+    return CURRICULA[name]
+
+
+def show_options(name: str, command: str) -> NoReturn:
+    """Print what a curriculum does and the flags of its options, as ``--help`` of a command does, and exit."""
+    flags = make_dataclass("Flags", [("curriculum", named(name))])
+    config.parse(flags, ["--help"], f"{command} --curriculum {name}", named(name).__doc__)
+    raise AssertionError("--help exits")
+
+
+def build(name: str, options: Mapping[str, Any]) -> Curriculum:
+    """A curriculum by name, its options as texts or values; UsageError for what is unknown or out of range."""
+    curriculum = config.build(named(name), options, where=f"curriculum {name}", prefix="curriculum.")
     for key, value in asdict(curriculum).items():
         if isinstance(value, float) and not isfinite(value):
             raise UsageError(f"curriculum.{key} is {value}", where=f"curriculum {name}", remedy="give a finite number")
