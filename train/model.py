@@ -106,7 +106,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     with _model_errors(name):
         tokenizer = AutoTokenizer.from_pretrained(place, **options)
     if options and name.lower() in PACKAGED:
-        # The loader does not know the file's pre-tokenizer, "smollm", and leaves out that it splits numbers into digits.
+        # The loader does not know the name of its pre-tokenizer, and leaves out that it splits numbers into digits.
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
         )
