@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from schemas.command import DONE, Command, dispatch
@@ -21,6 +22,7 @@ def run(arguments: Sequence[str]) -> int:
     """Train a model on a scored table in the order of a curriculum; run it again to resume."""
     from train.settings import RunSettings
 
+    _show_curriculum(arguments, "curricle-train run")
     settings = parse(RunSettings, arguments, "curricle-train run", run.__doc__)
 
     def train(processes: "Processes") -> "Path":
@@ -35,6 +37,7 @@ def plan(arguments: Sequence[str]) -> int:
     """Write what a curriculum would visit, or what a journal did visit; no model is needed."""
     from train.settings import PlanSettings
 
+    _show_curriculum(arguments, "curricle-train plan")
     settings = parse(PlanSettings, arguments, "curricle-train plan", plan.__doc__)
     from dataclasses import asdict, replace
 
@@ -87,6 +90,15 @@ def report(arguments: Sequence[str]) -> int:
 
     print(write_report(settings.directory))
     return DONE
+
+
+def _show_curriculum(arguments: Sequence[str], command: str) -> None:
+    """`--curriculum NAME --help` lists the options of that curriculum."""
+    name = next((value for flag, value in pairwise(arguments) if flag == "--curriculum"), None)
+    if name and {"-h", "--help"} & set(arguments):
+        from train.curricula import show_options
+
+        show_options(name, command)
 
 
 COMMANDS: dict[str, Command] = {"run": run, "plan": plan, "compare": compare, "report": report}
