@@ -12,7 +12,7 @@ demo: .venv/.demo
 	.venv/bin/curricle verify demo/scored
 	.venv/bin/curricle report demo/scored
 	.venv/bin/curricle-train run --data demo/scored --model smollm2-135m --output demo/run --max-length 256 \
-	    --budget.samples 12 --batch.size 4 --curriculum.decisions 4 --curriculum.probe-rows 4 --log.every 1
+	    --budget.samples 12 --batch.size 4 --curriculum.decisions 26 --curriculum.p 1 --log.every 1
 	.venv/bin/curricle-train report demo/run
 	@echo "Look at demo/scored/report.html and demo/run/report.html; the table is demo/scored/data/*.parquet"
 
