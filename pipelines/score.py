@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +104,10 @@ def score(settings: ScoreSettings) -> Manifest:
     else:
         plan = plan or _survey(job, files)
         with directory.held() as run:
-            _score_held(directory, job, plan, run)
+            # another job may have come and gone while this one surveyed its input
+            recorded = _recorded_plan(directory, job, files)
+            if recorded is None or not directory.manifest.exists():
+                _score_held(directory, job, recorded or plan, run)
     if not directory.report.exists():
         write_report(directory)
     return read_manifest(directory.root)
@@ -215,7 +219,10 @@ def _finish(directory: OutputDirectory, job: Job, plan: Plan, receipts: Sequence
     rejects: list[Part] = []
     if rejected:
         rejects = compact(directory, "rejects", rejected, rejects_schema(job.fingerprint))
-    sources = [_ledger(source.file, source.sha256, receipts) for source in plan.sources]
+    of_source: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for receipt in receipts:
+        of_source[receipt["source"]].append(receipt)
+    sources = [_ledger(source.file, source.sha256, of_source[source.file.name]) for source in plan.sources]
     total = _total(sources)
     assert total.read == plan.records == total.scored + total.rejected, f"{total} of {plan.records} records"
     manifest = Manifest(
@@ -238,8 +245,7 @@ def _finish(directory: OutputDirectory, job: Job, plan: Plan, receipts: Sequence
 
 
 def _ledger(file: InputFile, sha256: str, receipts: Sequence[dict[str, Any]]) -> Source:
-    mine = [receipt for receipt in receipts if receipt["source"] == file.name]
-    counts = {key: sum(receipt[key] for receipt in mine) for key in ("read", "scored", "rejected")}
+    counts = {key: sum(receipt[key] for receipt in receipts) for key in ("read", "scored", "rejected")}
     return Source(source=file.name, bytes=file.bytes, sha256=sha256, **counts)
 
 

@@ -118,3 +118,22 @@ def test_worker_that_outlives_its_job_cannot_write(tmp_path):
         directory.check_held_by(new)
         with pytest.raises(DirectoryHeld):
             directory.check_held_by(old)
+
+
+def test_a_job_that_surveyed_while_another_finished_does_not_touch_its_table(records, tmp_path, monkeypatch):
+    """What was true before the survey need not be true once the directory is held."""
+    from pipelines import score as module
+
+    write_jsonl(tmp_path / "in.jsonl", records[:100])
+    survey = module._survey
+
+    def survey_while_another_job_runs(job, files):
+        plan = survey(job, files)
+        monkeypatch.setattr(module, "_survey", survey)
+        curricle("score", "in.jsonl", "--output", "out", "--metrics", "mtld", cwd=tmp_path)
+        return plan
+
+    monkeypatch.setattr(module, "_survey", survey_while_another_job_runs)
+    said = curricle("score", "in.jsonl", "--output", "out", *OPTIONS, cwd=tmp_path, code=2)
+    assert "holds another job's scores" in said
+    assert "prompt_mattr" not in read_data(tmp_path / "out").column_names
