@@ -3,7 +3,9 @@
 import inspect
 import math
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from curate.batch import LogLikelihood
@@ -50,18 +52,19 @@ class VllmBackend:
         self.special = SpecialTokens(tokenizer.bos_token_id, tokenizer.eos_token_id)
         vocabulary = AutoConfig.from_pretrained(weights.directory).get_text_config().vocab_size
         most = BATCH_TOKENS["cpu" if current_platform.is_cpu() else "cuda"]
-        self.llm = LLM(
-            str(weights.directory),
-            dtype=settings.dtype,
-            max_model_len=settings.max_length + 2,  # a token put before the prompt, and the one generated
-            max_num_batched_tokens=settings.batch_tokens or min(most, max(256, LOGIT_BYTES // (6 * vocabulary))),
-            enable_chunked_prefill=True,
-            enable_prefix_caching=False,  # with it, scores depend on the order of requests (vLLM issue 42019)
-            enforce_eager=True,  # graphs and compilation pay off where tokens are generated
-            load_format="safetensors",
-            trust_remote_code=False,
-            seed=0,
-        )
+        with _hidden("llvmlite.binding.ffi"):
+            self.llm = LLM(
+                str(weights.directory),
+                dtype=settings.dtype,
+                max_model_len=settings.max_length + 2,  # a token put before the prompt, and the one generated
+                max_num_batched_tokens=settings.batch_tokens or min(most, max(256, LOGIT_BYTES // (6 * vocabulary))),
+                enable_chunked_prefill=True,
+                enable_prefix_caching=False,  # with it, scores depend on the order of requests (vLLM issue 42019)
+                enforce_eager=True,  # graphs and compilation pay off where tokens are generated
+                load_format="safetensors",
+                trust_remote_code=False,
+                seed=0,
+            )
         options: dict[str, Any] = {"max_tokens": 1, "prompt_logprobs": 0, "detokenize": False}
         if "flat_logprobs" in inspect.signature(SamplingParams).parameters:
             options["flat_logprobs"] = True
@@ -98,3 +101,18 @@ def _of_prompt_tokens(ids: Sequence[int], prompt_logprobs: Any) -> list[float]:
         assert [prompt_logprobs.token_ids[start] for start in starts] == list(ids[1:]), "vLLM scored other tokens"
         return [math.nan, *(prompt_logprobs.logprobs[start] for start in starts)]
     return [math.nan, *(found[token].logprob for token, found in zip(ids[1:], prompt_logprobs[1:], strict=True))]
+
+
+@contextmanager
+def _hidden(name: str) -> Iterator[None]:
+    """Keep a loaded module out of ``sys.modules`` for a while.
+
+    On a CPU vLLM looks through all loaded modules for kernels to replace, and trips over the handle of numba's
+    compiler library, an object that claims to have every attribute, ``__dict__`` too.
+    """
+    module = sys.modules.pop(name, None)
+    try:
+        yield
+    finally:
+        if module is not None:
+            sys.modules[name] = module
