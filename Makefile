@@ -8,11 +8,11 @@ UV = $(if $(PIP_FIND_LINKS),UV_FIND_LINKS="$(PIP_FIND_LINKS)") .venv/bin/uv pip 
 .PHONY: demo test check bench clean
 
 demo: .venv/.demo
-	.venv/bin/curricle score tests/data/sample.jsonl --output demo/scored
+	.venv/bin/curricle score tests/data/sample.jsonl --output demo/scored --proxy.max-length 1024
 	.venv/bin/curricle verify demo/scored
 	.venv/bin/curricle report demo/scored
-	.venv/bin/curricle-train run --data demo/scored --model smollm2-135m --output demo/run --max-length 256 \
-	    --budget.samples 12 --batch.size 4 --curriculum.decisions 26 --curriculum.p 1 --log.every 1
+	.venv/bin/curricle-train run --data demo/scored --model smollm2-135m --output demo/run --max-length 128 \
+	    --budget.samples 8 --batch.size 4 --curriculum.decisions 26 --curriculum.p 1 --log.every 1
 	.venv/bin/curricle-train report demo/run
 	@echo "Look at demo/scored/report.html and demo/run/report.html; the table is demo/scored/data/*.parquet"
 
