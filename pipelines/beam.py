@@ -2,6 +2,8 @@
 
 import os
 import re
+import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -21,6 +23,7 @@ from pipelines.transforms.proxy import AskProxy, ProxyHandler
 from pipelines.transforms.read import ReadShards
 from pipelines.transforms.shards import ShardRun, shard_runs
 from pipelines.transforms.write import WriteShards
+from schemas.command import FAILED
 from schemas.errors import UserError
 
 
@@ -86,16 +89,34 @@ def processes(workers: int, log: Path) -> Iterator[None]:
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads),
     }
     before = {name: os.environ.get(name) for name in surroundings}
+    hook = threading.excepthook
     os.environ.update(surroundings)
+    threading.excepthook = _worker_died
     try:
         with output_of_children(log):
             yield
     finally:
+        threading.excepthook = hook
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def _worker_died(failure: threading.ExceptHookArgs) -> None:
+    """End the job: Beam notices in a side thread that a worker process is gone, and then waits for it for ever.
+
+    At once and without tidying up, as a kill would: finished shards have receipts, and the lock goes with us.
+    """
+    threading.__excepthook__(failure)
+    if "Worker subprocess exited" in str(failure.exc_value):
+        found = UserError(
+            "a worker process died",
+            remedy="run the same command again, with fewer --workers if memory ran out; finished shards are kept",
+        )
+        print(f"curricle: {found}", file=sys.stderr, flush=True)
+        os._exit(FAILED)
 
 
 def user_error(traceback: str) -> str | None:

@@ -17,8 +17,6 @@ from filelock import FileLock, Timeout
 from schemas.errors import UsageError, UserError
 from schemas.manifest import MANIFEST
 
-OURS = ("data", "rejects", "_progress", MANIFEST, "README.md", "report.html")
-
 
 class DirectoryHeld(UserError):
     """Another job took the directory over while this one ran."""
@@ -79,8 +77,9 @@ class OutputDirectory:
         if self.root.exists() and not self.root.is_dir():
             raise UsageError("is a file", where=str(self.root), remedy="name a directory for the table")
         if self.root.is_dir():
-            foreign = sorted(path.name for path in self.root.iterdir() if path.name not in OURS)
-            if foreign and not self.plan.exists() and not self.manifest.exists():
+            # names alone prove nothing: a user's own data/ and README.md are called so too
+            foreign = sorted(path.name for path in self.root.iterdir() if path != self.progress)
+            if foreign and not self.plan.exists():
                 raise UsageError(
                     f"holds other files ({', '.join(foreign[:3])})", where=str(self.root), remedy="name a new directory"
                 )

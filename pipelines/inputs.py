@@ -1,6 +1,7 @@
 """From what the user named to the files that are read, on local disks and on every filesystem Beam knows."""
 
 import glob
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,16 +37,17 @@ def is_seekable(name: str) -> bool:
     return kind_of(name).compression is None
 
 
-def find_inputs(patterns: Iterable[str]) -> tuple[list[InputFile], list[str]]:
+def find_inputs(patterns: Iterable[str], output: str) -> tuple[list[InputFile], list[str]]:
     """The files that the patterns name, each once, and the names in folders that are of no readable kind.
 
     A file or a glob must name readable files (UsageError otherwise); from a folder, searched at any depth,
-    the others are left out and returned so that they can be reported.
+    the others are left out and returned so that they can be reported; so is what lies in ``output``.
     """
     found: dict[str, InputFile] = {}
     ignored: list[str] = []
     for pattern in patterns:
         in_folder, files = _expand(pattern)
+        files = [file for file in files if not _is_below(file.name, output)]
         readable = [file for file in files if _is_readable(file.name)]
         if in_folder:
             ignored += [file.name for file in files if not _is_readable(file.name)]
@@ -59,8 +61,14 @@ def find_inputs(patterns: Iterable[str]) -> tuple[list[InputFile], list[str]]:
                 else "there is no such file"
             )
             raise UsageError(what, where=pattern, remedy=f"name {READ}")
-        found.update({file.name: file for file in readable if file.name not in found})
+        for file in readable:
+            found.setdefault(file.name if _is_remote(file.name) else os.path.realpath(file.name), file)
     return list(found.values()), sorted(ignored)
+
+
+def _is_below(name: str, output: str) -> bool:
+    """Whether a local file lies in the output directory: a job must not read what it wrote."""
+    return not _is_remote(name) and Path(os.path.realpath(output)) in Path(os.path.realpath(name)).parents
 
 
 def _is_readable(name: str) -> bool:

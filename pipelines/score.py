@@ -92,7 +92,7 @@ def make_job(settings: ScoreSettings) -> Job:
 def score(settings: ScoreSettings) -> Manifest:
     """Run the job that the settings describe, or what is left of it, and return the signed manifest."""
     directory = OutputDirectory(Path(settings.output))
-    files, ignored = find_inputs(settings.inputs)
+    files, ignored = find_inputs(settings.inputs, settings.output)
     if ignored:
         log.info("left out, no format for them: %s", ", ".join(ignored))
     directory.check_usable()

@@ -32,5 +32,9 @@ class ScoreSettings:
                 raise UsageError(f"--{name.replace('_', '-')} is {getattr(self, name)}", remedy="give 1 or more")
         if not 0 <= self.max_reject_fraction <= 1:
             raise UsageError(f"--max-reject-fraction is {self.max_reject_fraction}", remedy="give a share from 0 to 1")
+        if not self.output or "://" in self.output:
+            raise UsageError(f"--output is {self.output!r}", remedy="name a local directory; copy the table from there")
+        if not self.metrics:
+            raise UsageError("--metrics names no metric", remedy="name at least one, such as length")
         if not self.inputs:
             raise UsageError("no input is named", remedy="name files, folders or globs before the options")

@@ -173,8 +173,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _convert(value: Any, hint: Any, where: str, name: str) -> Any:
     optional = type(None) in get_args(hint)
     inner = _required(hint)
-    if value is None and optional:
-        return None
+    if value is None:
+        if optional:
+            return None
+        raise UsageError(f"--{_flag(name)} has no value", where=where, remedy="give one, or leave the key out")
     if dataclasses.is_dataclass(inner) and isinstance(value, Mapping):
         keys = {str(key).replace("-", "_"): item for key, item in value.items()}
         return build(inner, keys, where, f"{name}.")  # type: ignore[arg-type, type-var]
@@ -201,7 +203,7 @@ def _convert(value: Any, hint: Any, where: str, name: str) -> Any:
             converted = inner(value)
             if inner is not int or converted == float(value):
                 return converted
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
     wanted = getattr(inner, "__name__", str(inner))
     raise UsageError(f"--{_flag(name)} is {value!r}, which is not {wanted}", where=where, remedy="give a valid value")

@@ -16,7 +16,8 @@ from typing import Any
 
 from schemas.templates import NAMED
 
-VERSION = 1
+VERSION = 2
+MOST_TURNS = 1000
 
 RESPONSE_ROLE = "assistant"
 
@@ -96,6 +97,8 @@ class Rendering:
         return NAMED.get(self._template)
 
     def _render_text(self, conversation: list[Turn]) -> tuple[str, list[ResponseText]]:
+        if len(conversation) > MOST_TURNS:  # every prefix is rendered: the time grows with the square
+            raise NotRendered(f"more than {MOST_TURNS} turns")
         text = self._apply(conversation)
         found = []
         for place, turn in enumerate(conversation):
@@ -183,11 +186,13 @@ def _has_answer(conversation: list[Turn]) -> bool:
 def _with_input(conversation: list[Turn], extra: str | None) -> list[Turn]:
     """Take an Alpaca example's input out of its user turn again, so that a named template can place it."""
     given = json.loads(extra).get("input") if extra else None
-    first = next((place for place, turn in enumerate(conversation) if turn["role"] == "user"), None)
-    if first is None or not isinstance(given, str) or not given:
+    # the input belongs to the last question: what comes before it is history
+    users = [place for place, turn in enumerate(conversation) if turn["role"] == "user"]
+    last = users[-1] if users else None
+    if last is None or not isinstance(given, str) or not given:
         return conversation
-    content = conversation[first]["content"]
+    content = conversation[last]["content"]
     if not content.endswith(f"\n\n{given}"):
         return conversation
-    apart = {**conversation[first], "content": content.removesuffix(f"\n\n{given}"), "input": given}
-    return [*conversation[:first], apart, *conversation[first + 1 :]]
+    apart = {**conversation[last], "content": content.removesuffix(f"\n\n{given}"), "input": given}
+    return [*conversation[:last], apart, *conversation[last + 1 :]]

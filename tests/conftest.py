@@ -56,4 +56,5 @@ def vllm_engine(smollm2: Weights):
     """One vLLM engine for the whole session: it takes a minute to start."""
     pytest.importorskip("vllm")
     import curate.metrics.mtld_kernel  # noqa: F401 - a job has numba loaded beside the engine
+
     return load(ProxySettings(backend="vllm", max_length=256), smollm2)

@@ -30,7 +30,7 @@ def _read(fields: Sequence[tuple[str, str]], record: Record) -> Conversation:
     present = [pair for pair in fields if _matches([pair], record)]
     filled = (pair for pair in present if all(record[name] is not None for name in pair))
     prompt, response = next(filled, (present or fields)[0])
-    system_field = next((name for name in SYSTEM_FIELDS if name in record), "system")
+    system_field = next((name for name in SYSTEM_FIELDS if record.get(name) is not None), "system")
     system = optional_text(record, system_field)
     messages: list[Message] = [("system", system)] if system else []
     messages += [("user", text(record, prompt)), ("assistant", text(record, response))]

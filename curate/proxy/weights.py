@@ -74,7 +74,7 @@ def resolve(model: str) -> Weights:
         return _packaged() or _from_hub(DEFAULT_HUB_ID, None)
     if os.path.isdir(model):
         return _from_directory(Path(model))
-    if re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", model):
+    if re.fullmatch(r"\w[\w.-]*/[\w.-]+(@[\w./-]+)?", model):
         name, _, revision = model.partition("@")
         return _from_hub(name, revision or None)
     raise UsageError(

@@ -1,6 +1,7 @@
 """One record of a file: parsed strictly, or the reason why it cannot be."""
 
 import json
+from collections import Counter
 from typing import Any, NamedTuple, NoReturn
 
 RAW_LIMIT = 2000
@@ -40,8 +41,7 @@ class _Refused(ValueError):
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
         raise _Refused(f"duplicate key {ascii(twice)[:60]}")
     return made
 

@@ -53,6 +53,8 @@ def _normalise(record: Record, format: Format | None) -> Conversation | str:
         return normalise(record.value, format)
     except FormatError as error:
         return str(error)
+    except RecursionError:  # text inside a record may hold JSON of its own, deeper than the record's limit
+        return "nested too deeply"
 
 
 def _example(source: str, position: int, conversation: Conversation) -> tuple:

@@ -115,3 +115,28 @@ def test_read_only_place(tmp_path):
     write_jsonl(tmp_path / "in.jsonl", [GOOD])
     (tmp_path / "locked").mkdir(mode=0o500)
     assert "cannot be written" in curricle("score", "in.jsonl", "--output", "locked/out", cwd=tmp_path, code=2)
+
+
+def test_a_users_own_data_folder_is_never_taken_for_ours(tmp_path):
+    """A project that has data/ and README.md is no output directory."""
+    (tmp_path / "proj" / "data").mkdir(parents=True)
+    raw = write_jsonl(tmp_path / "proj" / "data" / "raw.jsonl", [GOOD])
+    (tmp_path / "proj" / "README.md").write_text("mine")
+    said = curricle("score", "proj/data", "--output", "proj", "--metrics", "mtld", cwd=tmp_path, code=2)
+    assert "there is no such file" in said or "holds other files" in said or "no file that can be read" in said
+    assert raw.exists() and (tmp_path / "proj" / "README.md").read_text() == "mine"
+
+
+def test_output_inside_the_input_folder_is_not_read(tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", [GOOD])
+    arguments = ("score", ".", "./a.jsonl", "--output", "scored", "--metrics", "mtld")
+    curricle(*arguments, cwd=tmp_path)
+    assert "already scored" in curricle(*arguments, cwd=tmp_path)
+    assert read_manifest(tmp_path / "scored").total.read == 1
+
+
+@pytest.mark.parametrize("output", ["s3://bucket/out", ""])
+def test_output_that_is_no_local_directory(tmp_path, output):
+    write_jsonl(tmp_path / "in.jsonl", [GOOD])
+    assert "--output" in curricle("score", "in.jsonl", "--output", output, "--metrics", "mtld", cwd=tmp_path, code=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]

@@ -137,3 +137,22 @@ def test_a_job_that_surveyed_while_another_finished_does_not_touch_its_table(rec
     said = curricle("score", "in.jsonl", "--output", "out", *OPTIONS, cwd=tmp_path, code=2)
     assert "holds another job's scores" in said
     assert "prompt_mattr" not in read_data(tmp_path / "out").column_names
+
+
+def test_a_worker_that_dies_ends_the_job(records, tmp_path):
+    """The out-of-memory killer takes a worker: the job ends with a message, and the same command completes it."""
+    write_jsonl(tmp_path / "in.jsonl", records)
+    arguments = ("score", "in.jsonl", "--output", "out", *OPTIONS, "--workers", 2)
+    process = start(*arguments, cwd=tmp_path)
+    while not receipts(tmp_path / "out") and process.poll() is None:
+        time.sleep(0.01)
+    worker = next(
+        int(path.stem.rpartition("-")[2]) for path in (tmp_path / "out" / "_progress" / "live").glob("*.json")
+    )
+    os.kill(worker, signal.SIGKILL)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "a worker process died" in said and "What to do" in said
+    time.sleep(3)  # the other worker notices that its driver is gone
+    in_process_of_its_own(*arguments, cwd=tmp_path)
+    assert "whole" in curricle("verify", "out", cwd=tmp_path)
