@@ -111,7 +111,8 @@ def _filesystems() -> Any:
 
     # Outside a pipeline nobody has set options, and some filesystems refuse to start without; credentials
     # and endpoints come from the environment, as everywhere.
-    FileSystems.set_options(PipelineOptions([]))
+    hadoop = {name: os.environ.get(f"HDFS_{name.upper()}") for name in ("host", "port", "user")}
+    FileSystems.set_options(PipelineOptions([f"--hdfs_{name}={value}" for name, value in hadoop.items() if value]))
     return FileSystems
 
 
