@@ -41,7 +41,7 @@ def find_inputs(patterns: Iterable[str], output: str) -> tuple[list[InputFile], 
     """The files that the patterns name, each once, and the names in folders that are of no readable kind.
 
     A file or a glob must name readable files (UsageError otherwise); from a folder, searched at any depth,
-    the others are left out and returned so that they can be reported; so is what lies in ``output``.
+    the others are left out and returned so that they can be reported. What lies in ``output`` is no input.
     """
     found: dict[str, InputFile] = {}
     ignored: list[str] = []

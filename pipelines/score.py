@@ -160,12 +160,6 @@ def _recorded_plan(directory: OutputDirectory, job: Job, files: Sequence[InputFi
     Raises UsageError, naming what differs, if it is another job's.
     """
     if not directory.plan.exists():
-        if directory.manifest.exists() and not job.settings.overwrite:
-            raise UsageError(
-                "holds a table whose _progress/plan.json is gone, so it cannot be compared with this job",
-                where=str(directory.root),
-                remedy="name another --output, or add --overwrite to throw the table away and start again",
-            )
         return None
     plan = Plan.from_json(read_json(directory.plan))
     changes = differences(plan.identity, job.identity)
