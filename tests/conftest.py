@@ -51,10 +51,13 @@ def tiny_model(smollm2: Weights, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return directory
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def vllm_engine(smollm2: Weights):
-    """One vLLM engine for the whole session: it takes a minute to start."""
+    """A vLLM engine, which takes a minute to start. It leaves no process group to the tests that come after it."""
     pytest.importorskip("vllm")
     import curate.metrics.mtld_kernel  # noqa: F401 - a job has numba loaded beside the engine
 
-    return load(ProxySettings(backend="vllm", max_length=256), smollm2)
+    yield load(ProxySettings(backend="vllm", max_length=256), smollm2)
+    from vllm.distributed import cleanup_dist_env_and_memory
+
+    cleanup_dist_env_and_memory()

@@ -109,7 +109,7 @@ def _in_processes(
 ) -> int:
     """Train here, or in as many processes as the settings ask for; say where the result lies."""
     _set_up_logging(settings.log.format)
-    from train.distributed import connect, disconnect, launch
+    from train.distributed import connect, launch
 
     if settings.device.nproc > 1 and "RANK" not in os.environ:
         return launch(settings.device.nproc, arguments)
@@ -117,7 +117,7 @@ def _in_processes(
     try:
         place = train(processes)
     finally:
-        disconnect()
+        processes.disconnect()
     if processes.first:
         print(f"{made}: {place}")
     return DONE

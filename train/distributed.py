@@ -52,6 +52,11 @@ class Processes:
         if self.group is not None:
             dist.barrier(group=self.group)
 
+    def disconnect(self) -> None:
+        """Leave the others. A process group that somebody else made in this process stays as it is."""
+        if self.group is not None:
+            dist.destroy_process_group()
+
 
 def connect() -> Processes:
     """Join the processes that torchrun started, or be the only one."""
@@ -67,11 +72,6 @@ def connect() -> Processes:
     if not dist.is_initialized():
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     return Processes(rank, world, device, dist.new_group(backend="gloo"))
-
-
-def disconnect() -> None:
-    if dist.is_initialized():
-        dist.destroy_process_group()
 
 
 def launch(nproc: int, arguments: Sequence[str]) -> int:
