@@ -1,10 +1,12 @@
 """The ``curricle`` command. Heavy libraries are imported inside the commands, so that help is quick."""
 
 import logging
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import NoReturn
 
 from schemas.command import DONE, FAILED, TOO_MANY_REJECTS, Command, dispatch
 from schemas.config import option, parse
@@ -14,7 +16,13 @@ log = logging.getLogger("curricle")
 
 @dataclass(frozen=True)
 class DirectorySettings:
-    directory: Path = option("a directory that `curricle score` wrote", positional=True)
+    directory: str = option("where `curricle score` writes, or wrote: a directory, or an address", positional=True)
+
+
+@dataclass(frozen=True)
+class PoolSettings:
+    host: str = option("the address to listen at; there is no password, so keep it private", "127.0.0.1")
+    port: int = option("the port to listen at", 50000)
 
 
 def score(arguments: Sequence[str]) -> int:
@@ -26,14 +34,13 @@ def score(arguments: Sequence[str]) -> int:
     settings = parse(ScoreSettings, arguments, "curricle score", score.__doc__)
     set_up_logging(settings.log_format)
     quieten_beam()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as from the keyboard: stop, and say what is left
     from pipelines.score import score as run
 
     manifest = run(settings)
     total = manifest.total
     log.info("%d records read = %d scored + %d rejected", total.read, total.scored, total.rejected)
-    log.info(
-        "table: %s (look at %s, check with `curricle verify`)", settings.output, Path(settings.output, "report.html")
-    )
+    log.info("table: %s (look at %s/report.html, check with `curricle verify`)", settings.output, settings.output)
     if total.rejected > settings.max_reject_fraction * total.read:
         share, most = total.rejected / total.read, settings.max_reject_fraction
         log.error("%.1f%% of the records were rejected, more than --max-reject-fraction %g", 100 * share, most)
@@ -44,9 +51,10 @@ def score(arguments: Sequence[str]) -> int:
 def verify(arguments: Sequence[str]) -> int:
     """Recount a finished table: every record, digest, identity and column that its manifest promises."""
     settings = parse(DirectorySettings, arguments, "curricle verify", verify.__doc__)
+    from pipelines.storage import open_storage
     from schemas.verify import verify as recount
 
-    result = recount(settings.directory)
+    result = recount(open_storage(settings.directory))
     for fault in result.faults:
         print(f"WRONG  {fault}")
     counted, sources = result.counted, len(result.manifest.sources)
@@ -61,16 +69,42 @@ def verify(arguments: Sequence[str]) -> int:
 def report(arguments: Sequence[str]) -> int:
     """Write report.html: what is in a table, to look at."""
     settings = parse(DirectorySettings, arguments, "curricle report", report.__doc__)
-    from pipelines.directory import OutputDirectory
+    from pipelines.directory import REPORT, OutputDirectory
     from pipelines.score import write_report
 
     directory = OutputDirectory(settings.directory)
     write_report(directory)
-    print(directory.report)
+    print(directory.storage.uri(REPORT))
     return DONE
 
 
-COMMANDS: dict[str, Command] = {"score": score, "verify": verify, "report": report}
+def status(arguments: Sequence[str]) -> int:
+    """Say how far a job is, how fast, and who works on it; from any machine that sees its directory."""
+    settings = parse(DirectorySettings, arguments, "curricle status", status.__doc__)
+    from pipelines.status import describe
+
+    print(describe(settings.directory))
+    return DONE
+
+
+def workers(arguments: Sequence[str]) -> int:
+    """Start Beam workers for an engine that asks for them (`--beam.environment_type EXTERNAL`)."""
+    settings = parse(PoolSettings, arguments, "curricle workers", workers.__doc__)
+    from pipelines.engines.pool import serve
+    from schemas.log import set_up_logging
+
+    set_up_logging("text")
+    serve(settings.host, settings.port)
+    return DONE
+
+
+COMMANDS: dict[str, Command] = {
+    "score": score,
+    "status": status,
+    "verify": verify,
+    "report": report,
+    "workers": workers,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,5 +112,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return dispatch("curricle", COMMANDS, sys.argv[1:] if arguments is None else arguments, "the finished shards")
 
 
+def command() -> NoReturn:
+    """The console script. After a failure or a stop nothing is waited for: a shard at work is scored again."""
+    code = main()
+    if code == FAILED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -4,100 +4,132 @@ What comes out depends on the rows alone, not on shards, workers or engine: rows
 counts and sizes of their text, and written with fixed settings.
 """
 
-import os
-import shutil
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from pipelines.directory import OutputDirectory
+from pipelines.directory import SCRATCH, OutputDirectory
+from schemas.errors import UserError
 from schemas.fingerprint import file_sha256
 from schemas.manifest import Part
 
-BLOCK_ROWS = 1024
 GROUP_ROWS = 64 * 1024
 GROUP_TEXT_BYTES = 64 * 2**20  # long conversations: a row group stays readable in little memory
 PART_BYTES = 256 * 2**20
 
 
-def compact(directory: OutputDirectory, folder: str, shards: Iterable[Path], schema: pa.Schema) -> list[Part]:
+@dataclass(frozen=True)
+class ShardFile:
+    """A finished shard's file, and the digest that its receipt has of it."""
+
+    name: str
+    sha256: str
+    receipt: str
+
+
+def compact(directory: OutputDirectory, folder: str, shards: Iterable[ShardFile], schema: pa.Schema) -> list[Part]:
     """Write the rows of shard files, in order, as Parquet parts in ``folder``; at least one, even if empty.
 
-    The folder appears whole or not at all; one from an interrupted attempt is replaced.
+    Parts get their names when all are written; what an interrupted attempt left in the folder goes first. UserError
+    if a shard is not as it was written: its receipt is withdrawn, so that the same command scores it again.
     """
-    beside = directory.scratch / folder
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    paths = _write_parts(beside, _row_groups(_blocks(shards, schema), schema), schema)
+    storage = directory.storage
+    groups = _row_groups(_tables(directory, shards, schema), schema)
+    written = list(_write_parts(directory, f"{SCRATCH}/{folder}", groups, schema))
+    storage.remove(folder)
     parts = []
-    for index, path in enumerate(paths):
-        named = path.rename(beside / f"part-{index:05d}-of-{len(paths):05d}.parquet")
-        with named.open("rb") as stream:
-            sha256 = file_sha256(stream)
-        rows = pq.read_metadata(named).num_rows
-        parts.append(Part(path=f"{folder}/{named.name}", rows=rows, bytes=named.stat().st_size, sha256=sha256))
-    final = directory.root / folder
-    shutil.rmtree(final, ignore_errors=True)
-    beside.rename(final)
+    for index, (name, part) in enumerate(written):
+        path = f"{folder}/part-{index:05d}-of-{len(written):05d}.parquet"
+        storage.move(name, path)
+        parts.append(Part(path=path, **part))
     return parts
 
 
-def _blocks(shards: Iterable[Path], schema: pa.Schema) -> Iterator[pa.Table]:
-    """The rows in blocks of fixed length, whatever the lengths of the shards."""
-    waiting = schema.empty_table()
-    for path in shards:
-        with pa.memory_map(str(path)) as source:
+def _tables(directory: OutputDirectory, shards: Iterable[ShardFile], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The rows of each shard."""
+    for shard in shards:
+        with directory.storage.local(shard.name) as path, _as_written(directory, shard, path) as source:
             reader = pa.ipc.open_file(source)
             for index in range(reader.num_record_batches):
                 batch = reader.get_batch(index)
                 assert batch.schema.equals(schema), f"{path} was written with other columns"
                 # the file-level metadata (fingerprint, contract) is that of the table, not of a shard
-                batch = pa.Table.from_arrays(batch.columns, schema=schema)
-                waiting = pa.concat_tables([waiting, batch])
-                while waiting.num_rows >= BLOCK_ROWS:
-                    yield waiting.slice(0, BLOCK_ROWS)
-                    waiting = waiting.slice(BLOCK_ROWS)
-    if waiting.num_rows:
-        yield waiting
+                yield pa.Table.from_arrays(batch.columns, schema=schema)
 
 
-def _row_groups(blocks: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+def _as_written(directory: OutputDirectory, shard: ShardFile, path: Path) -> pa.MemoryMappedFile:
+    with path.open("rb") as stream:
+        whole = file_sha256(stream) == shard.sha256
+    if not whole:
+        directory.storage.remove(shard.receipt)
+        raise UserError(
+            "the bytes of a finished shard are not those that were written",
+            where=directory.storage.uri(shard.name),
+            remedy="check the disk; the same command scores this shard again",
+        )
+    return pa.memory_map(str(path))
+
+
+def _row_groups(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The same rows, in groups that end where a row fills them; at least one group, even if it is empty."""
     group: list[pa.Table] = []
     rows = text = total = 0
-    for block in blocks:
-        group.append(block)
-        rows += block.num_rows
-        text += _text_bytes(block)
-        if rows >= GROUP_ROWS or text >= GROUP_TEXT_BYTES:
-            yield pa.concat_tables(group).combine_chunks()
-            total += rows
-            group, rows, text = [], 0, 0
+    for table in tables:
+        sizes, start = _text_bytes(table), 0
+        while start < len(sizes):
+            reached = text + np.cumsum(sizes[start : start + GROUP_ROWS - rows])
+            take = min(len(reached), int(np.searchsorted(reached, GROUP_TEXT_BYTES)) + 1)
+            group.append(table.slice(start, take))
+            start, rows, text = start + take, rows + take, int(reached[take - 1])
+            if rows == GROUP_ROWS or text >= GROUP_TEXT_BYTES:
+                yield pa.concat_tables(group).combine_chunks()
+                total += rows
+                group, rows, text = [], 0, 0
     if group or not total:
         yield pa.concat_tables([schema.empty_table(), *group]).combine_chunks()
 
 
-def _text_bytes(block: pa.Table) -> int:
-    """Bytes of text in a block: unlike ``nbytes`` it does not depend on how the arrays came about."""
-    texts = [block[field.name] for field in block.schema if pa.types.is_string(field.type)]
-    if "messages" in block.column_names:
-        turns = pc.list_flatten(block["messages"])
-        texts.append(pc.struct_field(turns, "content"))
-    return sum(pc.sum(pc.binary_length(text)).as_py() or 0 for text in texts)
+def _text_bytes(table: pa.Table) -> NDArray[np.int64]:
+    """Bytes of text in each row: unlike ``nbytes`` they do not depend on how the arrays came about."""
+    sizes = np.zeros(table.num_rows, np.int64)
+    for field in table.schema:
+        if pa.types.is_string(field.type):
+            sizes += _lengths(table[field.name])
+    if "messages" in table.column_names:
+        contents = pc.struct_field(pc.list_flatten(table["messages"]), "content")
+        turn_of = pc.list_parent_indices(table["messages"]).to_numpy()
+        sizes += np.bincount(turn_of, _lengths(contents), len(sizes)).astype(np.int64)
+    return sizes
 
 
-def _write_parts(folder: Path, groups: Iterator[pa.Table], schema: pa.Schema) -> list[Path]:
-    paths: list[Path] = []
-    group = next(groups, None)
+def _lengths(texts: pa.ChunkedArray) -> NDArray[np.int64]:
+    return pc.fill_null(pc.binary_length(texts), 0).to_numpy().astype(np.int64)
+
+
+def _write_parts(
+    directory: OutputDirectory, scratch: str, groups: Iterator[pa.Table], schema: pa.Schema
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The name of each part as it was written, and what the manifest says of it."""
+    group, index = next(groups, None), 0
     while group is not None:
-        paths.append(folder / f"{len(paths)}.parquet")
-        with paths[-1].open("wb") as sink:
-            with pq.ParquetWriter(sink, schema, compression="zstd", write_page_index=True) as writer:
+        name, rows = f"{scratch}/{index}.parquet", 0
+        with directory.storage.writing(name) as path:
+            with (
+                path.open("wb") as sink,
+                pq.ParquetWriter(sink, schema, compression="zstd", write_page_index=True) as writer,
+            ):
                 while group is not None and sink.tell() < PART_BYTES:
                     writer.write_table(group, row_group_size=max(1, group.num_rows))
+                    rows += group.num_rows
                     group = next(groups, None)
-            sink.flush()
-            os.fsync(sink.fileno())
-    return paths
+            with path.open("rb") as stream:
+                about = {"rows": rows, "bytes": path.stat().st_size, "sha256": file_sha256(stream)}
+        yield name, about
+        index += 1

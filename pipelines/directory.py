@@ -1,183 +1,169 @@
-"""The output directory: what lies where, who holds it, and writes that are whole or absent."""
+"""The output directory: what lies where, who holds it, and under which run workers commit."""
 
 import json
+import logging
 import os
-import shutil
 import socket
+import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from schemas.errors import UsageError, UserError
+from pipelines.storage import SIGN_OF_LIFE, Storage, open_storage
+from pipelines.storage.held import describe
+from schemas.errors import Held, UsageError, UserError
 from schemas.manifest import MANIFEST
 
+log = logging.getLogger("curricle")
 
-class DirectoryHeld(UserError):
-    """Another job took the directory over while this one ran."""
+PLAN = "_progress/plan.json"
+HOLDER = "_progress/holder.json"
+LIVE = "_progress/live"
+SCRATCH = "_progress/tmp"
+SHARDS = "_progress/shards"
+RECEIPTS = "_progress/receipts"
+CARD = "README.md"
+REPORT = "report.html"
 
 
 @dataclass(frozen=True)
 class OutputDirectory:
-    """Paths and atomic writes below one output directory. Nothing is written anywhere else."""
+    """The files of one table, on a disk or in an object store. Nothing is written anywhere else."""
 
-    root: Path
-
-    @property
-    def manifest(self) -> Path:
-        return self.root / MANIFEST
+    place: str
 
     @property
-    def report(self) -> Path:
-        return self.root / "report.html"
+    def everywhere(self) -> "OutputDirectory":
+        """The same, by a name that does not depend on where a process stands."""
+        return self if "://" in self.place else OutputDirectory(os.path.abspath(self.place))
 
-    @property
-    def progress(self) -> Path:
-        return self.root / "_progress"
+    @cached_property
+    def storage(self) -> Storage:
+        return open_storage(self.place)
 
-    @property
-    def plan(self) -> Path:
-        return self.progress / "plan.json"
+    @staticmethod
+    def shard(index: int) -> str:
+        return f"{SHARDS}/shard-{index:06d}.arrow"
 
-    @property
-    def live(self) -> Path:
-        """Counters of the workers, for the progress bar."""
-        return self.progress / "live"
+    @staticmethod
+    def shard_rejects(index: int) -> str:
+        return f"{SHARDS}/shard-{index:06d}.rejects.arrow"
 
-    @property
-    def scratch(self) -> Path:
-        """Files that are being written: whatever lies here at the start of a job is debris."""
-        return self.progress / "tmp"
+    @staticmethod
+    def receipt(index: int) -> str:
+        return f"{RECEIPTS}/shard-{index:06d}.json"
 
     @property
     def worker_log(self) -> Path:
-        """What worker processes printed, for when one of them dies."""
-        return self.progress / "workers.log"
+        """What worker processes of this machine print, for when one of them dies."""
+        if "://" in self.place:
+            return Path(tempfile.gettempdir(), f"curricle-workers-{os.getpid()}.log")
+        return Path(self.place, "_progress", "workers.log")
 
-    @property
-    def _holder(self) -> Path:
-        return self.progress / "holder.json"
-
-    def shard(self, index: int) -> Path:
-        return self.progress / "shards" / f"shard-{index:06d}.arrow"
-
-    def shard_rejects(self, index: int) -> Path:
-        return self.progress / "shards" / f"shard-{index:06d}.rejects.arrow"
-
-    def receipt(self, index: int) -> Path:
-        return self.progress / "receipts" / f"shard-{index:06d}.json"
-
-    def check_usable(self) -> None:
+    def check_usable(self, overwrite: bool) -> None:
         """UsageError if the place is taken by something else, or cannot be written."""
-        if self.root.exists() and not self.root.is_dir():
-            raise UsageError("is a file", where=str(self.root), remedy="name a directory for the table")
-        if self.root.is_dir():
-            # names alone prove nothing: a user's own data/ and README.md are called so too
-            foreign = sorted(path.name for path in self.root.iterdir() if path != self.progress)
-            if foreign and not self.plan.exists():
+        if "://" not in self.place:
+            _check_disk(Path(self.place))
+            if not self.storage.exists(MANIFEST):
+                _check_rights(Path(self.place))
+        # names alone prove nothing: a user's own data/ and README.md are called so too
+        if self.storage.exists(PLAN):
+            return
+        foreign = sorted({name.partition("/")[0] for name in self.storage.names("")} - {"_progress"})
+        if MANIFEST in foreign:
+            if not overwrite:
                 raise UsageError(
-                    f"holds other files ({', '.join(foreign[:3])})", where=str(self.root), remedy="name a new directory"
+                    f"holds a finished table without {PLAN}, so that it cannot be told what it was made from",
+                    where=self.place,
+                    remedy="name another --output, or add --overwrite to throw the table away and score again",
                 )
-        existing = next(path for path in [self.root, *self.root.absolute().parents] if path.exists())
-        if not os.access(existing, os.W_OK | os.X_OK):
-            raise UsageError("cannot be written to", where=str(existing), remedy="change its rights or name another")
+        elif foreign:
+            raise UsageError(
+                f"holds other files ({', '.join(foreign[:3])})", where=self.place, remedy="name a new directory"
+            )
 
     @contextmanager
     def held(self) -> Iterator[str]:
         """Hold the directory for this process; yields the identity of the run that workers commit under.
 
-        The lock is the kernel's: it goes with the process, however that ends.
+        Held if another job holds it. A thread gives a sign of life, for `status` and for who waits for the lock.
         """
-        for folder in (self.scratch, self.live, self.shard(0).parent, self.receipt(0).parent):
-            folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.progress / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise UsageError(
-                f"another job holds this directory: {self._describe_holder()}",
-                where=str(self.root),
-                remedy="wait for it, stop it, or name another --output",
-            ) from error
-        try:
-            run = uuid.uuid4().hex
-            holder = {"run": run, "pid": os.getpid(), "host": socket.gethostname(), "since": _now()}
-            self._sweep()
-            self.write_json(self._holder, holder)
-            yield run
-        finally:
-            lock.release()
+        run = uuid.uuid4().hex
+        holder = {"run": run, "pid": os.getpid(), "host": socket.gethostname(), "since": _now(), "beat": 0}
+        over = threading.Event()
 
-    def _describe_holder(self) -> str:
-        holder = read_json(self._holder) if self._holder.exists() else {}
-        return f"process {holder.get('pid', '?')} on {holder.get('host', '?')}, since {holder.get('since', '?')}"
+        def live_on() -> None:
+            while not over.wait(SIGN_OF_LIFE):
+                holder["beat"] += 1  # type: ignore[operator]
+                try:
+                    renew({**holder, "seen": _now()})
+                except Held as error:  # the next commit finds it too, and ends the job
+                    log.error("%s", error)
+                    return
+                except UserError as error:
+                    log.warning("%s", error)
 
-    def _sweep(self) -> None:
-        for folder in (self.scratch, self.live):
-            for path in folder.iterdir():
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        with self.storage.locked(HOLDER, {**holder, "seen": _now()}) as renew:
+            thread = threading.Thread(target=live_on, daemon=True)
+            thread.start()
+            try:
+                for folder in (SCRATCH, LIVE):  # debris of a job that was killed
+                    self.storage.remove(folder)
+                yield run
+            finally:
+                over.set()
+                thread.join()
 
     def check_held_by(self, run: str) -> None:
         """A worker that outlived its job must not write into the next one's directory."""
-        if not self._holder.exists() or read_json(self._holder)["run"] != run:
-            raise DirectoryHeld(
-                f"was taken over by {self._describe_holder()}", where=str(self.root), remedy="let that job finish"
-            )
+        try:
+            holder = self.read_json(HOLDER)
+        except FileNotFoundError:
+            holder = {}
+        if holder.get("run") != run:
+            raise Held(f"was taken over by {describe(holder)}", where=self.place, remedy="let that job finish")
 
     def clear(self) -> None:
         """Remove a table and its progress, the manifest first: without it nothing looks whole."""
-        self.manifest.unlink(missing_ok=True)
-        for name in ("data", "rejects", "README.md", "report.html", "_progress/shards", "_progress/receipts"):
-            path = self.root / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        self.plan.unlink(missing_ok=True)
-        for folder in (self.shard(0).parent, self.receipt(0).parent):
-            folder.mkdir(parents=True, exist_ok=True)
+        for name in (MANIFEST, "data", "rejects", CARD, REPORT, SHARDS, RECEIPTS, PLAN):
+            self.storage.remove(name)
 
-    @contextmanager
-    def writing(self, path: Path) -> Iterator[Path]:
-        """A path to write to that becomes ``path``, flushed to disk, when the block ends well."""
-        self.scratch.mkdir(parents=True, exist_ok=True)
-        beside = self.scratch / f"{uuid.uuid4().hex}-{path.name}"
-        try:
-            yield beside
-            with beside.open("rb") as written:
-                os.fsync(written.fileno())
-            beside.replace(path)
-            _sync_directory(path.parent)
-        except OSError as error:
-            raise UserError(
-                f"cannot be written: {error.strerror or error}",
-                where=str(path),
-                remedy="make room, or restore the rights; the same command then goes on from the finished shards",
-            ) from error
-        finally:
-            beside.unlink(missing_ok=True)
+    def receipts(self) -> set[str]:
+        """The names of the receipts that are there."""
+        return set(self.storage.names(RECEIPTS))
 
-    def write_json(self, path: Path, value: Any) -> None:
-        self.write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+    def is_done(self, index: int) -> bool:
+        """Whether a shard has its receipt, and every file that the receipt names."""
+        if not self.storage.exists(self.receipt(index)):
+            return False
+        return all(self.storage.exists(f"{SHARDS}/{name}") for name in self.read_json(self.receipt(index))["files"])
 
-    def write_text(self, path: Path, text: str) -> None:
-        with self.writing(path) as beside:
-            beside.write_text(text, "utf-8")
+    def read_json(self, name: str) -> Any:
+        return json.loads(self.storage.read(name))
+
+    def write_json(self, name: str, value: Any) -> None:
+        self.write_text(name, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        self.storage.write(name, text.encode("utf-8"))
 
 
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text("utf-8"))
+def _check_disk(root: Path) -> None:
+    if root.exists() and not root.is_dir():
+        raise UsageError("is a file", where=str(root), remedy="name a directory for the table")
+
+
+def _check_rights(root: Path) -> None:
+    existing = next(path for path in [root, *root.absolute().parents] if path.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UsageError("cannot be written to", where=str(existing), remedy="change its rights or name another")
 
 
 def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

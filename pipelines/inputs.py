@@ -23,18 +23,23 @@ class InputFile:
         return open_input(self.name)
 
 
-def open_input(name: str) -> BinaryIO:
-    """The raw bytes of an input, undecoded."""
+def open_input(name: str, cwd: str = "") -> BinaryIO:
+    """The raw bytes of an input, undecoded; a relative name is one in ``cwd``."""
     if not _is_remote(name):
-        return open(name, "rb")
+        return open(os.path.join(cwd, name), "rb")
     from apache_beam.io.filesystem import CompressionTypes
 
     return _filesystems().open(name, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
 def is_seekable(name: str) -> bool:
-    """Whether reading can start anywhere in the file: a compressed stream is read from its start."""
-    return kind_of(name).compression is None
+    """Whether reading can start anywhere in the file at no cost.
+
+    A compressed stream is read from its start to reach a place in it, and Parquet from the start of a row group,
+    which may hold the whole file.
+    """
+    kind = kind_of(name)
+    return kind.compression is None and kind.layout != "parquet"
 
 
 def find_inputs(patterns: Iterable[str], output: str) -> tuple[list[InputFile], list[str]]:
@@ -62,13 +67,25 @@ def find_inputs(patterns: Iterable[str], output: str) -> tuple[list[InputFile], 
             )
             raise UsageError(what, where=pattern, remedy=f"name {READ}")
         for file in readable:
+            _check_name(file.name)
             found.setdefault(file.name if _is_remote(file.name) else os.path.realpath(file.name), file)
     return list(found.values()), sorted(ignored)
 
 
+def _check_name(name: str) -> None:
+    """UsageError for bytes that are no text: the table says of every row which file it came from."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        shown = name.encode("utf-8", "backslashreplace").decode()
+        raise UsageError("the name of the file is not UTF-8", where=shown, remedy="rename it") from error
+
+
 def _is_below(name: str, output: str) -> bool:
-    """Whether a local file lies in the output directory: a job must not read what it wrote."""
-    return not _is_remote(name) and Path(os.path.realpath(output)) in Path(os.path.realpath(name)).parents
+    """Whether a file lies in the output directory: a job must not read what it wrote."""
+    if _is_remote(name) or _is_remote(output):
+        return name.startswith(output.rstrip("/") + "/")
+    return Path(os.path.realpath(output)) in Path(os.path.realpath(name)).parents
 
 
 def _is_readable(name: str) -> bool:
@@ -89,15 +106,16 @@ def _expand(pattern: str) -> tuple[bool, list[InputFile]]:
         return _expand_remote(pattern)
     path = Path(pattern)
     if path.is_dir():
-        names = [str(inside) for inside in path.rglob("*") if inside.is_file() and not _is_hidden(inside, path)]
-        return True, _stat(names)
+        inside = [file for file in path.rglob("*") if not _is_hidden(file.relative_to(path).parts) and file.is_file()]
+        return True, _stat(map(str, inside))
     if path.is_file():
         return False, _stat([pattern])
     return False, _stat([name for name in glob.glob(pattern, recursive=True) if Path(name).is_file()])
 
 
-def _is_hidden(path: Path, root: Path) -> bool:
-    return any(step.startswith((".", "_")) for step in path.relative_to(root).parts)
+def _is_hidden(below: Iterable[str]) -> bool:
+    """Whether a path below the folder that the user named has a step that tools keep for themselves."""
+    return any(step.startswith((".", "_")) for step in below)
 
 
 def _stat(names: Iterable[str]) -> list[InputFile]:
@@ -131,5 +149,9 @@ def _expand_remote(pattern: str) -> tuple[bool, list[InputFile]]:
             where=pattern,
             remedy='check the address and the credentials, and install the client, such as pip install "curricle[aws]"',
         ) from error
-    files = [InputFile(item.path, item.size_in_bytes, item.last_updated_in_seconds or 0.0) for item in matched]
+    files = [
+        InputFile(item.path, item.size_in_bytes, item.last_updated_in_seconds or 0.0)
+        for item in matched
+        if not (folder and _is_hidden(item.path.removeprefix(pattern).split("/")))
+    ]
     return folder, sorted(files, key=lambda file: file.name)

@@ -12,7 +12,7 @@ def quieten_beam() -> None:
     """Drop what Beam says of an optional cloud, and of its workers' start: a failure carries its own traceback."""
     for handler in logging.getLogger().handlers:
         handler.addFilter(lambda record: "apitools not found" not in record.getMessage())
-    logging.getLogger("apache_beam.runners.portability").setLevel(logging.CRITICAL)
+    logging.getLogger("apache_beam.runners").setLevel(logging.CRITICAL)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 
 from curate.formats import Format
 from curate.readers import Slice, survey
+from pipelines.directory import PLAN, OutputDirectory
 from pipelines.inputs import InputFile
 from schemas.errors import UsageError
 from schemas.fingerprint import file_sha256
@@ -70,13 +71,27 @@ class Plan:
         return cls(value["fingerprint"], value["identity"], value["reading"], sources)
 
 
+def read_plan(directory: OutputDirectory) -> Plan | None:
+    """The plan that lies in a directory; None if there is none. UsageError if it is damaged."""
+    try:
+        return Plan.from_json(directory.read_json(PLAN))
+    except FileNotFoundError:
+        return None
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"the plan of the job is damaged: {error!r}",
+            where=directory.storage.uri(PLAN),
+            remedy="add --overwrite to throw away what is there and start again",
+        ) from error
+
+
 def survey_inputs(
-    files: Sequence[InputFile], format: Format | None, shard_rows: int, max_record_bytes: int
+    files: Sequence[InputFile], format: Format | None, shard_rows: int, max_record_bytes: int, max_expansion: int
 ) -> Iterator[PlannedSource]:
     """Survey files in order, a few at a time; UsageError names the first that cannot be read."""
 
     def one(file: InputFile) -> PlannedSource:
-        found = survey(file.open, file.name, shard_rows, max_record_bytes, format)
+        found = survey(file.open, file.name, shard_rows, max_record_bytes, max_expansion, format)
         return PlannedSource(file, found.sha256, found.records, tuple(found.slices))
 
     with ThreadPoolExecutor(max_workers=4) as pool:

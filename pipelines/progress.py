@@ -1,83 +1,119 @@
 """Live progress: workers keep counters in small files, the driver adds them up and shows them.
 
-Beam's local runner reports nothing before the end (its progress callback is never wired), so the counters go
-by the file system, which works the same in one process and in many.
+Beam's local runner reports nothing before the end (its progress callback is never wired), and a portable one nothing
+live, so the counters go by way of the output directory, which works the same in one process and on many machines.
 """
 
 import json
 import logging
+import math
 import os
 import socket
 import sys
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
+from pipelines.directory import LIVE, OutputDirectory
+from pipelines.prometheus import write_textfile
+from schemas.errors import UserError
+
 log = logging.getLogger("curricle")
 
-WRITE_EVERY = 0.5
 LINE_EVERY = 30.0
 
-_counters: dict[Path, Counter[str]] = {}
-_written: dict[Path, float] = {}
+_counters: dict[str, Counter[str]] = {}
+_written: dict[str, float] = {}
 
 
 @dataclass(frozen=True)
 class Meter:
-    """A worker's counters, written to its own file below ``folder``."""
+    """This process's counters in one run, written to a file of their own."""
 
-    folder: Path
+    directory: OutputDirectory
+    run: str
 
     def add(self, *, rows: int = 0, rejects: int = 0, tokens: int = 0, in_hand: float = 0.0) -> None:
         """Count finished rows, rejects among them, and tokens that went through the proxy.
 
         ``in_hand`` is how many rows of the shard at work are behind us, by their share of its tokens.
         """
-        counter = self._counter()
+        name = f"{LIVE}/{socket.gethostname()}-{os.getpid()}-{self.run}.json"
+        counter = _counters.setdefault(name, Counter())
         counter.update(rows=rows, rejects=rejects, tokens=tokens)
         counter["in_hand"] = int(in_hand)
-        self._write(at_once=rows > 0)
+        storage, now = self.directory.storage, time.monotonic()
+        if rows or now - _written.get(name, -math.inf) >= storage.interval:
+            _written[name] = now
+            # Not flushed to disk: this is for the eye, and a lost count changes nothing.
+            storage.write(name, json.dumps(counter).encode(), durable=False)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a job has come. ``rows`` and ``tokens`` are those of this run, ``already`` of the runs before it."""
+
+    records: int
+    already: int
+    rows: int
+    rejects: int
+    tokens: int
+    seconds: float
 
     @property
-    def _path(self) -> Path:
-        return self.folder / f"{socket.gethostname()}-{os.getpid()}.json"
+    def done(self) -> int:
+        return self.already + self.rows
 
-    def _counter(self) -> Counter[str]:
-        return _counters.setdefault(self._path, Counter())
+    @property
+    def seconds_left(self) -> float | None:
+        """At the rate of this run so far; None before there is one."""
+        return (self.records - self.done) * self.seconds / self.rows if self.rows else None
 
-    def _write(self, at_once: bool) -> None:
-        path, now = self._path, time.monotonic()
-        if not at_once and now - _written.get(path, 0.0) < WRITE_EVERY:
-            return
-        _written[path] = now
-        # No flush to disk: this is for the eye, and a lost count changes nothing.
-        beside = path.with_suffix(".new")
-        beside.write_text(json.dumps(self._counter()), "utf-8")
-        beside.replace(path)
+    def line(self) -> str:
+        """The same as one line of text."""
+        line = f"{self.done:,} of {self.records:,} rows, {self.detail()}"
+        if self.seconds_left:
+            line += f", about {self.seconds_left / 60:.0f} min left"
+        return line
+
+    def detail(self) -> str:
+        rejects = f"{self.rejects:,} rejects"
+        return f"{self.tokens / max(self.seconds, 1e-9):,.0f} tokens/s, {rejects}" if self.tokens else rejects
 
 
-def total(folder: Path) -> Counter[str]:
-    """The sum of all workers' counters."""
+def standing(directory: OutputDirectory, records: int, already: int, seconds: float) -> Standing:
+    """What the workers of this run have counted by now; finished shards are counted by the job itself."""
     counts: Counter[str] = Counter()
-    for path in folder.glob("*.json"):
-        counts.update(json.loads(path.read_text("utf-8")))
-    return counts
+    for name in directory.storage.names(LIVE):
+        with suppress(FileNotFoundError):  # the next run sweeps them away
+            counts.update(json.loads(directory.storage.read(name)))
+    rows = min(counts["rows"] + counts["in_hand"], records - already)
+    return Standing(records, already, rows, counts["rejects"], counts["tokens"], seconds)
 
 
 class Progress:
-    """Shows a job's progress while it runs: a bar on a terminal, a log line now and then elsewhere."""
+    """Follows a job while it runs: a bar on a terminal, a log line now and then elsewhere, and a file for Prometheus.
 
-    def __init__(self, folder: Path, records: int, already: int) -> None:
-        self.folder, self.records, self.already = folder, records, already
-        self.started = time.monotonic()
+    ``check`` raises UserError when no worker has counted anything for ``stall_limit`` seconds.
+    """
+
+    def __init__(
+        self, directory: OutputDirectory, records: int, already: int, stall_limit: float, prometheus: str | None
+    ) -> None:
+        self.directory, self.records, self.already, self.stall_limit = directory, records, already, stall_limit
+        self.prometheus = Path(prometheus) if prometheus else None
+        self.started = self._moved = time.monotonic()
+        self._last: Standing | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> "Progress":
+        self._look()  # what cannot be written shows before any work is done
         self._thread.start()
         return self
 
@@ -85,31 +121,34 @@ class Progress:
         self._stop.set()
         self._thread.join()
 
+    def check(self) -> None:
+        if (idle := time.monotonic() - self._moved) > self.stall_limit:
+            raise UserError(
+                f"no worker has done anything for {idle:.0f} s",
+                where=self.directory.place,
+                remedy="look whether the engine's workers start (their logs say why not); finished shards are kept, "
+                "and --stall-limit sets how long to wait",
+            )
+
     def _watch(self) -> None:
-        if not sys.stderr.isatty():
-            while not self._stop.wait(LINE_EVERY):
-                log.info(self.line())
-            return
-        with tqdm(total=self.records, initial=self.already, unit="row", smoothing=0.1) as bar:
-            while not self._stop.wait(WRITE_EVERY):
-                self._show(bar)
-            self._show(bar)
+        shown, terminal = time.monotonic(), sys.stderr.isatty()
+        with tqdm(total=self.records, initial=self.already, unit="row", smoothing=0.1, disable=not terminal) as bar:
+            while True:
+                last = self._stop.wait(self.directory.storage.interval)
+                now = self._look()
+                bar.set_postfix_str(now.detail(), refresh=False)
+                bar.update(now.done - bar.n)
+                if last:
+                    return
+                if not terminal and time.monotonic() - shown > LINE_EVERY:
+                    shown = time.monotonic()
+                    log.info(now.line())
 
-    def _show(self, bar: tqdm) -> None:
-        counts = total(self.folder)
-        bar.set_postfix_str(self._detail(counts), refresh=False)
-        bar.update(self.already + counts["rows"] + counts["in_hand"] - bar.n)
-
-    def _detail(self, counts: Counter[str]) -> str:
-        rejects = f"{counts['rejects']:,} rejects"
-        if not counts["tokens"]:
-            return rejects
-        return f"{counts['tokens'] / (time.monotonic() - self.started):,.0f} tokens/s, {rejects}"
-
-    def line(self) -> str:
-        """Progress as one line of text."""
-        counts = total(self.folder)
-        done = counts["rows"] + counts["in_hand"]
-        left = self.records - self.already - done
-        until = f", about {left * (time.monotonic() - self.started) / done / 60:.0f} min left" if done and left else ""
-        return f"{self.already + done:,} of {self.records:,} rows, {self._detail(counts)}{until}"
+    def _look(self) -> Standing:
+        now = standing(self.directory, self.records, self.already, time.monotonic() - self.started)
+        if self._last is None or (now.rows, now.tokens) != (self._last.rows, self._last.tokens):
+            self._moved = time.monotonic()
+        self._last = now
+        if self.prometheus:
+            write_textfile(self.prometheus, self.directory.place, now)
+        return now

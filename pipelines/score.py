@@ -1,104 +1,36 @@
 """The scoring job: plan, score what has no receipt yet, compact, sign."""
 
-import json
 import logging
-import shutil
 import time
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import pyarrow as pa
-
 from curate.card import dataset_card
-from curate.formats import Format, named
-from curate.metric import Metric, Needs
-from curate.metrics import select
-from curate.proxy.weights import Weights, resolve
-from pipelines.compact import compact
-from pipelines.directory import OutputDirectory, read_json
+from pipelines.compact import ShardFile, compact
+from pipelines.directory import CARD, LIVE, PLAN, REPORT, SHARDS, OutputDirectory
 from pipelines.inputs import InputFile, find_inputs
-from pipelines.plan import Plan, Shard, changed_inputs, require_records, survey_inputs
+from pipelines.job import Job, make_job
+from pipelines.plan import Plan, Shard, changed_inputs, read_plan, require_records, survey_inputs
 from pipelines.settings import ScoreSettings
 from schemas.errors import UsageError, UserError
-from schemas.fingerprint import canonical_json, differences, digest
-from schemas.manifest import Cost, Counts, Manifest, Part, Source, read_manifest
-from schemas.table import CONTRACT, rejects_schema, table_schema
+from schemas.fingerprint import differences
+from schemas.manifest import MANIFEST, Cost, Counts, Manifest, Part, Source, read_manifest
+from schemas.table import CONTRACT, rejects_schema
 
 log = logging.getLogger("curricle")
 
 
-@dataclass(frozen=True)
-class Job:
-    """What to compute, on what, and with which proxy: everything that workers are told."""
-
-    settings: ScoreSettings
-    metrics: tuple[Metric, ...]
-    weights: Weights | None
-    format: Format | None
-    identity: dict[str, Any]
-
-    @property
-    def fingerprint(self) -> str:
-        return digest(self.identity)
-
-    @property
-    def needs(self) -> Needs:
-        return max(metric.needs for metric in self.metrics)
-
-    @property
-    def schema(self) -> pa.Schema:
-        columns = [column for metric in self.metrics for column in metric.signed_columns]
-        return table_schema(columns, self.fingerprint)
-
-    @property
-    def reading(self) -> dict[str, Any]:
-        """The options that decide what a record becomes, beside the scores' identity."""
-        settings = self.settings
-        return {
-            "format": settings.format,
-            "prompt_field": settings.prompt_field,
-            "response_field": settings.response_field,
-            "max_record_bytes": settings.max_record_bytes,
-        }
-
-
-def make_job(settings: ScoreSettings) -> Job:
-    """Resolve names to things: metrics, format, proxy weights. Errors here cost nothing yet."""
-    metrics = tuple(select(settings.metrics))
-    format = named(settings.format, settings.prompt_field, settings.response_field)
-    identity: dict[str, Any] = {
-        "contract": CONTRACT,
-        "metrics": {metric.name: metric.identity() for metric in metrics},
-    }
-    needs = max(metric.needs for metric in metrics)
-    weights = None
-    if needs >= Needs.TOKENS:
-        from curate.proxy.rendering import Renderer
-
-        weights = resolve(settings.proxy.model)
-        identity["rendering"] = Renderer(weights, settings.proxy).identity()
-    if needs >= Needs.LOSS and weights is not None:
-        identity["proxy"] = {
-            "weights": weights.identity,
-            "dtype": settings.proxy.dtype,
-            "backend": settings.proxy.backend,
-        }
-    return Job(settings, metrics, weights, format, json.loads(canonical_json(identity)))
-
-
 def score(settings: ScoreSettings) -> Manifest:
     """Run the job that the settings describe, or what is left of it, and return the signed manifest."""
-    directory = OutputDirectory(Path(settings.output))
+    directory = OutputDirectory(settings.output)
     files, ignored = find_inputs(settings.inputs, settings.output)
     if ignored:
         log.info("left out, no format for them: %s", ", ".join(ignored))
-    directory.check_usable()
+    directory.check_usable(settings.overwrite)
     job = make_job(settings)
     plan = _recorded_plan(directory, job, files)
-    if plan is not None and directory.manifest.exists():
+    if plan is not None and directory.storage.exists(MANIFEST):
         log.info("already scored, nothing to do")
         _tidy(directory)
     else:
@@ -106,50 +38,64 @@ def score(settings: ScoreSettings) -> Manifest:
         with directory.held() as run:
             # another job may have come and gone while this one surveyed its input
             recorded = _recorded_plan(directory, job, files)
-            if recorded is None or not directory.manifest.exists():
+            if recorded is None or not directory.storage.exists(MANIFEST):
                 _score_held(directory, job, recorded or plan, run)
-    if not directory.report.exists():
+    if not directory.storage.exists(REPORT):
         write_report(directory)
-    return read_manifest(directory.root)
+    return read_manifest(directory.storage)
 
 
 def write_report(directory: OutputDirectory) -> None:
     """Write, or write again, the page that a person looks at first."""
     from curate.report import report_page
 
-    directory.write_text(directory.report, report_page(directory.root))
+    directory.write_text(REPORT, report_page(directory.storage))
 
 
 def _tidy(directory: OutputDirectory) -> None:
     """Remove what a kill between the manifest and the end of its job left behind."""
-    if directory.shard(0).parent.exists():
+    if directory.storage.names(SHARDS):
         with directory.held():
-            shutil.rmtree(directory.shard(0).parent)
+            directory.storage.remove(SHARDS)
 
 
 def _score_held(directory: OutputDirectory, job: Job, plan: Plan, run: str) -> None:
     if _needs_clearing(directory, plan):
         directory.clear()
-    directory.write_json(directory.plan, plan.to_json())
-    shards = plan.shards
-    pending = [shard for shard in shards if not _is_done(directory, shard)]
-    if len(pending) < len(shards):
-        log.info("%d of %d shards were finished before; they are kept", len(shards) - len(pending), len(shards))
+    directory.write_json(PLAN, plan.to_json())
+    pending = pending_shards(directory, plan)
+    if len(pending) < len(plan.shards):
+        log.info(
+            "%d of %d shards were finished before; they are kept", len(plan.shards) - len(pending), len(plan.shards)
+        )
     if pending:
-        _run_pipeline(directory, job, plan, pending, run)
-    receipts = [read_json(directory.receipt(shard.index)) for shard in shards]
-    _finish(directory, job, plan, receipts)
-    shutil.rmtree(directory.live)
-    shutil.rmtree(directory.shard(0).parent)
+        _run_engine(directory, job, plan, pending, run)
+    _check_unchanged(job, plan)
+    _finish(directory, job, plan, run)
+    directory.storage.remove(LIVE)
+    directory.storage.remove(SHARDS)
+
+
+def _check_unchanged(job: Job, plan: Plan) -> None:
+    """UserError if the input is not what it was when the job began: some shards may have been read since."""
+    try:
+        changes = changed_inputs(plan, find_inputs(job.settings.inputs, job.settings.output)[0])
+    except UsageError as error:
+        changes = [f"{error.where}: {error.found}"]
+    if changes:
+        raise UserError(
+            "the input was changed while it was scored:" + _listed(changes),
+            where=job.settings.output,
+            remedy="put it back and run the same command, or add --overwrite to score it as it is now",
+        )
 
 
 def _survey(job: Job, files: Sequence[InputFile]) -> Plan:
     settings = job.settings
-    sources = []
-    for source in survey_inputs(files, job.format, settings.shard_rows, settings.max_record_bytes):
-        sources.append(source)
+    limits = settings.shard_rows, settings.max_record_bytes, settings.max_expansion
+    sources = tuple(survey_inputs(files, job.format, *limits))
     require_records(sources)
-    plan = Plan(job.fingerprint, job.identity, job.reading, tuple(sources))
+    plan = Plan(job.fingerprint, job.identity, job.reading, sources)
     log.info("%d records in %d files, %d shards", plan.records, len(sources), len(plan.shards))
     return plan
 
@@ -159,9 +105,14 @@ def _recorded_plan(directory: OutputDirectory, job: Job, files: Sequence[InputFi
 
     Raises UsageError, naming what differs, if it is another job's.
     """
-    if not directory.plan.exists():
+    try:
+        plan = read_plan(directory)
+    except UsageError:
+        if job.settings.overwrite:
+            return None
+        raise
+    if plan is None:
         return None
-    plan = Plan.from_json(read_json(directory.plan))
     changes = differences(plan.identity, job.identity)
     changes += differences(plan.reading, job.reading)
     changes += changed_inputs(plan, files)
@@ -169,47 +120,65 @@ def _recorded_plan(directory: OutputDirectory, job: Job, files: Sequence[InputFi
         return plan
     if job.settings.overwrite:
         return None
-    listed = "".join(f"\n  - {change}" for change in changes[:10])
     raise UsageError(
-        f"holds another job's scores; these differ:{listed}",
-        where=str(directory.root),
+        "holds another job's scores; these differ:" + _listed(changes),
+        where=directory.place,
         remedy="name another --output, or add --overwrite to throw the scores away and start again",
     )
 
 
+def _listed(changes: Sequence[str]) -> str:
+    return "".join(f"\n  - {change}" for change in changes[:10])
+
+
 def _needs_clearing(directory: OutputDirectory, plan: Plan) -> bool:
-    if directory.plan.exists():
-        return Plan.from_json(read_json(directory.plan)) != plan
-    return directory.manifest.exists() or any(directory.receipt(0).parent.iterdir())
+    try:
+        recorded = read_plan(directory)
+    except UsageError:  # damaged, and to be overwritten: see _recorded_plan
+        return True
+    if recorded is not None:
+        return recorded != plan
+    return directory.storage.exists(MANIFEST) or bool(directory.receipts())
 
 
-def _is_done(directory: OutputDirectory, shard: Shard) -> bool:
-    """A shard is done if its receipt is there and so are the files that the receipt names."""
-    path = directory.receipt(shard.index)
-    return path.exists() and all((directory.shard(0).parent / name).exists() for name in read_json(path)["files"])
+def pending_shards(directory: OutputDirectory, plan: Plan) -> list[Shard]:
+    """The shards that are not done: without a receipt, or without a file that the receipt names."""
+    receipts, files = directory.receipts(), set(directory.storage.names(SHARDS))
+    return [
+        shard
+        for shard in plan.shards
+        if directory.receipt(shard.index) not in receipts
+        or any(f"{SHARDS}/{name}" not in files for name in directory.read_json(directory.receipt(shard.index))["files"])
+    ]
 
 
-def _run_pipeline(directory: OutputDirectory, job: Job, plan: Plan, pending: Sequence[Shard], run: str) -> None:
-    # Beam costs seconds to import, and a run that has nothing to score does not need it.
-    from pipelines.beam import run_locally
+def _run_engine(directory: OutputDirectory, job: Job, plan: Plan, pending: Sequence[Shard], run: str) -> None:
+    from pipelines import engines
     from pipelines.progress import Progress
 
+    settings = job.settings
     already = plan.records - sum(shard.slice.records for shard in pending)
-    with Progress(directory.live, plan.records, already):
-        run_locally(directory, job, pending, run)
-    left = [shard.index for shard in pending if not _is_done(directory, shard)]
-    if left:
+    progress = Progress(directory, plan.records, already, settings.stall_limit, settings.prometheus_file)
+    try:
+        with progress:
+            engines.run(engines.Work(directory.everywhere, job, pending, run, progress.check))
+    except KeyboardInterrupt:
+        left, shards = len(pending_shards(directory, plan)), len(plan.shards)
+        log.info("asked to stop: %d of %d shards are finished, %d are left", shards - left, shards, left)
+        raise
+    if undone := pending_shards(directory, plan):
         raise UserError(
-            f"{len(left)} shards have no receipt though the pipeline ended (the first is {left[0]})",
-            where=str(directory.root),
+            f"{len(undone)} shards have no receipt though the engine ended (the first is {undone[0].index})",
+            where=directory.place,
             remedy="run the same command again; what is finished is kept",
         )
 
 
-def _finish(directory: OutputDirectory, job: Job, plan: Plan, receipts: Sequence[dict[str, Any]]) -> None:
+def _finish(directory: OutputDirectory, job: Job, plan: Plan, run: str) -> None:
     """Compact the shards, and write manifest, card and report: the manifest last of what must be there."""
-    data = compact(directory, "data", [directory.shard(receipt["shard"]) for receipt in receipts], job.schema)
-    rejected = [directory.shard_rejects(receipt["shard"]) for receipt in receipts if receipt["rejected"]]
+    receipts = [directory.read_json(directory.receipt(shard.index)) for shard in plan.shards]
+    data = compact(directory, "data", _files(receipts, directory.shard), job.schema)
+    rejected = _files([receipt for receipt in receipts if receipt["rejected"]], directory.shard_rejects)
     rejects: list[Part] = []
     if rejected:
         rejects = compact(directory, "rejects", rejected, rejects_schema(job.fingerprint))
@@ -234,8 +203,18 @@ def _finish(directory: OutputDirectory, job: Job, plan: Plan, receipts: Sequence
         ),
     )
     columns = [column for metric in job.metrics for column in metric.signed_columns]
-    directory.write_text(directory.root / "README.md", dataset_card(manifest, columns))
-    directory.write_json(directory.manifest, manifest.model_dump())
+    directory.check_held_by(run)
+    directory.write_text(CARD, dataset_card(manifest, columns))
+    directory.write_json(MANIFEST, manifest.model_dump())
+
+
+def _files(receipts: Sequence[dict[str, Any]], name: Callable[[int], str]) -> list[ShardFile]:
+    """The file of that kind of each shard, with what its receipt says of it."""
+    names = [name(receipt["shard"]) for receipt in receipts]
+    return [
+        ShardFile(path, receipt["files"][path.rpartition("/")[2]], OutputDirectory.receipt(receipt["shard"]))
+        for path, receipt in zip(names, receipts, strict=True)
+    ]
 
 
 def _ledger(file: InputFile, sha256: str, receipts: Sequence[dict[str, Any]]) -> Source:

@@ -20,21 +20,40 @@ class ScoreSettings:
     response_field: str | None = option("field that holds the response, in data of no known format", None)
     proxy: ProxySettings = field(default_factory=ProxySettings)
     workers: int = option("worker processes on this machine", 1)
+    engine: Literal["local", "dask", "portable", "flink", "spark", "dataflow"] = option("what runs the shards", "local")
+    engine_address: str | None = option("the dask scheduler, Beam job service, Flink or Spark master", None)
+    dask_resources: dict[str, float] = option("dask resources that a task needs", {}, rest="dask")
+    beam: dict[str, str] = option("Beam's own pipeline options", {}, rest="beam")
     shard_rows: int = option("records in a shard, the unit of work, retry and resume", 4096)
     max_record_bytes: int = option("a longer record is rejected, and never held in memory", 16 * 2**20)
+    max_expansion: int = option("a file that unpacks to more than this many times its size is refused", 500)
     max_reject_fraction: float = option("with a larger share of rejects the exit code is 3", 0.1)
     overwrite: bool = option("throw away a different table in the output directory", False)
+    stall_limit: float = option("seconds without any progress after which the job is given up", 3600.0)
+    prometheus_file: str | None = option("keep the job's figures here, for Prometheus's textfile collector", None)
     log_format: Literal["text", "json"] = option("how log lines are written", "text")
 
     def __post_init__(self) -> None:
-        for name in ("workers", "shard_rows", "max_record_bytes"):
+        for name in ("workers", "shard_rows", "max_record_bytes", "max_expansion"):
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name.replace('_', '-')} is {getattr(self, name)}", remedy="give 1 or more")
         if not 0 <= self.max_reject_fraction <= 1:
             raise UsageError(f"--max-reject-fraction is {self.max_reject_fraction}", remedy="give a share from 0 to 1")
-        if not self.output or "://" in self.output:
-            raise UsageError(f"--output is {self.output!r}", remedy="name a local directory; copy the table from there")
+        if not self.output:
+            raise UsageError("--output is empty", remedy="name a directory, or an address such as s3://bucket/table")
+        self._check_engine()
         if not self.metrics:
             raise UsageError("--metrics names no metric", remedy="name at least one, such as length")
         if not self.inputs:
             raise UsageError("no input is named", remedy="name files, folders or globs before the options")
+
+    def _check_engine(self) -> None:
+        needs_address = self.engine in ("portable", "flink", "spark")
+        if needs_address and not self.engine_address:
+            raise UsageError(f"--engine {self.engine} needs --engine-address", remedy="give its HOST:PORT")
+        if self.engine_address and not needs_address and self.engine != "dask":
+            raise UsageError(f"--engine {self.engine} has no --engine-address", remedy="leave it out")
+        if self.dask_resources and self.engine != "dask":
+            raise UsageError("--dask.… needs --engine dask", remedy="leave it out, or name the engine")
+        if self.beam and self.engine in ("local", "dask"):
+            raise UsageError(f"--engine {self.engine} takes no --beam.…", remedy="leave it out, or name another engine")

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from schemas.errors import UserError
+
 METADATA_KEY = b"curricle"
 
 Hard = Literal["high", "low"] | None
@@ -49,7 +51,33 @@ class ScoreColumn:
 
     @classmethod
     def from_field(cls, arrow: pa.Field) -> "ScoreColumn | None":
-        """Read a column back; None for a field that no metric signed."""
-        encoded = (arrow.metadata or {}).get(METADATA_KEY)
-        described = json.loads(encoded) if encoded else {}
-        return cls(arrow.name, arrow.type, **described) if described.get("metric") else None
+        """Read a column back; None for a field that no metric signed. UserError for a damaged description."""
+        described = read_metadata(arrow.metadata)
+        if not described.get("metric"):
+            return None
+        known = {name: kind for name, kind in _DESCRIBED.items() if isinstance(described.get(name), kind)}
+        if known.keys() != described.keys() or described["hard"] not in ("high", "low", None):
+            raise UserError(f"the description of column {arrow.name!r} breaks the contract", remedy="score again")
+        return cls(arrow.name, arrow.type, **described)
+
+
+_DESCRIBED: dict[str, type | tuple[type, ...]] = {
+    "metric": str,
+    "version": int,
+    "params": dict,
+    "unit": str,
+    "hard": (str, type(None)),
+    "description": str,
+}
+
+
+def read_metadata(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
+    """What we wrote into the metadata of a field or a file; empty if nothing. UserError if it is damaged."""
+    encoded = (metadata or {}).get(METADATA_KEY, b"{}")
+    try:
+        found = json.loads(encoded)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"the metadata is not JSON: {error}", remedy="copy the table again, or score again") from error
+    if not isinstance(found, dict):
+        raise UserError("the metadata is no JSON object", remedy="copy the table again, or score again")
+    return found

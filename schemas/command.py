@@ -1,13 +1,16 @@
 """What both commands share: exit codes, dispatch, and errors as a person should see them."""
 
+import logging
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from schemas.config import nearest
-from schemas.errors import UsageError, UserError
+from schemas.errors import Held, UsageError, UserError
+from schemas.log import set_up_logging
 
-DONE, FAILED, USAGE, TOO_MANY_REJECTS = 0, 1, 2, 3
+DONE, FAILED, USAGE, TOO_MANY_REJECTS, HELD = 0, 1, 2, 3, 4
+
+log = logging.getLogger("curricle")
 
 Command = Callable[[Sequence[str]], int]
 
@@ -21,8 +24,9 @@ def dispatch(program: str, commands: Mapping[str, Command], arguments: Sequence[
     def say(words: str) -> None:
         # with several processes, what the first one says stands for all
         if os.environ.get("RANK", "0") == "0":
-            print(f"{program}: {words}", file=sys.stderr)
+            log.error("%s: %s", program, words)
 
+    set_up_logging("text")
     try:
         if not arguments or arguments[0] in ("-h", "--help"):
             print(f"usage: {program} COMMAND [--help]\n")
@@ -34,6 +38,9 @@ def dispatch(program: str, commands: Mapping[str, Command], arguments: Sequence[
     except UsageError as error:
         say(str(error))
         return USAGE
+    except Held as error:
+        say(str(error))
+        return HELD
     except UserError as error:
         say(str(error))
         return FAILED

@@ -1,7 +1,7 @@
 """Typed configuration: one dataclass is the flags of a command and the keys of its YAML file.
 
 Standard library only, because ``--help`` has to answer at once: a parser library costs ten times as much
-to import as the parser itself. YAML is read with PyYAML, when a file is given.
+to import as the parser itself. The YAML file is for schemas.configfile.
 """
 
 import argparse
@@ -10,12 +10,17 @@ import difflib
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
+from schemas.configfile import read_options
 from schemas.errors import UsageError
+from schemas.log import set_up_logging
 
 T = TypeVar("T")
+
+_SCALARS = (str, int, float, date)
 
 
 def option(help: str, default: Any = dataclasses.MISSING, **metadata: Any) -> Any:
@@ -40,6 +45,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def parse(cls: type[T], arguments: Sequence[str], prog: str, description: str | None = None) -> T:
     """Build ``cls`` from its defaults, a ``--config`` YAML file and flags, each overriding the one before.
 
+    An option ``log_format`` or ``log.format`` holds from here on: what is wrong with the others is said in that form.
     Raises UsageError for an unknown key, a value of the wrong type, or a required option left out.
     """
     parser = _Parser(prog=prog, description=description, allow_abbrev=False)
@@ -48,15 +54,18 @@ def parse(cls: type[T], arguments: Sequence[str], prog: str, description: str | 
     _add_flags(parser, cls)
     rest: dict[str, str] = {}
     given, unknown = parser.parse_known_args(_collect_rest(cls, arguments, rest))
+    flags_given = {**vars(given), **rest}
+    config = flags_given.pop("config", None)
+    _log_as(flags_given)
     if unknown:
         flags = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
         raise UsageError(
             f"unknown argument {unknown[0]!r}", remedy=nearest(unknown[0].split("=")[0], flags), where=prog
         )
-    flags_given = {key: value for key, value in vars(given).items() if key != "config"}
-    values = _read_yaml(Path(given.config)) if getattr(given, "config", None) else {}
-    for key, value in {**flags_given, **rest}.items():
+    values = read_options(Path(config)) if config else {}
+    for key, value in flags_given.items():
         _put(values, key.split("."), value)
+    _log_as(values)
     return build(cls, values, where=prog)
 
 
@@ -150,24 +159,21 @@ def _collect_rest(cls: type, arguments: Sequence[str], rest: dict[str, str]) -> 
     return left
 
 
+def _log_as(values: Mapping[str, Any]) -> None:
+    log = values.get("log")
+    form = values.get("log_format") or values.get("log.format") or (isinstance(log, dict) and log.get("format"))
+    if form == "json":
+        set_up_logging("json")
+
+
 def _put(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
     for step in path[:-1]:
-        values = values.setdefault(step, {})
+        if values.get(step) is None:  # not there, or a key without a value
+            values[step] = {}
+        values = values[step]
+        if not isinstance(values, dict):
+            raise UsageError(f"{step!r} is {values!r}, not options", remedy=f"write the options below {step!r}")
     values[path[-1]] = value
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise UsageError("there is no such file", where=str(path), remedy="name a YAML file after --config") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"not YAML: {error}", where=str(path), remedy="mend the file") from error
-    if not isinstance(values, dict):
-        raise UsageError(f"holds {type(values).__name__}, not options", where=str(path), remedy="write `key: value`")
-    return {str(key).replace("-", "_"): value for key, value in values.items()}
 
 
 def _convert(value: Any, hint: Any, where: str, name: str) -> Any:
@@ -176,17 +182,22 @@ def _convert(value: Any, hint: Any, where: str, name: str) -> Any:
     if value is None:
         if optional:
             return None
+        if dataclasses.is_dataclass(inner) or get_origin(inner) is dict:
+            return _convert({}, inner, where, name)
         raise UsageError(f"--{_flag(name)} has no value", where=where, remedy="give one, or leave the key out")
     if dataclasses.is_dataclass(inner) and isinstance(value, Mapping):
-        keys = {str(key).replace("-", "_"): item for key, item in value.items()}
-        return build(inner, keys, where, f"{name}.")  # type: ignore[arg-type, type-var]
+        return build(inner, value, where, f"{name}.")  # type: ignore[arg-type, type-var]
     if get_origin(inner) is tuple:
         item_type = get_args(inner)[0]
         items = value.split(",") if isinstance(value, str) else value
         if isinstance(items, (list, tuple)):
             return tuple(_convert(item, item_type, where, name) for item in items)
     elif get_origin(inner) is dict and isinstance(value, Mapping):
-        return {str(key): str(item) for key, item in value.items()}
+        item_type = get_args(inner)[1]
+        return {
+            str(key): str(item) if isinstance(item, bool) else _convert(item, item_type, where, f"{name}.{key}")
+            for key, item in value.items()
+        }
     elif get_origin(inner) is Literal:
         for choice in get_args(inner):
             if str(choice) == str(value):
@@ -194,16 +205,16 @@ def _convert(value: Any, hint: Any, where: str, name: str) -> Any:
         raise UsageError(
             f"--{_flag(name)} is {value!r}", where=where, remedy=nearest(str(value), map(str, get_args(inner)))
         )
-    elif inner is bool and isinstance(value, bool):
-        return value
-    elif inner in (int, float, str, Path) and not isinstance(value, (bool, Mapping, list)):
+    elif inner is bool and str(value).lower() in ("true", "false"):  # a variable is always text
+        return str(value).lower() == "true"
+    elif inner in (int, float, str, Path) and isinstance(value, _SCALARS) and not isinstance(value, bool):
         try:
             if inner is int and isinstance(value, str):
                 value = value.replace("_", "")
             converted = inner(value)
             if inner is not int or converted == float(value):
                 return converted
-        except (ValueError, OverflowError):
+        except (ValueError, OverflowError, TypeError):
             pass
     wanted = getattr(inner, "__name__", str(inner))
     raise UsageError(f"--{_flag(name)} is {value!r}, which is not {wanted}", where=where, remedy="give a valid value")

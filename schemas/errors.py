@@ -1,4 +1,6 @@
-"""The error that users see."""
+"""The errors that users see."""
+
+from schemas.secrets import redacted
 
 
 class UserError(ValueError):
@@ -11,8 +13,12 @@ class UserError(ValueError):
         self.found, self.where, self.remedy = found, where, remedy
         place = f"{where}: " if where else ""
         cure = f"\n  What to do: {remedy}" if remedy else ""
-        super().__init__(f"{place}{found}{cure}")
+        super().__init__(redacted(f"{place}{found}{cure}"))
 
 
 class UsageError(UserError):
     """Wrong usage, input or configuration, found before anything was written (exit code 2)."""
+
+
+class Held(UserError):
+    """Another job holds the directory: the same command may succeed later (exit code 4)."""

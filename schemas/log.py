@@ -6,16 +6,28 @@ import sys
 import time
 from typing import Literal
 
+from schemas.secrets import redacted
+
+
+def printable(line: str) -> str:
+    """The line with what is no plain character spelt out: a name or a text may hold what a terminal obeys."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
+class _TextFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(printable, redacted(super().format(record)).split("\n")))
+
 
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
             "level": record.levelname.lower(),
-            "message": record.getMessage(),
+            "message": redacted(record.getMessage()),
         }
         if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
+            line["error"] = redacted(self.formatException(record.exc_info))
         return json.dumps(line, ensure_ascii=False)
 
 
@@ -34,6 +46,6 @@ class _ToStandardError(logging.StreamHandler):
 def set_up_logging(form: Literal["text", "json"], ours: int = logging.INFO) -> None:
     """Send our lines to standard error from level ``ours`` up, other libraries' only from warnings up."""
     handler = _ToStandardError()
-    handler.setFormatter(_JsonFormatter() if form == "json" else logging.Formatter("%(message)s"))
+    handler.setFormatter(_JsonFormatter() if form == "json" else _TextFormatter("%(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("curricle").setLevel(ours)

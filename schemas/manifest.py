@@ -1,13 +1,14 @@
 """The manifest: written last and atomically, so that its presence means "whole"."""
 
 import json
-import os
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from schemas.errors import UserError
+from schemas.files import Place, files_in
+from schemas.fingerprint import digest
 from schemas.table import CONTRACT
 
 MANIFEST = "manifest.json"
@@ -78,31 +79,36 @@ class Manifest(_Strict):
     cost: Cost
 
 
-def read_manifest(directory: str | os.PathLike[str]) -> Manifest:
+def read_manifest(place: Place) -> Manifest:
     """The manifest of a finished table; UserError if there is none or it cannot be trusted."""
-    path = Path(directory) / MANIFEST
-    if not path.is_file():
+    files = files_in(place)
+    where, remedy = files.uri(MANIFEST), "restore the file or score again"
+    try:
+        data = files.read(MANIFEST)
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
             "there is no manifest, so this is not a finished table",
-            where=str(path),
+            where=where,
             remedy="name a directory that `curricle score` finished, or run the same `curricle score` command again",
-        )
+        ) from error
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror or error}", where=where, remedy=remedy) from error
     try:
-        manifest = Manifest.model_validate(json.loads(path.read_bytes()))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"not JSON: {error}", where=str(path), remedy="restore the file or score again") from error
+        found = json.loads(data)
+        digest(found)  # ValueError for what Python lets pass: NaN, infinities, lone surrogates
+        manifest = Manifest.model_validate(found)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(step) for step in first["loc"])
+        step = ".".join(map(str, first["loc"]))
         raise UserError(
-            f"the manifest breaks the contract at {place!r}: {first['msg']}",
-            where=str(path),
-            remedy="restore the file or score again",
+            f"the manifest breaks the contract at {step!r}: {first['msg']}", where=where, remedy=remedy
         ) from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"not JSON: {error}", where=where, remedy=remedy) from error
     if manifest.contract != CONTRACT:
         raise UserError(
             f"the table follows contract {manifest.contract}, this version reads {CONTRACT}",
-            where=str(path),
+            where=where,
             remedy="read it with the version of curricle that wrote it, or score again",
         )
     return manifest

@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 from schemas.templates import NAMED
 
 VERSION = 2
 MOST_TURNS = 1000
+ENCODED_AT_ONCE = 1 << 20
+"""Characters: while a text is tokenised, every token of it takes some hundred bytes."""
 
 RESPONSE_ROLE = "assistant"
 
@@ -52,6 +54,14 @@ class ResponseText:
     end: int
 
 
+class _Text(NamedTuple):
+    """A conversation as text, where its responses are in it, and whether any of them says something."""
+
+    text: str
+    responses: list[ResponseText]
+    answered: bool
+
+
 class NotRendered(Exception):
     """Why a conversation has no rendering; it ends up in a row's notes."""
 
@@ -79,24 +89,31 @@ class Rendering:
         An answer without text has no span and counts no response token: its end-of-turn token alone would give
         a loss that says nothing of the answer. In a conversation with other answers it is scored with them.
         """
-        rows: list[Rendered | tuple[str, list[ResponseText]]] = []
+        rendered: list[Rendered] = []
+        waiting: list[_Text | Rendered] = []
+        characters = 0
         for conversation, extra in zip(conversations, extras, strict=True):
             try:
-                rows.append(self._render_text(_with_input(conversation, extra) if self._named else conversation))
+                row = self._render_text(_with_input(conversation, extra) if self._named else conversation)
+                characters += len(row.text)
+                waiting.append(row)
             except NotRendered as refused:
-                rows.append(Rendered(note=str(refused)))
-        texts = [row[0] for row in rows if isinstance(row, tuple)]
+                waiting.append(Rendered(note=str(refused)))
+            if characters >= ENCODED_AT_ONCE:
+                rendered += self._encode(waiting)
+                waiting, characters = [], 0
+        return rendered + self._encode(waiting)
+
+    def _encode(self, rows: Sequence["_Text | Rendered"]) -> list[Rendered]:
+        texts = [row.text for row in rows if isinstance(row, _Text)]
         encoded = iter(self._tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False))
-        return [
-            self._with_spans(next(encoded), row[1], _has_answer(conversation)) if isinstance(row, tuple) else row
-            for row, conversation in zip(rows, conversations, strict=True)
-        ]
+        return [self._with_spans(next(encoded), row) if isinstance(row, _Text) else row for row in rows]
 
     @property
     def _named(self) -> str | None:
         return NAMED.get(self._template)
 
-    def _render_text(self, conversation: list[Turn]) -> tuple[str, list[ResponseText]]:
+    def _render_text(self, conversation: list[Turn]) -> "_Text":
         if len(conversation) > MOST_TURNS:  # every prefix is rendered: the time grows with the square
             raise NotRendered(f"more than {MOST_TURNS} turns")
         text = self._apply(conversation)
@@ -107,7 +124,7 @@ class Rendering:
                 if not text.startswith(through):
                     raise NotRendered("the chat template renders earlier turns differently once later ones follow")
                 found.append(self._response(conversation[:place], through))
-        return text, found
+        return _Text(text, found, _has_answer(conversation))
 
     def _response(self, before: list[Turn], through: str) -> ResponseText:
         """The last response in ``through``, the text of the turns ``before`` it and its own."""
@@ -133,14 +150,14 @@ class Rendering:
         except Exception as error:  # a template is a program of somebody else's and may raise anything
             raise NotRendered(f"the chat template refused the conversation: {error}"[:300]) from error
 
-    def _with_spans(self, encoding: Any, found: list[ResponseText], answered: bool) -> Rendered:
+    def _with_spans(self, encoding: Any, row: "_Text") -> Rendered:
         first = len(self._opening)
-        ids = self._opening + encoding.ids
-        ends = list(accumulate((end for _, end in encoding.offsets), max))
+        ids, offsets = self._opening + encoding.ids, encoding.offsets
+        ends = list(accumulate((end for _, end in offsets), max))
         # Some tokenizers report a token without the space before it: it then reaches back to the token before.
-        starts = [min(start, before) for (start, _), before in zip(encoding.offsets, [0, *ends], strict=False)]
+        starts = [min(start, before) for (start, _), before in zip(offsets, [0, *ends], strict=False)]
         spans, headers = [], []
-        for response in found:
+        for response in row.responses:
             start = first + bisect_right(ends, response.start)
             end = first + bisect_left(starts, response.end)
             header = first + bisect_right(ends, response.header)
@@ -150,13 +167,13 @@ class Rendering:
             del ids[spans[-1][1] :]
         scored = sum(end - start for start, end in spans)
         limit = self._max_length
-        kept = [place for place, (start, end) in enumerate(spans) if answered and start < min(end, limit)]
+        kept = [place for place, (start, end) in enumerate(spans) if row.answered and start < min(end, limit)]
         return Rendered(
             ids=tuple(ids[:limit]),
             spans=tuple((spans[place][0], min(spans[place][1], limit)) for place in kept),
             headers=tuple(headers[place] for place in kept),
             prompt_tokens=len(ids) - scored,
-            response_tokens=scored if answered else 0,
+            response_tokens=scored if row.answered else 0,
             truncated=len(ids) > limit,
         )
 

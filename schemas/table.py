@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from schemas.columns import METADATA_KEY, ScoreColumn
+from schemas.columns import METADATA_KEY, ScoreColumn, read_metadata
 
 CONTRACT = 1
 
@@ -21,7 +21,7 @@ def _described(name: str, type_: pa.DataType, description: str) -> pa.Field:
 
 def description(arrow: pa.Field) -> str:
     """What a column of the contract, or a score column, means."""
-    return json.loads((arrow.metadata or {}).get(METADATA_KEY, b"{}")).get("description", "")
+    return read_metadata(arrow.metadata).get("description", "")
 
 
 EXAMPLE_FIELDS = (
@@ -62,8 +62,7 @@ def file_metadata(fingerprint: str) -> dict[bytes, bytes]:
 
 def read_file_metadata(schema: pa.Schema) -> dict[str, int | str]:
     """Contract version and fingerprint of a file, or an empty dict if it carries none."""
-    encoded = (schema.metadata or {}).get(METADATA_KEY)
-    return json.loads(encoded) if encoded else {}
+    return read_metadata(schema.metadata)
 
 
 def score_columns(schema: pa.Schema) -> dict[str, ScoreColumn]:

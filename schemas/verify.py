@@ -1,6 +1,5 @@
 """Prove that a table is whole: recount everything that its manifest promises (DESIGN law 1)."""
 
-import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,11 +8,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from schemas.errors import UserError
+from schemas.files import Files, Place, files_in
 from schemas.fingerprint import digest, example_id, file_sha256
+from schemas.log import printable
 from schemas.manifest import Counts, Manifest, Part, read_manifest
-from schemas.table import CONTRACT, EXAMPLE_FIELDS, NOTES_FIELD, REJECTS, read_file_metadata, score_columns
+from schemas.table import CONTRACT, EXAMPLE_FIELDS, EXAMPLES, NOTES_FIELD, REJECTS, read_file_metadata, score_columns
 
 BATCH_ROWS = 8192
+BATCH_BYTES = 1 << 26
 
 
 @dataclass
@@ -25,19 +28,19 @@ class Verification:
     faults: list[str] = field(default_factory=list)
 
 
-def verify(directory: str | os.PathLike[str]) -> Verification:
+def verify(place: Place) -> Verification:
     """Recount a finished table: files, digests, schema, rows per source, positions, and example ids.
 
     Raises UserError if there is no manifest to hold the table to.
     """
-    root = Path(directory)
-    manifest = read_manifest(root)
+    files = files_in(place)
+    manifest = read_manifest(files)
     faults: list[str] = []
     if digest(manifest.identity) != manifest.fingerprint:
         faults.append("manifest.json: the fingerprint is not that of the identity beside it")
-    faults += _unexpected_files(root, manifest)
-    scored = _Recount(root, manifest, manifest.data, _check_data_schema, check_ids=True)
-    rejected = _Recount(root, manifest, manifest.rejects, _check_rejects_schema, check_ids=False)
+    faults += _unexpected_files(files, manifest)
+    scored = _Recount(files, manifest, manifest.data, _check_data_schema, check_ids=True)
+    rejected = _Recount(files, manifest, manifest.rejects, _check_rejects_schema, check_ids=False)
     faults += scored.faults + rejected.faults
     faults += _compare_ledger(manifest, scored.rows, rejected.rows)
     doubled = scored.positions.keys() & rejected.positions.keys()
@@ -47,7 +50,7 @@ def verify(directory: str | os.PathLike[str]) -> Verification:
             faults.append(f"{source}: record {min(both)} is both in the table and in the rejects")
     total_scored, total_rejected = sum(scored.rows.values()), sum(rejected.rows.values())
     counted = Counts(read=total_scored + total_rejected, scored=total_scored, rejected=total_rejected)
-    return Verification(manifest, counted, faults)
+    return Verification(manifest, counted, [printable(fault) for fault in faults])
 
 
 class _Positions:
@@ -84,31 +87,41 @@ class _Positions:
 class _Recount:
     """Reads every row of some parts once, in batches."""
 
-    def __init__(self, root: Path, manifest: Manifest, parts: list[Part], check_schema, *, check_ids: bool) -> None:
+    def __init__(self, files: Files, manifest: Manifest, parts: list[Part], check_schema, *, check_ids: bool) -> None:
         self.faults: list[str] = []
         self.rows: Counter[str] = Counter()
         self.positions: dict[str, _Positions] = {}
         for part in parts:
-            path = root / part.path
-            if not path.is_file():
+            if not files.exists(part.path):
                 self.faults.append(f"{part.path}: the file is missing")
                 continue
-            with path.open("rb") as stream:
-                if path.stat().st_size != part.bytes or file_sha256(stream) != part.sha256:
-                    self.faults.append(f"{part.path}: the bytes are not those that were written (size or SHA-256)")
-                    continue
-            with pq.ParquetFile(path) as parquet:
-                self.faults += check_schema(part.path, parquet.schema_arrow, manifest)
-                self._read(part, parquet, check_ids)
+            try:
+                with files.local(part.path) as path:
+                    self._recount(part, path, manifest, check_schema, check_ids)
+            except UserError as error:
+                self.faults.append(f"{part.path}: {error.found}")
+            except (OSError, ValueError, pa.ArrowException) as error:
+                self.faults.append(f"{part.path}: cannot be read: {error}")
+
+    def _recount(self, part: Part, path: Path, manifest: Manifest, check_schema, check_ids: bool) -> None:
+        with path.open("rb") as stream:
+            if path.stat().st_size != part.bytes or file_sha256(stream) != part.sha256:
+                self.faults.append(f"{part.path}: the bytes are not those that were written (size or SHA-256)")
+                return
+        with pq.ParquetFile(path) as parquet:
+            self.faults += check_schema(part.path, parquet.schema_arrow, manifest)
+            self._read(part, parquet, check_ids)
 
     def _read(self, part: Part, parquet: pq.ParquetFile, check_ids: bool) -> None:
         wanted = ["source", "source_position", *(["example_id", "messages"] if check_ids else [])]
-        if missing := set(wanted) - set(parquet.schema_arrow.names):
-            self.faults.append(f"{part.path}: there is no column {', '.join(sorted(missing))}")
-            return
+        if not all(_has(parquet.schema_arrow, EXAMPLES.field(name)) for name in wanted):
+            return  # the check of the schema has said so
         rows = 0
-        for batch in parquet.iter_batches(BATCH_ROWS, columns=wanted):
+        for batch in parquet.iter_batches(_batch_rows(parquet.metadata), columns=wanted):
             rows += batch.num_rows
+            if empty := [name for name in wanted if batch[name].null_count]:
+                self.faults.append(f"{part.path}: column {empty[0]} has nulls")
+                continue
             self._count(part, batch)
             if check_ids:
                 self._check_ids(part, batch)
@@ -124,19 +137,17 @@ class _Recount:
 
     def _check_ids(self, part: Part, batch: pa.RecordBatch) -> None:
         for identity, turns in zip(batch["example_id"].to_pylist(), batch["messages"].to_pylist(), strict=True):
+            if any(turn is None or None in turn.values() for turn in turns):
+                self.faults.append(f"{part.path}: example {identity} has a null in its messages")
+                return
             if identity != example_id((turn["role"], turn["content"]) for turn in turns):
                 self.faults.append(f"{part.path}: example {identity} does not hold the messages that it is named after")
                 return
 
 
-def _unexpected_files(root: Path, manifest: Manifest) -> list[str]:
+def _unexpected_files(files: Files, manifest: Manifest) -> list[str]:
     expected = {part.path for part in [*manifest.data, *manifest.rejects]}
-    found = {
-        path.relative_to(root).as_posix()
-        for folder in ("data", "rejects")
-        for path in (root / folder).rglob("*")
-        if path.is_file()
-    }
+    found = {*files.names("data"), *files.names("rejects")}
     return [f"{path}: the file is not in the manifest" for path in sorted(found - expected)]
 
 
@@ -150,7 +161,7 @@ def _check_signature(path: str, schema: pa.Schema, manifest: Manifest) -> list[s
 def _check_data_schema(path: str, schema: pa.Schema, manifest: Manifest) -> list[str]:
     faults = _check_signature(path, schema, manifest)
     for expected in [*EXAMPLE_FIELDS, NOTES_FIELD]:
-        if expected.name not in schema.names or schema.field(expected.name).type != expected.type:
+        if not _has(schema, expected):
             faults.append(f"{path}: column {expected.name} is missing or is not {expected.type}")
     known = {*score_columns(schema), *(arrow.name for arrow in EXAMPLE_FIELDS), NOTES_FIELD.name}
     faults += [f"{path}: column {name} does not say which metric made it" for name in schema.names if name not in known]
@@ -159,7 +170,18 @@ def _check_data_schema(path: str, schema: pa.Schema, manifest: Manifest) -> list
 
 def _check_rejects_schema(path: str, schema: pa.Schema, manifest: Manifest) -> list[str]:
     faults = _check_signature(path, schema, manifest)
-    return faults if schema.names == REJECTS.names else [*faults, f"{path}: the columns are not those of rejects"]
+    return faults if schema.equals(REJECTS) else [*faults, f"{path}: the columns are not those of rejects"]
+
+
+def _has(schema: pa.Schema, expected: pa.Field) -> bool:
+    place = schema.get_field_index(expected.name)  # -1 for two of one name, too
+    return place >= 0 and schema.field(place).type == expected.type
+
+
+def _batch_rows(footer: pq.FileMetaData) -> int:
+    """Rows that have about ``BATCH_BYTES`` together."""
+    size = sum(footer.row_group(group).total_byte_size for group in range(footer.num_row_groups))
+    return max(1, min(BATCH_ROWS, BATCH_BYTES * footer.num_rows // max(1, size)))
 
 
 def _compare_ledger(manifest: Manifest, scored: Counter[str], rejected: Counter[str]) -> list[str]:

@@ -225,7 +225,17 @@ _error("Parquet that is none", "d.parquet", _LINES, "not Parquet")
 _error("Parquet of 0 bytes", "d.parquet", b"", "not Parquet: Parquet file size is 0 bytes")
 _error("array of 0 bytes", "d.json", b"", "the file has 0 bytes")
 _error("compressed Parquet", "d.parquet.gz", _GZ, "a compressed Parquet file")
+
+
+def _bomb(directory: Path) -> Path:
+    """One line of 70 MB in a few kilobytes."""
+    path = directory / "data.jsonl.zst"
+    path.write_bytes(zstandard.compress(GOOD_LINE + b"\n" + bytes(70_000_000)))
+    return path
+
+
 CORPUS += [
+    BadInput("zstd bomb", _bomb, "error", "--max-expansion"),
     BadInput("directory with a file's name", _directory, "error", "a directory, not a file"),
     BadInput("file that vanished", _vanished, "error", "there is no such file"),
 ]
@@ -272,7 +282,18 @@ def _typed() -> pa.Table:
     )
 
 
+def _long_row() -> pa.Table:
+    return pa.table({"prompt": ["a", "b"], "completion": ["c", "x" * 17_000_000], "id": ["1", "kept"]})
+
+
+def _foreign_time() -> pa.Table:
+    when = pa.array([None, 0], pa.timestamp("us", "Mars/Phobos"))
+    return pa.table({"prompt": ["a", "b"], "completion": ["c", "d"], "when": when})
+
+
 CORPUS += [
+    BadInput("Parquet with a row of 17 MB", _parquet(_long_row), "reject", "more than the limit of", 1, 1),
+    BadInput("Parquet with an unknown time zone", _parquet(_foreign_time), "reject", "a value cannot be read", 1, 1),
     BadInput("Parquet cut short", _parquet(lambda: _table(300), lambda data: data[:-40]), "error", "not Parquet"),
     BadInput(
         "Parquet with a spoilt row group",

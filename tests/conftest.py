@@ -29,25 +29,12 @@ def smollm2() -> Weights:
 @pytest.fixture(scope="session")
 def tiny_model(smollm2: Weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama of two layers with SmolLM2's tokenizer and chat template."""
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from small_llama import write_small_llama
+    from transformers import AutoTokenizer
 
     directory = tmp_path_factory.mktemp("tiny")
-    tokenizer = AutoTokenizer.from_pretrained(smollm2.directory)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        initializer_range=0.2,  # else every token is as likely as any other, and no test could fail
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        max_position_embeddings=4096,
-    )
-    LlamaForCausalLM(config).save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
+    # with smaller weights every token is as likely as any other, and no test could fail
+    write_small_llama(directory, AutoTokenizer.from_pretrained(smollm2.directory), initializer_range=0.2)
     return directory
 
 

@@ -1,10 +1,10 @@
 """The metrics by name. A new one is a module here and a line in ``REGISTRY``."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 from curate.metric import Metric, Needs
 from curate.metrics import ifd, length, loss, mtld, richness
+from schemas.config import nearest
 from schemas.errors import UsageError
 
 REGISTRY: dict[str, Metric] = {
@@ -27,9 +27,8 @@ def select(names: Sequence[str]) -> list[Metric]:
     """
     for name in names:
         if name not in REGISTRY:
-            near = get_close_matches(name, REGISTRY, n=1, cutoff=0.0)[0]
             raise UsageError(
-                f"there is no metric {name!r}", remedy=f"did you mean {near!r}? The metrics are: {', '.join(REGISTRY)}"
+                f"there is no metric {name!r}", remedy=f"{nearest(name, REGISTRY)} (metrics: {', '.join(REGISTRY)})"
             )
     runs_proxy = any(REGISTRY[name].needs >= Needs.LOSS for name in names)
     wanted = {*names, "loss"} if runs_proxy else {*names}

@@ -7,6 +7,7 @@ from curate.batch import LogLikelihood
 from curate.proxy.sequences import Request, SpecialTokens
 from curate.proxy.settings import ProxySettings
 from curate.proxy.weights import Weights
+from schemas.errors import UserError
 
 
 class Backend(Protocol):
@@ -23,12 +24,24 @@ class Backend(Protocol):
 
 
 def load(settings: ProxySettings, weights: Weights) -> Backend:
-    """Load the weights, after checking that they are whole, into the backend that the settings name."""
+    """Load the weights, after checking that they are whole, into the backend that the settings name.
+
+    Raises UserError for a model that cannot be loaded, among them those that come with code of their own.
+    """
     weights.verify()
-    if settings.backend == "vllm":
-        from curate.proxy.vllm_backend import VllmBackend
+    try:
+        if settings.backend == "vllm":
+            from curate.proxy.vllm_backend import VllmBackend
 
-        return VllmBackend(settings, weights)
-    from curate.proxy.transformers_backend import TransformersBackend
+            return VllmBackend(settings, weights)
+        from curate.proxy.transformers_backend import TransformersBackend
 
-    return TransformersBackend(settings, weights)
+        return TransformersBackend(settings, weights)
+    except UserError:
+        raise
+    except (OSError, ValueError, LookupError) as error:
+        raise UserError(
+            f"the model cannot be loaded: {(str(error).strip() or repr(error)).splitlines()[0]}",
+            where=settings.model,
+            remedy="choose a model that the installed transformers or vLLM knows; a model's own code is never run",
+        ) from error

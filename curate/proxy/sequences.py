@@ -36,7 +36,7 @@ class Request:
 
 def conditional(rendered: Rendered, special: SpecialTokens) -> Request | None:
     """The response after its prompt; None if nothing can precede its first token."""
-    return _request(list(rendered.ids), list(rendered.spans), special)
+    return _request(rendered.ids, rendered.spans, special)
 
 
 def unconditional(rendered: Rendered, special: SpecialTokens) -> Request | None:
@@ -53,7 +53,7 @@ def unconditional(rendered: Rendered, special: SpecialTokens) -> Request | None:
     return _request(ids, spans, special)
 
 
-def _request(ids: list[int], spans: list[tuple[int, int]], special: SpecialTokens) -> Request | None:
+def _request(ids: Sequence[int], spans: Sequence[tuple[int, int]], special: SpecialTokens) -> Request | None:
     if spans[0][0] > 0:
         return Request(ids, spans)
     before = special.eos if special.bos is None else special.bos

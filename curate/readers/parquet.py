@@ -1,82 +1,177 @@
-"""Rows of a Parquet file as JSON values."""
+"""Rows of a Parquet file as JSON values.
+
+Texts are read as Arrow dictionaries: Parquet stores a text that repeats once, and a file of kilobytes can hold a
+million rows of a megabyte each. Rows are unfolded a few at a time, when it is known how large they are.
+
+Of the footer only what row groups say is looked at: Arrow ends the process where that of a column chunk is damaged.
+"""
 
 import base64
-import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.readers.records import RAW_LIMIT, Record, too_long
+from curate.readers.sizes import VALUE_BYTES, row_bytes, value_bytes
 from curate.readers.streams import UNREADABLE
 from schemas.errors import UsageError
 
 BATCH_ROWS = 1024
+BATCH_BYTES = 1 << 29  # of what is not read as a dictionary, if every text were as long as it can be
 BUFFER_BYTES = 1 << 20  # without it a column chunk, however large, is read at once
 
 
-def open_parquet(stream: BinaryIO, name: str) -> pq.ParquetFile:
+@dataclass(frozen=True)
+class ParquetRows:
+    """The rows of an open file, its texts as dictionaries in ``folded``, and as they are in ``plain``."""
+
+    folded: pq.ParquetFile
+    plain: pq.ParquetFile
+
+    @property
+    def groups(self) -> list[pq.RowGroupMetaData]:
+        return [self.plain.metadata.row_group(index) for index in range(self.plain.metadata.num_row_groups)]
+
+    @property
+    def promised_bytes(self) -> int:
+        """What the footer says that the file unpacks to at least."""
+        columns = len(self.plain.schema)
+        return sum(max(group.total_byte_size, VALUE_BYTES * columns * group.num_rows) for group in self.groups)
+
+    def sizes(self) -> Iterator[int]:
+        """The bytes of each row, without unfolding it; 0 for rows that cannot be read."""
+        for index, group in enumerate(self.groups):
+            left = group.num_rows
+            try:
+                for batch in self._batches(index):
+                    yield from row_bytes(batch).tolist()
+                    left -= batch.num_rows
+            except UNREADABLE:
+                pass  # those who read the rows say why
+            yield from [0] * left
+
+    def records(self, ranges: Sequence[tuple[int, int]], limit: int) -> Iterator[Record]:
+        """The rows in these half-open ranges, which are in order; a row that cannot be read has a reason.
+
+        Whole row groups are skipped; inside one, what comes before a range is read and thrown away.
+        """
+        first = 0
+        for index, group in enumerate(self.groups):
+            count = group.num_rows
+            inside = [(max(a - first, 0), min(b - first, count)) for a, b in ranges if a < first + count and b > first]
+            if inside:
+                yield from self._group(index, first, inside, limit)
+            first += count
+
+    def _batches(self, group: int) -> Iterator[pa.RecordBatch]:
+        """A row group in batches that fit into memory. Raises one of ``UNREADABLE`` where it is damaged."""
+        schema = self.plain.schema
+        widest = max((schema.column(place).length for place in range(len(schema))), default=0)
+        longest = self.plain.metadata.row_group(group).total_byte_size
+        done = 0
+        try:
+            for batch in self.folded.iter_batches(_rows_of(widest), row_groups=[group]):
+                yield batch
+                done += batch.num_rows
+            return
+        except UNREADABLE:
+            pass  # Arrow has no dictionaries for texts that are stored as what differs from the one before
+        for batch in self.plain.iter_batches(_rows_of(max(widest, longest)), row_groups=[group]):
+            if done < batch.num_rows:
+                yield batch.slice(done)
+            done = max(0, done - batch.num_rows)
+
+    def _group(self, group: int, first: int, ranges: Sequence[tuple[int, int]], limit: int) -> Iterator[Record]:
+        """Rows of one row group, which begins at row ``first``. What lies after damage in it cannot be read."""
+        done, damage = 0, "it has fewer rows than the file says"
+        try:
+            for batch in self._batches(group):
+                for start, stop in ranges:
+                    low, high = max(start - done, 0), min(stop - done, batch.num_rows)
+                    if low < high:
+                        yield from self._bounded(batch.slice(low, high - low), first + done + low, limit)
+                done += batch.num_rows
+                if done >= ranges[-1][1]:
+                    return
+        except UNREADABLE as error:
+            damage = str(error)
+        for start, stop in ranges:
+            for row in range(max(start, done), stop):
+                yield Record(first + row, None, f"row group {group} cannot be read: {damage}")
+
+    def _bounded(self, batch: pa.RecordBatch, first: int, limit: int) -> Iterator[Record]:
+        """The rows of a batch, at most ``limit`` bytes of them unfolded at once."""
+        sizes = row_bytes(batch).tolist()
+        for low, high in _stretches(sizes, limit):
+            part = batch.slice(low, high - low)
+            if sizes[low] > limit:
+                yield too_long(first + low, sizes[low], limit, self._short_columns(part))
+            else:
+                yield from self._unfold(part, first + low)
+
+    def _short_columns(self, row: pa.RecordBatch) -> bytes:
+        """What can be shown of one row that is too long."""
+        short = [place for place, column in enumerate(row.columns) if value_bytes(column)[0] <= RAW_LIMIT]
+        return next(self._unfold(row.select(short), 0)).raw.encode() if short else b""
+
+    def _unfold(self, batch: pa.RecordBatch, first: int) -> Iterator[Record]:
+        schema = self.plain.schema_arrow
+        try:
+            columns = [_as(schema.field(name).type, batch[name]) for name in batch.schema.names]
+            values = pa.RecordBatch.from_arrays(columns, batch.schema.names).to_pylist()
+        except (ValueError, OverflowError, LookupError) as error:  # one value that has no Python form spoils the batch
+            if batch.num_rows == 1:
+                yield Record(first, None, f"a value cannot be read: {error}")
+                return
+            for row in range(batch.num_rows):
+                yield from self._unfold(batch.slice(row, 1), first + row)
+            return
+        for position, value in enumerate(values, first):
+            yield Record(position, {name: plain(item) for name, item in value.items()})
+
+
+def open_parquet(stream: BinaryIO, name: str) -> ParquetRows:
     """The file with its footer read. Raises UsageError if it is no Parquet or two columns have one name."""
+    options: dict[str, Any] = {"buffer_size": BUFFER_BYTES, "pre_buffer": False, "arrow_extensions_enabled": False}
     try:
-        file = pq.ParquetFile(stream, buffer_size=BUFFER_BYTES)
-        names = file.schema_arrow.names
+        plain = pq.ParquetFile(stream, **options)
+        leaves = [plain.schema.column(place) for place in range(len(plain.schema))]
+        texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+        folded = pq.ParquetFile(stream, metadata=plain.metadata, read_dictionary=texts, **options)
     except UNREADABLE as error:
         raise UsageError(f"not Parquet: {error}", where=name, remedy="fetch or write the file again") from error
-    twice = {column for column in names if names.count(column) > 1}
-    if twice:
-        raise UsageError(f"two columns are named {min(twice)!r}", where=name, remedy="rename one of them")
-    return file
+    commonest = Counter(plain.schema_arrow.names).most_common(1)
+    if commonest and commonest[0][1] > 1:
+        raise UsageError(f"two columns are named {commonest[0][0]!r}", where=name, remedy="rename one of them")
+    return ParquetRows(folded, plain)
 
 
-def rows(file: pq.ParquetFile, ranges: Sequence[tuple[int, int]], limit: int) -> Iterator[Record]:
-    """The rows in these half-open ranges, which are in order; a row that cannot be read has a reason."""
-    first = 0
-    for group in range(file.metadata.num_row_groups):
-        count = file.metadata.row_group(group).num_rows
-        inside = [(max(a - first, 0), min(b - first, count)) for a, b in ranges if a < first + count and b > first]
-        if inside:
-            yield from _group(file, group, first, inside, limit)
-        first += count
+def _rows_of(size: int) -> int:
+    """How many rows of this size make a batch."""
+    return min(BATCH_ROWS, max(1, BATCH_BYTES // max(1, size)))
 
 
-def _group(
-    file: pq.ParquetFile, group: int, first: int, ranges: Sequence[tuple[int, int]], limit: int
-) -> Iterator[Record]:
-    """Rows of one row group, which begins at row ``first``. What lies after damage in it cannot be read."""
-    done, damage = 0, "it has fewer rows than the file says"
+def _stretches(sizes: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:
+    """Half-open ranges of rows that have at most ``limit`` bytes together; a row that has more is alone."""
+    start = held = 0
+    for row, size in enumerate(sizes):
+        if row > start and held + size > limit:
+            yield start, row
+            start, held = row, 0
+        held += size
+    yield start, len(sizes)
+
+
+def _as(kind: pa.DataType, array: pa.Array) -> pa.Array:
     try:
-        for batch in file.iter_batches(BATCH_ROWS, row_groups=[group]):
-            for start, stop in ranges:
-                low, high = max(start - done, 0), min(stop - done, batch.num_rows)
-                if low < high:
-                    yield from _batch(batch.slice(low, high - low), first + done + low, limit)
-            done += batch.num_rows
-    except UNREADABLE as error:
-        damage = str(error)
-    for start, stop in ranges:
-        for row in range(max(start, done), stop):
-            yield Record(first + row, None, f"row group {group} cannot be read: {damage}")
-
-
-def _batch(batch: pa.RecordBatch, first: int, limit: int) -> Iterator[Record]:
-    try:
-        values = batch.to_pylist()
-    except (ValueError, OverflowError) as error:  # one value that has no Python form spoils the batch
-        if batch.num_rows == 1:
-            yield Record(first, None, f"a value cannot be read: {error}")
-            return
-        for row in range(batch.num_rows):
-            yield from _batch(batch.slice(row, 1), first + row, limit)
-        return
-    large = batch.nbytes > limit
-    for position, value in enumerate(values, first):
-        record = {name: plain(item) for name, item in value.items()}
-        if large and (length := len(text := json.dumps(record, ensure_ascii=False).encode())) > limit:
-            yield too_long(position, length, limit, text[: 4 * RAW_LIMIT])
-        else:
-            yield Record(position, record)
+        return array.cast(kind)
+    except pa.ArrowNotImplementedError:  # a kind of text that dictionaries are not cast to; their values are the same
+        return array
 
 
 def plain(value: Any) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from curate.readers.kinds import kind_of
-from curate.readers.parquet import open_parquet, rows
+from curate.readers.parquet import open_parquet
 from curate.readers.records import Record
 from curate.readers.split import Broken, elements, lines
 from curate.readers.streams import Forward, Opener, chunks, decompressed, seekable, troubles
@@ -45,7 +45,7 @@ def _text(raw: BinaryIO, name: str, slices: Sequence[Slice], limit: int) -> Iter
 
 def _rows(raw: BinaryIO, name: str, slices: Sequence[Slice], limit: int) -> Iterator[tuple[Slice, Iterator[Record]]]:
     with seekable(raw) as stream:
-        everything = rows(open_parquet(stream, name), [(part.start, part.stop) for part in slices], limit)
+        everything = open_parquet(stream, name).records([(part.start, part.stop) for part in slices], limit)
         for part in slices:
             yield part, _until(everything, part)
 

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 JSON_SPACE = b" \t\r\n"
 BOM = b"\xef\xbb\xbf"
+MOST_OPEN = 1 << 16
+"""Lists and objects that may be open at once in an array's element; a record is rejected at far fewer."""
 
 
 class Piece(NamedTuple):
@@ -103,6 +105,8 @@ def elements(data: Iterable[bytes], start: int, limit: int, whole: bool = True) 
                     in_string, escaped = match[1] != b'"', match[1] == b"\\"
                 elif token in _CLOSERS:
                     closers.append(_CLOSERS[token])
+                    if len(closers) > MOST_OPEN:
+                        raise Broken(f"element {count} is nested more than {MOST_OPEN:,} deep")
                 elif token == b"," and closers:
                     continue
                 elif closers or token == b"}":

@@ -3,19 +3,21 @@
 import hashlib
 import io
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import IO, Any, BinaryIO, Protocol
 
 import pyarrow as pa
 
 from curate.readers.kinds import Compression
-from schemas.errors import UserError
+from schemas.errors import UsageError, UserError
 
 Opener = Callable[[], BinaryIO]
 """Opens a file anew, at its start, as raw bytes; the stream need not be seekable."""
 
 CHUNK_BYTES = 1 << 18
+FREE_BYTES = 1 << 26  # small enough to be no bomb, whatever it was packed in
 
 UNREADABLE = (OSError, EOFError, pa.ArrowException, UnicodeDecodeError)
 """What pyarrow, the operating system and remote file systems raise for bytes that cannot be read."""
@@ -94,6 +96,31 @@ def troubles(name: str, error: type[UserError]) -> Iterator[None]:
         raise error("the file may not be read", where=name, remedy="ask for the right to read it") from cause
     except UNREADABLE as cause:
         raise error(f"the file cannot be read: {cause}", where=name, remedy="fetch or write the file again") from cause
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """How far a file may unpack: ``most`` times its size as stored, and ``FREE_BYTES`` in any case."""
+
+    name: str
+    most: int
+
+    def check(self, unpacked: int, stored: int) -> None:
+        """Raises UsageError for a bomb: a file made to unpack to very much more than it is."""
+        if unpacked > max(FREE_BYTES, self.most * stored):
+            raise UsageError(
+                f"its first {stored:,} bytes unpack to more than {unpacked:,}, over {self.most:,} times as many",
+                where=self.name,
+                remedy="leave the file out, or raise --max-expansion if it is what it should be",
+            )
+
+    def checked(self, content: Iterable[bytes], stored: Hashed) -> Iterator[bytes]:
+        """The content, as long as it is in proportion to what was read of the stored bytes."""
+        unpacked = 0
+        for chunk in content:
+            unpacked += len(chunk)
+            self.check(unpacked, stored.size)
+            yield chunk
 
 
 @contextmanager

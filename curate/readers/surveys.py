@@ -1,20 +1,26 @@
 """Look a whole file over before anything of it is scored."""
 
+import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import BinaryIO, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from curate.formats import FORMATS, Format, recognise
 from curate.formats.conversation import found
 from curate.readers.kinds import Kind, kind_of
-from curate.readers.parquet import open_parquet, rows
+from curate.readers.parquet import ParquetRows, open_parquet
 from curate.readers.records import Record, parse, too_long
 from curate.readers.split import BOM, JSON_SPACE, Broken, Piece, elements, lines
-from curate.readers.streams import CHUNK_BYTES, Hashed, Opener, chunks, decompressed, seekable, troubles
+from curate.readers.streams import CHUNK_BYTES, Expansion, Hashed, Opener, chunks, decompressed, seekable, troubles
 from schemas.errors import UsageError
 
 PEEK = 100
 """Objects in which a known format has to appear."""
+
+SLICE_BYTES = 1 << 25
+"""What a slice holds at once, but for its last record: 32 MiB, so that memory does not depend on the data."""
+
+Layout = Literal["lines", "elements", "rows"]
 
 MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst", b"PAR1": ".parquet"}
 
@@ -27,12 +33,21 @@ class Slice(NamedTuple):
     ordinal in the file, where blank lines come before it.
     """
 
-    layout: Literal["lines", "elements", "rows"]
+    layout: Layout
     first_record: int
     records: int
     start: int
     stop: int
     position: int
+
+
+class _Place(NamedTuple):
+    """Where a record is, in the terms of ``Slice``, and how many bytes it has."""
+
+    position: int
+    start: int
+    stop: int
+    bytes: int
 
 
 class Survey(NamedTuple):
@@ -45,27 +60,36 @@ class Survey(NamedTuple):
 
 
 def survey(
-    opener: Opener, name: str, rows_per_slice: int, max_record_bytes: int, format: Format | None = None
+    opener: Opener,
+    name: str,
+    rows_per_slice: int,
+    max_record_bytes: int,
+    max_expansion: int,
+    format: Format | None = None,
 ) -> Survey:
-    """Count a file's records and slice them, in one pass and constant memory.
+    """Count a file's records and slice them, in one pass and bounded memory.
 
+    A slice ends with ``rows_per_slice`` records, or sooner, with ``SLICE_BYTES`` of them.
     Raises UsageError for what spoils the file as a whole: no such file, a kind that is not read, truncated
-    or corrupt data, an array that cannot be cut, no object of a known format (or of ``format``) among the
-    first ``PEEK``. A file that is whole and has no record is in order.
+    or corrupt data, more than ``max_expansion`` times the stored bytes when unpacked, an array that cannot be
+    cut, no object of a known format (or of ``format``) among the first ``PEEK``. A file that is whole and has
+    no record is in order.
     """
     kind = kind_of(name)
     peek = _Peek(name, format)
+    expansion = Expansion(name, max_expansion)
     with troubles(name, UsageError):
         with opener() as raw:
             hashed = Hashed(raw)
-            if kind.layout == "parquet":
-                hashed.drain()
-            else:
-                slices = _text(hashed, name, kind, rows_per_slice, max_record_bytes, peek)
-                hashed.drain()
+            if kind.layout != "parquet":
+                content = expansion.checked(chunks(decompressed(hashed, kind.compression)), hashed)
+                slices = _text(content, name, kind, rows_per_slice, max_record_bytes, peek)
+            hashed.drain()
         if kind.layout == "parquet":
             with opener() as raw, seekable(raw) as file:
-                slices = _rows(file, name, rows_per_slice, max_record_bytes, peek)
+                parquet = open_parquet(file, name)
+                expansion.check(parquet.promised_bytes, hashed.size)
+                slices = _rows(parquet, rows_per_slice, max_record_bytes, peek, expansion, hashed.size)
     records = sum(part.records for part in slices)
     if not hashed.size and kind != Kind("lines", None):
         raise UsageError("the file has 0 bytes", where=name, remedy="fetch or write the file again, or leave it out")
@@ -80,35 +104,48 @@ def record_of(piece: Piece, position: int, limit: int) -> Record:
     return parse(piece.data, position) if whole else too_long(position, piece.length, limit, piece.data)
 
 
-def _text(hashed: Hashed, name: str, kind: Kind, rows_per_slice: int, limit: int, peek: "_Peek") -> list[Slice]:
-    layout, start, content = _opening(chunks(decompressed(hashed, kind.compression)), kind)
+def _text(
+    content: Iterator[bytes], name: str, kind: Kind, rows_per_slice: int, limit: int, peek: "_Peek"
+) -> list[Slice]:
+    layout, start, content = _opening(content, kind)
     pieces = (elements if layout == "elements" else lines)(content, start, limit)
-    slices: list[Slice] = []
-    records = count = begin = stop = first = 0
 
-    def cut() -> None:
-        if count:
-            slices.append(Slice(layout, records - count, count, begin, stop, first))
-
-    try:
+    def places() -> Iterator[_Place]:
         for position, piece in enumerate(pieces):
             if piece.blank:
                 continue
             if not peek.done:
                 peek.see(record_of(piece, position, limit))
-            if count % rows_per_slice == 0:
-                cut()
-                count, begin, first = 0, piece.start, position
-            stop = piece.start + piece.length
-            count += 1
-            records += 1
+            yield _Place(position, piece.start, piece.start + piece.length, piece.length)
+
+    try:
+        return _slices(layout, places(), rows_per_slice)
     except Broken as error:
         raise UsageError(str(error), where=name, remedy="mend the file, or write one record a line") from error
+
+
+def _slices(layout: Layout, places: Iterable[_Place], rows_per_slice: int) -> list[Slice]:
+    """Consecutive records together, until they are enough or large enough."""
+    slices: list[Slice] = []
+    records = count = held = begin = stop = first = 0
+
+    def cut() -> None:
+        if count:
+            slices.append(Slice(layout, records - count, count, begin, stop, first))
+
+    for place in places:
+        if not count or count == rows_per_slice or held >= SLICE_BYTES:
+            cut()
+            count, held, begin, first = 0, 0, place.start, place.position
+        stop = place.stop
+        held += place.bytes
+        count += 1
+        records += 1
     cut()
     return slices
 
 
-def _opening(content: Iterator[bytes], kind: Kind) -> tuple[Literal["lines", "elements"], int, Iterable[bytes]]:
+def _opening(content: Iterator[bytes], kind: Kind) -> tuple[Literal["lines", "elements"], int, Iterator[bytes]]:
     """How the text is laid out, where its records begin, and the bytes from there on."""
     head = b""
     for chunk in content:
@@ -123,15 +160,22 @@ def _opening(content: Iterator[bytes], kind: Kind) -> tuple[Literal["lines", "el
     return "lines", start, chain([head[start:]], content)
 
 
-def _rows(file: BinaryIO, name: str, rows_per_slice: int, limit: int, peek: "_Peek") -> list[Slice]:
-    parquet = open_parquet(file, name)
-    total = parquet.metadata.num_rows
-    for record in rows(parquet, [(0, total)], limit):
+def _rows(
+    parquet: ParquetRows, rows_per_slice: int, limit: int, peek: "_Peek", expansion: Expansion, stored: int
+) -> list[Slice]:
+    for record in parquet.records([(0, sys.maxsize)], limit):
         if peek.done:
             break
         peek.see(record)
-    starts = range(0, total, rows_per_slice)
-    return [Slice("rows", s, min(rows_per_slice, total - s), s, min(s + rows_per_slice, total), s) for s in starts]
+
+    def places() -> Iterator[_Place]:
+        unpacked = 0
+        for row, size in enumerate(parquet.sizes()):
+            unpacked += size
+            expansion.check(unpacked, stored)
+            yield _Place(row, row, row + 1, size)
+
+    return _slices("rows", places(), rows_per_slice)
 
 
 REMEDY = "write one JSON object a line, or in a file that ends in .json an array of objects"

@@ -1,6 +1,7 @@
 """The page that a person looks at first: ``report.html``."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,17 +24,23 @@ from curate.report.distributions import (
 from curate.report.rows import SHOWN_KINDS, Example, examples, note_kinds, rejects_by_reason, scan
 from curate.report.text import MINUS, leaves, marked, number, one_line
 from schemas.columns import ScoreColumn
+from schemas.files import Place, files_in
 from schemas.manifest import Manifest, read_manifest
 from schemas.table import score_columns
 
 
-def report_page(directory: Path) -> str:
-    """The finished table in ``directory`` described on one self-contained HTML page.
+def report_page(place: Place) -> str:
+    """The finished table at ``place`` described on one self-contained HTML page.
 
     The page fetches nothing and runs nothing; all text of the data set on it is escaped. The same table
     gives the same page. Raises UserError if the directory holds no finished table.
     """
-    return _page(Path(directory), read_manifest(directory))
+    files = files_in(place)
+    manifest = read_manifest(files)
+    with ExitStack() as opened:
+        data = [opened.enter_context(files.local(part.path)) for part in manifest.data]
+        rejects = [opened.enter_context(files.local(part.path)) for part in manifest.rejects]
+        return _page(manifest, data, rejects)
 
 
 @dataclass(frozen=True)
@@ -85,15 +92,15 @@ def _scores(table: pl.LazyFrame, columns: Sequence[ScoreColumn], rows: int) -> S
     )
 
 
-def _page(directory: Path, manifest: Manifest) -> str:
+def _page(manifest: Manifest, data: Sequence[Path], rejected: Sequence[Path]) -> str:
     scores = Scores([], [], [], [], [], {})
     notes: list[tuple[str, int]] = []
-    if manifest.data:
-        table = scan(directory, manifest.data)
-        columns = list(score_columns(pq.read_schema(directory / manifest.data[0].path)).values())
+    if data:
+        table = scan(data)
+        columns = list(score_columns(pq.read_schema(data[0])).values())
         scores = _scores(table, columns, manifest.total.scored)
         notes = note_kinds(table)
-    rejects = rejects_by_reason(scan(directory, manifest.rejects)) if manifest.rejects else []
+    rejects = rejects_by_reason(scan(rejected)) if rejected else []
     environment = Environment(
         loader=PackageLoader("curate.report", "templates"),
         autoescape=True,

@@ -8,7 +8,6 @@ from typing import Any
 import polars as pl
 
 from schemas.errors import UserError
-from schemas.manifest import Part
 
 SHOWN_KINDS = 20
 SHOWN_REJECTS = 3
@@ -18,17 +17,17 @@ TURNS = 8
 RAW_CHARACTERS = 600
 
 
-def scan(directory: Path, parts: Sequence[Part]) -> pl.LazyFrame:
+def scan(parts: Sequence[Path]) -> pl.LazyFrame:
     """The parts as one lazy frame, in order; UserError if one of them is not there."""
     for part in parts:
-        if not (directory / part.path).is_file():
+        if not part.is_file():
             raise UserError(
                 "the manifest names this file, and it is not there",
-                where=str(directory / part.path),
+                where=str(part),
                 remedy="restore it, or run the same `curricle score` command again",
             )
     # No globs and no hive partitions: a directory may be called `a=b` or `[x]`.
-    return pl.scan_parquet([directory / part.path for part in parts], glob=False, hive_partitioning=False)
+    return pl.scan_parquet(list(parts), glob=False, hive_partitioning=False)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The proxy model inside Beam: rendering, and a RunInference model handler around a backend."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import apache_beam as beam
@@ -11,9 +11,37 @@ from curate.proxy.backend import Backend, load
 from curate.proxy.rendering import Renderer
 from curate.proxy.scoring import score_batch
 from curate.proxy.settings import ProxySettings
-from curate.proxy.weights import Weights
+from curate.proxy.weights import Weights, resolve
 from pipelines.progress import Meter
 from pipelines.transforms.shards import ShardBatch
+from schemas.errors import UserError
+from schemas.fingerprint import canonical_json
+
+_models: dict[str, Backend] = {}
+"""The model that this process has loaded. On a dask cluster a process runs one pipeline after the other with it."""
+
+
+def loaded(weights: Weights, settings: ProxySettings) -> Backend:
+    """The model, loaded once in a process as long as the same one is asked for."""
+    key = canonical_json([asdict(settings), weights.identity])
+    if key not in _models:
+        _models.clear()
+        _models[key] = load(settings, weights_here(weights, settings))
+    return _models[key]
+
+
+def weights_here(weights: Weights, settings: ProxySettings) -> Weights:
+    """The same weights on this machine, which may not be the driver's; UserError if they are others."""
+    if weights.directory.is_dir():
+        return weights
+    found = resolve(settings.model)
+    if found.identity != weights.identity:
+        raise UserError(
+            "a worker finds other weights under this name than the driver",
+            where=f"--proxy.model {settings.model}",
+            remedy="put the same model on every machine, or name a revision",
+        )
+    return found
 
 
 class Render(beam.DoFn):
@@ -23,7 +51,7 @@ class Render(beam.DoFn):
         self.weights, self.settings = weights, settings
 
     def setup(self) -> None:
-        self.renderer = Renderer(self.weights, self.settings)
+        self.renderer = Renderer(weights_here(self.weights, self.settings), self.settings)
 
     def process(self, element: ShardBatch):
         yield element.with_batch(replace(element.batch, rendered=self.renderer.render(element.batch.table)))
@@ -39,7 +67,7 @@ class ProxyHandler(ModelHandler[ShardBatch, ShardBatch, Backend]):
         self.weights, self.settings, self.unconditional, self.meter = weights, settings, unconditional, meter
 
     def load_model(self) -> Backend:
-        return load(self.settings, self.weights)
+        return loaded(self.weights, self.settings)
 
     def run_inference(
         self, batch: Sequence[ShardBatch], model: Backend, inference_args: Mapping[str, Any] | None = None

@@ -17,21 +17,24 @@ from schemas.table import EXAMPLES, REJECTS
 
 
 class ReadShards(beam.PTransform):
-    """``ShardRun`` → ``ShardBatch``: every record ends in the batch or among its rejects."""
+    """``ShardRun`` → ``ShardBatch``: every record ends in the batch or among its rejects.
 
-    def __init__(self, format: Format | None, max_record_bytes: int) -> None:
+    ``cwd`` is where the names of files mean what the user meant: a worker may stand somewhere else.
+    """
+
+    def __init__(self, format: Format | None, max_record_bytes: int, cwd: str) -> None:
         super().__init__()
-        self.format, self.max_record_bytes = format, max_record_bytes
+        self.format, self.max_record_bytes, self.cwd = format, max_record_bytes, cwd
 
     def expand(self, runs: beam.PCollection[ShardRun]) -> beam.PCollection[ShardBatch]:
-        return runs | beam.FlatMap(read_run, self.format, self.max_record_bytes)
+        return runs | beam.FlatMap(read_run, self.format, self.max_record_bytes, self.cwd)
 
 
-def read_run(run: ShardRun, format: Format | None, max_record_bytes: int) -> Iterator[ShardBatch]:
+def read_run(run: ShardRun, format: Format | None, max_record_bytes: int, cwd: str) -> Iterator[ShardBatch]:
     """Read consecutive shards of one file, opening it once and moving forward only."""
     source = run.shards[0].source
     slices = [shard.slice for shard in run.shards]
-    opened = read(lambda: open_input(source), source, slices, max_record_bytes)
+    opened = read(lambda: open_input(source, cwd), source, slices, max_record_bytes)
     for shard, (_, records) in zip(run.shards, opened, strict=True):
         started = time.monotonic()
         examples: list[tuple] = []

@@ -40,10 +40,10 @@ class ShardWriter:
         self.directory.check_held_by(self.run)
         digests = {}
         for path, table in files.items():
-            with self.directory.writing(path) as beside:
+            with self.directory.storage.writing(path) as beside:
                 _write_arrow(table, beside)
                 with beside.open("rb") as stream:
-                    digests[path.name] = file_sha256(stream)
+                    digests[path.rpartition("/")[2]] = file_sha256(stream)
         receipt = {
             "shard": index,
             "source": element.shard.source,

@@ -9,10 +9,10 @@ import argparse
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from small_llama import write_small_llama
 
 from train.model import load_tokenizer
 
@@ -27,23 +27,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     tokenizer = load_tokenizer("smollm2-135m")
-    torch.manual_seed(options.seed)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=options.hidden,
-            intermediate_size=3 * options.hidden,
-            num_hidden_layers=options.layers,
-            num_attention_heads=options.hidden // HEAD_WIDTH,
-            max_position_embeddings=2048,
-            tie_word_embeddings=True,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
+    model = write_small_llama(
+        options.directory,
+        tokenizer,
+        options.seed,
+        hidden_size=options.hidden,
+        intermediate_size=3 * options.hidden,
+        num_hidden_layers=options.layers,
+        num_attention_heads=options.hidden // HEAD_WIDTH,
     )
-    model.save_pretrained(options.directory)
-    tokenizer.save_pretrained(options.directory)
     print(f"{options.directory}: {model.num_parameters():,} parameters")
 
 

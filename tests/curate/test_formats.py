@@ -18,7 +18,7 @@ HELLO = [("user", "Hello"), ("assistant", "Hi")]
 
 
 def conversations(path: Path) -> list[Conversation]:
-    found = survey(lambda: path.open("rb"), path.name, 1000, 1 << 24)
+    found = survey(lambda: path.open("rb"), path.name, 1000, 1 << 24, 500)
     slices = read(lambda: path.open("rb"), path.name, found.slices, 1 << 24)
     return [normalise(record.value) for _, records in slices for record in records]
 

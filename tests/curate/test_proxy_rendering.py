@@ -3,12 +3,13 @@
 import json
 
 import pytest
-from proxy_examples import SHORT, SINGLE, table, turns
+from proxy_examples import ROWS, SHORT, SINGLE, table, turns
 from transformers import AutoTokenizer
 
 from curate.proxy.rendering import Renderer
 from curate.proxy.settings import ProxySettings
 from curate.proxy.weights import Weights
+from schemas import rendering
 from schemas.errors import UsageError
 
 BELOW = "Below is an instruction that describes a task"
@@ -132,6 +133,36 @@ def test_a_template_that_refuses_leaves_a_note(smollm2, tmp_path):
     refused, rendered = render(Weights(tmp_path, {}), [SHORT[1], SINGLE])
     assert "no system turn" in refused.note and refused.ids == () and refused.response_tokens is None
     assert rendered == render(smollm2, [SINGLE])[0]
+
+
+class Recording:
+    """A tokenizer that takes down how much text it is given at once."""
+
+    def __init__(self, inner):
+        self.inner, self.characters = inner, []
+
+    def __getattr__(self, name):
+        return self if name == "backend_tokenizer" else getattr(self.inner, name)
+
+    def encode_batch(self, texts, **options):
+        self.characters.append(sum(map(len, texts)))
+        return self.inner.backend_tokenizer.encode_batch(texts, **options)
+
+    def no_truncation(self):
+        self.inner.backend_tokenizer.no_truncation()
+
+    def no_padding(self):
+        self.inner.backend_tokenizer.no_padding()
+
+
+def test_texts_are_tokenised_a_few_at_a_time(smollm2, tokenizer, monkeypatch):
+    monkeypatch.setattr(rendering, "ENCODED_AT_ONCE", 1000)
+    recording = Recording(tokenizer)
+    few = rendering.Rendering(recording, "chat", 2048).render(ROWS, [None] * len(ROWS))
+    longest = max(len(tokenizer.apply_chat_template(row, tokenize=False)) for row in ROWS)
+    assert len(recording.characters) > 3 and max(recording.characters) < 1000 + longest
+    monkeypatch.undo()
+    assert few == render(smollm2, ROWS)
 
 
 def test_a_base_model_needs_a_named_template(tiny_model, tmp_path):

@@ -103,6 +103,20 @@ def test_pickled_weights_are_refused(tiny_model, tmp_path):
     assert "save_pretrained" in refused.value.remedy
 
 
+def test_code_that_comes_with_a_model_is_never_run(tiny_model, tmp_path):
+    for path in tiny_model.iterdir():
+        if path.name != "config.json":
+            (tmp_path / path.name).symlink_to(path)
+    config = json.loads((tiny_model / "config.json").read_text())
+    own = {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config", "AutoModelForCausalLM": "mine.Model"}}
+    (tmp_path / "config.json").write_text(json.dumps({**config, **own}))
+    (tmp_path / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    settings = ProxySettings(model=str(tmp_path))
+    with pytest.raises(UserError, match="a model's own code is never run"):
+        load(settings, resolve(settings.model))
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_name_that_is_nothing(tmp_path):
     with pytest.raises(UsageError, match="no directory and no hub id"):
         resolve(str(tmp_path / "absent"))

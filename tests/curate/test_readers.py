@@ -25,11 +25,12 @@ from curate.readers.split import elements, lines
 from schemas.errors import UsageError, UserError
 
 LIMIT = 1 << 20
+MOST = 500
 
 
 def records_of(path: Path, rows_per_slice: int = 1000, opener: Callable[[], Any] | None = None) -> list[Record]:
     open_ = opener or (lambda: path.open("rb"))
-    found = survey(open_, path.name, rows_per_slice, LIMIT)
+    found = survey(open_, path.name, rows_per_slice, LIMIT, MOST)
     records = [record for _, part in read(open_, path.name, found.slices, LIMIT) for record in part]
     assert len(records) == found.records == sum(part.records for part in found.slices)
     return records
@@ -56,7 +57,7 @@ def test_bad_input_ends_as_reject_error_or_row(bad: BadInput, tmp_path: Path) ->
     path = bad.make(tmp_path)
     if bad.outcome == "error":
         with pytest.raises(UsageError) as error:
-            survey(lambda: path.open("rb"), str(path), 10, LIMIT)
+            survey(lambda: path.open("rb"), str(path), 10, LIMIT, MOST)
         assert bad.expect in str(error.value)
         assert error.value.where == str(path) and error.value.remedy
         return
@@ -119,7 +120,7 @@ def test_records_depend_on_neither_file_kind_nor_slices_nor_stream(tmp_path: Pat
 
 def test_slices_may_be_left_out_and_left_early(tmp_path: Path) -> None:
     for path in written(tmp_path):
-        found = survey(partial(path.open, "rb"), path.name, 10, LIMIT)
+        found = survey(partial(path.open, "rb"), path.name, 10, LIMIT, MOST)
         chosen = found.slices[1::3]
         firsts = [next(part).position for _, part in read(partial(path.open, "rb"), path.name, chosen, LIMIT)]
         assert firsts == [part.position for part in chosen] == [10, 40, 70]
@@ -127,7 +128,7 @@ def test_slices_may_be_left_out_and_left_early(tmp_path: Path) -> None:
 
 def test_survey_counts_bytes_and_hashes_them(tmp_path: Path) -> None:
     for path in written(tmp_path):
-        found = survey(partial(path.open, "rb"), path.name, 10, LIMIT)
+        found = survey(partial(path.open, "rb"), path.name, 10, LIMIT, MOST)
         assert (found.bytes, found.sha256) == (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
@@ -136,7 +137,7 @@ def test_positions_count_blank_lines(tmp_path: Path) -> None:
     path.write_bytes(b'\n{"prompt": "a", "completion": "b"}\n\n \n{"prompt": "c", "completion": "d"}\n\n')
     for rows_per_slice in (1, 5):
         assert [record.position for record in records_of(path, rows_per_slice)] == [1, 4]
-    found = survey(lambda: path.open("rb"), path.name, 1, LIMIT)
+    found = survey(lambda: path.open("rb"), path.name, 1, LIMIT, MOST)
     assert [part[:3] for part in found.slices] == [("lines", 0, 1), ("lines", 1, 1)]
 
 
@@ -154,7 +155,7 @@ def test_file_without_records_is_in_order(tmp_path: Path) -> None:
 def test_file_that_changes_after_the_survey_stops_reading(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"prompt": "a", "completion": "b"}\n' * 100)
-    found = survey(lambda: path.open("rb"), path.name, 10, LIMIT)
+    found = survey(lambda: path.open("rb"), path.name, 10, LIMIT, MOST)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(UserError, match="has changed since the job began"):
         for _, part in read(lambda: path.open("rb"), path.name, found.slices, LIMIT):
@@ -175,9 +176,9 @@ def test_long_records_are_read_in_bounded_memory(tmp_path: Path) -> None:
 
 def test_format_is_looked_for_among_the_first_objects_only() -> None:
     good, unknown = b'{"prompt": "a", "completion": "b"}\n', b'{"title": "a"}\n'
-    survey(lambda: io.BytesIO(b"nonsense\n" * 200 + unknown * 99 + good), "a.jsonl", 10, LIMIT)
+    survey(lambda: io.BytesIO(b"nonsense\n" * 200 + unknown * 99 + good), "a.jsonl", 10, LIMIT, MOST)
     with pytest.raises(UsageError, match="no known format; found 'title'"):
-        survey(lambda: io.BytesIO(unknown * 100 + good), "a.jsonl", 10, LIMIT)
+        survey(lambda: io.BytesIO(unknown * 100 + good), "a.jsonl", 10, LIMIT, MOST)
 
 
 @pytest.mark.parametrize(

@@ -51,36 +51,24 @@ def test_config_file_and_json_log(tmp_path):
     assert all({"time", "level", "message"} <= line.keys() for line in lines)
 
 
-def test_inputs_on_an_object_store(tmp_path, monkeypatch):
+def test_inputs_on_an_object_store(tmp_path, s3):
     """Through Beam's filesystems, from a real S3 endpoint."""
+    import gzip
+
     import boto3
-    from moto.server import ThreadedMotoServer
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    try:
-        endpoint = "http://{}:{}".format(*server.get_host_and_port())
-        keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
-        for name, value in {**keys, "AWS_ENDPOINT_URL": endpoint}.items():
-            monkeypatch.setenv(name, value)
-        client = boto3.client("s3", endpoint_url=endpoint)
-        client.create_bucket(Bucket="chats")
-        line = b'{"prompt": "a", "completion": "b c"}\n'
-        client.put_object(Bucket="chats", Key="in/one.jsonl", Body=line * 3)
-        import gzip
-
-        client.put_object(Bucket="chats", Key="in/two.jsonl.gz", Body=gzip.compress(line * 2 + b"no\n"))
-        client.put_object(Bucket="chats", Key="in/readme.txt", Body=b"")
-        for name, pattern in {
-            "folder": "s3://chats/in/",
-            "bare": "s3://chats/in",
-            "glob": "s3://chats/in/*.jsonl*",
-        }.items():
-            out = tmp_path / name
-            in_process_of_its_own("score", pattern, "--output", out, "--metrics", "mtld", "--max-reject-fraction", 1)
-            assert "6 records of 2 files = 5 scored + 1 rejected" in curricle("verify", out)
-        said = curricle("score", "s3://absent/in/*", "--output", tmp_path / "none", "--metrics", "mtld", code=2)
-        assert "s3://absent/in/*" in said and "What to do" in said
-    finally:
-        server.stop()
-    assert os.environ["AWS_ENDPOINT_URL"]
+    client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    line = b'{"prompt": "a", "completion": "b c"}\n'
+    client.put_object(Bucket=s3, Key="in/one.jsonl", Body=line * 3)
+    client.put_object(Bucket=s3, Key="in/two.jsonl.gz", Body=gzip.compress(line * 2 + b"no\n"))
+    client.put_object(Bucket=s3, Key="in/readme.txt", Body=b"")
+    for name, pattern in {
+        "folder": f"s3://{s3}/in/",
+        "bare": f"s3://{s3}/in",
+        "glob": f"s3://{s3}/in/*.jsonl*",
+    }.items():
+        out = tmp_path / name
+        in_process_of_its_own("score", pattern, "--output", out, "--metrics", "mtld", "--max-reject-fraction", 1)
+        assert "6 records of 2 files = 5 scored + 1 rejected" in curricle("verify", out)
+    said = curricle("score", "s3://absent/in/*", "--output", tmp_path / "none", "--metrics", "mtld", code=2)
+    assert "s3://absent/in/*" in said and "What to do" in said

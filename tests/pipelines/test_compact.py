@@ -1,13 +1,16 @@
 """Parts depend on the rows alone."""
 
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pipelines import compact as module
-from pipelines.compact import compact
+from pipelines.compact import ShardFile, compact
 from pipelines.directory import OutputDirectory
 from schemas.columns import ScoreColumn
+from schemas.fingerprint import file_sha256
 from schemas.table import table_schema
 
 SCHEMA = table_schema([ScoreColumn("loss", pa.float64(), "nats", "loss", "high", "loss", 1)], "f" * 32)
@@ -28,23 +31,22 @@ def make_rows(count: int) -> pa.Table:
 
 
 def write_shards(directory: OutputDirectory, table: pa.Table, rows: int) -> list:
-    directory.shard(0).parent.mkdir(parents=True)
-    directory.scratch.mkdir(parents=True)
-    paths = []
+    shards = []
     for index, start in enumerate(range(0, table.num_rows, rows)):
         part = table.slice(start, rows)
-        path = directory.shard(index)
+        path = Path(directory.place, directory.shard(index))
+        path.parent.mkdir(parents=True, exist_ok=True)
         # the way that arrays came about (sliced, or built anew) must not show either
         part = part if index % 2 else pa.Table.from_pylist(part.to_pylist(), SCHEMA)
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
             writer.write_table(part)
-        paths.append(path)
-    return paths
+        with path.open("rb") as stream:
+            shards.append(ShardFile(directory.shard(index), file_sha256(stream), directory.receipt(index)))
+    return shards
 
 
 @pytest.fixture
 def small_groups(monkeypatch):
-    monkeypatch.setattr(module, "BLOCK_ROWS", 64)
     monkeypatch.setattr(module, "GROUP_ROWS", 256)
     monkeypatch.setattr(module, "GROUP_TEXT_BYTES", 30_000)
     monkeypatch.setattr(module, "PART_BYTES", 15_000)
@@ -54,24 +56,24 @@ def test_shard_size_does_not_show(tmp_path, small_groups):
     table = make_rows(2000)
     results = []
     for rows in (7, 64, 500, 5000):
-        directory = OutputDirectory(tmp_path / str(rows))
+        directory = OutputDirectory(str(tmp_path / str(rows)))
         parts = compact(directory, "data", write_shards(directory, table, rows), SCHEMA)
         results.append([(part.path, part.rows, part.sha256) for part in parts])
-        together = pa.concat_tables(pq.read_table(directory.root / part.path) for part in parts)
+        together = pa.concat_tables(pq.read_table(Path(directory.place, part.path)) for part in parts)
         assert together.equals(table)
     assert len(results[0]) > 1, "the test needs several parts"
     assert all(result == results[0] for result in results)
 
 
 def test_long_texts_make_small_row_groups(tmp_path, small_groups):
-    directory = OutputDirectory(tmp_path)
+    directory = OutputDirectory(str(tmp_path))
     (part, *_) = compact(directory, "data", write_shards(directory, make_rows(2000), 500), SCHEMA)
     groups = pq.read_metadata(tmp_path / part.path)
     assert groups.row_group(0).num_rows < 256
 
 
 def test_exact_multiple_leaves_no_empty_group(tmp_path, small_groups):
-    directory = OutputDirectory(tmp_path)
+    directory = OutputDirectory(str(tmp_path))
     parts = compact(directory, "data", write_shards(directory, make_rows(512), 100), SCHEMA)
     for part in parts:
         metadata = pq.read_metadata(tmp_path / part.path)
@@ -79,14 +81,13 @@ def test_exact_multiple_leaves_no_empty_group(tmp_path, small_groups):
 
 
 def test_no_rows_still_make_a_readable_part(tmp_path):
-    directory = OutputDirectory(tmp_path)
-    directory.scratch.mkdir(parents=True)
+    directory = OutputDirectory(str(tmp_path))
     (part,) = compact(directory, "data", [], SCHEMA)
     assert pq.read_table(tmp_path / part.path).schema.equals(SCHEMA, check_metadata=True)
 
 
 def test_every_column_has_statistics(tmp_path):
-    directory = OutputDirectory(tmp_path)
+    directory = OutputDirectory(str(tmp_path))
     (part,) = compact(directory, "data", write_shards(directory, make_rows(100), 30), SCHEMA)
     group = pq.read_metadata(tmp_path / part.path).row_group(0)
     for index in range(group.num_columns):

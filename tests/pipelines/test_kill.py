@@ -98,7 +98,7 @@ def test_second_job_is_refused_while_the_first_runs(records, tmp_path):
         deadline = time.monotonic() + 120
         while not receipts(tmp_path / "out") and first.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
-        said = curricle("score", "in.jsonl", "--output", "out", *OPTIONS, cwd=tmp_path, code=2)
+        said = curricle("score", "in.jsonl", "--output", "out", *OPTIONS, cwd=tmp_path, code=4)
         assert f"process {first.pid} on" in said
         assert "another job holds this directory" in said
     finally:
@@ -109,14 +109,15 @@ def test_second_job_is_refused_while_the_first_runs(records, tmp_path):
 
 def test_worker_that_outlives_its_job_cannot_write(tmp_path):
     """A worker commits only under the run that holds the directory."""
-    from pipelines.directory import DirectoryHeld, OutputDirectory
+    from pipelines.directory import OutputDirectory
+    from schemas.errors import Held
 
-    directory = OutputDirectory(tmp_path)
+    directory = OutputDirectory(str(tmp_path))
     with directory.held() as old:
         directory.check_held_by(old)
     with directory.held() as new:
         directory.check_held_by(new)
-        with pytest.raises(DirectoryHeld):
+        with pytest.raises(Held):
             directory.check_held_by(old)
 
 
@@ -146,9 +147,7 @@ def test_a_worker_that_dies_ends_the_job(records, tmp_path):
     process = start(*arguments, cwd=tmp_path)
     while not receipts(tmp_path / "out") and process.poll() is None:
         time.sleep(0.01)
-    worker = next(
-        int(path.stem.rpartition("-")[2]) for path in (tmp_path / "out" / "_progress" / "live").glob("*.json")
-    )
+    worker = next(int(path.stem.split("-")[-2]) for path in (tmp_path / "out" / "_progress" / "live").glob("*.json"))
     os.kill(worker, signal.SIGKILL)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 1

@@ -1,13 +1,16 @@
 """One dataclass is the flags and the YAML of a command."""
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
+from schemas import secrets
 from schemas.config import option, parse
-from schemas.errors import UsageError
+from schemas.errors import UsageError, UserError
+from schemas.log import set_up_logging
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Settings:
     share: float | None = option("share", None)
     fast: bool = option("fast", False)
     rest: dict[str, str] = option("other", {}, rest="other")
+    weights: dict[str, float] = option("weights", {}, rest="weight")
+    log_format: Literal["text", "json"] = option("lines", "text")
 
 
 def of(*arguments: str) -> Settings:
@@ -78,7 +83,20 @@ def test_what_is_wrong_is_named(arguments, said):
         ("ouput: o", "did you mean 'output'?"),
         ("output: o\ninner: {modle: x}", "did you mean 'model'?"),
         ("- a", "not options"),
-        ("a: [", "not YAML"),
+        ("", "holds nothing, not options"),
+        ("a: [", "not YAML: expected the node content"),
+        ("output: o\nx: token: s3cret", "in line 2"),
+        ("output: " + "[" * 5000, "not YAML"),
+        ("output: \0", "not YAML"),
+        ("a: &a [x, x]\nb: &b [*a, *a]", "aliases (*name) are not read in line 2"),
+        ("a: &a {b: c}\nd: {<<: *a}", "aliases"),
+        ("log-format: text\nlog_format: json", "an option in the file is there twice"),
+        ("output: o\ninner: 3", "--inner is 3, which is not Inner"),
+        ("output: {a: b}", "which is not Path"),
+        ("output: o\nnames: {a: b}", "which is not tuple"),
+        ("output: o\nweights: {a: x}", "--weights.a is 'x', which is not float"),
+        ("output: ${UNSET}/x", "output needs the environment variable UNSET, which is not set"),
+        ("inner: {model: '${UNSET}'}", "inner.model needs the environment variable UNSET"),
     ],
 )
 def test_yaml_faults_are_named(tmp_path, text, said):
@@ -86,3 +104,61 @@ def test_yaml_faults_are_named(tmp_path, text, said):
     with pytest.raises(UsageError) as caught:
         of("f", "--config", str(tmp_path / "job.yaml"))
     assert said in str(caught.value)
+    assert "s3cret" not in str(caught.value), "the file is not quoted"
+
+
+def with_file(tmp_path: Path, text: str, *arguments: str) -> Settings:
+    (tmp_path / "job.yaml").write_text(text)
+    return of("f", "--config", str(tmp_path / "job.yaml"), *arguments)
+
+
+@pytest.mark.parametrize("inner", ["inner:", "inner: null", "inner: {max_length: 3}", "inner: {max-length: 3}"])
+def test_flags_go_into_what_the_file_says_of_a_group(tmp_path, inner):
+    text = f"output: o\nrest:\n{inner}\n"
+    given = with_file(tmp_path, text, "--inner.max-length", "9", "--other.k", "1", "--weight.w", "2")
+    assert (given.inner, given.rest, given.weights) == (Inner(max_length=9), {"k": "1"}, {"w": 2.0})
+    assert with_file(tmp_path, text).rest == {}
+    with pytest.raises(UsageError, match="'rest' is 5, not options"):
+        with_file(tmp_path, "output: o\nrest: 5", "--other.k", "1")
+
+
+def test_a_directory_is_no_configuration(tmp_path):
+    with pytest.raises(UsageError, match="cannot be read"):
+        of("f", "--config", str(tmp_path))
+
+
+def test_variables_of_the_environment(tmp_path, monkeypatch):
+    for name, value in {"PLACE": "/data", "LENGTH": "7", "FAST": "true", "NOTHING": "", "LIST": "a,b"}.items():
+        monkeypatch.setenv(name, value)
+    text = """
+output: ${PLACE}/${UNSET:-run}-$${PLACE}-$PLACE
+inner: {max-length: "${LENGTH}", model: "${NOTHING}${NOTHING:-big}"}
+fast: ${FAST}
+names: ${LIST}
+share: ${UNSET:-0.5}
+other: ["${PLACE}"]
+"""
+    given = with_file(tmp_path, text.replace("other", "inputs"), "--other.x", "${PLACE}")
+    assert given.output == Path("/data/run-${PLACE}-$PLACE")
+    assert (given.inner, given.fast, given.names, given.share) == (Inner("big", 7), True, ("a", "b"), 0.5)
+    assert given.rest == {"x": "${PLACE}"}, "flags are expanded by the shell, or not at all"
+
+
+def test_what_came_from_the_environment_is_never_printed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(secrets, "_KNOWN", {})
+    monkeypatch.setenv("TOKEN", "hunter2's\\secret")
+    for text in ("share: ${TOKEN}", "inner: {kind: 'x${TOKEN}'}", "names: [{a: '${TOKEN}'}]"):
+        with pytest.raises(UsageError) as caught:
+            with_file(tmp_path, f"output: o\n{text}")
+        assert "hunter2" not in str(caught.value) and "${TOKEN}" in str(caught.value)
+    given = with_file(tmp_path, "output: ${TOKEN}/x")
+    assert str(given.output) == "hunter2's\\secret/x"
+    assert str(UserError("is full", where=str(given.output))) == "${TOKEN}/x: is full"
+    for form in ("text", "json"):
+        set_up_logging(form)
+        try:
+            raise OSError(str(given.output))
+        except OSError:
+            logging.getLogger("curricle").exception("table: %s", given.output)
+    said = capsys.readouterr().err
+    assert "hunter2" not in said and said.count("table: ${TOKEN}/x") == 2

@@ -1,0 +1,47 @@
+"""Engines: what runs the shards. Whatever the engine, a shard's file and receipt are the same bytes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+
+from pipelines.directory import OutputDirectory
+from pipelines.inputs import is_seekable
+from pipelines.job import Job
+from pipelines.plan import Shard
+from pipelines.transforms.shards import ShardRun, shard_runs
+
+MODULES = {
+    "local": "pipelines.engines.local",
+    "dask": "pipelines.engines.dask",
+    "portable": "pipelines.engines.portable",
+    "flink": "pipelines.engines.portable",
+    "spark": "pipelines.engines.portable",
+    "dataflow": "pipelines.engines.portable",
+}
+
+
+@dataclass(frozen=True)
+class Work:
+    """The shards of a job that have no receipt yet, and the run that they are to be committed under.
+
+    ``check`` raises UserError when nothing has moved for too long; an engine that waits calls it now and then.
+    """
+
+    directory: OutputDirectory
+    job: Job
+    pending: Sequence[Shard]
+    run: str
+    check: Callable[[], None]
+
+    def runs(self, workers: int) -> list[ShardRun]:
+        """The pending shards in the portions that a worker takes at a time."""
+        seekable = {shard.source for shard in self.pending if is_seekable(shard.source)}
+        return shard_runs(self.pending, workers, seekable)
+
+
+def run(work: Work) -> None:
+    """Run the engine that the settings name until every shard has its receipt; UserError where it fails.
+
+    An engine's libraries take seconds to import, and a run that has nothing to score does not need them.
+    """
+    import_module(MODULES[work.job.settings.engine]).run(work)

@@ -1,0 +1,155 @@
+"""A dask.distributed cluster: each run of shards is one task, a whole Beam pipeline in the worker that gets it.
+
+Not Beam's own DaskRunner, which loses tagged outputs and what is emitted at the end of a bundle without an error.
+"""
+
+import logging
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from queue import Empty, SimpleQueue
+
+from distributed import Client, Future, KilledWorker, LocalCluster
+
+from pipelines.directory import OutputDirectory
+from pipelines.engines import Work
+from pipelines.engines.errors import saying_why
+from pipelines.engines.local import processes
+from pipelines.job import Job
+from pipelines.settings import ScoreSettings
+from pipelines.transforms.shards import ShardRun
+from schemas.errors import UserError
+
+RETRIES = 2
+"""How often a task that failed is tried again. One whose worker died is tried as often as the scheduler allows."""
+
+_LOOK_EVERY = 2.0
+_one_at_a_time = threading.Lock()
+
+
+def run(work: Work) -> None:
+    """Score on the cluster at ``--engine-address``, or on one of ``--workers`` processes that ends with the job."""
+    settings = work.job.settings
+    for name in ("distributed", "asyncio"):  # what breaks there comes back as a future that failed
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    with _cluster(settings, work.directory) as client:
+        workers = len(client.scheduler_info(n_workers=-1)["workers"])
+        done: SimpleQueue[Future] = SimpleQueue()
+        futures = {
+            client.submit(
+                score,
+                version("curricle"),
+                work.directory,
+                work.job,
+                work.run,
+                task,
+                key=f"curricle-{work.run}-{task[0].shards[0].index}",
+                retries=RETRIES,
+                resources=dict(settings.dask_resources) or None,
+                pure=False,
+            )
+            for task in _tasks(work.runs(max(1, workers)), settings.shard_rows)
+        }
+        for future in futures:
+            future.add_done_callback(done.put)
+        while futures:
+            try:
+                future = done.get(timeout=_LOOK_EVERY)
+            except Empty:
+                if client.status != "running":
+                    raise _lost(settings) from None
+                work.check()
+                continue
+            _look(future, settings)
+            futures.discard(future)
+
+
+def _tasks(runs: Iterable[ShardRun], rows: int) -> Iterator[list[ShardRun]]:
+    """Runs that are each a task; small ones together, for it takes time to build a pipeline."""
+    task: list[ShardRun] = []
+    for run in runs:
+        task.append(run)
+        if sum(shard.slice.records for run in task for shard in run.shards) >= rows:
+            yield task
+            task = []
+    if task:
+        yield task
+
+
+def score(expected: str, directory: OutputDirectory, job: Job, run: str, task: list[ShardRun]) -> None:
+    """One task, or what a worker that died left of it.
+
+    A worker with several threads takes tasks one after the other: they would share one model.
+    """
+    from pipelines.log import quieten_beam
+    from pipelines.transforms.score import pipeline
+
+    if (here := version("curricle")) != expected:
+        raise UserError(f"a dask worker has curricle {here}", remedy=f"install {expected} there, as in the driver")
+    quieten_beam()
+    left = (tuple(shard for shard in part.shards if not directory.is_done(shard.index)) for part in task)
+    runs = [ShardRun(shards) for shards in left if shards]
+    with _one_at_a_time, saying_why():
+        pipeline(["--runner=FnApiRunner"], directory, job, run, runs).run().wait_until_finish()
+
+
+@contextmanager
+def _cluster(settings: ScoreSettings, directory: OutputDirectory) -> Iterator[Client]:
+    if settings.engine_address:
+        try:
+            client = Client(settings.engine_address, timeout=10, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"no dask scheduler answers: {error}",
+                where=settings.engine_address,
+                remedy="start one with `dask scheduler`, and name it as tcp://HOST:PORT",
+            ) from error
+        with client:
+            yield client
+        return
+    with (
+        processes(settings.workers, directory.worker_log),
+        LocalCluster(
+            n_workers=settings.workers,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            memory_limit=None,
+            scheduler_kwargs={"dashboard": False},
+            worker_dashboard_address=None,
+            resources=dict(settings.dask_resources) or None,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+def _look(future: Future, settings: ScoreSettings) -> None:
+    if future.status == "finished":
+        return
+    if future.status != "error":
+        raise _lost(settings)
+    error = future.exception()
+    if isinstance(error, UserError):
+        raise UserError(str(error)) from error
+    if isinstance(error, KilledWorker):
+        raise UserError(
+            f"workers died, one after the other, on the same shards: {error}",
+            where=str(settings.engine_address or "the local dask cluster"),
+            remedy="look at the workers' logs; give them more memory, or make shards smaller with --shard-rows",
+        ) from error
+    if isinstance(error, ModuleNotFoundError):
+        raise UserError(
+            f"a dask worker cannot import {error.name}",
+            where=str(settings.engine_address),
+            remedy="install curricle in the workers' environment, the same version with the same extras",
+        ) from error
+    raise error
+
+
+def _lost(settings: ScoreSettings) -> UserError:
+    return UserError(
+        "the dask scheduler is gone, or gave the job up",
+        where=str(settings.engine_address or "the local dask cluster"),
+        remedy="start it again; the same command then goes on from the finished shards",
+    )

@@ -1,0 +1,32 @@
+"""Errors that come back from a worker."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from schemas.errors import Held, UserError
+
+
+@contextmanager
+def saying_why() -> Iterator[None]:
+    """Raise what a UserError said in a worker as one: runners hand on its traceback as text, and not the error."""
+    try:
+        yield
+    except UserError as error:  # from this process, with a runner's addition all the same
+        raise type(error)(_plain(str(error))) from error
+    except Exception as error:
+        if said := user_error(str(error)):
+            raise said from error
+        raise
+
+
+def user_error(traceback: str) -> UserError | None:
+    """The last UserError in a traceback, without what a runner adds to it."""
+    last = re.search(r".*^[\w.]*(UserError|UsageError|Held): ", traceback, re.MULTILINE | re.DOTALL)
+    if last is None:
+        return None
+    return (Held if last[1] == "Held" else UserError)(_plain(traceback[last.end() :]))
+
+
+def _plain(said: str) -> str:
+    return re.split(r" \[while running |\n\n", said)[0].strip()

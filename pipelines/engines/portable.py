@@ -1,0 +1,90 @@
+"""Engines behind Beam's own runners: any job service, Flink, Spark and Dataflow.
+
+Every option of Beam's is passed on as ``--beam.NAME VALUE``. The workers need curricle in their environment, and an
+input and an output that they reach.
+"""
+
+import socket
+import threading
+from typing import Any
+
+from apache_beam.runners.runner import PipelineState
+
+from pipelines.engines import Work
+from pipelines.engines.errors import saying_why
+from pipelines.settings import ScoreSettings
+from pipelines.transforms.score import pipeline
+from schemas.errors import UserError
+
+RUNNERS = {
+    "portable": ("PortableRunner", "job_endpoint"),
+    "flink": ("FlinkRunner", "flink_master"),
+    "spark": ("SparkRunner", "spark_master_url"),
+    "dataflow": ("DataflowRunner", None),
+}
+
+_LOOK_EVERY = 2.0
+
+
+def pipeline_options(settings: ScoreSettings) -> list[str]:
+    """Beam's options for the engine that the settings name."""
+    runner, address = RUNNERS[settings.engine]
+    given = {address: settings.engine_address} if address else {}
+    # a switch of Beam's takes no value
+    options = (
+        f"--{name}" if value == "true" else f"--{name}={value}" for name, value in {**given, **settings.beam}.items()
+    )
+    return [f"--runner={runner}", *options]
+
+
+def run(work: Work) -> None:
+    """Hand the job to the engine, and wait for it as long as something moves.
+
+    Beam waits for ever for a worker that has died at its start, so this does not: see ``Work.check``.
+    """
+    settings = work.job.settings
+    if settings.engine == "portable":
+        _knock(str(settings.engine_address))
+    runs = work.runs(settings.workers)
+    try:
+        made = pipeline(pipeline_options(settings), work.directory, work.job, work.run, runs)
+    except ValueError as error:  # Beam's validation, which knows what its runner needs
+        raise UserError(str(error), where=f"--engine {settings.engine}", remedy="mend the --beam.… options") from error
+    with saying_why():
+        result = made.run()
+        ended: list[Any] = []
+        waiting = threading.Thread(target=_wait, args=(result, ended), daemon=True)
+        waiting.start()
+        try:
+            while waiting.is_alive():
+                waiting.join(_LOOK_EVERY)
+                work.check()
+        except BaseException:
+            result.cancel()
+            raise
+        if isinstance(ended[0], Exception):
+            raise ended[0]
+    if ended[0] != PipelineState.DONE:
+        raise UserError(
+            f"the {settings.engine} job ended as {ended[0]}",
+            where=settings.engine_address,
+            remedy="look at the engine's own logs; the same command goes on from the finished shards",
+        )
+
+
+def _knock(address: str) -> None:
+    """UserError if nobody listens there: Beam would try for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"no job service answers: {error}", where=address, remedy="start it, and name it as HOST:PORT"
+        ) from error
+
+
+def _wait(result: Any, ended: list[Any]) -> None:
+    try:
+        ended.append(result.wait_until_finish())
+    except Exception as error:  # handed to the thread that waits for this one
+        ended.append(error)

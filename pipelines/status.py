@@ -1,0 +1,56 @@
+"""What `curricle status` says of a job: read from its directory alone, so that any machine may ask."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from pipelines.directory import HOLDER, OutputDirectory
+from pipelines.plan import read_plan
+from pipelines.progress import standing
+from pipelines.score import pending_shards
+from pipelines.storage import SIGN_OF_LIFE
+from pipelines.storage.held import describe as describe_holder
+from schemas.errors import UsageError
+from schemas.manifest import MANIFEST
+
+
+def describe(place: str) -> str:
+    """A few lines: done and left, by whom, at which rate, and until when. UsageError if no job is there."""
+    directory = OutputDirectory(place)
+    return "\n".join(_lines(directory, datetime.now(UTC)))
+
+
+def _lines(directory: OutputDirectory, now: datetime) -> Iterator[str]:
+    plan = read_plan(directory)
+    if plan is None:
+        raise UsageError(
+            "there is no job here, or it is still reading its input",
+            where=directory.place,
+            remedy="name the --output of a `curricle score`",
+        )
+    if directory.storage.exists(MANIFEST):
+        yield f"{directory.place}: finished, {plan.records:,} records in {len(plan.shards)} shards"
+        return
+    pending = pending_shards(directory, plan)
+    already = plan.records - sum(shard.slice.records for shard in pending)
+    yield f"{directory.place}: {len(plan.shards) - len(pending)} of {len(plan.shards)} shards are finished"
+    holder = _holder(directory)
+    if holder is None:
+        yield f"{already:,} of {plan.records:,} rows"
+        yield "nobody works on it; the same `curricle score` command goes on from there"
+        return
+    silent = (now - datetime.fromisoformat(holder["seen"])).total_seconds()
+    run = standing(directory, plan.records, 0, (now - datetime.fromisoformat(holder["since"])).total_seconds())
+    before = max(0, already - run.rows)
+    yield standing(directory, plan.records, before, run.seconds).line()
+    if silent > 3 * SIGN_OF_LIFE:
+        yield f"{describe_holder(holder)}: no sign of life for {silent:.0f} s, so it was probably killed"
+    else:
+        yield f"{describe_holder(holder)}, at work"
+
+
+def _holder(directory: OutputDirectory) -> dict[str, str] | None:
+    try:
+        return json.loads(directory.storage.read(HOLDER))
+    except FileNotFoundError:
+        return None

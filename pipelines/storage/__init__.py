@@ -1,0 +1,62 @@
+"""Where a table is kept: a local disk, or an object store. What differs between the two is here and nowhere else."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+from schemas.errors import UsageError
+from schemas.files import Files
+
+
+class Storage(Files, Protocol):
+    """Files that are there whole, as they were last written, or not at all.
+
+    UserError, with a remedy, where the place fails.
+    """
+
+    interval: float
+    """Seconds between two writes of what is only for the eye."""
+
+    def write(self, name: str, data: bytes, durable: bool = True) -> None:
+        """Write a small file. Not ``durable``: it need not outlive a loss of power."""
+        ...
+
+    def writing(self, name: str) -> AbstractContextManager[Path]:
+        """A local path to write to that becomes the file, durably, when the block ends well."""
+        ...
+
+    def move(self, name: str, to: str) -> None: ...
+
+    def remove(self, name: str) -> None:
+        """Remove a file, or a folder with all that is in it, if it is there."""
+        ...
+
+    def locked(self, name: str, holder: dict[str, Any]) -> AbstractContextManager[Callable[[dict[str, Any]], None]]:
+        """Be the only one who holds the lock, with ``holder`` written to the file ``name``; Held if somebody else is.
+
+        Yields a function that writes the holder again: a sign of life, at least every ``SIGN_OF_LIFE`` seconds.
+        """
+        ...
+
+
+SIGN_OF_LIFE = 5.0
+"""Seconds between two signs of life of who holds a lock."""
+
+
+def open_storage(place: str) -> Storage:
+    """The storage that a path or an address names; UsageError for an address that cannot be written to."""
+    if "://" not in place:
+        from pipelines.storage.disk import Disk
+
+        return Disk(Path(place))
+    scheme = place.partition("://")[0]
+    if scheme not in ("s3", "gs", "az", "abfs", "abfss"):
+        raise UsageError(
+            f"cannot write to {scheme}://",
+            where=place,
+            remedy="name a local directory (a mounted disk is one), or an address of s3://, gs:// or az://",
+        )
+    from pipelines.storage.objects import Objects
+
+    return Objects(place.rstrip("/"))

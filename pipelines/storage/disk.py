@@ -1,0 +1,101 @@
+"""A local disk, or one that is mounted: writes go beside their place, are flushed, and renamed."""
+
+import json
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from pipelines.storage.held import held_by
+from schemas.disk import sync
+from schemas.errors import UserError
+from schemas.files import Folder
+
+
+@dataclass(frozen=True)
+class Disk(Folder):
+    """See ``Storage``. What is being written lies in ``_progress/tmp`` below the root, for no other place is ours."""
+
+    interval = 0.5
+
+    def write(self, name: str, data: bytes, durable: bool = True) -> None:
+        with self._beside(name, durable) as beside:
+            beside.write_bytes(data)
+
+    def writing(self, name: str):  # type: ignore[no-untyped-def]
+        return self._beside(name, durable=True)
+
+    @contextmanager
+    def _beside(self, name: str, durable: bool) -> Iterator[Path]:
+        final = self.root / name
+        beside = self.root / "_progress" / "tmp" / f"{uuid.uuid4().hex}-{final.name}"
+        with self._failing(name):
+            for folder in (beside.parent, final.parent):
+                folder.mkdir(parents=True, exist_ok=True)
+            try:
+                yield beside
+                if durable:
+                    sync(beside)
+                beside.replace(final)
+                if durable:
+                    sync(final.parent)
+            finally:
+                beside.unlink(missing_ok=True)
+
+    def move(self, name: str, to: str) -> None:
+        with self._failing(to):
+            (self.root / to).parent.mkdir(parents=True, exist_ok=True)
+            (self.root / name).replace(self.root / to)
+            sync((self.root / to).parent)
+
+    def remove(self, name: str) -> None:
+        path = self.root / name
+        with self._failing(name):
+            if path.is_dir():
+                # a worker of a killed job may still be tidying up after itself
+                shutil.rmtree(path, onerror=_unless_gone)
+            else:
+                path.unlink(missing_ok=True)
+
+    @contextmanager
+    def locked(self, name: str, holder: dict[str, Any]) -> Iterator[Callable[[dict[str, Any]], None]]:
+        """The lock is the kernel's: it goes with the process, however that ends."""
+        path = self.root / "_progress" / "lock"
+        with self._failing(name):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout as error:
+                raise held_by(str(self.root), self.read(name) if self.exists(name) else b"{}") from error
+        try:
+
+            def renew(holder: dict[str, Any]) -> None:
+                self.write(name, json.dumps(holder).encode(), durable=False)
+
+            renew(holder)
+            yield renew
+        finally:
+            self.remove(name)
+            lock.release()
+
+    @contextmanager
+    def _failing(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"cannot be written: {error.strerror or error}",
+                where=str(self.root / name),
+                remedy="make room, or restore the rights; the same command then goes on from the finished shards",
+            ) from error
+
+
+def _unless_gone(function: object, path: str, failure: tuple[object, BaseException, object]) -> None:
+    if not isinstance(failure[1], FileNotFoundError):
+        raise failure[1]

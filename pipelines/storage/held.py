@@ -1,0 +1,18 @@
+"""What is said of who holds a table."""
+
+import json
+
+from schemas.errors import Held
+
+
+def held_by(where: str, holder: bytes) -> Held:
+    """The refusal, with what the holder wrote of itself."""
+    return Held(
+        f"another job holds this directory: {describe(json.loads(holder))}",
+        where=where,
+        remedy="wait for it, stop it, or name another --output",
+    )
+
+
+def describe(holder: dict) -> str:
+    return f"process {holder.get('pid', '?')} on {holder.get('host', '?')}, since {holder.get('since', '?')}"

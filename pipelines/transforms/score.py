@@ -1,0 +1,47 @@
+"""The whole chain: what every engine runs."""
+
+from collections.abc import Sequence
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from curate.metric import Needs
+from pipelines.directory import OutputDirectory
+from pipelines.job import Job
+from pipelines.progress import Meter
+from pipelines.transforms.measure import Measure
+from pipelines.transforms.proxy import AskProxy, ProxyHandler
+from pipelines.transforms.read import ReadShards
+from pipelines.transforms.shards import ShardRun
+from pipelines.transforms.write import WriteShards
+
+
+class ScoreShards(beam.PTransform):
+    """``ShardRun`` → index of each finished shard: read, ask the proxy, measure, write, in one fused chain."""
+
+    def __init__(self, directory: OutputDirectory, job: Job, run: str) -> None:
+        super().__init__()
+        self.directory, self.job, self.run = directory, job, run
+
+    def expand(self, runs: beam.PCollection[ShardRun]) -> beam.PCollection[int]:
+        job, settings = self.job, self.job.settings
+        meter = Meter(self.directory, self.run)
+        batches = runs | ReadShards(job.format, settings.max_record_bytes, job.cwd)
+        if job.weights is not None:
+            handler = None
+            if job.needs >= Needs.LOSS:
+                unconditional = job.needs >= Needs.UNCONDITIONAL_LOSS
+                handler = ProxyHandler(job.weights, settings.proxy, unconditional, meter)
+            batches = batches | AskProxy(job.weights, settings.proxy, handler)
+        names = tuple(metric.name for metric in job.metrics)
+        return batches | Measure(names) | WriteShards(self.directory, job.schema, self.run, meter)
+
+
+def pipeline(
+    options: Sequence[str], directory: OutputDirectory, job: Job, run: str, runs: Sequence[ShardRun]
+) -> beam.Pipeline:
+    """A pipeline that scores these runs, with Beam's options for the engine, ready to be started."""
+    made = beam.Pipeline(options=PipelineOptions(list(options)))
+    # The reshuffle spreads the runs over the workers; only descriptors are shuffled, never rows.
+    made | beam.Create(list(runs), reshuffle=False) | beam.Reshuffle() | ScoreShards(directory, job, run)
+    return made

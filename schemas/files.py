@@ -1,0 +1,68 @@
+"""Where the files of a table are read from: a folder, or whatever can hand them out in the same way."""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from schemas.errors import UserError
+
+
+class Files(Protocol):
+    """Files by names with ``/``. FileNotFoundError for reading what is not there."""
+
+    def uri(self, name: str) -> str:
+        """How a person, or another program, names the file."""
+        ...
+
+    def read(self, name: str) -> bytes: ...
+
+    def exists(self, name: str) -> bool: ...
+
+    def names(self, folder: str) -> list[str]:
+        """The names of all files below a folder, sorted; none if there is no such folder."""
+        ...
+
+    def local(self, name: str) -> AbstractContextManager[Path]:
+        """The file as a local path."""
+        ...
+
+
+@dataclass(frozen=True)
+class Folder:
+    """See ``Files``. Names come from a manifest that was checked, or from us: as paths they stay below the root."""
+
+    root: Path
+
+    def uri(self, name: str) -> str:
+        return str(self.root / name)
+
+    def read(self, name: str) -> bytes:
+        return (self.root / name).read_bytes()
+
+    def exists(self, name: str) -> bool:
+        return (self.root / name).exists()
+
+    def names(self, folder: str) -> list[str]:
+        paths = (self.root / folder).rglob("*")
+        return sorted(path.relative_to(self.root).as_posix() for path in paths if not path.is_dir())
+
+    @contextmanager
+    def local(self, name: str) -> Iterator[Path]:
+        """UserError for what is no file, or a link that leads out of the folder."""
+        path = self.root / name
+        if not path.is_file():
+            raise UserError("is not there, or no file", where=str(path), remedy="copy the table again")
+        if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.root)):
+            raise UserError("leads out of the directory", where=str(path), remedy="fetch the table from its source")
+        yield path
+
+
+Place: TypeAlias = str | os.PathLike[str] | Files
+
+
+def files_in(place: Place) -> Files:
+    """The files of a directory, or those that are handed over."""
+    return Folder(Path(place)) if isinstance(place, (str, os.PathLike)) else place

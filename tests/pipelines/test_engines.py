@@ -1,0 +1,146 @@
+"""Law 4: the engine and the number of workers do not show. Every engine runs for real, in processes of its own."""
+
+import json
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+from apache_beam.portability.api import beam_fn_api_pb2 as api
+from apache_beam.portability.api import beam_fn_api_pb2_grpc as services
+from clusters import beam_service, dask_cluster
+from running import curricle, in_process_of_its_own, read_data, signed, write_jsonl
+
+from curate.readers import Slice
+from pipelines.directory import OutputDirectory
+from pipelines.engines.portable import RUNNERS, pipeline_options
+from pipelines.job import make_job
+from pipelines.plan import Shard
+from pipelines.settings import ScoreSettings
+from pipelines.transforms.score import pipeline
+from pipelines.transforms.shards import ShardRun
+from schemas.config import parse
+
+ENGINES = ["two workers", "dask", "portable"]
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory):
+    """The options of each engine."""
+    root = tmp_path_factory.mktemp("engines")
+    with dask_cluster(root / "dask") as cluster, beam_service(root / "beam") as portable:
+        yield {
+            "two workers": ("--workers", "2"),
+            "dask": cluster.options,
+            "portable": (*portable, "--workers", "2"),
+        }
+
+
+@pytest.fixture(scope="module")
+def bulk(shared_data, tmp_path_factory):
+    """46,846 Alpaca rows and the 294 gzip files of T0, on CPU metrics, in one process: what the others must equal."""
+    inputs = [shared_data / "alpaca" / "alpaca_46k.jsonl", shared_data / "t0"]
+    options = ("--metrics", "mtld", "--max-reject-fraction", 1)
+    place = tmp_path_factory.mktemp("bulk") / "table"
+    curricle("score", *inputs, "--output", place, *options)
+    return (*inputs, *options), place
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_hundred_thousand_rows_of_295_files(engine, engines, bulk, tmp_path):
+    arguments, whole = bulk
+    in_process_of_its_own("score", *arguments, "--output", tmp_path / "table", *engines[engine])
+    assert signed(tmp_path / "table") == signed(whole)  # digests of every part among it: the same bytes
+    sources = signed(whole)["sources"]
+    assert len(sources) == 295
+    scored = Counter(read_data(tmp_path / "table")["source"].to_pylist())
+    assert {source["source"]: source["scored"] for source in sources if source["scored"]} == dict(scored)
+    receipts = (tmp_path / "table" / "_progress" / "receipts").iterdir()
+    assert Counter(json.loads(path.read_text())["source"] for path in receipts).keys() >= scored.keys()
+
+
+@pytest.fixture(scope="module")
+def modelled(alpaca_rows, smollm2, tmp_path_factory):
+    root = tmp_path_factory.mktemp("modelled")
+    arguments = (
+        *(write_jsonl(root / "in.jsonl", alpaca_rows(8)), "--metrics", "loss,ifd,mtld", "--shard-rows", 2),
+        *("--proxy.max-length", 96),
+    )
+    in_process_of_its_own("score", *arguments, "--output", root / "table")
+    return arguments, root / "table"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_real_model(engine, engines, modelled, tmp_path):
+    arguments, whole = modelled
+    in_process_of_its_own("score", *arguments, "--output", tmp_path / "table", *engines[engine])
+    assert signed(tmp_path / "table") == signed(whole)
+
+
+def test_dask_starts_a_cluster_where_none_is_named(alpaca_rows, tmp_path):
+    write_jsonl(tmp_path / "in.jsonl", alpaca_rows(40))
+    options = ("--metrics", "mtld", "--shard-rows", 10)
+    curricle("score", "in.jsonl", "--output", "whole", *options, cwd=tmp_path)
+    said = in_process_of_its_own(
+        "score", "in.jsonl", "--output", "out", *options, "--engine", "dask", "--workers", 2, cwd=tmp_path
+    )
+    assert signed(tmp_path / "out") == signed(tmp_path / "whole")
+    assert "distributed" not in said and "Nanny" not in said
+
+
+@pytest.mark.parametrize("engine", ["dask", "portable"])
+def test_an_engine_that_is_not_there(engine, tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"prompt": "a", "completion": "b c"}\n')
+    options = ("--metrics", "mtld", "--engine", engine, "--engine-address", "127.0.0.1:9")
+    said = in_process_of_its_own("score", "in.jsonl", "--output", "out", *options, cwd=tmp_path, code=1)
+    assert "127.0.0.1:9" in said and "What to do" in said and "Traceback" not in said
+
+
+def test_a_worker_that_never_starts_does_not_hold_the_job_for_ever(engines, tmp_path):
+    """A pool that says that it has started a worker, and has not: Beam would wait for it without end."""
+
+    class Liar(services.BeamFnExternalWorkerPoolServicer):
+        def StartWorker(self, request, context):
+            return api.StartWorkerResponse()
+
+    (tmp_path / "in.jsonl").write_text('{"prompt": "a", "completion": "b c"}\n')
+    pool = grpc.server(ThreadPoolExecutor(max_workers=1))
+    services.add_BeamFnExternalWorkerPoolServicer_to_server(Liar(), pool)
+    options = (*engines["portable"], "--beam.environment_config", f"localhost:{pool.add_insecure_port('127.0.0.1:0')}")
+    pool.start()
+    arguments = ("score", "in.jsonl", "--output", "out", "--metrics", "mtld", *options, "--stall-limit", 3)
+    said = in_process_of_its_own(*arguments, cwd=tmp_path, code=1)
+    pool.stop(None)
+    assert "no worker has done anything" in said and "Traceback" not in said
+
+
+GIVEN = {
+    "flink": (("--beam.flink_version", "2.0", "--beam.parallelism", "4"), {"parallelism": 4}),
+    "spark": (("--beam.environment_type", "DOCKER"), {"environment_type": "DOCKER"}),
+    "dataflow": (
+        (
+            *("--beam.project", "curation-1", "--beam.region", "europe-west4"),
+            *("--beam.temp_location", "gs://curation-tmp/beam"),
+            *("--beam.sdk_container_image", "registry.example/curricle-beam:1"),
+        ),
+        {"sdk_container_image": "registry.example/curricle-beam:1", "region": "europe-west4"},
+    ),
+}
+
+
+@pytest.mark.parametrize("engine", GIVEN)
+def test_what_is_handed_to_a_managed_engine(engine, tmp_path):
+    """These are not run here: the pipeline is built with their options, and its proto has our chain and no data."""
+    flags, expected = GIVEN[engine]
+    address = () if engine == "dataflow" else ("--engine-address", "host:8081")
+    arguments = ["in.jsonl", "--output", "s3://b/t", "--metrics", "mtld", "--engine", engine, *address, *flags]
+    settings = parse(ScoreSettings, arguments, "curricle score")
+    job = make_job(settings)
+    shards = [ShardRun((Shard(index, "in.jsonl", Slice("lines", index, 1, 0, 9, index)),)) for index in range(3)]
+    built = pipeline(pipeline_options(settings), OutputDirectory(settings.output), job, "run", shards)
+    options = built.options.get_all_options()
+    assert {name: options[name] for name in expected} == expected
+    assert options["runner"] == RUNNERS[engine][0]
+    proto = built.to_runner_api()
+    names = {transform.unique_name for transform in proto.components.transforms.values()}
+    assert any("ReadShards" in name for name in names) and any("WriteShards" in name for name in names)

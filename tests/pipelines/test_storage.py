@@ -1,0 +1,137 @@
+"""A table on a disk and in an object store: writes are whole or absent, and one job holds it."""
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from running import curricle, read_data, signed, start, write_jsonl
+
+from pipelines.directory import OutputDirectory
+from pipelines.storage import objects, open_storage
+from schemas.errors import Held, UsageError, UserError
+
+
+@pytest.fixture
+def bucket(s3):
+    """An empty place in a bucket."""
+    return f"s3://{s3}/table"
+
+
+@pytest.fixture(params=["disk", "objects"])
+def storage(request, tmp_path):
+    return open_storage(str(tmp_path / "table") if request.param == "disk" else request.getfixturevalue("bucket"))
+
+
+def test_a_file_is_there_whole_or_not_at_all(storage):
+    assert not storage.exists("a/b.txt") and storage.names("") == []
+    with pytest.raises(FileNotFoundError):
+        storage.read("a/b.txt")
+    with pytest.raises(ZeroDivisionError), storage.writing("a/b.txt") as path:
+        path.write_text("half")
+        raise ZeroDivisionError
+    assert storage.names("") == []
+    with storage.writing("a/b.txt") as path:
+        path.write_text("whole")
+        assert not storage.exists("a/b.txt")
+    assert storage.read("a/b.txt") == b"whole"
+    storage.write("a/c.txt", b"1")
+    storage.write("a/c.txt", b"2")
+    with storage.local("a/c.txt") as path:
+        assert path.read_text() == "2"
+    storage.move("a/c.txt", "d/c.txt")
+    assert storage.names("") == ["a/b.txt", "d/c.txt"] and storage.names("a") == ["a/b.txt"]
+    storage.remove("a")
+    storage.remove("nothing")
+    storage.remove("d/c.txt")
+    assert storage.names("") == []
+
+
+def test_one_of_many_gets_the_lock(storage):
+    got, refused, over = [], [], threading.Event()
+
+    def take(number: int) -> None:
+        try:
+            with storage.locked("_progress/holder.json", {"pid": number, "beat": 0}) as renew:
+                got.append(number)
+                beat = 0
+                while not over.wait(0.1):
+                    renew({"pid": number, "beat": (beat := beat + 1)})
+        except Held:
+            refused.append(number)
+
+    threads = [threading.Thread(target=take, args=(number,)) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    until = time.monotonic() + 30
+    while len(got) + len(refused) < 5 and time.monotonic() < until:
+        time.sleep(0.05)
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert len(got) == 1 and len(refused) == 4
+    with storage.locked("_progress/holder.json", {"pid": 9}):  # at once: the one before gave it back
+        assert json.loads(storage.read("_progress/holder.json"))["pid"] == 9
+
+
+def test_a_dead_holder_is_replaced_and_finds_out(bucket, monkeypatch):
+    """A lease has no process to go with: it ends when nobody has renewed it for long enough."""
+    monkeypatch.setattr(objects, "LEASE", 0.6)
+    storage = open_storage(bucket)
+    with pytest.raises(Held), storage.locked("holder.json", {"pid": 1, "beat": 0}) as renew:
+        renew({"pid": 1, "beat": 1})
+        with storage.locked("holder.json", {"pid": 2, "beat": 0}):
+            renew({"pid": 1, "beat": 2})
+    assert not storage.exists("holder.json")
+
+
+def test_workers_of_a_lost_run_cannot_commit(storage):
+    directory = OutputDirectory(storage.uri("").rstrip("/"))
+    with directory.held() as run:
+        directory.check_held_by(run)
+        directory.write_json("_progress/holder.json", {"run": "of another", "pid": 7})
+        with pytest.raises(Held, match="process 7"):
+            directory.check_held_by(run)
+
+
+def test_a_store_that_cannot_be_reached_says_so(bucket, monkeypatch):
+    with pytest.raises(UserError, match="s3://there-is-no-such-bucket"):
+        open_storage("s3://there-is-no-such-bucket/x").write("a", b"")
+    with pytest.raises(UsageError, match="cannot write to ftp://"):
+        open_storage("ftp://host/x")
+
+
+def test_a_job_on_an_object_store_is_killed_and_goes_on(bucket, alpaca_rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(objects, "LEASE", 1.0)
+    write_jsonl(tmp_path / "in.jsonl", alpaca_rows(1200))
+    options = ("--metrics", "mtld", "--shard-rows", 150)
+    curricle("score", "in.jsonl", "--output", "here", *options, cwd=tmp_path)
+    storage = open_storage(bucket)
+    process = start("score", "in.jsonl", "--output", bucket, *options, cwd=tmp_path)
+    until = time.monotonic() + 120
+    while len(storage.names("_progress/receipts")) < 3 and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+    said = curricle("status", bucket)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert f"process {process.pid} on" in said and "of 8 shards are finished" in said, said
+    before = {name: storage.read(name) for name in storage.names("_progress/receipts")}
+    assert before and not storage.exists("manifest.json")
+
+    curricle("score", "in.jsonl", "--output", bucket, *options, cwd=tmp_path)
+    assert all(storage.read(name) == receipt for name, receipt in before.items())
+    assert "whole; 1200 records" in curricle("verify", bucket)
+    copy = Path(tmp_path, "copy")
+    for name in storage.names(""):
+        with storage.local(name) as path:
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy / name).write_bytes(path.read_bytes())
+    assert signed(copy) == signed(tmp_path / "here")
+    assert read_data(copy).equals(read_data(tmp_path / "here"))
+    assert {name.partition("/")[0] for name in storage.names("")} == {
+        "README.md", "_progress", "data", "manifest.json", "report.html",
+    }  # fmt: skip
+    assert "already scored" in curricle("score", "in.jsonl", "--output", bucket, *options, cwd=tmp_path)

@@ -1,0 +1,81 @@
+"""How a command ends: its exit code, and its last words in the form that was asked for."""
+
+import json
+import logging
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+
+from schemas.command import DONE, FAILED, HELD, USAGE, dispatch
+from schemas.config import option, parse
+from schemas.errors import Held, UsageError, UserError
+from schemas.log import set_up_logging
+
+ERRORS = {
+    "usage": (UsageError("wrong", remedy="mend it"), USAGE),
+    "held": (Held("another job holds this directory", where="out"), HELD),
+    "failed": (UserError("the disk is full"), FAILED),
+    "stopped": (KeyboardInterrupt(), FAILED),
+}
+
+
+@dataclass(frozen=True)
+class Log:
+    format: Literal["text", "json"] = option("lines", "text")
+
+
+@dataclass(frozen=True)
+class Settings:
+    how: str = option("how it ends", "well")
+    log_format: Literal["text", "json"] = option("lines", "text")
+    log: Log = field(default=Log())
+
+
+def end(arguments):
+    """End as the arguments say."""
+    how = parse(Settings, arguments, "prog end").how
+    if how in ERRORS:
+        raise ERRORS[how][0]
+    return DONE
+
+
+def run(*arguments: str) -> int:
+    return dispatch("prog", {"end": end}, ["end", *arguments], "the last shard")
+
+
+@pytest.mark.parametrize("how", ERRORS)
+def test_errors_have_exit_codes_of_their_own(how, capsys):
+    error, code = ERRORS[how]
+    assert run("--how", how) == code
+    said = capsys.readouterr().err
+    assert said.startswith("prog: ") and str(error) in said
+    assert run() == DONE
+
+
+@pytest.mark.parametrize("flag", ["--log-format", "--log.format"])
+@pytest.mark.parametrize("how", ERRORS)
+def test_errors_are_json_lines_where_lines_are_json(how, flag, capsys):
+    assert run("--how", how, flag, "json") == ERRORS[how][1]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["level"] == "error" and str(ERRORS[how][0]) in json.loads(line)["message"]
+
+
+@pytest.mark.parametrize("wrong", ["hw: x", "how: {a: b}", "how: ${UNSET}"])
+def test_so_are_those_of_the_options_themselves(wrong, tmp_path, capsys):
+    (tmp_path / "job.yaml").write_text(f"log-format: json\n{wrong}\n")
+    assert run("--config", str(tmp_path / "job.yaml"), *(["--log-format=json"] if "UNSET" in wrong else [])) == USAGE
+    assert run("--log-format", "json", "--hw", "x") == USAGE
+    said = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["level"] for line in said] == ["error", "error"]
+
+
+def test_a_command_that_does_not_exist_is_told_as_text(capsys):
+    assert dispatch("prog", {"end": end}, ["ned"], "") == USAGE
+    assert capsys.readouterr().err.startswith("prog: unknown command 'ned'")
+
+
+def test_a_name_is_not_obeyed_by_the_terminal(capsys):
+    set_up_logging("text")
+    logging.getLogger("curricle").error("%s: é\n  next", "a\x1b[2J\r\x9b\u202e.jsonl")
+    assert capsys.readouterr().err == r"a\x1b[2J\r\x9b\u202e.jsonl: é" + "\n  next\n"
