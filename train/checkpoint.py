@@ -2,8 +2,9 @@
 
 ``step-00000100/`` loads in transformers and vLLM as it is: plain float32 weights (adapters merged), configuration,
 tokenizer. ``state/`` holds the optimizer and the adapters as safetensors, the cursor as JSON, and the journal so far.
-It holds no random state: every step seeds its own (train.loop). A checkpoint is written beside its place, flushed and
-renamed, so that one with its name is whole. Nothing is unpickled.
+Every process writes the part of the optimizer that it has, and reads the part that it needs, whatever the number of
+processes then and now. There is no random state: every step seeds its own (train.loop). A checkpoint is written beside
+its place, flushed and renamed, so that one with its name is whole. Nothing is unpickled from disk.
 """
 
 import json
@@ -16,9 +17,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import torch.distributed.checkpoint as dcp
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -28,7 +33,8 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from transformers import PreTrainedTokenizerBase
 
-from schemas.errors import UserError
+from schemas.disk import sync
+from schemas.errors import Held, UserError
 from train.distributed import Processes
 from train.model import Student, merged
 
@@ -57,11 +63,7 @@ def read_cursor(checkpoint: Path) -> Cursor:
     try:
         return Cursor(**json.loads((checkpoint / "state" / "cursor.json").read_bytes()))
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(
-            f"the state of the checkpoint cannot be read: {error}",
-            where=str(checkpoint),
-            remedy="remove this checkpoint to go on from the one before it, or from the start",
-        ) from error
+        raise _unreadable(checkpoint, error) from error
 
 
 def save(
@@ -80,26 +82,23 @@ def save(
     place = run / "checkpoints" / f"step-{cursor.step:08d}"
     if place.exists():
         return place
-    weights: dict[str, Any] = {
-        name.removeprefix(_PREFIX): weight
-        for name, weight in get_model_state_dict(student.scorer, options=_WHOLE).items()
-    }
-    moments: Any = get_optimizer_state_dict(student.scorer, optimizer, options=_WHOLE).get(
-        "state", {}
-    )  # the first process has it
-    failed = None
-    if processes.first:
-        try:
-            _write(place, cursor, student, weights, moments, tokenizer, run / "journal.jsonl")
+    # The first process gets the weights; all give back those that fsdp leaves gathered after an evaluation.
+    weights = get_model_state_dict(student.scorer, options=_WHOLE)
+    failed: BaseException | None = None
+    try:
+        _save_optimizer(_beside(place), student, optimizer, processes)
+        if processes.first:
+            _write(place, cursor, student, weights, tokenizer, run / "journal.jsonl")
             for old in checkpoints(run)[:-keep]:
                 _remove(old)
-        except (OSError, SafetensorError) as error:
-            failed = error
+    except (OSError, SafetensorError, CheckpointException) as error:
+        failed = error
+    if processes.sum(np.array([failed is not None], np.int64))[0]:
+        if processes.first:
             shutil.rmtree(_beside(place), ignore_errors=True)
-    if processes.sum(torch.tensor([failed is not None], dtype=torch.int64).numpy())[0]:
         before = checkpoints(run)
         raise UserError(
-            f"the checkpoint could not be written: {failed or 'the first process says why'}",
+            f"the checkpoint could not be written: {_reason(failed) if failed else 'the first process says why'}",
             where=str(place),
             remedy=f"free space, and run the same command to go on from {before[-1] if before else 'the start'}",
         ) from failed
@@ -110,15 +109,13 @@ def _write(
     place: Path,
     cursor: Cursor,
     student: Student,
-    weights: dict[str, torch.Tensor],
-    moments: dict[str, dict[str, torch.Tensor]],
+    whole: dict[str, Any],
     tokenizer: PreTrainedTokenizerBase,
     journal: Path,
 ) -> None:
     beside = _beside(place)
-    shutil.rmtree(beside, ignore_errors=True)
     state = beside / "state"
-    state.mkdir(parents=True)
+    weights = {name.removeprefix(_PREFIX): weight for name, weight in whole.items()}
     adapters = {name: weight.contiguous() for name, weight in weights.items() if "lora_" in name}
     plain = merged(student.model, weights)
     for tied in getattr(student.model, "all_tied_weights_keys", None) or {}:
@@ -127,14 +124,12 @@ def _write(
     tokenizer.save_pretrained(beside)
     if adapters:
         save_file(adapters, state / "adapters.safetensors")
-    flat = {f"{name}/{key}": value.contiguous() for name, entry in moments.items() for key, value in entry.items()}
-    save_file(flat, state / "optimizer.safetensors")
     (state / "cursor.json").write_text(json.dumps(asdict(cursor)))
     shutil.copyfile(journal, state / "journal.jsonl")
     for path in [*beside.rglob("*"), beside]:
-        _sync(path)
+        sync(path)
     os.rename(beside, place)
-    _sync(place.parent)
+    sync(place.parent)
 
 
 def load_weights(checkpoint: Path, student: Student) -> None:
@@ -146,21 +141,52 @@ def load_weights(checkpoint: Path, student: Student) -> None:
         set_model_state_dict(student.scorer, adapters, options=options)
 
 
-def load_optimizer(checkpoint: Path, student: Student, optimizer: torch.optim.Optimizer) -> None:
+def load_optimizer(checkpoint: Path, student: Student, optimizer: torch.optim.Optimizer, processes: Processes) -> None:
     """Put a checkpoint's moments into an optimizer, whatever the number of processes that wrote them."""
-    state: dict[str, Any] = {}
-    for key, value in load_file(checkpoint / "state" / "optimizer.safetensors").items():
-        name, _, kind = key.rpartition("/")
-        state.setdefault(name, {})[kind] = value
-    names = {id(parameter): name for name, parameter in student.scorer.named_parameters()}
-    groups = [
-        {**group, "params": [names[id(parameter)] for parameter in group["params"]]} for group in optimizer.param_groups
-    ]
-    set_optimizer_state_dict(
-        student.scorer,
-        optimizer,
-        {"state": state, "param_groups": groups},
-        options=StateDictOptions(full_state_dict=True),
+    state: dict[str, Any] = get_optimizer_state_dict(student.scorer, optimizer)
+    try:
+        dcp.load(
+            _moments(state),
+            storage_reader=HuggingFaceStorageReader(str(checkpoint / "state" / "optimizer")),
+            process_group=processes.group,
+            no_dist=processes.group is None,
+        )
+    except (CheckpointException, OSError, SafetensorError) as error:
+        raise _unreadable(checkpoint, _reason(error)) from error
+    set_optimizer_state_dict(student.scorer, optimizer, state)
+
+
+def _save_optimizer(beside: Path, student: Student, optimizer: torch.optim.Optimizer, processes: Processes) -> None:
+    dcp.save(
+        _moments(get_optimizer_state_dict(student.scorer, optimizer)),
+        storage_writer=HuggingFaceStorageWriter(str(beside / "state" / "optimizer"), save_distributed=True),
+        process_group=processes.group,
+        no_dist=processes.group is None,
+    )
+
+
+def _moments(state: dict[str, Any]) -> dict[str, Any]:
+    """The tensors of an optimizer's state, by parameter and kind: views, of which each process has its shard."""
+    return {
+        f"{name}/{kind}": value.reshape(-1) if value.dim() == 0 else value
+        for name, entry in state["state"].items()
+        for kind, value in entry.items()
+    }
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, and where: one line, of the first process that failed."""
+    if isinstance(error, CheckpointException):
+        rank, (cause, _) = next(iter(error.failures.items()))
+        return f"process {rank}: {cause}"
+    return str(error)
+
+
+def _unreadable(checkpoint: Path, reason: object) -> UserError:
+    return UserError(
+        f"the state of the checkpoint cannot be read: {reason}",
+        where=str(checkpoint),
+        remedy="remove this checkpoint to go on from the one before it, or from the start",
     )
 
 
@@ -174,7 +200,7 @@ def locked(run: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(
+            raise Held(
                 "another process is training in this directory", where=str(run), remedy="wait for it, or stop it first"
             ) from error
         for stale in (run / "checkpoints").glob(".step-*"):
@@ -191,11 +217,3 @@ def _remove(checkpoint: Path) -> None:
     gone = checkpoint.with_name(f".{checkpoint.name}.old")
     os.rename(checkpoint, gone)
     shutil.rmtree(gone)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

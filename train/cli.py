@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
-from schemas.command import DONE, Command, dispatch
+from schemas.command import DONE, FAILED, Command, dispatch
 from schemas.config import parse
 from schemas.log import set_up_logging
 
@@ -109,13 +109,19 @@ def _in_processes(
 ) -> int:
     """Train here, or in as many processes as the settings ask for; say where the result lies."""
     _set_up_logging(settings.log.format)
-    from train.distributed import connect, launch
+    from train.distributed import RESUMES, connect, launch
 
     if settings.device.nproc > 1 and "RANK" not in os.environ:
         return launch(settings.device.nproc, arguments)
     processes = connect()
     try:
         place = train(processes)
+    except RuntimeError as error:
+        if not processes.lost(error):
+            raise
+        ended = f"another process has ended, and with it process {processes.rank} of {processes.world}"
+        print(f"curricle-train: {ended}; {RESUMES}", file=sys.stderr)
+        return FAILED
     finally:
         processes.disconnect()
     if processes.first:

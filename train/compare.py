@@ -1,8 +1,8 @@
 """Several orders at the same budget, over several seeds, in one table and one picture."""
 
+import io
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 
+from schemas.disk import write_whole
 from schemas.errors import UsageError
 from schemas.manifest import MANIFEST, read_manifest
 from train.comparison import Curve, Row, read_curve, row_of
@@ -105,11 +106,11 @@ def _write(
         "scoring": scoring,
         "curves": {arm: [asdict(curve) for curve in of] for arm, of in curves.items()},
     }
-    _replace(output / "compare.json", json.dumps(record, indent=1))
-    _replace(output / "compare.md", "\n".join(markdown(rows, rate, tried, scoring)) + "\n")
-    beside = output / ".compare.png"
-    picture(curves).savefig(beside, dpi=150)
-    os.replace(beside, output / "compare.png")
+    write_whole(output / "compare.json", json.dumps(record, indent=1))
+    write_whole(output / "compare.md", "\n".join(markdown(rows, rate, tried, scoring)) + "\n")
+    image = io.BytesIO()
+    picture(curves).savefig(image, dpi=150)
+    write_whole(output / "compare.png", image.getvalue())
 
 
 def _scoring_cost(data: Path) -> dict[str, Any] | None:
@@ -117,9 +118,3 @@ def _scoring_cost(data: Path) -> dict[str, Any] | None:
         return None
     cost = read_manifest(data).cost
     return {"tokens": cost.tokens, "seconds": cost.seconds}
-
-
-def _replace(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}")
-    beside.write_text(text, "utf-8")
-    os.replace(beside, path)

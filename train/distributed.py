@@ -17,8 +17,9 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 
 LIFELINE = "CURRICLE_LIFELINE"
-GRACE = 30.0
-"""Seconds that processes have to end by themselves when one of them has failed."""
+RESUMES = "the same command goes on from the last checkpoint"
+GRACE = 10.0
+"""Seconds that processes have to end by themselves, and to say why, when one of them has ended with an error."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,10 @@ class Processes:
         if self.group is not None:
             dist.barrier(group=self.group)
 
+    def lost(self, error: RuntimeError) -> bool:
+        """Whether this error says that another process is gone; those of gloo have no type of their own."""
+        return isinstance(error, dist.DistError) or (self.world > 1 and "gloo" in str(error))
+
     def disconnect(self) -> None:
         """Leave the others. A process group that somebody else made in this process stays as it is."""
         if self.group is not None:
@@ -78,7 +83,8 @@ def launch(nproc: int, arguments: Sequence[str]) -> int:
     """Run ``curricle-train ARGUMENTS`` in ``nproc`` processes of this machine; the exit code of the first that fails.
 
     They find each other as under torchrun, start with a safe path, so that a ``train.py`` in the working directory does
-    not shadow ours, and end with this process, however that ends.
+    not shadow ours, and end with this process, however that ends. When one is killed the others are ended at once:
+    they would wait for it in vain.
     """
     import train
 
@@ -113,17 +119,28 @@ def launch(nproc: int, arguments: Sequence[str]) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, pass_on)
-    code, deadline = 0, float("inf")
+    failed, deadline = None, float("inf")
     while any([worker.poll() is None for worker in workers]):
-        if not code and (code := next((worker.returncode for worker in workers if worker.returncode), 0)):
-            deadline = time.monotonic() + GRACE
-        if time.monotonic() > deadline:  # they wait for one that is gone
+        if failed is None and (failed := _first_failed(workers)) is not None:
+            deadline = time.monotonic() + (GRACE if workers[failed].returncode > 0 else 0)
+        if time.monotonic() > deadline:
             for worker in workers:
                 worker.kill()
         time.sleep(0.05)
     os.close(held)
-    code = code or next((worker.returncode for worker in workers if worker.returncode), 0)
-    return code if code >= 0 else 1
+    if failed is None and (failed := _first_failed(workers)) is None:
+        return 0
+    code = workers[failed].returncode
+    if code < 0:
+        killed = f"process {failed} of {nproc} was killed by {signal.Signals(-code).name}, and the others were ended"
+        print(f"curricle-train: {killed}; {RESUMES}", file=sys.stderr)
+    return max(code, 1)
+
+
+def _first_failed(workers: Sequence[subprocess.Popen[bytes]]) -> int | None:
+    """Its rank. Of several that ended between two looks it is the killed one, for which the others fail."""
+    failed = [rank for rank, worker in enumerate(workers) if worker.returncode]
+    return min(failed, key=lambda rank: workers[rank].returncode, default=None)
 
 
 def _end_with_the_launcher() -> None:

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from schemas.disk import sync
 from schemas.errors import UsageError, UserError
 from schemas.fingerprint import canonical_json, differences
 from train.curricula import build
@@ -101,7 +102,7 @@ def open_journal(path: str | Path, header: Header, write: bool = True) -> Journa
         if found is None:
             path.write_bytes(b"")
             _append(path, canonical_json(header.to_json()))
-            _sync_directory(path.parent)
+            sync(path.parent)
         else:
             os.truncate(path, whole)
     return Journal(header, records, path if write else None)
@@ -200,13 +201,4 @@ def _parse(path: Path) -> tuple[Header | None, list[Record], int]:
 def _append(path: Path, line: str) -> None:
     with path.open("ab") as file:
         file.write(line.encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(path)

@@ -1,43 +1,39 @@
 """The training run, from top to bottom: open, resume, follow the order, step, look, save."""
 
-import json
 import logging
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from schemas.errors import UsageError, UserError
-from schemas.fingerprint import differences, example_id
+from schemas.errors import UserError
+from schemas.fingerprint import example_id
 from train import checkpoint as checkpoints
 from train.ahead import Ahead
 from train.audit import Finite, Order
 from train.batching import Size, micro_batches
 from train.checkpoint import Cursor
-from train.curricula.base import Answer, Probe
+from train.curricula.base import Answer, Probe, Stage
+from train.description import describe, finished_at
 from train.distributed import Processes, Stop
 from train.encoding import Encoded, Encoder
 from train.evaluate import evaluate
 from train.holdout import split
 from train.journal import Header, Journal, follow, open_journal, read_journal, recorded_course
-from train.metrics import Metrics, check_trackers, peak_flops
+from train.metrics import Metrics, check_trackers, peak_flops, read_metrics
 from train.model import Student, add_adapters, load_model, load_tokenizer
 from train.optimizer import build_optimizer, learning_rate
 from train.order import Budget, GlobalBatch, batches, response_tokens
 from train.probe import ask
 from train.progress import Spent, Window
-from train.settings import RunSettings, identity
+from train.settings import RunSettings
 from train.table import Rows, Table
 
 log = logging.getLogger("curricle")
-
-RUN = "run.json"
 
 
 def order_of(settings: RunSettings, table: Table) -> Header:
@@ -63,30 +59,42 @@ def run(settings: RunSettings, processes: Processes) -> Path:
     UsageError for what is wrong before anything is written; UserError for what stops a run. A run that is asked to stop
     (SIGTERM) saves and raises KeyboardInterrupt.
     """
-    return Loop(settings, processes).run()
+    loop = Loop(settings, processes)
+    if loop.resumed and loop.finished == loop.cursor.step:
+        log.info("the run is finished: there is nothing left to do after step %d", loop.finished)
+        return loop.resumed
+    loop.load()
+    return loop.run()
 
 
 class Loop:
-    """One run. Everything that may be refused is read first; nothing is written before ``run``."""
+    """One run. Everything that may be refused is read first, by ``load`` at last; only ``run`` writes."""
 
     def __init__(self, settings: RunSettings, processes: Processes) -> None:
         self.settings, self.processes = settings, processes
         torch.use_deterministic_algorithms(processes.device.type == "cpu")
         check_trackers(settings.log)
-        self.table, held_out = split(settings)
+        self.table, self.held_out_table = split(settings)
         recorded = read_journal(settings.replay) if settings.replay else None
         self.header = recorded.header if recorded else order_of(settings, self.table)
         self.recorded = recorded.records if recorded else []
         self.budget = Budget(**self.header.budget)
         self.tokens = response_tokens(self.table) if self.budget.tokens else None
         self.course = recorded_course(Journal(self.header), self.table)
-        self.identity = self._identity()
-        self.tokenizer = load_tokenizer(settings.model)
-        self.encoder = Encoder(self.tokenizer, settings.template, settings.max_length)
-        self.held_out = [] if held_out is None else self._encode_from(held_out, np.arange(len(held_out)))
+        self.finished = finished_at(settings, self.table)
         saved = checkpoints.checkpoints(settings.output)
         self.resumed = saved[-1] if saved else None
         self.cursor = checkpoints.read_cursor(self.resumed) if self.resumed else Cursor()
+
+    def load(self) -> None:
+        """Read the model and the optimizer, as the last checkpoint has them."""
+        settings, processes, step = self.settings, self.processes, self.cursor.step
+        self.tokenizer = load_tokenizer(settings.model)
+        self.encoder = Encoder(self.tokenizer, settings.template, settings.max_length)
+        held_out = self.held_out_table
+        self.held_out = [] if held_out is None else self._encode_from(held_out, np.arange(len(held_out)))
+        evaluations = [line["step"] for line in read_metrics(settings.output) if line["kind"] == "eval"]
+        self.evaluated = max((at for at in evaluations if at <= step), default=None)
         torch.manual_seed(self.header.seed)
         plain = self.resumed is None or settings.lora.rank > 0
         model = load_model(settings.model if plain else str(self.resumed), settings.device.attention)
@@ -96,20 +104,22 @@ class Loop:
         self.optimizer = build_optimizer(self.student.scorer, settings.optimizer)
         if self.resumed:
             checkpoints.load_weights(self.resumed, self.student)
-            checkpoints.load_optimizer(self.resumed, self.student, self.optimizer)
-        self.peak = peak_flops(processes.device, settings.device.peak_tflops) * processes.world
+            checkpoints.load_optimizer(self.resumed, self.student, self.optimizer, processes)
+        self.peak = peak_flops(processes.device, settings.device.peak_tflops)
         self.order, self.finite, self.window = Order(processes), Finite(processes), Window(processes.device)
-        self.step, self.stage, self.evaluated, self.spent = 0, -1, -1, Spent(self.budget)
+        self.step, self.spent = 0, Spent(self.budget)
+        self.stage: Stage | None = None
 
     def run(self) -> Path:
         if not self.processes.first:
             self.processes.barrier()
             return self._train(write=False)
         with checkpoints.locked(self.settings.output):
-            about = {"identity": self.identity, "settings": asdict(self.settings)}
-            _write_whole(self.settings.output / RUN, json.dumps(about, indent=1, default=str))
+            describe(self.settings, self.table)
             self.processes.barrier()
-            return self._train(write=True)
+            place = self._train(write=True)
+            describe(self.settings, self.table, finished=self.step)
+            return place
 
     def _train(self, write: bool) -> Path:
         """Follow the order from where the last checkpoint left it. Every process takes its share of every batch."""
@@ -119,18 +129,20 @@ class Loop:
         stages = follow(self.course, self.journal, self._refuse if settings.replay else self._ask, self.recorded)
         plan = batches(stages, self.header.batch, self.budget, self.tokens)
         ahead, self.stop = Ahead(self._encode, self.header.batch), Stop(self.processes)
+        began = time.perf_counter()
         rest = self._fast_forward(plan)
+        self.window.pause(time.perf_counter() - began)
         self._announce()
         for batch in plan:
-            if batch.stage.index != self.stage:
-                self.stage, rest = batch.stage.index, batch.stage.rows
+            if batch.stage is not self.stage:
+                self.stage, rest = batch.stage, batch.stage.rows
             if rest is not None:
                 ahead.begin(rest)
                 rest = None
             self._step(batch, ahead.take(len(batch.rows)))
             looks = bool(settings.eval.every) and self.step % settings.eval.every == 0
             if looks or self.step % settings.log.every == 0:
-                self._report(batch)
+                self._report()
             if looks:
                 self._evaluate()
             if settings.checkpoint.every and self.step % settings.checkpoint.every == 0:
@@ -141,18 +153,16 @@ class Loop:
             log.info("  %s: %d visits", note, visits)
         if self.step == 0:
             raise UserError("the order is empty", remedy="raise the budget, or look at the options of the curriculum")
-        if self.step > self.cursor.step:
-            if self.window.steps:
-                self._report(batch)
-            self._evaluate()
+        self._report()
+        self._evaluate()
         return self._save()
 
     def _fast_forward(self, plan: Iterator[GlobalBatch]) -> Rows | None:
         """Pass over the batches before the checkpoint, from the journal; what is left of the stage it stands in."""
         rest: Rows | None = None
         for batch in islice(plan, self.cursor.step):
-            rest = (batch.stage.rows if batch.stage.index != self.stage else rest)[len(batch.rows) :]  # type: ignore[index]
-            self.stage = batch.stage.index
+            rest = (batch.stage.rows if batch.stage is not self.stage else rest)[len(batch.rows) :]  # type: ignore[index]
+            self.stage = batch.stage
             self.spent.add(batch, self.tokens)
             self.order.skip(self.table.ids[batch.rows])
             self.step += 1
@@ -245,10 +255,13 @@ class Loop:
                 self._save()
             raise KeyboardInterrupt
 
-    def _report(self, batch: GlobalBatch) -> None:
+    def _report(self) -> None:
         """A line of the log and of the metrics: the steps since the last one. Here the host waits for the device."""
+        if not self.window.steps:
+            return
+        assert self.stage is not None
         self._check()
-        window, totals = self.window, self.cursor.totals
+        window, totals, stage = self.window, self.cursor.totals, self.stage
         seconds, (nll, norm) = window.read(self.processes)
         flops = self.student.flops(window.size, backward=True)
         new = {
@@ -260,7 +273,8 @@ class Loop:
         }
         for name, value in new.items():
             totals[name] = totals.get(name, 0) + value
-        loss, rate, mfu = nll / max(1, window.size.scored), window.size.tokens / seconds, flops / seconds / self.peak
+        loss, rate = nll / max(1, window.size.scored), window.size.tokens / seconds
+        mfu = flops / seconds / self.peak / self.processes.world if self.peak else None
         self.window = Window(self.processes.device)
         if not self.metrics:
             return
@@ -273,22 +287,22 @@ class Loop:
             tokens_per_second=rate,
             mfu=mfu,
             budget=self.spent.share,
-            stage=batch.stage.index,
-            choice=batch.stage.choice,
-            competence=dict(batch.stage.competence),
+            stage=stage.index,
+            choice=stage.choice,
+            competence=dict(stage.competence),
             total=dict(totals),
             probes=dict(self.metrics.probes),
         )
         log.info(
-            "step %d  %3.0f%%  loss %.4f  lr %.2e  norm %.2f  %s tokens/s  MFU %.1f%%%s%s",
+            "step %d  %3.0f%%  loss %.4f  lr %.2e  norm %.2f  %s tokens/s%s%s%s",
             self.step,
             100 * self.spent.share,
             loss,
             window.lr,
             norm,
             f"{rate:,.0f}",
-            100 * mfu,
-            f"  {batch.stage.choice} (stage {batch.stage.index})" if batch.stage.choice else "",
+            "" if mfu is None else f"  MFU {mfu:.1%}",
+            f"  {stage.choice} (stage {stage.index})" if stage.choice else "",
             f"  probes {self.metrics.probes['flops'] / totals['flops']:.0%}" if self.metrics.probes["flops"] else "",
         )
 
@@ -314,8 +328,9 @@ class Loop:
             log.info("step %d  held-out loss %s nats/token over %d tokens", self.step, loss and f"{loss:.4f}", tokens)
 
     def _save(self) -> Path:
+        """A checkpoint closes the line of the log: what a resume goes on from has all costs in its totals."""
+        self._report()
         began = time.perf_counter()
-        self._check()
         cursor = Cursor(self.step, self.order.digest, len(self.journal.records), dict(self.cursor.totals))
         place = checkpoints.save(
             self.settings.output,
@@ -356,32 +371,9 @@ class Loop:
                     )
         return self.encoder.encode(rows.tolist(), examples)
 
-    def _identity(self) -> dict[str, Any]:
-        """What must be the same when the run is resumed. UsageError, with the differences, where it is not."""
-        now = {
-            "table": {"digest": self.table.digest, "fingerprint": self.table.fingerprint},
-            "settings": identity(self.settings),
-        }
-        path = self.settings.output / RUN
-        if path.exists():
-            before = json.loads(path.read_bytes())["identity"]
-            if changed := differences(before, json.loads(json.dumps(now))):
-                raise UsageError(
-                    "the run was started with other settings:\n  " + "\n  ".join(changed),
-                    where=str(path),
-                    remedy="run the same command as before, or choose another --output",
-                )
-        return now
-
 
 def clip(model: torch.nn.Module, most: float) -> torch.Tensor:
     """Scale the gradients so that their norm is at most ``most`` (0: any), and return what it was."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     norm = torch.nn.utils.clip_grad_norm_(trained, most or float("inf"))
     return norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # sharded by FSDP
-
-
-def _write_whole(path: Path, text: str) -> None:
-    beside = path.with_suffix(".partial")
-    beside.write_text(text)
-    os.replace(beside, path)

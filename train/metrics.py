@@ -2,8 +2,6 @@
 
 import importlib.util
 import json
-import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import torch
 
 from schemas.config import nearest
+from schemas.disk import write_whole
 from schemas.errors import UsageError
 from train.settings import LogSettings
 
@@ -42,9 +41,7 @@ class Metrics:
     def __init__(self, run: Path, step: int, settings: LogSettings) -> None:
         self._path = run / "metrics.jsonl"
         kept = [line for line in read_metrics(run) if line["step"] <= step or line["kind"] == "probe"]
-        beside = self._path.with_suffix(".partial")
-        beside.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        os.replace(beside, self._path)
+        write_whole(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         self.probes = {
             key: sum(line[key] for line in kept if line["kind"] == "probe") for key in ("tokens", "flops", "seconds")
         }
@@ -79,8 +76,8 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def peak_flops(device: torch.device, given_tflops: float | None) -> float:
-    """FLOP/s that one device could do: as given, from its data sheet, or as fast as it multiplies matrices now."""
+def peak_flops(device: torch.device, given_tflops: float | None) -> float | None:
+    """FLOP/s that one device could do: as given, or from its data sheet; None where neither is known."""
     if given_tflops:
         return given_tflops * 1e12
     if device.type == "cuda":
@@ -88,13 +85,7 @@ def peak_flops(device: torch.device, given_tflops: float | None) -> float:
         for part in sorted(PEAK_TFLOPS, key=len, reverse=True):
             if part in name:
                 return PEAK_TFLOPS[part] * 1e12
-    matrix = torch.ones(1024, 1024, device=device)
-    best = float("inf")
-    for _ in range(4):
-        began = time.perf_counter()
-        float((matrix @ matrix)[0, 0])
-        best = min(best, time.perf_counter() - began)
-    return 2 * 1024**3 / best
+    return None
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

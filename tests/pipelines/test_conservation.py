@@ -44,14 +44,6 @@ def test_every_format(shared_data, tmp_path):
     assert not verify(tmp_path).faults
 
 
-def test_294_gzip_files_in_one_job(shared_data, tmp_path):
-    curricle("score", f"{shared_data}/t0/*.jsonl.gz", "--output", tmp_path, "--metrics", "mtld", "--workers", 2)
-    manifest = read_manifest(tmp_path)
-    assert len(manifest.sources) == 294
-    assert manifest.total.read == 55_185 == manifest.total.scored + manifest.total.rejected
-    assert not verify(tmp_path).faults
-
-
 def test_tsv_is_refused_with_the_formats_that_are_read(shared_data, tmp_path):
     said = curricle("score", *sorted((shared_data / "mgsm").glob("*.tsv")), "--output", tmp_path / "out", code=2)
     assert "mgsm_es.tsv" in said

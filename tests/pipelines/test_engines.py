@@ -52,7 +52,7 @@ def test_a_hundred_thousand_rows_of_295_files(engine, engines, bulk, tmp_path):
     in_process_of_its_own("score", *arguments, "--output", tmp_path / "table", *engines[engine])
     assert signed(tmp_path / "table") == signed(whole)  # digests of every part among it: the same bytes
     sources = signed(whole)["sources"]
-    assert len(sources) == 295
+    assert len(sources) == 295 and sum(source["read"] for source in sources) == 46_846 + 55_185
     scored = Counter(read_data(tmp_path / "table")["source"].to_pylist())
     assert {source["source"]: source["scored"] for source in sources if source["scored"]} == dict(scored)
     receipts = (tmp_path / "table" / "_progress" / "receipts").iterdir()

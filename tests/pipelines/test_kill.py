@@ -1,19 +1,19 @@
 """Kill a job at any instant, run the same command again: the table is that of an uninterrupted run."""
 
-import json
 import os
 import random
 import signal
 import time
-from pathlib import Path
 
 import pytest
-from running import curricle, in_process_of_its_own, read_data, read_rejects, signed, start, write_jsonl
+import stress
+from running import curricle, in_process_of_its_own, read_data, start, write_jsonl
+from stress import receipts
 
 ROWS = 6000
-SHARD_ROWS = 300
 KILLS = 10
 SEED = 20250911
+OPTIONS = ("--metrics", "mtld,mattr", "--shard-rows", 300)
 
 
 @pytest.fixture(scope="module")
@@ -24,71 +24,19 @@ def records(alpaca_rows) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(records, tmp_path_factory) -> Path:
+def whole(records, tmp_path_factory) -> stress.Whole:
     root = tmp_path_factory.mktemp("whole")
-    write_jsonl(root / "in.jsonl", records)
-    curricle("score", "in.jsonl", "--output", "out", *OPTIONS, cwd=root)
-    return root / "out"
+    return stress.uninterrupted(root / "out", write_jsonl(root / "in.jsonl", records), *OPTIONS)
 
 
-OPTIONS = ("--metrics", "mtld,mattr", "--shard-rows", SHARD_ROWS)
+@pytest.mark.parametrize("seed", range(SEED, SEED + KILLS))
+def test_killed_at_a_random_instant(whole, seed, tmp_path):
+    print(stress.trial(whole, tmp_path / "out", seed))
 
 
-def receipts(directory: Path) -> dict[str, dict]:
-    return {path.name: json.loads(path.read_text()) for path in (directory / "_progress" / "receipts").glob("*.json")}
-
-
-def kill(process) -> bool:
-    """Kill the whole process group at once; False if it had already ended."""
-    running = process.poll() is None
-    if running:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    return running
-
-
-def assert_nothing_partial(directory: Path) -> None:
-    names = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()}
-    allowed = {"manifest.json", "README.md", "report.html"}
-    allowed |= {f"_progress/{name}" for name in ("plan.json", "lock", "holder.json", "workers.log")}
-    extra = {
-        name
-        for name in names - allowed
-        if not name.startswith(("data/part-", "rejects/part-", "_progress/receipts/shard-"))
-    }
-    assert not extra
-    assert not (directory / "_progress" / "shards").exists()
-
-
-@pytest.mark.parametrize("trial", range(KILLS))
-def test_killed_at_a_random_instant(uninterrupted, trial, tmp_path):
-    draw = random.Random(SEED + trial)
-    source = uninterrupted.parent / "in.jsonl"
-    (tmp_path / "in.jsonl").symlink_to(source)
-    workers = ("--workers", 1 + trial % 2)
-    # Aim at an instant by what has been done, not by the clock: machines differ. The last two trials
-    # wait for all receipts and so kill while parts, manifest or report are written.
-    wait_for = ROWS // SHARD_ROWS if trial >= KILLS - 2 else draw.randrange(ROWS // SHARD_ROWS)
-    delay = draw.uniform(0, 0.3)
-    process = start("score", "in.jsonl", "--output", "out", *OPTIONS, *workers, cwd=tmp_path)
-    directory = tmp_path / "out"
-    deadline = time.monotonic() + 120
-    while len(receipts(directory)) < wait_for and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(delay)
-    was_running = kill(process)
-    before = receipts(directory)
-    print(f"seed {SEED + trial}: killed={was_running} with {len(before)} receipts, {delay:.2f} s after {wait_for}")
-
-    in_process_of_its_own("score", "in.jsonl", "--output", "out", *OPTIONS, *workers, cwd=tmp_path)
-
-    after = receipts(directory)
-    assert {name: after[name] for name in before} == before, "a finished shard was scored again"
-    assert read_data(directory).equals(read_data(uninterrupted))
-    assert read_rejects(directory) == read_rejects(uninterrupted)
-    assert signed(directory) == signed(uninterrupted)
-    assert_nothing_partial(directory)
-    assert "whole" in curricle("verify", "out", cwd=tmp_path)
+def test_some_kills_fall_behind_the_last_shard_and_some_before_it():
+    late = [random.Random(seed).random() < 0.2 for seed in range(SEED, SEED + KILLS)]
+    assert 1 <= sum(late) <= KILLS // 2
 
 
 def test_second_job_is_refused_while_the_first_runs(records, tmp_path):

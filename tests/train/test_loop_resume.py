@@ -10,6 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
+
+import train.checkpoint
+import train.journal
+import train.loop
 
 CURRICULA = {
     "campus": [],
@@ -19,7 +25,7 @@ CURRICULA = {
 }
 
 
-def outcome(run: Path) -> dict[str, bytes | str | int]:
+def outcome(run: Path) -> dict[str, object]:
     """Everything that must not depend on interruptions."""
     last = sorted((run / "checkpoints").glob("step-*"))[-1]
     cursor = json.loads((last / "state" / "cursor.json").read_text())
@@ -27,7 +33,11 @@ def outcome(run: Path) -> dict[str, bytes | str | int]:
         "step": cursor["step"],
         "order": cursor["order"],
         "weights": (last / "model.safetensors").read_bytes(),
-        "optimizer": (last / "state" / "optimizer.safetensors").read_bytes(),
+        "optimizer": {
+            name: tensor.numpy().tobytes()
+            for path in (last / "state" / "optimizer").iterdir()
+            for name, tensor in load_file(path).items()
+        },
         "journal": (run / "journal.jsonl").read_bytes(),
     }
 
@@ -54,15 +64,14 @@ def at_call(
     setattr(target, name, counted)
 
 
+def metrics(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
 PROBING = ("inside a probe", "after a decision")  # instants that only a curriculum that asks has
 
 
 def instants() -> dict[str, Callable[[], None]]:
-    import torch
-
-    import train.checkpoint
-    import train.journal
-    import train.loop
     from train.curricula.base import Decision
     from train.journal import Journal, StageRecord
     from train.model import Student
@@ -90,8 +99,8 @@ def instants() -> dict[str, Callable[[], None]]:
         "in the first step": lambda: at_call(torch.optim.AdamW, "step", 0),
         "inside a probe": lambda: at_call(Student, "nll", 3, lambda *_: not torch.is_grad_enabled()),
         "after a decision": lambda: at_call(Journal, "append", 0, lambda _, it: isinstance(it, Decision), after=True),
-        "while a checkpoint is written": lambda: at_call(train.checkpoint, "save_file", 0),
-        "before its name": lambda: at_call(train.checkpoint, "_sync", 3),
+        "while a checkpoint is written": lambda: at_call(train.checkpoint, "_save_optimizer", 0, after=True),
+        "before its name": lambda: at_call(train.checkpoint, "sync", 3),
         "after it": lambda: at_call(train.loop.Window, "pause", 0, after=True),
         "while an old one is removed": lambda: at_call(train.checkpoint, "_remove", 0, after=True),
         "at random": timer,
@@ -132,6 +141,7 @@ def test_without_the_journal_a_resume_decides_again_and_differs(command, train_i
     journal = tmp_path / "run" / "journal.jsonl"
     recorded = read_journal(journal)
     journal.unlink()
+    (tmp_path / "run" / "run.json").unlink()  # it says that the run is finished
     refused = train_in_fork(arguments)
     assert refused.code == 1 and "journal does not have the decisions" in refused.text
 
@@ -147,6 +157,7 @@ def test_without_the_journal_a_resume_decides_again_and_differs(command, train_i
 
         Loop._ask = ask_anyway
 
+    (tmp_path / "run" / "run.json").unlink()
     again = train_in_fork(arguments, forget)
     assert again.code == 1 and "not the order that the checkpoint was trained on" in again.text
     assert read_journal(journal).records != recorded.records
@@ -166,10 +177,54 @@ def test_checkpoint_of_other_settings_or_another_table_is_refused(
 
 
 def test_a_finished_run_stays_as_it_is(command, train_in_fork, tmp_path):
-    assert train_in_fork(command("--budget.steps", "2")).code == 0
-    before = outcome(tmp_path / "run")
-    assert train_in_fork(command("--budget.steps", "2")).code == 0
-    assert outcome(tmp_path / "run") == before
+    def files() -> list[tuple[int, int]]:
+        found = [path.stat() for path in sorted((tmp_path / "run").rglob("*"))]
+        return [(stat.st_ino, stat.st_mtime_ns) for stat in found]
+
+    arguments = command("--budget.steps", "2", "--eval.rows", "8")
+    assert train_in_fork(arguments, lambda: at_call(train.loop, "describe", 1)).code == -signal.SIGKILL
+    whole = outcome(tmp_path / "run")
+    marked = train_in_fork(arguments)
+    assert marked.code == 0 and outcome(tmp_path / "run") == whole
+    before = files()
+    again = train_in_fork(arguments, lambda: at_call(train.loop, "load_model", 0))
+    assert again.code == 0 and "the run is finished" in again.text, again.text
+    assert files() == before
+
+
+@pytest.mark.parametrize("evaluated", [False, True])
+def test_a_kill_at_the_end_keeps_the_last_evaluation(evaluated, command, train_in_fork, tmp_path):
+    """Between the last checkpoint, which holds the last step, and the end: before the evaluation, and after it."""
+    options = ["--curriculum", "random", "--budget.steps", "4", "--eval.rows", "8", "--checkpoint.every", "2"]
+    assert train_in_fork(command(*options, output="whole")).code == 0
+    ended = train_in_fork(command(*options), lambda: at_call(train.loop.Loop, "_evaluate", 0, after=evaluated))
+    assert ended.code == -signal.SIGKILL, ended.text
+    assert (tmp_path / "run" / "checkpoints" / "step-00000004").is_dir()
+    assert train_in_fork(command(*options)).code == 0
+
+    def evaluations(run: str) -> list[tuple[int, float]]:
+        return [(line["step"], line["loss"]) for line in metrics(tmp_path / run) if line["kind"] == "eval"]
+
+    assert evaluations("run") == evaluations("whole") and len(evaluations("run")) == 1
+
+
+def test_costs_since_the_last_line_are_in_the_totals_of_a_resume(command, train_in_fork, tmp_path):
+    options = ["--curriculum", "random", "--log.every", "5", "--checkpoint.every", "3", "--batch.tokens", "128"]
+    assert train_in_fork(command(*options, output="whole")).code == 0
+    assert train_in_fork(command(*options), lambda: at_call(torch.optim.AdamW, "step", 4)).code == -signal.SIGKILL
+    assert train_in_fork(command(*options)).code == 0
+
+    def lines(run: str) -> list[dict]:
+        costs = ("samples", "tokens", "scored", "flops")
+        found = [line for line in metrics(tmp_path / run) if line["kind"] == "train"]
+        return [
+            {"step": line["step"], "loss": line["loss"], **{key: line["total"][key] for key in costs}} for line in found
+        ]
+
+    assert lines("run") == lines("whole")
+    assert lines("run")[-1]["samples"] == 64
+    seconds = [line["total"]["seconds"] for line in metrics(tmp_path / "run") if line["kind"] == "train"]
+    assert seconds == sorted(seconds)
 
 
 def test_replay_trains_a_recorded_order_without_probing(command, train_in_fork, tmp_path):

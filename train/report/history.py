@@ -11,13 +11,12 @@ import numpy as np
 from schemas.config import build
 from schemas.errors import UsageError
 from train.curricula.base import Decision
+from train.description import RUN
 from train.holdout import split
 from train.journal import Journal, StageRecord, follow, read_journal, recorded_course
 from train.metrics import read_metrics
 from train.order import Budget, batches, response_tokens
 from train.settings import RunSettings
-
-RUN = "run.json"
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
 """``report.html`` of a run, from its journal and its metrics."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from schemas.disk import write_whole
 from schemas.fingerprint import canonical_json
 from train.curricula.base import Decision
 from train.report.charts import bars, lanes, lines, perplexity
@@ -39,9 +39,7 @@ def write_report(run: Path) -> Path:
         settings=sorted(_leaves(history.settings)),
         exposure=history.exposure,
     )
-    beside = run / f".{REPORT}.partial"
-    beside.write_text(page, "utf-8")
-    os.replace(beside, run / REPORT)
+    write_whole(run / REPORT, page)
     return run / REPORT
 
 
