@@ -16,8 +16,7 @@ MOST_SOURCES = 50  # a card is read by people; the manifest has them all
 BODY = """
 # Difficulty table
 
-Instruction data scored for difficulty by Curricle. Records read: {read:,}, scored: {scored:,}, rejected:
-{rejected:,}. Fingerprint of the scores: `{fingerprint}`.
+{summary} Fingerprint of the scores: `{fingerprint}`.
 
 ## Open it
 
@@ -47,13 +46,26 @@ in the Parquet metadata of each column.
 
 ## Where it came from
 
-| source | read | scored | rejected |
+| {header} |
 |---|---:|---:|---:|
 {sources}
 
-Every record that was read is in `data/` or in `rejects/`. `curricle verify` on this directory counts them again and
-compares digests, identities and columns with `manifest.json`.
+{ledger} `curricle verify` on this directory counts the
+rows again and compares digests, identities and columns with `manifest.json`.
 """
+
+SCORED = {
+    "summary": """Instruction data scored for difficulty by Curricle.
+Records read: {read:,}, scored: {scored:,}, rejected: {rejected:,}.""",
+    "header": "source | read | scored | rejected",
+    "ledger": "Every record that was read is in `data/` or in `rejects/`.",
+}
+SELECTED = {
+    "summary": """A selection of instruction data scored for difficulty by Curricle; `certificate.json` says how.
+Rows of the table: {read:,}, selected: {scored:,}, left out: {left_out:,}.""",
+    "header": "source | rows | selected | left out",
+    "ledger": "`curricle select --check` on this directory derives the selection again.",
+}
 
 
 def dataset_card(manifest: Manifest, columns: Sequence[ScoreColumn]) -> str:
@@ -64,11 +76,14 @@ def dataset_card(manifest: Manifest, columns: Sequence[ScoreColumn]) -> str:
         "size_categories": [next((name for most, name in SIZES.items() if manifest.total.scored < most), LARGER)],
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/*.parquet"}]}],
     }
-    sources = [_row(s.source, f"{s.read:,}", f"{s.scored:,}", f"{s.rejected:,}") for s in manifest.sources]
+    words, lost = (SELECTED, "left_out") if manifest.selected_from else (SCORED, "rejected")
+    sources = [_row(s.source, f"{s.read:,}", f"{s.scored:,}", f"{getattr(s, lost):,}") for s in manifest.sources]
     if len(sources) > MOST_SOURCES:
         sources[MOST_SOURCES:] = [_row(f"and {len(sources) - MOST_SOURCES:,} more files", "", "", "")]
     body = BODY.format(
-        **manifest.total.model_dump(),
+        summary=words["summary"].format(**manifest.total.model_dump()),
+        header=words["header"],
+        ledger=words["ledger"],
         fingerprint=manifest.fingerprint,
         columns="\n".join(_column_rows(columns)),
         sources="\n".join(sources),

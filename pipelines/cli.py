@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ class PoolSettings:
 
 def score(arguments: Sequence[str]) -> int:
     """Score instruction data into a difficulty table; run it again to resume."""
+    from pipelines import stop
     from pipelines.log import quieten_beam
     from pipelines.settings import ScoreSettings
     from schemas.log import set_up_logging
@@ -34,7 +34,7 @@ def score(arguments: Sequence[str]) -> int:
     settings = parse(ScoreSettings, arguments, "curricle score", score.__doc__)
     set_up_logging(settings.log_format)
     quieten_beam()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as from the keyboard: stop, and say what is left
+    stop.on_signals()
     from pipelines.score import score as run
 
     manifest = run(settings)
@@ -59,11 +59,36 @@ def verify(arguments: Sequence[str]) -> int:
         print(f"WRONG  {fault}")
     counted, sources = result.counted, len(result.manifest.sources)
     verdict = "whole" if not result.faults else f"NOT WHOLE: {len(result.faults)} faults"
-    print(
-        f"{settings.directory}: {verdict}; {counted.read} records of {sources} files "
-        f"= {counted.scored} scored + {counted.rejected} rejected"
-    )
+    ledger = f"{counted.read} records of {sources} files = {counted.scored} scored + {counted.rejected} rejected"
+    if result.manifest.selected_from:
+        ledger = f"{counted.read} rows of a table = {counted.scored} selected + {counted.left_out} left out"
+    print(f"{settings.directory}: {verdict}; {ledger}")
     return FAILED if result.faults else DONE
+
+
+def select(arguments: Sequence[str]) -> int:
+    """Select rows of a finished table by its columns, with a certificate; or check one."""
+    from pipelines import stop
+    from pipelines.select_settings import SelectSettings
+    from schemas.log import set_up_logging
+
+    settings = parse(SelectSettings, arguments, "curricle select", select.__doc__)
+    set_up_logging(settings.log_format)
+    stop.on_signals()
+    if settings.check:
+        from pipelines.certificate import check
+
+        faults = check(settings.check, settings.table)
+        for fault in faults:
+            print(f"WRONG  {fault:.500}")
+        print(f"{settings.check}: {'NOT what it says' if faults else 'derived again, the same to the last value'}")
+        return FAILED if faults else DONE
+    from pipelines.select import select as run
+
+    total = run(settings).total
+    log.info("%d rows = %d selected + %d left out", total.read, total.scored, total.left_out)
+    log.info("selection: %s (check with `curricle select --check %s`)", settings.output, settings.output)
+    return DONE
 
 
 def report(arguments: Sequence[str]) -> int:
@@ -102,6 +127,7 @@ COMMANDS: dict[str, Command] = {
     "score": score,
     "status": status,
     "verify": verify,
+    "select": select,
     "report": report,
     "workers": workers,
 }

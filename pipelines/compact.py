@@ -5,6 +5,7 @@ counts and sizes of their text, and written with fixed settings.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,19 +35,32 @@ class ShardFile:
     receipt: str
 
 
-def compact(directory: OutputDirectory, folder: str, shards: Iterable[ShardFile], schema: pa.Schema) -> list[Part]:
-    """Write the rows of shard files, in order, as Parquet parts in ``folder``; at least one, even if empty.
+def compact(
+    directory: OutputDirectory, run: str, folder: str, shards: Iterable[ShardFile], schema: pa.Schema
+) -> list[Part]:
+    """Write the rows of shard files, in order, as ``write_parts`` does.
 
-    Parts get their names when all are written; what an interrupted attempt left in the folder goes first. UserError
-    if a shard is not as it was written: its receipt is withdrawn, so that the same command scores it again.
+    UserError if a shard is not as it was written: its receipt is withdrawn, so that the same command scores it again.
+    """
+    return write_parts(directory, run, folder, _tables(directory, shards, schema), schema)
+
+
+def write_parts(
+    directory: OutputDirectory, run: str, folder: str, tables: Iterable[pa.Table], schema: pa.Schema
+) -> list[Part]:
+    """Write the rows of tables, in order, as Parquet parts in ``folder``; at least one, even if empty.
+
+    Parts get their names when all are written; what an interrupted attempt left in the folder goes first. Held if
+    another run than ``run`` took the directory over meanwhile, before anything of its table is touched.
     """
     storage = directory.storage
-    groups = _row_groups(_tables(directory, shards, schema), schema)
-    written = list(_write_parts(directory, f"{SCRATCH}/{folder}", groups, schema))
+    written = list(_write_parts(directory, f"{SCRATCH}/{run}/{folder}", row_groups(tables, schema), schema))
+    directory.check_held_by(run)
     storage.remove(folder)
     parts = []
     for index, (name, part) in enumerate(written):
         path = f"{folder}/part-{index:05d}-of-{len(written):05d}.parquet"
+        directory.check_held_by(run)
         storage.move(name, path)
         parts.append(Part(path=path, **part))
     return parts
@@ -55,7 +69,7 @@ def compact(directory: OutputDirectory, folder: str, shards: Iterable[ShardFile]
 def _tables(directory: OutputDirectory, shards: Iterable[ShardFile], schema: pa.Schema) -> Iterator[pa.Table]:
     """The rows of each shard."""
     for shard in shards:
-        with directory.storage.local(shard.name) as path, _as_written(directory, shard, path) as source:
+        with _local(directory, shard) as path, _as_written(directory, shard, path) as source:
             reader = pa.ipc.open_file(source)
             for index in range(reader.num_record_batches):
                 batch = reader.get_batch(index)
@@ -68,16 +82,25 @@ def _as_written(directory: OutputDirectory, shard: ShardFile, path: Path) -> pa.
     with path.open("rb") as stream:
         whole = file_sha256(stream) == shard.sha256
     if not whole:
-        directory.storage.remove(shard.receipt)
-        raise UserError(
-            "the bytes of a finished shard are not those that were written",
-            where=directory.storage.uri(shard.name),
-            remedy="check the disk; the same command scores this shard again",
-        )
+        raise _withdrawn(directory, shard, "the bytes of a finished shard are not those that were written")
     return pa.memory_map(str(path))
 
 
-def _row_groups(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+@contextmanager
+def _local(directory: OutputDirectory, shard: ShardFile) -> Iterator[Path]:
+    if not directory.storage.exists(shard.name):
+        raise _withdrawn(directory, shard, "a file of a finished shard is gone")
+    with directory.storage.local(shard.name) as path:
+        yield path
+
+
+def _withdrawn(directory: OutputDirectory, shard: ShardFile, found: str) -> UserError:
+    directory.storage.remove(shard.receipt)
+    remedy = "check the disk; the same command scores this shard again"
+    return UserError(found, where=directory.storage.uri(shard.name), remedy=remedy)
+
+
+def row_groups(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
     """The same rows, in groups that end where a row fills them; at least one group, even if it is empty."""
     group: list[pa.Table] = []
     rows = text = total = 0

@@ -18,7 +18,7 @@ from typing import Any
 from pipelines.storage import SIGN_OF_LIFE, Storage, open_storage
 from pipelines.storage.held import describe
 from schemas.errors import Held, UsageError, UserError
-from schemas.manifest import MANIFEST
+from schemas.manifest import CERTIFICATE, MANIFEST
 
 log = logging.getLogger("curricle")
 
@@ -39,7 +39,7 @@ class OutputDirectory:
     place: str
 
     @property
-    def everywhere(self) -> "OutputDirectory":
+    def absolute(self) -> "OutputDirectory":
         """The same, by a name that does not depend on where a process stands."""
         return self if "://" in self.place else OutputDirectory(os.path.abspath(self.place))
 
@@ -103,7 +103,7 @@ class OutputDirectory:
                 holder["beat"] += 1  # type: ignore[operator]
                 try:
                     renew({**holder, "seen": _now()})
-                except Held as error:  # the next commit finds it too, and ends the job
+                except Held as error:  # everything that this run still wants to commit asks first, and finds the same
                     log.error("%s", error)
                     return
                 except UserError as error:
@@ -131,12 +131,8 @@ class OutputDirectory:
 
     def clear(self) -> None:
         """Remove a table and its progress, the manifest first: without it nothing looks whole."""
-        for name in (MANIFEST, "data", "rejects", CARD, REPORT, SHARDS, RECEIPTS, PLAN):
+        for name in (MANIFEST, "data", "rejects", CARD, REPORT, CERTIFICATE, SHARDS, RECEIPTS, PLAN):
             self.storage.remove(name)
-
-    def receipts(self) -> set[str]:
-        """The names of the receipts that are there."""
-        return set(self.storage.names(RECEIPTS))
 
     def is_done(self, index: int) -> bool:
         """Whether a shard has its receipt, and every file that the receipt names."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,10 @@ from schemas.table import CONTRACT, table_schema
 
 @dataclass(frozen=True)
 class Job:
-    """What to compute, on what, and with which proxy: everything that workers are told."""
+    """What to compute, on what, and with which proxy: everything that workers are told.
+
+    ``cwd`` and ``host`` are the driver's: there the names of files and the weights are what the user meant.
+    """
 
     settings: ScoreSettings
     metrics: tuple[Metric, ...]
@@ -27,6 +31,7 @@ class Job:
     format: Format | None
     identity: dict[str, Any]
     cwd: str
+    host: str
 
     @property
     def fingerprint(self) -> str:
@@ -78,4 +83,5 @@ def make_job(settings: ScoreSettings) -> Job:
             "dtype": settings.proxy.dtype,
             "backend": settings.proxy.backend,
         }
-    return Job(settings, metrics, weights, format, json.loads(canonical_json(identity)), os.getcwd())
+    identity = json.loads(canonical_json(identity))
+    return Job(settings, metrics, weights, format, identity, os.getcwd(), socket.gethostname())

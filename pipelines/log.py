@@ -11,8 +11,12 @@ from pathlib import Path
 def quieten_beam() -> None:
     """Drop what Beam says of an optional cloud, and of its workers' start: a failure carries its own traceback."""
     for handler in logging.getLogger().handlers:
-        handler.addFilter(lambda record: "apitools not found" not in record.getMessage())
+        handler.addFilter(_no_cloud)
     logging.getLogger("apache_beam.runners").setLevel(logging.CRITICAL)
+
+
+def _no_cloud(record: logging.LogRecord) -> bool:
+    return "apitools not found" not in record.getMessage()
 
 
 @contextmanager

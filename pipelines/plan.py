@@ -11,7 +11,7 @@ from typing import Any
 
 from curate.formats import Format
 from curate.readers import Slice, survey
-from pipelines.directory import PLAN, OutputDirectory
+from pipelines.directory import PLAN, RECEIPTS, SHARDS, OutputDirectory
 from pipelines.inputs import InputFile
 from schemas.errors import UsageError
 from schemas.fingerprint import file_sha256
@@ -74,7 +74,8 @@ class Plan:
 def read_plan(directory: OutputDirectory) -> Plan | None:
     """The plan that lies in a directory; None if there is none. UsageError if it is damaged."""
     try:
-        return Plan.from_json(directory.read_json(PLAN))
+        recorded = directory.read_json(PLAN)
+        plan = None if "recipe" in recorded else Plan.from_json(recorded)
     except FileNotFoundError:
         return None
     except (ValueError, LookupError, TypeError, AttributeError) as error:
@@ -83,6 +84,23 @@ def read_plan(directory: OutputDirectory) -> Plan | None:
             where=directory.storage.uri(PLAN),
             remedy="add --overwrite to throw away what is there and start again",
         ) from error
+    if plan is None:
+        raise UsageError(
+            "holds a selection, not scores",
+            where=directory.place,
+            remedy="name another directory, or add --overwrite to throw the selection away",
+        )
+    return plan
+
+
+def pending_shards(directory: OutputDirectory, plan: Plan) -> list[Shard]:
+    """The shards that are not done, by the names of files alone: a job may have very many."""
+    receipts, files = set(directory.storage.names(RECEIPTS)), set(directory.storage.names(SHARDS))
+    return [
+        shard
+        for shard in plan.shards
+        if directory.receipt(shard.index) not in receipts or directory.shard(shard.index) not in files
+    ]
 
 
 def survey_inputs(

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from pipelines.directory import LIVE, OutputDirectory
 from pipelines.prometheus import write_textfile
+from pipelines.settings import ScoreSettings
 from schemas.errors import UserError
 
 log = logging.getLogger("curricle")
@@ -51,7 +52,8 @@ class Meter:
         if rows or now - _written.get(name, -math.inf) >= storage.interval:
             _written[name] = now
             # Not flushed to disk: this is for the eye, and a lost count changes nothing.
-            storage.write(name, json.dumps(counter).encode(), durable=False)
+            with suppress(UserError):
+                storage.write(name, json.dumps(counter).encode(), durable=False)
 
 
 @dataclass(frozen=True)
@@ -82,14 +84,16 @@ class Standing:
         return line
 
     def detail(self) -> str:
-        rejects = f"{self.rejects:,} rejects"
-        return f"{self.tokens / max(self.seconds, 1e-9):,.0f} tokens/s, {rejects}" if self.tokens else rejects
+        of, amount = ("tokens", self.tokens) if self.tokens else ("rows", self.rows)
+        return f"{amount / max(self.seconds, 1e-9):,.0f} {of}/s, {self.rejects:,} rejects"
 
 
-def standing(directory: OutputDirectory, records: int, already: int, seconds: float) -> Standing:
-    """What the workers of this run have counted by now; finished shards are counted by the job itself."""
+def standing(directory: OutputDirectory, run: str, records: int, already: int, seconds: float) -> Standing:
+    """What the workers of a run have counted by now. Those of a run that was killed may still be counting too."""
     counts: Counter[str] = Counter()
     for name in directory.storage.names(LIVE):
+        if not name.endswith(f"-{run}.json"):
+            continue
         with suppress(FileNotFoundError):  # the next run sweeps them away
             counts.update(json.loads(directory.storage.read(name)))
     rows = min(counts["rows"] + counts["in_hand"], records - already)
@@ -99,13 +103,14 @@ def standing(directory: OutputDirectory, records: int, already: int, seconds: fl
 class Progress:
     """Follows a job while it runs: a bar on a terminal, a log line now and then elsewhere, and a file for Prometheus.
 
-    ``check`` raises UserError when no worker has counted anything for ``stall_limit`` seconds.
+    ``check`` raises UserError when no worker has counted anything for ``--stall-limit`` seconds.
     """
 
     def __init__(
-        self, directory: OutputDirectory, records: int, already: int, stall_limit: float, prometheus: str | None
+        self, directory: OutputDirectory, run: str, records: int, already: int, settings: ScoreSettings
     ) -> None:
-        self.directory, self.records, self.already, self.stall_limit = directory, records, already, stall_limit
+        self.directory, self.run, self.records, self.already = directory, run, records, already
+        self.stall_limit, prometheus = settings.stall_limit, settings.prometheus_file
         self.prometheus = Path(prometheus) if prometheus else None
         self.started = self._moved = time.monotonic()
         self._last: Standing | None = None
@@ -133,19 +138,23 @@ class Progress:
     def _watch(self) -> None:
         shown, terminal = time.monotonic(), sys.stderr.isatty()
         with tqdm(total=self.records, initial=self.already, unit="row", smoothing=0.1, disable=not terminal) as bar:
-            while True:
+            last = False
+            while not last:
                 last = self._stop.wait(self.directory.storage.interval)
-                now = self._look()
+                try:
+                    now = self._look()
+                except UserError as error:  # looking failed, not the work
+                    log.warning("%s", error)
+                    self._moved = time.monotonic()
+                    continue
                 bar.set_postfix_str(now.detail(), refresh=False)
                 bar.update(now.done - bar.n)
-                if last:
-                    return
                 if not terminal and time.monotonic() - shown > LINE_EVERY:
                     shown = time.monotonic()
                     log.info(now.line())
 
     def _look(self) -> Standing:
-        now = standing(self.directory, self.records, self.already, time.monotonic() - self.started)
+        now = standing(self.directory, self.run, self.records, self.already, time.monotonic() - self.started)
         if self._last is None or (now.rows, now.tokens) != (self._last.rows, self._last.tokens):
             self._moved = time.monotonic()
         self._last = now

@@ -4,14 +4,15 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from curate.card import dataset_card
 from pipelines.compact import ShardFile, compact
-from pipelines.directory import CARD, LIVE, PLAN, REPORT, SHARDS, OutputDirectory
+from pipelines.directory import CARD, LIVE, PLAN, RECEIPTS, REPORT, SHARDS, OutputDirectory
 from pipelines.inputs import InputFile, find_inputs
 from pipelines.job import Job, make_job
-from pipelines.plan import Plan, Shard, changed_inputs, read_plan, require_records, survey_inputs
+from pipelines.plan import Plan, Shard, changed_inputs, pending_shards, read_plan, require_records, survey_inputs
 from pipelines.settings import ScoreSettings
 from schemas.errors import UsageError, UserError
 from schemas.fingerprint import differences
@@ -19,6 +20,9 @@ from schemas.manifest import MANIFEST, Cost, Counts, Manifest, Part, Source, rea
 from schemas.table import CONTRACT, rejects_schema
 
 log = logging.getLogger("curricle")
+
+_READERS = 16
+_LOOKS, _LOOK_EVERY = 5, 2.0
 
 
 def score(settings: ScoreSettings) -> Manifest:
@@ -138,35 +142,23 @@ def _needs_clearing(directory: OutputDirectory, plan: Plan) -> bool:
         return True
     if recorded is not None:
         return recorded != plan
-    return directory.storage.exists(MANIFEST) or bool(directory.receipts())
-
-
-def pending_shards(directory: OutputDirectory, plan: Plan) -> list[Shard]:
-    """The shards that are not done: without a receipt, or without a file that the receipt names."""
-    receipts, files = directory.receipts(), set(directory.storage.names(SHARDS))
-    return [
-        shard
-        for shard in plan.shards
-        if directory.receipt(shard.index) not in receipts
-        or any(f"{SHARDS}/{name}" not in files for name in directory.read_json(directory.receipt(shard.index))["files"])
-    ]
+    return directory.storage.exists(MANIFEST) or bool(directory.storage.names(RECEIPTS))
 
 
 def _run_engine(directory: OutputDirectory, job: Job, plan: Plan, pending: Sequence[Shard], run: str) -> None:
     from pipelines import engines
     from pipelines.progress import Progress
 
-    settings = job.settings
     already = plan.records - sum(shard.slice.records for shard in pending)
-    progress = Progress(directory, plan.records, already, settings.stall_limit, settings.prometheus_file)
+    progress = Progress(directory, run, plan.records, already, job.settings)
     try:
         with progress:
-            engines.run(engines.Work(directory.everywhere, job, pending, run, progress.check))
+            engines.run(engines.Work(directory.absolute, job, pending, run, progress.check))
     except KeyboardInterrupt:
         left, shards = len(pending_shards(directory, plan)), len(plan.shards)
         log.info("asked to stop: %d of %d shards are finished, %d are left", shards - left, shards, left)
         raise
-    if undone := pending_shards(directory, plan):
+    if undone := _without_receipt(directory, plan):
         raise UserError(
             f"{len(undone)} shards have no receipt though the engine ended (the first is {undone[0].index})",
             where=directory.place,
@@ -174,14 +166,26 @@ def _run_engine(directory: OutputDirectory, job: Job, plan: Plan, pending: Seque
         )
 
 
+def _without_receipt(directory: OutputDirectory, plan: Plan) -> list[Shard]:
+    """What is not done after an engine ended. A shared disk may show other machines' files only after a while."""
+    undone = pending_shards(directory, plan)
+    for _ in range(_LOOKS):
+        undone = [shard for shard in undone if not directory.is_done(shard.index)]
+        if not undone:
+            break
+        time.sleep(_LOOK_EVERY)
+    return undone
+
+
 def _finish(directory: OutputDirectory, job: Job, plan: Plan, run: str) -> None:
     """Compact the shards, and write manifest, card and report: the manifest last of what must be there."""
-    receipts = [directory.read_json(directory.receipt(shard.index)) for shard in plan.shards]
-    data = compact(directory, "data", _files(receipts, directory.shard), job.schema)
+    with ThreadPoolExecutor(_READERS) as pool:  # from an object store each is a request
+        receipts = list(pool.map(directory.read_json, (directory.receipt(shard.index) for shard in plan.shards)))
+    data = compact(directory, run, "data", _files(receipts, directory.shard), job.schema)
     rejected = _files([receipt for receipt in receipts if receipt["rejected"]], directory.shard_rejects)
     rejects: list[Part] = []
     if rejected:
-        rejects = compact(directory, "rejects", rejected, rejects_schema(job.fingerprint))
+        rejects = compact(directory, run, "rejects", rejected, rejects_schema(job.fingerprint))
     of_source: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for receipt in receipts:
         of_source[receipt["source"]].append(receipt)

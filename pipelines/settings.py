@@ -19,7 +19,7 @@ class ScoreSettings:
     prompt_field: str | None = option("field that holds the prompt, in data of no known format", None)
     response_field: str | None = option("field that holds the response, in data of no known format", None)
     proxy: ProxySettings = field(default_factory=ProxySettings)
-    workers: int = option("worker processes on this machine", 1)
+    workers: int = option("worker processes here; elsewhere, the portions that a compressed file is cut into", 1)
     engine: Literal["local", "dask", "portable", "flink", "spark", "dataflow"] = option("what runs the shards", "local")
     engine_address: str | None = option("the dask scheduler, Beam job service, Flink or Spark master", None)
     dask_resources: dict[str, float] = option("dask resources that a task needs", {}, rest="dask")
@@ -42,6 +42,8 @@ class ScoreSettings:
         if not self.output:
             raise UsageError("--output is empty", remedy="name a directory, or an address such as s3://bucket/table")
         self._check_engine()
+        if not self.stall_limit > 0:
+            raise UsageError(f"--stall-limit is {self.stall_limit}", remedy="give a number of seconds")
         if not self.metrics:
             raise UsageError("--metrics names no metric", remedy="name at least one, such as length")
         if not self.inputs:

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from pipelines.directory import HOLDER, OutputDirectory
-from pipelines.plan import read_plan
+from pipelines.plan import pending_shards, read_plan
 from pipelines.progress import standing
-from pipelines.score import pending_shards
 from pipelines.storage import SIGN_OF_LIFE
 from pipelines.storage.held import describe as describe_holder
 from schemas.errors import UsageError
@@ -40,9 +40,9 @@ def _lines(directory: OutputDirectory, now: datetime) -> Iterator[str]:
         yield "nobody works on it; the same `curricle score` command goes on from there"
         return
     silent = (now - datetime.fromisoformat(holder["seen"])).total_seconds()
-    run = standing(directory, plan.records, 0, (now - datetime.fromisoformat(holder["since"])).total_seconds())
-    before = max(0, already - run.rows)
-    yield standing(directory, plan.records, before, run.seconds).line()
+    seconds = (now - datetime.fromisoformat(holder["since"])).total_seconds()
+    run = standing(directory, holder["run"], plan.records, 0, seconds)
+    yield replace(run, already=max(0, already - run.rows)).line()
     if silent > 3 * SIGN_OF_LIFE:
         yield f"{describe_holder(holder)}: no sign of life for {silent:.0f} s, so it was probably killed"
     else:

@@ -44,6 +44,9 @@ def dispatch(program: str, commands: Mapping[str, Command], arguments: Sequence[
     except UserError as error:
         say(str(error))
         return FAILED
+    except Exception:  # ours: a defect. Logged, and not raised, because lines of the log hide secrets
+        log.exception("%s: this should not have happened; the same command may go on from %s", program, resumes_from)
+        return FAILED
     except KeyboardInterrupt:
         say(f"stopped; the same command goes on from {resumes_from}")
         return FAILED

@@ -12,6 +12,7 @@ from schemas.fingerprint import digest
 from schemas.table import CONTRACT
 
 MANIFEST = "manifest.json"
+CERTIFICATE = "certificate.json"
 
 
 def _inside(path: str) -> str:
@@ -30,11 +31,15 @@ class _Strict(BaseModel):
 
 
 class Counts(_Strict):
-    """The ledger of one file or of all: ``read = scored + rejected``."""
+    """The ledger of one file or of all: ``read = scored + rejected + left_out``.
+
+    ``left_out`` is for selections: what is in the table that was selected from, and not in this one.
+    """
 
     read: int
     scored: int
     rejected: int
+    left_out: int = 0
 
 
 class Source(Counts):
@@ -66,6 +71,18 @@ class Cost(_Strict):
     created: str
 
 
+class SelectedFrom(_Strict):
+    """The table that a selection was made from, and the digest of the certificate that says how.
+
+    ``manifest_sha256`` and ``fingerprint`` are that table's; ``rows`` are all that it has.
+    """
+
+    manifest_sha256: str
+    fingerprint: str
+    rows: int
+    certificate_sha256: str
+
+
 class Manifest(_Strict):
     """Everything that a reader needs to trust a table (DESIGN section 4)."""
 
@@ -77,6 +94,7 @@ class Manifest(_Strict):
     data: list[Part]
     rejects: list[Part]
     cost: Cost
+    selected_from: SelectedFrom | None = None
 
 
 def read_manifest(place: Place) -> Manifest:

@@ -12,7 +12,7 @@ from schemas.errors import UserError
 from schemas.files import Files, Place, files_in
 from schemas.fingerprint import digest, example_id, file_sha256
 from schemas.log import printable
-from schemas.manifest import Counts, Manifest, Part, read_manifest
+from schemas.manifest import CERTIFICATE, Counts, Manifest, Part, read_manifest
 from schemas.table import CONTRACT, EXAMPLE_FIELDS, EXAMPLES, NOTES_FIELD, REJECTS, read_file_metadata, score_columns
 
 BATCH_ROWS = 8192
@@ -43,13 +43,16 @@ def verify(place: Place) -> Verification:
     rejected = _Recount(files, manifest, manifest.rejects, _check_rejects_schema, check_ids=False)
     faults += scored.faults + rejected.faults
     faults += _compare_ledger(manifest, scored.rows, rejected.rows)
+    faults += _compare_certificate(files, manifest)
     doubled = scored.positions.keys() & rejected.positions.keys()
     for source in sorted(doubled):
         both = scored.positions[source].intersection(rejected.positions[source])
         if both:
             faults.append(f"{source}: record {min(both)} is both in the table and in the rejects")
     total_scored, total_rejected = sum(scored.rows.values()), sum(rejected.rows.values())
-    counted = Counts(read=total_scored + total_rejected, scored=total_scored, rejected=total_rejected)
+    left_out = manifest.total.left_out  # only the table that was selected from can tell
+    read = total_scored + total_rejected + left_out
+    counted = Counts(read=read, scored=total_scored, rejected=total_rejected, left_out=left_out)
     return Verification(manifest, counted, [printable(fault) for fault in faults])
 
 
@@ -190,15 +193,35 @@ def _compare_ledger(manifest: Manifest, scored: Counter[str], rejected: Counter[
     for name in sorted({*scored, *rejected} - set(promised)):
         faults.append(f"{name}: has rows but is not among the sources of the manifest")
     for name, source in promised.items():
-        if source.read != source.scored + source.rejected:
-            faults.append(f"{name}: {source.read} read is not {source.scored} scored + {source.rejected} rejected")
+        if source.read != source.scored + source.rejected + source.left_out:
+            faults.append(
+                f"{name}: {source.read} read is not {source.scored} scored + {source.rejected} rejected "
+                f"+ {source.left_out} left out"
+            )
         if scored[name] != source.scored or rejected[name] != source.rejected:
             faults.append(
                 f"{name}: {scored[name]} scored and {rejected[name]} rejected rows are there; "
                 f"the manifest says {source.scored} and {source.rejected}"
             )
-    for count in ("read", "scored", "rejected"):
+    for count in ("read", "scored", "rejected", "left_out"):
         said, summed = getattr(manifest.total, count), sum(getattr(source, count) for source in manifest.sources)
         if said != summed:
             faults.append(f"manifest.json: total {count} is {said}, the sources sum to {summed}")
+    return faults
+
+
+def _compare_certificate(files: Files, manifest: Manifest) -> list[str]:
+    """Whether what a selection says of its origin is whole; what it says is for `curricle select --check`."""
+    origin, total = manifest.selected_from, manifest.total
+    if origin is None:
+        return [f"manifest.json: {total.left_out} rows are left out of what is no selection"] if total.left_out else []
+    faults = []
+    if total.read != origin.rows:
+        faults.append(f"manifest.json: {total.read} rows were read of a table that has {origin.rows}")
+    try:
+        with files.local(CERTIFICATE) as path, path.open("rb") as stream:
+            if file_sha256(stream) != origin.certificate_sha256:
+                faults.append(f"{CERTIFICATE}: the bytes are not those that were written (SHA-256)")
+    except (OSError, UserError) as error:
+        faults.append(f"{CERTIFICATE}: cannot be read: {error}")
     return faults

@@ -81,6 +81,7 @@ def beam_service(folder: Path, pools: int = 2) -> Iterator[tuple[str, ...]]:
                     arguments, stdout=file, stderr=subprocess.STDOUT, env=ENVIRONMENT, start_new_session=True
                 )
             )
+        (folder / f"{name}.pid").write_text(str(processes[-1].pid))
         until_true(lambda: re.search(pattern, log.read_text()), f"{name} starts")
         return re.search(pattern, log.read_text())[1]
 
@@ -97,6 +98,13 @@ def beam_service(folder: Path, pools: int = 2) -> Iterator[tuple[str, ...]]:
         )
     finally:
         end(processes)
+
+
+def a_worker_of(table: Path) -> int:
+    """The process of a worker that has finished a shard of this table."""
+    live = table / "_progress" / "live"
+    until_true(lambda: any(live.glob("*.json")), "a worker counts what it has done")
+    return int(next(live.glob("*.json")).stem.split("-")[-2])
 
 
 def end(processes: list[subprocess.Popen]) -> None:

@@ -42,11 +42,12 @@ def receipts(directory: Path) -> dict[str, dict]:
 
 
 def kill(process) -> bool:
-    """Kill the whole process group at once; False if it had already ended."""
+    """Kill the whole process group at once; False if it had already ended, and well."""
     running = process.poll() is None
     if running:
         os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    said, _ = process.communicate()
+    assert running or process.returncode == 0, said
     return running
 
 

@@ -7,14 +7,13 @@ import logging
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from queue import Empty, SimpleQueue
 
 from distributed import Client, Future, KilledWorker, LocalCluster
 
 from pipelines.directory import OutputDirectory
 from pipelines.engines import Work
-from pipelines.engines.errors import saying_why
+from pipelines.engines.errors import as_in_driver, saying_why
 from pipelines.engines.local import processes
 from pipelines.job import Job
 from pipelines.settings import ScoreSettings
@@ -31,7 +30,11 @@ _one_at_a_time = threading.Lock()
 def run(work: Work) -> None:
     """Score on the cluster at ``--engine-address``, or on one of ``--workers`` processes that ends with the job."""
     settings = work.job.settings
-    for name in ("distributed", "asyncio"):  # what breaks there comes back as a future that failed
+    for name in (
+        "distributed",
+        "distributed.client",
+        "asyncio",
+    ):  # what breaks there comes back as a future that failed
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with _cluster(settings, work.directory) as client:
         workers = len(client.scheduler_info(n_workers=-1)["workers"])
@@ -39,7 +42,6 @@ def run(work: Work) -> None:
         futures = {
             client.submit(
                 score,
-                version("curricle"),
                 work.directory,
                 work.job,
                 work.run,
@@ -77,7 +79,7 @@ def _tasks(runs: Iterable[ShardRun], rows: int) -> Iterator[list[ShardRun]]:
         yield task
 
 
-def score(expected: str, directory: OutputDirectory, job: Job, run: str, task: list[ShardRun]) -> None:
+def score(directory: OutputDirectory, job: Job, run: str, task: list[ShardRun]) -> None:
     """One task, or what a worker that died left of it.
 
     A worker with several threads takes tasks one after the other: they would share one model.
@@ -85,8 +87,6 @@ def score(expected: str, directory: OutputDirectory, job: Job, run: str, task: l
     from pipelines.log import quieten_beam
     from pipelines.transforms.score import pipeline
 
-    if (here := version("curricle")) != expected:
-        raise UserError(f"a dask worker has curricle {here}", remedy=f"install {expected} there, as in the driver")
     quieten_beam()
     left = (tuple(shard for shard in part.shards if not directory.is_done(shard.index)) for part in task)
     runs = [ShardRun(shards) for shards in left if shards]
@@ -115,7 +115,7 @@ def _cluster(settings: ScoreSettings, directory: OutputDirectory) -> Iterator[Cl
             threads_per_worker=1,
             host="127.0.0.1",
             memory_limit=None,
-            scheduler_kwargs={"dashboard": False},
+            dashboard_address="127.0.0.1:0",
             worker_dashboard_address=None,
             resources=dict(settings.dask_resources) or None,
         ) as cluster,
@@ -131,18 +131,18 @@ def _look(future: Future, settings: ScoreSettings) -> None:
         raise _lost(settings)
     error = future.exception()
     if isinstance(error, UserError):
-        raise UserError(str(error)) from error
+        raise as_in_driver(error) from error
     if isinstance(error, KilledWorker):
         raise UserError(
             f"workers died, one after the other, on the same shards: {error}",
             where=str(settings.engine_address or "the local dask cluster"),
             remedy="look at the workers' logs; give them more memory, or make shards smaller with --shard-rows",
         ) from error
-    if isinstance(error, ModuleNotFoundError):
+    if isinstance(error, ModuleNotFoundError) or "deserializ" in str(error):
         raise UserError(
-            f"a dask worker cannot import {error.name}",
+            f"the scheduler or a worker cannot import what the job needs: {error}",
             where=str(settings.engine_address),
-            remedy="install curricle in the workers' environment, the same version with the same extras",
+            remedy="install curricle there, the same version with the same extras",
         ) from error
     raise error
 

@@ -13,7 +13,7 @@ def saying_why() -> Iterator[None]:
     try:
         yield
     except UserError as error:  # from this process, with a runner's addition all the same
-        raise type(error)(_plain(str(error))) from error
+        raise as_in_driver(error) from error
     except Exception as error:
         if said := user_error(str(error)):
             raise said from error
@@ -26,6 +26,11 @@ def user_error(traceback: str) -> UserError | None:
     if last is None:
         return None
     return (Held if last[1] == "Held" else UserError)(_plain(traceback[last.end() :]))
+
+
+def as_in_driver(error: UserError) -> UserError:
+    """The same error where shards may have been written by now: wrong usage it is no more."""
+    return (Held if isinstance(error, Held) else UserError)(_plain(str(error)))
 
 
 def _plain(said: str) -> str:

@@ -3,10 +3,16 @@
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
+import grpc
+from apache_beam.runners.portability import local_job_service
+from apache_beam.runners.portability.fn_api_runner import worker_handlers
+
+from pipelines import stop
 from pipelines.engines import Work
 from pipelines.engines.errors import saying_why
 from pipelines.log import output_of_children
@@ -15,6 +21,8 @@ from schemas.command import FAILED
 from schemas.errors import UserError
 
 log = logging.getLogger("curricle")
+
+LOOK_EVERY = 2.0
 
 
 def run(work: Work) -> None:
@@ -26,8 +34,54 @@ def run(work: Work) -> None:
     if workers > 1:
         options += ["--direct_running_mode=multi_processing", f"--direct_num_workers={workers}"]
     surroundings = processes(workers, work.directory.worker_log) if workers > 1 else nullcontext()
-    with surroundings, saying_why():
+    with surroundings, on_loopback(), ended_when_stalled(work.check), saying_why():
         pipeline(options, work.directory, work.job, work.run, work.runs(workers)).run().wait_until_finish()
+
+
+@contextmanager
+def on_loopback() -> Iterator[None]:
+    """Beam's runner and its workers talk through ports without a password, and would bind them on every interface."""
+
+    def server(*arguments: Any, **options: Any) -> grpc.Server:
+        made = grpc.server(*arguments, **options)
+        bind = made.add_insecure_port
+        made.add_insecure_port = lambda address: bind(address.replace("[::]", "127.0.0.1"))  # type: ignore[method-assign]
+        return made
+
+    class Grpc:
+        def __getattr__(self, name: str) -> Any:
+            return server if name == "server" else getattr(grpc, name)
+
+    modules = (worker_handlers, local_job_service)
+    for module in modules:
+        vars(module)["grpc"] = Grpc()
+    try:
+        yield
+    finally:
+        for module in modules:
+            vars(module)["grpc"] = grpc
+
+
+@contextmanager
+def ended_when_stalled(check: Callable[[], None]) -> Iterator[None]:
+    """End the job, as a kill would, when nothing moves any more: this process waits inside Beam and cannot look."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(LOOK_EVERY):
+            try:
+                check()
+            except UserError as error:
+                log.error("curricle: %s", error)
+                os._exit(FAILED)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @contextmanager
@@ -59,8 +113,11 @@ def processes(workers: int, log: Path) -> Iterator[None]:
 def _worker_died(failure: threading.ExceptHookArgs) -> None:
     """End the job: Beam notices in a side thread that a worker process is gone, and then waits for it for ever.
 
-    At once and without tidying up, as a kill would: finished shards have receipts, and the lock goes with us.
+    At once and without tidying up, as a kill would: finished shards have receipts. One that was asked to stop together
+    with this process is no surprise.
     """
+    if stop.requested.is_set():
+        return
     threading.__excepthook__(failure)
     if "Worker subprocess exited" in str(failure.exc_value):
         found = UserError(

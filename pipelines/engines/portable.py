@@ -4,14 +4,18 @@ Every option of Beam's is passed on as ``--beam.NAME VALUE``. The workers need c
 input and an output that they reach.
 """
 
+import logging
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import grpc
 from apache_beam.runners.runner import PipelineState
 
 from pipelines.engines import Work
-from pipelines.engines.errors import saying_why
+from pipelines.engines.errors import saying_why, user_error
 from pipelines.settings import ScoreSettings
 from pipelines.transforms.score import pipeline
 from schemas.errors import UserError
@@ -23,6 +27,8 @@ RUNNERS = {
     "dataflow": ("DataflowRunner", None),
 }
 
+log = logging.getLogger("curricle")
+
 _LOOK_EVERY = 2.0
 
 
@@ -30,9 +36,11 @@ def pipeline_options(settings: ScoreSettings) -> list[str]:
     """Beam's options for the engine that the settings name."""
     runner, address = RUNNERS[settings.engine]
     given = {address: settings.engine_address} if address else {}
-    # a switch of Beam's takes no value
+    # a switch of Beam's takes no value, and is left out where it is off
     options = (
-        f"--{name}" if value == "true" else f"--{name}={value}" for name, value in {**given, **settings.beam}.items()
+        f"--{name}" if value.lower() == "true" else f"--{name}={value}"
+        for name, value in {**given, **settings.beam}.items()
+        if value and value.lower() != "false"
     )
     return [f"--runner={runner}", *options]
 
@@ -50,7 +58,7 @@ def run(work: Work) -> None:
         made = pipeline(pipeline_options(settings), work.directory, work.job, work.run, runs)
     except ValueError as error:  # Beam's validation, which knows what its runner needs
         raise UserError(str(error), where=f"--engine {settings.engine}", remedy="mend the --beam.… options") from error
-    with saying_why():
+    with saying_why(), _plainly(settings), _quiet_threads():
         result = made.run()
         ended: list[Any] = []
         waiting = threading.Thread(target=_wait, args=(result, ended), daemon=True)
@@ -60,16 +68,41 @@ def run(work: Work) -> None:
                 waiting.join(_LOOK_EVERY)
                 work.check()
         except BaseException:
-            result.cancel()
+            with suppress(Exception):  # what made us cancel is the news
+                result.cancel()
             raise
         if isinstance(ended[0], Exception):
             raise ended[0]
-    if ended[0] != PipelineState.DONE:
+        if ended[0] != PipelineState.DONE:
+            raise RuntimeError(f"it ended as {ended[0]}")
+
+
+@contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """Beam's own threads lose the job service when we do, which is said once, and not by a traceback of each."""
+    hook = threading.excepthook
+    threading.excepthook = lambda failure: None if isinstance(failure.exc_value, grpc.RpcError) else hook(failure)
+    try:
+        yield
+    finally:
+        threading.excepthook = hook
+
+
+@contextmanager
+def _plainly(settings: ScoreSettings) -> Iterator[None]:
+    """What an engine says of a job that failed for another reason than a UserError in a worker."""
+    try:
+        yield
+    except (RuntimeError, grpc.RpcError) as error:
+        if user_error(str(error)):
+            raise
+        log.debug("the job's failure", exc_info=True)
+        reason = error.details() if isinstance(error, grpc.Call) else str(error).strip().rpartition("\n")[2]
         raise UserError(
-            f"the {settings.engine} job ended as {ended[0]}",
+            f"the {settings.engine} job failed: {reason}",
             where=settings.engine_address,
-            remedy="look at the engine's own logs; the same command goes on from the finished shards",
-        )
+            remedy="look at the logs of the engine and its workers; the same command goes on from the finished shards",
+        ) from error
 
 
 def _knock(address: str) -> None:

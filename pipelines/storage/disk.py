@@ -1,5 +1,6 @@
 """A local disk, or one that is mounted: writes go beside their place, are flushed, and renamed."""
 
+import errno
 import json
 import shutil
 import uuid
@@ -57,7 +58,6 @@ class Disk(Folder):
         path = self.root / name
         with self._failing(name):
             if path.is_dir():
-                # a worker of a killed job may still be tidying up after itself
                 shutil.rmtree(path, onerror=_unless_gone)
             else:
                 path.unlink(missing_ok=True)
@@ -68,11 +68,11 @@ class Disk(Folder):
         path = self.root / "_progress" / "lock"
         with self._failing(name):
             path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path)
+            lock = FileLock(path, fallback_to_soft=False)  # a soft lock would outlive a kill
             try:
                 lock.acquire(timeout=0)
             except Timeout as error:
-                raise held_by(str(self.root), self.read(name) if self.exists(name) else b"{}") from error
+                raise held_by(str(self.root), self._holder(name)) from error
         try:
 
             def renew(holder: dict[str, Any]) -> None:
@@ -83,6 +83,12 @@ class Disk(Folder):
         finally:
             self.remove(name)
             lock.release()
+
+    def _holder(self, name: str) -> dict[str, Any]:
+        try:
+            return json.loads(self.read(name))
+        except FileNotFoundError:  # it ended meanwhile
+            return {}
 
     @contextmanager
     def _failing(self, name: str) -> Iterator[None]:
@@ -97,5 +103,6 @@ class Disk(Folder):
 
 
 def _unless_gone(function: object, path: str, failure: tuple[object, BaseException, object]) -> None:
-    if not isinstance(failure[1], FileNotFoundError):
+    """A worker of a killed job may still write where we tidy up: what it leaves is debris, now or next time."""
+    if not (isinstance(failure[1], OSError) and failure[1].errno in (errno.ENOENT, errno.ENOTEMPTY)):
         raise failure[1]

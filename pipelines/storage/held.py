@@ -1,14 +1,12 @@
 """What is said of who holds a table."""
 
-import json
-
 from schemas.errors import Held
 
 
-def held_by(where: str, holder: bytes) -> Held:
+def held_by(where: str, holder: dict) -> Held:
     """The refusal, with what the holder wrote of itself."""
     return Held(
-        f"another job holds this directory: {describe(json.loads(holder))}",
+        f"another job holds this directory: {describe(holder)}",
         where=where,
         remedy="wait for it, stop it, or name another --output",
     )

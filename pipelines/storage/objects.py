@@ -98,7 +98,11 @@ class Objects:
             try:
                 mine = self._put(name, _encoded(holder), mine)
             except _conflicts() as error:
-                raise held_by(self.url, self.read(name) if self.exists(name) else b"{}") from error
+                there = self._holder(name)
+                if there.get("run") != holder.get("run"):
+                    raise held_by(self.url, there) from error
+                # the answer to the last renewal was lost, not the renewal
+                mine = self._put(name, _encoded(holder), self._version(self._head(name)))
 
         try:
             yield renew
@@ -117,11 +121,17 @@ class Objects:
                 except _conflicts():
                     found = self._version(self._head(name))
             if seen is not None and found is not None and found != seen:
-                raise held_by(self.url, self.read(name))
+                raise held_by(self.url, self._holder(name))
             if seen is None and found is not None:
                 seen, until = found, time.monotonic() + LEASE
                 log.info("%s is locked: looking for %.0f s whether its holder is alive", self.url, LEASE)
             time.sleep(LEASE / 30)
+
+    def _holder(self, name: str) -> dict[str, Any]:
+        try:
+            return json.loads(self.read(name))
+        except FileNotFoundError:  # it ended meanwhile
+            return {}
 
     def _put(self, name: str, data: bytes, over: dict[str, str] | None) -> dict[str, str]:
         import obstore
@@ -189,7 +199,14 @@ def _client(url: str, endpoint: str) -> Any:
     if url.startswith("s3://"):
         from obstore.auth.boto3 import Boto3CredentialProvider
 
-        options["credential_provider"] = Boto3CredentialProvider()
+        try:
+            options["credential_provider"] = Boto3CredentialProvider()
+        except ValueError as error:
+            raise UsageError(
+                "there are no credentials for S3",
+                where=url,
+                remedy="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or whatever else boto3 finds them by",
+            ) from error
     if endpoint.startswith("http://"):
         options["client_options"] = {"allow_http": True}
     return from_url(url, **options)

@@ -1,29 +1,52 @@
 """Run the metrics over a batch."""
 
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import apache_beam as beam
 
 from curate.metric import Metric
 from curate.metrics import select
 from pipelines.transforms.shards import ShardBatch
+from schemas.errors import UserError
+from schemas.fingerprint import canonical_json
 
 
 class Measure(beam.PTransform):
-    """``ShardBatch`` → ``ShardBatch`` with the columns of the named metrics."""
+    """``ShardBatch`` → ``ShardBatch`` with the columns of the metrics, which must be the same here as in the driver."""
 
-    def __init__(self, metrics: tuple[str, ...]) -> None:
+    def __init__(self, identities: Mapping[str, Any]) -> None:
         super().__init__()
-        self.metrics = metrics
+        self.identities = identities
 
     def expand(self, batches: beam.PCollection[ShardBatch]) -> beam.PCollection[ShardBatch]:
-        return batches | beam.Map(measure, self.metrics)
+        return batches | beam.ParDo(_Measure(self.identities))
 
 
-def measure(element: ShardBatch, names: tuple[str, ...]) -> ShardBatch:
+class _Measure(beam.DoFn):
+    def __init__(self, identities: Mapping[str, Any]) -> None:
+        self.identities = identities
+
+    def setup(self) -> None:
+        self.metrics = select(tuple(self.identities))
+        here = json.loads(canonical_json({metric.name: metric.identity() for metric in self.metrics}))
+        if here != self.identities:
+            raise UserError(
+                "a worker would compute other metrics than the driver signs",
+                where=", ".join(name for name in here if here[name] != self.identities[name]),
+                remedy="install the same version of curricle on every machine",
+            )
+
+    def process(self, element: ShardBatch) -> Iterator[ShardBatch]:
+        yield measure(element, self.metrics)
+
+
+def measure(element: ShardBatch, metrics: Sequence[Metric]) -> ShardBatch:
     """Every metric's columns and notes, in the metrics' order."""
     scores, notes = list(element.scores), list(element.notes)
-    for metric in select(names):
+    for metric in metrics:
         result = metric.compute(element.batch)
         _check(metric, result.columns, len(element.batch))
         scores += [(column.name, result.columns[column.name]) for column in metric.columns]

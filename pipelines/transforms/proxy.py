@@ -1,7 +1,9 @@
 """The proxy model inside Beam: rendering, and a RunInference model handler around a backend."""
 
+import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import Any
 
 import apache_beam as beam
@@ -21,37 +23,51 @@ _models: dict[str, Backend] = {}
 """The model that this process has loaded. On a dask cluster a process runs one pipeline after the other with it."""
 
 
-def loaded(weights: Weights, settings: ProxySettings) -> Backend:
-    """The model, loaded once in a process as long as the same one is asked for."""
-    key = canonical_json([asdict(settings), weights.identity])
-    if key not in _models:
-        _models.clear()
-        _models[key] = load(settings, weights_here(weights, settings))
-    return _models[key]
+@cache
+def _found_here(model: str) -> Weights:
+    return resolve(model)
 
 
-def weights_here(weights: Weights, settings: ProxySettings) -> Weights:
-    """The same weights on this machine, which may not be the driver's; UserError if they are others."""
-    if weights.directory.is_dir():
-        return weights
-    found = resolve(settings.model)
-    if found.identity != weights.identity:
-        raise UserError(
-            "a worker finds other weights under this name than the driver",
-            where=f"--proxy.model {settings.model}",
-            remedy="put the same model on every machine, or name a revision",
-        )
-    return found
+@dataclass(frozen=True)
+class Proxy:
+    """The proxy as every worker is told of it; ``driver`` is the host where ``weights`` were found."""
+
+    weights: Weights
+    settings: ProxySettings
+    driver: str
+
+    def here(self) -> Weights:
+        """The same weights on this machine; UserError if they are others."""
+        there = self.weights.directory.is_dir()
+        # the names of other directories, in our cache or the hub's, say what is in them
+        if there and (socket.gethostname() == self.driver or "sha256" not in self.weights.identity):
+            return self.weights
+        found = _found_here(str(self.weights.directory) if there else self.settings.model)
+        if found.identity != self.weights.identity:
+            raise UserError(
+                "a worker finds other weights under this name than the driver",
+                where=f"--proxy.model {self.settings.model}",
+                remedy="put the same model on every machine, or name a revision",
+            )
+        return found
+
+    def loaded(self) -> Backend:
+        """The model, loaded once in a process as long as the same one is asked for."""
+        key = canonical_json([asdict(self.settings), self.weights.identity])
+        if key not in _models:
+            _models.clear()
+            _models[key] = load(self.settings, self.here())
+        return _models[key]
 
 
 class Render(beam.DoFn):
     """Fill ``Batch.rendered``: token ids and response spans."""
 
-    def __init__(self, weights: Weights, settings: ProxySettings) -> None:
-        self.weights, self.settings = weights, settings
+    def __init__(self, proxy: Proxy) -> None:
+        self.proxy = proxy
 
     def setup(self) -> None:
-        self.renderer = Renderer(weights_here(self.weights, self.settings), self.settings)
+        self.renderer = Renderer(self.proxy.here(), self.proxy.settings)
 
     def process(self, element: ShardBatch):
         yield element.with_batch(replace(element.batch, rendered=self.renderer.render(element.batch.table)))
@@ -62,12 +78,12 @@ class ProxyHandler(ModelHandler[ShardBatch, ShardBatch, Backend]):
     length itself: Beam's batching would mix short rows with long ones and pad three tokens for each real one.
     """
 
-    def __init__(self, weights: Weights, settings: ProxySettings, unconditional: bool, meter: Meter) -> None:
+    def __init__(self, proxy: Proxy, unconditional: bool, meter: Meter) -> None:
         super().__init__()
-        self.weights, self.settings, self.unconditional, self.meter = weights, settings, unconditional, meter
+        self.proxy, self.unconditional, self.meter = proxy, unconditional, meter
 
     def load_model(self) -> Backend:
-        return loaded(self.weights, self.settings)
+        return self.proxy.loaded()
 
     def run_inference(
         self, batch: Sequence[ShardBatch], model: Backend, inference_args: Mapping[str, Any] | None = None
@@ -103,10 +119,10 @@ class ProxyHandler(ModelHandler[ShardBatch, ShardBatch, Backend]):
 class AskProxy(beam.PTransform):
     """``ShardBatch`` → ``ShardBatch`` with tokens, and with loss if a handler is given."""
 
-    def __init__(self, weights: Weights, settings: ProxySettings, handler: ProxyHandler | None) -> None:
+    def __init__(self, proxy: Proxy, handler: ProxyHandler | None) -> None:
         super().__init__()
-        self.weights, self.settings, self.handler = weights, settings, handler
+        self.proxy, self.handler = proxy, handler
 
     def expand(self, batches: beam.PCollection[ShardBatch]) -> beam.PCollection[ShardBatch]:
-        rendered = batches | "Render" >> beam.ParDo(Render(self.weights, self.settings))
+        rendered = batches | "Render" >> beam.ParDo(Render(self.proxy))
         return rendered if self.handler is None else rendered | RunInference(self.handler)

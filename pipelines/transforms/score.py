@@ -10,7 +10,7 @@ from pipelines.directory import OutputDirectory
 from pipelines.job import Job
 from pipelines.progress import Meter
 from pipelines.transforms.measure import Measure
-from pipelines.transforms.proxy import AskProxy, ProxyHandler
+from pipelines.transforms.proxy import AskProxy, Proxy, ProxyHandler
 from pipelines.transforms.read import ReadShards
 from pipelines.transforms.shards import ShardRun
 from pipelines.transforms.write import WriteShards
@@ -28,13 +28,12 @@ class ScoreShards(beam.PTransform):
         meter = Meter(self.directory, self.run)
         batches = runs | ReadShards(job.format, settings.max_record_bytes, job.cwd)
         if job.weights is not None:
-            handler = None
+            proxy, handler = Proxy(job.weights, settings.proxy, job.host), None
             if job.needs >= Needs.LOSS:
                 unconditional = job.needs >= Needs.UNCONDITIONAL_LOSS
-                handler = ProxyHandler(job.weights, settings.proxy, unconditional, meter)
-            batches = batches | AskProxy(job.weights, settings.proxy, handler)
-        names = tuple(metric.name for metric in job.metrics)
-        return batches | Measure(names) | WriteShards(self.directory, job.schema, self.run, meter)
+                handler = ProxyHandler(proxy, unconditional, meter)
+            batches = batches | AskProxy(proxy, handler)
+        return batches | Measure(job.identity["metrics"]) | WriteShards(self.directory, job.schema, self.run, meter)
 
 
 def pipeline(

@@ -135,8 +135,11 @@ def test_output_inside_the_input_folder_is_not_read(tmp_path):
     assert read_manifest(tmp_path / "scored").total.read == 1
 
 
-@pytest.mark.parametrize("output", ["s3://bucket/out", ""])
-def test_output_that_is_no_local_directory(tmp_path, output):
+@pytest.mark.parametrize(
+    ("output", "said"), [("", "--output"), ("ftp://host/out", "cannot write to ftp://"), ("s3://b/out", "credentials")]
+)
+def test_output_that_cannot_be(tmp_path, output, said, monkeypatch):
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     write_jsonl(tmp_path / "in.jsonl", [GOOD])
-    assert "--output" in curricle("score", "in.jsonl", "--output", output, "--metrics", "mtld", cwd=tmp_path, code=2)
+    assert said in curricle("score", "in.jsonl", "--output", output, "--metrics", "mtld", cwd=tmp_path, code=2)
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]

@@ -10,7 +10,7 @@ from running import curricle, in_process_of_its_own
 HEAVY = ("torch", "transformers", "apache_beam", "vllm", "polars", "numba", "matplotlib", "pandas", "pyarrow")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["score", "--help"], ["verify", "--help"], ["report", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["score", "--help"], ["verify", "--help"], ["select", "--help"]])
 def test_help_is_light(arguments):
     """Help answers before any heavy library is imported."""
     code = f"import sys; sys.argv = ['curricle', *{arguments}]\nfrom pipelines.cli import main\n"

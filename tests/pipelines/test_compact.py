@@ -45,6 +45,11 @@ def write_shards(directory: OutputDirectory, table: pa.Table, rows: int) -> list
     return shards
 
 
+def written(directory: OutputDirectory, shards: list, schema: pa.Schema) -> list:
+    with directory.held() as run:
+        return compact(directory, run, "data", shards, schema)
+
+
 @pytest.fixture
 def small_groups(monkeypatch):
     monkeypatch.setattr(module, "GROUP_ROWS", 256)
@@ -57,7 +62,7 @@ def test_shard_size_does_not_show(tmp_path, small_groups):
     results = []
     for rows in (7, 64, 500, 5000):
         directory = OutputDirectory(str(tmp_path / str(rows)))
-        parts = compact(directory, "data", write_shards(directory, table, rows), SCHEMA)
+        parts = written(directory, write_shards(directory, table, rows), SCHEMA)
         results.append([(part.path, part.rows, part.sha256) for part in parts])
         together = pa.concat_tables(pq.read_table(Path(directory.place, part.path)) for part in parts)
         assert together.equals(table)
@@ -67,14 +72,14 @@ def test_shard_size_does_not_show(tmp_path, small_groups):
 
 def test_long_texts_make_small_row_groups(tmp_path, small_groups):
     directory = OutputDirectory(str(tmp_path))
-    (part, *_) = compact(directory, "data", write_shards(directory, make_rows(2000), 500), SCHEMA)
+    (part, *_) = written(directory, write_shards(directory, make_rows(2000), 500), SCHEMA)
     groups = pq.read_metadata(tmp_path / part.path)
     assert groups.row_group(0).num_rows < 256
 
 
 def test_exact_multiple_leaves_no_empty_group(tmp_path, small_groups):
     directory = OutputDirectory(str(tmp_path))
-    parts = compact(directory, "data", write_shards(directory, make_rows(512), 100), SCHEMA)
+    parts = written(directory, write_shards(directory, make_rows(512), 100), SCHEMA)
     for part in parts:
         metadata = pq.read_metadata(tmp_path / part.path)
         assert all(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
@@ -82,13 +87,13 @@ def test_exact_multiple_leaves_no_empty_group(tmp_path, small_groups):
 
 def test_no_rows_still_make_a_readable_part(tmp_path):
     directory = OutputDirectory(str(tmp_path))
-    (part,) = compact(directory, "data", [], SCHEMA)
+    (part,) = written(directory, [], SCHEMA)
     assert pq.read_table(tmp_path / part.path).schema.equals(SCHEMA, check_metadata=True)
 
 
 def test_every_column_has_statistics(tmp_path):
     directory = OutputDirectory(str(tmp_path))
-    (part,) = compact(directory, "data", write_shards(directory, make_rows(100), 30), SCHEMA)
+    (part,) = written(directory, write_shards(directory, make_rows(100), 30), SCHEMA)
     group = pq.read_metadata(tmp_path / part.path).row_group(0)
     for index in range(group.num_columns):
         assert group.column(index).is_stats_set, group.column(index).path_in_schema

@@ -82,7 +82,13 @@ def test_dask_starts_a_cluster_where_none_is_named(alpaca_rows, tmp_path):
     options = ("--metrics", "mtld", "--shard-rows", 10)
     curricle("score", "in.jsonl", "--output", "whole", *options, cwd=tmp_path)
     said = in_process_of_its_own(
-        "score", "in.jsonl", "--output", "out", *options, "--engine", "dask", "--workers", 2, cwd=tmp_path
+        "score",
+        "in.jsonl",
+        "--output",
+        "out",
+        *options,
+        *("--engine", "dask", "--workers", 2, "--dask.SLOT", 1),
+        cwd=tmp_path,
     )
     assert signed(tmp_path / "out") == signed(tmp_path / "whole")
     assert "distributed" not in said and "Nanny" not in said

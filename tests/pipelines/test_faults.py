@@ -4,16 +4,18 @@ Each is real: processes are killed, a file system is full or read-only, a file i
 stands on these tests.
 """
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
 import pytest
-from clusters import Dask, dask_cluster, end, until_true
-from running import command, curricle, in_process_of_its_own, signed, start, write_jsonl
+from clusters import Dask, a_worker_of, beam_service, dask_cluster, end, until_true
+from running import children_of_group, command, curricle, in_process_of_its_own, signed, start, write_jsonl
 
 ROWS = 3000
 OPTIONS = ("--metrics", "mtld,mattr", "--shard-rows", 150)
@@ -66,48 +68,88 @@ def is_whole(place: Path, whole: Path) -> None:
     assert f"whole; {ROWS} records" in curricle("verify", "out", cwd=place)
 
 
-def worker_of(place: Path) -> int:
-    """A process that has finished a shard."""
-    return int(next((place / "out" / "_progress" / "live").glob("*.json")).stem.split("-")[-2])
-
-
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_the_driver_is_asked_to_stop(stop, place, whole):
+def test_the_job_is_asked_to_stop(place, whole):
     process = begun(place, "--workers", 2)
-    process.send_signal(stop)
+    os.killpg(process.pid, signal.SIGTERM)  # as a terminal or a supervisor does: its workers get it too
     said = message(process, 1)
     assert "asked to stop" in said and "are left" in said and "the same command goes on" in said
     completes(place, whole, "--workers", 2)
 
 
-class TestDask:
-    """A cluster of its own: a scheduler and two workers, which outlive the driver."""
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """A scheduler and two workers, which outlive the driver."""
+    with dask_cluster(tmp_path_factory.mktemp("dask") / "cluster") as cluster:
+        yield cluster
 
-    @pytest.fixture
-    def cluster(self, tmp_path):
-        with dask_cluster(tmp_path / "dask") as cluster:
-            yield cluster
 
-    def test_a_worker_is_killed_in_the_middle_of_a_shard(self, cluster: Dask, place, whole):
-        process = begun(place, *cluster.options)
-        os.kill(worker_of(place), signal.SIGKILL)
-        message(process, 0)
-        is_whole(place, whole)
+def test_a_dask_worker_is_killed_in_the_middle_of_a_shard(cluster: Dask, place, whole):
+    process = begun(place, *cluster.options)
+    os.kill(a_worker_of(place / "out"), signal.SIGKILL)
+    message(process, 0)
+    is_whole(place, whole)
 
-    def test_the_driver_is_killed(self, cluster: Dask, place, whole):
-        process = begun(place, *cluster.options)
-        process.kill()
-        process.communicate()
-        completes(place, whole, *cluster.options)
 
-    def test_the_scheduler_is_killed(self, cluster: Dask, place, whole):
-        process = begun(place, *cluster.options)
-        cluster.scheduler.kill()
+def test_the_driver_of_a_dask_job_is_killed(cluster: Dask, place, whole):
+    process = begun(place, *cluster.options)
+    process.kill()
+    process.communicate()
+    completes(place, whole, *cluster.options)
+
+
+def test_the_dask_scheduler_is_killed(cluster: Dask, place, whole):
+    process = begun(place, *cluster.options)
+    cluster.scheduler.kill()
+    said = message(process, 1)
+    assert "the dask scheduler is gone" in said and "What to do" in said
+    end([cluster.worker])
+    cluster.start(2)
+    completes(place, whole, *cluster.options)
+
+
+def test_the_job_service_is_killed(place, whole):
+    with beam_service(place / "one", 1) as options:
+        process = begun(place, *options)
+        os.killpg(int((place / "one" / "service.pid").read_text()), signal.SIGKILL)
         said = message(process, 1)
-        assert "the dask scheduler is gone" in said and "What to do" in said
-        end([cluster.worker])
-        cluster.start(2)
-        completes(place, whole, *cluster.options)
+        assert "the portable job failed" in said and "What to do" in said
+    with beam_service(place / "another", 1) as options:
+        completes(place, whole, *options)
+
+
+def test_nothing_moves_any_more():
+    """What waits inside Beam cannot look by itself."""
+    script = """
+        import time
+        from pipelines.engines.local import ended_when_stalled
+        from schemas.errors import UserError
+        def check(): raise UserError("no worker has done anything")
+        with ended_when_stalled(check):
+            time.sleep(60)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=50)
+    assert done.returncode == 1 and "no worker has done anything" in done.stderr
+
+
+def test_workers_are_talked_to_on_loopback_alone(place, whole):
+    process = begun(place, "--workers", 2)
+    found = listening(children_of_group(process.pid))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert found and all(address.endswith("0100007F") for address in found), found
+
+
+def listening(pids: list[int]) -> list[str]:
+    """The addresses, in the kernel's hexadecimal, of the ports that processes listen at."""
+    sockets = set()
+    for pid in pids:
+        for file in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                sockets.add(os.readlink(file))
+    lines = [
+        line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]
+    ]
+    return [line[1].partition(":")[0] for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in sockets]
 
 
 def test_the_input_is_taken_away(place, whole):

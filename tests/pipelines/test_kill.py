@@ -7,6 +7,7 @@ import time
 
 import pytest
 import stress
+from clusters import a_worker_of
 from running import curricle, in_process_of_its_own, read_data, start, write_jsonl
 from stress import receipts
 
@@ -95,8 +96,7 @@ def test_a_worker_that_dies_ends_the_job(records, tmp_path):
     process = start(*arguments, cwd=tmp_path)
     while not receipts(tmp_path / "out") and process.poll() is None:
         time.sleep(0.01)
-    worker = next(int(path.stem.split("-")[-2]) for path in (tmp_path / "out" / "_progress" / "live").glob("*.json"))
-    os.kill(worker, signal.SIGKILL)
+    os.kill(a_worker_of(tmp_path / "out"), signal.SIGKILL)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "a worker process died" in said and "What to do" in said

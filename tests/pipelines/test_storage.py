@@ -5,14 +5,18 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from running import curricle, read_data, signed, start, write_jsonl
 
+from pipelines.compact import write_parts
 from pipelines.directory import OutputDirectory
 from pipelines.storage import objects, open_storage
 from schemas.errors import Held, UsageError, UserError
+from schemas.table import table_schema
 
 
 @pytest.fixture
@@ -81,11 +85,37 @@ def test_a_dead_holder_is_replaced_and_finds_out(bucket, monkeypatch):
     """A lease has no process to go with: it ends when nobody has renewed it for long enough."""
     monkeypatch.setattr(objects, "LEASE", 0.6)
     storage = open_storage(bucket)
-    with pytest.raises(Held), storage.locked("holder.json", {"pid": 1, "beat": 0}) as renew:
-        renew({"pid": 1, "beat": 1})
-        with storage.locked("holder.json", {"pid": 2, "beat": 0}):
-            renew({"pid": 1, "beat": 2})
+    with pytest.raises(Held), storage.locked("holder.json", {"run": "one", "beat": 0}) as renew:
+        renew({"run": "one", "beat": 1})
+        with storage.locked("holder.json", {"run": "two", "beat": 0}):
+            renew({"run": "one", "beat": 2})
     assert not storage.exists("holder.json")
+
+
+def test_a_renewal_whose_answer_was_lost_is_no_takeover(bucket):
+    storage = open_storage(bucket)
+    holder = {"run": "mine", "pid": 1, "beat": 0}
+    with storage.locked("holder.json", holder) as renew:
+        storage.write("holder.json", json.dumps({**holder, "beat": 1}).encode())  # it arrived, and its answer did not
+        renew({**holder, "beat": 2})
+        renew({**holder, "beat": 3})
+        assert json.loads(storage.read("holder.json"))["beat"] == 3
+    assert not storage.exists("holder.json")
+
+
+def test_a_job_that_lost_its_hold_leaves_the_others_table_alone(storage):
+    """It was asleep while it compacted: another took over and finished."""
+    directory = OutputDirectory(storage.uri("").rstrip("/"))
+    schema = table_schema([], "f" * 32)
+
+    def lost() -> Iterator[pa.Table]:
+        storage.write("_progress/holder.json", b'{"run": "of another", "pid": 7}')
+        storage.write("data/part-00000-of-00001.parquet", b"the other's")
+        yield schema.empty_table()
+
+    with directory.held() as run, pytest.raises(Held, match="process 7"):
+        write_parts(directory, run, "data", lost(), schema)
+    assert storage.read("data/part-00000-of-00001.parquet") == b"the other's"
 
 
 def test_workers_of_a_lost_run_cannot_commit(storage):

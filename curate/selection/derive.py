@@ -1,0 +1,173 @@
+"""From a recipe and the columns that it names to the rows that it keeps, with an account of every step."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from curate.selection.expression import Expression, parse
+from curate.selection.order import Rows, by_value, sampling_keys, tie_order, uniform
+from curate.selection.recipe import Recipe
+from curate.selection.representative import facility_location
+from curate.selection.shares import equal, part_of, proportional
+from schemas.columns import ScoreColumn
+from schemas.config import nearest
+from schemas.errors import UsageError
+
+KEYS = ("example_id", "source", "source_position")
+MOST_COMPARED = 100_000
+"""Facility location is quadratic: so many rows take minutes, ten times as many hours."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """``rows``: the row numbers that are kept, rising. ``steps``: what each rule found, as JSON-like values."""
+
+    rows: Rows
+    steps: list[dict[str, Any]]
+
+
+class Rules:
+    """A recipe, read against the columns of a table. UsageError for what they do not have."""
+
+    def __init__(self, recipe: Recipe, columns: list[str], scores: Mapping[str, ScoreColumn]) -> None:
+        self.vectors = recipe.by if recipe.take == "representative" else None
+        for name in (recipe.per, self.vectors):
+            if name and name not in columns:
+                raise UsageError(f"there is no column {name!r}", remedy=nearest(name, columns))
+        self.recipe = recipe
+        self.where = parse(recipe.where, columns) if recipe.where else None
+        self.by = parse(recipe.by, columns) if recipe.by and not self.vectors else None
+        self.low_first = _low_first(recipe, scores)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that the rules read."""
+        named = [name for rule in (self.where, self.by) if rule for name in rule.columns]
+        return list(dict.fromkeys([*KEYS, *named, *filter(None, (self.recipe.per, self.vectors))]))
+
+    def derive(self, table: pl.DataFrame) -> Selection:
+        """The rows that the recipe keeps of a table with these ``columns``."""
+        ties, steps = tie_order(table), []
+        for rule in (self._meeting, self._distinct, self._taken):
+            ties, step = rule(table, ties)
+            if step:
+                steps.append(step)
+        return Selection(np.sort(ties), steps)
+
+    def _meeting(self, table: pl.DataFrame, rows: Rows) -> tuple[Rows, dict[str, Any]]:
+        """The rows that meet the condition."""
+        if self.where is None:
+            return rows, {}
+        met = self.where.mask(table)
+        kept = rows[met.fill_null(False).to_numpy()[rows]]
+        step = {"rule": "where", "condition": self.where.text, "nulls": met.null_count()}
+        return kept, step | {"rows": len(rows), "left": len(kept)}
+
+    def _distinct(self, table: pl.DataFrame, rows: Rows) -> tuple[Rows, dict[str, Any]]:
+        """The first row of each conversation, by source and position."""
+        if not self.recipe.distinct:
+            return rows, {}
+        kept = rows[table["example_id"].gather(rows).is_first_distinct().to_numpy()]
+        return kept, {"rule": "distinct", "rows": len(rows), "left": len(kept)}
+
+    def _taken(self, table: pl.DataFrame, rows: Rows) -> tuple[Rows, dict[str, Any]]:
+        """The rows at one end of an order, or a sample: in all, or in each stratum."""
+        if self.recipe.take is None:
+            return rows, {}
+        step: dict[str, Any] = {"rule": "take", "rows": len(rows)}
+        values = np.zeros(len(table)) if self.by is None else self.by.numbers(table)
+        if self.vectors:
+            values[table[self.vectors].is_null().to_numpy()] = np.nan
+        ordered = by_value(self._keys(table, values), rows)
+        step["nulls"] = len(rows) - len(ordered)
+        names, strata = self._strata(table, ordered)
+        if self.recipe.per:
+            step["nulls_per"] = len(ordered) - sum(map(len, strata))
+        asked, ranges = self._ranges([len(stratum) for stratum in strata])
+        taken = [self._picked(table, stratum, *reach) for stratum, reach in zip(strata, ranges, strict=True)]
+        kept = np.concatenate([np.empty(0, np.int64), *taken])
+        step |= {"asked": asked, "left": len(kept)}
+        ends = [_ends(self.by, values, chosen) for chosen in taken]
+        if self.recipe.per:
+            told = zip(names, strata, taken, ends, strict=True)
+            step["strata"] = [{"value": n, "rows": len(s), "taken": len(t)} | e for n, s, t, e in told]
+        elif ends:
+            step |= ends[0]
+        return kept, step
+
+    def _keys(self, table: pl.DataFrame, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What the rows are ordered by, high first."""
+        if self.recipe.take == "random":
+            return uniform(table["example_id"], self.recipe.seed)
+        if self.recipe.take == "sampled":
+            return sampling_keys(values, self.recipe.temperature, uniform(table["example_id"], self.recipe.seed))
+        return -values if self.low_first else values
+
+    def _picked(self, table: pl.DataFrame, stratum: Rows, start: int, stop: int) -> Rows:
+        if not self.vectors:
+            return stratum[start:stop]
+        if len(stratum) > MOST_COMPARED:
+            found = f"{len(stratum):,} rows to compare with each other"
+            raise UsageError(found, remedy=f"leave {MOST_COMPARED:,} by --where or another selection, or give --per")
+        return stratum[facility_location(_matrix(table[self.vectors].gather(stratum)), stop)]
+
+    def _strata(self, table: pl.DataFrame, ordered: Rows) -> tuple[list[Any], list[Rows]]:
+        """The values of ``per``, rising, and the rows of each in order; without ``per`` all rows, and no value."""
+        if not self.recipe.per:
+            return [], [ordered]
+        column = table[self.recipe.per]
+        if column.dtype.is_nested() or column.dtype.is_float():
+            raise UsageError(
+                f"column {column.name!r} holds {column.dtype}", remedy="name categories or cluster numbers"
+            )
+        codes = column.gather(ordered).rank("dense").cast(pl.Int64).fill_null(0).to_numpy()
+        by_code = np.argsort(codes, kind="stable")
+        starts = np.flatnonzero(np.diff(codes[by_code], prepend=0))
+        strata = np.split(ordered[by_code], starts)[1:]
+        return column.gather([stratum[0] for stratum in strata]).to_list(), strata
+
+    def _ranges(self, sizes: list[int]) -> tuple[int, list[tuple[int, int]]]:
+        """How many rows are asked for, and from where to where they lie in each stratum."""
+        recipe = self.recipe
+        if recipe.part is not None:
+            part, parts = recipe.part_numbers()
+            return _rounded(sum(sizes) / parts), [part_of(size, part - 1, parts) for size in sizes]
+        asked = recipe.count if recipe.fraction is None else _rounded(recipe.fraction * sum(sizes))
+        assert asked is not None, "a recipe that takes has a size"
+        share = equal if recipe.shares == "equal" else proportional
+        return asked, [(0, size) for size in share(sizes, min(asked, sum(sizes)))]
+
+
+def _low_first(recipe: Recipe, scores: Mapping[str, ScoreColumn]) -> bool:
+    """Whether low values come first. UsageError if those of the hard or easy end do and nothing says which it is."""
+    if recipe.take not in ("hard", "easy"):
+        return recipe.take == "low"
+    score = scores.get(recipe.by or "")
+    if score is None or score.hard is None:
+        raise UsageError(f"nothing says which end of {recipe.by!r} is hard", remedy="give --take high or --take low")
+    return (score.hard == "low") == (recipe.take == "hard")
+
+
+def _matrix(vectors: pl.Series) -> NDArray[np.float32]:
+    lists = vectors.arr.to_list() if isinstance(vectors.dtype, pl.Array) else vectors
+    if not isinstance(lists.dtype, pl.List) or not lists.dtype.inner.is_numeric():  # type: ignore[union-attr]
+        raise UsageError(f"column {vectors.name!r} holds {vectors.dtype}", remedy="name vectors, such as embedding")
+    matrix = lists.explode().cast(pl.Float32).to_numpy()
+    if lists.list.len().n_unique() > 1 or not np.isfinite(matrix).all():
+        raise UsageError(f"column {vectors.name!r} holds vectors of several lengths, or of what is no number")
+    return matrix.reshape(len(vectors), -1)
+
+
+def _rounded(rows: float) -> int:
+    return int(rows + 0.5)
+
+
+def _ends(by: Expression | None, values: NDArray[np.float64], rows: Rows) -> dict[str, float]:
+    """The threshold: the lowest and the highest value among the rows that were taken."""
+    if by is None or not len(rows):
+        return {}
+    return {"lowest": float(values[rows].min()), "highest": float(values[rows].max())}

@@ -1,0 +1,92 @@
+"""Columns from a file, joined to the rows of a table: scores that an outside judge gave."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from schemas.columns import ScoreColumn
+from schemas.errors import UsageError
+from schemas.fingerprint import file_sha256
+
+BY_ID, BY_POSITION = ["example_id"], ["source", "source_position"]
+_READERS: dict[str, Callable[..., pl.DataFrame]] = {
+    ".parquet": pl.read_parquet,
+    ".csv": pl.read_csv,
+    ".jsonl": pl.read_ndjson,
+    ".ndjson": pl.read_ndjson,
+}
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Columns as long as the table and in its order, null where the file has no row, and how many rows it covers."""
+
+    columns: pl.DataFrame
+    described: list[ScoreColumn]
+    file: str
+    sha256: str
+    covered: int
+
+
+def join(path: Path, keys: pl.DataFrame) -> Joined:
+    """Join the file's columns to the rows with these ``example_id``, ``source`` and ``source_position``.
+
+    The file has ``example_id``, or ``source`` and ``source_position``; the source may be left out where the table has
+    one. UsageError if it cannot be read, has neither, or has two rows for one key.
+    """
+    read, sha256 = _read(path)
+    on = BY_ID if BY_ID[0] in read.columns else BY_POSITION
+    if on == BY_POSITION and "source" not in read.columns and keys["source"].n_unique() == 1:
+        read = read.with_columns(source=pl.lit(keys["source"][0]))
+    if not set(on) <= set(read.columns):
+        raise UsageError(
+            f"has the columns {', '.join(read.columns[:20])}",
+            where=str(path),
+            remedy="give it example_id, or source and source_position",
+        )
+    read = read.drop([name for name in BY_ID + BY_POSITION if name not in on], strict=False).drop_nulls(on)
+    if read.select(on).is_duplicated().any():
+        raise UsageError(f"has two rows for one {' and '.join(on)}", where=str(path), remedy="keep one of them")
+    values = [_plain(read[name], path) for name in read.columns if name not in on]
+    if not values:
+        raise UsageError("has no column to join", where=str(path), remedy="add a score to it")
+    try:
+        numbered = read.select(on).with_row_index("row").cast({"row": pl.Int64})
+        rows = keys.select(on).join(numbered, on=on, how="left", maintain_order="left")["row"]
+    except pl.exceptions.PolarsError as error:
+        raise UsageError(f"its {' and '.join(on)} cannot be compared: {error}", where=str(path)) from error
+    columns = pl.DataFrame([column.gather(rows) for column in values])
+    made = {"file": path.name, "sha256": sha256}
+    described = [
+        ScoreColumn(name, column.type, "as given", f"joined from {path.name}").made_by("join", 1, made)
+        for name, column in zip(columns.columns, columns.to_arrow().schema, strict=True)
+    ]
+    return Joined(columns, described, path.name, sha256, len(rows) - rows.null_count())
+
+
+def _read(path: Path) -> tuple[pl.DataFrame, str]:
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise UsageError("is of no known kind", where=str(path), remedy=f"name a file of {', '.join(_READERS)}")
+    try:
+        with path.open("rb") as stream:
+            sha256 = file_sha256(stream)
+            stream.seek(0)
+            return reader(stream), sha256
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise UsageError(f"cannot be read: {error}", where=str(path), remedy="name a whole file") from error
+
+
+def _plain(column: pl.Series, path: Path) -> pl.Series:
+    """Texts as the table's parts hold them, and null for what is no number."""
+    if column.dtype in (pl.Categorical, pl.Enum):
+        return column.cast(pl.String)
+    if column.dtype.is_float():
+        return column.fill_nan(None)
+    if column.dtype.is_integer() or column.dtype in (pl.Boolean, pl.String):
+        return column
+    raise UsageError(
+        f"column {column.name!r} holds {column.dtype}", where=str(path), remedy="leave it out, or write plain values"
+    )

@@ -1,0 +1,70 @@
+"""What a selection is asked for. The same recipe on the same table gives the same rows."""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from schemas.config import option
+from schemas.errors import UsageError
+
+Take = Literal["hard", "easy", "high", "low", "random", "sampled", "representative"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The rules, in the order in which they apply."""
+
+    join: tuple[str, ...] = option("files with more columns (Parquet, CSV, JSONL), joined by id or by position", ())
+    where: str | None = option("a condition that rows must meet, such as 'ifd_ppl_ratio < 1 and loss < 3'", None)
+    distinct: bool = option("keep one of the rows that hold the same conversation", False)
+    take: Take | None = option("an end of --by, at random, sampled by exp(--by), or what stands for all", None)
+    by: str | None = option("a score column, an expression such as 'loss * loss_tokens', or a column of vectors", None)
+    count: int | None = option("how many rows", None)
+    fraction: float | None = option("which share of the rows that are left, 0 to 1", None)
+    part: str | None = option("I/K: the I-th of K equal parts, in the order of --take (1/3, 2/3, 3/3 are thirds)", None)
+    per: str | None = option("do so in each category or cluster of this column", None)
+    shares: Literal["proportional", "equal"] = option("how --count or --fraction is shared out", "proportional")
+    temperature: float = option("of --take sampled: towards 0 it takes the top, the higher the more evenly", 1.0)
+    seed: int = option("of --take random and sampled", 0)
+
+    def __post_init__(self) -> None:
+        sizes = [name for name in ("count", "fraction", "part") if getattr(self, name) is not None]
+        if not (self.take or self.where or self.distinct or sizes):
+            raise UsageError("nothing is asked for", remedy="give --where, --distinct or --take")
+        if len(sizes) != bool(self.take):
+            found = " and ".join(f"--{name}" for name in (["take"] if self.take else []) + sizes)
+            raise UsageError(f"{found} alone says too little, or too much", remedy="--take wants one size beside it")
+        self._check_together("by", self.take not in (None, "random"), needed=True)
+        self._check_together("per", self.take is not None)
+        self._check_together("part", self.take != "representative")
+        self._check_together("shares", bool(self.per) and self.part is None)
+        self._check_together("temperature", self.take == "sampled")
+        self._check_together("seed", self.take in ("random", "sampled"))
+        if self.count is not None and self.count < 1:
+            raise UsageError(f"--count is {self.count}", remedy="give 1 or more")
+        if self.fraction is not None and not 0 < self.fraction <= 1:
+            raise UsageError(f"--fraction is {self.fraction}", remedy="give a share above 0, and at most 1")
+        if not 0 < self.temperature < math.inf:
+            raise UsageError(f"--temperature is {self.temperature}", remedy="give a number above 0")
+        if not -(2**63) <= self.seed < 2**63:
+            raise UsageError(f"--seed is {self.seed}", remedy="give a 64-bit number")
+        if self.part is not None:
+            self.part_numbers()
+
+    def _check_together(self, name: str, used: bool, needed: bool = False) -> None:
+        """An option that changes nothing is a misunderstanding, and one that is missing is, too."""
+        value = getattr(self, name)
+        given = value != next(item.default for item in fields(Recipe) if item.name == name)
+        if given and not used:
+            raise UsageError(f"--{name} {value} has no use here", remedy="leave it out, or see --help for what uses it")
+        if needed and used and not given:
+            raise UsageError(f"--take {self.take} needs --{name}", remedy="name a score column, or an expression")
+
+    def part_numbers(self) -> tuple[int, int]:
+        """I and K of ``part``."""
+        numbers = (self.part or "").split("/")
+        if len(numbers) == 2 and all(number.isascii() and number.isdigit() for number in numbers):
+            part, parts = map(int, numbers)
+            if 1 <= part <= parts:
+                return part, parts
+        raise UsageError(f"--part is {self.part!r}", remedy="give I/K with 1 <= I <= K, such as 1/3")

@@ -1,0 +1,153 @@
+"""The certificate of a selection: everything that is needed to derive it again, and what was found on the way."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from curate.selection.derive import KEYS, Rules, Selection
+from curate.selection.join import Joined, join
+from curate.selection.recipe import Recipe
+from pipelines.compact import row_groups
+from pipelines.finished import FinishedTable
+from schemas.config import build
+from schemas.errors import UsageError, UserError
+from schemas.fingerprint import differences, digest
+from schemas.manifest import CERTIFICATE
+from schemas.table import table_schema
+from schemas.verify import verify
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A recipe applied to a table: which rows it keeps, and what is written of them."""
+
+    table: FinishedTable
+    recipe: Recipe
+    joined: list[Joined]
+    keys: pl.DataFrame
+    selection: Selection
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What made the scores: those of the table, and the files that were joined."""
+        before = self.table.manifest.identity
+        files = [{"file": joined.file, "sha256": joined.sha256} for joined in self.joined]
+        return {**before, "joined": [*before.get("joined", []), *files]} if files else before
+
+    @property
+    def schema(self) -> pa.Schema:
+        added = [column for joined in self.joined for column in joined.described]
+        return table_schema([*self.table.scores.values(), *added], digest(self.identity))
+
+    def rows(self) -> Iterator[pa.Table]:
+        """The selected rows in the table's order, a row group at a time."""
+        schema = self.schema
+        added = {name: joined.columns[name] for joined in self.joined for name in joined.columns.columns}
+        for numbers, group in self.table.rows(self.selection.rows):
+            columns = [
+                pa.chunked_array([added[f.name].gather(numbers).to_arrow().cast(f.type)])
+                if f.name in added
+                else group[f.name]
+                for f in schema
+            ]
+            yield pa.Table.from_arrays(columns, schema=schema)
+
+    def certificate(self) -> dict[str, Any]:
+        """As JSON-like values. ``ids``: the SHA-256 of the selected example ids, one a line, in order."""
+        table, selected = self.table, len(self.selection.rows)
+        ids = "".join(f"{identity}\n" for identity in self.keys["example_id"].gather(self.selection.rows))
+        made = {
+            "certificate": VERSION,
+            "table": {
+                "place": table.place,
+                "manifest_sha256": table.manifest_sha256,
+                "fingerprint": table.manifest.fingerprint,
+                "rows": len(self.keys),
+            },
+            "recipe": asdict(self.recipe),
+            "joined": [
+                {"file": j.file, "sha256": j.sha256, "columns": j.columns.columns, "covered": j.covered}
+                for j in self.joined
+            ],
+            "steps": self.selection.steps,
+            "selected": selected,
+            "left_out": len(self.keys) - selected,
+            "ids": hashlib.sha256(ids.encode()).hexdigest(),
+        }
+        return json.loads(json.dumps(made, allow_nan=False))
+
+
+def derive(recipe: Recipe, table: FinishedTable) -> Derived:
+    """Apply the recipe. UsageError for what the table or the joined files do not have."""
+    table.check_bytes()
+    keys = pl.DataFrame(table.columns(KEYS))
+    joined = [join(Path(file), keys) for file in recipe.join]
+    names = [name for columns in (table.schema.names, *(j.columns.columns for j in joined)) for name in columns]
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(
+            f"column {doubled[0]!r} stands in the table and in a joined file, or in two of them",
+            where=", ".join(recipe.join),
+            remedy="rename it in one of them",
+        )
+    rules = Rules(recipe, names, table.scores)
+    own = [name for name in rules.columns if name in table.schema.names and name not in KEYS]
+    read = [pl.DataFrame(table.columns(own))] if own else []
+    frame = pl.concat([keys, *read, *(j.columns for j in joined)], how="horizontal")
+    return Derived(table, recipe, joined, keys, rules.derive(frame))
+
+
+def content(certificate: dict[str, Any]) -> dict[str, Any]:
+    """A certificate without where the table lay, which may be moved."""
+    table = {key: value for key, value in certificate["table"].items() if key != "place"}
+    return {**certificate, "table": table}
+
+
+def check(place: str, table: str | None) -> list[str]:
+    """Derive the selection with this certificate again: one line for each thing in which it is not the same.
+
+    ``place`` is a selection's directory or its ``certificate.json``; ``table`` says where the table lies now if not
+    where the certificate says. UserError if there is nothing to compare.
+    """
+    selection = FinishedTable(place.removesuffix(CERTIFICATE).rstrip("/") or ".")
+    if faults := verify(selection.files).faults:
+        return faults
+    recorded, recipe, from_place = _read(selection)
+    derived = derive(recipe, FinishedTable(table or from_place))
+    faults = differences(content(recorded), content(derived.certificate()))
+    return faults or _changed_rows(derived, selection)
+
+
+def _read(selection: FinishedTable) -> tuple[dict[str, Any], Recipe, str]:
+    where = selection.files.uri(CERTIFICATE)
+    if selection.manifest.selected_from is None:
+        raise UsageError("is no selection", where=selection.place, remedy="name what `curricle select` wrote")
+    try:
+        recorded = json.loads(selection.files.read(CERTIFICATE))
+        return recorded, build(Recipe, recorded["recipe"], where), str(recorded["table"]["place"])
+    except UserError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"cannot be read: {error!r}", where=where, remedy="copy the selection again") from error
+
+
+def _changed_rows(derived: Derived, selection: FinishedTable) -> list[str]:
+    """Whether the rows that lie there are those of the table, to the last value."""
+    schema = derived.schema
+    if not selection.schema.equals(schema, check_metadata=True):
+        return ["the columns are not those of the table, or not described as there"]
+    lying = (pa.Table.from_arrays(group.columns, schema=schema) for group in selection.groups())
+    pairs = zip_longest(row_groups(derived.rows(), schema), row_groups(lying, schema))
+    return (
+        []
+        if all(one is not None and one.equals(other) for one, other in pairs)
+        else ["a row is not as it stands in the table"]
+    )

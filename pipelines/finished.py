@@ -1,0 +1,98 @@
+"""A finished table, read as the manifest promises it: some columns in memory, text by row group."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipelines.storage import open_storage
+from schemas.columns import ScoreColumn
+from schemas.errors import UsageError, UserError
+from schemas.files import Files
+from schemas.fingerprint import file_sha256
+from schemas.manifest import MANIFEST, Manifest, Part, read_manifest
+from schemas.table import score_columns
+
+
+@dataclass(frozen=True)
+class FinishedTable:
+    """Rows are numbered from 0 in the order of the parts. UserError where a part is not as it was written."""
+
+    place: str
+
+    @cached_property
+    def files(self) -> Files:
+        return open_storage(self.place)
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        try:
+            return read_manifest(self.files)
+        except UserError as error:  # wrong input, found before anything was written
+            raise UsageError(error.found, where=error.where, remedy=error.remedy) from error
+
+    @cached_property
+    def manifest_sha256(self) -> str:
+        return sha256(self.files.read(MANIFEST)).hexdigest()
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        with self._opened(self.manifest.data[0]) as parquet:
+            return parquet.schema_arrow
+
+    @cached_property
+    def scores(self) -> dict[str, ScoreColumn]:
+        return score_columns(self.schema)
+
+    def check_bytes(self) -> None:
+        """UserError unless every part has the bytes that the manifest has the digest of."""
+        for part in self.manifest.data:
+            with self.files.local(part.path) as path, path.open("rb") as stream:
+                if file_sha256(stream) != part.sha256:
+                    raise UserError(
+                        "the bytes are not those that were written",
+                        where=self.files.uri(part.path),
+                        remedy="copy the table again, or score again",
+                    )
+
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        """These columns of all rows."""
+        tables = []
+        for part in self.manifest.data:
+            with self._opened(part) as parquet:
+                tables.append(parquet.read(list(names)).replace_schema_metadata())
+        return pa.concat_tables(tables)
+
+    def groups(self) -> Iterator[pa.Table]:
+        """All rows, a row group at a time."""
+        total = sum(part.rows for part in self.manifest.data)
+        return (table for _, table in self.rows(np.arange(total)))
+
+    def rows(self, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], pa.Table]]:
+        """These rows (rising), and their numbers, a row group at a time; groups with none of them are not read."""
+        start = 0
+        for part in self.manifest.data:
+            with self._opened(part) as parquet:
+                for group in range(parquet.num_row_groups):
+                    stop = start + parquet.metadata.row_group(group).num_rows
+                    wanted = rows[np.searchsorted(rows, start) : np.searchsorted(rows, stop)]
+                    if len(wanted):
+                        yield wanted, parquet.read_row_group(group).take(pa.array(wanted - start))
+                    start = stop
+
+    @contextmanager
+    def _opened(self, part: Part) -> Iterator[pq.ParquetFile]:
+        with self.files.local(part.path) as path:
+            try:
+                with pq.ParquetFile(path) as parquet:
+                    yield parquet
+            except (OSError, pa.ArrowException) as error:
+                raise UserError(
+                    f"cannot be read: {error}", where=self.files.uri(part.path), remedy="copy the table again"
+                ) from error

@@ -1,0 +1,135 @@
+"""A selection: derive the rows, write them as a table of the same contract, sign."""
+
+import json
+import logging
+import time
+from collections import Counter
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from curate.card import dataset_card
+from curate.report import report_page
+from pipelines.certificate import Derived, content, derive
+from pipelines.compact import write_parts
+from pipelines.directory import CARD, PLAN, REPORT, OutputDirectory
+from pipelines.finished import FinishedTable
+from pipelines.select_settings import SelectSettings
+from schemas.errors import UsageError
+from schemas.fingerprint import differences, digest
+from schemas.manifest import CERTIFICATE, MANIFEST, Cost, Counts, Manifest, Part, SelectedFrom, Source, read_manifest
+from schemas.table import CONTRACT, score_columns
+
+log = logging.getLogger("curricle")
+
+
+def select(settings: SelectSettings) -> Manifest:
+    """Write the selection that the settings describe, unless it is there, and return its manifest."""
+    assert settings.table and settings.output, "the settings have checked it"
+    began = time.monotonic()
+    directory, table = OutputDirectory(settings.output), FinishedTable(settings.table)
+    if _same_place(settings.table, settings.output):
+        raise UsageError("is the table itself", where=settings.output, remedy="name a directory of its own")
+    directory.check_usable(settings.overwrite)
+    derived = derive(settings.recipe(), table)
+    certificate = derived.certificate()
+    for line in _told(certificate):
+        log.info("%s", line)
+    if not certificate["selected"]:
+        raise UsageError("no row is selected", where=settings.table, remedy="ask for less")
+    if not _is_there(directory, certificate, settings.overwrite):
+        with directory.held() as run:
+            # another job may have come and gone
+            if not _is_there(directory, certificate, settings.overwrite):
+                _write(directory, derived, certificate, run, began)
+    if not directory.storage.exists(REPORT):
+        directory.write_text(REPORT, report_page(directory.storage))
+    return read_manifest(directory.storage)
+
+
+def _told(certificate: dict[str, Any]) -> list[str]:
+    """What each rule did, for a person."""
+    rows = certificate["table"]["rows"]
+    lines = [
+        f"{joined['file']} covers {joined['covered']:,} of {rows:,} rows: {', '.join(joined['columns'])}"
+        for joined in certificate["joined"]
+    ]
+    for step in certificate["steps"]:
+        line = f"{step['rule']}: {step['left']:,} of {step['rows']:,} rows"
+        line += f", {step['asked']:,} asked" if "asked" in step else ""
+        nulls = step.get("nulls", 0) + step.get("nulls_per", 0)
+        lines.append(line + (f", {nulls:,} without a value" if nulls else ""))
+    return lines
+
+
+def _same_place(one: str, other: str) -> bool:
+    if "://" in one or "://" in other:
+        return one.rstrip("/") == other.rstrip("/")
+    return Path(one).resolve() == Path(other).resolve()
+
+
+def _is_there(directory: OutputDirectory, certificate: dict[str, Any], overwrite: bool) -> bool:
+    """Whether the selection lies there finished. UsageError, naming what differs, if something else does."""
+    try:
+        recorded = directory.read_json(PLAN)
+        changes = differences(content(recorded), content(certificate))
+    except FileNotFoundError:
+        return False
+    except (ValueError, LookupError, TypeError, AttributeError):
+        changes = ["what lies there is no selection"]
+    if not changes:
+        return directory.storage.exists(MANIFEST)
+    if overwrite:
+        return False
+    raise UsageError(
+        "holds something else; these differ:" + "".join(f"\n  - {change:.200}" for change in changes[:10]),
+        where=directory.place,
+        remedy="name another --output, or add --overwrite to throw away what is there",
+    )
+
+
+def _write(directory: OutputDirectory, derived: Derived, certificate: dict[str, Any], run: str, began: float) -> None:
+    directory.clear()
+    directory.write_json(PLAN, certificate)
+    schema = derived.schema
+    data = write_parts(directory, run, "data", derived.rows(), schema)
+    signed = (json.dumps(certificate, ensure_ascii=False, indent=1) + "\n").encode()
+    manifest = _manifest(derived, data, sha256(signed).hexdigest(), time.monotonic() - began)
+    assert manifest.total.scored == sum(part.rows for part in data) == certificate["selected"], "every row is written"
+    directory.check_held_by(run)
+    directory.storage.write(CERTIFICATE, signed)
+    directory.write_text(CARD, dataset_card(manifest, list(score_columns(schema).values())))
+    directory.write_json(MANIFEST, manifest.model_dump())
+
+
+def _manifest(derived: Derived, data: list[Part], certificate_sha256: str, seconds: float) -> Manifest:
+    table = derived.table
+    taken = Counter(derived.keys["source"].gather(derived.selection.rows))
+    sources = [
+        Source(
+            source=source.source,
+            bytes=source.bytes,
+            sha256=source.sha256,
+            read=source.scored,
+            scored=taken[source.source],
+            rejected=0,
+            left_out=source.scored - taken[source.source],
+        )
+        for source in table.manifest.sources
+    ]
+    return Manifest(
+        contract=CONTRACT,
+        fingerprint=digest(derived.identity),
+        identity=derived.identity,
+        total=Counts(**{name: sum(getattr(source, name) for source in sources) for name in Counts.model_fields}),
+        sources=sources,
+        data=data,
+        rejects=[],
+        cost=Cost(seconds=round(seconds, 3), tokens=0, created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())),
+        selected_from=SelectedFrom(
+            manifest_sha256=table.manifest_sha256,
+            fingerprint=table.manifest.fingerprint,
+            rows=len(derived.keys),
+            certificate_sha256=certificate_sha256,
+        ),
+    )

@@ -1,0 +1,336 @@
+"""Selections as a person makes them: tables of the same contract, with certificates that can be derived again."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from running import curricle, read_data, signed
+from table_maker import make_table, random_scores
+
+from pipelines import compact
+from schemas.columns import ScoreColumn
+from schemas.table import score_columns
+from train.table import open_table
+
+ROWS = 300
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("scored")
+    make_table(directory, random_scores(ROWS), rows=ROWS, parts=3, rejects=[("not JSON", "no")])
+    return directory
+
+
+@pytest.fixture(scope="module")
+def hardest(scored, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("selections") / "hardest"
+    curricle(
+        "select", scored, "--output", out, "--where", "loss > 0.5", "--take", "hard", "--by", "loss", "--count", 40
+    )
+    return out
+
+
+def edit(path: Path, change: Callable[[dict], object]) -> None:
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+def sign(table: Path) -> None:
+    """Put what lies in a table into its manifest, as somebody would who hides a change."""
+
+    def anew(manifest: dict) -> None:
+        for part in manifest["data"]:
+            content = (table / part["path"]).read_bytes()
+            part.update(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+        if manifest["selected_from"]:
+            manifest["selected_from"]["certificate_sha256"] = hashlib.sha256(
+                (table / "certificate.json").read_bytes()
+            ).hexdigest()
+
+    edit(table / "manifest.json", anew)
+
+
+def change_a_row(table: Path) -> None:
+    """One score of one row is another."""
+    path = sorted((table / "data").iterdir())[0]
+    rows = pq.read_table(path)
+    place = rows.schema.get_field_index("loss")
+    values = rows["loss"].to_pylist()
+    values[5] += 1e-12
+    pq.write_table(rows.set_column(place, rows.schema.field(place), pa.array(values)), path, row_group_size=64)
+
+
+def test_a_selection_is_a_table_of_the_same_contract(scored, hardest):
+    table, found = read_data(scored), read_data(hardest)
+    over = table.filter(pc.greater(table["loss"], 0.5))
+    best = over.sort_by([("loss", "descending")]).slice(0, 40)["source_position"]
+    assert found.equals(table.filter(pc.is_in(table["source_position"], best)))  # the rows, their order, every value
+    assert found.schema.equals(table.schema, check_metadata=True)
+    assert "whole; 300 rows of a table = 40 selected + 260 left out" in curricle("verify", hardest)
+    manifest = signed(hardest)
+    assert manifest["fingerprint"] == signed(scored)["fingerprint"]
+    assert [s["read"] for s in manifest["sources"]] == [s["scored"] for s in signed(scored)["sources"]]
+    assert all(s["read"] == s["scored"] + s["left_out"] and not s["rejected"] for s in manifest["sources"])
+    assert len(open_table(hardest)) == 40
+    assert "left out: 260" in (hardest / "README.md").read_text()
+    assert "A selection of 40 of the 300 rows" in (hardest / "report.html").read_text()
+
+
+def test_the_certificate_says_what_was_asked_and_found(scored, hardest):
+    certificate = json.loads((hardest / "certificate.json").read_text())
+    found = read_data(hardest)
+    where, take = certificate["steps"]
+    assert where["rows"] == ROWS and where["left"] == take["rows"]
+    assert (take["asked"], take["left"], certificate["selected"], certificate["left_out"]) == (40, 40, 40, 260)
+    assert take["lowest"] == pc.min(found["loss"]).as_py()
+    assert certificate["recipe"]["where"] == "loss > 0.5" and certificate["recipe"]["seed"] == 0
+    ids = "".join(f"{identity}\n" for identity in found["example_id"].to_pylist())
+    assert certificate["ids"] == hashlib.sha256(ids.encode()).hexdigest()
+    manifest = (scored / "manifest.json").read_bytes()
+    assert certificate["table"]["manifest_sha256"] == hashlib.sha256(manifest).hexdigest()
+
+
+CHANGES = {
+    "threshold": lambda recipe: recipe.update(where="loss > 1.9"),
+    "count": lambda recipe: recipe.update(count=41),
+    "end": lambda recipe: recipe.update(take="easy"),
+    "seed": lambda recipe: recipe.update(take="random", by=None, seed=1),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_certificate_fails(scored, hardest, tmp_path, change):
+    selection = Path(shutil.copytree(hardest, tmp_path / "selection"))
+    curricle("select", "--check", selection / "certificate.json")
+    curricle("select", scored, "--check", selection)
+    edit(selection / "certificate.json", lambda certificate: CHANGES[change](certificate["recipe"]))
+    assert "certificate.json: the bytes" in curricle("verify", selection, code=1)
+    assert "certificate.json: the bytes" in curricle("select", "--check", selection, code=1)
+    sign(selection)
+    curricle("verify", selection)  # without the table nothing can tell
+    assert "NOT what it says" in curricle("select", "--check", selection, code=1)
+
+
+def test_another_seed_is_another_selection(scored, tmp_path):
+    random = ["--take", "random", "--count", 20]
+    for seed in (0, 1):
+        curricle("select", scored, "--output", tmp_path / str(seed), *random, "--seed", seed)
+    assert not read_data(tmp_path / "0").equals(read_data(tmp_path / "1"))
+    edit(tmp_path / "0" / "certificate.json", lambda certificate: certificate["recipe"].update(seed=1))
+    sign(tmp_path / "0")
+    assert "ids:" in curricle("select", "--check", tmp_path / "0", code=1)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_changed_row_fails(scored, hardest, tmp_path, hidden):
+    selection = Path(shutil.copytree(hardest, tmp_path / "selection"))
+    change_a_row(selection)
+    if hidden:
+        sign(selection)
+    expected = "a row is not as it stands in the table" if hidden else "the bytes are not those that were written"
+    assert expected in curricle("select", "--check", selection, code=1)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_changed_row_of_the_table_fails(scored, hardest, tmp_path, hidden):
+    table = Path(shutil.copytree(scored, tmp_path / "table"))
+    curricle("select", table, "--check", hardest)
+    change_a_row(table)
+    if hidden:
+        sign(table)
+    expected = "manifest_sha256" if hidden else "the bytes are not those that were written"
+    assert expected in curricle("select", table, "--check", hardest, code=1)
+
+
+def test_the_same_command_again_does_nothing_and_another_is_refused(scored, tmp_path):
+    command = ["select", scored, "--output", tmp_path / "out", "--take", "low", "--by", "loss", "--part"]
+    curricle(*command, "1/3")
+    before = (tmp_path / "out" / "manifest.json").stat().st_mtime_ns
+    curricle(*command, "1/3")
+    assert (tmp_path / "out" / "manifest.json").stat().st_mtime_ns == before
+    said = curricle(*command, "3/3", code=2)
+    assert "recipe.part: '1/3' there, '3/3' now" in said and "--overwrite" in said
+    curricle(*command, "3/3", "--overwrite")
+    curricle("select", "--check", tmp_path / "out")
+    (tmp_path / "in.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    said = curricle("score", tmp_path / "in.jsonl", "--output", tmp_path / "out", "--metrics", "length", code=2)
+    assert "holds a selection" in said
+    assert "holds a selection" in curricle("status", tmp_path / "out", code=2)
+
+
+@pytest.mark.parametrize("gone", [["manifest.json"], ["manifest.json", "certificate.json", "README.md", "data"]])
+def test_what_a_kill_leaves_is_completed_by_the_same_command(scored, tmp_path, gone):
+    command = ["select", scored, "--output", tmp_path / "out", "--take", "random", "--fraction", 0.25, "--seed", 3]
+    curricle(*command)
+    expected = signed(tmp_path / "out")
+    for name in gone:
+        path = tmp_path / "out" / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    curricle("verify", tmp_path / "out", code=1)
+    curricle(*command)
+    assert signed(tmp_path / "out") == expected
+    curricle("select", "--check", tmp_path / "out")
+
+
+def test_many_row_groups_and_parts(scored, tmp_path, monkeypatch):
+    """How the rows are cut into groups and parts shows neither in a selection nor in a check."""
+    command = ["select", scored, "--take", "random", "--fraction", 0.5, "--output"]
+    curricle(*command, tmp_path / "one")
+    monkeypatch.setattr(compact, "GROUP_ROWS", 16)
+    monkeypatch.setattr(compact, "PART_BYTES", 4_000)
+    curricle(*command, tmp_path / "many")
+    assert len(signed(tmp_path / "many")["data"]) > 2
+    assert read_data(tmp_path / "many").equals(read_data(tmp_path / "one"))
+    assert "whole" in curricle("verify", tmp_path / "many")
+    curricle("select", "--check", tmp_path / "one")
+
+
+def test_a_selection_of_a_selection(hardest, tmp_path):
+    curricle("select", hardest, "--output", tmp_path / "out", "--take", "easy", "--by", "response_mtld", "--count", 7)
+    assert "40 rows of a table = 7 selected + 33 left out" in curricle("verify", tmp_path / "out")
+    curricle("select", "--check", tmp_path / "out")
+
+
+def test_rows_by_source_without_the_rejects(scored, tmp_path):
+    """Strata by a column of the table itself; shares are exact."""
+    out = tmp_path / "out"
+    curricle("select", scored, "--output", out, "--take", "random", "--count", 31, "--per", "source")
+    assert [source["scored"] for source in signed(out)["sources"]] == [
+        15,
+        16,
+    ]  # the first name has the odd row
+
+
+@pytest.fixture
+def judged(scored, tmp_path) -> pl.DataFrame:
+    """What a judge said of two rows in three, in an order of its own."""
+    table = pl.DataFrame(read_data(scored).select(["example_id", "source", "source_position"]))
+    judged = table.unique("example_id").sort("example_id").gather_every(3)
+    return judged.with_columns(quality=(pl.int_range(pl.len()) * 37 % 101) / 20, judge=pl.lit("a|b"))
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl"])
+@pytest.mark.parametrize("keys", [["example_id"], ["source", "source_position"]], ids=str)
+def test_columns_join_from_a_file(scored, judged, tmp_path, kind, keys):
+    file, out = tmp_path / f"judged.{kind}", tmp_path / "out"
+    chosen = judged.select(*keys, "quality", "judge")
+    {"parquet": chosen.write_parquet, "csv": chosen.write_csv, "jsonl": chosen.write_ndjson}[kind](file)
+    command = ["--join", file, "--take", "high", "--by", "quality", "--count", 10]
+    said = curricle("select", scored, "--output", out, *command)
+    table = pl.DataFrame(read_data(scored).select(["example_id", "source", "source_position", "loss"]))
+    expected = table.join(chosen, on=keys, maintain_order="left")
+    assert f"judged.{kind} covers {len(expected)} of {ROWS} rows: quality, judge" in said
+    found = read_data(out)
+    assert sorted(found["quality"].to_pylist()) == expected["quality"].sort()[-10:].to_list()
+    rows = pl.DataFrame(found.select(["example_id", "source", "source_position", "loss", "quality", "judge"]))
+    assert set(rows.rows()) <= set(expected.select(rows.columns).rows())  # each score stands beside its own row
+    assert score_columns(found.schema)["quality"].metric == "join"
+    assert signed(out)["fingerprint"] != signed(scored)["fingerprint"]
+    assert "whole" in curricle("verify", out)
+    curricle("select", "--check", out)
+    if kind == "csv":
+        file.write_text(file.read_text() + "\n")
+        assert "joined" in curricle("select", "--check", out, code=1)
+
+
+def test_a_column_of_scores_that_nobody_gave_is_null(scored, judged, tmp_path):
+    judged.select("example_id", quality=pl.lit(float("nan"))).write_parquet(tmp_path / "nan.parquet")
+    command = ["--join", tmp_path / "nan.parquet", "--take", "random", "--count", 200, "--output", tmp_path / "out"]
+    curricle("select", scored, *command)
+    assert read_data(tmp_path / "out")["quality"].null_count == 200
+
+
+BAD_FILES = {
+    "odd.txt": (b"", "of no known kind"),
+    "gone.csv": (None, "cannot be read"),
+    "damaged.parquet": (b"PAR1 no PAR1", "cannot be read"),
+    "keyless.csv": (b"id,quality\n1,2\n", "give it example_id"),
+    "nothing.csv": (b"example_id\n1\n", "no column to join"),
+    "twice.csv": (b"example_id,quality\na,1\na,2\n", "two rows for one example_id"),
+    "numbers.csv": (b"example_id,quality\n1,2\n", "cannot be compared"),
+    "same.csv": (b"example_id,loss\na,2\n", "rename it"),
+    "lists.jsonl": (b'{"example_id": "a", "quality": [1]}\n', "plain values"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_files_that_cannot_be_joined(scored, tmp_path, name):
+    content, said = BAD_FILES[name]
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    out = tmp_path / "out"
+    command = ["--join", tmp_path / name, "--take", "random", "--count", 5, "--output", out]
+    assert said in curricle("select", scored, *command, code=2)
+    assert not out.exists()
+
+
+RANDOM = ["--take", "random", "--count", "3"]
+BAD_COMMANDS = {
+    "no table is named": ["--output", "out", *RANDOM],
+    "--output is required": ["{table}", *RANDOM],
+    "is the table itself": ["{table}", "--output", "{table}/data/..", *RANDOM, "--overwrite"],
+    "there is no manifest": ["nowhere", "--output", "out", *RANDOM],
+    "no row is selected": ["{table}", "--output", "out", "--where", "loss > 1e9"],
+    "did you mean 'response_mtld'": ["{table}", "--output", "out", "--where", "response_mtdl > 1"],
+    "has no meaning": ["{table}", "--output", "out", "--where", "open('x') > 1"],
+    "the certificate has them": ["--check", "{selection}", *RANDOM],
+    "is no selection": ["--check", "{table}"],
+    "holds other files": ["{table}", "--output", "{others}", *RANDOM],
+}
+
+
+@pytest.mark.parametrize("said", BAD_COMMANDS)
+def test_wrong_usage(scored, hardest, tmp_path, said):
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "thesis.txt").touch()
+    places = {"table": scored, "selection": hardest, "others": tmp_path / "others"}
+    arguments = [argument.format(**places) for argument in BAD_COMMANDS[said]]
+    assert said in curricle("select", *arguments, cwd=tmp_path, code=2)
+    assert not (tmp_path / "out").exists()
+    assert "whole" in curricle("verify", scored)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda certificate: certificate.clear(),
+        lambda certificate: certificate["recipe"].update(where="__import__('os')"),
+        lambda certificate: certificate["recipe"].update(surprise=1),
+        lambda certificate: certificate["table"].update(place="/nowhere"),
+    ],
+)
+def test_a_certificate_that_somebody_made_up_is_read_and_refused(hardest, tmp_path, change):
+    selection = Path(shutil.copytree(hardest, tmp_path / "selection"))
+    edit(selection / "certificate.json", change)
+    sign(selection)
+    said = curricle("select", "--check", selection, code=1 if change.__code__.co_names == ("clear",) else 2)
+    assert "What to do" in said
+
+
+LEDGERS = {
+    "is not": lambda manifest: manifest["sources"][0].update(left_out=1),
+    "rows were read of a table that has 301": lambda manifest: manifest["selected_from"].update(rows=301),
+    "left out of what is no selection": lambda manifest: manifest.update(selected_from=None),
+}
+
+
+@pytest.mark.parametrize("said", LEDGERS)
+def test_a_wrong_ledger_is_found(hardest, tmp_path, said):
+    selection = Path(shutil.copytree(hardest, tmp_path / "selection"))
+    edit(selection / "manifest.json", LEDGERS[said])
+    assert said in curricle("verify", selection, code=1)
+
+
+def test_vectors_are_carried_along(scored, hardest):
+    """Columns of other types than numbers go from table to table untouched."""
+    assert ScoreColumn.from_field(read_data(hardest).schema.field("embedding"))
+    assert read_data(hardest)["embedding"].null_count == 0
