@@ -102,7 +102,8 @@ def processes(workers: int, log: Path) -> Iterator[None]:
         with output_of_children(log):
             yield
     finally:
-        threading.excepthook = hook
+        if not stop.requested.is_set():  # workers that were stopped with us still end, and are no surprise
+            threading.excepthook = hook
         for name, value in before.items():
             if value is None:
                 del os.environ[name]

@@ -11,10 +11,10 @@ from clusters import a_worker_of
 from running import curricle, in_process_of_its_own, read_data, start, write_jsonl
 from stress import receipts
 
-ROWS = 6000
+ROWS = 3000
 KILLS = 10
 SEED = 20250911
-OPTIONS = ("--metrics", "mtld,mattr", "--shard-rows", 300)
+OPTIONS = ("--metrics", "mtld,mattr", "--shard-rows", 150)
 
 
 @pytest.fixture(scope="module")

@@ -79,7 +79,7 @@ def test_two_runs_do_not_share_a_directory(command, train_in_fork, tmp_path):
     with (tmp_path / "run" / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         ended = train_in_fork(command("--budget.steps", "1"))
-    assert ended.code == 1 and "another process is training" in ended.text
+    assert ended.code == 4 and "another process is training" in ended.text
 
 
 def test_adapters_are_merged_and_resumed(command, train_in_fork, tmp_path, tiny_model):
