@@ -130,6 +130,12 @@ def _read(selection: FinishedTable) -> tuple[dict[str, Any], Recipe, str]:
     where = selection.files.uri(CERTIFICATE)
     if selection.manifest.selected_from is None:
         raise UsageError("is no selection", where=selection.place, remedy="name what `curricle select` wrote")
+    if selection.manifest.extended_from is not None:
+        raise UsageError(
+            "has columns that were added after its rows were selected",
+            where=selection.place,
+            remedy="check the selection that they were added to",
+        )
     try:
         recorded = json.loads(selection.files.read(CERTIFICATE))
         return recorded, build(Recipe, recorded["recipe"], where), str(recorded["table"]["place"])

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.storage import SIGN_OF_LIFE, Storage, open_storage
-from pipelines.storage.held import describe
+from pipelines.storage.held import describe, read_holder
 from schemas.errors import Held, UsageError, UserError
 from schemas.manifest import CERTIFICATE, MANIFEST
 
@@ -122,10 +122,7 @@ class OutputDirectory:
 
     def check_held_by(self, run: str) -> None:
         """A worker that outlived its job must not write into the next one's directory."""
-        try:
-            holder = self.read_json(HOLDER)
-        except FileNotFoundError:
-            holder = {}
+        holder = read_holder(self.storage, HOLDER)
         if holder.get("run") != run:
             raise Held(f"was taken over by {describe(holder)}", where=self.place, remedy="let that job finish")
 

@@ -74,6 +74,13 @@ class FinishedTable:
         total = sum(part.rows for part in self.manifest.data)
         return (table for _, table in self.rows(np.arange(total)))
 
+    def rejected(self, schema: pa.Schema) -> Iterator[pa.Table]:
+        """The rejects that belong to the table, under this schema."""
+        for part in self.manifest.rejects:
+            with self._opened(part) as parquet:
+                for batch in parquet.iter_batches():
+                    yield pa.Table.from_arrays(batch.columns, schema=schema)
+
     def rows(self, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], pa.Table]]:
         """These rows (rising), and their numbers, a row group at a time; groups with none of them are not read."""
         start = 0

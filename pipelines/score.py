@@ -170,10 +170,10 @@ def _without_receipt(directory: OutputDirectory, plan: Plan) -> list[Shard]:
     """What is not done after an engine ended. A shared disk may show other machines' files only after a while."""
     undone = pending_shards(directory, plan)
     for _ in range(_LOOKS):
-        undone = [shard for shard in undone if not directory.is_done(shard.index)]
         if not undone:
             break
         time.sleep(_LOOK_EVERY)
+        undone = [shard for shard in undone if not directory.is_done(shard.index)]
     return undone
 
 

@@ -5,18 +5,18 @@ import logging
 import time
 from collections import Counter
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 from curate.card import dataset_card
-from curate.report import report_page
 from pipelines.certificate import Derived, content, derive
 from pipelines.compact import write_parts
+from pipelines.derived import check_place, is_finished
 from pipelines.directory import CARD, PLAN, REPORT, OutputDirectory
 from pipelines.finished import FinishedTable
+from pipelines.score import write_report
 from pipelines.select_settings import SelectSettings
 from schemas.errors import UsageError
-from schemas.fingerprint import differences, digest
+from schemas.fingerprint import digest
 from schemas.manifest import CERTIFICATE, MANIFEST, Cost, Counts, Manifest, Part, SelectedFrom, Source, read_manifest
 from schemas.table import CONTRACT, score_columns
 
@@ -28,22 +28,23 @@ def select(settings: SelectSettings) -> Manifest:
     assert settings.table and settings.output, "the settings have checked it"
     began = time.monotonic()
     directory, table = OutputDirectory(settings.output), FinishedTable(settings.table)
-    if _same_place(settings.table, settings.output):
-        raise UsageError("is the table itself", where=settings.output, remedy="name a directory of its own")
-    directory.check_usable(settings.overwrite)
+    check_place(directory, table, settings.overwrite)
     derived = derive(settings.recipe(), table)
     certificate = derived.certificate()
     for line in _told(certificate):
         log.info("%s", line)
     if not certificate["selected"]:
         raise UsageError("no row is selected", where=settings.table, remedy="ask for less")
-    if not _is_there(directory, certificate, settings.overwrite):
+    plan = content(certificate)
+    if not is_finished(directory, plan, settings.overwrite):
         with directory.held() as run:
             # another job may have come and gone
-            if not _is_there(directory, certificate, settings.overwrite):
+            if not is_finished(directory, plan, settings.overwrite):
+                directory.clear()
+                directory.write_json(PLAN, plan)
                 _write(directory, derived, certificate, run, began)
     if not directory.storage.exists(REPORT):
-        directory.write_text(REPORT, report_page(directory.storage))
+        write_report(directory)
     return read_manifest(directory.storage)
 
 
@@ -62,35 +63,7 @@ def _told(certificate: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _same_place(one: str, other: str) -> bool:
-    if "://" in one or "://" in other:
-        return one.rstrip("/") == other.rstrip("/")
-    return Path(one).resolve() == Path(other).resolve()
-
-
-def _is_there(directory: OutputDirectory, certificate: dict[str, Any], overwrite: bool) -> bool:
-    """Whether the selection lies there finished. UsageError, naming what differs, if something else does."""
-    try:
-        recorded = directory.read_json(PLAN)
-        changes = differences(content(recorded), content(certificate))
-    except FileNotFoundError:
-        return False
-    except (ValueError, LookupError, TypeError, AttributeError):
-        changes = ["what lies there is no selection"]
-    if not changes:
-        return directory.storage.exists(MANIFEST)
-    if overwrite:
-        return False
-    raise UsageError(
-        "holds something else; these differ:" + "".join(f"\n  - {change:.200}" for change in changes[:10]),
-        where=directory.place,
-        remedy="name another --output, or add --overwrite to throw away what is there",
-    )
-
-
 def _write(directory: OutputDirectory, derived: Derived, certificate: dict[str, Any], run: str, began: float) -> None:
-    directory.clear()
-    directory.write_json(PLAN, certificate)
     schema = derived.schema
     data = write_parts(directory, run, "data", derived.rows(), schema)
     signed = (json.dumps(certificate, ensure_ascii=False, indent=1) + "\n").encode()

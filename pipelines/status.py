@@ -1,6 +1,5 @@
 """What `curricle status` says of a job: read from its directory alone, so that any machine may ask."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from pipelines.plan import pending_shards, read_plan
 from pipelines.progress import standing
 from pipelines.storage import SIGN_OF_LIFE
 from pipelines.storage.held import describe as describe_holder
+from pipelines.storage.held import read_holder
 from schemas.errors import UsageError
 from schemas.manifest import MANIFEST
 
@@ -34,8 +34,8 @@ def _lines(directory: OutputDirectory, now: datetime) -> Iterator[str]:
     pending = pending_shards(directory, plan)
     already = plan.records - sum(shard.slice.records for shard in pending)
     yield f"{directory.place}: {len(plan.shards) - len(pending)} of {len(plan.shards)} shards are finished"
-    holder = _holder(directory)
-    if holder is None:
+    holder = read_holder(directory.storage, HOLDER)
+    if not holder:
         yield f"{already:,} of {plan.records:,} rows"
         yield "nobody works on it; the same `curricle score` command goes on from there"
         return
@@ -47,10 +47,3 @@ def _lines(directory: OutputDirectory, now: datetime) -> Iterator[str]:
         yield f"{describe_holder(holder)}: no sign of life for {silent:.0f} s, so it was probably killed"
     else:
         yield f"{describe_holder(holder)}, at work"
-
-
-def _holder(directory: OutputDirectory) -> dict[str, str] | None:
-    try:
-        return json.loads(directory.storage.read(HOLDER))
-    except FileNotFoundError:
-        return None

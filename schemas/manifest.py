@@ -83,6 +83,13 @@ class SelectedFrom(_Strict):
     certificate_sha256: str
 
 
+class ExtendedFrom(_Strict):
+    """The table that columns were added to."""
+
+    manifest_sha256: str
+    fingerprint: str
+
+
 class Manifest(_Strict):
     """Everything that a reader needs to trust a table (DESIGN section 4)."""
 
@@ -95,6 +102,7 @@ class Manifest(_Strict):
     rejects: list[Part]
     cost: Cost
     selected_from: SelectedFrom | None = None
+    extended_from: ExtendedFrom | None = None
 
 
 def read_manifest(place: Place) -> Manifest:

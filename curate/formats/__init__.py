@@ -15,12 +15,13 @@ from curate.formats.openai import OPENAI
 from curate.formats.pairs import PAIRS, pairs
 from curate.formats.sharegpt import SHAREGPT
 from curate.formats.strings import STRINGS
+from curate.formats.table import TABLE
 from schemas.config import nearest
 from schemas.errors import UsageError
 
 __all__ = ["FORMATS", "MESSAGE_FIELDS", "Conversation", "Format", "FormatError", "named", "normalise", "recognise"]
 
-FORMATS = {format.name: format for format in (STRINGS, SHAREGPT, OPENAI, ALPACA, PAIRS)}
+FORMATS = {format.name: format for format in (TABLE, STRINGS, SHAREGPT, OPENAI, ALPACA, PAIRS)}
 """In order of recognition: conversations first, since they often carry a ``prompt`` beside them."""
 
 

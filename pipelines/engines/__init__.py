@@ -19,6 +19,9 @@ MODULES = {
     "dataflow": "pipelines.engines.portable",
 }
 
+LOOK_EVERY = 2.0
+"""Seconds between two looks at whether a job still moves."""
+
 
 @dataclass(frozen=True)
 class Work:

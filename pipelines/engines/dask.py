@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from distributed import Client, Future, KilledWorker, LocalCluster
 
 from pipelines.directory import OutputDirectory
-from pipelines.engines import Work
+from pipelines.engines import LOOK_EVERY, Work
 from pipelines.engines.errors import as_in_driver, saying_why
 from pipelines.engines.local import processes
 from pipelines.job import Job
@@ -23,18 +23,14 @@ from schemas.errors import UserError
 RETRIES = 2
 """How often a task that failed is tried again. One whose worker died is tried as often as the scheduler allows."""
 
-_LOOK_EVERY = 2.0
 _one_at_a_time = threading.Lock()
 
 
 def run(work: Work) -> None:
     """Score on the cluster at ``--engine-address``, or on one of ``--workers`` processes that ends with the job."""
     settings = work.job.settings
-    for name in (
-        "distributed",
-        "distributed.client",
-        "asyncio",
-    ):  # what breaks there comes back as a future that failed
+    # what breaks there comes back as a future that failed
+    for name in ("distributed", "distributed.client", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with _cluster(settings, work.directory) as client:
         workers = len(client.scheduler_info(n_workers=-1)["workers"])
@@ -57,7 +53,7 @@ def run(work: Work) -> None:
             future.add_done_callback(done.put)
         while futures:
             try:
-                future = done.get(timeout=_LOOK_EVERY)
+                future = done.get(timeout=LOOK_EVERY)
             except Empty:
                 if client.status != "running":
                     raise _lost(settings) from None

@@ -13,7 +13,7 @@ from apache_beam.runners.portability import local_job_service
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 
 from pipelines import stop
-from pipelines.engines import Work
+from pipelines.engines import LOOK_EVERY, Work
 from pipelines.engines.errors import saying_why
 from pipelines.log import output_of_children
 from pipelines.transforms.score import pipeline
@@ -21,8 +21,6 @@ from schemas.command import FAILED
 from schemas.errors import UserError
 
 log = logging.getLogger("curricle")
-
-LOOK_EVERY = 2.0
 
 
 def run(work: Work) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 from apache_beam.runners.runner import PipelineState
 
-from pipelines.engines import Work
+from pipelines.engines import LOOK_EVERY, Work
 from pipelines.engines.errors import saying_why, user_error
 from pipelines.settings import ScoreSettings
 from pipelines.transforms.score import pipeline
@@ -28,8 +28,6 @@ RUNNERS = {
 }
 
 log = logging.getLogger("curricle")
-
-_LOOK_EVERY = 2.0
 
 
 def pipeline_options(settings: ScoreSettings) -> list[str]:
@@ -65,7 +63,7 @@ def run(work: Work) -> None:
         waiting.start()
         try:
             while waiting.is_alive():
-                waiting.join(_LOOK_EVERY)
+                waiting.join(LOOK_EVERY)
                 work.check()
         except BaseException:
             with suppress(Exception):  # what made us cancel is the news

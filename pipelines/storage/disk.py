@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipelines.storage.held import held_by
+from pipelines.storage.held import held_by, read_holder
 from schemas.disk import sync
 from schemas.errors import UserError
 from schemas.files import Folder
@@ -72,7 +72,7 @@ class Disk(Folder):
             try:
                 lock.acquire(timeout=0)
             except Timeout as error:
-                raise held_by(str(self.root), self._holder(name)) from error
+                raise held_by(str(self.root), read_holder(self, name)) from error
         try:
 
             def renew(holder: dict[str, Any]) -> None:
@@ -83,12 +83,6 @@ class Disk(Folder):
         finally:
             self.remove(name)
             lock.release()
-
-    def _holder(self, name: str) -> dict[str, Any]:
-        try:
-            return json.loads(self.read(name))
-        except FileNotFoundError:  # it ended meanwhile
-            return {}
 
     @contextmanager
     def _failing(self, name: str) -> Iterator[None]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.storage import SIGN_OF_LIFE
-from pipelines.storage.held import held_by
+from pipelines.storage.held import held_by, read_holder
 from schemas.errors import UsageError, UserError
 
 log = logging.getLogger("curricle")
@@ -98,7 +98,7 @@ class Objects:
             try:
                 mine = self._put(name, _encoded(holder), mine)
             except _conflicts() as error:
-                there = self._holder(name)
+                there = read_holder(self, name)
                 if there.get("run") != holder.get("run"):
                     raise held_by(self.url, there) from error
                 # the answer to the last renewal was lost, not the renewal
@@ -121,17 +121,11 @@ class Objects:
                 except _conflicts():
                     found = self._version(self._head(name))
             if seen is not None and found is not None and found != seen:
-                raise held_by(self.url, self._holder(name))
+                raise held_by(self.url, read_holder(self, name))
             if seen is None and found is not None:
                 seen, until = found, time.monotonic() + LEASE
                 log.info("%s is locked: looking for %.0f s whether its holder is alive", self.url, LEASE)
             time.sleep(LEASE / 30)
-
-    def _holder(self, name: str) -> dict[str, Any]:
-        try:
-            return json.loads(self.read(name))
-        except FileNotFoundError:  # it ended meanwhile
-            return {}
 
     def _put(self, name: str, data: bytes, over: dict[str, str] | None) -> dict[str, str]:
         import obstore

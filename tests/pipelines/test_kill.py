@@ -7,12 +7,12 @@ import time
 
 import pytest
 import stress
-from clusters import a_worker_of
+from clusters import a_worker_of, until_true
 from running import curricle, in_process_of_its_own, read_data, start, write_jsonl
 from stress import receipts
 
 ROWS = 3000
-KILLS = 10
+KILLS = 5
 SEED = 20250911
 OPTIONS = ("--metrics", "mtld,mattr", "--shard-rows", 150)
 
@@ -44,9 +44,7 @@ def test_second_job_is_refused_while_the_first_runs(records, tmp_path):
     write_jsonl(tmp_path / "in.jsonl", records)
     first = start("score", "in.jsonl", "--output", "out", *OPTIONS, cwd=tmp_path)
     try:
-        deadline = time.monotonic() + 120
-        while not receipts(tmp_path / "out") and first.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
+        until_true(lambda: receipts(tmp_path / "out"), "a shard is finished")
         said = curricle("score", "in.jsonl", "--output", "out", *OPTIONS, cwd=tmp_path, code=4)
         assert f"process {first.pid} on" in said
         assert "another job holds this directory" in said
@@ -94,8 +92,7 @@ def test_a_worker_that_dies_ends_the_job(records, tmp_path):
     write_jsonl(tmp_path / "in.jsonl", records)
     arguments = ("score", "in.jsonl", "--output", "out", *OPTIONS, "--workers", 2)
     process = start(*arguments, cwd=tmp_path)
-    while not receipts(tmp_path / "out") and process.poll() is None:
-        time.sleep(0.01)
+    until_true(lambda: receipts(tmp_path / "out"), "a shard is finished")
     os.kill(a_worker_of(tmp_path / "out"), signal.SIGKILL)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 1

@@ -4,12 +4,12 @@ import json
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from clusters import until_true
 from running import curricle, read_data, signed, start, write_jsonl
 
 from pipelines.compact import write_parts
@@ -70,9 +70,7 @@ def test_one_of_many_gets_the_lock(storage):
     threads = [threading.Thread(target=take, args=(number,)) for number in range(5)]
     for thread in threads:
         thread.start()
-    until = time.monotonic() + 30
-    while len(got) + len(refused) < 5 and time.monotonic() < until:
-        time.sleep(0.05)
+    until_true(lambda: len(got) + len(refused) == 5, "one has the lock, and four do not")
     over.set()
     for thread in threads:
         thread.join()
@@ -141,9 +139,7 @@ def test_a_job_on_an_object_store_is_killed_and_goes_on(bucket, alpaca_rows, tmp
     curricle("score", "in.jsonl", "--output", "here", *options, cwd=tmp_path)
     storage = open_storage(bucket)
     process = start("score", "in.jsonl", "--output", bucket, *options, cwd=tmp_path)
-    until = time.monotonic() + 120
-    while len(storage.names("_progress/receipts")) < 3 and process.poll() is None and time.monotonic() < until:
-        time.sleep(0.02)
+    until_true(lambda: len(storage.names("_progress/receipts")) >= 3, "three shards are finished")
     said = curricle("status", bucket)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()

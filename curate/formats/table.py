@@ -1,0 +1,36 @@
+"""Our own tables: what was normalised before is read as it stands, so that its examples keep their ids."""
+
+import json
+
+from curate.formats.conversation import Conversation, Format, FormatError, Record, conversation, items, kind, text
+from schemas.table import ROLES
+
+FIELDS = ("example_id", "source", "source_position", "messages")
+
+
+def matches(record: Record) -> bool:
+    return all(name in record for name in FIELDS)
+
+
+def read(record: Record) -> Conversation:
+    turns = []
+    for index, turn in enumerate(items(record, "messages")):
+        if not isinstance(turn, dict) or turn.get("role") not in ROLES:
+            raise FormatError(f"messages {index}: no turn with one of the roles {', '.join(ROLES)}")
+        turns.append((turn["role"], text(turn, "content", f"messages {index}: ")))
+    return conversation(turns, _extra(record.get("extra")), ())
+
+
+def _extra(written: object) -> dict[str, object]:
+    if written is None:
+        return {}
+    try:
+        fields = json.loads(written) if isinstance(written, str) else written
+    except ValueError as error:
+        raise FormatError(f"extra is not JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise FormatError(f"extra is {kind(fields)}, not a JSON object")
+    return fields
+
+
+TABLE = Format("table", f"the columns of a table: {', '.join(FIELDS)}", matches, read)

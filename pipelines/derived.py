@@ -1,0 +1,45 @@
+"""Tables that are made from finished tables: where they may be written, and whether they are there already."""
+
+from pathlib import Path
+from typing import Any
+
+from pipelines.directory import PLAN, OutputDirectory
+from pipelines.finished import FinishedTable
+from schemas.errors import UsageError
+from schemas.fingerprint import differences
+from schemas.manifest import MANIFEST
+
+
+def check_place(directory: OutputDirectory, table: FinishedTable, overwrite: bool) -> None:
+    """UsageError if the place is the table's own, taken by something else, or cannot be written."""
+    if _same_place(table.place, directory.place):
+        raise UsageError("is the table itself", where=directory.place, remedy="name a directory of its own")
+    directory.check_usable(overwrite)
+
+
+def _same_place(one: str, other: str) -> bool:
+    if "://" in one or "://" in other:
+        return one.rstrip("/") == other.rstrip("/")
+    return Path(one).resolve() == Path(other).resolve()
+
+
+def is_begun(directory: OutputDirectory, plan: dict[str, Any], overwrite: bool) -> bool:
+    """Whether this plan lies in the directory. UsageError, naming what differs, if another does and is to be kept."""
+    try:
+        changes = differences(directory.read_json(PLAN), plan)
+    except FileNotFoundError:
+        return False
+    except (ValueError, LookupError, TypeError, AttributeError):
+        changes = ["what lies there was made in another way"]
+    if changes and not overwrite:
+        raise UsageError(
+            "holds something else; these differ:" + "".join(f"\n  - {change:.200}" for change in changes[:10]),
+            where=directory.place,
+            remedy="name another --output, or add --overwrite to throw away what is there",
+        )
+    return not changes
+
+
+def is_finished(directory: OutputDirectory, plan: dict[str, Any], overwrite: bool) -> bool:
+    """The same, and its table with it."""
+    return is_begun(directory, plan, overwrite) and directory.storage.exists(MANIFEST)

@@ -1,0 +1,174 @@
+"""Columns for a finished table: a new table with all that the old one has, under a fingerprint of its own."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from curate.card import dataset_card
+from pipelines.compact import write_parts
+from pipelines.derived import check_place, is_begun, is_finished
+from pipelines.directory import CARD, PLAN, REPORT, OutputDirectory
+from pipelines.finished import FinishedTable
+from pipelines.score import write_report
+from pipelines.settings import ScoreSettings
+from schemas.columns import ScoreColumn
+from schemas.errors import UsageError, UserError
+from schemas.fingerprint import digest
+from schemas.manifest import CERTIFICATE, MANIFEST, Cost, ExtendedFrom, Manifest
+from schemas.table import CONTRACT, NOTES_FIELD, rejects_schema, score_columns, table_schema
+
+log = logging.getLogger("curricle")
+
+SCORES = "_progress/scores"
+LONGEST = 2**31
+"""Bytes of a record: what stands in a table was short enough when it was made."""
+
+
+@dataclass(frozen=True)
+class Addition:
+    """What is added. ``identity`` says what made it, as JSON-like values.
+
+    ``rows()`` yields tables with ``example_id``, the columns and ``notes`` (null where there is nothing to say), in
+    the order of the table that they are for, in pieces of any size.
+    """
+
+    columns: Sequence[ScoreColumn]
+    identity: dict[str, Any]
+    rows: Callable[[], Iterator[pa.Table]]
+
+
+@contextmanager
+def extending(
+    table: FinishedTable,
+    output: str,
+    recipe: dict[str, Any],
+    overwrite: bool,
+    columns: Sequence[str],
+    beside: Sequence[str] = (),
+) -> Iterator[str | None]:
+    """Hold ``output`` while columns with these names are made by this recipe; yields the run.
+
+    None if they are there already. ``beside``: what the recipe leaves below ``output`` beside the table. UsageError if
+    the table has such a column, or something else lies there that is not to be overwritten.
+    """
+    directory = OutputDirectory(output)
+    if doubled := sorted({*columns} & {*table.schema.names}):
+        raise UsageError(
+            f"the table has a column {doubled[0]!r} already", where=table.place, remedy="name a table without it"
+        )
+    check_place(directory, table, overwrite)
+    recipe = json.loads(json.dumps(recipe, allow_nan=False))
+    plan = {"extends": table.manifest_sha256, "recipe": recipe}
+    if is_finished(directory, plan, overwrite):
+        log.info("already there, nothing to do")
+        yield None
+    else:
+        with directory.held() as run:
+            if not is_begun(directory, plan, overwrite):
+                directory.clear()
+                for name in (SCORES, *beside):
+                    directory.storage.remove(name)
+                directory.write_json(PLAN, plan)
+            # another job may have come and gone
+            yield None if directory.storage.exists(MANIFEST) else run
+    if directory.storage.names(SCORES):  # debris of a kill after the manifest, or the stage that is done
+        with directory.held():
+            directory.storage.remove(SCORES)
+    if not directory.storage.exists(REPORT):
+        write_report(directory)
+
+
+def table_scoring(table: FinishedTable, directory: OutputDirectory, **options: Any) -> ScoreSettings:
+    """The settings of a scoring job, with these options, over the texts of a table: a stage of making columns."""
+    parts = tuple(table.files.uri(part.path) for part in table.manifest.data)
+    return ScoreSettings(
+        inputs=parts,
+        output=directory.storage.uri(SCORES),
+        format="table",
+        max_record_bytes=LONGEST,
+        max_reject_fraction=0,
+        **options,
+    )
+
+
+def scored_rows(directory: OutputDirectory, names: Sequence[str]) -> Iterator[pa.Table]:
+    """What that job wrote, as an ``Addition`` wants it. UserError if it could not read every row of the table."""
+    scored = FinishedTable(directory.storage.uri(SCORES))
+    if rejected := scored.manifest.total.rejected:
+        raise UserError(
+            f"{rejected} rows of the table could not be read again",
+            where=scored.place,
+            remedy="run `curricle verify` on the table",
+        )
+    return (group.select(["example_id", *names, NOTES_FIELD.name]) for group in scored.groups())
+
+
+def extend(table: FinishedTable, directory: OutputDirectory, run: str, addition: Addition) -> Manifest:
+    """Write the table with what is added to it, and its manifest last of what must be there."""
+    began, before, spent = time.monotonic(), table.manifest, _spent(directory)
+    table.check_bytes()
+    identity = {**before.identity, "added": [*before.identity.get("added", []), addition.identity]}
+    schema = table_schema([*table.scores.values(), *addition.columns], digest(identity))
+    data = write_parts(directory, run, "data", _joined(table, addition.rows(), schema), schema)
+    rejects = []
+    if before.rejects:
+        signed = rejects_schema(digest(identity))
+        rejects = write_parts(directory, run, "rejects", table.rejected(signed), signed)
+    manifest = Manifest(
+        contract=CONTRACT,
+        fingerprint=digest(identity),
+        identity=identity,
+        total=before.total,
+        sources=before.sources,
+        data=data,
+        rejects=rejects,
+        cost=Cost(
+            seconds=round(before.cost.seconds + spent.seconds + time.monotonic() - began, 3),
+            tokens=before.cost.tokens + spent.tokens,
+            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        ),
+        selected_from=before.selected_from,
+        extended_from=ExtendedFrom(manifest_sha256=table.manifest_sha256, fingerprint=before.fingerprint),
+    )
+    assert before.total.scored == sum(part.rows for part in data), "every row is written"
+    directory.check_held_by(run)
+    if before.selected_from:
+        directory.storage.write(CERTIFICATE, table.files.read(CERTIFICATE))
+    directory.write_text(CARD, dataset_card(manifest, list(score_columns(schema).values())))
+    directory.write_json(MANIFEST, manifest.model_dump())
+    return manifest
+
+
+def _spent(directory: OutputDirectory) -> Cost:
+    """What the scoring job took, if the recipe has one."""
+    if not directory.storage.exists(f"{SCORES}/{MANIFEST}"):
+        return Cost(seconds=0, tokens=0, created="")
+    return FinishedTable(directory.storage.uri(SCORES)).manifest.cost
+
+
+def _joined(table: FinishedTable, added: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The rows of the table with what is added to them."""
+    rest = None
+    for group in table.groups():
+        pieces: list[pa.Table] = [] if rest is None else [rest]
+        while sum(piece.num_rows for piece in pieces) < group.num_rows:
+            pieces.append(next(added))
+        waiting = pa.concat_tables(pieces)
+        mine, rest = waiting.slice(0, group.num_rows), waiting.slice(group.num_rows)
+        assert mine["example_id"].equals(group["example_id"]), "rows of one order"
+        columns = {name: mine[name] if name in mine.column_names else group[name] for name in schema.names}
+        columns[NOTES_FIELD.name] = _both(group[NOTES_FIELD.name], mine[NOTES_FIELD.name])
+        yield pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
+    assert (rest is None or not rest.num_rows) and next(added, None) is None, "no row too many is added"
+
+
+def _both(old: pa.ChunkedArray, new: pa.ChunkedArray) -> pa.Array:
+    """The notes of each row: what was said before, then what is new. None is nothing to say."""
+    pairs = zip(old.to_pylist(), new.to_pylist(), strict=True)
+    return pa.array([[*(before or []), *(after or [])] or None for before, after in pairs], NOTES_FIELD.type)

@@ -1,0 +1,86 @@
+"""Columns that are added to a finished table."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from running import curricle, read_data, read_rejects, write_jsonl
+
+from pipelines.directory import OutputDirectory
+from pipelines.extend import Addition, extend, extending, scored_rows, table_scoring
+from pipelines.finished import FinishedTable
+from pipelines.score import score
+from schemas.columns import ScoreColumn
+from schemas.errors import UsageError
+from schemas.manifest import read_manifest
+
+LENGTHS = ("prompt_words", "response_words")
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory, alpaca_rows):
+    folder = tmp_path_factory.mktemp("base")
+    records = [*alpaca_rows(200), {"messages": [{"role": "user", "content": "no answer"}]}]
+    records.append({"prompt": "a", "completion": "b", "tags": ["é", 1.5, {"x": None}], "id": 2**70})
+    write_jsonl(folder / "in.jsonl", records)
+    curricle("score", "in.jsonl", "--output", "out", "--metrics", "mtld", cwd=folder)
+    return FinishedTable(str(folder / "out"))
+
+
+def run(table: FinishedTable, output, recipe: dict, **options) -> bool:
+    """Add the lengths, under other names, by a scoring job over the table."""
+    directory = OutputDirectory(str(output))
+    with extending(table, str(output), recipe, options.pop("overwrite", False), ("longer",)) as held:
+        if held is None:
+            return False
+        score(table_scoring(table, directory, metrics=("length",), shard_rows=64))
+        column = ScoreColumn("longer", pa.int32(), "words", "words of the response", "high").made_by("longer", 1, {})
+
+        def rows():
+            for piece in scored_rows(directory, LENGTHS):
+                for start in range(0, piece.num_rows, 77):
+                    part = piece.slice(start, 77)
+                    yield part.select(["example_id", "notes"]).append_column("longer", part["response_words"])
+
+        extend(table, directory, held, Addition([column], {"longer": 1}, rows))
+    return True
+
+
+def test_a_table_with_a_column_more(table, tmp_path):
+    assert run(table, tmp_path / "more", {"made": "lengths"})
+    assert "whole" in curricle("verify", tmp_path / "more")
+    before, after = read_data(table.files.root), read_data(tmp_path / "more")
+    assert after.drop(["longer", "notes"]).equals(before.drop(["notes"]))
+    curricle("score", table.files.root.parent / "in.jsonl", "--output", tmp_path / "again", "--metrics", "length")
+    assert after["longer"].equals(read_data(tmp_path / "again")["response_words"])
+    assert read_rejects(tmp_path / "more") == read_rejects(table.files.root) != []
+    one, other = read_manifest(table.files.root), read_manifest(tmp_path / "more")
+    assert other.total == one.total and other.sources == one.sources and other.fingerprint != one.fingerprint
+    assert other.extended_from.fingerprint == one.fingerprint and other.identity["added"] == [{"longer": 1}]
+    assert not (tmp_path / "more" / "_progress" / "scores").exists()
+    assert (tmp_path / "more" / "report.html").exists()
+    assert not run(table, tmp_path / "more", {"made": "lengths"})
+
+
+def test_another_recipe_is_refused_and_overwrites_only_when_told(table, tmp_path):
+    run(table, tmp_path / "more", {"made": "lengths"})
+    with pytest.raises(UsageError, match="made"):
+        run(table, tmp_path / "more", {"made": "otherwise"})
+    assert run(table, tmp_path / "more", {"made": "otherwise"}, overwrite=True)
+    with pytest.raises(UsageError, match="has a column 'longer' already"):
+        run(FinishedTable(str(tmp_path / "more")), tmp_path / "twice", {"made": "lengths"})
+
+
+def test_a_selection_with_a_column_more_is_not_checked_as_the_selection(table, tmp_path):
+    curricle("select", table.place, "--output", tmp_path / "some", "--take", "random", "--count", 20)
+    run(FinishedTable(str(tmp_path / "some")), tmp_path / "more", {"made": "lengths"})
+    assert "20 selected" in curricle("verify", tmp_path / "more")
+    assert "added after its rows were selected" in curricle("select", "--check", tmp_path / "more", code=2)
+
+
+def test_scoring_a_table_gives_the_same_examples(table, tmp_path):
+    """The table is a format of its own: messages and other fields as they stand, scores left behind."""
+    curricle("score", table.files.root / "data", "--output", tmp_path / "out", "--metrics", "mtld,length")
+    before, after = read_data(table.files.root), read_data(tmp_path / "out")
+    for name in ("example_id", "messages", "extra", "prompt_mtld", "response_mtld"):
+        assert after[name].equals(before[name])
+    assert pc.all(pc.greater(after["response_words"], -1)).as_py()
