@@ -7,8 +7,15 @@ import pytest
 from curate.proxy.backend import load
 from curate.proxy.settings import ProxySettings
 from curate.proxy.weights import Weights, resolve
+from schemas import secrets
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_to_hide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command is a process of its own, and here many are one: what one hides would be hidden from the next."""
+    monkeypatch.setattr(secrets, "_KNOWN", {})
 
 
 @pytest.fixture(scope="session")

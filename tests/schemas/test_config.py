@@ -7,7 +7,6 @@ from typing import Literal
 
 import pytest
 
-from schemas import secrets
 from schemas.config import option, parse
 from schemas.errors import UsageError, UserError
 from schemas.log import set_up_logging
@@ -145,7 +144,6 @@ other: ["${PLACE}"]
 
 
 def test_what_came_from_the_environment_is_never_printed(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(secrets, "_KNOWN", {})
     monkeypatch.setenv("TOKEN", "hunter2's\\secret")
     for text in ("share: ${TOKEN}", "inner: {kind: 'x${TOKEN}'}", "names: [{a: '${TOKEN}'}]"):
         with pytest.raises(UsageError) as caught:
