@@ -12,6 +12,15 @@ from schemas import secrets
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+LONGEST = ("test_engines", "test_loop_processes", "test_faults", "test_kill", "test_proxy_scoring", "test_lean")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take minutes begin, so that no worker waits for another at the end."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 @pytest.fixture(autouse=True)
 def _nothing_to_hide(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command is a process of its own, and here many are one: what one hides would be hidden from the next."""

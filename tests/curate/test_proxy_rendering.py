@@ -112,9 +112,10 @@ def test_an_answer_without_text_has_no_response_token(smollm2, answer):
 
 
 @pytest.mark.parametrize("conversation", SHORT[:2])
-def test_cut_at_every_length(smollm2, conversation):
+def test_cut_wherever_something_begins_or_ends(smollm2, conversation):
     full = render(smollm2, [conversation])[0]
-    for length in range(1, len(full.ids) + 2):
+    edges = {1, len(full.ids), *(edge for part in (*full.spans, *full.headers) for edge in part)}
+    for length in sorted({edge + by for edge in edges for by in (-1, 0, 1)} - {0}):
         cut = render(smollm2, [conversation], max_length=length)[0]
         assert cut.ids == full.ids[:length]
         kept = {place for span in full.spans for place in range(*span) if place < length}

@@ -13,22 +13,6 @@ from schemas.manifest import read_manifest
 from schemas.verify import verify
 
 
-def test_alpaca_46k(shared_data, tmp_path):
-    curricle(
-        "score", shared_data / "alpaca/alpaca_46k.jsonl", "--output", tmp_path, "--metrics", "mtld", "--workers", 2
-    )
-    total = read_manifest(tmp_path).total
-    assert (total.read, total.scored, total.rejected) == (46_846, 46_846, 0)
-    assert "46846 records of 1 files = 46846 scored + 0 rejected" in curricle("verify", tmp_path)
-    table = read_data(tmp_path)
-    with (shared_data / "alpaca/alpaca_46k.jsonl").open(encoding="utf-8") as file:
-        for position, (line, row) in enumerate(zip(file, table.to_pylist(), strict=True)):
-            record = json.loads(line)
-            assert row["source_position"] == position
-            assert row["messages"][-1] == {"role": "assistant", "content": record["output"]}
-            assert row["messages"][0]["content"].startswith(record["instruction"])
-
-
 def test_every_format(shared_data, tmp_path):
     curricle("score", shared_data / "formats", shared_data / "gsm8k", "--output", tmp_path, "--metrics", "mtld")
     manifest = read_manifest(tmp_path)
@@ -51,14 +35,20 @@ def test_tsv_is_refused_with_the_formats_that_are_read(shared_data, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.fixture
-def scored(alpaca_rows, tmp_path):
+@pytest.fixture(scope="module")
+def original(alpaca_rows, tmp_path_factory):
+    root = tmp_path_factory.mktemp("original")
     lines = [json.dumps(row) for row in alpaca_rows(50)]
     lines[7] = lines[7][:20]
-    (tmp_path / "in.jsonl").write_text("\n".join(lines))
-    curricle("score", tmp_path / "in.jsonl", "--output", tmp_path / "out", "--metrics", "mtld")
-    assert not verify(tmp_path / "out").faults
-    return tmp_path / "out"
+    (root / "in.jsonl").write_text("\n".join(lines))
+    curricle("score", root / "in.jsonl", "--output", root / "out", "--metrics", "mtld")
+    assert not verify(root / "out").faults
+    return root / "out"
+
+
+@pytest.fixture
+def scored(original, tmp_path):
+    return shutil.copytree(original, tmp_path / "out")
 
 
 def rewrite(path, change):

@@ -5,6 +5,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
+import pyarrow.compute as pc
 import pytest
 from apache_beam.portability.api import beam_fn_api_pb2 as api
 from apache_beam.portability.api import beam_fn_api_pb2_grpc as services
@@ -57,6 +58,19 @@ def test_a_hundred_thousand_rows_of_295_files(engine, engines, bulk, tmp_path):
     assert {source["source"]: source["scored"] for source in sources if source["scored"]} == dict(scored)
     receipts = (tmp_path / "table" / "_progress" / "receipts").iterdir()
     assert Counter(json.loads(path.read_text())["source"] for path in receipts).keys() >= scored.keys()
+
+
+def test_every_row_of_alpaca_is_where_it_was(bulk, shared_data):
+    alpaca = str(shared_data / "alpaca" / "alpaca_46k.jsonl")
+    assert "whole" in curricle("verify", bulk[1])
+    rows = read_data(bulk[1]).select(["source", "source_position", "messages"])
+    rows = rows.filter(pc.equal(rows["source"], alpaca)).to_pylist()
+    with open(alpaca, encoding="utf-8") as file:
+        for position, (line, row) in enumerate(zip(file, rows, strict=True)):
+            record = json.loads(line)
+            assert row["source_position"] == position
+            assert row["messages"][-1] == {"role": "assistant", "content": record["output"]}
+            assert row["messages"][0]["content"].startswith(record["instruction"])
 
 
 @pytest.fixture(scope="module")

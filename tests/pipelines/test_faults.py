@@ -58,7 +58,7 @@ def message(process: subprocess.Popen, code: int) -> str:
 def completes(place: Path, whole: Path, *options: object) -> None:
     """The same command ends with the table that nothing happened to, and keeps what was finished."""
     kept = {path: path.read_bytes() for path in receipts(place)}
-    in_process_of_its_own("score", "in.jsonl", "--output", "out", *OPTIONS, *options, cwd=place)
+    curricle("score", "in.jsonl", "--output", "out", *OPTIONS, *options, cwd=place)
     assert all(path.read_bytes() == content for path, content in kept.items())
     is_whole(place, whole)
 
