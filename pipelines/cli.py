@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from schemas.command import DONE, FAILED, TOO_MANY_REJECTS, Command, dispatch
 from schemas.config import option, parse
+from schemas.log import printable
 
 log = logging.getLogger("curricle")
 
@@ -91,6 +92,72 @@ def select(arguments: Sequence[str]) -> int:
     return DONE
 
 
+def lp(arguments: Sequence[str]) -> int:
+    """Add learning percentages to a table: train the proxy on it, and score it with each epoch's checkpoint."""
+    from pipelines import stop
+    from pipelines.lp_settings import LpSettings
+    from schemas.log import set_up_logging
+
+    settings = parse(LpSettings, arguments, "curricle lp", lp.__doc__)
+    set_up_logging(settings.log_format)
+    stop.on_signals()
+    from pipelines.log import quieten_beam
+    from pipelines.lp import lp as run
+
+    quieten_beam()
+    run(settings)
+    log.info("table: %s (look at %s/report.html, check with `curricle verify`)", settings.output, settings.output)
+    return DONE
+
+
+def reward(arguments: Sequence[str]) -> int:
+    """Add rewards to a table: the proxy answers the prompts, and a reward is fitted that prefers the responses."""
+    from pipelines import stop
+    from pipelines.reward_settings import RewardSettings
+    from schemas.log import set_up_logging
+
+    settings = parse(RewardSettings, arguments, "curricle reward", reward.__doc__)
+    set_up_logging(settings.log_format)
+    stop.on_signals()
+    from pipelines.log import quieten_beam
+    from pipelines.reward import reward as run
+
+    quieten_beam()
+    run(settings)
+    log.info("table: %s (look at %s/report.html, check with `curricle verify`)", settings.output, settings.output)
+    return DONE
+
+
+def cluster(arguments: Sequence[str]) -> int:
+    """Add a column of cluster numbers to a table, by k-means over its embeddings."""
+    from pipelines import stop
+    from pipelines.cluster_settings import ClusterSettings
+    from schemas.log import set_up_logging
+
+    settings = parse(ClusterSettings, arguments, "curricle cluster", cluster.__doc__)
+    set_up_logging(settings.log_format)
+    stop.on_signals()
+    from pipelines.cluster import cluster as run
+
+    run(settings)
+    log.info("table: %s (look at %s/clusters.html, check with `curricle verify`)", settings.output, settings.output)
+    return DONE
+
+
+def transfer(arguments: Sequence[str]) -> int:
+    """Compare columns of tables that different models scored: is what one finds hard hard for another?"""
+    from pipelines.transfer_settings import TransferSettings
+
+    settings = parse(TransferSettings, arguments, "curricle transfer", transfer.__doc__)
+    from pipelines.transfer import PAGE
+    from pipelines.transfer import transfer as run
+
+    for line in run(settings):
+        print(printable(line))
+    print(f"look at {settings.output}/{PAGE}")
+    return DONE
+
+
 def report(arguments: Sequence[str]) -> int:
     """Write report.html: what is in a table, to look at."""
     settings = parse(DirectorySettings, arguments, "curricle report", report.__doc__)
@@ -127,7 +194,11 @@ COMMANDS: dict[str, Command] = {
     "score": score,
     "status": status,
     "verify": verify,
+    "cluster": cluster,
     "select": select,
+    "lp": lp,
+    "transfer": transfer,
+    "reward": reward,
     "report": report,
     "workers": workers,
 }

@@ -163,12 +163,12 @@ def _joined(table: FinishedTable, added: Iterator[pa.Table], schema: pa.Schema) 
         mine, rest = waiting.slice(0, group.num_rows), waiting.slice(group.num_rows)
         assert mine["example_id"].equals(group["example_id"]), "rows of one order"
         columns = {name: mine[name] if name in mine.column_names else group[name] for name in schema.names}
-        columns[NOTES_FIELD.name] = _both(group[NOTES_FIELD.name], mine[NOTES_FIELD.name])
+        columns[NOTES_FIELD.name] = both_notes(group[NOTES_FIELD.name], mine[NOTES_FIELD.name])
         yield pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
     assert (rest is None or not rest.num_rows) and next(added, None) is None, "no row too many is added"
 
 
-def _both(old: pa.ChunkedArray, new: pa.ChunkedArray) -> pa.Array:
+def both_notes(old: pa.ChunkedArray, new: pa.ChunkedArray) -> pa.Array:
     """The notes of each row: what was said before, then what is new. None is nothing to say."""
     pairs = zip(old.to_pylist(), new.to_pylist(), strict=True)
     return pa.array([[*(before or []), *(after or [])] or None for before, after in pairs], NOTES_FIELD.type)

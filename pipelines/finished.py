@@ -69,10 +69,9 @@ class FinishedTable:
                 tables.append(parquet.read(list(names)).replace_schema_metadata())
         return pa.concat_tables(tables)
 
-    def groups(self) -> Iterator[pa.Table]:
-        """All rows, a row group at a time."""
-        total = sum(part.rows for part in self.manifest.data)
-        return (table for _, table in self.rows(np.arange(total)))
+    def groups(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """All rows, with all columns or these, a row group at a time."""
+        return (table for _, table in self.rows(np.arange(self.manifest.total.scored), columns))
 
     def rejected(self, schema: pa.Schema) -> Iterator[pa.Table]:
         """The rejects that belong to the table, under this schema."""
@@ -81,7 +80,9 @@ class FinishedTable:
                 for batch in parquet.iter_batches():
                     yield pa.Table.from_arrays(batch.columns, schema=schema)
 
-    def rows(self, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], pa.Table]]:
+    def rows(
+        self, rows: NDArray[np.int64], columns: Sequence[str] | None = None
+    ) -> Iterator[tuple[NDArray[np.int64], pa.Table]]:
         """These rows (rising), and their numbers, a row group at a time; groups with none of them are not read."""
         start = 0
         for part in self.manifest.data:
@@ -90,7 +91,7 @@ class FinishedTable:
                     stop = start + parquet.metadata.row_group(group).num_rows
                     wanted = rows[np.searchsorted(rows, start) : np.searchsorted(rows, stop)]
                     if len(wanted):
-                        yield wanted, parquet.read_row_group(group).take(pa.array(wanted - start))
+                        yield wanted, parquet.read_row_group(group, columns).take(pa.array(wanted - start))
                     start = stop
 
     @contextmanager

@@ -4,11 +4,12 @@ import json
 import os
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 
+from curate.embedding.weights import find, parameters
 from curate.formats import Format, named
 from curate.metric import Metric, Needs
 from curate.metrics import select
@@ -20,14 +21,17 @@ from schemas.table import CONTRACT, table_schema
 
 @dataclass(frozen=True)
 class Job:
-    """What to compute, on what, and with which proxy: everything that workers are told.
+    """What to compute, on what, and with which models: everything that workers are told.
 
+    ``later`` are the checkpoints after ``weights`` that the metric lp compares.
     ``cwd`` and ``host`` are the driver's: there the names of files and the weights are what the user meant.
     """
 
     settings: ScoreSettings
     metrics: tuple[Metric, ...]
     weights: Weights | None
+    later: tuple[Weights, ...]
+    encoder: Weights | None
     format: Format | None
     identity: dict[str, Any]
     cwd: str
@@ -40,6 +44,10 @@ class Job:
     @property
     def needs(self) -> Needs:
         return _needs(self.metrics)
+
+    @property
+    def generates(self) -> bool:
+        return _generates(self.metrics)
 
     @property
     def schema(self) -> pa.Schema:
@@ -62,26 +70,48 @@ def _needs(metrics: Sequence[Metric]) -> Needs:
     return max(metric.needs for metric in metrics)
 
 
+def _generates(metrics: Sequence[Metric]) -> bool:
+    return any(metric.generates for metric in metrics)
+
+
 def make_job(settings: ScoreSettings) -> Job:
     """Resolve names to things: metrics, format, proxy weights. Errors here cost nothing yet."""
-    metrics = tuple(select(settings.metrics))
+    names = settings.proxy.checkpoints
+    made = {"lp": {"checkpoints": len(names), "compat": settings.compat}} if names else {}
+    encoder = None
+    if "embedding" in settings.metrics:
+        encoder = find(settings.encoder)
+        made["embedding"] = parameters(encoder, settings.embedding)
+    metrics = tuple(select(settings.metrics, made))
     format = named(settings.format, settings.prompt_field, settings.response_field)
     identity: dict[str, Any] = {
         "contract": CONTRACT,
         "metrics": {metric.name: metric.identity() for metric in metrics},
     }
     needs = _needs(metrics)
-    weights = None
+    weights, later = None, []
     if needs >= Needs.TOKENS:
         from curate.proxy.rendering import Renderer
 
-        weights = resolve(settings.proxy.model)
-        identity["rendering"] = Renderer(weights, settings.proxy).identity()
-    if needs >= Needs.LOSS and weights is not None:
+        proxies = [replace(settings.proxy, model=name) for name in names] or [settings.proxy]
+        settings = replace(settings, proxy=proxies[0])
+        weights, *later = [resolve(proxy.model) for proxy in proxies]
+        renderer, *others = map(Renderer, [weights, *later], proxies)
+        for other in others:
+            renderer.check_same_model(other)
+        identity["rendering"] = renderer.identity()
+    generates = _generates(metrics)
+    if (needs >= Needs.LOSS or generates) and weights is not None:
         identity["proxy"] = {
             "weights": weights.identity,
             "dtype": settings.proxy.dtype,
             "backend": settings.proxy.backend,
         }
+    if later:
+        identity["proxy"]["checkpoints"] = [checkpoint.identity for checkpoint in later]
+    if encoder:
+        identity["encoder"] = {"weights": encoder.identity}
+    if generates:
+        identity["generation"] = asdict(settings.proxy.generation)
     identity = json.loads(canonical_json(identity))
-    return Job(settings, metrics, weights, format, identity, os.getcwd(), socket.gethostname())
+    return Job(settings, metrics, weights, tuple(later), encoder, format, identity, os.getcwd(), socket.gethostname())

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from curate.embedding.settings import PROXY, EmbeddingSettings
 from curate.proxy.settings import ProxySettings
 from schemas.config import option
 from schemas.errors import UsageError
@@ -19,6 +20,10 @@ class ScoreSettings:
     prompt_field: str | None = option("field that holds the prompt, in data of no known format", None)
     response_field: str | None = option("field that holds the response, in data of no known format", None)
     proxy: ProxySettings = field(default_factory=ProxySettings)
+    embedding: EmbeddingSettings = field(default_factory=EmbeddingSettings)
+    compat: Literal["small2large"] | None = option(
+        "compute the metric lp as its authors' code does, with 0 where nothing was learned", None
+    )
     workers: int = option("worker processes here; elsewhere, the portions that a compressed file is cut into", 1)
     engine: Literal["local", "dask", "portable", "flink", "spark", "dataflow"] = option("what runs the shards", "local")
     engine_address: str | None = option("the dask scheduler, Beam job service, Flink or Spark master", None)
@@ -46,8 +51,15 @@ class ScoreSettings:
             raise UsageError(f"--stall-limit is {self.stall_limit}", remedy="give a number of seconds")
         if not self.metrics:
             raise UsageError("--metrics names no metric", remedy="name at least one, such as length")
+        if self.compat and not self.proxy.checkpoints:
+            raise UsageError("--compat is for the metric lp", remedy="leave it out, or add --proxy.checkpoints")
         if not self.inputs:
             raise UsageError("no input is named", remedy="name files, folders or globs before the options")
+
+    @property
+    def encoder(self) -> str:
+        """The name of the model that embeds."""
+        return self.proxy.model if self.embedding.model == PROXY else self.embedding.model
 
     def _check_engine(self) -> None:
         needs_address = self.engine in ("portable", "flink", "spark")

@@ -54,7 +54,7 @@ def parse(cls: type[T], arguments: Sequence[str], prog: str, description: str | 
     _add_flags(parser, cls)
     rest: dict[str, str] = {}
     given, unknown = parser.parse_known_args(_collect_rest(cls, arguments, rest))
-    flags_given = {**vars(given), **rest}
+    flags_given = vars(given)
     config = flags_given.pop("config", None)
     _log_as(flags_given)
     if unknown:
@@ -65,6 +65,8 @@ def parse(cls: type[T], arguments: Sequence[str], prog: str, description: str | 
     values = read_options(Path(config)) if config else {}
     for key, value in flags_given.items():
         _put(values, key.split("."), value)
+    for key, value in rest.items():
+        _put(values, key.split(".", 1), value)
     _log_as(values)
     return build(cls, values, where=prog)
 
@@ -95,13 +97,14 @@ def _flag(name: str) -> str:
     return name.replace("_", "-")
 
 
-def _add_flags(parser: argparse.ArgumentParser, cls: type, prefix: str = "") -> None:
-    hints = typing.get_type_hints(cls)
+def _add_flags(
+    parser: argparse.ArgumentParser, cls: type, prefix: str = "", group: argparse._ArgumentGroup | None = None
+) -> None:
+    hints, flags = typing.get_type_hints(cls), group or parser
     for item in dataclasses.fields(cls):
         name, hint = prefix + item.name, hints[item.name]
         if dataclasses.is_dataclass(hint):
-            group = parser.add_argument_group(name)
-            _add_flags(group, hint, f"{name}.")  # type: ignore[arg-type]
+            _add_flags(parser, hint, f"{name}.", parser.add_argument_group(name))  # type: ignore[arg-type]
             continue
         if "rest" in item.metadata:
             continue
@@ -112,14 +115,14 @@ def _add_flags(parser: argparse.ArgumentParser, cls: type, prefix: str = "") -> 
         if item.metadata.get("positional"):
             many = get_origin(hint) is tuple
             # SUPPRESS would leave out an empty list, and then "is required" is said by build
-            parser.add_argument(
+            flags.add_argument(
                 name, nargs="*" if many else "?", default=argparse.SUPPRESS, help=text, metavar=name.upper()
             )
         elif hint is bool:
             switch = argparse.BooleanOptionalAction
-            parser.add_argument(f"--{_flag(name)}", dest=name, default=argparse.SUPPRESS, action=switch, help=text)
+            flags.add_argument(f"--{_flag(name)}", dest=name, default=argparse.SUPPRESS, action=switch, help=text)
         else:
-            parser.add_argument(
+            flags.add_argument(
                 f"--{_flag(name)}", dest=name, default=argparse.SUPPRESS, metavar=_metavar(hint), help=text
             )
 

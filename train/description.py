@@ -7,20 +7,21 @@ from typing import Any
 from schemas.disk import write_whole
 from schemas.errors import UsageError
 from schemas.fingerprint import differences
+from train.reward.settings import RewardSettings
 from train.settings import RunSettings, identity
 from train.table import Table
 
 RUN = "run.json"
 
 
-def describe(settings: RunSettings, table: Table, finished: int | None = None) -> None:
-    """Write it; ``finished`` is the step of the last checkpoint, once there is nothing left to do."""
+def describe(settings: RunSettings | RewardSettings, table: Table, finished: int | None = None) -> None:
+    """Write it; ``finished`` is the step of the last checkpoint, or the rows scored, once nothing is left to do."""
     about = {"identity": _identity(settings, table), "settings": asdict(settings), "finished": finished}
     write_whole(settings.output / RUN, json.dumps(about, indent=1, default=str))
 
 
-def finished_at(settings: RunSettings, table: Table) -> int | None:
-    """The step at which the run that is there is finished, if it is.
+def finished_at(settings: RunSettings | RewardSettings, table: Table) -> int | None:
+    """``finished`` of the run that is there, if it is.
 
     UsageError, with the differences, if it was started with settings, or a table, that teach something else.
     """
@@ -38,5 +39,5 @@ def finished_at(settings: RunSettings, table: Table) -> int | None:
     return finished
 
 
-def _identity(settings: RunSettings, table: Table) -> dict[str, Any]:
+def _identity(settings: RunSettings | RewardSettings, table: Table) -> dict[str, Any]:
     return {"table": {"digest": table.digest, "fingerprint": table.fingerprint}, "settings": identity(settings)}

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,14 +36,25 @@ class Encoder:
             raise UsageError(
                 "the tokenizer has no chat template", remedy="--template alpaca, or a model with a template"
             )
+        self._tokenizer = tokenizer
         self._rendering = Rendering(tokenizer, template, max_length)
         self.notes: Counter[str] = Counter()
 
     def encode(self, rows: Sequence[int], examples: Sequence[Example]) -> list[Encoded]:
         """One ``Encoded`` for each row. A row that cannot be rendered is empty: it is visited, and adds no loss."""
-        conversations = [example.messages for example in examples]
-        rendered = self._rendering.render(conversations, [example.extra for example in examples])
-        return [self._encoded(int(row), each) for row, each in zip(rows, rendered, strict=True)]
+        return [self._encoded(int(row), each) for row, each in zip(rows, self.render(examples), strict=True)]
+
+    def render(self, examples: Sequence[Example]) -> list[Rendered]:
+        """The conversations as the model reads them, see ``schemas.rendering``."""
+        return self._rendering.render([each.messages for each in examples], [each.extra for each in examples])
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of an answer, without the token that ends it."""
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
+
+    def stops(self, config: Any) -> list[int]:
+        """The tokens that end a response of the model with this configuration."""
+        return self._rendering.stops(config)
 
     def _encoded(self, row: int, rendered: Rendered) -> Encoded:
         scored = [place for span in rendered.spans for place in range(*span) if place]  # nothing precedes the first

@@ -163,9 +163,9 @@ def _diverged(index: int) -> UserError:
 def _to_line(record: Record) -> str:
     if isinstance(record, StageRecord):
         return canonical_json({"stage": asdict(record)})
-    fields = {name: value for name, value in vars(record).items() if name != "losses"}
-    if record.losses is not None:
-        fields["losses"] = base64.b64encode(record.losses.astype("<f8").tobytes()).decode()
+    fields = {name: value for name, value in vars(record).items() if name != "scores"}
+    if record.scores is not None:
+        fields["scores"] = base64.b64encode(record.scores.astype("<f8").tobytes()).decode()
     return canonical_json({"decision": fields})
 
 
@@ -174,13 +174,13 @@ def _from_line(line: bytes) -> Record:
         case {"stage": dict(fields)}:
             return StageRecord(**fields)
         case {"decision": dict(fields)}:
-            losses = fields.pop("losses", None)
-            if losses is not None:
-                losses = np.frombuffer(base64.b64decode(losses), "<f8")
+            scores = fields.pop("scores", None)
+            if scores is not None:
+                scores = np.frombuffer(base64.b64decode(scores), "<f8")
             values: dict[str, Any] = {
                 name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
             }
-            return Decision(**values, losses=losses)
+            return Decision(**values, scores=scores)
         case other:
             raise ValueError(f"neither a stage nor a decision: {str(other)[:80]}")
 

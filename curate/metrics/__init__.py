@@ -1,9 +1,10 @@
 """The metrics by name. A new one is a module here and a line in ``REGISTRY``."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from curate.metric import Metric, Needs
-from curate.metrics import ifd, length, loss, mtld, richness
+from curate.metrics import embedding, generated, ifd, length, loss, lp, mtld, richness
 from schemas.config import nearest
 from schemas.errors import UsageError
 
@@ -14,22 +15,35 @@ REGISTRY: dict[str, Metric] = {
         mtld.METRIC,
         loss.METRIC,
         ifd.METRIC,
+        generated.METRIC,
         *richness.METRICS,
     )
 }
 
+MADE: dict[str, Callable[..., Metric]] = {"lp": lp.metric, "embedding": embedding.metric}
+"""Metrics that are made for one job, from parameters of their own."""
 
-def select(names: Sequence[str]) -> list[Metric]:
-    """The metrics with these names, in the order of the registry; UsageError for an unknown name.
+
+def select(names: Sequence[str], made: Mapping[str, Mapping[str, Any]] | None = None) -> list[Metric]:
+    """The metrics with these names, and those that are to be made with these parameters, in the order of the registry.
+
+    UsageError for an unknown name.
 
     Where one of them runs the proxy, ``loss`` comes along: it costs nothing more, and what is derived from
     it cannot be judged without it.
     """
+    known = {**REGISTRY, **{name: MADE[name](**params) for name, params in (made or {}).items()}}
     for name in names:
-        if name not in REGISTRY:
+        if name in MADE and name not in known:
             raise UsageError(
-                f"there is no metric {name!r}", remedy=f"{nearest(name, REGISTRY)} (metrics: {', '.join(REGISTRY)})"
+                f"the metric {name} compares checkpoints, and none is named",
+                remedy="add --proxy.checkpoints P0,P1,…, or use `curricle lp`, which trains them",
             )
-    runs_proxy = any(REGISTRY[name].needs >= Needs.LOSS for name in names)
-    wanted = {*names, "loss"} if runs_proxy else {*names}
-    return [metric for name, metric in REGISTRY.items() if name in wanted]
+        if name not in known:
+            there = [*REGISTRY, *MADE]
+            raise UsageError(
+                f"there is no metric {name!r}", remedy=f"{nearest(name, there)} (metrics: {', '.join(there)})"
+            )
+    wanted = {*names, *(made or {})}
+    runs_proxy = any(known[name].needs >= Needs.LOSS for name in wanted)
+    return [metric for name, metric in known.items() if name in wanted or (runs_proxy and name == "loss")]

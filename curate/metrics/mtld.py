@@ -40,7 +40,7 @@ def mtld(texts: Sequence[str]) -> list[float | None]:
     """
     from curate.metrics import mtld_kernel  # numba takes a while to import: only where it is used
 
-    values = mtld_kernel.mtld(pa.array(with_ascii_rules(texts), pa.large_string()), THRESHOLD)
+    values = mtld_kernel.mtld(with_ascii_rules(texts), THRESHOLD)
     return pa.array(values, from_pandas=True).to_pylist()  # the kernel's NaN becomes None
 
 

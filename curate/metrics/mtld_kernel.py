@@ -1,30 +1,48 @@
 """MTLD of a batch of texts in compiled loops: bytes to tokens, tokens to numbers, numbers to MTLD.
 
-The reference walks a Python list once in each direction and keeps a set. Here a token is a number that
-counts the types of its text, and "is in the set" is "carries the stamp of the run that we are in", so that
-starting a new run costs nothing. Every floating-point operation is the reference's, in its order. Scratch
-memory is as long as the longest text and stays in the cache.
+The reference walks a Python list once in each direction and keeps a set. Here a token is the number of the first one
+like it, "is in the set" is "carries the stamp of the run that we are in", so that starting a new run costs nothing, and
+letters are read eight at a time. Every floating-point operation is the reference's, in its order. Scratch memory is as
+long as the longest text and stays in the cache.
 """
 
 import secrets
 import string
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numba import njit
+from numba.cpython.unsafe.numbers import trailing_zeros
+from numpy.lib.stride_tricks import as_strided
+
+assert sys.byteorder == "little", "the first byte of a word is its lowest"
 
 _SEPARATES, _VANISHES = -1, -2
-_BYTES = np.arange(256, dtype=np.int16)  # what becomes of each byte: another byte, or one of the two above
-_BYTES[list(string.ascii_uppercase.encode())] = list(string.ascii_lowercase.encode())
+_BYTES = np.arange(256, dtype=np.int64)  # what becomes of each byte: a letter, or one of the two above
 _BYTES[list((string.digits + "-").encode())] = _VANISHES
 _BYTES[list((string.punctuation.replace("-", "") + " \t\n\v\f\r\x1c\x1d\x1e\x1f").encode())] = _SEPARATES
 
 # Results do not depend on the seed. It keeps a text from being written so that its tokens collide.
 _SEED = np.uint64(secrets.randbits(64))
 _ODD = np.uint64(0x9E3779B97F4A7C15)
-_PACKED = 8  # as many bytes of a token as its 64-bit word holds
+
+# A word is eight bytes. All numbers are unsigned: numba then leaves out the check for negative indices.
+_0, _1, _2, _3, _8, _32, _64 = map(np.uint64, (0, 1, 2, 3, 8, 32, 64))
+_ONES = np.uint64(2**64 - 1)
+
+
+def _eight(byte: int) -> np.uint64:
+    return np.uint64(byte * 0x0101010101010101)
+
+
+_HIGH, _LOW, _CASE = _eight(0x80), _eight(0x7F), _eight(0x20)
+_FROM_A, _PAST_Z = _eight(0x80 - ord("a")), _eight(0x80 - ord("z") - 1)  # added to a byte, they carry into its high bit
+
+_RUN = 512
+"""Words: for a run that is not longer, the most types that end it are looked up and no ratio is computed."""
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -35,109 +53,128 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return njit(function)
 
 
-def mtld(texts: pa.LargeStringArray, threshold: float) -> np.ndarray:
+def mtld(texts: Sequence[str], threshold: float) -> np.ndarray:
     """MTLD of each text (float64), NaN for a text without words. Expects ``words.with_ascii_rules``."""
-    _, offsets, data = texts.buffers()
-    if not len(texts) or data is None:
-        return np.full(len(texts), np.nan)
-    bounds = np.frombuffer(offsets, np.int64, len(texts) + 1)
-    return _batch(np.frombuffer(data, np.uint8), bounds, _BYTES, _SEED, threshold)
+    padded = pa.array([*texts, " " * 8], pa.large_string())  # so that a word begins at every byte of every text
+    _, offsets, data = padded.buffers()
+    bounds = np.frombuffer(offsets, np.int64, len(padded) + 1)
+    text, kept = np.frombuffer(data, np.uint8), np.empty(int(np.diff(bounds).max()) + 8, np.uint8)
+    return _batch(text, _words(text), bounds.view(np.uint64), kept, _words(kept), _BYTES, _SEED, threshold)
+
+
+def _words(array: np.ndarray) -> np.ndarray:
+    """The words that begin at each byte: they overlap, and share the array's memory."""
+    return as_strided(array[:8].view(np.uint64), (array.size - 7,), (1,))
 
 
 @_compiled
-def _split(text, table, seed, kept, ends, hashes):  # type: ignore[no-untyped-def]
-    """Bytes of a text -> bytes, ends and hashes of its tokens, and how many there are.
+def _split(text, words, place, end, table, seed, kept, kept_words, ends, hashes):  # type: ignore[no-untyped-def]
+    """Bytes of a text, from ``place`` to ``end`` -> the bytes of its tokens and their hashes; returns how many.
 
-    The hash of a token shorter than 8 bytes is a bijection of them.
+    Token i is ``kept[ends[i]:ends[i + 1]]``. The hash of a token of up to 8 bytes is a bijection of them.
     """
-    size, one = np.uint64(text.size), np.uint64(1)  # unsigned: numba then leaves out the check for negative indices
-    start = end = count = place = word = np.uint64(0)  # word: the last 8 bytes of the token
-    while place <= size:
-        byte = table[text[place]] if place < size else -1  # the end of a text separates, too
-        place += one
+    size = start = count = _0
+    while True:
+        word = words[place]
+        folded = (word & _LOW) | _CASE
+        ascii_letters = (folded + _FROM_A) & ~(folded + _PAST_Z) & ~word & _HIGH
+        others = ~(ascii_letters | word) & _HIGH
+        letters = min(trailing_zeros(others) >> _3, end - place)
+        kept_words[size] = word | ((ascii_letters & (~word << _2)) >> _2)  # what follows the letters is written over
+        size += letters
+        place += letters
+        if letters == _8:
+            continue
+        byte = table[text[place]] if place < end else _SEPARATES
         if byte >= 0:
-            kept[end] = byte
-            end += one
-            word = (word << np.uint64(8)) | np.uint64(byte)
-        elif byte == -1 and end > start:
+            kept[size] = byte
+            size += _1
+        elif byte == _SEPARATES and size > start:
             hashed = seed
-            for letter in range(np.int64(start), np.int64(end) - _PACKED):
-                hashed = (hashed ^ np.uint64(kept[letter])) * _ODD
-            hashed = (hashed ^ word) * _ODD
-            ends[count], hashes[count] = end, hashed ^ (hashed >> np.uint64(32))
-            count += one
-            start, word = end, np.uint64(0)
-    return np.int64(count)
+            if size - start > _8:
+                while start + _8 < size:
+                    hashed = (hashed ^ kept_words[start]) * _ODD
+                    hashed ^= hashed >> _32
+                    start += _8
+                hashed ^= kept_words[size - _8]
+            else:
+                hashed ^= kept_words[start] & (_ONES >> (_64 - ((size - start) << _3)))
+            hashed *= _ODD
+            hashes[count] = hashed ^ (hashed >> _32)
+            count += _1
+            ends[count] = start = size
+        if place >= end:
+            return count
+        place += _1
 
 
 @_compiled
-def _number(count, kept, ends, hashes, slots, numbers):  # type: ignore[no-untyped-def]
-    """Tokens -> numbers from 0 that are equal exactly where the tokens are, and how many types there are."""
-    size = 2
-    while size < 2 * count:
-        size *= 2
-    slots[:size] = -1  # an open hash table: the first token of each type
-    types = start = 0
+def _number(count, kept, ends, hashes, slots, before, numbers):  # type: ignore[no-untyped-def]
+    """Tokens -> for each the first one that is equal.
+
+    ``slots``: an open hash table of tokens, which holds ``before`` + 1 + the token. What is not more is left over from
+    texts before this one.
+    """
+    most = _2
+    while most < _2 * count:
+        most *= _2
     for token in range(count):
-        length = ends[token] - start
-        slot = np.int64(hashes[token] & np.uint64(size - 1))
-        while slots[slot] >= 0:
-            other = slots[slot]
-            begin = ends[other - 1] if other else 0
-            if hashes[other] == hashes[token] and ends[other] - begin == length:
-                letter = 0 if length >= _PACKED else length
-                while letter < length and kept[begin + letter] == kept[start + letter]:
-                    letter += 1
+        start, length = ends[token], ends[token + _1] - ends[token]
+        slot = hashes[token] & (most - _1)
+        while slots[slot] > before:
+            other = slots[slot] - before - _1
+            if hashes[other] == hashes[token] and ends[other + _1] - ends[other] == length:
+                letter = _0 if length > _8 else length
+                while letter < length and kept[ends[other] + letter] == kept[start + letter]:
+                    letter += _1
                 if letter == length:
                     break
-            slot = (slot + 1) & (size - 1)
-        if slots[slot] >= 0:
-            numbers[token] = numbers[slots[slot]]
-        else:
-            slots[slot], numbers[token] = token, types
-            types += 1
-        start = ends[token]
-    return types
+            slot = (slot + _1) & (most - _1)
+        if slots[slot] <= before:
+            slots[slot] = before + _1 + token
+        numbers[token] = slots[slot] - before - _1
 
 
 @_compiled
-def _factors(numbers, threshold, seen, run):  # type: ignore[no-untyped-def]
+def _factors(numbers, threshold, most_types, seen, run):  # type: ignore[no-untyped-def]
     """Numbers of tokens -> how many factors they make in this direction, and the next unused stamp."""
-    words = types = whole = 0
-    ratio = 0.0
+    words = types = _0
+    whole = 0
     for number in numbers:
-        words += 1
-        types += seen[number] != run
+        words += _1
+        types += np.uint64(seen[number] != run)
         seen[number] = run
-        ratio = types / words
-        if ratio <= threshold:
+        if types <= most_types[words] if words < most_types.size else types / words <= threshold:
             whole += 1
-            words = types = 0
-            run += 1
+            words = types = _0
+            run += _1
     factors = float(whole)
     if words > 0:
-        factors += (1 - ratio) / (1 - threshold)
-    return (factors if factors > 0 else 1.0), run + 1  # none at all: no word comes twice
+        factors += (1 - types / words) / (1 - threshold)
+    return (factors if factors > 0 else 1.0), run + _1  # none at all: no word comes twice
 
 
 @_compiled
-def _batch(data, bounds, table, seed, threshold):  # type: ignore[no-untyped-def]
-    """Texts, end to end -> MTLD of each."""
-    longest = 0
-    for row in range(bounds.size - 1):
-        longest = max(longest, bounds[row + 1] - bounds[row])
-    most = longest // 2 + 1  # tokens in a text
-    kept = np.empty(longest, np.uint8)
-    ends, hashes = np.empty(most, np.int64), np.empty(most, np.uint64)
-    numbers, seen = np.empty(most, np.int64), np.empty(most, np.int64)
-    slots = np.empty(4 * most, np.int64)
-    result = np.full(bounds.size - 1, np.nan)
+def _batch(text, words, bounds, kept, kept_words, table, seed, threshold):  # type: ignore[no-untyped-def]
+    """Texts, end to end, and one more -> MTLD of each."""
+    most_types = np.zeros(_RUN, np.uint64)
+    for length in range(1, _RUN):
+        most = length
+        while most / length > threshold:
+            most -= 1
+        most_types[length] = most
+    most = kept.size // 2  # tokens in a text
+    ends, hashes = np.zeros(most + 1, np.uint64), np.empty(most, np.uint64)
+    numbers, seen = np.empty(most, np.uint64), np.zeros(most, np.uint64)
+    slots = np.zeros(4 * most, np.uint64)
+    result = np.full(bounds.size - 2, np.nan)
+    before, run = _0, _1
     for row in range(result.size):
-        count = _split(data[bounds[row] : bounds[row + 1]], table, seed, kept, ends, hashes)
+        count = _split(text, words, bounds[row], bounds[row + 1], table, seed, kept, kept_words, ends, hashes)
         if count > 0:
-            types = _number(count, kept, ends, hashes, slots, numbers)
-            seen[:types] = 0
-            forward, run = _factors(numbers[:count], threshold, seen, 1)
-            backward, run = _factors(numbers[:count][::-1], threshold, seen, run)
+            _number(count, kept, ends, hashes, slots, before, numbers)
+            before += count
+            forward, run = _factors(numbers[:count], threshold, most_types, seen, run)
+            backward, run = _factors(numbers[:count][::-1], threshold, most_types, seen, run)
             result[row] = (count / forward + count / backward) / 2
     return result

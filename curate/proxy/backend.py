@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from curate.batch import LogLikelihood
+from curate.proxy.generation import Question, Speech
 from curate.proxy.sequences import Request, SpecialTokens
 from curate.proxy.settings import ProxySettings
 from curate.proxy.weights import Weights
@@ -14,12 +15,24 @@ class Backend(Protocol):
     """A loaded model. A row's score does not depend on what else is scored with it (DESIGN law 4)."""
 
     special: SpecialTokens
+    speech: Speech
+
+    def take(self, weights: Weights) -> None:
+        """Put the weights of another checkpoint of the same model in the place of those that are loaded.
+
+        One model is in memory at a time, however many checkpoints are compared.
+        """
+        ...
 
     def score(self, requests: Sequence[Request], on_progress: Callable[[int], None]) -> list[LogLikelihood]:
         """The log-likelihood of each request's spans, in order; null with a note where it is not finite.
 
         ``on_progress`` is told how many tokens have just passed through the model.
         """
+        ...
+
+    def answer(self, questions: Sequence[Question], on_progress: Callable[[int], None]) -> list[Sequence[int] | str]:
+        """The tokens of the model's own answer to each question, in order; or the reason why there are none."""
         ...
 
 

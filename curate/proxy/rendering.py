@@ -13,6 +13,9 @@ from schemas.fingerprint import digest, file_sha256
 from schemas.rendering import VERSION, Rendered, Rendering
 from schemas.templates import NAMED
 
+_SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
+_SPLITS = ("added_tokens", "normalizer", "pre_tokenizer", "model", "post_processor")
+
 
 class Renderer:
     """Renders conversations for one model. Building it is cheap; the tokenizer is loaded when first used.
@@ -47,12 +50,41 @@ class Renderer:
             "version": VERSION,
         }
 
+    def check_same_model(self, other: "Renderer") -> None:
+        """UsageError unless the other is a checkpoint of the same model: of one shape, and with the same renderings."""
+        differing = [name for name in _SHAPE if self._shape[name] != other._shape[name]]
+        if self.identity() != other.identity() and self._meaning != other._meaning:
+            differing.append("the tokenizer or its template")
+        if differing:
+            raise UsageError(
+                f"{other.settings.model} differs from {self.settings.model} in {', '.join(differing)}",
+                where="--proxy.checkpoints",
+                remedy="name checkpoints of one model, each with the tokenizer that it was trained with",
+            )
+
+    @property
+    def _shape(self) -> dict[str, Any]:
+        config = _config(self.weights, "config.json")
+        return {name: config.get("text_config", config).get(name) for name in _SHAPE}
+
+    @cached_property
+    def _meaning(self) -> list[Any]:
+        """What decides the tokens of a text. The files that say it are written anew with every checkpoint."""
+        tokenizer = self._tokenizer
+        written = json.loads(tokenizer.backend_tokenizer.to_str())
+        template = tokenizer.chat_template if self.settings.template == "chat" else None
+        return [[written[name] for name in _SPLITS], template, tokenizer.bos_token, tokenizer.eos_token]
+
     def render(self, table: pa.Table) -> list[Rendered]:
         """Render the conversations of a table of examples, in its order: see ``schemas.rendering``."""
         return self._rendering.render(table["messages"].to_pylist(), table["extra"].to_pylist())
 
     @cached_property
     def _rendering(self) -> Rendering:
+        return Rendering(self._tokenizer, self.settings.template, self.settings.max_length)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(self.weights.directory, trust_remote_code=False)
@@ -62,7 +94,7 @@ class Renderer:
                 where="--proxy.model",
                 remedy="choose a model with a tokenizer.json",
             )
-        return Rendering(tokenizer, self.settings.template, self.settings.max_length)
+        return tokenizer
 
 
 def _has_chat_template(weights: Weights) -> bool:

@@ -1,6 +1,7 @@
 """What a user chooses about the proxy model. Standard library only, because ``--help`` reads it."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import Literal
 
 from schemas.config import option
@@ -8,9 +9,29 @@ from schemas.errors import UsageError
 
 
 @dataclass(frozen=True)
+class GenerationSettings:
+    max_new_tokens: int = option("tokens after which the proxy's own answer is cut", 256)
+    temperature: float = option("of the distribution that an answer is drawn from; 0 takes the likeliest token", 1.0)
+    seed: int = option("of the draws; those for a row depend on its example_id and on nothing else", 0)
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise UsageError(f"--proxy.generation.max-new-tokens is {self.max_new_tokens}", remedy="give 1 or more")
+        if not 0 <= self.temperature < math.inf:
+            raise UsageError(f"--proxy.generation.temperature is {self.temperature}", remedy="give 0 or more")
+
+
+@dataclass(frozen=True)
 class ProxySettings:
-    model: str = option("smollm2-135m, a local directory, or a hub id as org/name or org/name@revision", "smollm2-135m")
+    model: str = option(
+        "smollm2-135m, gemma3-270m, a local directory, or a hub id as org/name or org/name@revision", "smollm2-135m"
+    )
     backend: Literal["transformers", "vllm"] = option("what runs the model", "transformers")
+    checkpoints: tuple[str, ...] = option(
+        "checkpoints of one model, in place of --proxy.model: P0 before training, then P1,P2,… after each epoch; "
+        "adds the metric lp, and other metrics are those of P0",
+        (),
+    )
     template: Literal["chat", "alpaca"] = option(
         "the model's own chat template, or the Alpaca prompt for a base model", "chat"
     )
@@ -21,8 +42,15 @@ class ProxySettings:
     batch_tokens: int | None = option(
         "tokens in a forward pass, padding included; left out: 2048 on a CPU, more on a GPU", None
     )
+    generation: GenerationSettings = field(default=GenerationSettings())
 
     def __post_init__(self) -> None:
+        if len(self.checkpoints) == 1:
+            raise UsageError("--proxy.checkpoints names one", remedy="name two or more: P0,P1,…")
+        if self.checkpoints and self.model not in (ProxySettings.model, *self.checkpoints):
+            raise UsageError(
+                f"--proxy.model {self.model} stands beside --proxy.checkpoints", remedy="leave it out: P0 is the model"
+            )
         for name in ("max_length", "batch_tokens"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -1,96 +1,142 @@
-"""The proxy on plain PyTorch: right-padded batches of rows of like length, logits only where a token is scored."""
+"""The proxy on plain PyTorch: packs of rows where the model takes them, else padded batches of rows of like length."""
 
 import math
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging
 
 from curate.batch import LogLikelihood
+from curate.proxy.bounded import in_batches
+from curate.proxy.generation import Question, Speech
+from curate.proxy.likelihood import log_p, log_p_of_logits
+from curate.proxy.packing import Layout, attending_along_branches, packed, packs, padded
 from curate.proxy.sequences import Request, SpecialTokens
 from curate.proxy.settings import ProxySettings
 from curate.proxy.weights import Weights
+from schemas.answers import Draw, left_padded
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
-LOGIT_BYTES = {"cpu": 2**26, "cuda": 2**30}
+PACK_TOKENS = 1024
+CACHED = 4
+"""Tokens whose keys and values are kept, while answers are drawn, for each one that a forward pass may have."""
 
 
 class TransformersBackend:
+    model: Any
+    weights: Weights | None = None
+
     def __init__(self, settings: ProxySettings, weights: Weights) -> None:
         logging.disable_progress_bar()  # the job has a bar of its own
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = AutoModelForCausalLM.from_pretrained(
-            weights.directory, dtype=getattr(torch, settings.dtype), use_safetensors=True, trust_remote_code=False
-        )
-        self.model.eval().to(self.device)
+        self.dtype = getattr(torch, settings.dtype)
+        self.take(weights)
         self.batch_tokens = settings.batch_tokens or BATCH_TOKENS[self.device.type]
         tokenizer = AutoTokenizer.from_pretrained(weights.directory, trust_remote_code=False)
         self.special = SpecialTokens(tokenizer.bos_token_id, tokenizer.eos_token_id)
-        self._logit_rows = max(1, LOGIT_BYTES[self.device.type] // (4 * self.model.config.get_text_config().vocab_size))
+        self.speech = Speech(tokenizer, self.model.config, settings)
         self._head_is_plain = self._check_head()
+        self.pack_tokens = (settings.batch_tokens or PACK_TOKENS) if self._check_packs(settings.max_length) else 0
+
+    def take(self, weights: Weights) -> None:
+        """See ``Backend.take``."""
+        if weights == self.weights:
+            return
+        self.weights = self.model = None  # two models at once may not fit
+        self.model = AutoModelForCausalLM.from_pretrained(
+            weights.directory, dtype=self.dtype, use_safetensors=True, trust_remote_code=False
+        )
+        self.model.eval().to(self.device)
+        self.model.generation_config = GenerationConfig()  # the model's own defaults would change what is drawn
+        self.weights = weights
 
     def score(self, requests: Sequence[Request], on_progress: Callable[[int], None]) -> list[LogLikelihood]:
         """See ``Backend.score``. A row that does not fit into memory alone is null with a note."""
         scores: list[LogLikelihood] = [LogLikelihood()] * len(requests)
-        # Longest first: rows of a batch need little padding, and a lack of memory shows at once.
-        waiting = deque(sorted(range(len(requests)), key=lambda place: -len(requests[place].ids)))
-        budget = self.batch_tokens
-        while waiting:
-            batch = _take(waiting, requests, budget)
+        lengths = [len(request.ids) for request in requests]
+
+        def work(batch: list[int]) -> None:
             chosen = [requests[place] for place in batch]
-            try:
-                sums = self._sums(chosen)
-            except torch.OutOfMemoryError:
-                if len(batch) == 1:
-                    scores[batch[0]] = LogLikelihood(note=f"out of memory for {len(chosen[0].ids)} tokens")
-                else:
-                    budget = len(batch) * len(chosen[0].ids) // 2
-                    waiting.extendleft(reversed(batch))
-                torch.cuda.empty_cache()
-                continue
-            for place, request, total in zip(batch, chosen, sums, strict=True):
+            for place, request, total in zip(batch, chosen, self._sums(chosen), strict=True):
                 scores[place] = (
                     LogLikelihood(total, request.count)
                     if math.isfinite(total)
                     else LogLikelihood(note=f"the model gives a log-likelihood of {total}")
                 )
             on_progress(sum(len(request.ids) for request in chosen))
+
+        def failed(place: int) -> None:
+            scores[place] = LogLikelihood(note=f"out of memory for {lengths[place]} tokens")
+
+        if self.pack_tokens:
+            with attending_along_branches(self.model):
+                for batch in packs([request.ids for request in requests], self.pack_tokens):
+                    work(batch)
+        else:
+            in_batches(lengths, self.batch_tokens, work, failed)
         return scores
+
+    def answer(self, questions: Sequence[Question], on_progress: Callable[[int], None]) -> list[Sequence[int] | str]:
+        """See ``Backend.answer``."""
+        answers: list[Sequence[int] | str] = [()] * len(questions)
+        lengths = [len(question.ids) + self.speech.settings.max_new_tokens for question in questions]
+
+        def work(batch: list[int]) -> None:
+            chosen = [questions[place] for place in batch]
+            for place, answer in zip(batch, self._drawn(chosen), strict=True):
+                answers[place] = answer
+            on_progress(sum(lengths[place] for place in batch))
+
+        def failed(place: int) -> None:
+            answers[place] = f"out of memory for {lengths[place]} tokens"
+
+        in_batches(lengths, CACHED * self.batch_tokens, work, failed)
+        return answers
+
+    @torch.inference_mode()
+    def _drawn(self, batch: Sequence[Question]) -> list[Sequence[int] | str]:
+        """The tokens that follow each question, or the reason why none do."""
+        settings = self.speech.settings
+        ids, mask = (torch.tensor(lists, device=self.device) for lists in left_padded([each.ids for each in batch]))
+        draw = Draw([each.seed for each in batch], settings.temperature)
+        rows = self.model.generate(
+            ids,
+            attention_mask=mask,
+            generation_config=GenerationConfig(
+                max_new_tokens=settings.max_new_tokens, eos_token_id=self.speech.stops, pad_token_id=0, do_sample=False
+            ),
+            logits_processor=[draw],
+        )
+        drawn = rows[:, ids.shape[1] :].tolist()
+        failed = draw.failed.tolist()
+        return ["the model's logits are not numbers" if bad else row for row, bad in zip(drawn, failed, strict=True)]
 
     @torch.inference_mode()
     def _sums(self, batch: Sequence[Request]) -> list[float]:
         """Σ log p over each request's spans, in nats."""
-        longest = max(len(request.ids) for request in batch)
-        ids = torch.zeros(len(batch), longest, dtype=torch.long)
-        for row, request in enumerate(batch):
-            ids[row, : len(request.ids)] = torch.tensor(request.ids)
-        # Logits at a position predict the next token.
-        scored = [
-            (row, position) for row, request in enumerate(batch) for span in request.spans for position in range(*span)
-        ]
-        rows, positions = torch.tensor(scored).unbind(1)
-        targets = ids[rows, positions].to(self.device)
-        # The padding is on the right and attention is causal, so no real token sees it: a mask would change nothing
-        # and cost the fast attention kernels.
-        logits = self._logits_at(ids.to(self.device), rows.to(self.device), positions.to(self.device) - 1)
-        nats = [
-            # Not log_softmax: in float32 on a CPU it is off by 2e-5 over a vocabulary of 50k, always to one side.
-            (chunk.gather(1, wanted[:, None])[:, 0] - chunk.logsumexp(1)).cpu()
-            for chunk, wanted in zip(logits, targets.split(self._logit_rows), strict=True)
-        ]
-        sums = torch.zeros(len(batch), dtype=torch.float64)
-        return sums.index_add_(0, rows, torch.cat(nats).double()).tolist()
+        layout = self._layout([request.ids for request in batch])
+        # What stands at a position predicts the next token.
+        spans = [(row, *span) for row, request in enumerate(batch) for span in request.spans]
+        places = np.concatenate([layout.paths[row][start - 1 : end - 1] for row, start, end in spans])
+        targets = [token for row, start, end in spans for token in batch[row].ids[start:end]]
+        nats = self._log_p(layout.inputs, torch.from_numpy(places).to(self.device), torch.tensor(targets)).cpu()
+        rows = torch.tensor([row for row, start, end in spans for _ in range(start, end)])
+        return torch.zeros(len(batch), dtype=torch.float64).index_add_(0, rows, nats).tolist()
 
-    def _logits_at(self, ids: torch.Tensor, rows: torch.Tensor, positions: torch.Tensor) -> Iterator[torch.Tensor]:
-        """Float32 logits at these places, ``self._logit_rows`` at a time: shape (≤ logit rows, vocabulary)."""
-        if not self._head_is_plain:
-            yield from self.model(ids, use_cache=False).logits[rows, positions].float().split(self._logit_rows)
-            return
-        hidden = self.model.base_model(ids, use_cache=False).last_hidden_state[rows, positions]
-        for chunk in hidden.split(self._logit_rows):
-            yield self.model.get_output_embeddings()(chunk).float()
+    def _layout(self, rows: Sequence[Sequence[int]]) -> Layout:
+        return packed(rows, self.dtype) if self.pack_tokens else padded(rows, self.device)
+
+    def _log_p(self, inputs: dict[str, Any], places: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """float64 (S,): log p of each target after the token at its place."""
+        targets = targets.to(self.device)
+        if self._head_is_plain:
+            hidden = self.model.base_model(**inputs, use_cache=False).last_hidden_state
+            return log_p(hidden.flatten(0, 1)[places], self.model.get_output_embeddings(), targets)
+        logits = self.model(**inputs, use_cache=False).logits.flatten(0, 1)[places]
+        return log_p_of_logits(logits, targets)
 
     @torch.inference_mode()
     def _check_head(self) -> bool:
@@ -100,13 +146,32 @@ class TransformersBackend:
         """
         ids = torch.arange(8, device=self.device)[None]
         hidden = self.model.base_model(ids, use_cache=False).last_hidden_state
-        return torch.equal(self.model.get_output_embeddings()(hidden), self.model(ids, use_cache=False).logits)
+        head = self.model.get_output_embeddings()
+        return isinstance(head, torch.nn.Linear) and torch.equal(head(hidden), self.model(ids, use_cache=False).logits)
 
+    @torch.inference_mode()
+    def _check_packs(self, max_length: int) -> bool:
+        """Whether rows in a pack get the hidden states that they get alone, however long they are.
 
-def _take(waiting: deque[int], requests: Sequence[Request], budget: int) -> list[int]:
-    """The next rows whose padded tokens fit the budget; always at least one."""
-    batch = [waiting.popleft()]
-    longest = len(requests[batch[0]].ids)
-    while waiting and (len(batch) + 1) * longest <= budget:
-        batch.append(waiting.popleft())
-    return batch
+        On a GPU they would, but it has better things to do than to attend row by row.
+        """
+        config = self.model.config.get_text_config()
+        windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+        if self.device.type != "cpu" or config._attn_implementation != "sdpa":
+            return False
+        if any(window and window <= max_length for window in windows):
+            return False
+        rows = [[1, 2, 3, 4], [1, 2, 3, 5, 6, 7], [2, 1, 3]]
+        try:
+            with attending_along_branches(self.model):
+                together = self._hidden(packed(rows, self.dtype))
+        except TypeError:  # the model's layers hand nothing on to their attention
+            return False
+        alone = self._hidden(padded(rows, self.device))
+        tolerance = torch.finfo(self.dtype).eps ** 0.5 * float(alone.abs().max())
+        return torch.allclose(together, alone, rtol=0, atol=tolerance)
+
+    def _hidden(self, layout: Layout) -> torch.Tensor:
+        """(tokens, width): the last hidden states of all rows, one after the other."""
+        hidden = self.model.base_model(**layout.inputs, use_cache=False).last_hidden_state.flatten(0, 1)
+        return hidden[np.concatenate(layout.paths)]

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from curate.batch import LogLikelihood
+from curate.proxy.generation import Question, Speech
 from curate.proxy.sequences import Request, SpecialTokens
 from curate.proxy.settings import ProxySettings
 from curate.proxy.weights import Weights
@@ -50,13 +51,16 @@ class VllmBackend:
 
         tokenizer = AutoTokenizer.from_pretrained(weights.directory, trust_remote_code=False)
         self.special = SpecialTokens(tokenizer.bos_token_id, tokenizer.eos_token_id)
-        vocabulary = AutoConfig.from_pretrained(weights.directory).get_text_config().vocab_size
+        config = AutoConfig.from_pretrained(weights.directory)
+        self.speech = Speech(tokenizer, config, settings)
+        vocabulary = config.get_text_config().vocab_size
         most = BATCH_TOKENS["cpu" if current_platform.is_cpu() else "cuda"]
         with _hidden("llvmlite.binding.ffi"):
             self.llm = LLM(
                 str(weights.directory),
                 dtype=settings.dtype,
-                max_model_len=settings.max_length + 2,  # a token put before the prompt, and the one generated
+                # a token put before the prompt, and those generated: one where it is scored
+                max_model_len=settings.max_length + 1 + settings.generation.max_new_tokens,
                 max_num_batched_tokens=settings.batch_tokens or min(most, max(256, LOGIT_BYTES // (6 * vocabulary))),
                 enable_chunked_prefill=True,
                 enable_prefix_caching=False,  # with it, scores depend on the order of requests (vLLM issue 42019)
@@ -69,6 +73,16 @@ class VllmBackend:
         if "flat_logprobs" in inspect.signature(SamplingParams).parameters:
             options["flat_logprobs"] = True
         self.sampling = SamplingParams(**options)
+        self.weights: Weights | None = weights
+
+    def take(self, weights: Weights) -> None:
+        """See ``Backend.take``: the engine stays, and reads other weights into the same places."""
+        if weights == self.weights:
+            return
+        self.weights = None
+        self.llm.collective_rpc("reload_weights", kwargs={"weights_path": str(weights.directory)})
+        self.llm.apply_model(_pack_head)
+        self.weights = weights
 
     def score(self, requests: Sequence[Request], on_progress: Callable[[int], None]) -> list[LogLikelihood]:
         """See ``Backend.score``."""
@@ -84,6 +98,40 @@ class VllmBackend:
                 scores[place] = _log_likelihood(requests[place], answer.prompt_logprobs)
             on_progress(sum(len(requests[place].ids) for place in places))
         return scores
+
+    def answer(self, questions: Sequence[Question], on_progress: Callable[[int], None]) -> list[Sequence[int] | str]:
+        """See ``Backend.answer``."""
+        from vllm import SamplingParams, TokensPrompt
+
+        settings = self.speech.settings
+        answers: list[Sequence[int] | str] = []
+        for first in range(0, len(questions), REQUESTS_PER_CALL):
+            asked = questions[first : first + REQUESTS_PER_CALL]
+            sampling = [
+                SamplingParams(
+                    max_tokens=settings.max_new_tokens,
+                    temperature=settings.temperature,
+                    seed=question.seed,
+                    stop_token_ids=self.speech.stops,
+                    detokenize=False,
+                )
+                for question in asked
+            ]
+            prompts = [TokensPrompt(prompt_token_ids=list(question.ids)) for question in asked]
+            found = self.llm.generate(prompts, sampling, use_tqdm=False)
+            drawn = [answer.outputs[0].token_ids for answer in found]
+            answers += drawn
+            on_progress(sum(map(len, drawn)) + sum(len(question.ids) for question in asked))
+        return answers
+
+
+def _pack_head(model: Any) -> None:
+    """An output head that shares the embedding's weights has packed them on a CPU, and keeps what they were."""
+    from vllm.platforms import current_platform
+
+    head = getattr(model, "lm_head", None)
+    if head is not None and current_platform.is_cpu():
+        head.quant_method.process_weights_after_loading(head)
 
 
 def _log_likelihood(request: Request, prompt_logprobs: Any) -> LogLikelihood:

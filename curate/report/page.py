@@ -101,15 +101,6 @@ def _page(manifest: Manifest, data: Sequence[Path], rejected: Sequence[Path]) ->
         scores = _scores(table, columns, manifest.total.scored)
         notes = note_kinds(table)
     rejects = rejects_by_reason(scan(rejected)) if rejected else []
-    environment = Environment(
-        loader=PackageLoader("curate.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": number, "marked": marked, "line": _line, "plain": one_line}
-    environment.filters |= {"rate": _rate, "rho": _rho}
     shown: dict[str, Any] = {
         "title": _title(manifest),
         "manifest": manifest,
@@ -126,7 +117,21 @@ def _page(manifest: Manifest, data: Sequence[Path], rejected: Sequence[Path]) ->
         "rejects": rejects,
         "kinds": SHOWN_KINDS,
     }
-    return environment.get_template("report.html.j2").render(shown)
+    return rendered("report.html.j2", shown)
+
+
+def rendered(template: str, shown: dict[str, Any]) -> str:
+    """A page of this package; all text that is shown on it is escaped."""
+    environment = Environment(
+        loader=PackageLoader("curate.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "marked": marked, "line": _line, "plain": one_line}
+    environment.filters |= {"rate": _rate, "rho": _rho}
+    return environment.get_template(template).render(shown)
 
 
 def _title(manifest: Manifest) -> str:

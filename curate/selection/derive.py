@@ -1,7 +1,8 @@
 """From a recipe and the columns that it names to the rows that it keeps, with an account of every step."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,17 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.selection.expression import Expression, parse
+from curate.selection.near_duplicates import PERMUTATIONS, WORDS, groups, has_words, signatures
 from curate.selection.order import Rows, by_value, sampling_keys, tie_order, uniform
 from curate.selection.recipe import Recipe
-from curate.selection.representative import facility_location
+from curate.selection.representative import facility_location, matrix
 from curate.selection.shares import equal, part_of, proportional
 from schemas.columns import ScoreColumn
 from schemas.config import nearest
 from schemas.errors import UsageError
+
+Texts = Callable[[Rows], Iterable[Sequence[str]]]
+"""What the turns of these rows (rising) say, row by row."""
 
 KEYS = ("example_id", "source", "source_position")
 MOST_COMPARED = 100_000
@@ -49,10 +54,10 @@ class Rules:
         named = [name for rule in (self.where, self.by) if rule for name in rule.columns]
         return list(dict.fromkeys([*KEYS, *named, *filter(None, (self.recipe.per, self.vectors))]))
 
-    def derive(self, table: pl.DataFrame) -> Selection:
-        """The rows that the recipe keeps of a table with these ``columns``."""
+    def derive(self, table: pl.DataFrame, texts: Texts) -> Selection:
+        """The rows that the recipe keeps of a table with these ``columns`` and texts."""
         ties, steps = tie_order(table), []
-        for rule in (self._meeting, self._distinct, self._taken):
+        for rule in (self._meeting, self._distinct, partial(self._unlike, texts), self._taken):
             ties, step = rule(table, ties)
             if step:
                 steps.append(step)
@@ -73,6 +78,23 @@ class Rules:
             return rows, {}
         kept = rows[table["example_id"].gather(rows).is_first_distinct().to_numpy()]
         return kept, {"rule": "distinct", "rows": len(rows), "left": len(kept)}
+
+    def _unlike(self, texts: Texts, table: pl.DataFrame, rows: Rows) -> tuple[Rows, dict[str, Any]]:
+        """The first row of each group of near-duplicates, by source and position."""
+        threshold, seed = self.recipe.near_duplicates, self.recipe.seed
+        if threshold is None:
+            return rows, {}
+        rising = np.sort(rows)
+        signed = signatures(texts(rising), len(rows), seed)
+        in_place = table.select(KEYS[1:])[rising].select(pl.arg_sort_by(KEYS[1:])).to_series().to_numpy()
+        worded = in_place[has_words(signed)[in_place]]
+        group = groups(signed[worded], threshold)
+        _, first, sizes = np.unique(group, return_index=True, return_counts=True)
+        dropped = np.delete(worded, first)
+        kept = rows[~np.isin(rows, rising[dropped])]
+        step = {"rule": "near_duplicates", "threshold": threshold, "words": WORDS, "permutations": PERMUTATIONS}
+        step |= {"seed": seed, "nulls": len(rows) - len(worded), "groups": int((sizes > 1).sum())}
+        return kept, step | {"rows": len(rows), "left": len(kept)}
 
     def _taken(self, table: pl.DataFrame, rows: Rows) -> tuple[Rows, dict[str, Any]]:
         """The rows at one end of an order, or a sample: in all, or in each stratum."""
@@ -113,7 +135,7 @@ class Rules:
         if len(stratum) > MOST_COMPARED:
             found = f"{len(stratum):,} rows to compare with each other"
             raise UsageError(found, remedy=f"leave {MOST_COMPARED:,} by --where or another selection, or give --per")
-        return stratum[facility_location(_matrix(table[self.vectors].gather(stratum)), stop)]
+        return stratum[facility_location(matrix(table[self.vectors].gather(stratum)), stop)]
 
     def _strata(self, table: pl.DataFrame, ordered: Rows) -> tuple[list[Any], list[Rows]]:
         """The values of ``per``, rising, and the rows of each in order; without ``per`` all rows, and no value."""
@@ -150,16 +172,6 @@ def _low_first(recipe: Recipe, scores: Mapping[str, ScoreColumn]) -> bool:
     if score is None or score.hard is None:
         raise UsageError(f"nothing says which end of {recipe.by!r} is hard", remedy="give --take high or --take low")
     return (score.hard == "low") == (recipe.take == "hard")
-
-
-def _matrix(vectors: pl.Series) -> NDArray[np.float32]:
-    lists = vectors.arr.to_list() if isinstance(vectors.dtype, pl.Array) else vectors
-    if not isinstance(lists.dtype, pl.List) or not lists.dtype.inner.is_numeric():  # type: ignore[union-attr]
-        raise UsageError(f"column {vectors.name!r} holds {vectors.dtype}", remedy="name vectors, such as embedding")
-    matrix = lists.explode().cast(pl.Float32).to_numpy()
-    if lists.list.len().n_unique() > 1 or not np.isfinite(matrix).all():
-        raise UsageError(f"column {vectors.name!r} holds vectors of several lengths, or of what is no number")
-    return matrix.reshape(len(vectors), -1)
 
 
 def _rounded(rows: float) -> int:

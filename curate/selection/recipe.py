@@ -17,6 +17,9 @@ class Recipe:
     join: tuple[str, ...] = option("files with more columns (Parquet, CSV, JSONL), joined by id or by position", ())
     where: str | None = option("a condition that rows must meet, such as 'ifd_ppl_ratio < 1 and loss < 3'", None)
     distinct: bool = option("keep one of the rows that hold the same conversation", False)
+    near_duplicates: float | None = option(
+        "keep one of the rows whose texts have this share of their three-word runs in common, such as 0.8", None
+    )
     take: Take | None = option("an end of --by, at random, sampled by exp(--by), or what stands for all", None)
     by: str | None = option("a score column, an expression such as 'loss * loss_tokens', or a column of vectors", None)
     count: int | None = option("how many rows", None)
@@ -25,12 +28,13 @@ class Recipe:
     per: str | None = option("do so in each category or cluster of this column", None)
     shares: Literal["proportional", "equal"] = option("how --count or --fraction is shared out", "proportional")
     temperature: float = option("of --take sampled: towards 0 it takes the top, the higher the more evenly", 1.0)
-    seed: int = option("of --take random and sampled", 0)
+    seed: int = option("of --take random and sampled, and of --near-duplicates", 0)
 
     def __post_init__(self) -> None:
         sizes = [name for name in ("count", "fraction", "part") if getattr(self, name) is not None]
-        if not (self.take or self.where or self.distinct or sizes):
-            raise UsageError("nothing is asked for", remedy="give --where, --distinct or --take")
+        near = self.near_duplicates is not None
+        if not (self.take or self.where or self.distinct or near or sizes):
+            raise UsageError("nothing is asked for", remedy="give --where, --distinct, --near-duplicates or --take")
         if len(sizes) != bool(self.take):
             found = " and ".join(f"--{name}" for name in (["take"] if self.take else []) + sizes)
             raise UsageError(f"{found} alone says too little, or too much", remedy="--take wants one size beside it")
@@ -39,7 +43,9 @@ class Recipe:
         self._check_together("part", self.take != "representative")
         self._check_together("shares", bool(self.per) and self.part is None)
         self._check_together("temperature", self.take == "sampled")
-        self._check_together("seed", self.take in ("random", "sampled"))
+        self._check_together("seed", near or self.take in ("random", "sampled"))
+        if self.near_duplicates is not None and not 0.5 <= self.near_duplicates <= 0.99:
+            raise UsageError(f"--near-duplicates is {self.near_duplicates}", remedy="give 0.5 to 0.99, or --distinct")
         if self.count is not None and self.count < 1:
             raise UsageError(f"--count is {self.count}", remedy="give 1 or more")
         if self.fraction is not None and not 0 < self.fraction <= 1:

@@ -3,10 +3,24 @@
 import heapq
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
+
+from schemas.errors import UsageError
 
 BLOCK = 256
 DIGITS = 9  # gains that differ by less are equal: sums in another order, on another machine, choose the same
+
+
+def matrix(vectors: pl.Series) -> NDArray[np.float32]:
+    """A column of vectors without nulls, of shape (rows, dimensions). UsageError if it holds something else."""
+    lists = vectors.arr.to_list() if isinstance(vectors.dtype, pl.Array) else vectors
+    if not isinstance(lists.dtype, pl.List) or not lists.dtype.inner.is_numeric():  # type: ignore[union-attr]
+        raise UsageError(f"column {vectors.name!r} holds {vectors.dtype}", remedy="name vectors, such as embedding")
+    found = lists.explode().cast(pl.Float32).to_numpy()
+    if lists.list.len().n_unique() > 1 or not np.isfinite(found).all():
+        raise UsageError(f"column {vectors.name!r} holds vectors of several lengths, or of what is no number")
+    return found.reshape(len(vectors), -1) if len(vectors) else np.empty((0, 0), np.float32)
 
 
 def facility_location(vectors: NDArray[np.float32], count: int) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ from typing import Any
 import apache_beam as beam
 
 from curate.metric import Metric
-from curate.metrics import select
+from curate.metrics import MADE, select
 from pipelines.transforms.shards import ShardBatch
 from schemas.errors import UserError
 from schemas.fingerprint import canonical_json
@@ -30,7 +30,8 @@ class _Measure(beam.DoFn):
         self.identities = identities
 
     def setup(self) -> None:
-        self.metrics = select(tuple(self.identities))
+        made = {name: identity["params"] for name, identity in self.identities.items() if name in MADE}
+        self.metrics = select(tuple(self.identities), made)
         here = json.loads(canonical_json({metric.name: metric.identity() for metric in self.metrics}))
         if here != self.identities:
             raise UserError(

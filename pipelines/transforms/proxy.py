@@ -1,7 +1,8 @@
 """The proxy model inside Beam: rendering, and a RunInference model handler around a backend."""
 
 import socket
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
+from curate.metric import Needs
 from curate.proxy.backend import Backend, load
+from curate.proxy.generation import generate_batch
 from curate.proxy.rendering import Renderer
-from curate.proxy.scoring import score_batch
+from curate.proxy.scoring import score_batch, score_checkpoints
 from curate.proxy.settings import ProxySettings
 from curate.proxy.weights import Weights, resolve
 from pipelines.progress import Meter
@@ -22,10 +25,26 @@ from schemas.fingerprint import canonical_json
 _models: dict[str, Backend] = {}
 """The model that this process has loaded. On a dask cluster a process runs one pipeline after the other with it."""
 
+_resolve = cache(resolve)
 
-@cache
-def _found_here(model: str) -> Weights:
-    return resolve(model)
+_taking = threading.Lock()
+"""Held while a model goes from checkpoint to checkpoint: an engine may run two bundles at once in threads."""
+
+
+def weights_here(weights: Weights, model: str, driver: str, found: Callable[[str], Weights], option: str) -> Weights:
+    """The weights that the driver found under this name, on this machine; UserError if they are others."""
+    there = weights.directory.is_dir()
+    # the names of other directories, in our cache or the hub's, say what is in them
+    if there and (socket.gethostname() == driver or "sha256" not in weights.identity):
+        return weights
+    mine = found(str(weights.directory) if there else model)
+    if mine.identity != weights.identity:
+        raise UserError(
+            "a worker finds other weights under this name than the driver",
+            where=f"{option} {model}",
+            remedy="put the same model on every machine, or name a revision",
+        )
+    return mine
 
 
 @dataclass(frozen=True)
@@ -38,18 +57,7 @@ class Proxy:
 
     def here(self) -> Weights:
         """The same weights on this machine; UserError if they are others."""
-        there = self.weights.directory.is_dir()
-        # the names of other directories, in our cache or the hub's, say what is in them
-        if there and (socket.gethostname() == self.driver or "sha256" not in self.weights.identity):
-            return self.weights
-        found = _found_here(str(self.weights.directory) if there else self.settings.model)
-        if found.identity != self.weights.identity:
-            raise UserError(
-                "a worker finds other weights under this name than the driver",
-                where=f"--proxy.model {self.settings.model}",
-                remedy="put the same model on every machine, or name a revision",
-            )
-        return found
+        return weights_here(self.weights, self.settings.model, self.driver, _resolve, "--proxy.model")
 
     def loaded(self) -> Backend:
         """The model, loaded once in a process as long as the same one is asked for."""
@@ -74,13 +82,14 @@ class Render(beam.DoFn):
 
 
 class ProxyHandler(ModelHandler[ShardBatch, ShardBatch, Backend]):
-    """Loss of a shard's responses. The element is a shard, and the backend orders and batches its rows by
-    length itself: Beam's batching would mix short rows with long ones and pad three tokens for each real one.
+    """Loss of a shard's responses, and the proxy's own answers. The element is a shard, and the backend orders and
+    batches its rows by length itself: Beam's batching would mix short rows with long ones and pad three tokens for each
+    real one.
     """
 
-    def __init__(self, proxy: Proxy, unconditional: bool, meter: Meter) -> None:
+    def __init__(self, proxy: Proxy, later: Sequence[Proxy], needs: Needs, generates: bool, meter: Meter) -> None:
         super().__init__()
-        self.proxy, self.unconditional, self.meter = proxy, unconditional, meter
+        self.proxy, self.later, self.needs, self.generates, self.meter = proxy, later, needs, generates, meter
 
     def load_model(self) -> Backend:
         return self.proxy.loaded()
@@ -89,13 +98,23 @@ class ProxyHandler(ModelHandler[ShardBatch, ShardBatch, Backend]):
         self, batch: Sequence[ShardBatch], model: Backend, inference_args: Mapping[str, Any] | None = None
     ) -> list[ShardBatch]:
         # A list, not a generator: errors raised while a generator is consumed pass Beam's accounting by.
-        return [self._score(element, model) for element in batch]
+        if not self.later:
+            return [self._score(element, model) for element in batch]
+        with _taking:
+            model.take(self.proxy.here())
+            return [self._score(element, model) for element in batch]
 
     def _score(self, element: ShardBatch, model: Backend) -> ShardBatch:
         rendered = element.batch.rendered or ()
-        expected = sum(len(row.ids) for row in rendered)
-        if self.unconditional:
+        expected = 0
+        if self.needs >= Needs.LOSS:
+            expected += sum(len(row.ids) for row in rendered)
+        if self.needs >= Needs.UNCONDITIONAL_LOSS:
             expected += sum(end - start for row in rendered for start, end in (*row.headers, *row.spans))
+        if self.generates:
+            longest = self.proxy.settings.generation.max_new_tokens
+            expected += sum(row.spans[-1][0] + longest for row in rendered if row.spans)
+        expected += len(self.later) * sum(len(row.ids) for row in rendered)
         passed = 0
 
         def on_progress(tokens: int) -> None:
@@ -103,8 +122,14 @@ class ProxyHandler(ModelHandler[ShardBatch, ShardBatch, Backend]):
             passed += tokens
             self.meter.add(tokens=tokens, in_hand=len(rendered) * min(1.0, passed / max(1, expected)))
 
-        scored = score_batch(element.batch, model, self.unconditional, on_progress)
-        return replace(element, batch=scored, tokens=passed)
+        batch = element.batch
+        if self.needs >= Needs.LOSS:
+            batch = score_batch(batch, model, self.needs >= Needs.UNCONDITIONAL_LOSS, on_progress)
+        if self.generates:
+            batch = generate_batch(batch, model, on_progress)
+        if self.later:
+            batch = score_checkpoints(batch, model, [proxy.here() for proxy in self.later], on_progress)
+        return replace(element, batch=batch, tokens=passed)
 
     def get_num_bytes(self, batch: Sequence[ShardBatch]) -> int:
         return sum(element.batch.table.nbytes for element in batch)
@@ -117,7 +142,7 @@ class ProxyHandler(ModelHandler[ShardBatch, ShardBatch, Backend]):
 
 
 class AskProxy(beam.PTransform):
-    """``ShardBatch`` → ``ShardBatch`` with tokens, and with loss if a handler is given."""
+    """``ShardBatch`` → ``ShardBatch`` with tokens, and with what the model says if a handler is given."""
 
     def __init__(self, proxy: Proxy, handler: ProxyHandler | None) -> None:
         super().__init__()

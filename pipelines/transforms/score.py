@@ -1,6 +1,7 @@
 """The whole chain: what every engine runs."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -9,6 +10,7 @@ from curate.metric import Needs
 from pipelines.directory import OutputDirectory
 from pipelines.job import Job
 from pipelines.progress import Meter
+from pipelines.transforms.embedding import Embed, Encoding
 from pipelines.transforms.measure import Measure
 from pipelines.transforms.proxy import AskProxy, Proxy, ProxyHandler
 from pipelines.transforms.read import ReadShards
@@ -29,10 +31,16 @@ class ScoreShards(beam.PTransform):
         batches = runs | ReadShards(job.format, settings.max_record_bytes, job.cwd)
         if job.weights is not None:
             proxy, handler = Proxy(job.weights, settings.proxy, job.host), None
-            if job.needs >= Needs.LOSS:
-                unconditional = job.needs >= Needs.UNCONDITIONAL_LOSS
-                handler = ProxyHandler(proxy, unconditional, meter)
+            if job.needs >= Needs.LOSS or job.generates:
+                names = settings.proxy.checkpoints[1:]
+                later = [
+                    replace(proxy, weights=weights, settings=replace(proxy.settings, model=name))
+                    for name, weights in zip(names, job.later, strict=True)
+                ]
+                handler = ProxyHandler(proxy, later, job.needs, job.generates, meter)
             batches = batches | AskProxy(proxy, handler)
+        if job.encoder is not None:
+            batches = batches | Embed(Encoding(job.encoder, settings.encoder, settings.embedding, job.host), meter)
         return batches | Measure(job.identity["metrics"]) | WriteShards(self.directory, job.schema, self.run, meter)
 
 

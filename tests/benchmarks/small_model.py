@@ -19,6 +19,20 @@ from train.model import load_tokenizer
 HEAD_WIDTH = 32
 
 
+def write_small_model(directory: Path, layers: int = 4, hidden: int = 128, seed: int = 0) -> int:
+    """Write it, and say how many parameters it has."""
+    model = write_small_llama(
+        directory,
+        load_tokenizer("smollm2-135m"),
+        seed,
+        hidden_size=hidden,
+        intermediate_size=3 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // HEAD_WIDTH,
+    )
+    return model.num_parameters()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path)
@@ -26,17 +40,8 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    tokenizer = load_tokenizer("smollm2-135m")
-    model = write_small_llama(
-        options.directory,
-        tokenizer,
-        options.seed,
-        hidden_size=options.hidden,
-        intermediate_size=3 * options.hidden,
-        num_hidden_layers=options.layers,
-        num_attention_heads=options.hidden // HEAD_WIDTH,
-    )
-    print(f"{options.directory}: {model.num_parameters():,} parameters")
+    parameters = write_small_model(options.directory, options.layers, options.hidden, options.seed)
+    print(f"{options.directory}: {parameters:,} parameters")
 
 
 if __name__ == "__main__":

@@ -109,6 +109,19 @@ def test_tokens_of_spaced_scripts_are_the_references() -> None:
     assert mtld([text]) == [reference(text)]
 
 
+def test_no_character_of_later_planes_is_lower_cased() -> None:
+    """Texts with nothing but such characters go to the kernel as they are."""
+    assert [c for c in map(chr, range(0x20000, 0x110000)) if c.lower() != c] == []
+
+
+@pytest.mark.parametrize("other", ["1", "-", " ", "'", "\n", "\x00", "\x7f", "é", "\U0001f600", "Z"])
+def test_a_letter_of_any_kind_at_any_place_of_a_word(other: str) -> None:
+    texts = [
+        f"{'a' * before}{other}{'B' * after} aab" for before in range(18) for after in range(0, 18, 3) if before + after
+    ]
+    assert mtld(texts) == [reference(text) for text in texts]
+
+
 def test_bytes_after_the_eighth_distinguish_tokens() -> None:
     words = [f"{chr(97 + i)}{'m' * length}{chr(97 + j)}" for length in range(20) for i in range(4) for j in range(4)]
     random.Random(0).shuffle(words)

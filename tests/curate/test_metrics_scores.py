@@ -229,7 +229,9 @@ def test_every_column_is_described_and_survives_its_metadata() -> None:
         for column in metric.signed_columns:
             assert column.unit and column.description and (column.metric, column.version) == (metric.name, 1)
             assert ScoreColumn.from_field(column.to_field()) == column
-            assert (column.hard is None) == (column.name in {"loss_tokens", "truncated"})
+            assert (column.hard is None) == (
+                column.name in {"loss_tokens", "truncated", "generated", "generated_tokens"}
+            )
 
 
 def test_select_brings_the_loss_with_whatever_runs_the_proxy() -> None:

@@ -2,21 +2,27 @@
 
 import math
 import random
+import shutil
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from proxy_examples import ROWS, SHORT, SINGLE, table, turns
 from transformers import AutoModelForCausalLM
 
 from curate.batch import Batch
 from curate.proxy.backend import load
+from curate.proxy.generation import generate_batch
+from curate.proxy.packing import packed, packs
 from curate.proxy.rendering import Renderer
-from curate.proxy.scoring import score_batch
-from curate.proxy.sequences import SpecialTokens, conditional, unconditional
-from curate.proxy.settings import ProxySettings
+from curate.proxy.scoring import score_batch, score_checkpoints
+from curate.proxy.sequences import Request, SpecialTokens, conditional, unconditional
+from curate.proxy.settings import GenerationSettings, ProxySettings
 from curate.proxy.weights import Weights
 
 TOLERANCE = 1e-5  # nats per token
+SAFE = "model.safetensors"
 
 
 def batch(weights, conversations, **settings):
@@ -74,6 +80,59 @@ def test_no_score_depends_on_the_batch_or_the_order(tiny, batch_tokens):
     assert means(scored) == pytest.approx([means(alone)[row] for row in order], abs=TOLERANCE)
 
 
+def test_rows_in_packs_get_the_losses_of_padded_rows(tiny):
+    backend = load(ProxySettings(), tiny)
+    assert backend.pack_tokens
+    ids = [(1, 2, 3, 4), (1, 2, 3, 4, 5, 6, 7), (1, 2, 3, 9), (1, 2, 3, 9), (1, 2), (1, 2, 3, 4, 5, 8), (7, 1, 2, 3)]
+    requests = [Request(row, ((1, 2), (len(row) - 1, len(row)))) for row in ids]
+    random.Random(0).shuffle(requests)
+    together = [score.sum for score in backend.score(requests, nothing)]
+    backend.pack_tokens = 0
+    assert together == pytest.approx([score.sum for score in backend.score(requests, nothing)], abs=TOLERANCE)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=8), min_size=1, max_size=8), st.integers(1, 30))
+def test_a_pack_holds_each_beginning_once_and_leads_along_every_row(rows, budget):
+    batches = list(packs(rows, budget))
+    assert sorted(place for batch in batches for place in batch) == list(range(len(rows)))
+    for batch in batches:
+        inputs, paths = packed([rows[place] for place in batch], torch.float32)
+        ids, positions = inputs["input_ids"][0].tolist(), inputs["position_ids"][0].tolist()
+        beginnings = {tuple(rows[place][:end]) for place in batch for end in range(1, len(rows[place]) + 1)}
+        assert len(ids) == len(beginnings) and (len(ids) <= budget or len(batch) == 1)
+        for place, path in zip(batch, paths, strict=True):
+            assert [ids[at] for at in path] == rows[place]
+            assert [positions[at] for at in path] == list(range(len(path)))
+
+
+def test_a_model_that_looks_back_less_far_than_rows_are_long_gets_padded_rows(tiny, tmp_path):
+    from transformers import AutoTokenizer, MistralConfig, MistralForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny.directory)
+    tokenizer.save_pretrained(tmp_path)
+    torch.manual_seed(0)
+    model = MistralForCausalLM(
+        MistralConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            initializer_range=0.5,
+            sliding_window=16,
+        )
+    )
+    model.save_pretrained(tmp_path)
+    weights = Weights(tmp_path, {})
+    backend = load(ProxySettings(), weights)
+    assert backend.pack_tokens == 0
+    scored = score_batch(batch(weights, SHORT[:4]), backend, False, nothing)
+    requests = [conditional(rendered, backend.special) for rendered in scored.rendered]
+    assert means(scored.conditional) == pytest.approx(one_by_one(tmp_path, requests), abs=TOLERANCE)
+
+
 def test_the_unconditional_request_is_header_and_response_of_each_turn(tiny):
     special = load(ProxySettings(), tiny).special
     chat = batch(tiny, [SHORT[1]]).rendered[0]
@@ -125,6 +184,7 @@ def test_logits_that_are_not_finite_are_null_with_a_note(tiny):
 def test_what_does_not_fit_into_memory_is_tried_in_halves(tiny, monkeypatch):
     examples = batch(tiny, ROWS)
     backend = load(ProxySettings(batch_tokens=4096), tiny)
+    monkeypatch.setattr(backend, "pack_tokens", 0)  # as on a GPU
     expected = score_batch(examples, backend, False, nothing).conditional
     longest = max(len(rendered.ids) for rendered in examples.rendered)
     roomy = backend._sums
@@ -175,3 +235,52 @@ def test_vllm_agrees_with_transformers(smollm2, vllm_engine):
     assert means(scored.conditional) == pytest.approx(means(expected.conditional), abs=1e-4)
     assert means(scored.unconditional) == pytest.approx(means(expected.unconditional), abs=1e-4)
     assert [score.count for score in scored.conditional] == [score.count for score in expected.conditional]
+
+
+def test_vllm_answers_as_transformers_does_and_by_itself(smollm2, vllm_engine, monkeypatch):
+    """The likeliest tokens are the same; draws are vLLM's own, and depend on the example alone."""
+    examples = batch(smollm2, SHORT, max_length=256)
+    backend = load(ProxySettings(), smollm2)
+
+    def answers(asked, engine, temperature):
+        monkeypatch.setattr(engine.speech, "settings", GenerationSettings(8, temperature))
+        return [each.text for each in generate_batch(asked, engine, nothing).generated]
+
+    assert answers(examples, vllm_engine, 0.0) == answers(examples, backend, 0.0)
+    drawn = answers(examples, vllm_engine, 1.0)
+    order = [7, 2, 4]
+    some = Batch(examples.table.take(order), [examples.rendered[row] for row in order])
+    assert answers(some, vllm_engine, 1.0) == [drawn[row] for row in order]
+
+
+def other_weights(weights, directory, seed=0):
+    """The same model after some training, for all that a backend can tell."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(weights.directory, directory)
+    torch.manual_seed(seed)
+    changed = {name: tensor * (1 + 0.05 * torch.randn(1)) for name, tensor in load_file(directory / SAFE).items()}
+    save_file(changed, directory / SAFE, {"format": "pt"})
+    return Weights(directory, {"seed": seed})
+
+
+def test_weights_of_checkpoints_follow_each_other(tiny, tmp_path):
+    """Each says what it says when it is loaded alone, and the first one is found again."""
+    examples, other = batch(tiny, SHORT), other_weights(tiny, tmp_path / "other")
+    backend = load(ProxySettings(), tiny)
+    scored = score_checkpoints(score_batch(examples, backend, False, nothing), backend, [other, tiny], nothing)
+    first, second, third = map(means, scored.checkpoints)
+    assert first == third == means(scored.conditional)
+    assert second == means(score_batch(examples, load(ProxySettings(), other), False, nothing).conditional)
+    assert second != pytest.approx(first, abs=1e-3)
+
+
+def test_vllm_takes_the_weights_of_another_checkpoint(smollm2, vllm_engine, tmp_path):
+    examples, other = batch(smollm2, SHORT[:6], max_length=256), other_weights(smollm2, tmp_path / "other")
+    scored = score_batch(examples, vllm_engine, False, nothing)
+    scored = score_checkpoints(scored, vllm_engine, [other, smollm2], nothing)
+    first, second, third = map(means, scored.checkpoints)
+    assert third == pytest.approx(first, abs=1e-6)
+    expected = score_batch(examples, load(ProxySettings(), other), False, nothing)
+    assert second == pytest.approx(means(expected.conditional), abs=1e-4)
+    assert second != pytest.approx(first, abs=1e-2)

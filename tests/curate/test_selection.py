@@ -11,7 +11,8 @@ import pytest
 from scipy.stats import lognorm
 
 from curate.selection import derive
-from curate.selection.derive import KEYS, Rules
+from curate.selection.derive import KEYS, Rules, Texts
+from curate.selection.near_duplicates import PERMUTATIONS, signatures
 from curate.selection.order import sampling_keys, uniform
 from curate.selection.recipe import Recipe
 from curate.selection.representative import facility_location
@@ -49,7 +50,19 @@ def frame(rows: int = 500, seed: int = 0) -> pl.DataFrame:
 
 def kept(table: pl.DataFrame, **recipe: object) -> pl.DataFrame:
     rules = Rules(Recipe(**recipe), table.columns, SCORES)  # type: ignore[arg-type]
-    return table[rules.derive(table.select(rules.columns)).rows]
+    return table[rules.derive(table.select(rules.columns), texts(table)).rows]
+
+
+def texts(table: pl.DataFrame) -> Texts:
+    """A text of its own for each conversation, but for every seventh, which differs from the one before in one word."""
+
+    def of(row: int) -> str:
+        alike = table["source_position"][row] % 7 == 6
+        draw = np.random.default_rng(table["source_position"][row] - alike)
+        words = [f"word{word}" for word in draw.integers(0, 10_000, 60)]
+        return " ".join([*words[:30], "other" if alike else words[30], *words[31:]])
+
+    return lambda rows: ([of(int(row))] for row in rows)
 
 
 def keys(table: pl.DataFrame) -> set[tuple]:
@@ -57,7 +70,7 @@ def keys(table: pl.DataFrame) -> set[tuple]:
 
 
 def step(table: pl.DataFrame, **recipe: object) -> dict:
-    return Rules(Recipe(**recipe), table.columns, SCORES).derive(table).steps[-1]  # type: ignore[arg-type]
+    return Rules(Recipe(**recipe), table.columns, SCORES).derive(table, texts(table)).steps[-1]  # type: ignore[arg-type]
 
 
 RECIPES = [
@@ -70,6 +83,7 @@ RECIPES = [
     {"take": "sampled", "by": "loss", "count": 40, "temperature": 0.5, "seed": -3},
     {"take": "representative", "by": "embedding", "count": 20},
     {"take": "representative", "by": "embedding", "fraction": 0.1, "per": "kind"},
+    {"near_duplicates": 0.8, "seed": 3},
     {"where": "0.5 <= loss < 2 and not truncated", "distinct": True, "take": "hard", "by": "lp_1", "part": "2/3"},
 ]
 
@@ -187,6 +201,38 @@ def test_distinct_keeps_the_first_of_each_conversation():
     assert found["example_id"].is_unique().all() and len(found) == table["example_id"].n_unique() == 450
     first = table.sort("source", "source_position").unique("example_id", keep="first", maintain_order=True)
     assert keys(found) == keys(first)
+
+
+def test_near_duplicates_keep_the_first_of_each_group():
+    table = frame()
+    found = kept(table, near_duplicates=0.8)
+    alike = table["source_position"] % 7 == 6
+    # the source decides what comes first: of two texts that are alike, one may stand in a file before the other's
+    pairs = table.with_columns(pair=table["source_position"] - alike.cast(pl.Int64))
+    first = pairs.sort("source", "source_position").unique("pair", keep="first", maintain_order=True)
+    assert keys(found) == keys(first) and len(first) < len(table)
+    told = step(table, near_duplicates=0.8)
+    assert told["groups"] == len(table) - len(first) and (told["rows"], told["left"]) == (len(table), len(first))
+    assert kept(table, near_duplicates=0.99).equals(table)  # one word in sixty is more than that
+
+
+def test_texts_without_words_are_not_alike():
+    table = frame(4)
+    rules = Rules(Recipe(near_duplicates=0.9), table.columns, SCORES)
+    said = [["", "..."], [" ", ""], ["Yes", ""], ["yes!", "\n"]]
+    selection = rules.derive(table.select(rules.columns), lambda rows: [said[row] for row in rows])
+    assert len(selection.rows) == 3 and {0, 1} < {*selection.rows.tolist()}
+    assert selection.steps[0]["nulls"] == 2
+
+
+def test_signatures_estimate_the_similarity():
+    words = np.random.default_rng(4).permutation([f"word{row}" for row in range(4000)]).reshape(40, 100)
+    for count, row in enumerate(words):
+        other = [*row[: 2 * count], *(f"other{word}" for word in row[2 * count :])]
+        one, two = ({*zip(text, text[1:], text[2:], strict=False)} for text in (row.tolist(), other))
+        expected = len(one & two) / len(one | two)
+        signed = signatures([[" ".join(row)], [" ".join(other)]], 2, seed=count)
+        assert np.mean(signed[0] == signed[1]) == pytest.approx(expected, abs=4 * math.sqrt(0.25 / PERMUTATIONS))
 
 
 def test_random_rows_are_random():
@@ -308,6 +354,7 @@ def test_anything_else_is_refused(text):
         ({"take": "random", "count": 3, "per": "kin"}, "did you mean 'kind'"),
         ({"take": "random", "count": 3, "per": "loss"}, "name categories"),
         ({"take": "random", "part": "4/3"}, "1 <= I <= K"),
+        ({"near_duplicates": 1.0}, "0.5 to 0.99"),
         ({"take": "random", "fraction": 1.5}, "at most 1"),
         ({"take": "sampled", "by": "loss", "count": 1, "temperature": 0}, "above 0"),
         ({"take": "high", "by": "kind", "count": 3}, "a number"),

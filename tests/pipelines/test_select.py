@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from running import curricle, read_data, signed
+from running import curricle, read_data, signed, write_jsonl
 from table_maker import make_table, random_scores
 
 from pipelines import compact
@@ -334,3 +334,44 @@ def test_vectors_are_carried_along(scored, hardest):
     """Columns of other types than numbers go from table to table untouched."""
     assert ScoreColumn.from_field(read_data(hardest).schema.field("embedding"))
     assert read_data(hardest)["embedding"].null_count == 0
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory, alpaca_rows) -> tuple[Path, list[int], list[int]]:
+    """Real rows, then each long one again with a word changed: the table, and the rows that are alike."""
+    folder, rows = tmp_path_factory.mktemp("planted"), alpaca_rows(200)
+    long = [place for place, row in enumerate(rows) if 40 <= len(row["output"].split()) <= 120]
+    changed = [dict(rows[place]) for place in long]
+    for row in changed:
+        words = row["output"].split()
+        row["output"] = " ".join([*words[:-1], "Zanzibar"]).upper()
+    write_jsonl(folder / "in.jsonl", rows + changed)
+    curricle("score", folder / "in.jsonl", "--output", folder / "out", "--metrics", "mtld")
+    return folder / "out", long, list(range(len(rows), len(rows) + len(long)))
+
+
+@pytest.fixture(scope="module")
+def unlike(planted, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("selections") / "unlike"
+    curricle("select", planted[0], "--output", out, "--near-duplicates", 0.8, "--seed", 7)
+    return out
+
+
+def test_of_near_duplicates_the_first_stays(planted, unlike):
+    table, long, copies = planted
+    kept, everything = read_data(unlike), read_data(table)
+    assert len(long) > 20
+    assert kept.equals(everything.slice(0, everything.num_rows - len(copies)))  # no row without a copy is lost
+    (step,) = json.loads((unlike / "certificate.json").read_text())["steps"]
+    assert (step["rule"], step["threshold"], step["words"], step["seed"]) == ("near_duplicates", 0.8, 3, 7)
+    assert step["groups"] == step["rows"] - step["left"] == len(copies)
+    assert "whole" in curricle("verify", unlike)
+    curricle("select", "--check", unlike)
+
+
+@pytest.mark.parametrize("change", [{"near_duplicates": 0.81}, {"seed": 8}], ids=str)
+def test_near_duplicates_by_another_threshold_or_seed_are_not_those(unlike, tmp_path, change):
+    selection = Path(shutil.copytree(unlike, tmp_path / "selection"))
+    edit(selection / "certificate.json", lambda certificate: certificate["recipe"].update(change))
+    sign(selection)
+    assert "steps" in curricle("select", "--check", selection, code=1)

@@ -183,7 +183,7 @@ def test_scores_that_changed_without_a_fingerprint_are_noticed(table, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", [b"{}", b"[]", b'{"stage":{"index":0}}', b"\xff", b'{"decision":{"losses":"!"}}', b"[" * 9999]
+    "line", [b"{}", b"[]", b'{"stage":{"index":0}}', b"\xff", b'{"decision":{"scores":"!"}}', b"[" * 9999]
 )
 def test_a_journal_that_is_not_one_is_refused(table, tmp_path, line):
     path = tmp_path / "journal.jsonl"
@@ -198,12 +198,12 @@ def test_an_absent_journal(tmp_path):
         read_journal(tmp_path / "journal.jsonl")
 
 
-def test_losses_of_a_resort_survive_to_the_bit(table, tmp_path):
+def test_scores_of_a_resort_survive_to_the_bit(table, tmp_path):
     path, head = tmp_path / "journal.jsonl", header(table)
     journal = open_journal(path, head)
     list(islice(follow(course(table, head), journal, Student()), 12))
-    kept = [record.losses for record in read_journal(path).records if getattr(record, "losses", None) is not None]
-    made = [record.losses for record in journal.records if getattr(record, "losses", None) is not None]
+    kept = [record.scores for record in read_journal(path).records if getattr(record, "scores", None) is not None]
+    made = [record.scores for record in journal.records if getattr(record, "scores", None) is not None]
     assert len(kept) == len(made) > 1
     for one, other in zip(kept, made, strict=True):
         assert one.tobytes() == other.tobytes()

@@ -1,7 +1,6 @@
 """Kill a run at any instant, start it again with the same command: the bits are those of an uninterrupted run."""
 
 import json
-import os
 import random
 import shutil
 import signal
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from kills import at_call, die, outcome
 
 import train.checkpoint
 import train.journal
@@ -23,45 +22,6 @@ CURRICULA = {
     "competence": ["--curriculum.by", "loss"],
     "interleaved": ["--curriculum.category", "kind"],
 }
-
-
-def outcome(run: Path) -> dict[str, object]:
-    """Everything that must not depend on interruptions."""
-    last = sorted((run / "checkpoints").glob("step-*"))[-1]
-    cursor = json.loads((last / "state" / "cursor.json").read_text())
-    return {
-        "step": cursor["step"],
-        "order": cursor["order"],
-        "weights": (last / "model.safetensors").read_bytes(),
-        "optimizer": {
-            name: tensor.numpy().tobytes()
-            for path in (last / "state" / "optimizer").iterdir()
-            for name, tensor in load_file(path).items()
-        },
-        "journal": (run / "journal.jsonl").read_bytes(),
-    }
-
-
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def at_call(
-    target: object, name: str, number: int, when: Callable[..., bool] = lambda *_: True, after: bool = False
-) -> None:
-    """Die in the call ``number`` (from 0) of a function, counting those for which ``when`` holds."""
-    original, calls = getattr(target, name), iter(range(10**9))
-
-    def counted(*args, **kwargs):  # type: ignore[no-untyped-def]
-        mine = when(*args) and next(calls) == number
-        if mine and not after:
-            die()
-        result = original(*args, **kwargs)
-        if mine:
-            die()
-        return result
-
-    setattr(target, name, counted)
 
 
 def metrics(run: Path) -> list[dict]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from schemas.errors import UsageError, UserError
 from train.table import Rows, Table
 
-Purpose = Literal["choose", "resort"]
+Purpose = Literal["choose", "resort", "refresh"]
 
 
 def rows_digest(rows: Rows) -> str:
@@ -49,12 +49,15 @@ class Candidate:
 class Probe:
     """A question to the student: the loss of every row of every candidate, without training.
 
-    ``index`` counts the probes of a run from 0. A row may stand in several candidates.
+    ``index`` counts the probes of a run from 0. A row may stand in several candidates. With purpose "refresh" the
+    question is for the reward gap of the rows of the first candidate; the rows of the second, among them, are those
+    whose prompts the student answers, in at most ``limit`` tokens.
     """
 
     candidates: tuple[Candidate, ...]
     purpose: Purpose
     index: int = 0
+    limit: int = 0
 
     @property
     def digest(self) -> str:
@@ -67,10 +70,12 @@ class Answer:
 
     ``nll``: for each candidate a float64 array of sums of the negative log-likelihood of the response tokens, in nats.
     ``tokens``: int64 arrays of how many tokens each sum is over; 0 where a row has no token to score.
+    ``gaps``: the reward gap of each row of the first candidate, NaN where there is none (purpose "refresh").
     """
 
     nll: tuple[NDArray[np.float64], ...]
     tokens: tuple[NDArray[np.int64], ...]
+    gaps: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,8 @@ class Decision:
 
     ``rows``, ``nll`` and ``tokens`` are totals for each candidate; ``log_perplexity`` is averaged as the curriculum
     says, None where no row could be scored. ``choice`` is the candidate chosen (purpose "choose");
-    ``losses`` the mean NLL of each row asked, NaN where it has no token (purpose "resort").
+    ``scores`` by what the rows of the first candidate are sorted: their mean NLL (purpose "resort") or reward gap
+    ("refresh"), NaN where there is none.
     """
 
     purpose: Purpose
@@ -90,7 +96,7 @@ class Decision:
     tokens: tuple[int, ...]
     log_perplexity: tuple[float | None, ...]
     choice: str | None = None
-    losses: NDArray[np.float64] | None = field(default=None, compare=False)
+    scores: NDArray[np.float64] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

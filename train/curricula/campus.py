@@ -15,7 +15,8 @@ from train.curricula.perplexity import Averaging, log_perplexity
 from train.curricula.scope import Reading, cuts
 from train.table import Rows, Table
 
-SAMPLE, DRAW = 1, 2  # what random numbers are for, so that two uses never share a stream
+REWARD, ANSWERS = "reward_gap", "generated"  # columns of `curricle reward`
+SAMPLE, DRAW, ASKED = 1, 2, 3  # what random numbers are for, so that two uses never share a stream
 
 
 @dataclass(eq=False)
@@ -61,6 +62,10 @@ class Campus(Curriculum):
     Each perspective is the table sorted from easy to hard by one column and cut into ``decisions`` slices by the
     learning scope. The next slice of every perspective is a candidate; the student's perplexity on each decides which
     one is trained on. What is known and what is our reading: METHODS 1.
+
+    Two of the paper's four perspectives follow the student's competence: its loss, and a learned scoring model. When
+    the latter is trained, on what and how often is not known. With ``refresh=reward`` it is refitted, on the student's
+    states and own answers, as often as the loss is looked at again, and within the same bound of the cost.
     """
 
     perspectives: tuple[str, ...] = option(
@@ -90,6 +95,15 @@ class Campus(Curriculum):
         "forward passes that sorting again may cost in one pass over the orders, in epochs; 0: never", 1.0
     )
 
+    refresh: Literal["loss", "reward"] = option(
+        f"reward: {REWARD} is competence-aware too, by a reward that is fitted again on the student's own answers",
+        "loss",
+    )
+    refresh_rows: int = option(
+        f"the student answers a seeded sample of so many prompts, and column {ANSWERS} stands for the others; 0: all", 0
+    )
+    refresh_tokens: int = option("tokens after which an answer of the student is cut", 256)
+
     def __post_init__(self) -> None:
         check(bool(self.perspectives), "no perspectives", "name at least one score column")
         check(0 < self.s1 <= 1, f"s1 is {self.s1}", "give a share in (0, 1]")
@@ -99,10 +113,16 @@ class Campus(Curriculum):
         check(self.probe_rows >= 0, f"probe_rows is {self.probe_rows}", "give 0 or more")
         check(self.resort_every >= 0, f"resort_every is {self.resort_every}", "give 0 or more")
         check(self.resort_epochs >= 0, f"resort_epochs is {self.resort_epochs}", "give 0 or more")
+        check(self.refresh_rows >= 0, f"refresh_rows is {self.refresh_rows}", "give 0 or more")
+        check(self.refresh_tokens >= 1, f"refresh_tokens is {self.refresh_tokens}", "give 1 or more")
 
     def steps(self, table: Table, seed: int, batch: int) -> Steps:
         perspectives = {each.name: each for each in self._perspectives(table, seed)}
-        aware = [each for name, each in perspectives.items() if name in self.competence_aware]
+        if self.refresh == "reward":
+            check(REWARD in perspectives, f"{REWARD} is no perspective", "name it; `curricle reward` writes the column")
+            answers = not self.refresh_rows or ANSWERS in table.columns
+            check(answers, f"there is no column {ANSWERS}", "leave out refresh_rows, or add it with `curricle reward`")
+        aware = [each for name, each in perspectives.items() if name in self.competence_aware or self._rewarded(each)]
         period = self.resort_every or self._period(aware, len(table))
         nobody = np.ones(len(table), bool)  # rows that no perspective holds count as seen
         for each in perspectives.values():
@@ -129,13 +149,14 @@ class Campus(Curriculum):
                 return
             rest = chosen.rest
             due = chosen in aware and period and chosen.visits % period == 0
-            if due and len(rest) > 1 and forwarded + len(rest) <= self.resort_epochs * len(table):
-                forwarded += len(rest)
-                decision = yield Probe((Candidate(choice, rest),), "resort")
-                assert decision is not None and decision.losses is not None
+            passes = self._passes(chosen, len(rest))
+            if due and len(rest) > 1 and forwarded + passes <= self.resort_epochs * len(table):
+                forwarded += passes
+                decision = yield self._again(chosen, seed, stage)
+                assert decision is not None and decision.scores is not None
                 difficulty = np.full(len(table), np.nan)
-                difficulty[rest] = decision.losses * chosen.sign
-                unscored = rest[np.isnan(decision.losses)]  # they stay last, in the order that they had
+                difficulty[rest] = decision.scores * chosen.sign
+                unscored = rest[np.isnan(decision.scores)]  # they stay last, in the order that they had
                 chosen.replace_rest(np.concatenate([table.sort(difficulty, seed), unscored]))
 
     def decide(self, probe: Probe, answer: Answer, seed: int) -> Decision:
@@ -149,12 +170,12 @@ class Campus(Curriculum):
         logs = tuple(
             log_perplexity(nll, tokens, self.averaging) for nll, tokens in zip(answer.nll, answer.tokens, strict=True)
         )
-        choice = losses = None
+        choice, scores = None, answer.gaps
         if probe.purpose == "choose":
             choice = probe.candidates[self._choose(logs, generator(seed, DRAW, probe.index))].name
-        else:
+        elif probe.purpose == "resort":
             nll, tokens = answer.nll[0], answer.tokens[0]
-            losses = np.divide(nll, tokens, out=np.full(len(nll), np.nan), where=tokens > 0)
+            scores = np.divide(nll, tokens, out=np.full(len(nll), np.nan), where=tokens > 0)
         return Decision(
             probe.purpose,
             tuple(each.name for each in probe.candidates),
@@ -164,7 +185,7 @@ class Campus(Curriculum):
             tuple(int(tokens.sum()) for tokens in answer.tokens),
             logs,
             choice,
-            losses,
+            scores,
         )
 
     def _choose(self, logs: Sequence[float | None], random: np.random.Generator) -> int:
@@ -219,10 +240,33 @@ class Campus(Curriculum):
             asked.append(Candidate(name, rows))
         return tuple(asked)
 
+    def _rewarded(self, perspective: Perspective) -> bool:
+        return self.refresh == "reward" and perspective.name == REWARD
+
+    def _passes(self, perspective: Perspective, rows: int) -> int:
+        """Forward passes that sorting so many rows again takes. An answer costs about one as it is drawn, and one as it
+        is read; so does reading the reference."""
+        if not self._rewarded(perspective):
+            return rows
+        return 2 * rows + (min(self.refresh_rows, rows) or rows)
+
+    def _again(self, chosen: Perspective, seed: int, stage: int) -> Probe:
+        """What the student is asked to sort the rest of an order again."""
+        rest = Candidate(chosen.name, chosen.rest)
+        if not self._rewarded(chosen):
+            return Probe((rest,), "resort")
+        asked = rest.rows
+        if 0 < self.refresh_rows < len(asked):
+            random = generator(seed, ASKED, stage)
+            asked = asked[np.sort(random.choice(len(asked), self.refresh_rows, replace=False))]
+        return Probe((rest, Candidate(ANSWERS, asked)), "refresh", limit=self.refresh_tokens)
+
     def _period(self, aware: Sequence[Perspective], rows: int) -> int:
         """The fewest visits between two sorts that keep a whole pass within ``resort_epochs``; 0: never."""
         for period in range(1, self.decisions):
-            forwarded = sum(len(each.rows) - cut for each in aware for cut in each.cuts[period:-1:period])
+            forwarded = sum(
+                self._passes(each, len(each.rows) - cut) for each in aware for cut in each.cuts[period:-1:period]
+            )
             if forwarded <= self.resort_epochs * rows:
                 return period
         return 0

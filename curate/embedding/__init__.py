@@ -1,0 +1,1 @@
+"""Sentence embeddings: a unit vector for each conversation."""

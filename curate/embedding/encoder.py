@@ -1,0 +1,112 @@
+"""The encoder: texts in, unit vectors out, each the same whatever else is embedded with it."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModel, AutoTokenizer
+from transformers.utils import logging
+
+from curate.batch import Embedded
+from curate.embedding.settings import EmbeddingSettings
+from curate.embedding.weights import parameters
+from curate.proxy.weights import Weights
+from schemas.errors import UserError
+from schemas.rendering import ENCODED_AT_ONCE
+
+BATCH_TOKENS = {"cpu": 512, "cuda": 32768}
+STEP = 16
+"""Texts are padded to multiples of so many tokens."""
+NO_TEXT = "there is no text"
+
+
+class Encoder:
+    """Mean or first-token pooling over the last layer, then unit length, in float32: sentence-transformers' way.
+
+    A text's vector does not depend on its company: how far it is padded follows from its own length, and every forward
+    pass of that width has the same number of rows, where need be of repeated texts, so that it runs the same kernels.
+    Raises UserError for a model that cannot be loaded.
+    """
+
+    def __init__(self, settings: EmbeddingSettings, weights: Weights) -> None:
+        logging.disable_progress_bar()  # the job has a bar of its own
+        weights.verify()
+        found = parameters(weights, settings)
+        self.max_length, self.pooling, self.dimensions = found["max_length"], found["pooling"], found["dimensions"]
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(weights.directory, trust_remote_code=False)
+            model = AutoModel.from_pretrained(
+                weights.directory, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+            )
+        except (OSError, ValueError, LookupError) as error:
+            raise UserError(
+                f"the encoder cannot be loaded: {(str(error).strip() or repr(error)).splitlines()[0]}",
+                where=settings.model,
+                remedy="choose a model that the installed transformers knows; a model's own code is never run",
+            ) from error
+        if not tokenizer.is_fast:
+            raise UserError("has no tokenizer.json", where=settings.model, remedy="choose a model with one")
+        model.config.use_cache = False
+        self.model = model.eval().to(self.device)
+        self.padding = tokenizer.pad_token_id or 0
+        self.tokenizer = tokenizer.backend_tokenizer
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(self.max_length)
+
+    def embed(self, texts: Sequence[str], on_progress: Callable[[int], None]) -> Embedded:
+        """A vector for each text; none, with a note, for an empty one. ``on_progress`` is told of finished texts."""
+        vectors = np.full((len(texts), self.dimensions), np.nan, np.float32)
+        notes: dict[int, str] = {}
+        by_width: defaultdict[int, list[tuple[int, list[int]]]] = defaultdict(list)
+        for place, (ids, cut) in enumerate(self._tokens(texts)):
+            if not ids:
+                notes[place] = NO_TEXT
+                continue
+            if cut:
+                notes[place] = f"of the first {self.max_length} tokens"
+            by_width[min(self.max_length, -(-len(ids) // STEP) * STEP)].append((place, ids))
+        for width, waiting in by_width.items():
+            rows = max(1, BATCH_TOKENS[self.device.type] // width)
+            for start in range(0, len(waiting), rows):
+                places, batch = zip(*waiting[start : start + rows], strict=True)
+                filled = [*batch, *batch[-1:] * (rows - len(batch))]
+                vectors[list(places)] = self._forward(filled, width)[: len(batch)]
+                on_progress(len(batch))
+        for place in np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
+            vectors[place] = np.nan
+            if notes.get(place) != NO_TEXT:
+                notes[place] = "the encoder's vector is not finite"
+        return Embedded(vectors, notes)
+
+    def _tokens(self, texts: Sequence[str]) -> Iterator[tuple[list[int], bool]]:
+        """The token ids of each text, cut to the maximum length, and whether they were cut; none for an empty text."""
+        start, characters = 0, 0
+        for place, text in enumerate(texts):
+            characters += len(text)
+            if characters >= ENCODED_AT_ONCE or place == len(texts) - 1:
+                group = texts[start : place + 1]
+                for one, encoding in zip(group, self.tokenizer.encode_batch(group), strict=True):
+                    yield (encoding.ids, bool(encoding.overflowing)) if one else ([], False)
+                start, characters = place + 1, 0
+
+    @torch.inference_mode()
+    def _forward(self, batch: Sequence[Sequence[int]], width: int) -> NDArray[np.float32]:
+        """Unit vectors, of shape (rows, dimensions)."""
+        ids = torch.full((len(batch), width), self.padding)
+        mask = torch.zeros((len(batch), width), dtype=torch.long)
+        for row, tokens in enumerate(batch):
+            ids[row, : len(tokens)] = torch.tensor(tokens)
+            mask[row, : len(tokens)] = 1
+        mask = mask.to(self.device)
+        hidden = self.model(input_ids=ids.to(self.device), attention_mask=mask).last_hidden_state
+        if hidden.shape[-1] != self.dimensions:
+            raise UserError(
+                f"the last layer is {hidden.shape[-1]} wide, and config.json says {self.dimensions}",
+                where="--embedding.model",
+                remedy="choose another model",
+            )
+        pooled = hidden[:, 0] if self.pooling == "cls" else (hidden * mask[..., None]).sum(1) / mask.sum(1)[:, None]
+        return torch.nn.functional.normalize(pooled, dim=1).cpu().numpy()

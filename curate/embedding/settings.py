@@ -1,0 +1,19 @@
+"""What a user chooses about embeddings. Standard library only, because ``--help`` reads it."""
+
+from dataclasses import dataclass
+
+from schemas.config import option
+from schemas.errors import UsageError
+
+MINILM, PROXY = "minilm", "proxy"
+SHORTEST = 8
+
+
+@dataclass(frozen=True)
+class EmbeddingSettings:
+    model: str = option("minilm, proxy (the mean of its last layer), a directory, or org/name[@revision]", MINILM)
+    max_length: int = option("tokens of an example that the encoder reads; the rest is cut off on the right", 256)
+
+    def __post_init__(self) -> None:
+        if self.max_length < SHORTEST:
+            raise UsageError(f"--embedding.max-length is {self.max_length}", remedy=f"give {SHORTEST} or more")

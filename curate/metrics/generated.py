@@ -1,0 +1,27 @@
+"""The proxy's own answer to the prompt of the last response: what a reward model compares with the response."""
+
+import pyarrow as pa
+
+from curate.batch import Batch, Scores
+from curate.metric import Metric, Needs
+from schemas.columns import ScoreColumn
+
+COLUMNS = (
+    ScoreColumn("generated", pa.string(), "text", "the proxy's own answer to what comes before the last response"),
+    ScoreColumn(
+        "generated_tokens", pa.int32(), "tokens", "how many tokens the proxy drew, the one that ends the answer too"
+    ),
+)
+
+
+def compute(batch: Batch) -> Scores:
+    """Text and length of each answer; nulls, with notes, where there is none, and a note where it was cut."""
+    assert batch.generated is not None
+    arrays = {
+        "generated": pa.array([row.text for row in batch.generated], pa.string()),
+        "generated_tokens": pa.array([row.tokens for row in batch.generated], pa.int32()),
+    }
+    return Scores(arrays, {row: [f"generated: {it.note}"] for row, it in enumerate(batch.generated) if it.note})
+
+
+METRIC = Metric("generated", 1, COLUMNS, compute, Needs.TOKENS, generates=True)

@@ -1,0 +1,37 @@
+"""Batches that fit: rows of like length together, and half as many where the memory does not suffice."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import torch
+
+
+def in_batches(
+    lengths: Sequence[int], budget: int, work: Callable[[list[int]], None], failed: Callable[[int], None]
+) -> None:
+    """Call ``work`` with the places of all rows, those of a batch padded to at most ``budget`` tokens.
+
+    Longest first: rows of a batch need little padding, and a lack of memory shows at once. ``failed`` is told of a row
+    that does not fit into memory alone.
+    """
+    waiting = deque(sorted(range(len(lengths)), key=lambda place: -lengths[place]))
+    while waiting:
+        batch = _take(waiting, lengths, budget)
+        try:
+            work(batch)
+        except torch.OutOfMemoryError:
+            if len(batch) == 1:
+                failed(batch[0])
+            else:
+                budget = len(batch) * lengths[batch[0]] // 2
+                waiting.extendleft(reversed(batch))
+            torch.cuda.empty_cache()
+
+
+def _take(waiting: deque[int], lengths: Sequence[int], budget: int) -> list[int]:
+    """The next rows whose padded tokens fit the budget; always at least one."""
+    batch = [waiting.popleft()]
+    longest = lengths[batch[0]]
+    while waiting and (len(batch) + 1) * longest <= budget:
+        batch.append(waiting.popleft())
+    return batch

@@ -1,0 +1,142 @@
+"""Rows of tokens as one forward pass: padded, or packed so that what rows have in common at their start passes once.
+
+Rows in lexicographic order are a trie: each differs from the row before it in its end alone. A pack is one sequence
+that holds its first row whole and of each further row that end, at the positions that it has in its own row. Attention
+leads along a row's path through the pack, so that no row sees another. There is no padding, and a template with its
+system prompt, a quarter of the tokens of short rows, is read once.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AttentionInterface, PreTrainedModel
+
+Row = Sequence[int]
+_ATTENTION = "curricle_packed"
+
+
+class Layout(NamedTuple):
+    """What a model reads, and for each row the flat places of its tokens in that, in order."""
+
+    inputs: dict[str, Any]
+    paths: list[NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """What a row adds to its pack: places from ``start`` to ``end``, which attend to those in ``ranges``.
+
+    ``mask``: float (end - start, places), added to their scores; None where it would be causal from the first place.
+    """
+
+    start: int
+    end: int
+    ranges: Sequence[tuple[int, int]]
+    mask: torch.Tensor | None
+
+
+def padded(rows: Sequence[Row], device: torch.device) -> Layout:
+    """A row beside the other. The padding is on the right, where a causal model cannot see it: there is no mask,
+    which would change nothing and cost the fast attention kernels."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=device)
+    return Layout({"input_ids": ids}, [np.arange(len(row)) + place * longest for place, row in enumerate(rows)])
+
+
+def packed(rows: Sequence[Row], dtype: torch.dtype) -> Layout:
+    """Rows, in lexicographic order, in one sequence; for a model that is ``attending_along_branches``."""
+    ids: list[int] = []
+    positions: list[int] = []
+    paths: list[NDArray[np.int64]] = []
+    branches: list[Branch] = []
+    before: Row = ()
+    path = np.empty(0, np.int64)
+    for row in rows:
+        common, start = _in_common(before, row), len(ids)
+        ids += row[common:]
+        positions += range(common, len(row))
+        path = np.append(path[:common], np.arange(start, len(ids)))
+        paths.append(path)
+        if start < len(ids):
+            mask = torch.full((len(ids) - start, len(row)), -torch.inf, dtype=dtype).triu_(common + 1)
+            branches.append(Branch(start, len(ids), _ranges(path), mask if common else None))
+        before = row
+    inputs = {"input_ids": torch.tensor([ids]), "position_ids": torch.tensor([positions]), "branches": branches}
+    return Layout(inputs, paths)
+
+
+def packs(rows: Sequence[Row], budget: int) -> Iterator[list[int]]:
+    """The places of all rows, as many in a pack as bring at most ``budget`` tokens to it; always at least one."""
+    batch: list[int] = []
+    tokens = 0
+    for place in sorted(range(len(rows)), key=lambda place: tuple(rows[place])):
+        fresh = len(rows[place]) - (_in_common(rows[batch[-1]], rows[place]) if batch else 0)
+        if batch and tokens + fresh > budget:
+            yield batch
+            batch, tokens, fresh = [], 0, len(rows[place])
+        batch.append(place)
+        tokens += fresh
+    if batch:
+        yield batch
+
+
+@contextmanager
+def attending_along_branches(model: PreTrainedModel) -> Iterator[None]:
+    """The model reads packs, and afterwards what it read before."""
+    usual = model.config._attn_implementation
+    model.set_attn_implementation(_ATTENTION)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(usual)
+
+
+def _in_common(one: Row, other: Row) -> int:
+    """How many tokens both begin with."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _ranges(path: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """[5, 6, 9] -> [(5, 7), (9, 10)]"""
+    parts = np.split(path, np.flatnonzero(np.diff(path) != 1) + 1)
+    return [(int(part[0]), int(part[-1]) + 1) for part in parts]
+
+
+def _attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    branches: Sequence[Branch],
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """(1, heads, T, size) -> (1, T, heads, size)"""
+    attended = []
+    for branch in branches:
+        keys, values = (
+            torch.cat([states[:, :, start:end] for start, end in branch.ranges], dim=2) for states in (key, value)
+        )
+        attended.append(
+            torch.nn.functional.scaled_dot_product_attention(
+                query[:, :, branch.start : branch.end],
+                keys,
+                values,
+                attn_mask=branch.mask,
+                is_causal=branch.mask is None,
+                scale=scaling,
+                enable_gqa=query.shape[1] != key.shape[1],
+            )
+        )
+    return torch.cat(attended, dim=2).transpose(1, 2), None
+
+
+AttentionInterface.register(_ATTENTION, _attend)

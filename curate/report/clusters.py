@@ -1,0 +1,20 @@
+"""What a person looks at to judge clusters: how even they are, and how well apart."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from curate.report.chart import histogram
+from curate.report.distributions import distribution
+from curate.report.page import rendered
+from schemas.columns import ScoreColumn
+
+
+def clusters_page(figures: Mapping[str, Any]) -> str:
+    """One self-contained HTML page; ``figures`` are what stands in ``clusters.json``."""
+    column = ScoreColumn("rows in a cluster", pa.int64(), "rows", "the height is clusters")
+    shape = distribution(column, pl.Series(figures["sizes"]))
+    told = {name: value for name, value in figures.items() if name != "sizes"}
+    return rendered("clusters.html.j2", {"figures": told, "histogram": histogram(shape, "h0")})

@@ -1,0 +1,27 @@
+"""The page that says how well hardness transfers between models."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from curate.report.agreement import Agreement
+from curate.report.chart import overlap_curve
+from curate.report.page import rendered
+from schemas.columns import ScoreColumn
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One column in two tables, which are named by their labels."""
+
+    one: str
+    other: str
+    column: ScoreColumn
+    agreement: Agreement
+
+
+def transfer_page(tables: Sequence[dict[str, Any]], comparisons: Sequence[Comparison]) -> str:
+    """One self-contained HTML page, which fetches nothing and runs nothing; every name on it is escaped."""
+    pictures = [overlap_curve(each.agreement, f"t{place}") for place, each in enumerate(comparisons)]
+    shown = {"tables": tables, "comparisons": list(zip(comparisons, pictures, strict=True))}
+    return rendered("transfer.html.j2", shown)

@@ -1,0 +1,98 @@
+"""Learning percentage from a table: train the proxy on it, score it with each checkpoint, add the columns."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from curate.metric import Metric
+from curate.metrics import lp as learning
+from curate.proxy.rendering import Renderer
+from curate.proxy.weights import Weights, resolve
+from pipelines.directory import PLAN, OutputDirectory
+from pipelines.extend import Addition, extend, extending, scored_rows, table_scoring
+from pipelines.finished import FinishedTable
+from pipelines.lp_settings import PUBLISHED, LpSettings
+from pipelines.score import score
+from pipelines.trainer import run_trainer
+from schemas.errors import UsageError
+from schemas.manifest import Manifest, read_manifest
+
+log = logging.getLogger("curricle")
+
+TRAINING = "training"
+
+
+def lp(settings: LpSettings) -> Manifest:
+    """Write the table with learning percentages, or what is left of it, and return its manifest.
+
+    The checkpoints stay in ``training`` below the output. UsageError, UserError and Held as for scoring, and where
+    `curricle-train run` ends with them.
+    """
+    table, directory = FinishedTable(settings.table), OutputDirectory(settings.output)
+    weights = resolve(settings.proxy.model)
+    metric = learning.metric(settings.epochs + 1, settings.compat)
+    recipe = _recipe(settings, weights, metric)
+    columns = metric.signed_columns
+    names = [column.name for column in columns]
+    with extending(table, settings.output, recipe, settings.overwrite, names, beside=[TRAINING]) as run:
+        if run:
+            try:
+                checkpoints = _train(settings, table, weights)
+            except UsageError:
+                if not Path(settings.output, TRAINING).exists():
+                    directory.storage.remove(PLAN)  # nothing is made yet: other options may be given
+                raise
+            proxy = replace(settings.proxy, checkpoints=(settings.proxy.model, *map(str, checkpoints)))
+            options = {"workers": settings.workers, "shard_rows": settings.shard_rows, "compat": settings.compat}
+            scored = score(table_scoring(table, directory, metrics=("lp",), proxy=proxy, **options))
+            identity = {**recipe, "scores": scored.identity}
+            extend(table, directory, run, Addition(columns, identity, lambda: scored_rows(directory, names)))
+    return read_manifest(directory.storage)
+
+
+def _recipe(settings: LpSettings, weights: Weights, metric: Metric) -> dict[str, Any]:
+    """What decides the numbers, and can be told before anything is trained."""
+    return {
+        "made": "lp",
+        "metric": metric.identity(),
+        "model": weights.identity,
+        "rendering": Renderer(weights, settings.proxy).identity(),
+        "dtype": settings.proxy.dtype,
+        "backend": settings.proxy.backend,
+        "training": {
+            "epochs": settings.epochs,
+            "batch_size": settings.batch_size,
+            "learning_rate": settings.learning_rate,
+            "seed": settings.seed,
+            **PUBLISHED,
+            **settings.train,
+        },
+    }
+
+
+def _train(settings: LpSettings, table: FinishedTable, weights: Weights) -> list[Path]:
+    """Train on every row of the table, in random order, and return the checkpoint of each epoch.
+
+    A batch never spans two epochs, so the last one of an epoch ends with it. A run that is finished is left as it is.
+    """
+    rows, output = table.manifest.total.scored, Path(settings.output, TRAINING)
+    steps = -(-rows // settings.batch_size)
+    options: dict[str, object] = {
+        "data": settings.table,
+        "model": weights.directory,
+        "template": settings.proxy.template,
+        "max-length": settings.proxy.max_length,
+        "curriculum": "random",
+        "seed": settings.seed,
+        "budget.samples": settings.epochs * rows,
+        "batch.size": settings.batch_size,
+        "optimizer.lr": settings.learning_rate,
+        "checkpoint.every": steps,
+        "checkpoint.keep": settings.epochs,
+        "log.format": settings.log_format,
+        **{key.replace("_", "-"): value for key, value in (PUBLISHED | settings.train).items()},
+    }
+    log.info("training %s on %d rows for %d epochs", settings.proxy.model, rows, settings.epochs)
+    run_trainer("run", output, options)
+    return [output / "checkpoints" / f"step-{epoch * steps:08d}" for epoch in range(1, settings.epochs + 1)]

@@ -1,0 +1,90 @@
+"""A model's own answer to the last question of a conversation: what it reads, how it draws, what the answer replaces.
+
+The same for the proxy, which answers every prompt once, and for the student, which answers again while it learns.
+"""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any
+
+from schemas.rendering import RESPONSE_ROLE, Rendered, Turn
+
+
+def prompt_of(conversation: Sequence[Turn], rendered: Rendered) -> Sequence[int] | str:
+    """The tokens that the last response follows, its header among them; or the reason why there is no such prompt."""
+    responses = [place for place, turn in enumerate(conversation) if turn["role"] == RESPONSE_ROLE]
+    if rendered.note:
+        return rendered.note
+    if not responses or rendered.response_tokens == 0:
+        return "there is no response"
+    if responses[-1] == 0:
+        return "nothing comes before the response"
+    if len(rendered.spans) < len(responses):
+        return f"the prompt fills the maximum length of {len(rendered.ids)} tokens"
+    return rendered.ids[: rendered.spans[-1][0]]
+
+
+def reference(conversation: Sequence[Turn]) -> str:
+    """The last response, in a conversation that has one."""
+    return conversation[_last(conversation)]["content"]
+
+
+def answered(conversation: Sequence[Turn], text: str) -> list[Turn]:
+    """The conversation with this text as its last response, and nothing after it."""
+    return [*conversation[: _last(conversation)], {"role": RESPONSE_ROLE, "content": text}]
+
+
+def _last(conversation: Sequence[Turn]) -> int:
+    return max(place for place, turn in enumerate(conversation) if turn["role"] == RESPONSE_ROLE)
+
+
+def draw_seed(*of: int | str) -> int:
+    """63 bits for everything that is drawn for one answer, which depend on a seed and an id, and on nothing else."""
+    return int.from_bytes(blake2b(" ".join(map(str, of)).encode(), digest_size=8).digest()) >> 1
+
+
+def uniform(seed: int, place: int) -> float:
+    """The number in [0, 1) that decides on the token at this place of an answer."""
+    return (int.from_bytes(blake2b(f"{seed} {place}".encode(), digest_size=8).digest()) >> 11) * 2.0**-53
+
+
+class Draw:
+    """Draws the next token of each row of a batch, as a logits processor of transformers: all others get -inf.
+
+    Each token is the inverse of the distribution at a number that depends on the row's own seed and on the place in
+    the answer, so that an answer does not depend on the batch (but for ties of floats). Temperature 0 takes the most
+    likely token. ``failed``: rows whose logits were not numbers.
+    """
+
+    def __init__(self, seeds: Sequence[int], temperature: float) -> None:
+        self._seeds, self._temperature, self._place = seeds, temperature, 0
+        self.failed: Any = None
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        """``scores`` (rows, vocabulary): logits in, 0 at the token drawn and -inf elsewhere out."""
+        failed = scores.isnan().any(-1)
+        self.failed = failed if self.failed is None else self.failed | failed
+        if self._temperature:
+            cumulative = (scores.double() / self._temperature).softmax(-1).cumsum(-1)
+            drawn = cumulative.new_tensor([[uniform(seed, self._place)] for seed in self._seeds])
+            below = (cumulative <= drawn * cumulative[:, -1:]).sum(-1, keepdim=True)
+            chosen = below.clamp(max=scores.shape[1] - 1)
+        else:
+            chosen = scores.argmax(-1, keepdim=True)
+        self._place += 1
+        return scores.new_full(scores.shape, float("-inf")).scatter(1, chosen, 0.0)
+
+
+def left_padded(prompts: Sequence[Sequence[int]]) -> tuple[list[list[int]], list[list[int]]]:
+    """Prompts of one length, and the mask of what is no padding: a generation goes on at the right."""
+    width = max(map(len, prompts))
+    return (
+        [[0] * (width - len(prompt)) + list(prompt) for prompt in prompts],
+        [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts],
+    )
+
+
+def cut(tokens: Sequence[int], stops: Sequence[int]) -> list[int]:
+    """An answer through the token that ends it, if one does."""
+    end = next((place for place, token in enumerate(tokens) if token in stops), len(tokens))
+    return list(tokens[: end + 1])

@@ -1,0 +1,31 @@
+"""Alpaca rows for the benchmarks, as the pipeline reads them."""
+
+import json
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+
+from curate.formats import normalise
+from schemas.fingerprint import example_id
+from schemas.table import EXAMPLES
+
+FILE = Path("alpaca", "alpaca_46k.jsonl")
+
+
+def first(data: Path, rows: int) -> pa.Table:
+    """A table of the first rows that have an answer."""
+    with (data / FILE).open(encoding="utf-8") as lines:
+        answered = (record for record in map(json.loads, lines) if record["output"].strip())
+        return pa.Table.from_pylist([_example(*item) for item in enumerate(islice(answered, rows))], EXAMPLES)
+
+
+def _example(place: int, record: dict) -> dict:
+    made = normalise(record)
+    return {
+        "example_id": example_id(made.messages),
+        "source": "alpaca",
+        "source_position": place,
+        "messages": [{"role": role, "content": content} for role, content in made.messages],
+        "extra": json.dumps(made.extra, ensure_ascii=False) if made.extra else None,
+    }

@@ -1,0 +1,101 @@
+"""Peak resident size and seconds of clusters and of selections that stand on vectors, at a million rows.
+
+python tests/benchmarks/clusters.py [ROWS] [CLUSTERS]
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from curate.metrics.embedding import metric
+from pipelines.compact import GROUP_ROWS, write_parts
+from pipelines.directory import OutputDirectory
+from schemas.columns import ScoreColumn
+from schemas.fingerprint import digest, example_id
+from schemas.manifest import MANIFEST, Cost, Counts, Manifest, Source
+from schemas.table import CONTRACT, table_schema
+
+ROWS, CLUSTERS, DIMENSIONS, SOURCE = 1_000_000, 1000, 384, "synthetic.jsonl"
+IDENTITY = {"synthetic": "unit vectors around as many directions as clusters are asked for"}
+WORDS = [f"{a}{b}" for a in ("ba", "do", "ki", "lu", "me", "no", "ra", "su") for b in ("ta", "ri", "mo", "ne", "la")]
+
+
+def tables(rows: int, clusters: int, schema: pa.Schema) -> Iterator[pa.Table]:
+    draw = np.random.default_rng(0)
+    centres = draw.normal(size=(clusters, DIMENSIONS)).astype(np.float32)
+    for start in range(0, rows, GROUP_ROWS):
+        count = min(GROUP_ROWS, rows - start)
+        vectors = centres[draw.integers(0, clusters, count)] + draw.normal(size=(count, DIMENSIONS)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        dialogues = [
+            [("user", f"{start + row} {WORDS[row % len(WORDS)]}"), ("assistant", " ".join(words))]
+            for row, words in enumerate(draw.choice(WORDS, (count, 20)))
+        ]
+        columns = {
+            "example_id": [example_id(turns) for turns in dialogues],
+            "source": [SOURCE] * count,
+            "source_position": range(start, start + count),
+            "messages": [[{"role": role, "content": text} for role, text in turns] for turns in dialogues],
+            "extra": [None] * count,
+            "lp_1": draw.random(count),
+            "embedding": pa.FixedSizeListArray.from_arrays(vectors.ravel(), type=schema.field("embedding").type),
+            "notes": [None] * count,
+        }
+        arrays = [pa.array(columns[field.name], field.type) for field in schema]
+        yield pa.Table.from_arrays(arrays, schema=schema)
+
+
+def write_table(place: Path, rows: int, clusters: int) -> None:
+    lp = ScoreColumn("lp_1", pa.float64(), "ratio", "noise", "low").made_by("lp", 1, {})
+    schema = table_schema([lp, *metric("mean", 256, DIMENSIONS).signed_columns], digest(IDENTITY))
+    directory = OutputDirectory(str(place))
+    with directory.held() as run:
+        data = write_parts(directory, run, "data", tables(rows, clusters, schema), schema)
+    counts = {"read": rows, "scored": rows, "rejected": 0}
+    manifest = Manifest(
+        contract=CONTRACT,
+        fingerprint=digest(IDENTITY),
+        identity=IDENTITY,
+        total=Counts(**counts),
+        sources=[Source(source=SOURCE, bytes=0, sha256="0" * 64, **counts)],
+        data=data,
+        rejects=[],
+        cost=Cost(seconds=0, tokens=0, created=""),
+    )
+    directory.write_json(MANIFEST, manifest.model_dump())
+
+
+def measured(*arguments: object) -> None:
+    """Run one command in a process of its own, and print what it took."""
+    began = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-P", "-m", "pipelines.cli", *map(str, arguments)])
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0
+    told = " ".join(str(argument) for argument in arguments if "/" not in str(argument))
+    seconds, spent = time.perf_counter() - began, usage.ru_utime + usage.ru_stime
+    print(f"{usage.ru_maxrss / 1024:>9,.0f} MiB {seconds:>7,.0f} s {spent:>7,.0f} CPU s   curricle {told}", flush=True)
+
+
+def main() -> None:
+    rows, clusters = [*map(int, sys.argv[1:]), *(ROWS, CLUSTERS)[len(sys.argv) - 1 :]]
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        write_table(place / "table", rows, clusters)
+        measured("cluster", place / "table", "--output", place / "clusters", "--k", clusters)
+        select = ("select", place / "clusters", "--output")
+        measured(*select, place / "low", "--take", "low", "--by", "lp_1", "--part", "1/20", "--per", "cluster")
+        standing = ("--take", "representative", "--by", "embedding", "--fraction", 0.002, "--per", "cluster")
+        measured(*select, place / "standing", *standing)
+        measured(*select, place / "unlike", "--near-duplicates", 0.8)
+        measured("select", "--check", place / "low")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""P1: text to MTLD, on one core."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from alpaca import FILE
+from harness import Comparison, alternate, timed
+from lexicalrichness import LexicalRichness
+
+from curate.metrics.mtld import mtld
+from curate.words import hold_unspaced
+
+
+def reference(texts: Sequence[str]) -> list[float | None]:
+    """lexicalrichness, as its own documentation calls it."""
+    made = map(LexicalRichness, texts)
+    return [lex.mtld() if lex.words else None for lex in made]
+
+
+def measure(place: Path, data: Path) -> list[Comparison]:
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    with (data / FILE).open(encoding="utf-8") as lines:
+        texts = [json.loads(line)["output"] for line in lines]
+    spaced = [text for text, unspaced in zip(texts, hold_unspaced(texts), strict=True) if not unspaced]
+    assert mtld(spaced) == reference(spaced), "a value differs"
+    ours, theirs = alternate(timed(lambda _: mtld(texts)), timed(lambda _: reference(texts)))
+    work = f"{len(texts):,} Alpaca responses, text to MTLD, one core"
+    return [Comparison("P1", work, "lexicalrichness", ours, theirs, goal=20, note="equal to the last bit")]

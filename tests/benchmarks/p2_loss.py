@@ -1,0 +1,153 @@
+"""P2: loss with the prompt and without it, on the transformers backend in float32.
+
+Each round scores other rows, all contenders the same ones. The values are compared before anything is timed.
+"""
+
+import itertools
+import statistics
+import time
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+from alpaca import first
+from harness import ROUNDS, Comparison, alternate, timed
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from curate.batch import Batch
+from curate.proxy.backend import load
+from curate.proxy.rendering import Renderer
+from curate.proxy.scoring import score_batch
+from curate.proxy.sequences import Request, conditional, unconditional
+from curate.proxy.settings import ProxySettings
+from curate.proxy.weights import resolve
+
+ROWS = 40  # a round
+WARM_UP = 8
+LM_EVAL_BATCH = 16
+LIMIT_TOKENS = 512  # in a matrix product
+
+Losses = list[tuple[float, float]]
+"""For each row the sum of -log p of its response after the prompt and alone, in nats."""
+
+
+class OneByOne:
+    """A row at a time and all logits, as Superfiltering and data-juicer's IFD filter do it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.tokenizer = AutoTokenizer.from_pretrained(directory)
+        self.model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+
+    def score(self, table: pa.Table) -> Losses:
+        rows = table["messages"].to_pylist()
+        return [tuple(self._loss(*pair) for pair in pairs(self.tokenizer, row)) for row in rows]
+
+    def _loss(self, before: str, response: str) -> float:
+        ids = self.tokenizer(before + response, return_tensors="pt", add_special_tokens=False).input_ids
+        start = len(self.tokenizer(before, add_special_tokens=False).input_ids)
+        labels = ids.clone()
+        labels[0, :start] = -100
+        with torch.no_grad():
+            return self.model(ids, labels=labels).loss.item() * (ids.shape[1] - start)
+
+
+class LmEval:
+    """The HF backend of lm-evaluation-harness, on the same pairs."""
+
+    def __init__(self, directory: Path) -> None:
+        tokenizer = AutoTokenizer.from_pretrained(directory)
+        model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+        self.lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=LM_EVAL_BATCH, add_bos_token=False)
+
+    def score(self, table: pa.Table) -> Losses:
+        asked = [pair for row in table["messages"].to_pylist() for pair in pairs(self.lm.tokenizer, row)]
+        requests = [Instance("loglikelihood", {}, pair, place) for place, pair in enumerate(asked)]
+        found = iter(-total for total, _ in self.lm.loglikelihood(requests, disable_tqdm=True))
+        return list(zip(found, found, strict=True))
+
+
+class Ours:
+    def __init__(self) -> None:
+        settings = ProxySettings()
+        self.weights = resolve(settings.model)
+        self.renderer, self.backend = Renderer(self.weights, settings), load(settings, self.weights)
+
+    def score(self, table: pa.Table) -> Losses:
+        batch = Batch(table, self.renderer.render(table))
+        scored = score_batch(batch, self.backend, unconditional=True, on_progress=lambda tokens: None)
+        return [(-given.sum, -alone.sum) for given, alone in zip(scored.conditional, scored.unconditional, strict=True)]
+
+    def requests(self, table: pa.Table) -> list[Request]:
+        rendered = self.renderer.render(table)
+        return [build(row, self.backend.special) for build in (conditional, unconditional) for row in rendered]
+
+
+def pairs(tokenizer, messages: list[dict]) -> list[tuple[str, str]]:
+    """Prompt and response, and what opens a response and the response."""
+    before = messages[:-1]
+    prompt = tokenizer.apply_chat_template(before, tokenize=False, add_generation_prompt=True)
+    opening = prompt.removeprefix(tokenizer.apply_chat_template(before, tokenize=False))
+    whole = tokenizer.apply_chat_template(messages, tokenize=False).rstrip()
+    return [(prompt, whole.removeprefix(prompt)), (opening, whole.removeprefix(prompt))]
+
+
+def limit(model: torch.nn.Module, requests: list[Request]) -> float:
+    """Seconds that the matrix products of these rows take at least, at the rate of such products here and now.
+
+    A token passes once wherever rows begin alike, and the head sees the scored tokens alone.
+    """
+    head = model.get_output_embeddings().weight
+    linear = Counter(
+        tuple(module.weight.shape)
+        for module in model.modules()
+        if isinstance(module, torch.nn.Linear) and module.weight is not head
+    )
+    tokens = len({tuple(request.ids[:end]) for request in requests for end in range(1, len(request.ids) + 1)})
+    scored = sum(request.count for request in requests)
+    body = sum(count * _product(shape) for shape, count in linear.items())
+    return (body * tokens + _product(tuple(head.shape)) * scored) / LIMIT_TOKENS
+
+
+def _product(shape: tuple[int, int], repeats: int = 7) -> float:
+    """Median seconds of one matrix product of ``LIMIT_TOKENS`` rows with a weight of this shape."""
+    weight, rows = torch.randn(shape), torch.randn(LIMIT_TOKENS, shape[1])
+    taken = []
+    with torch.inference_mode():
+        for _ in range(repeats):
+            began = time.perf_counter()
+            torch.nn.functional.linear(rows, weight)
+            taken.append(time.perf_counter() - began)
+    return statistics.median(taken)
+
+
+def measure(place: Path, data: Path) -> list[Comparison]:
+    table = first(data, WARM_UP + ROUNDS * ROWS)
+    parts = [table.slice(0, WARM_UP), *(table.slice(WARM_UP + ROWS * round, ROWS) for round in range(ROUNDS))]
+    ours = Ours()
+    one_by_one, lm_eval = OneByOne(ours.weights.directory), LmEval(ours.weights.directory)
+    mine = ours.score(parts[0])
+    for other in one_by_one, lm_eval:
+        both = zip(itertools.chain(*mine), itertools.chain(*other.score(parts[0])), strict=True)
+        # lm-eval counts white space at the end of a prompt to the response: a line break, which is nearly certain
+        assert all(abs(a - b) < 0.1 for a, b in both), type(other).__name__
+
+    requests = [ours.requests(part) for part in parts]
+    took, naive, harness, least = alternate(
+        timed(lambda round: ours.score(parts[round])),
+        timed(lambda round: one_by_one.score(parts[round])),
+        timed(lambda round: lm_eval.score(parts[round])),
+        lambda round: limit(one_by_one.model, requests[round]),
+    )
+    tokens = sum(len(request.ids) for request in itertools.chain(*requests[1:]))
+    work = f"loss with and without the prompt, {ROUNDS * ROWS} Alpaca rows, SmolLM2-135M, float32"
+    return [
+        Comparison("P2", work, against, took, theirs, goal, note=f"{tokens / sum(took):,.0f} tokens/s{more}")
+        for against, theirs, goal, more in (
+            ("a row at a time, all logits", naive, 2.5, f", theirs {tokens / sum(naive):,.0f}"),
+            ("lm-eval HFLM.loglikelihood", harness, 1.3, f", theirs {tokens / sum(harness):,.0f}"),
+            ("matrix products of their shapes alone", least, 0.85, ""),
+        )
+    ]

@@ -1,0 +1,49 @@
+"""P3: the same losses through vLLM, against its own call with the same prompts in the same engine."""
+
+import itertools
+from pathlib import Path
+
+from alpaca import first
+from harness import ROUNDS, Comparison, alternate, timed
+
+from curate.batch import Batch
+from curate.proxy.backend import load
+from curate.proxy.rendering import Renderer
+from curate.proxy.scoring import score_batch
+from curate.proxy.sequences import conditional, unconditional
+from curate.proxy.settings import ProxySettings
+from curate.proxy.weights import resolve
+
+ROWS = 20  # a round
+MAX_LENGTH = 512
+
+
+def measure(place: Path, data: Path) -> list[Comparison]:
+    settings = ProxySettings(backend="vllm", max_length=MAX_LENGTH)
+    weights = resolve(settings.model)
+    renderer, backend = Renderer(weights, settings), load(settings, weights)
+    from vllm import SamplingParams, TokensPrompt
+
+    parts = [first(data, ROWS * (ROUNDS + 1)).slice(ROWS * round, ROWS) for round in range(ROUNDS + 1)]
+    prompts = [
+        [
+            TokensPrompt(prompt_token_ids=list(build(row, backend.special).ids))
+            for build in (conditional, unconditional)
+            for row in renderer.render(part)
+        ]
+        for part in parts
+    ]
+    sampling = SamplingParams(max_tokens=1, prompt_logprobs=0)
+
+    def ours(round: int) -> None:
+        batch = Batch(parts[round], renderer.render(parts[round]))
+        score_batch(batch, backend, unconditional=True, on_progress=lambda tokens: None)
+
+    def bare(round: int) -> None:
+        backend.llm.generate(prompts[round], sampling, use_tqdm=False)
+
+    took, theirs = alternate(timed(ours), timed(bare))
+    tokens = sum(len(prompt["prompt_token_ids"]) for prompt in itertools.chain(*prompts[1:]))
+    work = f"the same through vLLM, {ROWS * ROUNDS} rows"
+    note = f"{tokens / sum(took):,.0f} tokens/s"
+    return [Comparison("P3", work, "LLM.generate(prompt_logprobs=0)", took, theirs, goal=0.95, note=note)]

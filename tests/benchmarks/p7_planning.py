@@ -1,0 +1,88 @@
+"""P7: open ten million rows of scores and sort them in four perspectives; each contender in a process of its own."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from harness import Comparison, alternate
+
+from schemas.columns import ScoreColumn
+from train.table import open_table
+
+ROWS = 10_000_000
+GROUP = 1_000_000
+PERSPECTIVES = ("prompt_words", "response_mtld", "loss", "ifd_ppl_ratio")
+MOST_BYTES = 4e9
+
+
+def ours(table: Path) -> None:
+    opened = open_table(table)
+    for name in PERSPECTIVES:
+        assert len(opened.order(name, seed=0)) == ROWS
+
+
+def polars(table: Path) -> None:
+    """The same orders: by value, ties by a seeded hash of the id."""
+    frame = pl.read_parquet(table, columns=["example_id", *PERSPECTIVES])
+    frame = frame.with_columns(pl.col("example_id").hash(0).alias("tie")).drop("example_id")
+    for name in PERSPECTIVES:
+        assert len(frame.select(pl.arg_sort_by(name, "tie"))) == ROWS
+
+
+def measure(place: Path, data: Path) -> list[Comparison]:
+    table = place / "scores.parquet"
+    _write(table)
+    peaks: list[float] = []
+
+    def contender(name: str):
+        def seconds(round: int) -> float:
+            command = [sys.executable, __file__, name, str(table)]
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            assert process.stdout is not None
+            said = process.stdout.read()
+            _, status, usage = os.wait4(process.pid, 0)
+            assert status == 0
+            if name == ours.__name__:
+                peaks.append(usage.ru_maxrss * 1024)
+            return float(said)
+
+        return seconds
+
+    took, theirs = alternate(contender(ours.__name__), contender(polars.__name__))
+    work, peak = f"open {ROWS:,} rows of scores, plan {len(PERSPECTIVES)} perspectives", max(peaks)
+    return [
+        Comparison("P7", work, "polars sort of the same columns", took, theirs, 2, at_most=True),
+        Comparison(
+            "P7", "its peak resident size", "4 GB", [peak / 1e9], [MOST_BYTES / 1e9], 1, at_most=True, unit="GB"
+        ),
+    ]
+
+
+def _write(path: Path) -> None:
+    draw = np.random.default_rng(0)
+    scores = [ScoreColumn(name, pa.float64(), "", "", "high", "test", 1) for name in PERSPECTIVES]
+    schema = pa.schema([pa.field("example_id", pa.string()), *(score.to_field() for score in scores)])
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for _ in range(ROWS // GROUP):
+            digits = draw.bytes(16 * GROUP).hex()
+            ids = [digits[start : start + 32] for start in range(0, len(digits), 32)]
+            words, mtld, loss, ifd = draw.integers(1, 500, GROUP), *draw.lognormal(size=(3, GROUP))
+            columns = [pa.array(values, pa.float64()) for values in (words, mtld, loss, ifd)]
+            writer.write_table(pa.table([pa.array(ids), *columns], schema=schema))
+
+
+if __name__ == "__main__":
+    _, name, place = sys.argv
+    began = time.perf_counter()
+    globals()[name](Path(place))
+    print(time.perf_counter() - began)

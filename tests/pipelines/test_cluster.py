@@ -1,0 +1,173 @@
+"""Embeddings, clusters and the selections that stand on them, as a person makes them."""
+
+import json
+import math
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+from running import curricle, read_data, signed, write_jsonl
+from sklearn.metrics import silhouette_score
+from table_maker import make_table
+
+from curate.metrics.embedding import metric
+from schemas.table import score_columns
+
+ROWS, DIMENSIONS, BLOBS = 240, 8, 6
+VECTORS = metric("mean", 256, DIMENSIONS).signed_columns
+
+
+@pytest.fixture(scope="module")
+def blobs(tmp_path_factory) -> Path:
+    """A table whose vectors lie around six directions; every fortieth row has none."""
+    directory, draw = tmp_path_factory.mktemp("blobs"), np.random.default_rng(0)
+    vectors = 3 * np.eye(DIMENSIONS)[np.arange(ROWS) % BLOBS] + draw.normal(0, 0.3, (ROWS, DIMENSIONS))
+    listed = [None if row % 40 == 7 else vector.tolist() for row, vector in enumerate(vectors)]
+    make_table(directory, {"embedding": listed}, VECTORS, rows=ROWS, parts=3, rejects=[("not JSON", "no")])
+    return directory
+
+
+def cluster(table: Path, out: Path, *options: object, code: int = 0) -> str:
+    return curricle("cluster", table, "--output", out, *options, code=code)
+
+
+@pytest.mark.parametrize("algorithm", ["kmeans", "minibatch"])
+def test_clusters_are_those_that_are_there(blobs, tmp_path, algorithm):
+    said = cluster(blobs, tmp_path / "out", "--k", BLOBS, "--algorithm", algorithm)
+    assert "whole" in curricle("verify", tmp_path / "out")
+    before, after = read_data(blobs), read_data(tmp_path / "out")
+    assert after.drop(["cluster", "notes"]).equals(before.drop(["notes"]))
+    labels = after["cluster"].to_pylist()
+    assert after.schema.field("cluster").type == pa.int32()
+    assert {(row % BLOBS, label) for row, label in enumerate(labels) if label is not None} == {
+        (blob, labels[blob]) for blob in range(BLOBS)
+    }
+    nulls = [row for row, label in enumerate(labels) if label is None]
+    assert nulls == list(range(7, ROWS, 40))
+    assert all(after["notes"][row].as_py()[-1] == "cluster: there is no embedding" for row in nulls)
+    figures = json.loads((tmp_path / "out" / "clusters.json").read_text())
+    present = np.array([row for row in range(ROWS) if row not in nulls])
+    vectors = np.stack(before["embedding"].take(present).to_numpy())
+    known = [label for label in labels if label is not None]
+    assert figures["silhouette"] == pytest.approx(silhouette_score(vectors, known), abs=1e-5)
+    assert figures["sizes"] == [Counter(known)[label] for label in range(BLOBS)]
+    assert (figures["rows"], figures["rows_without_vector"], figures["empty"]) == (ROWS - 6, 6, 0)
+    assert "234 rows in 6 clusters" in said and f"{figures['silhouette']:.3f}" in said
+    params = score_columns(after.schema)["cluster"].params
+    assert (params["k"], params["seed"], params["algorithm"], params["by"]) == (BLOBS, 42, algorithm, "embedding")
+    page = (tmp_path / "out" / "clusters.html").read_text()
+    assert "<svg" in page and "234 rows in 6 clusters" in page
+
+
+def test_the_same_table_and_seed_give_the_same_clusters(blobs, tmp_path):
+    """So that a kill, after which everything is computed again, does not show."""
+    for name, seed in (("one", 42), ("two", 42), ("other", 43)):
+        cluster(blobs, tmp_path / name, "--k", 20, "--seed", seed)
+    assert signed(tmp_path / "one") == signed(tmp_path / "two")
+    assert not read_data(tmp_path / "one")["cluster"].equals(read_data(tmp_path / "other")["cluster"])
+    (tmp_path / "two" / "manifest.json").unlink()
+    cluster(blobs, tmp_path / "two", "--k", 20)
+    assert signed(tmp_path / "one") == signed(tmp_path / "two")
+    assert "already there" in cluster(blobs, tmp_path / "two", "--k", 20)
+    assert "--overwrite" in cluster(blobs, tmp_path / "two", "--k", 21, code=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "code"),
+    [
+        (["--k", ROWS + 1], f"give --k {ROWS} or less", 2),
+        (["--k", ROWS - 1], f"give --k {ROWS - 6} or less", 1),
+        (["--k", 0], "give 1 or more", 2),
+        (["--k", 2, "--by", "embeding"], "did you mean 'embedding'", 2),
+        (["--k", 2, "--by", "source"], "name vectors", 2),
+        (["--k", 2, "--seed", -1], "--seed is -1", 2),
+    ],
+)
+def test_wrong_usage(blobs, tmp_path, options, said, code):
+    assert said in cluster(blobs, tmp_path / "out", *options, code=code)
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    assert "is the table itself" in cluster(blobs, blobs, "--k", 2, code=2)
+
+
+def test_one_cluster_and_one_a_row_have_no_silhouette(blobs, tmp_path):
+    for k in (1, ROWS - 6):
+        assert "silhouette undefined" in cluster(blobs, tmp_path / str(k), "--k", k)
+        assert json.loads((tmp_path / str(k) / "clusters.json").read_text())["silhouette"] is None
+
+
+def test_representative_rows_of_a_table_without_any_vector(tmp_path):
+    make_table(tmp_path / "none", {"embedding": [None] * 9}, VECTORS, rows=9)
+    command = ["--take", "representative", "--by", "embedding", "--count", 3, "--output", tmp_path / "out"]
+    assert "no row is selected" in curricle("select", tmp_path / "none", *command, code=2)
+
+
+@pytest.fixture(scope="module")
+def embedded(tiny_model, alpaca_rows, tmp_path_factory) -> Path:
+    """150 real rows with the embeddings of MiniLM, and the IFD of a tiny proxy."""
+    folder = tmp_path_factory.mktemp("embedded")
+    write_jsonl(folder / "in.jsonl", alpaca_rows(150))
+    options = ["--metrics", "ifd,embedding", "--proxy.model", tiny_model, "--embedding.max-length", 64]
+    curricle("score", folder / "in.jsonl", "--output", folder / "out", *options)
+    return folder / "out"
+
+
+def test_superfiltering_d(embedded, tmp_path):
+    """IFD below 1, its top fifth, and of that what stands for all (arXiv 2402.00530): 20 %, then 2 %."""
+    rows = read_data(embedded)
+    assert {len(vector) for vector in rows["embedding"].to_pylist()} == {384}
+    hard = ["--where", "ifd_ppl_ratio < 1.5", "--take", "hard", "--by", "ifd_ppl_ratio", "--fraction", 0.2]
+    curricle("select", embedded, "--output", tmp_path / "hard", *hard)
+    standing = ["--take", "representative", "--by", "embedding", "--count", 3]
+    curricle("select", tmp_path / "hard", "--output", tmp_path / "standing", *standing)
+    few, some = read_data(tmp_path / "standing"), read_data(tmp_path / "hard")
+    assert few.num_rows == 3 and {*few["example_id"].to_pylist()} < {*some["example_id"].to_pylist()}
+
+    def coverage(chosen) -> float:
+        vectors = np.stack(some["embedding"].to_numpy())
+        return float((vectors @ np.stack(chosen).T).max(axis=1).sum())
+
+    draw, drawn = np.random.default_rng(0), some["embedding"].to_numpy()
+    by_chance = [coverage(drawn[draw.choice(len(drawn), 3, replace=False)]) for _ in range(100)]
+    assert coverage(few["embedding"].to_numpy()) > max(by_chance)
+    for name in ("hard", "standing"):
+        assert "whole" in curricle("verify", tmp_path / name)
+        curricle("select", "--check", tmp_path / name)
+
+
+def test_a_quota_in_each_cluster(embedded, tmp_path):
+    """Small2Large's selection: the first part of each cluster, rounded up (arXiv 2402.10430)."""
+    cluster(embedded, tmp_path / "clusters", "--k", 12)
+    quota = ["--take", "hard", "--by", "ifd_ppl_ratio", "--part", "1/10", "--per", "cluster"]
+    curricle("select", tmp_path / "clusters", "--output", tmp_path / "out", *quota)
+    table = pl.DataFrame(read_data(tmp_path / "clusters").select(["cluster", "ifd_ppl_ratio"])).drop_nulls()
+    sizes = Counter(table["cluster"])
+    taken = Counter(read_data(tmp_path / "out")["cluster"].to_pylist())
+    assert taken == {label: math.ceil(size / 10) for label, size in sizes.items()}
+    curricle("select", "--check", tmp_path / "out")
+
+
+def test_how_rows_are_cut_into_shards_does_not_show(embedded, tmp_path):
+    """To the last bit, on one machine: see ``Encoder``."""
+    options = ["--metrics", "embedding", "--embedding.max-length", 64, "--shard-rows", 11]
+    write_jsonl(tmp_path / "in.jsonl", [json.loads(line) for line in (embedded.parent / "in.jsonl").open()][:30])
+    curricle("score", tmp_path / "in.jsonl", "--output", tmp_path / "out", *options)
+    mine, theirs = read_data(tmp_path / "out")["embedding"], read_data(embedded)["embedding"].slice(0, 30)
+    assert mine.combine_chunks().equals(theirs.combine_chunks())
+    cut = [notes for notes in read_data(tmp_path / "out")["notes"].to_pylist() if notes]
+    assert cut and all(notes == ["embedding: of the first 64 tokens"] for notes in cut)
+
+
+def test_the_identity_names_the_encoder(embedded, tiny_model, tmp_path):
+    encoder = signed(embedded)["identity"]["encoder"]["weights"]["sha256"]
+    assert encoder["model.safetensors"] == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+    write_jsonl(tmp_path / "in.jsonl", [{"prompt": "a", "completion": "b"}, {"prompt": " ", "completion": ""}])
+    command = ["score", tmp_path / "in.jsonl", "--output", tmp_path / "out", "--metrics", "embedding"]
+    proxy = ["--embedding.model", "proxy", "--proxy.model", tiny_model]
+    curricle(*command, *proxy)
+    assert read_data(tmp_path / "out")["embedding"].is_valid().to_pylist() == [True, False]
+    assert read_data(tmp_path / "out")["notes"][1].as_py() == ["embedding: there is no text"]
+    assert "max_length: 256 there, 128 now" in curricle(*command, *proxy, "--embedding.max-length", 128, code=2)
+    assert "encoder.weights" in curricle(*command, code=2)

@@ -1,0 +1,167 @@
+"""Learning percentages through the commands: several checkpoints in one pass, and the training that makes them."""
+
+import math
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+from clusters import until_true
+from running import curricle, read_data, signed, start, write_jsonl
+from small_llama import write_small_llama
+from tokenizers import Tokenizer, decoders
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.trainers import BpeTrainer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+ROWS = 200
+EPOCHS = 2
+
+
+TEMPLATE = "{% for m in messages %}<s>{{ m.role }}\n{{ m.content }}</s>\n{% endfor %}"
+TEMPLATE += "{% if add_generation_prompt %}<s>assistant\n{% endif %}"
+
+
+@pytest.fixture(scope="module")
+def checkpoints(alpaca_rows, tmp_path_factory) -> list[Path]:
+    """Three models of one shape and a few hundred tokens; each has written the tokenizer anew."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    bpe = Tokenizer(BPE())
+    bpe.pre_tokenizer, bpe.decoder = ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    trainer = BpeTrainer(vocab_size=600, special_tokens=["<s>", "</s>"], initial_alphabet=ByteLevel.alphabet())
+    bpe.train_from_iterator([row["output"] for row in alpaca_rows(100)], trainer)
+    special = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, chat_template=TEMPLATE, **special)
+    for seed in range(3):
+        write_small_llama(root / str(seed), tokenizer, seed, initializer_range=0.2)
+        tokenizer = AutoTokenizer.from_pretrained(root / str(seed))
+    return [root / str(seed) for seed in range(3)]
+
+
+def test_checkpoints_are_scored_in_one_pass(checkpoints, alpaca_rows, tmp_path):
+    """As each of them is alone, however the rows are cut into shards."""
+    rows = alpaca_rows(30)
+    rows[7]["output"], rows[9]["instruction"] = "", "word " * 500
+    write_jsonl(tmp_path / "in.jsonl", rows)
+    names = ",".join(map(str, checkpoints))
+    options = ("--shard-rows", 13, "--proxy.max-length", 200)
+    curricle("score", "in.jsonl", "--output", "out", "--proxy.checkpoints", names, *options, cwd=tmp_path)
+    table = read_data(tmp_path / "out")
+    for epoch, model in enumerate(checkpoints):
+        alone = ("--output", f"alone-{epoch}", "--metrics", "loss", "--proxy.model", model, "--proxy.max-length", 200)
+        curricle("score", "in.jsonl", *alone, cwd=tmp_path)
+        losses = read_data(tmp_path / f"alone-{epoch}")["loss"].to_pylist()
+        expected = [None if loss is None else pytest.approx(math.exp(loss), rel=1e-5) for loss in losses]
+        assert table[f"ppl_epoch_{epoch}"].to_pylist() == expected
+        if not epoch:
+            assert table["loss"].to_pylist() == [None if loss is None else pytest.approx(loss) for loss in losses]
+    for row in table.to_pylist():
+        p, notes = [row[f"ppl_epoch_{epoch}"] for epoch in range(3)], row["notes"] or []
+        if p[0] is None:
+            assert row["lp_1"] is None and row["lp_app"] is None and row["learnability"] is None
+            assert any(note.startswith("lp_1: ") for note in notes)
+        else:
+            assert row["lp_1"] == pytest.approx((p[0] - p[1]) / (p[0] - p[2]))
+            assert row["learnability"] == pytest.approx(1 - math.log(p[2]) / math.log(p[0]))
+    assert table["lp_1"].null_count == 2
+    assert len(signed(tmp_path / "out")["identity"]["proxy"]["checkpoints"]) == 2
+    assert "whole" in curricle("verify", "out", cwd=tmp_path)
+    other = f"{checkpoints[0]},{checkpoints[2]},{checkpoints[1]}"
+    said = curricle(
+        "score", "in.jsonl", "--output", "out", "--proxy.checkpoints", other, *options, cwd=tmp_path, code=2
+    )
+    assert "proxy.checkpoints" in said
+    compat = ("--compat", "small2large", "--metrics", "lp", "--output", "theirs", "--proxy.checkpoints", names)
+    curricle("score", "in.jsonl", *compat, *options, cwd=tmp_path)
+    assert [read_data(tmp_path / "theirs")["lp_1"][row].as_py() for row in (7, 9)] == [None, 0.0]
+
+
+def test_what_is_no_checkpoint_of_the_model_is_refused(checkpoints, tmp_path):
+    write_jsonl(tmp_path / "in.jsonl", [{"prompt": "Hi", "completion": "there"}])
+    start_of = checkpoints[0]
+    tokenizer = AutoTokenizer.from_pretrained(start_of)
+    write_small_llama(tmp_path / "wider", tokenizer, hidden_size=128)
+    template = Path(shutil.copytree(start_of, tmp_path / "template")) / "chat_template.jinja"
+    template.write_text(template.read_text().replace("assistant", "Assistant"))
+
+    def refused(*options: object) -> str:
+        return curricle("score", "in.jsonl", "--output", "out", *options, cwd=tmp_path, code=2)
+
+    assert "differs from" in (said := refused("--proxy.checkpoints", f"{start_of},wider")) and "hidden_size" in said
+    assert "tokenizer or its template" in refused("--proxy.checkpoints", f"{start_of},template")
+    assert "names one" in refused("--proxy.checkpoints", start_of)
+    assert "leave it out" in refused("--proxy.checkpoints", f"{start_of},wider", "--proxy.model", "wider/other")
+    assert "`curricle lp`" in refused("--metrics", "lp")
+    assert "--compat is for" in refused("--compat", "small2large")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def scored(alpaca_rows, tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("scored")
+    rows = [*alpaca_rows(ROWS), {"instruction": "no answer here"}]
+    rows[11]["output"] = ""
+    write_jsonl(root / "in.jsonl", rows)
+    curricle("score", "in.jsonl", "--output", "out", "--metrics", "mtld", cwd=root)
+    return root / "out"
+
+
+def options_of(model: Path) -> tuple[object, ...]:
+    batch = ("--batch-size", 32, "--learning-rate", 1e-2, "--train.batch.tokens", 2048)
+    return ("--epochs", EPOCHS, *batch, "--proxy.model", model, "--proxy.max-length", 128, "--shard-rows", 50)
+
+
+def test_trained_scored_and_killed_in_both(scored, checkpoints, tmp_path):
+    """The same command goes on, and the table is that of an uninterrupted run, its weights to the last bit."""
+    options = options_of(checkpoints[0])
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    curricle("lp", scored, "--output", whole, *options)
+    before, after = read_data(scored), read_data(whole)
+    assert after.select(before.column_names[:-1]).equals(before.select(before.column_names[:-1]))
+    found = after.to_pylist()
+    assert found[11]["lp_app"] is None and "lp_app: the response is empty" in found[11]["notes"]
+    assert all((row["lp_app"] is None) == any("lp_app: " in note for note in row["notes"] or []) for row in found)
+    learned = [row[f"ppl_epoch_{EPOCHS}"] < row["ppl_epoch_0"] for row in found if row["lp_app"] is not None]
+    assert sum(learned) > 0.95 * len(learned)
+    assert "whole" in curricle("verify", whole)
+    receipts = killed / "_progress" / "scores" / "_progress" / "receipts"
+    for stage in (killed / "training" / "checkpoints", receipts):
+        process = start("lp", scored, "--output", killed, *options)
+        until_true(lambda stage=stage: any(stage.glob("s*")), f"something is in {stage.name}")
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        assert not (killed / "manifest.json").exists()
+    curricle("lp", scored, "--output", killed, *options)
+    assert read_data(killed).equals(after) and signed(killed) == signed(whole)
+    made = {path: path.stat().st_mtime_ns for path in killed.rglob("*.json")}
+    assert "nothing to do" in curricle("lp", scored, "--output", killed, *options)
+    assert {path: path.stat().st_mtime_ns for path in killed.rglob("*.json")} == made
+    said = curricle("lp", scored, "--output", killed, *options, "--seed", 1, code=2)
+    assert "training.seed" in said
+    said = curricle("lp", whole, "--output", tmp_path / "again", *options, code=2)
+    assert "has a column 'learnability' already" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--train.optimizer.lr", 1), "give --learning-rate"),
+        (("--train.curriculum", "campus"), "leave it out"),
+        (("--train.eval.rows", 9), "leave it out"),
+        (("--epochs", 0), "give 1 or more"),
+        (("--proxy.checkpoints", "a,b"), "are made here"),
+        (("--output", "s3://bucket/out"), "local directories"),
+    ],
+)
+def test_what_is_not_for_this_command_is_refused(scored, tmp_path, options, said):
+    assert said in curricle("lp", scored, "--output", "out", *options, cwd=tmp_path, code=2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_the_trainer_refuses_is_wrong_usage_and_may_be_mended(scored, checkpoints, tmp_path, capfd):
+    options = ("--proxy.model", checkpoints[0], "--output", tmp_path / "out")
+    assert "exit code 2" in curricle("lp", scored, *options, "--train.optimizer.shedule", "rex", code=2)
+    assert "did you mean '--optimizer.schedule'" in capfd.readouterr().err
+    assert "exit code 2" in curricle("lp", scored, *options, "--train.optimizer.floor", "low", code=2)

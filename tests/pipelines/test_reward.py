@@ -1,0 +1,83 @@
+"""Rewards through the command: answers, fit and columns; interrupted and resumed; what it refuses."""
+
+import pyarrow.compute as pc
+import pytest
+from running import curricle, read_data, signed, write_jsonl
+
+import pipelines.reward
+from pipelines.finished import FinishedTable
+
+ROWS = 40
+COLUMNS = ("generated", "generated_tokens", "reward_reference", "reward_generated", "reward_gap")
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory, tiny_model, alpaca_rows):
+    folder = tmp_path_factory.mktemp("reward")
+    rows = alpaca_rows(ROWS)
+    rows[5]["output"] = ""
+    write_jsonl(folder / "in.jsonl", rows)
+    curricle("score", "in.jsonl", "--output", "table", "--metrics", "length", "--proxy.model", tiny_model, cwd=folder)
+    return folder / "table"
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def arguments(table, tiny_model):
+    options = {
+        "--proxy.model": tiny_model,
+        "--proxy.generation.max-new-tokens": 6,
+        "--proxy.max-length": 256,
+        "--shard-rows": 16,
+        "--reward.holdout": 0.3,
+    }
+    return ["reward", table, *(part for pair in options.items() for part in pair)]
+
+
+def test_a_table_with_rewards(table, arguments, tmp_path, monkeypatch):
+    """Interrupted after the answers, and after the fit, it goes on from there."""
+    scores, fitted = tmp_path / "out" / "_progress" / "scores", tmp_path / "out" / "reward_model"
+    for name, stage in (("run_trainer", scores / "manifest.json"), ("extend", fitted / "reward.json")):
+        with monkeypatch.context() as patch:
+            patch.setattr(pipelines.reward, name, interrupt)
+            curricle(*arguments, "--output", "out", cwd=tmp_path, code=1)
+        assert stage.exists()
+    answers = read_data(scores)["generated"]
+    made = {path: path.stat().st_mtime_ns for path in fitted.rglob("*") if path.is_file() and path.name != ".lock"}
+    curricle(*arguments, "--output", "out", cwd=tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in made} == made and not scores.exists()
+    assert read_data(tmp_path / "out")["generated"].equals(answers)
+    assert "whole" in curricle("verify", "out", cwd=tmp_path)
+    before, after = read_data(table), read_data(tmp_path / "out")
+    assert after.drop([*COLUMNS, "notes"]).equals(before.drop(["notes"]))
+    assert [after[name].null_count for name in COLUMNS] == [1] * len(COLUMNS)
+    assert pc.max(after["generated_tokens"]).as_py() == 6 and len(set(after["generated"].to_pylist())) > ROWS / 2
+    assert after["notes"].to_pylist()[5][-4:] == [
+        "generated: there is no response",
+        *(f"{name}: there is no response" for name in COLUMNS[2:]),
+    ]
+    assert {"reward_gap: an answer is cut at 256 tokens"} >= {
+        note for notes in after["notes"].to_pylist() for note in notes or [] if note.startswith("reward_gap: an")
+    }
+    columns = FinishedTable(str(tmp_path / "out")).scores
+    assert columns["reward_gap"].hard == "high" and columns["generated"].metric == "generated"
+    made = signed(tmp_path / "out")["identity"]["added"][-1]
+    assert made["generation"] == {"max_new_tokens": 6, "temperature": 1.0, "seed": 0}
+    assert made["reward"] == {"holdout": 0.3, "seed": 0, "l2": 1.0}
+    assert (tmp_path / "out" / "reward_model" / "model" / "model.safetensors").exists()
+    assert "already there" in curricle(*arguments, "--output", "out", cwd=tmp_path)
+    said = curricle(*arguments, "--proxy.generation.seed", 1, "--output", "out", cwd=tmp_path, code=2)
+    assert "generation.seed" in said
+
+
+def test_wrong_options_write_nothing(arguments, tmp_path):
+    def refused(*more: object) -> str:
+        return curricle(*arguments, "--output", "out", *more, cwd=tmp_path, code=2)
+
+    assert "share of the pairs" in refused("--reward.holdout", 1)
+    assert "max-new-tokens" in refused("--proxy.generation.max-new-tokens", 0)
+    assert "local directory" in refused("--output", "s3://bucket/x")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,176 @@
+"""CAMPUS with four perspectives, its scorer refitted on the student's own answers: order, cost, kills, processes."""
+
+import json
+import random
+import signal
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from kills import at_call, outcome
+from train_tables import make_table
+
+import train.reward.refresh
+from schemas.columns import ScoreColumn
+from schemas.errors import UsageError
+from train.curricula.base import Answer, Course, Decision, Probe
+from train.curricula.campus import Campus
+from train.journal import Journal, StageRecord, read_journal
+from train.model import Student
+
+GAPS = {"loss": [1.0, 2.0, 3.0, 4.0], "reward_gap": [1.0, 2.0, 3.0, 4.0]}
+
+
+def follow(course, gaps):
+    """Stages, and the probes that are not about choices, of a student whose gaps are these."""
+    stages, probes = [], []
+    while (step := course.next()) is not None:
+        if isinstance(step, Probe):
+            zeros = tuple(np.zeros(len(each.rows)) for each in step.candidates)
+            rows = step.candidates[0].rows
+            course.answer(Answer(zeros, tuple(each.astype(int) + 1 for each in zeros), np.array(gaps)[rows]))
+            probes += [step] if step.purpose != "choose" else []
+        else:
+            stages.append(step.rows.tolist())
+    return stages, probes
+
+
+def campus(**options):
+    """Slices of 1, 2, 1 and 0 rows, as in the tests of campus."""
+    given = {"perspectives": ("reward_gap",), "decisions": 4, "stop": "exhaustion", "refresh": "reward"}
+    return Campus(**{**given, "resort_every": 1, "resort_epochs": 9.0, "refresh_tokens": 7, **options})
+
+
+def test_the_rest_is_sorted_by_the_new_gaps(tmp_path):
+    table = make_table(tmp_path, GAPS)
+    stages, (probe,) = follow(Course(campus(), table, 0, 2), [0.0, 5.0, np.nan, -5.0])
+    assert stages == [[0], [3, 1], [2]]  # without a gap it stays last
+    assert (probe.purpose, probe.limit) == ("refresh", 7)
+    assert [each.rows.tolist() for each in probe.candidates] == [[1, 2, 3]] * 2
+
+
+def test_the_student_answers_a_seeded_sample(tmp_path):
+    columns = {"reward_gap": list(range(100)), "generated": ["x"] * 100}
+    table = make_table(tmp_path, columns)
+    options = {"refresh_rows": 10, "decisions": 3, "perspectives": ("reward_gap:high",)}
+    (_, (one, *_)), (_, (again, *_)), (_, (other, *_)) = (
+        follow(Course(campus(**options), table, seed, 2), np.arange(100.0)) for seed in (0, 0, 1)
+    )
+    rest, asked = (each.rows for each in one.candidates)
+    assert len(asked) == 10 and np.isin(asked, rest).all()
+    assert one.digest == again.digest != other.digest
+
+
+@pytest.mark.parametrize(
+    ("options", "times"),
+    [
+        ({"resort_epochs": 9 / 4}, 1),  # three rows, three passes each
+        ({"resort_epochs": 8 / 4}, 0),
+        ({"resort_epochs": 7 / 4, "refresh_rows": 1}, 1),  # two of the three answers are the table's
+        ({"resort_epochs": 12 / 4, "resort_every": 0}, 1),  # as often as the bound allows: nine passes, and three
+        ({"resort_epochs": 9 / 4, "refresh": "loss", "competence_aware": ()}, 0),
+    ],
+)
+def test_an_answer_costs_three_passes(tmp_path, options, times):
+    table = make_table(tmp_path, {**GAPS, "generated": ["x"] * 4})
+    assert len(follow(Course(campus(**options), table, 0, 2), [0.0] * 4)[1]) == times
+
+
+def test_what_a_refresh_needs_is_checked_first(tmp_path):
+    table = make_table(tmp_path, GAPS)
+    with pytest.raises(UsageError, match="reward_gap is no perspective"):
+        Course(campus(perspectives=("loss",)), table, 0, 2)
+    with pytest.raises(UsageError, match="no column generated"):
+        Course(campus(refresh_rows=1), table, 0, 2)
+
+
+@pytest.fixture
+def four(command, table_file: Path, tmp_path: Path):
+    """Arguments of a run with four perspectives, whose scorer is refitted once."""
+    draw, ids = random.Random(5), pq.read_table(table_file)["example_id"]
+    score = ScoreColumn("reward_gap", pa.float64(), "log odds", "a gap", "high").made_by("reward", 1, {})
+    gaps = pa.array([draw.gauss(0, 1) for _ in ids])
+    texts = pa.array([None if row % 9 == 0 else f"{row} is not known" for row in range(len(ids))])
+    schema = pa.schema([("example_id", pa.string()), score.to_field(), ("generated", pa.string())])
+    path = tmp_path / "gaps.parquet"
+    pq.write_table(pa.Table.from_arrays([ids, gaps, texts], schema=schema), path)
+    options = {
+        "--join": path,
+        "--curriculum.perspectives": "prompt_words,response_mtld,loss,reward_gap",
+        "--curriculum.competence-aware": "",
+        "--curriculum.refresh": "reward",
+        "--curriculum.refresh-tokens": "4",
+        "--curriculum.refresh-rows": "40",
+        "--curriculum.resort-every": "1",
+        "--curriculum.resort-epochs": "2.8",
+        "--curriculum.decisions": "4",
+        "--curriculum.s1": "0.1",
+        "--curriculum.probe-rows": "2",
+        "--curriculum.temperature": "100",  # every perspective has its turn
+        "--seed": "1",
+        "--budget.samples": "84",
+        "--checkpoint.every": "2",
+    }
+    given = [str(part) for pair in options.items() for part in pair]
+    return lambda *more, **where: command(*given, *more, **where)
+
+
+def refreshes(run: Path) -> list[dict]:
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [line for line in lines if line["kind"] == "probe" and line["purpose"] == "refresh"]
+
+
+def decisions(run: Path) -> list[Decision]:
+    return [it for it in read_journal(run / "journal.jsonl").records if getattr(it, "purpose", "") == "refresh"]
+
+
+def is_refresh(_, record) -> bool:
+    return isinstance(record, Decision) and record.purpose == "refresh"
+
+
+def test_a_refresh_is_counted_journalled_resumed_and_never_repeated(four, train_in_fork, tmp_path):
+    whole = train_in_fork(four(output="whole"))
+    assert whole.code == 0, whole.text
+    (line,), (made,) = refreshes(tmp_path / "whole"), decisions(tmp_path / "whole")
+    assert line["scored"] > 40 and line["tokens"] > 3 * line["scored"] and line["flops"] > 0 and line["seconds"] > 0
+    assert line["accuracy"]["pairs"] == 4
+    assert len(made.scores) > 40 and np.isfinite(made.scores).sum() >= 40 and len(set(made.scores)) > 30
+    assert "the reward ranks the reference first in" in whole.text
+    records = read_journal(tmp_path / "whole" / "journal.jsonl").records
+    assert {it.choice for it in records if isinstance(it, StageRecord)} == {
+        "prompt_words", "response_mtld", "loss", "reward_gap",
+    }  # fmt: skip
+
+    kills = {
+        "while it answers": lambda: at_call(Student, "generate", 1),
+        "after the fit": lambda: at_call(train.reward.refresh, "fit", 0, after=True),
+        "after the decision": lambda: at_call(Journal, "append", 0, is_refresh, after=True),
+    }
+    for name, patch in kills.items():
+        ended = train_in_fork(four(output="killed"), patch)
+        assert ended.code == -signal.SIGKILL, f"{name}: {ended.text}"
+    assert train_in_fork(four(output="killed")).code == 0
+    killed, expected = outcome(tmp_path / "killed"), outcome(tmp_path / "whole")
+    for key, value in expected.items():
+        assert killed[key] == value, f"{key} differs"
+
+    kept = tmp_path / "kept.jsonl"
+    kept.write_bytes((tmp_path / "whole" / "journal.jsonl").read_bytes())
+    replayed = train_in_fork(four("--replay", str(kept), output="again"), lambda: at_call(Student, "generate", 0))
+    assert replayed.code == 0, replayed.text
+    assert outcome(tmp_path / "again") == expected and not refreshes(tmp_path / "again")
+
+
+def test_two_processes_refresh_as_one(four, train_in_fork, train_in_forks, tmp_path):
+    more = ["--curriculum.refresh-rows", "0", "--curriculum.resort-epochs", "3", "--budget.samples", "24"]
+    assert train_in_fork(four(*more, output="one")).code == 0
+    ended = train_in_forks(2, four(*more, "--device.parallel", "fsdp", output="two"))
+    assert [each.code for each in ended] == [0, 0], ended
+    (one,), (two,) = decisions(tmp_path / "one"), decisions(tmp_path / "two")
+    assert two.scores == pytest.approx(one.scores, abs=0.05) and np.std(one.scores) > 0.1
+    assert outcome(tmp_path / "one")["order"] == outcome(tmp_path / "two")["order"]
+    keys = ("tokens", "scored", "flops")
+    (cost,), (shared,) = refreshes(tmp_path / "one"), refreshes(tmp_path / "two")
+    assert [cost[key] for key in keys] == [shared[key] for key in keys]

@@ -1,0 +1,66 @@
+"""The Bradley–Terry fit of a linear reward on fixed features: convex, so that it has one answer whatever the order."""
+
+import math
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from train.table import seeded_hash
+
+
+def fit(differences: NDArray[np.float32], l2: float) -> NDArray[np.float64]:
+    """The direction w (H,) for which Σ -log σ(w·d) is least over the pairs' differences d, preferred less other (N, H).
+
+    The penalty is ``l2`` · H/2 · |w|² once every feature has a root mean square of 1 over the pairs: with 1 the reward
+    of one answer over the other is expected to be about 1, whatever the width H, until pairs say otherwise.
+    """
+    pairs = torch.from_numpy(differences).double()
+    scale = pairs.square().mean(0).sqrt()
+    pairs = pairs / scale.where(scale > 0, 1.0)
+    weight = torch.zeros(pairs.shape[1], dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [weight], max_iter=1000, tolerance_grad=1e-10, tolerance_change=0, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = F.softplus(-(pairs @ weight)).sum() + l2 * len(weight) / 2 * weight.square().sum()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    optimizer.step(loss)  # type: ignore[arg-type]
+    return (weight.detach() / scale.where(scale > 0, 1.0)).numpy()
+
+
+def held_out(ids: NDArray[np.uint8], share: float, seed: int) -> NDArray[np.bool_]:
+    """Which of these rows are not learned from: it rests on their ids (N, 16), and equal ids are on one side."""
+    hashes, count = seeded_hash(ids, seed), round(share * len(ids))
+    return hashes <= np.sort(hashes)[count - 1] if count else np.zeros(len(ids), bool)
+
+
+class Accuracy(NamedTuple):
+    """The share of ``pairs`` that are ranked as they should be, and its Wilson 95% interval; None of no pairs."""
+
+    pairs: int
+    share: float | None
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of(cls, gaps: NDArray[np.float64]) -> "Accuracy":
+        """``gaps``: the preferred answer's reward less the other's. Equal rewards rank nothing."""
+        n = len(gaps)
+        if n == 0:
+            return cls(0, None, None, None)
+        share, z = float((gaps > 0).mean()), NormalDist().inv_cdf(0.975)
+        middle, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+        return cls(n, share, (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n))
+
+    def __str__(self) -> str:
+        if self.share is None:
+            return "no pairs"
+        return f"{self.share:.1%} of {self.pairs:,} pairs (95% interval {self.low:.1%} to {self.high:.1%})"

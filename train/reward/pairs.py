@@ -1,0 +1,87 @@
+"""Two answers to one prompt, the reference and the model's own, and what the model makes of the last token of each."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.answers import answered, prompt_of, reference
+from train.batching import Size, shares
+from train.distributed import Processes
+from train.encoding import Encoder
+from train.model import Student
+from train.table import Example
+
+
+class Remarks(NamedTuple):
+    """Why there is no reference, no generated answer, nothing to learn; and whether a maximum length has cut either."""
+
+    reference: str | None
+    generated: str | None
+    left_out: str | None
+    cut: bool
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The tokens of a conversation with either answer; a text says why there are none.
+
+    ``same``: the model has answered as the reference does. ``cut``: an answer is longer than the maximum length.
+    """
+
+    reference: Sequence[int] | str
+    generated: Sequence[int] | str
+    same: bool = False
+    cut: bool = False
+
+    @property
+    def remarks(self) -> Remarks:
+        reference, generated = (side if isinstance(side, str) else None for side in (self.reference, self.generated))
+        same = "the generated answer is the reference" if self.same else None
+        return Remarks(reference, generated, reference or generated or same, self.cut)
+
+
+def read_pairs(encoder: Encoder, examples: Sequence[Example], generated: Sequence[str | None]) -> list[Pair]:
+    """The pair of each example and the answer that was generated for it, None if there is none."""
+    pairs = []
+    for example, rendered, text in zip(examples, encoder.render(examples), generated, strict=True):
+        prompt = prompt_of(example.messages, rendered)
+        if isinstance(prompt, str):
+            pairs.append(Pair(prompt, prompt))
+        elif text is None:
+            pairs.append(Pair(rendered.ids, "there is no generated answer", cut=bool(rendered.truncated)))
+        else:
+            (other,) = encoder.render([Example(answered(example.messages, text), example.extra)])
+            same = text.strip() == reference(example.messages).strip()
+            pairs.append(Pair(rendered.ids, other.note or other.ids, same, bool(rendered.truncated or other.truncated)))
+    return pairs
+
+
+def last_states(
+    student: Student,
+    pairs: Sequence[Pair],
+    capacity: int,
+    processes: Processes,
+    between: Callable[[], None] = lambda: None,
+) -> tuple[NDArray[np.float32], Size]:
+    """The last hidden state of each reference and of each generated answer, NaN where there is none: (2, N, H).
+
+    Each process reads its share. Zeros elsewhere make the one sum at the end exact. All make as many passes, and call
+    ``between`` after each.
+    """
+    sides = [pair.reference for pair in pairs] + [pair.generated for pair in pairs]
+    documents: list[Sequence[int]] = [() if isinstance(side, str) else side for side in sides]
+    states = np.zeros((len(documents), student.width), np.float32)
+    with student.answering():
+        for places in shares([len(each) for each in documents], capacity, processes.world)[processes.rank]:
+            read = student.states([documents[place] for place in places] if len(places) else [[0]])
+            if len(places):
+                states[places] = read.numpy()
+            between()
+    states = processes.sum(states)
+    states[[not each for each in documents]] = np.nan
+    lengths = [len(each) for each in documents]
+    size = Size(sum(lengths), 0, sum(length * length for length in lengths))
+    return states.reshape(2, len(pairs), -1), size

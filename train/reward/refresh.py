@@ -1,0 +1,127 @@
+"""The reward gap again, by the student as it is now: it answers, a head is fitted on what it makes of both answers.
+
+Whether the paper's scoring model has a body of its own or shares the student's, and how often it is trained, is not
+known; here it reads the student's own states, so that it never lags behind, and its last fit is not kept.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.answers import Draw, draw_seed, prompt_of
+from train.batching import Size, shares
+from train.curricula.base import Answer, Probe
+from train.curricula.campus import ANSWERS
+from train.distributed import Processes
+from train.encoding import Encoder
+from train.model import Student
+from train.probe import CHUNK
+from train.reward.head import Accuracy, fit, held_out
+from train.reward.pairs import last_states, read_pairs
+from train.reward.settings import HOLDOUT, L2
+from train.table import Example, Rows, Table
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """``size``: what it took, the generation too. ``accuracy``: on pairs that were not learned from."""
+
+    answer: Answer
+    size: Size
+    seconds: float
+    accuracy: Accuracy
+
+
+@dataclass(frozen=True)
+class Refresher:
+    """What answers probes with purpose "refresh", all processes together, so that every one holds the same bits.
+
+    ``examples`` reads rows of the table. All processes make as many passes, and call ``between`` after each. The
+    differences of the states, 4 bytes for each row and unit of the model's width, stay on the first process.
+    """
+
+    student: Student
+    encoder: Encoder
+    table: Table
+    examples: Callable[[Rows], list[Example]]
+    seed: int
+    capacity: int
+    processes: Processes
+    between: Callable[[], None]
+
+    def refresh(self, probe: Probe) -> Refreshed:
+        """The gaps of the rows of the first candidate. The student answers those of the second, from which the head
+        learns; the table's answers stand for the others.
+        """
+        began = time.perf_counter()
+        rows, asked = (candidate.rows for candidate in probe.candidates)
+        anew = np.isin(rows, asked)
+        differences: list[NDArray[np.float32]] = []
+        good: list[bool] = []
+        size = Size()
+        for start in range(0, len(rows), CHUNK):
+            chunk, fresh = rows[start : start + CHUNK], anew[start : start + CHUNK]
+            examples = self.examples(chunk)
+            texts: list[str | None] = [None] * len(chunk)
+            if not fresh.all():
+                texts = self.table.texts(ANSWERS).take(chunk).to_pylist()
+            places = np.flatnonzero(fresh)
+            seeds = [draw_seed(self.seed, probe.index, self.table.ids[row].tobytes().hex()) for row in chunk[places]]
+            drawn, took = self.generate([examples[place] for place in places], seeds, probe.limit)
+            for place, text in zip(places, drawn, strict=True):
+                texts[place] = text
+            pairs = read_pairs(self.encoder, examples, texts)
+            states, read = last_states(self.student, pairs, self.capacity, self.processes, self.between)
+            if self.processes.first:
+                differences.append(states[0] - states[1])
+            good += [pair.remarks.left_out is None for pair in pairs]
+            size = size + took + read
+        learned = anew & good
+        held = held_out(self.table.ids[rows[learned]], HOLDOUT, self.seed)
+        gaps = np.full(len(rows), np.nan)  # with nothing to learn from, the order stays
+        if not held.all():
+            gaps = np.zeros(len(rows))
+            if self.processes.first:
+                whole = np.concatenate(differences)
+                gaps = whole.astype(np.float64) @ fit(whole[learned][~held], L2)
+            gaps = self.processes.sum(gaps)
+        nll = tuple(np.zeros(len(each.rows)) for each in probe.candidates)
+        answer = Answer(nll, tuple(each.astype(np.int64) for each in nll), gaps)
+        return Refreshed(answer, size, time.perf_counter() - began, Accuracy.of(gaps[learned][held]))
+
+    def generate(self, examples: Sequence[Example], seeds: Sequence[int], limit: int) -> tuple[list[str | None], Size]:
+        """The student's own answer to each prompt, drawn at temperature 1; None where there is no prompt.
+
+        Each process answers its share. Zeros elsewhere make the one sum at the end exact.
+        """
+        rendered = self.encoder.render(examples)
+        prompts = [prompt_of(example.messages, each) for example, each in zip(examples, rendered, strict=True)]
+        lengths = [0 if isinstance(prompt, str) else len(prompt) + limit for prompt in prompts]
+        stops = self.encoder.stops(self.student.model.config)
+        tokens = np.zeros((len(examples), limit), np.int64)  # each one more than it is; 0 is none
+        passes = shares(lengths, max([self.capacity, *lengths]), self.processes.world)
+        with self.student.answering():
+            for places in passes[self.processes.rank]:
+                if len(places):
+                    draw = Draw([seeds[place] for place in places], 1.0)
+                    found = self.student.generate([prompts[place] for place in places], draw, limit, stops)
+                    for place, answer in zip(places, found, strict=True):
+                        tokens[place, : len(answer)] = np.array(answer) + 1
+                else:
+                    self.student.generate([[0]], Draw([0], 0.0), 1, stops)
+                self.between()
+        tokens = self.processes.sum(tokens)
+        texts: list[str | None] = []
+        size = Size()
+        for prompt, row in zip(prompts, tokens, strict=True):
+            if isinstance(prompt, str):
+                texts.append(None)
+                continue
+            drawn = (row[row > 0] - 1).tolist()
+            texts.append(self.encoder.decode(drawn))
+            length = len(prompt) + len(drawn)
+            size += Size(length, len(drawn), length * length)
+        return texts, size
