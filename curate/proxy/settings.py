@@ -40,7 +40,7 @@ class ProxySettings:
         "arithmetic of the model; the half precisions are faster on a GPU and move a loss by about 1e-2", "float32"
     )
     batch_tokens: int | None = option(
-        "tokens in a forward pass, padding included; left out: 2048 on a CPU, more on a GPU", None
+        "tokens in a forward pass, padding included; left out: what suits the device", None
     )
     generation: GenerationSettings = field(default=GenerationSettings())
 

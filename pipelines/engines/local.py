@@ -22,6 +22,9 @@ from schemas.errors import UserError
 
 log = logging.getLogger("curricle")
 
+GRACE = 3.0
+"""Seconds in which a signal that has ended a worker may still reach this process, which is sent it too."""
+
 
 def run(work: Work) -> None:
     """Score in this process, or in ``--workers`` processes."""
@@ -115,7 +118,7 @@ def _worker_died(failure: threading.ExceptHookArgs) -> None:
     At once and without tidying up, as a kill would: finished shards have receipts. One that was asked to stop together
     with this process is no surprise.
     """
-    if stop.requested.is_set():
+    if stop.requested.wait(GRACE):
         return
     threading.__excepthook__(failure)
     if "Worker subprocess exited" in str(failure.exc_value):

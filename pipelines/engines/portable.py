@@ -77,13 +77,14 @@ def run(work: Work) -> None:
 
 @contextmanager
 def _quiet_threads() -> Iterator[None]:
-    """Beam's own threads lose the job service when we do, which is said once, and not by a traceback of each."""
+    """Beam's own threads lose the job service when we do, which is said once, and not by a traceback of each.
+
+    They may notice it later than we do, so that after a failure it stays so.
+    """
     hook = threading.excepthook
     threading.excepthook = lambda failure: None if isinstance(failure.exc_value, grpc.RpcError) else hook(failure)
-    try:
-        yield
-    finally:
-        threading.excepthook = hook
+    yield
+    threading.excepthook = hook
 
 
 @contextmanager

@@ -24,8 +24,8 @@ from trl import SFTConfig, SFTTrainer
 from train.batching import micro_batches
 from train.curricula.base import generator
 from train.distributed import Processes, connect
-from train.encoding import Encoded
-from train.loop import Loop
+from train.encoding import Encoder
+from train.loop import run
 from train.metrics import read_metrics
 from train.model import load_model, load_tokenizer
 from train.order import split
@@ -51,7 +51,9 @@ class Work:
         self.table, self.model = place / "table.parquet", str(place / "model")
         pq.write_table(first(data, ROWS), self.table)
         self.parameters = write_small_model(place / "model")
-        self.batches = self._encoded_batches()
+        encoder, opened = Encoder(load_tokenizer(self.model), "chat", LENGTH), open_table(self.table)
+        parts = split(generator(0, 0).permutation(ROWS), BATCH)
+        self.batches = [encoder.encode(part.tolist(), opened.examples(part)) for part in parts]
         self.tokens = sum(len(each) for batch in self.batches for each in batch)
 
     def settings(self, output: str, packing: bool) -> RunSettings:
@@ -68,18 +70,12 @@ class Work:
             log=LogSettings(every=10**6),
         )
 
-    def _encoded_batches(self) -> list[list[Encoded]]:
-        with tempfile.TemporaryDirectory() as output:
-            loop = Loop(self.settings(output, False), self.processes)
-        rows = generator(0, 0).permutation(len(loop.table))[:ROWS]
-        return [loop._encode(part) for part in split(rows, BATCH)]
-
     def ours(self, packing: bool) -> Contender:
         """``curricle-train run``: start, checkpoint and evaluation are left out."""
 
         def seconds(_: int) -> float:
             with tempfile.TemporaryDirectory() as output:
-                Loop(self.settings(output, packing), self.processes).run()
+                run(self.settings(output, packing), self.processes)
                 last = [line for line in read_metrics(Path(output)) if line["kind"] == "train"][-1]
                 assert last["total"]["tokens"] == self.tokens
                 return last["total"]["seconds"]
@@ -88,6 +84,7 @@ class Work:
 
     def bare(self, _: int) -> float:
         """The least that a loop can do: padded batches of tokens; transformers' own loss; AdamW."""
+        torch.use_deterministic_algorithms(False)  # ours sets it
         model = load_model(self.model, "sdpa").train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, fused=True)
         began = time.perf_counter()
@@ -111,6 +108,7 @@ class Work:
         )
 
         def seconds(_: int) -> float:
+            torch.use_deterministic_algorithms(False)
             with tempfile.TemporaryDirectory() as output:
                 config = SFTConfig(
                     output_dir=output,

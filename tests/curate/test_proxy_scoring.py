@@ -12,6 +12,7 @@ from proxy_examples import ROWS, SHORT, SINGLE, table, turns
 from transformers import AutoModelForCausalLM
 
 from curate.batch import Batch
+from curate.proxy import likelihood
 from curate.proxy.backend import load
 from curate.proxy.generation import generate_batch
 from curate.proxy.packing import packed, packs
@@ -104,6 +105,19 @@ def test_a_pack_holds_each_beginning_once_and_leads_along_every_row(rows, budget
         for place, path in zip(batch, paths, strict=True):
             assert [ids[at] for at in path] == rows[place]
             assert [positions[at] for at in path] == list(range(len(path)))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_log_p_over_parts_of_the_vocabulary(monkeypatch, bias):
+    monkeypatch.setitem(likelihood.LOGIT_BYTES, "cpu", 1)
+    generator = torch.Generator().manual_seed(0)
+    head = torch.nn.Linear(16, 1000, bias)
+    hidden, targets = torch.randn(40, 16, generator=generator), torch.randint(1000, (40,), generator=generator)
+    with torch.inference_mode():
+        logits = head(hidden)
+        expected = torch.log_softmax(logits.double(), 1).gather(1, targets[:, None])[:, 0]
+        for found in likelihood.log_p(hidden, head, targets), likelihood.log_p_of_logits(logits, targets):
+            assert (found - expected).abs().max() < 1e-6
 
 
 def test_a_model_that_looks_back_less_far_than_rows_are_long_gets_padded_rows(tiny, tmp_path):
