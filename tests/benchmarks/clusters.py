@@ -45,7 +45,9 @@ def tables(rows: int, clusters: int, schema: pa.Schema) -> Iterator[pa.Table]:
             "messages": [[{"role": role, "content": text} for role, text in turns] for turns in dialogues],
             "extra": [None] * count,
             "lp_1": draw.random(count),
-            "embedding": pa.FixedSizeListArray.from_arrays(vectors.ravel(), type=schema.field("embedding").type),
+            "embedding": pa.ListArray.from_arrays(
+                np.arange(0, vectors.size + 1, DIMENSIONS, np.int32), vectors.ravel(), schema.field("embedding").type
+            ),
             "notes": [None] * count,
         }
         arrays = [pa.array(columns[field.name], field.type) for field in schema]
@@ -92,9 +94,9 @@ def main() -> None:
         select = ("select", place / "clusters", "--output")
         measured(*select, place / "low", "--take", "low", "--by", "lp_1", "--part", "1/20", "--per", "cluster")
         standing = ("--take", "representative", "--by", "embedding", "--fraction", 0.002, "--per", "cluster")
-        measured(*select, place / "standing", *standing)
-        measured(*select, place / "unlike", "--near-duplicates", 0.8)
         measured("select", "--check", place / "low")
+        measured(*select, place / "unlike", "--near-duplicates", 0.8)
+        measured(*select, place / "standing", *standing)
 
 
 if __name__ == "__main__":
