@@ -5,13 +5,21 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Literal, NoReturn, Protocol, TypeVar
 
 from schemas.command import DONE, FAILED, TOO_MANY_REJECTS, Command, dispatch
 from schemas.config import option, parse
 from schemas.log import printable
 
 log = logging.getLogger("curricle")
+
+
+class _Logged(Protocol):
+    @property
+    def log_format(self) -> Literal["text", "json"]: ...
+
+
+T = TypeVar("T", bound=_Logged)
 
 
 @dataclass(frozen=True)
@@ -25,17 +33,24 @@ class PoolSettings:
     port: int = option("the port to listen at", 50000)
 
 
-def score(arguments: Sequence[str]) -> int:
-    """Score instruction data into a difficulty table; run it again to resume."""
+def _begun(cls: type[T], arguments: Sequence[str], name: str, description: str | None) -> T:
+    """The options of a command that works for long; from now on its lines are logged, and a signal ends it cleanly."""
     from pipelines import stop
-    from pipelines.log import quieten_beam
-    from pipelines.settings import ScoreSettings
     from schemas.log import set_up_logging
 
-    settings = parse(ScoreSettings, arguments, "curricle score", score.__doc__)
+    settings = parse(cls, arguments, f"curricle {name}", description)
     set_up_logging(settings.log_format)
-    quieten_beam()
     stop.on_signals()
+    return settings
+
+
+def score(arguments: Sequence[str]) -> int:
+    """Score instruction data into a difficulty table; run it again to resume."""
+    from pipelines.log import quieten_beam
+    from pipelines.settings import ScoreSettings
+
+    settings = _begun(ScoreSettings, arguments, "score", score.__doc__)
+    quieten_beam()
     from pipelines.score import score as run
 
     manifest = run(settings)
@@ -69,13 +84,9 @@ def verify(arguments: Sequence[str]) -> int:
 
 def select(arguments: Sequence[str]) -> int:
     """Select rows of a finished table by its columns, with a certificate; or check one."""
-    from pipelines import stop
     from pipelines.select_settings import SelectSettings
-    from schemas.log import set_up_logging
 
-    settings = parse(SelectSettings, arguments, "curricle select", select.__doc__)
-    set_up_logging(settings.log_format)
-    stop.on_signals()
+    settings = _begun(SelectSettings, arguments, "select", select.__doc__)
     if settings.check:
         from pipelines.certificate import check
 
@@ -94,13 +105,9 @@ def select(arguments: Sequence[str]) -> int:
 
 def lp(arguments: Sequence[str]) -> int:
     """Add learning percentages to a table: train the proxy on it, and score it with each epoch's checkpoint."""
-    from pipelines import stop
     from pipelines.lp_settings import LpSettings
-    from schemas.log import set_up_logging
 
-    settings = parse(LpSettings, arguments, "curricle lp", lp.__doc__)
-    set_up_logging(settings.log_format)
-    stop.on_signals()
+    settings = _begun(LpSettings, arguments, "lp", lp.__doc__)
     from pipelines.log import quieten_beam
     from pipelines.lp import lp as run
 
@@ -112,13 +119,9 @@ def lp(arguments: Sequence[str]) -> int:
 
 def reward(arguments: Sequence[str]) -> int:
     """Add rewards to a table: the proxy answers the prompts, and a reward is fitted that prefers the responses."""
-    from pipelines import stop
     from pipelines.reward_settings import RewardSettings
-    from schemas.log import set_up_logging
 
-    settings = parse(RewardSettings, arguments, "curricle reward", reward.__doc__)
-    set_up_logging(settings.log_format)
-    stop.on_signals()
+    settings = _begun(RewardSettings, arguments, "reward", reward.__doc__)
     from pipelines.log import quieten_beam
     from pipelines.reward import reward as run
 
@@ -130,13 +133,9 @@ def reward(arguments: Sequence[str]) -> int:
 
 def cluster(arguments: Sequence[str]) -> int:
     """Add a column of cluster numbers to a table, by k-means over its embeddings."""
-    from pipelines import stop
     from pipelines.cluster_settings import ClusterSettings
-    from schemas.log import set_up_logging
 
-    settings = parse(ClusterSettings, arguments, "curricle cluster", cluster.__doc__)
-    set_up_logging(settings.log_format)
-    stop.on_signals()
+    settings = _begun(ClusterSettings, arguments, "cluster", cluster.__doc__)
     from pipelines.cluster import cluster as run
 
     run(settings)

@@ -1,10 +1,13 @@
 """Tables that are made from finished tables: where they may be written, and whether they are there already."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipelines.directory import PLAN, OutputDirectory
+from pipelines.directory import PLAN, REPORT, OutputDirectory
 from pipelines.finished import FinishedTable
+from pipelines.score import write_report
 from schemas.errors import UsageError
 from schemas.fingerprint import differences
 from schemas.manifest import MANIFEST
@@ -23,7 +26,31 @@ def _same_place(one: str, other: str) -> bool:
     return Path(one).resolve() == Path(other).resolve()
 
 
-def is_begun(directory: OutputDirectory, plan: dict[str, Any], overwrite: bool) -> bool:
+@contextmanager
+def making(
+    directory: OutputDirectory, plan: dict[str, Any], overwrite: bool, leaves: Sequence[str] = ()
+) -> Iterator[str | None]:
+    """Hold the directory while a table is made by this plan, and report on it; yields the run, or None if it is there.
+
+    What lies there of another plan goes first, with what that ``leaves`` beside the table. UsageError, naming what
+    differs, if it is not to be overwritten.
+    """
+    if _is_begun(directory, plan, overwrite) and directory.storage.exists(MANIFEST):
+        yield None
+    else:
+        with directory.held() as run:
+            if not _is_begun(directory, plan, overwrite):
+                directory.clear()
+                for name in leaves:
+                    directory.storage.remove(name)
+                directory.write_json(PLAN, plan)
+            # another job may have come and gone
+            yield None if directory.storage.exists(MANIFEST) else run
+    if not directory.storage.exists(REPORT):
+        write_report(directory)
+
+
+def _is_begun(directory: OutputDirectory, plan: dict[str, Any], overwrite: bool) -> bool:
     """Whether this plan lies in the directory. UsageError, naming what differs, if another does and is to be kept."""
     try:
         changes = differences(directory.read_json(PLAN), plan)
@@ -38,8 +65,3 @@ def is_begun(directory: OutputDirectory, plan: dict[str, Any], overwrite: bool) 
             remedy="name another --output, or add --overwrite to throw away what is there",
         )
     return not changes
-
-
-def is_finished(directory: OutputDirectory, plan: dict[str, Any], overwrite: bool) -> bool:
-    """The same, and its table with it."""
-    return is_begun(directory, plan, overwrite) and directory.storage.exists(MANIFEST)

@@ -10,18 +10,20 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate.card import dataset_card
+from curate.proxy.rendering import Renderer
+from curate.proxy.settings import ProxySettings
+from curate.proxy.weights import Weights
 from pipelines.compact import write_parts
-from pipelines.derived import check_place, is_begun, is_finished
-from pipelines.directory import CARD, PLAN, REPORT, OutputDirectory
+from pipelines.derived import check_place, making
+from pipelines.directory import OutputDirectory
 from pipelines.finished import FinishedTable
-from pipelines.score import write_report
+from pipelines.score import sign
 from pipelines.settings import ScoreSettings
 from schemas.columns import ScoreColumn
 from schemas.errors import UsageError, UserError
 from schemas.fingerprint import digest
 from schemas.manifest import CERTIFICATE, MANIFEST, Cost, ExtendedFrom, Manifest
-from schemas.table import CONTRACT, NOTES_FIELD, rejects_schema, score_columns, table_schema
+from schemas.table import CONTRACT, NOTES_FIELD, rejects_schema, table_schema
 
 log = logging.getLogger("curricle")
 
@@ -65,23 +67,23 @@ def extending(
     check_place(directory, table, overwrite)
     recipe = json.loads(json.dumps(recipe, allow_nan=False))
     plan = {"extends": table.manifest_sha256, "recipe": recipe}
-    if is_finished(directory, plan, overwrite):
-        log.info("already there, nothing to do")
-        yield None
-    else:
-        with directory.held() as run:
-            if not is_begun(directory, plan, overwrite):
-                directory.clear()
-                for name in (SCORES, *beside):
-                    directory.storage.remove(name)
-                directory.write_json(PLAN, plan)
-            # another job may have come and gone
-            yield None if directory.storage.exists(MANIFEST) else run
+    with making(directory, plan, overwrite, (SCORES, *beside)) as run:
+        if run is None:
+            log.info("already there, nothing to do")
+        yield run
     if directory.storage.names(SCORES):  # debris of a kill after the manifest, or the stage that is done
         with directory.held():
             directory.storage.remove(SCORES)
-    if not directory.storage.exists(REPORT):
-        write_report(directory)
+
+
+def of_proxy(weights: Weights, settings: ProxySettings) -> dict[str, Any]:
+    """What a proxy's numbers rest on, for a recipe."""
+    return {
+        "model": weights.identity,
+        "rendering": Renderer(weights, settings).identity(),
+        "dtype": settings.dtype,
+        "backend": settings.backend,
+    }
 
 
 def table_scoring(table: FinishedTable, directory: OutputDirectory, **options: Any) -> ScoreSettings:
@@ -128,10 +130,8 @@ def extend(table: FinishedTable, directory: OutputDirectory, run: str, addition:
         sources=before.sources,
         data=data,
         rejects=rejects,
-        cost=Cost(
-            seconds=round(before.cost.seconds + spent.seconds + time.monotonic() - began, 3),
-            tokens=before.cost.tokens + spent.tokens,
-            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        cost=Cost.now(
+            before.cost.seconds + spent.seconds + time.monotonic() - began, before.cost.tokens + spent.tokens
         ),
         selected_from=before.selected_from,
         extended_from=ExtendedFrom(manifest_sha256=table.manifest_sha256, fingerprint=before.fingerprint),
@@ -140,8 +140,7 @@ def extend(table: FinishedTable, directory: OutputDirectory, run: str, addition:
     directory.check_held_by(run)
     if before.selected_from:
         directory.storage.write(CERTIFICATE, table.files.read(CERTIFICATE))
-    directory.write_text(CARD, dataset_card(manifest, list(score_columns(schema).values())))
-    directory.write_json(MANIFEST, manifest.model_dump())
+    sign(directory, run, manifest, schema)
     return manifest
 
 

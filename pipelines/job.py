@@ -12,7 +12,7 @@ import pyarrow as pa
 from curate.embedding.weights import find, parameters
 from curate.formats import Format, named
 from curate.metric import Metric, Needs
-from curate.metrics import select
+from curate.metrics import identities, select
 from curate.proxy.weights import Weights, resolve
 from pipelines.settings import ScoreSettings
 from schemas.fingerprint import canonical_json, digest
@@ -84,10 +84,7 @@ def make_job(settings: ScoreSettings) -> Job:
         made["embedding"] = parameters(encoder, settings.embedding)
     metrics = tuple(select(settings.metrics, made))
     format = named(settings.format, settings.prompt_field, settings.response_field)
-    identity: dict[str, Any] = {
-        "contract": CONTRACT,
-        "metrics": {metric.name: metric.identity() for metric in metrics},
-    }
+    identity: dict[str, Any] = {"contract": CONTRACT, "metrics": identities(metrics)}
     needs = _needs(metrics)
     weights, later = None, []
     if needs >= Needs.TOKENS:

@@ -7,10 +7,9 @@ from typing import Any
 
 from curate.metric import Metric
 from curate.metrics import lp as learning
-from curate.proxy.rendering import Renderer
 from curate.proxy.weights import Weights, resolve
 from pipelines.directory import PLAN, OutputDirectory
-from pipelines.extend import Addition, extend, extending, scored_rows, table_scoring
+from pipelines.extend import Addition, extend, extending, of_proxy, scored_rows, table_scoring
 from pipelines.finished import FinishedTable
 from pipelines.lp_settings import PUBLISHED, LpSettings
 from pipelines.score import score
@@ -56,10 +55,7 @@ def _recipe(settings: LpSettings, weights: Weights, metric: Metric) -> dict[str,
     return {
         "made": "lp",
         "metric": metric.identity(),
-        "model": weights.identity,
-        "rendering": Renderer(weights, settings.proxy).identity(),
-        "dtype": settings.proxy.dtype,
-        "backend": settings.proxy.backend,
+        **of_proxy(weights, settings.proxy),
         "training": {
             "epochs": settings.epochs,
             "batch_size": settings.batch_size,

@@ -10,10 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.metrics import generated
-from curate.proxy.rendering import Renderer
 from curate.proxy.weights import Weights, resolve
 from pipelines.directory import OutputDirectory
-from pipelines.extend import Addition, both_notes, extend, extending, scored_rows, table_scoring
+from pipelines.extend import Addition, both_notes, extend, extending, of_proxy, scored_rows, table_scoring
 from pipelines.finished import FinishedTable
 from pipelines.reward_settings import RewardSettings
 from pipelines.score import score
@@ -63,10 +62,7 @@ def _recipe(settings: RewardSettings, weights: Weights) -> dict[str, Any]:
     return {
         "made": "reward",
         "metric": generated.METRIC.identity(),
-        "model": weights.identity,
-        "rendering": Renderer(weights, settings.proxy).identity(),
-        "dtype": settings.proxy.dtype,
-        "backend": settings.proxy.backend,
+        **of_proxy(weights, settings.proxy),
         "generation": asdict(settings.proxy.generation),
         "reward": asdict(settings.reward),
     }

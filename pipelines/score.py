@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pyarrow as pa
+
 from curate.card import dataset_card
 from pipelines.compact import ShardFile, compact
 from pipelines.directory import CARD, LIVE, PLAN, RECEIPTS, REPORT, SHARDS, OutputDirectory
@@ -17,7 +19,7 @@ from pipelines.settings import ScoreSettings
 from schemas.errors import UsageError, UserError
 from schemas.fingerprint import differences
 from schemas.manifest import MANIFEST, Cost, Counts, Manifest, Part, Source, read_manifest
-from schemas.table import CONTRACT, rejects_schema
+from schemas.table import CONTRACT, rejects_schema, score_columns
 
 log = logging.getLogger("curricle")
 
@@ -200,15 +202,15 @@ def _finish(directory: OutputDirectory, job: Job, plan: Plan, run: str) -> None:
         sources=sources,
         data=data,
         rejects=rejects,
-        cost=Cost(
-            seconds=round(sum(receipt["seconds"] for receipt in receipts), 3),
-            tokens=sum(receipt["tokens"] for receipt in receipts),
-            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        ),
+        cost=Cost.now(sum(receipt["seconds"] for receipt in receipts), sum(receipt["tokens"] for receipt in receipts)),
     )
-    columns = [column for metric in job.metrics for column in metric.signed_columns]
+    sign(directory, run, manifest, job.schema)
+
+
+def sign(directory: OutputDirectory, run: str, manifest: Manifest, schema: pa.Schema) -> None:
+    """Write the card and the manifest, last of what must be there. Held if another run took the directory over."""
     directory.check_held_by(run)
-    directory.write_text(CARD, dataset_card(manifest, columns))
+    directory.write_text(CARD, dataset_card(manifest, list(score_columns(schema).values())))
     directory.write_json(MANIFEST, manifest.model_dump())
 
 

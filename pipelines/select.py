@@ -7,18 +7,17 @@ from collections import Counter
 from hashlib import sha256
 from typing import Any
 
-from curate.card import dataset_card
 from pipelines.certificate import Derived, content, derive
 from pipelines.compact import write_parts
-from pipelines.derived import check_place, is_finished
-from pipelines.directory import CARD, PLAN, REPORT, OutputDirectory
+from pipelines.derived import check_place, making
+from pipelines.directory import OutputDirectory
 from pipelines.finished import FinishedTable
-from pipelines.score import write_report
+from pipelines.score import sign
 from pipelines.select_settings import SelectSettings
 from schemas.errors import UsageError
 from schemas.fingerprint import digest
-from schemas.manifest import CERTIFICATE, MANIFEST, Cost, Counts, Manifest, Part, SelectedFrom, Source, read_manifest
-from schemas.table import CONTRACT, score_columns
+from schemas.manifest import CERTIFICATE, Cost, Counts, Manifest, Part, SelectedFrom, Source, read_manifest
+from schemas.table import CONTRACT
 
 log = logging.getLogger("curricle")
 
@@ -36,15 +35,9 @@ def select(settings: SelectSettings) -> Manifest:
     if not certificate["selected"]:
         raise UsageError("no row is selected", where=settings.table, remedy="ask for less")
     plan = content(certificate)
-    if not is_finished(directory, plan, settings.overwrite):
-        with directory.held() as run:
-            # another job may have come and gone
-            if not is_finished(directory, plan, settings.overwrite):
-                directory.clear()
-                directory.write_json(PLAN, plan)
-                _write(directory, derived, certificate, run, began)
-    if not directory.storage.exists(REPORT):
-        write_report(directory)
+    with making(directory, plan, settings.overwrite) as run:
+        if run:
+            _write(directory, derived, certificate, run, began)
     return read_manifest(directory.storage)
 
 
@@ -71,8 +64,7 @@ def _write(directory: OutputDirectory, derived: Derived, certificate: dict[str, 
     assert manifest.total.scored == sum(part.rows for part in data) == certificate["selected"], "every row is written"
     directory.check_held_by(run)
     directory.storage.write(CERTIFICATE, signed)
-    directory.write_text(CARD, dataset_card(manifest, list(score_columns(schema).values())))
-    directory.write_json(MANIFEST, manifest.model_dump())
+    sign(directory, run, manifest, schema)
 
 
 def _manifest(derived: Derived, data: list[Part], certificate_sha256: str, seconds: float) -> Manifest:
@@ -98,7 +90,7 @@ def _manifest(derived: Derived, data: list[Part], certificate_sha256: str, secon
         sources=sources,
         data=data,
         rejects=[],
-        cost=Cost(seconds=round(seconds, 3), tokens=0, created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())),
+        cost=Cost.now(seconds, 0),
         selected_from=SelectedFrom(
             manifest_sha256=table.manifest_sha256,
             fingerprint=table.manifest.fingerprint,

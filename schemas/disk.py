@@ -1,6 +1,8 @@
 """Writes that are whole or absent, and on the disk when they are said to be."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -13,10 +15,33 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Replace a file: whoever reads it, also after a power failure, finds the old content or the new one."""
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_bytes(content.encode() if isinstance(content, str) else content)
-    sync(beside)
-    beside.replace(path)
+def beside(path: Path) -> Path:
+    """Where a file or a directory is written before it gets its name."""
+    return path.with_name(f".{path.name}.partial")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A place to write a file to that replaces ``path`` when the block ends well: whoever reads it, also after a power
+    failure, finds the old content or the new one.
+    """
+    partial = beside(path)
+    yield partial
+    sync(partial)
+    partial.replace(path)
     sync(path.parent)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Replace a file by this content: see ``replacing``."""
+    with replacing(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def put_in_place(directory: Path) -> None:
+    """Give the directory that was written ``beside`` this name, where there is none, its name; whole or not at all."""
+    partial = beside(directory)
+    for path in [*partial.rglob("*"), partial]:
+        sync(path)
+    os.rename(partial, directory)
+    sync(directory.parent)

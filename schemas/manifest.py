@@ -1,6 +1,7 @@
 """The manifest: written last and atomically, so that its presence means "whole"."""
 
 import json
+import time
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
@@ -69,6 +70,11 @@ class Cost(_Strict):
     seconds: float
     tokens: int
     created: str
+
+    @classmethod
+    def now(cls, seconds: float, tokens: int) -> "Cost":
+        """What a table took that is finished at this moment."""
+        return cls(seconds=round(seconds, 3), tokens=tokens, created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
 
 
 class SelectedFrom(_Strict):

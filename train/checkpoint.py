@@ -33,7 +33,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from transformers import PreTrainedTokenizerBase
 
-from schemas.disk import sync
+from schemas.disk import beside, put_in_place
 from schemas.errors import Held, UserError
 from train.distributed import Processes
 from train.model import Student, merged
@@ -86,7 +86,7 @@ def save(
     weights = get_model_state_dict(student.scorer, options=_WHOLE)
     failed: BaseException | None = None
     try:
-        _save_optimizer(_beside(place), student, optimizer, processes)
+        _save_optimizer(beside(place), student, optimizer, processes)
         if processes.first:
             _write(place, cursor, student, weights, tokenizer, run / "journal.jsonl")
             for old in checkpoints(run)[:-keep]:
@@ -95,7 +95,7 @@ def save(
         failed = error
     if processes.sum(np.array([failed is not None], np.int64))[0]:
         if processes.first:
-            shutil.rmtree(_beside(place), ignore_errors=True)
+            shutil.rmtree(beside(place), ignore_errors=True)
         before = checkpoints(run)
         raise UserError(
             f"the checkpoint could not be written: {_reason(failed) if failed else 'the first process says why'}",
@@ -113,23 +113,20 @@ def _write(
     tokenizer: PreTrainedTokenizerBase,
     journal: Path,
 ) -> None:
-    beside = _beside(place)
-    state = beside / "state"
+    partial = beside(place)
+    state = partial / "state"
     weights = {name.removeprefix(_PREFIX): weight for name, weight in whole.items()}
     adapters = {name: weight.contiguous() for name, weight in weights.items() if "lora_" in name}
     plain = merged(student.model, weights)
     for tied in getattr(student.model, "all_tied_weights_keys", None) or {}:
         plain.pop(tied, None)
-    student.model.save_pretrained(beside, state_dict=plain)
-    tokenizer.save_pretrained(beside)
+    student.model.save_pretrained(partial, state_dict=plain)
+    tokenizer.save_pretrained(partial)
     if adapters:
         save_file(adapters, state / "adapters.safetensors")
     (state / "cursor.json").write_text(json.dumps(asdict(cursor)))
     shutil.copyfile(journal, state / "journal.jsonl")
-    for path in [*beside.rglob("*"), beside]:
-        sync(path)
-    os.rename(beside, place)
-    sync(place.parent)
+    put_in_place(place)
 
 
 def load_weights(checkpoint: Path, student: Student) -> None:
@@ -156,10 +153,10 @@ def load_optimizer(checkpoint: Path, student: Student, optimizer: torch.optim.Op
     set_optimizer_state_dict(student.scorer, optimizer, state)
 
 
-def _save_optimizer(beside: Path, student: Student, optimizer: torch.optim.Optimizer, processes: Processes) -> None:
+def _save_optimizer(partial: Path, student: Student, optimizer: torch.optim.Optimizer, processes: Processes) -> None:
     dcp.save(
         _moments(get_optimizer_state_dict(student.scorer, optimizer)),
-        storage_writer=HuggingFaceStorageWriter(str(beside / "state" / "optimizer"), save_distributed=True),
+        storage_writer=HuggingFaceStorageWriter(str(partial / "state" / "optimizer"), save_distributed=True),
         process_group=processes.group,
         no_dist=processes.group is None,
     )
@@ -206,10 +203,6 @@ def locked(run: Path) -> Iterator[None]:
         for stale in (run / "checkpoints").glob(".step-*"):
             shutil.rmtree(stale)
         yield
-
-
-def _beside(place: Path) -> Path:
-    return place.with_name(f".{place.name}.partial")
 
 
 def _remove(checkpoint: Path) -> None:

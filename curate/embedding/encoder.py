@@ -12,7 +12,7 @@ from transformers.utils import logging
 from curate.batch import Embedded
 from curate.embedding.settings import EmbeddingSettings
 from curate.embedding.weights import parameters
-from curate.proxy.weights import Weights
+from curate.proxy.weights import Weights, loading
 from schemas.errors import UserError
 from schemas.rendering import ENCODED_AT_ONCE
 
@@ -36,17 +36,11 @@ class Encoder:
         found = parameters(weights, settings)
         self.max_length, self.pooling, self.dimensions = found["max_length"], found["pooling"], found["dimensions"]
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
+        with loading("encoder", settings.model, "transformers"):
             tokenizer = AutoTokenizer.from_pretrained(weights.directory, trust_remote_code=False)
             model = AutoModel.from_pretrained(
                 weights.directory, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
             )
-        except (OSError, ValueError, LookupError) as error:
-            raise UserError(
-                f"the encoder cannot be loaded: {(str(error).strip() or repr(error)).splitlines()[0]}",
-                where=settings.model,
-                remedy="choose a model that the installed transformers knows; a model's own code is never run",
-            ) from error
         if not tokenizer.is_fast:
             raise UserError("has no tokenizer.json", where=settings.model, remedy="choose a model with one")
         model.config.use_cache = False

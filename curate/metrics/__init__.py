@@ -1,5 +1,6 @@
 """The metrics by name. A new one is a module here and a line in ``REGISTRY``."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ from curate.metric import Metric, Needs
 from curate.metrics import embedding, generated, ifd, length, loss, lp, mtld, richness
 from schemas.config import nearest
 from schemas.errors import UsageError
+from schemas.fingerprint import canonical_json
 
 REGISTRY: dict[str, Metric] = {
     metric.name: metric
@@ -22,6 +24,11 @@ REGISTRY: dict[str, Metric] = {
 
 MADE: dict[str, Callable[..., Metric]] = {"lp": lp.metric, "embedding": embedding.metric}
 """Metrics that are made for one job, from parameters of their own."""
+
+
+def identities(metrics: Sequence[Metric]) -> dict[str, Any]:
+    """What made each metric's columns, by name, as it comes back from JSON."""
+    return json.loads(canonical_json({metric.name: metric.identity() for metric in metrics}))
 
 
 def select(names: Sequence[str], made: Mapping[str, Mapping[str, Any]] | None = None) -> list[Metric]:

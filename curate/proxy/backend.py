@@ -7,8 +7,7 @@ from curate.batch import LogLikelihood
 from curate.proxy.generation import Question, Speech
 from curate.proxy.sequences import Request, SpecialTokens
 from curate.proxy.settings import ProxySettings
-from curate.proxy.weights import Weights
-from schemas.errors import UserError
+from curate.proxy.weights import Weights, loading
 
 
 class Backend(Protocol):
@@ -42,7 +41,7 @@ def load(settings: ProxySettings, weights: Weights) -> Backend:
     Raises UserError for a model that cannot be loaded, among them those that come with code of their own.
     """
     weights.verify()
-    try:
+    with loading("model", settings.model, "transformers or vLLM"):
         if settings.backend == "vllm":
             from curate.proxy.vllm_backend import VllmBackend
 
@@ -50,11 +49,3 @@ def load(settings: ProxySettings, weights: Weights) -> Backend:
         from curate.proxy.transformers_backend import TransformersBackend
 
         return TransformersBackend(settings, weights)
-    except UserError:
-        raise
-    except (OSError, ValueError, LookupError) as error:
-        raise UserError(
-            f"the model cannot be loaded: {(str(error).strip() or repr(error)).splitlines()[0]}",
-            where=settings.model,
-            remedy="choose a model that the installed transformers or vLLM knows; a model's own code is never run",
-        ) from error

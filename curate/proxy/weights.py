@@ -6,7 +6,8 @@ and nothing else, and should not pay for importing torch.
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,21 @@ class Weights:
                 where=str(self.directory),
                 remedy="delete this directory and run again; it is made anew from the packaged model",
             )
+
+
+@contextmanager
+def loading(what: str, model: str, libraries: str) -> Iterator[None]:
+    """UserError, with what to do, where these libraries cannot load a model, among them one with code of its own."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, ValueError, LookupError) as error:
+        raise UserError(
+            f"the {what} cannot be loaded: {(str(error).strip() or repr(error)).splitlines()[0]}",
+            where=model,
+            remedy=f"choose a model that the installed {libraries} knows; a model's own code is never run",
+        ) from error
 
 
 def resolve(model: str, option: str = "--proxy.model") -> Weights:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import apache_beam as beam
@@ -12,15 +12,14 @@ from curate.embedding.text import text_of
 from curate.embedding.weights import OPTION, find
 from curate.proxy.weights import Weights
 from pipelines.progress import Meter
-from pipelines.transforms.proxy import weights_here
+from pipelines.transforms.models import Kept, weights_here
 from pipelines.transforms.shards import ShardBatch
 from schemas.fingerprint import canonical_json
 
 if TYPE_CHECKING:
     from curate.embedding.encoder import Encoder
 
-_encoders: dict[str, "Encoder"] = {}
-"""The encoder that this process has loaded: see ``pipelines.transforms.proxy``."""
+_kept: Kept["Encoder"] = Kept()
 
 _find = cache(find)
 
@@ -39,10 +38,8 @@ class Encoding:
         from curate.embedding.encoder import Encoder  # torch
 
         key = canonical_json([asdict(self.settings), self.weights.identity])
-        if key not in _encoders:
-            _encoders.clear()
-            _encoders[key] = Encoder(self.settings, weights_here(self.weights, self.model, self.driver, _find, OPTION))
-        return _encoders[key]
+        here = partial(weights_here, self.weights, self.model, self.driver, _find, OPTION)
+        return _kept.get(key, lambda: Encoder(self.settings, here()))
 
 
 class Embed(beam.PTransform):

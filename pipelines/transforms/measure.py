@@ -1,6 +1,5 @@
 """Run the metrics over a batch."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -8,10 +7,9 @@ from typing import Any
 import apache_beam as beam
 
 from curate.metric import Metric
-from curate.metrics import MADE, select
+from curate.metrics import MADE, identities, select
 from pipelines.transforms.shards import ShardBatch
 from schemas.errors import UserError
-from schemas.fingerprint import canonical_json
 
 
 class Measure(beam.PTransform):
@@ -32,7 +30,7 @@ class _Measure(beam.DoFn):
     def setup(self) -> None:
         made = {name: identity["params"] for name, identity in self.identities.items() if name in MADE}
         self.metrics = select(tuple(self.identities), made)
-        here = json.loads(canonical_json({metric.name: metric.identity() for metric in self.metrics}))
+        here = identities(self.metrics)
         if here != self.identities:
             raise UserError(
                 "a worker would compute other metrics than the driver signs",

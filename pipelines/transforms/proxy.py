@@ -1,8 +1,7 @@
 """The proxy model inside Beam: rendering, and a RunInference model handler around a backend."""
 
-import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
@@ -18,33 +17,16 @@ from curate.proxy.scoring import score_batch, score_checkpoints
 from curate.proxy.settings import ProxySettings
 from curate.proxy.weights import Weights, resolve
 from pipelines.progress import Meter
+from pipelines.transforms.models import Kept, weights_here
 from pipelines.transforms.shards import ShardBatch
-from schemas.errors import UserError
 from schemas.fingerprint import canonical_json
 
-_models: dict[str, Backend] = {}
-"""The model that this process has loaded. On a dask cluster a process runs one pipeline after the other with it."""
+_kept: Kept[Backend] = Kept()
 
 _resolve = cache(resolve)
 
 _taking = threading.Lock()
 """Held while a model goes from checkpoint to checkpoint: an engine may run two bundles at once in threads."""
-
-
-def weights_here(weights: Weights, model: str, driver: str, found: Callable[[str], Weights], option: str) -> Weights:
-    """The weights that the driver found under this name, on this machine; UserError if they are others."""
-    there = weights.directory.is_dir()
-    # the names of other directories, in our cache or the hub's, say what is in them
-    if there and (socket.gethostname() == driver or "sha256" not in weights.identity):
-        return weights
-    mine = found(str(weights.directory) if there else model)
-    if mine.identity != weights.identity:
-        raise UserError(
-            "a worker finds other weights under this name than the driver",
-            where=f"{option} {model}",
-            remedy="put the same model on every machine, or name a revision",
-        )
-    return mine
 
 
 @dataclass(frozen=True)
@@ -62,10 +44,7 @@ class Proxy:
     def loaded(self) -> Backend:
         """The model, loaded once in a process as long as the same one is asked for."""
         key = canonical_json([asdict(self.settings), self.weights.identity])
-        if key not in _models:
-            _models.clear()
-            _models[key] = load(self.settings, self.here())
-        return _models[key]
+        return _kept.get(key, lambda: load(self.settings, self.here()))
 
 
 class Render(beam.DoFn):

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from proxy_examples import ROWS, SHORT, SINGLE, table, turns
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma2Config, MistralConfig
 
 from curate.batch import Batch
 from curate.proxy import likelihood
@@ -120,26 +120,20 @@ def test_log_p_over_parts_of_the_vocabulary(monkeypatch, bias):
             assert (found - expected).abs().max() < 1e-6
 
 
-def test_a_model_that_looks_back_less_far_than_rows_are_long_gets_padded_rows(tiny, tmp_path):
-    from transformers import AutoTokenizer, MistralConfig, MistralForCausalLM
-
+def of_another_kind(tiny, place, config, **options) -> Weights:
+    """A small random model of another architecture, with the same tokenizer."""
     tokenizer = AutoTokenizer.from_pretrained(tiny.directory)
-    tokenizer.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(place)
     torch.manual_seed(0)
-    model = MistralForCausalLM(
-        MistralConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            initializer_range=0.5,
-            sliding_window=16,
-        )
-    )
-    model.save_pretrained(tmp_path)
-    weights = Weights(tmp_path, {})
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
+    made = config(vocab_size=len(tokenizer), **sizes, **heads, initializer_range=0.5, **options)
+    AutoModelForCausalLM.from_config(made).save_pretrained(place)
+    return Weights(place, {})
+
+
+def test_a_model_that_looks_back_less_far_than_rows_are_long_gets_padded_rows(tiny, tmp_path):
+    weights = of_another_kind(tiny, tmp_path, MistralConfig, sliding_window=16)
     backend = load(ProxySettings(), weights)
     assert backend.pack_tokens == 0
     scored = score_batch(batch(weights, SHORT[:4]), backend, False, nothing)
@@ -217,24 +211,7 @@ def test_what_does_not_fit_into_memory_is_tried_in_halves(tiny, monkeypatch):
 
 
 def test_a_model_that_caps_its_logits_is_scored_by_its_own_head(tiny, tmp_path):
-    from transformers import AutoTokenizer, Gemma2Config, Gemma2ForCausalLM
-
-    tokenizer = AutoTokenizer.from_pretrained(tiny.directory)
-    tokenizer.save_pretrained(tmp_path)
-    torch.manual_seed(0)
-    config = Gemma2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=16,
-        final_logit_softcapping=2.0,
-        initializer_range=0.5,
-    )
-    Gemma2ForCausalLM(config).save_pretrained(tmp_path)
-    weights = Weights(tmp_path, {})
+    weights = of_another_kind(tiny, tmp_path, Gemma2Config, head_dim=16, final_logit_softcapping=2.0)
     backend = load(ProxySettings(), weights)
     scored = score_batch(batch(weights, SHORT[:4]), backend, False, nothing)
     requests = [conditional(rendered, backend.special) for rendered in scored.rendered]

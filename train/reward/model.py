@@ -1,7 +1,6 @@
 """A reward model as transformers knows one: the language model's body with one output at the last token."""
 
 import copy
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from schemas.disk import sync
+from schemas.disk import beside, put_in_place
 from schemas.errors import UsageError
 
 
@@ -50,17 +49,14 @@ def save_reward_model(
     classifier.base_model.load_state_dict(model.get_decoder().state_dict())
     with torch.no_grad():
         classifier.score.weight.copy_(torch.from_numpy(weight)[None])
-    beside = place.with_name(f".{place.name}.partial")
-    for stale in (beside, place):
+    partial = beside(place)
+    for stale in (partial, place):
         shutil.rmtree(stale, ignore_errors=True)
-    classifier.save_pretrained(beside)
+    classifier.save_pretrained(partial)
     if padding is not None:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(padding)
-    tokenizer.save_pretrained(beside)
-    for path in [*beside.iterdir(), beside]:
-        sync(path)
-    os.rename(beside, place)
-    sync(place.parent)
+    tokenizer.save_pretrained(partial)
+    put_in_place(place)
 
 
 def _classifier(config: PretrainedConfig) -> Any:

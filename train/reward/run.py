@@ -9,7 +9,6 @@ gaps of the pairs that were learned from are larger than those of others would b
 
 import json
 import logging
-import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -23,7 +22,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from schemas.columns import ScoreColumn
-from schemas.disk import sync, write_whole
+from schemas.disk import replacing, write_whole
 from schemas.errors import UserError
 from schemas.table import NOTES_FIELD
 from train.checkpoint import locked
@@ -105,11 +104,8 @@ def _read_states(
         pairs = read_pairs(encoder, table.examples(rows), generated.take(pa.array(rows)).to_pylist())
         states, _ = last_states(student, pairs, max(settings.batch_tokens, settings.max_length), processes)
         if processes.first:
-            path = _states(settings, index)
-            beside = path.with_suffix(".partial")
-            save_file({"states": states}, beside, {"remarks": json.dumps([pair.remarks for pair in pairs])})
-            sync(beside)
-            os.rename(beside, path)
+            with replacing(_states(settings, index)) as partial:
+                save_file({"states": states}, partial, {"remarks": json.dumps([pair.remarks for pair in pairs])})
             log.info("read %s of %s rows", f"{rows[-1] + 1:,}", f"{len(table):,}")
 
 
@@ -178,7 +174,5 @@ def _write_scores(settings: RewardSettings, table: Table, rewards: NDArray[np.fl
         *(pa.array(values[column.name], from_pandas=True) for column in columns),
         pa.array(notes, NOTES_FIELD.type),
     ]
-    beside = settings.output / f".{SCORES}.partial"
-    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), beside)
-    sync(beside)
-    os.rename(beside, settings.output / SCORES)
+    with replacing(settings.output / SCORES) as partial:
+        pq.write_table(pa.Table.from_arrays(arrays, schema=schema), partial)
