@@ -20,7 +20,7 @@ from curate.proxy.weights import Weights
 from schemas.answers import Draw, left_padded
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
-PACK_TOKENS = 1024
+PACK_TOKENS = 640
 CACHED = 4
 """Tokens whose keys and values are kept, while answers are drawn, for each one that a forward pass may have."""
 

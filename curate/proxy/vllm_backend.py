@@ -34,6 +34,16 @@ _ENVIRONMENT = {
 }
 
 
+def longest_sequence(settings: ProxySettings, config: Any) -> int:
+    """For how many tokens the engine needs room: a prompt with a token put before it, and what follows it.
+
+    That is the one token of a request that is scored, or an answer; an answer never goes past the model's positions.
+    """
+    follow = settings.generation.max_new_tokens
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None) or math.inf
+    return max(settings.max_length + 2, int(min(settings.max_length + 1 + follow, positions)))
+
+
 class VllmBackend:
     def __init__(self, settings: ProxySettings, weights: Weights) -> None:
         for name, value in _ENVIRONMENT.items():
@@ -59,8 +69,7 @@ class VllmBackend:
             self.llm = LLM(
                 str(weights.directory),
                 dtype=settings.dtype,
-                # a token put before the prompt, and those generated: one where it is scored
-                max_model_len=settings.max_length + 1 + settings.generation.max_new_tokens,
+                max_model_len=longest_sequence(settings, config),
                 max_num_batched_tokens=settings.batch_tokens or min(most, max(256, LOGIT_BYTES // (6 * vocabulary))),
                 enable_chunked_prefill=True,
                 enable_prefix_caching=False,  # with it, scores depend on the order of requests (vLLM issue 42019)

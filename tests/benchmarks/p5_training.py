@@ -39,7 +39,7 @@ from train.settings import (
 )
 from train.table import open_table
 
-ROWS, BATCH, TOKENS, LENGTH = 128, 16, 8192, 512
+ROWS, BATCH, TOKENS, LENGTH = 64, 16, 8192, 512
 RATE = 1e-5
 
 

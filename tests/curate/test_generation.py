@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 import torch
 from proxy_examples import ROWS, SHORT, SINGLE, table, turns
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LlamaConfig
 
 from curate.batch import Batch
 from curate.metrics.generated import METRIC
@@ -14,6 +14,7 @@ from curate.proxy.backend import load
 from curate.proxy.generation import generate_batch
 from curate.proxy.rendering import Renderer
 from curate.proxy.settings import GenerationSettings, ProxySettings
+from curate.proxy.vllm_backend import longest_sequence
 from curate.proxy.weights import Weights
 from schemas.answers import Draw, answered, draw_seed
 
@@ -146,3 +147,16 @@ def test_what_does_not_fit_into_memory_is_tried_in_halves(generated, backend, mo
     assert sum(notes.values()) == 1 and next(iter(notes)).startswith("out of memory for ")
     assert sizes[0][0] > 4
     assert all(b.text is None or a == b for a, b in zip(expected, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("positions", "longest"),
+    [
+        (4096, 1900 + 1 + 256),
+        (2048, 2048),  # a longer answer is refused by row, not by the engine
+        (1024, 1900 + 2),  # the scored token needs no position, and vLLM itself refuses what the model cannot read
+    ],
+)
+def test_the_engine_has_room_for_answers_as_far_as_the_model_has(positions, longest):
+    settings = ProxySettings(max_length=1900, generation=GenerationSettings(max_new_tokens=256))
+    assert longest_sequence(settings, LlamaConfig(max_position_embeddings=positions)) == longest

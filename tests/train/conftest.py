@@ -115,11 +115,20 @@ def command(tiny_model: Path, table_file: Path, tmp_path: Path) -> Callable[...,
             "--log.every": "1",
             "--checkpoint.every": "3",
             "--curriculum.decisions": "6",
+            "--curriculum.probe-cost": "0",
         }
         given = dict(zip(more[::2], more[1::2], strict=True))
         if given.get("--curriculum", "campus") != "campus":
-            base.pop("--curriculum.decisions")
-        return ["run", *(part for pair in {**base, **given}.items() if pair[0] != without for part in pair)]
+            base = {name: value for name, value in base.items() if not name.startswith("--curriculum.")}
+        return [
+            "run",
+            *(
+                part
+                for pair in {**base, **given}.items()
+                if not (without and pair[0].startswith(without))
+                for part in pair
+            ),
+        ]
 
     return arguments
 

@@ -46,9 +46,11 @@ def four(tmp_path):
 
 
 def campus(**options):
-    """Slices of 1, 2, 1 and 0 rows; the orders are not sorted again unless a test says so."""
-    given = {"perspectives": ("loss", "length"), "decisions": 4, "stop": "exhaustion", "resort_epochs": 0.0, **options}
-    return Campus(**given)
+    """Slices of 1, 2, 1 and 0 rows. Unless a test says so, the orders are not sorted again, and a choice may cost
+    anything.
+    """
+    given = {"perspectives": ("loss", "length"), "decisions": 4, "stop": "exhaustion", "resort_epochs": 0.0}
+    return Campus(**{**given, "probe_rows": 0, "probe_cost": 0.0, **options})
 
 
 def run(table, student=LOSS, limit=50, **options):
@@ -183,6 +185,34 @@ def test_probe_rows_asks_about_a_sample_and_trains_on_all(tmp_path):
     assert [probe.digest for probe in probes] == [probe.digest for probe in again]
 
 
+@pytest.mark.parametrize(
+    ("cost", "stages", "asked"),
+    [
+        # 2 rows, then 3, are asked about, where 2 x 3 passes for the 1 row trained on allow 6: length is easier
+        (2.0, [OWN[0], OWN[3], OWN[1], OWN[2], *OWN[4:]], [2, 3, 4, 3]),
+        # 1.5 x 3 passes are less than 5: loss goes on, and may be compared again when 3 rows have been trained on
+        (1.5, OWN, [2, 2]),
+        (1e-9, OWN, [2]),  # one choice; the other order follows when the first is exhausted
+    ],
+)
+def test_a_choice_stands_until_another_is_affordable(four, cost, stages, asked):
+    found, probes = run(four, [1.0, 5.0, 5.0, 4.0], probe_cost=cost)
+    assert found == stages
+    assert [sum(len(each.rows) for each in probe.candidates) for probe in probes] == asked
+
+
+@pytest.mark.parametrize("share", [0.01, 0.05, 0.3])
+def test_choosing_costs_no_more_than_its_share(tmp_path, share):
+    random = np.random.default_rng(0)
+    table = make_table(tmp_path, {name: random.random(2000) for name in ("loss", "length")})
+    stages, probes = run(table, random.random(2000), 1000, decisions=50, probe_rows=8, probe_cost=share)
+    asked = sum(len(each.rows) for probe in probes for each in probe.candidates)
+    trained = 3 * sum(len(rows) for _, rows in stages)
+    assert asked <= share * trained + 16  # the first choice comes before any training
+    # and it asks as often as it may: before nearly every stage, or to nearly the last row of its share
+    assert asked > 0.7 * min(share * trained, 16 * len(stages))
+
+
 def test_what_is_left_of_a_competence_aware_order_is_sorted_again(four):
     # the student finds 3 easiest of what is left, though the table says 1
     stages, probes = run(four, [1.0, 4.0, 3.0, 2.0], resort_every=1, resort_epochs=9.0, perspectives=("loss",))
@@ -299,7 +329,11 @@ def alpaca(shared_data, tmp_path_factory):
         columns[name] = rho * normal + math.sqrt(1 - rho**2) * random.standard_normal(rows)
     path = tmp_path_factory.mktemp("alpaca") / "table.parquet"
     pq.write_table(pa.table({"example_id": [f"{row:032x}" for row in range(rows)], **columns}), path)
-    return open_table(path), columns["loss"]
+    return open_table(path), columns["loss"], tuple(f"{name}:high" for name in columns)
+
+
+def picks_of(stages, names):
+    return [sum(f"{choice}:high" == name for choice, _ in stages) for name in names]
 
 
 @pytest.mark.parametrize(
@@ -313,15 +347,27 @@ def alpaca(shared_data, tmp_path_factory):
 )
 def test_simulation_of_the_four_readings(alpaca, options, picks, coverage, mean_exposure):
     """METHODS 1.3, A to D: the synthetic orders are drawn anew, so picks agree to within a few."""
-    table, losses = alpaca
-    names = ("loss", "friend", "stranger", "rival")
-    curriculum = Campus(perspectives=tuple(f"{name}:high" for name in names), resort_epochs=0.0, **options)
-    stages, _ = follow(Course(curriculum, table, 0, 32), losses, 1000)
-    found = [sum(choice == name for choice, _ in stages) for name in names]
+    table, losses, names = alpaca
+    stages, _ = follow(Course(campus(perspectives=names, decisions=100, **options), table, 0, 32), losses, 1000)
+    found = picks_of(stages, names)
     exposures = np.bincount(np.concatenate([rows for _, rows in stages]), minlength=len(table))
     assert found == pytest.approx(picks, abs=6)
     assert (exposures > 0).mean() == pytest.approx(coverage, abs=0.01)
     assert exposures.mean() == pytest.approx(mean_exposure, abs=0.03)
+
+
+def test_cheap_choices_follow_those_that_ask_about_all(alpaca):
+    table, losses, names = alpaca
+    whole, cheap = (
+        follow(Course(Campus(perspectives=names, resort_epochs=0.0, stop="decisions", **options), table, 0, 32), losses)
+        for options in ({"probe_rows": 0, "probe_cost": 0.0}, {})
+    )
+    assert picks_of(cheap[0], names) == pytest.approx(picks_of(whole[0], names), abs=10)
+    asked, trained = (
+        sum(len(each.rows) for probe in cheap[1] for each in probe.candidates),
+        sum(len(rows) for _, rows in cheap[0]),
+    )
+    assert asked / (3 * trained) < 0.05
 
 
 def test_no_scores_in_common_is_fine(tmp_path):

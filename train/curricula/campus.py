@@ -17,6 +17,7 @@ from train.table import Rows, Table
 
 REWARD, ANSWERS = "reward_gap", "generated"  # columns of `curricle reward`
 SAMPLE, DRAW, ASKED = 1, 2, 3  # what random numbers are for, so that two uses never share a stream
+PASSES = 3  # to train on a row costs about three times as much as to read it: a backward pass costs two forward passes
 
 
 @dataclass(eq=False)
@@ -86,7 +87,10 @@ class Campus(Curriculum):
     temperature: float = option(
         "0 takes the lowest perplexity; above, draw with softmax(-log perplexity / temperature), an extension", 0.0
     )
-    probe_rows: int = option("ask about a seeded sample of so many rows a candidate; 0: all", 0)
+    probe_rows: int = option("ask about a seeded sample of so many rows a candidate; 0: all", 32)
+    probe_cost: float = option(
+        "the share of the training's cost that choosing may take; until it allows, the last choice stands; 0: any", 0.05
+    )
     competence_aware: tuple[str, ...] = option(
         "perspectives that are sorted again by the student's loss as it learns", ("loss",)
     )
@@ -111,6 +115,7 @@ class Campus(Curriculum):
         check(self.decisions >= 1, f"decisions is {self.decisions}", "give at least 1")
         check(self.temperature >= 0, f"temperature is {self.temperature}", "give 0 or more")
         check(self.probe_rows >= 0, f"probe_rows is {self.probe_rows}", "give 0 or more")
+        check(self.probe_cost >= 0, f"probe_cost is {self.probe_cost}", "give 0 or more")
         check(self.resort_every >= 0, f"resort_every is {self.resort_every}", "give 0 or more")
         check(self.resort_epochs >= 0, f"resort_epochs is {self.resort_epochs}", "give 0 or more")
         check(self.refresh_rows >= 0, f"refresh_rows is {self.refresh_rows}", "give 0 or more")
@@ -128,6 +133,7 @@ class Campus(Curriculum):
         for each in perspectives.values():
             nobody[each.rows] = False
         seen, forwarded = nobody.copy(), 0
+        choice, trained, asked = "", 0, 0
         for stage in count(1):
             while not (candidates := self._candidates(perspectives.values(), seen)):
                 if self.stop != "budget":
@@ -135,11 +141,15 @@ class Campus(Curriculum):
                 for each in perspectives.values():
                     each.visits = 0
                 seen, forwarded = nobody.copy() if seen.all() else seen, 0
-            choice = next(iter(candidates))
-            if len(candidates) > 1:
-                decision = yield Probe(self._sampled(candidates, seed, stage), "choose")
+            probe = Probe(self._sampled(candidates, seed, stage), "choose")
+            cost = sum(len(each.rows) for each in probe.candidates)
+            if len(candidates) == 1:
+                (choice,) = candidates
+            elif choice not in candidates or not self.probe_cost or asked + cost <= self.probe_cost * PASSES * trained:
+                decision = yield probe
                 assert decision is not None and decision.choice is not None
-                choice = decision.choice
+                choice, asked = decision.choice, asked + cost
+            trained += len(candidates[choice])
             chosen, rows = perspectives[choice], candidates[choice]
             for each in perspectives.values() if self.pointer == "shared" else [chosen]:
                 each.advance()
