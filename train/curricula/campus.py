@@ -96,9 +96,8 @@ class Campus(Curriculum):
     )
     resort_every: int = option("sort what is left again after so many visits; 0: as often as resort_epochs allows", 0)
     resort_epochs: float = option(
-        "forward passes that sorting again may cost in one pass over the orders, in epochs; 0: never", 1.0
+        "forward passes that sorting again may cost in one pass over the orders, in epochs; 0: never", 0.0
     )
-
     refresh: Literal["loss", "reward"] = option(
         f"reward: {REWARD} is competence-aware too, by a reward that is fitted again on the student's own answers",
         "loss",
@@ -118,6 +117,10 @@ class Campus(Curriculum):
         check(self.probe_cost >= 0, f"probe_cost is {self.probe_cost}", "give 0 or more")
         check(self.resort_every >= 0, f"resort_every is {self.resort_every}", "give 0 or more")
         check(self.resort_epochs >= 0, f"resort_epochs is {self.resort_epochs}", "give 0 or more")
+        again = "resort_every" if self.resort_every else "refresh" if self.refresh == "reward" else ""
+        check(
+            not again or self.resort_epochs > 0, f"{again} without resort_epochs", "give resort_epochs, 1 for one epoch"
+        )
         check(self.refresh_rows >= 0, f"refresh_rows is {self.refresh_rows}", "give 0 or more")
         check(self.refresh_tokens >= 1, f"refresh_tokens is {self.refresh_tokens}", "give 1 or more")
 
