@@ -87,7 +87,7 @@ class Campus(Curriculum):
     temperature: float = option(
         "0 takes the lowest perplexity; above, draw with softmax(-log perplexity / temperature), an extension", 0.0
     )
-    probe_rows: int = option("ask about a seeded sample of so many rows a candidate; 0: all", 32)
+    probe_rows: int = option("ask about a seeded sample of so many rows a candidate; 0: all", 16)
     probe_cost: float = option(
         "the share of the training's cost that choosing may take; until it allows, the last choice stands; 0: any", 0.05
     )
