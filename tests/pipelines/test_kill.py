@@ -12,7 +12,7 @@ from running import curricle, in_process_of_its_own, read_data, start, write_jso
 from stress import receipts
 
 ROWS = 3000
-KILLS = 5
+KILLS = 10
 SEED = 20250911
 OPTIONS = ("--metrics", "mtld,mattr", "--shard-rows", 150)
 
