@@ -12,6 +12,7 @@ import pytest
 import torch
 from kills import at_call, die, outcome
 
+import schemas.disk
 import train.checkpoint
 import train.journal
 import train.loop
@@ -60,7 +61,7 @@ def instants() -> dict[str, Callable[[], None]]:
         "inside a probe": lambda: at_call(Student, "nll", 3, lambda *_: not torch.is_grad_enabled()),
         "after a decision": lambda: at_call(Journal, "append", 0, lambda _, it: isinstance(it, Decision), after=True),
         "while a checkpoint is written": lambda: at_call(train.checkpoint, "_save_optimizer", 0, after=True),
-        "before its name": lambda: at_call(train.checkpoint, "sync", 3),
+        "before its name": lambda: at_call(schemas.disk, "sync", 3, lambda path: ".step-" in str(path)),
         "after it": lambda: at_call(train.loop.Window, "pause", 0, after=True),
         "while an old one is removed": lambda: at_call(train.checkpoint, "_remove", 0, after=True),
         "at random": timer,
