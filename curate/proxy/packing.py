@@ -1,9 +1,9 @@
 """Rows of tokens as one forward pass: padded, or packed so that what rows have in common at their start passes once.
 
 Rows in lexicographic order are a trie: each differs from the row before it in its end alone. A pack is one sequence
-that holds its first row whole and of each further row that end, at the positions that it has in its own row. Attention
-leads along a row's path through the pack, so that no row sees another. There is no padding, and a template with its
-system prompt, a quarter of the tokens of short rows, is read once.
+that holds of each row that end, at the positions that it has in its own row; what its first row has in common with the
+last row of the pack before is kept in keys and values. Attention leads along a row's path, so that no row sees another.
+There is no padding, and a template with its system prompt, a quarter of the tokens of short rows, is read once.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,10 +21,22 @@ _ATTENTION = "curricle_packed"
 
 
 class Layout(NamedTuple):
-    """What a model reads, and for each row the flat places of its tokens in that, in order."""
+    """What a model reads, and for each row the flat places of its tokens in that, in order; below 0 if kept."""
 
     inputs: dict[str, Any]
     paths: list[NDArray[np.int64]]
+
+
+class Pack(NamedTuple):
+    """Rows, by place and in lexicographic order, that pass together.
+
+    The first ``known`` tokens of the first one have passed with the pack before; the next pack knows ``kept`` tokens
+    of the last one.
+    """
+
+    rows: list[int]
+    known: int
+    kept: int
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,10 @@ class Branch:
     mask: torch.Tensor | None
 
 
+Trunk = dict[torch.nn.Module, tuple[torch.Tensor, torch.Tensor]]
+"""Keys and values, (1, heads, known, size), by layer, of what a pack knows from the one before it."""
+
+
 def padded(rows: Sequence[Row], device: torch.device) -> Layout:
     """A row beside the other. The padding is on the right, where a causal model cannot see it: there is no mask,
     which would change nothing and cost the fast attention kernels."""
@@ -48,41 +64,51 @@ def padded(rows: Sequence[Row], device: torch.device) -> Layout:
     return Layout({"input_ids": ids}, [np.arange(len(row)) + place * longest for place, row in enumerate(rows)])
 
 
-def packed(rows: Sequence[Row], dtype: torch.dtype) -> Layout:
-    """Rows, in lexicographic order, in one sequence; for a model that is ``attending_along_branches``."""
+def packed(rows: Sequence[Row], pack: Pack, trunk: Trunk, dtype: torch.dtype) -> Layout:
+    """A pack of these rows as one sequence, for a model that is ``attending_along_branches``.
+
+    ``trunk``: the one that the packs before have passed with, in order.
+    """
+    known = pack.known
     ids: list[int] = []
     positions: list[int] = []
     paths: list[NDArray[np.int64]] = []
     branches: list[Branch] = []
-    before: Row = ()
-    path = np.empty(0, np.int64)
-    for row in rows:
-        common, start = _in_common(before, row), len(ids)
+    before, path = rows[pack.rows[0]][:known], np.arange(known)
+    for row in (rows[place] for place in pack.rows):
+        common, start = _in_common(before, row), known + len(ids)
         ids += row[common:]
         positions += range(common, len(row))
-        path = np.append(path[:common], np.arange(start, len(ids)))
-        paths.append(path)
-        if start < len(ids):
-            mask = torch.full((len(ids) - start, len(row)), -torch.inf, dtype=dtype).triu_(common + 1)
-            branches.append(Branch(start, len(ids), _ranges(path), mask if common else None))
+        end = known + len(ids)
+        path = np.append(path[:common], np.arange(start, end))
+        paths.append(path - known)
+        if start < end:
+            mask = torch.full((end - start, len(row)), -torch.inf, dtype=dtype).triu_(common + 1)
+            branches.append(Branch(start - known, end - known, _ranges(path), mask if common else None))
         before = row
-    inputs = {"input_ids": torch.tensor([ids]), "position_ids": torch.tensor([positions]), "branches": branches}
-    return Layout(inputs, paths)
+    inputs = {"input_ids": torch.tensor([ids]), "position_ids": torch.tensor([positions])}
+    return Layout({**inputs, "branches": branches, "trunk": trunk, "keep": path[: pack.kept]}, paths)
 
 
-def packs(rows: Sequence[Row], budget: int) -> Iterator[list[int]]:
-    """The places of all rows, as many in a pack as bring at most ``budget`` tokens to it; always at least one."""
+def packs(rows: Sequence[Row], scored_from: Sequence[int], budget: int) -> list[Pack]:
+    """All rows, as many in a pack as bring at most ``budget`` tokens to it; always at least one.
+
+    ``scored_from``: the first place in each row whose hidden state is wanted, which therefore passes with its row.
+    """
+    made: list[Pack] = []
     batch: list[int] = []
-    tokens = 0
+    tokens = known = shared = 0
     for place in sorted(range(len(rows)), key=lambda place: tuple(rows[place])):
-        fresh = len(rows[place]) - (_in_common(rows[batch[-1]], rows[place]) if batch else 0)
-        if batch and tokens + fresh > budget:
-            yield batch
-            batch, tokens, fresh = [], 0, len(rows[place])
+        common = _in_common(rows[batch[-1]], rows[place]) if batch else 0
+        fresh = len(rows[place]) - common
+        shared = min(shared, common)
+        if batch and (tokens + fresh > budget or scored_from[place] < shared):
+            begins = min(common, scored_from[place])
+            made.append(Pack(batch, known, begins))
+            batch, tokens, fresh, known, shared = [], 0, len(rows[place]) - begins, begins, begins
         batch.append(place)
         tokens += fresh
-    if batch:
-        yield batch
+    return [*made, Pack(batch, known, 0)] if batch else made
 
 
 @contextmanager
@@ -116,10 +142,16 @@ def _attend(
     attention_mask: torch.Tensor | None,
     *,
     branches: Sequence[Branch],
+    trunk: Trunk,
+    keep: NDArray[np.int64],
     scaling: float | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """(1, heads, T, size) -> (1, T, heads, size)"""
+    if module in trunk:
+        key, value = (torch.cat(states, dim=2) for states in zip(trunk.pop(module), (key, value), strict=True))
+    if len(keep):
+        trunk[module] = key[:, :, keep], value[:, :, keep]
     attended = []
     for branch in branches:
         keys, values = (

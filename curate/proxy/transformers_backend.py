@@ -13,14 +13,13 @@ from curate.batch import LogLikelihood
 from curate.proxy.bounded import in_batches
 from curate.proxy.generation import Question, Speech
 from curate.proxy.likelihood import log_p, log_p_of_logits
-from curate.proxy.packing import Layout, attending_along_branches, packed, packs, padded
+from curate.proxy.packing import Layout, Trunk, attending_along_branches, packed, packs, padded
 from curate.proxy.sequences import Request, SpecialTokens
 from curate.proxy.settings import ProxySettings
 from curate.proxy.weights import Weights
 from schemas.answers import Draw, left_padded
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
-PACK_TOKENS = 640
 CACHED = 4
 """Tokens whose keys and values are kept, while answers are drawn, for each one that a forward pass may have."""
 
@@ -39,7 +38,7 @@ class TransformersBackend:
         self.special = SpecialTokens(tokenizer.bos_token_id, tokenizer.eos_token_id)
         self.speech = Speech(tokenizer, self.model.config, settings)
         self._head_is_plain = self._check_head()
-        self.pack_tokens = (settings.batch_tokens or PACK_TOKENS) if self._check_packs(settings.max_length) else 0
+        self.in_packs = self._check_packs(settings.max_length)
 
     def take(self, weights: Weights) -> None:
         """See ``Backend.take``."""
@@ -56,27 +55,31 @@ class TransformersBackend:
     def score(self, requests: Sequence[Request], on_progress: Callable[[int], None]) -> list[LogLikelihood]:
         """See ``Backend.score``. A row that does not fit into memory alone is null with a note."""
         scores: list[LogLikelihood] = [LogLikelihood()] * len(requests)
-        lengths = [len(request.ids) for request in requests]
+        rows = [request.ids for request in requests]
 
-        def work(batch: list[int]) -> None:
+        def work(batch: list[int], layout: Layout) -> None:
             chosen = [requests[place] for place in batch]
-            for place, request, total in zip(batch, chosen, self._sums(chosen), strict=True):
+            for place, request, total in zip(batch, chosen, self._sums(chosen, layout), strict=True):
                 scores[place] = (
                     LogLikelihood(total, request.count)
                     if math.isfinite(total)
                     else LogLikelihood(note=f"the model gives a log-likelihood of {total}")
                 )
-            on_progress(sum(len(request.ids) for request in chosen))
+            on_progress(sum(len(rows[place]) for place in batch))
+
+        def work_padded(batch: list[int]) -> None:
+            work(batch, padded([rows[place] for place in batch], self.device))
 
         def failed(place: int) -> None:
-            scores[place] = LogLikelihood(note=f"out of memory for {lengths[place]} tokens")
+            scores[place] = LogLikelihood(note=f"out of memory for {len(rows[place])} tokens")
 
-        if self.pack_tokens:
+        if self.in_packs:
+            trunk: Trunk = {}
             with attending_along_branches(self.model):
-                for batch in packs([request.ids for request in requests], self.pack_tokens):
-                    work(batch)
+                for pack in packs(rows, [request.spans[0][0] - 1 for request in requests], self.batch_tokens):
+                    work(pack.rows, packed(rows, pack, trunk, self.dtype))
         else:
-            in_batches(lengths, self.batch_tokens, work, failed)
+            in_batches([len(row) for row in rows], self.batch_tokens, work_padded, failed)
         return scores
 
     def answer(self, questions: Sequence[Question], on_progress: Callable[[int], None]) -> list[Sequence[int] | str]:
@@ -115,9 +118,8 @@ class TransformersBackend:
         return ["the model's logits are not numbers" if bad else row for row, bad in zip(drawn, failed, strict=True)]
 
     @torch.inference_mode()
-    def _sums(self, batch: Sequence[Request]) -> list[float]:
+    def _sums(self, batch: Sequence[Request], layout: Layout) -> list[float]:
         """Σ log p over each request's spans, in nats."""
-        layout = self._layout([request.ids for request in batch])
         # What stands at a position predicts the next token.
         spans = [(row, *span) for row, request in enumerate(batch) for span in request.spans]
         places = np.concatenate([layout.paths[row][start - 1 : end - 1] for row, start, end in spans])
@@ -125,9 +127,6 @@ class TransformersBackend:
         nats = self._log_p(layout.inputs, torch.from_numpy(places).to(self.device), torch.tensor(targets)).cpu()
         rows = torch.tensor([row for row, start, end in spans for _ in range(start, end)])
         return torch.zeros(len(batch), dtype=torch.float64).index_add_(0, rows, nats).tolist()
-
-    def _layout(self, rows: Sequence[Sequence[int]]) -> Layout:
-        return packed(rows, self.dtype) if self.pack_tokens else padded(rows, self.device)
 
     def _log_p(self, inputs: dict[str, Any], places: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """float64 (S,): log p of each target after the token at its place."""
@@ -161,17 +160,19 @@ class TransformersBackend:
             return False
         if any(window and window <= max_length for window in windows):
             return False
-        rows = [[1, 2, 3, 4], [1, 2, 3, 5, 6, 7], [2, 1, 3]]
+        rows = [[1, 2, 3, 4], [1, 2, 3, 5, 6, 7], [1, 2, 3, 5, 8, 9], [2, 1, 3]]
+        trunk: Trunk = {}
         try:
             with attending_along_branches(self.model):
-                together = self._hidden(packed(rows, self.dtype))
+                layouts = [packed(rows, pack, trunk, self.dtype) for pack in packs(rows, [3, 5, 5, 2], 7)]
+                together = [self._last_hidden(layout) for layout in layouts]
         except TypeError:  # the model's layers hand nothing on to their attention
             return False
-        alone = self._hidden(padded(rows, self.device))
+        alone = self._last_hidden(padded(rows, self.device))
         tolerance = torch.finfo(self.dtype).eps ** 0.5 * float(alone.abs().max())
-        return torch.allclose(together, alone, rtol=0, atol=tolerance)
+        return torch.allclose(torch.cat(together), alone, rtol=0, atol=tolerance)
 
-    def _hidden(self, layout: Layout) -> torch.Tensor:
-        """(tokens, width): the last hidden states of all rows, one after the other."""
+    def _last_hidden(self, layout: Layout) -> torch.Tensor:
+        """(rows, width): the hidden state of each row's last token."""
         hidden = self.model.base_model(**layout.inputs, use_cache=False).last_hidden_state.flatten(0, 1)
-        return hidden[np.concatenate(layout.paths)]
+        return hidden[[path[-1] for path in layout.paths]]

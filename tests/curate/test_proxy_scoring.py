@@ -81,30 +81,45 @@ def test_no_score_depends_on_the_batch_or_the_order(tiny, batch_tokens):
     assert means(scored) == pytest.approx([means(alone)[row] for row in order], abs=TOLERANCE)
 
 
-def test_rows_in_packs_get_the_losses_of_padded_rows(tiny):
-    backend = load(ProxySettings(), tiny)
-    assert backend.pack_tokens
+@pytest.mark.parametrize("budget", [None, 1, 5, 8])
+def test_rows_in_packs_get_the_losses_of_padded_rows(tiny, budget):
+    backend = load(ProxySettings(batch_tokens=budget), tiny)
+    assert backend.in_packs
     ids = [(1, 2, 3, 4), (1, 2, 3, 4, 5, 6, 7), (1, 2, 3, 9), (1, 2, 3, 9), (1, 2), (1, 2, 3, 4, 5, 8), (7, 1, 2, 3)]
-    requests = [Request(row, ((1, 2), (len(row) - 1, len(row)))) for row in ids]
+    requests = [
+        Request(row, ((place, place + 1), (len(row) - 1, len(row)))) for row in ids for place in (1, len(row) - 1)
+    ]
     random.Random(0).shuffle(requests)
     together = [score.sum for score in backend.score(requests, nothing)]
-    backend.pack_tokens = 0
+    backend.in_packs = False
     assert together == pytest.approx([score.sum for score in backend.score(requests, nothing)], abs=TOLERANCE)
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=8), min_size=1, max_size=8), st.integers(1, 30))
-def test_a_pack_holds_each_beginning_once_and_leads_along_every_row(rows, budget):
-    batches = list(packs(rows, budget))
-    assert sorted(place for batch in batches for place in batch) == list(range(len(rows)))
-    for batch in batches:
-        inputs, paths = packed([rows[place] for place in batch], torch.float32)
+@given(
+    st.lists(st.tuples(st.lists(st.integers(0, 2), min_size=1, max_size=8), st.integers(0, 7)), min_size=1, max_size=8),
+    st.integers(1, 30),
+)
+def test_packs_hold_each_beginning_once_and_lead_along_every_row(drawn, budget):
+    rows = [tuple(row) for row, _ in drawn]
+    scored_from = [min(place, len(row) - 1) for row, place in drawn]
+    made = packs(rows, scored_from, budget)
+    assert sorted(place for pack in made for place in pack.rows) == list(range(len(rows)))
+    assert [0, *(pack.kept for pack in made)] == [*(pack.known for pack in made), 0]
+    kept = ()
+    for pack in made:
+        inputs, paths = packed(rows, pack, {}, torch.float32)
         ids, positions = inputs["input_ids"][0].tolist(), inputs["position_ids"][0].tolist()
-        beginnings = {tuple(rows[place][:end]) for place in batch for end in range(1, len(rows[place]) + 1)}
-        assert len(ids) == len(beginnings) and (len(ids) <= budget or len(batch) == 1)
-        for place, path in zip(batch, paths, strict=True):
-            assert [ids[at] for at in path] == rows[place]
-            assert [positions[at] for at in path] == list(range(len(path)))
+        fresh = {rows[place][:end] for place in pack.rows for end in range(1, len(rows[place]) + 1)}
+        fresh -= {kept[:end] for end in range(1, len(kept) + 1)}
+        assert len(ids) == len(fresh) and (len(ids) <= budget or len(pack.rows) == 1)
+        ids, positions = [*kept, *ids], [*range(len(kept)), *positions]
+        for place, path in zip(pack.rows, paths, strict=True):
+            assert tuple(ids[at + pack.known] for at in path) == rows[place]
+            assert [positions[at + pack.known] for at in path] == list(range(len(path)))
+            assert path[scored_from[place]] >= 0  # its hidden state is found in this pack
+        kept = tuple(ids[at] for at in inputs["keep"])
+        assert kept == rows[pack.rows[-1]][: pack.kept]
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -135,7 +150,7 @@ def of_another_kind(tiny, place, config, **options) -> Weights:
 def test_a_model_that_looks_back_less_far_than_rows_are_long_gets_padded_rows(tiny, tmp_path):
     weights = of_another_kind(tiny, tmp_path, MistralConfig, sliding_window=16)
     backend = load(ProxySettings(), weights)
-    assert backend.pack_tokens == 0
+    assert not backend.in_packs
     scored = score_batch(batch(weights, SHORT[:4]), backend, False, nothing)
     requests = [conditional(rendered, backend.special) for rendered in scored.rendered]
     assert means(scored.conditional) == pytest.approx(one_by_one(tmp_path, requests), abs=TOLERANCE)
@@ -192,15 +207,15 @@ def test_logits_that_are_not_finite_are_null_with_a_note(tiny):
 def test_what_does_not_fit_into_memory_is_tried_in_halves(tiny, monkeypatch):
     examples = batch(tiny, ROWS)
     backend = load(ProxySettings(batch_tokens=4096), tiny)
-    monkeypatch.setattr(backend, "pack_tokens", 0)  # as on a GPU
+    monkeypatch.setattr(backend, "in_packs", False)  # as on a GPU
     expected = score_batch(examples, backend, False, nothing).conditional
     longest = max(len(rendered.ids) for rendered in examples.rendered)
     roomy = backend._sums
 
-    def cramped(requests):
+    def cramped(requests, layout):
         if len(requests) * len(requests[0].ids) >= longest:
             raise torch.OutOfMemoryError
-        return roomy(requests)
+        return roomy(requests, layout)
 
     monkeypatch.setattr(backend, "_sums", cramped)
     for before, after in zip(expected, score_batch(examples, backend, False, nothing).conditional, strict=True):
