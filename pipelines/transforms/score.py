@@ -12,7 +12,7 @@ from pipelines.job import Job
 from pipelines.progress import Meter
 from pipelines.transforms.embedding import Embed, Encoding
 from pipelines.transforms.measure import Measure
-from pipelines.transforms.proxy import AskProxy, Proxy, ProxyHandler
+from pipelines.transforms.proxy import Proxy, Render
 from pipelines.transforms.read import ReadShards
 from pipelines.transforms.shards import ShardRun
 from pipelines.transforms.write import WriteShards
@@ -29,16 +29,19 @@ class ScoreShards(beam.PTransform):
         job, settings = self.job, self.job.settings
         meter = Meter(self.directory, self.run)
         batches = runs | ReadShards(job.format, settings.max_record_bytes, job.cwd)
+        # Modules that import torch, for seconds in each worker, are imported where a model is asked for anything.
         if job.weights is not None:
-            proxy, handler = Proxy(job.weights, settings.proxy, job.host), None
+            proxy = Proxy(job.weights, settings.proxy, job.host)
+            batches = batches | Render(proxy)
             if job.needs >= Needs.LOSS or job.generates:
+                from pipelines.transforms.inference import AskProxy
+
                 names = settings.proxy.checkpoints[1:]
                 later = [
                     replace(proxy, weights=weights, settings=replace(proxy.settings, model=name))
                     for name, weights in zip(names, job.later, strict=True)
                 ]
-                handler = ProxyHandler(proxy, later, job.needs, job.generates, meter)
-            batches = batches | AskProxy(proxy, handler)
+                batches = batches | AskProxy(proxy, later, job.needs, job.generates, meter)
         if job.encoder is not None:
             batches = batches | Embed(Encoding(job.encoder, settings.encoder, settings.embedding, job.host), meter)
         return batches | Measure(job.identity["metrics"]) | WriteShards(self.directory, job.schema, self.run, meter)
