@@ -46,33 +46,34 @@ def is_numeric(column: ScoreColumn) -> bool:
 
 def distribution(column: ScoreColumn, series: pl.Series) -> Distribution:
     """Describe one column; nulls, NaN and infinities are counted and left out of the rest."""
-    finite = series.is_finite().fill_null(False) if series.dtype.is_float() else series.is_not_null()
-    rows = finite.arg_true().to_numpy()
-    values = series.filter(finite).to_numpy()
-    order = np.argsort(values, kind="stable")  # ties stay in table order: the same page every time
+    finite = series.is_finite() if series.dtype.is_float() else series.is_not_null()
+    ranked = series.filter(finite).sort().to_numpy()
     nulls = series.null_count()
-    if not len(values):
+    if not len(ranked):
         return Distribution(column, nulls, len(series) - nulls, 0, None, None, None, (), (), False, {})
-    ranked = values[order]
     log = _calls_for_log(ranked)
     edges = _edges(ranked, log)
-    counts, _ = np.histogram(values, edges)
+    counts, _ = np.histogram(ranked, edges)
     minimum, maximum = ranked[0].item(), ranked[-1].item()
+
+    def example(place: int) -> tuple[int, float | int]:
+        """Row and value at a place in ascending order; ties stay in table order: the same page every time."""
+        value = ranked[place].item()
+        equal = (series == value).arg_true()
+        return equal[int(place - np.searchsorted(ranked, value))], value
+
     return Distribution(
         column,
         nulls,
-        len(series) - nulls - len(values),
-        len(values),
+        len(series) - nulls - len(ranked),
+        len(ranked),
         minimum,
         float(np.median(ranked)),
         maximum,
         edges.tolist(),
         counts.tolist(),
         log,
-        {
-            heading: [(int(rows[place]), values[place].item()) for place in order[places]]
-            for heading, places in _shown(len(order), column.hard)
-        }
+        {heading: [example(place) for place in places] for heading, places in _shown(len(ranked), column.hard)}
         if minimum != maximum
         else {},
     )

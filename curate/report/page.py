@@ -65,9 +65,9 @@ class Scores:
     examples: dict[int, Example]
 
 
-def _scores(table: pl.LazyFrame, columns: Sequence[ScoreColumn], rows: int) -> Scores:
+def _scores(data: Sequence[Path], columns: Sequence[ScoreColumn], rows: int) -> Scores:
     """One column in memory at a time, and the sample that correlations are computed on."""
-    sampled = sample_rows(rows)
+    table, sampled = scan(data), sample_rows(rows)
     distributions, flags, sample = [], [], {}
     for column in columns:
         if pa.types.is_boolean(column.type):
@@ -88,7 +88,7 @@ def _scores(table: pl.LazyFrame, columns: Sequence[ScoreColumn], rows: int) -> S
         [column for column in columns if not (is_numeric(column) or pa.types.is_boolean(column.type))],
         list(sample),
         rank_correlations(pl.DataFrame(sample)),
-        examples(table, shown),
+        examples(data, shown),
     )
 
 
@@ -96,10 +96,9 @@ def _page(manifest: Manifest, data: Sequence[Path], rejected: Sequence[Path]) ->
     scores = Scores([], [], [], [], [], {})
     notes: list[tuple[str, int]] = []
     if data:
-        table = scan(data)
+        notes = note_kinds(scan(data))  # first: it says which part is not there
         columns = list(score_columns(pq.read_schema(data[0])).values())
-        scores = _scores(table, columns, manifest.total.scored)
-        notes = note_kinds(table)
+        scores = _scores(data, columns, manifest.total.scored)
     rejects = rejects_by_reason(scan(rejected)) if rejected else []
     shown: dict[str, Any] = {
         "title": _title(manifest),

@@ -1,11 +1,13 @@
 """The rows that a report shows, and what it counts over texts: read lazily, only the columns that are asked for."""
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow.parquet as pq
 
 from schemas.errors import UserError
 
@@ -15,6 +17,8 @@ PREVIEW_CHARACTERS = 110
 TURN_CHARACTERS = 1_200
 TURNS = 8
 RAW_CHARACTERS = 600
+_READ_ROWS = 1024
+_EXAMPLE = ["example_id", "source", "source_position", "messages"]
 
 
 def scan(parts: Sequence[Path]) -> pl.LazyFrame:
@@ -68,18 +72,23 @@ class Example:
         )
 
 
-def examples(table: pl.LazyFrame, rows: Iterable[int]) -> dict[int, Example]:
-    """The examples at these row numbers of the table."""
-    wanted = pl.Series(sorted(set(rows)), dtype=pl.UInt32)
-    if wanted.is_empty():
-        return {}
-    found = (
-        table.select("example_id", "source", "source_position", "messages")
-        .with_row_index("row")
-        .filter(pl.col("row").is_in(wanted.implode()))
-        .collect(engine="streaming")
-    )
-    return {row["row"]: Example.of(row) for row in found.iter_rows(named=True)}
+def examples(parts: Sequence[Path], rows: Iterable[int]) -> dict[int, Example]:
+    """The examples at these row numbers of the table, read from the row groups that hold them, a little at a time."""
+    waiting = deque(sorted(set(rows)))
+    found: dict[int, Example] = {}
+    end = 0
+    for part in parts:
+        with pq.ParquetFile(part) as file:
+            for group in range(file.num_row_groups):
+                start, end = end, end + file.metadata.row_group(group).num_rows
+                if not waiting or waiting[0] >= end:
+                    continue
+                for batch in file.iter_batches(_READ_ROWS, [group], _EXAMPLE, use_threads=False):
+                    while waiting and waiting[0] < start + len(batch):
+                        row = waiting.popleft()
+                        found[row] = Example.of(batch.slice(row - start, 1).to_pylist()[0])
+                    start += len(batch)
+    return found
 
 
 def _kind(text: pl.Expr) -> pl.Expr:

@@ -1,17 +1,21 @@
 """The report shows every metric, fetches and runs nothing, and escapes the data set."""
 
+import math
 import random
 import re
 from html.parser import HTMLParser
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from table_maker import COLUMNS, HOSTILE, make_table, random_scores
 
 from curate.report import report_page
 from curate.report.chart import histogram
-from curate.report.distributions import distribution, rank_correlations
+from curate.report.distributions import SHOWN, distribution, rank_correlations
+from curate.report.rows import examples
 
 
 class Page(HTMLParser):
@@ -111,3 +115,26 @@ def test_hard_end_decides_which_rows_are_hardest():
         shape = distribution(column, pl.Series(range(10), dtype=pl.Float64))
         assert next(iter(shape.examples)) == "Hardest"
         assert shape.examples["Hardest"][0][1] == hardest
+
+
+@given(st.lists(st.sampled_from([None, math.nan, math.inf, -0.0, 0.0, 1.5, 2.0, 3.0]), min_size=1, max_size=30))
+def test_rows_that_are_shown_are_at_their_place_and_ties_stay_in_table_order(values):
+    shape = distribution(COLUMNS[3], pl.Series(values, dtype=pl.Float64))
+    rows = [row for row, value in enumerate(values) if value is not None and math.isfinite(value)]
+    rows.sort(key=lambda row: values[row])
+    shown = {heading: [row for row, _ in pairs] for heading, pairs in shape.examples.items()}
+    if shown:
+        assert shown["Hardest"] == rows[: -SHOWN - 1 : -1]
+        assert shown.get("Easiest", []) == rows[: max(0, len(rows) - SHOWN)][:SHOWN]
+    assert all(values[row] == value for pairs in shape.examples.values() for row, value in pairs)
+    assert bool(shown) == (len({values[row] for row in rows}) > 1)
+
+
+def test_examples_are_the_rows_of_their_numbers(tmp_path):
+    make_table(tmp_path, random_scores(3000), rows=3000, parts=3)
+    parts = sorted(tmp_path.glob("data/*.parquet"))
+    table = pl.concat(map(pl.read_parquet, parts))
+    rows = [0, 999, 1000, 1023, 1024, 2047, 2999]
+    shown = examples(parts, reversed(rows))
+    assert list(shown) == rows
+    assert [each.example_id for each in shown.values()] == table["example_id"].gather(rows).to_list()
