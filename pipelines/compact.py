@@ -5,6 +5,7 @@ counts and sizes of their text, and written with fixed settings.
 """
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,8 @@ def write_parts(
     another run than ``run`` took the directory over meanwhile, before anything of its table is touched.
     """
     storage = directory.storage
-    written = list(_write_parts(directory, f"{SCRATCH}/{run}/{folder}", row_groups(tables, schema), schema))
+    groups = _ahead(row_groups(tables, schema))
+    written = list(_write_parts(directory, f"{SCRATCH}/{run}/{folder}", groups, schema))
     directory.check_held_by(run)
     storage.remove(folder)
     parts = []
@@ -117,6 +119,15 @@ def row_groups(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Tab
                 group, rows, text = [], 0, 0
     if group or not total:
         yield pa.concat_tables([schema.empty_table(), *group]).combine_chunks()
+
+
+def _ahead(groups: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The same groups, the next one in the making while the last one is written."""
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, groups, None)
+        while (group := following.result()) is not None:
+            following = thread.submit(next, groups, None)
+            yield group
 
 
 def _text_bytes(table: pa.Table) -> NDArray[np.int64]:
