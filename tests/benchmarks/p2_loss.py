@@ -4,9 +4,6 @@ Each round scores other rows, all contenders the same ones. The values are compa
 """
 
 import itertools
-import statistics
-import time
-from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,7 +25,7 @@ from curate.proxy.weights import resolve
 ROWS = 40  # a round
 WARM_UP = 8
 LM_EVAL_BATCH = 16
-LIMIT_TOKENS = 512  # in a matrix product
+LIMIT_TOKENS, LIMIT_COLUMNS = 512, 2048  # in a matrix product, the latter of the head
 
 Losses = list[tuple[float, float]]
 """For each row the sum of -log p of its response after the prompt and alone, in nats."""
@@ -94,33 +91,22 @@ def pairs(tokenizer, messages: list[dict]) -> list[tuple[str, str]]:
     return [(prompt, whole.removeprefix(prompt)), (opening, whole.removeprefix(prompt))]
 
 
-def limit(model: torch.nn.Module, requests: list[Request]) -> float:
-    """Seconds that the matrix products of these rows take at least, at the rate of such products here and now.
+def multiply(model: torch.nn.Module, requests: list[Request]) -> None:
+    """The matrix products of these rows with the model's weights, and nothing else.
 
     A token passes once wherever rows begin alike, and the head sees the scored tokens alone.
     """
-    head = model.get_output_embeddings().weight
-    linear = Counter(
-        tuple(module.weight.shape)
-        for module in model.modules()
-        if isinstance(module, torch.nn.Linear) and module.weight is not head
-    )
+    head = model.get_output_embeddings()
+    body = [module.weight for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head]
     tokens = len({tuple(request.ids[:end]) for request in requests for end in range(1, len(request.ids) + 1)})
     scored = sum(request.count for request in requests)
-    body = sum(count * _product(shape) for shape, count in linear.items())
-    return (body * tokens + _product(tuple(head.shape)) * scored) / LIMIT_TOKENS
-
-
-def _product(shape: tuple[int, int], repeats: int = 7) -> float:
-    """Median seconds of one matrix product of ``LIMIT_TOKENS`` rows with a weight of this shape."""
-    weight, rows = torch.randn(shape), torch.randn(LIMIT_TOKENS, shape[1])
-    taken = []
+    columns = head.weight.split(LIMIT_COLUMNS)
+    rows = {weight.shape[1]: torch.randn(LIMIT_TOKENS, weight.shape[1]) for weight in [*body, *columns]}
     with torch.inference_mode():
-        for _ in range(repeats):
-            began = time.perf_counter()
-            torch.nn.functional.linear(rows, weight)
-            taken.append(time.perf_counter() - began)
-    return statistics.median(taken)
+        for weights, count in (body, tokens), (columns, scored):
+            for start in range(0, count, LIMIT_TOKENS):
+                for weight in weights:
+                    torch.nn.functional.linear(rows[weight.shape[1]][: count - start], weight)
 
 
 def measure(place: Path, data: Path) -> list[Comparison]:
@@ -139,7 +125,7 @@ def measure(place: Path, data: Path) -> list[Comparison]:
         timed(lambda round: ours.score(parts[round])),
         timed(lambda round: one_by_one.score(parts[round])),
         timed(lambda round: lm_eval.score(parts[round])),
-        lambda round: limit(one_by_one.model, requests[round]),
+        timed(lambda round: multiply(one_by_one.model, requests[round])),
     )
     tokens = sum(len(request.ids) for request in itertools.chain(*requests[1:]))
     work = f"loss with and without the prompt, {ROUNDS * ROWS} Alpaca rows, SmolLM2-135M, float32"
