@@ -2,6 +2,8 @@
 
 import logging
 import os
+import re
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -22,8 +24,12 @@ from schemas.errors import UserError
 
 log = logging.getLogger("curricle")
 
-GRACE = 3.0
-"""Seconds in which a signal that has ended a worker may still reach this process, which is sent it too."""
+GRACE, GRACE_ASKED = 3.0, 30.0
+"""Seconds in which a signal that has ended a worker may still reach this process, which is sent it too. It may be busy:
+after a signal that asks a worker to end, which is seldom meant for that worker alone, there is time to wait."""
+
+_ASKED = {code for number in (signal.SIGTERM, signal.SIGINT) for code in (-number, 128 + number)}
+"""Return codes of workers that were asked to end, and of the shells around them."""
 
 
 def run(work: Work) -> None:
@@ -118,10 +124,11 @@ def _worker_died(failure: threading.ExceptHookArgs) -> None:
     At once and without tidying up, as a kill would: finished shards have receipts. One that was asked to stop together
     with this process is no surprise.
     """
-    if stop.requested.wait(GRACE):
+    ended = re.search(r"Worker subprocess exited with return code (-?\d+)", str(failure.exc_value))
+    if stop.requested.wait(GRACE_ASKED if ended and int(ended[1]) in _ASKED else GRACE):
         return
     threading.__excepthook__(failure)
-    if "Worker subprocess exited" in str(failure.exc_value):
+    if ended:
         found = UserError(
             "a worker process died",
             remedy="run the same command again, with fewer --workers if memory ran out; finished shards are kept",
