@@ -41,7 +41,9 @@ class Pack(NamedTuple):
 
 @dataclass(frozen=True)
 class Branch:
-    """What a row adds to its pack: places from ``start`` to ``end``, which attend to those in ``ranges``.
+    """What a row adds to its pack: places from ``start`` to ``end``, which attend to the keys in ``ranges``.
+
+    Known keys come before those of the pack.
 
     ``mask``: float (end - start, places), added to their scores; None where it would be causal from the first place.
     """
@@ -69,25 +71,24 @@ def packed(rows: Sequence[Row], pack: Pack, trunk: Trunk, dtype: torch.dtype) ->
 
     ``trunk``: the one that the packs before have passed with, in order.
     """
-    known = pack.known
     ids: list[int] = []
     positions: list[int] = []
     paths: list[NDArray[np.int64]] = []
     branches: list[Branch] = []
-    before, path = rows[pack.rows[0]][:known], np.arange(known)
+    known = pack.known
+    before, path = rows[pack.rows[0]][:known], np.arange(-known, 0)
     for row in (rows[place] for place in pack.rows):
-        common, start = _in_common(before, row), known + len(ids)
+        common, start = _in_common(before, row), len(ids)
         ids += row[common:]
         positions += range(common, len(row))
-        end = known + len(ids)
-        path = np.append(path[:common], np.arange(start, end))
-        paths.append(path - known)
-        if start < end:
-            mask = torch.full((end - start, len(row)), -torch.inf, dtype=dtype).triu_(common + 1)
-            branches.append(Branch(start - known, end - known, _ranges(path), mask if common else None))
+        path = np.append(path[:common], np.arange(start, len(ids)))
+        paths.append(path)
+        if start < len(ids):
+            mask = torch.full((len(ids) - start, len(row)), -torch.inf, dtype=dtype).triu_(common + 1)
+            branches.append(Branch(start, len(ids), _ranges(known + path), mask if common else None))
         before = row
     inputs = {"input_ids": torch.tensor([ids]), "position_ids": torch.tensor([positions])}
-    return Layout({**inputs, "branches": branches, "trunk": trunk, "keep": path[: pack.kept]}, paths)
+    return Layout({**inputs, "branches": branches, "trunk": trunk, "keep": known + path[: pack.kept]}, paths)
 
 
 def packs(rows: Sequence[Row], scored_from: Sequence[int], budget: int) -> list[Pack]:

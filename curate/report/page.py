@@ -65,9 +65,9 @@ class Scores:
     examples: dict[int, Example]
 
 
-def _scores(data: Sequence[Path], columns: Sequence[ScoreColumn], rows: int) -> Scores:
+def _scores(table: pl.LazyFrame, data: Sequence[Path], columns: Sequence[ScoreColumn], rows: int) -> Scores:
     """One column in memory at a time, and the sample that correlations are computed on."""
-    table, sampled = scan(data), sample_rows(rows)
+    sampled = sample_rows(rows)
     distributions, flags, sample = [], [], {}
     for column in columns:
         if pa.types.is_boolean(column.type):
@@ -96,9 +96,10 @@ def _page(manifest: Manifest, data: Sequence[Path], rejected: Sequence[Path]) ->
     scores = Scores([], [], [], [], [], {})
     notes: list[tuple[str, int]] = []
     if data:
-        notes = note_kinds(scan(data))  # first: it says which part is not there
+        table = scan(data)
         columns = list(score_columns(pq.read_schema(data[0])).values())
-        scores = _scores(data, columns, manifest.total.scored)
+        scores = _scores(table, data, columns, manifest.total.scored)
+        notes = note_kinds(table)
     rejects = rejects_by_reason(scan(rejected)) if rejected else []
     shown: dict[str, Any] = {
         "title": _title(manifest),

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING
 
 import apache_beam as beam
 
+from curate.proxy.backend import Backend, load
 from curate.proxy.rendering import Renderer
 from curate.proxy.settings import ProxySettings
 from curate.proxy.weights import Weights, resolve
@@ -14,10 +14,7 @@ from pipelines.transforms.models import Kept, weights_here
 from pipelines.transforms.shards import ShardBatch
 from schemas.fingerprint import canonical_json
 
-if TYPE_CHECKING:
-    from curate.proxy.backend import Backend
-
-_kept: Kept["Backend"] = Kept()
+_kept: Kept[Backend] = Kept()
 
 _resolve = cache(resolve)
 
@@ -34,10 +31,8 @@ class Proxy:
         """The same weights on this machine; UserError if they are others."""
         return weights_here(self.weights, self.settings.model, self.driver, _resolve, "--proxy.model")
 
-    def loaded(self) -> "Backend":
+    def loaded(self) -> Backend:
         """The model, loaded once in a process as long as the same one is asked for."""
-        from curate.proxy.backend import load
-
         key = canonical_json([asdict(self.settings), self.weights.identity])
         return _kept.get(key, lambda: load(self.settings, self.here()))
 

@@ -91,15 +91,16 @@ def pairs(tokenizer, messages: list[dict]) -> list[tuple[str, str]]:
     return [(prompt, whole.removeprefix(prompt)), (opening, whole.removeprefix(prompt))]
 
 
-def multiply(model: torch.nn.Module, requests: list[Request]) -> None:
-    """The matrix products of these rows with the model's weights, and nothing else.
+def needed(requests: list[Request]) -> tuple[int, int]:
+    """How many tokens have to pass, once wherever rows begin alike, and how many of them the head has to see."""
+    tokens = len({tuple(request.ids[:end]) for request in requests for end in range(1, len(request.ids) + 1)})
+    return tokens, sum(request.count for request in requests)
 
-    A token passes once wherever rows begin alike, and the head sees the scored tokens alone.
-    """
+
+def multiply(model: torch.nn.Module, tokens: int, scored: int) -> None:
+    """The matrix products of that many tokens with the model's weights, and nothing else."""
     head = model.get_output_embeddings()
     body = [module.weight for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head]
-    tokens = len({tuple(request.ids[:end]) for request in requests for end in range(1, len(request.ids) + 1)})
-    scored = sum(request.count for request in requests)
     columns = head.weight.split(LIMIT_COLUMNS)
     rows = {weight.shape[1]: torch.randn(LIMIT_TOKENS, weight.shape[1]) for weight in [*body, *columns]}
     with torch.inference_mode():
@@ -121,11 +122,12 @@ def measure(place: Path, data: Path) -> list[Comparison]:
         assert all(abs(a - b) < 0.1 for a, b in both), type(other).__name__
 
     requests = [ours.requests(part) for part in parts]
-    took, naive, harness, least = alternate(
+    least = [needed(each) for each in requests]
+    took, naive, harness, products = alternate(
         timed(lambda round: ours.score(parts[round])),
         timed(lambda round: one_by_one.score(parts[round])),
         timed(lambda round: lm_eval.score(parts[round])),
-        timed(lambda round: multiply(one_by_one.model, requests[round])),
+        timed(lambda round: multiply(one_by_one.model, *least[round])),
     )
     tokens = sum(len(request.ids) for request in itertools.chain(*requests[1:]))
     work = f"loss with and without the prompt, {ROUNDS * ROWS} Alpaca rows, SmolLM2-135M, float32"
@@ -134,6 +136,6 @@ def measure(place: Path, data: Path) -> list[Comparison]:
         for against, theirs, goal, more in (
             ("a row at a time, all logits", naive, 2.5, f", theirs {tokens / sum(naive):,.0f}"),
             ("lm-eval HFLM.loglikelihood", harness, 1.3, f", theirs {tokens / sum(harness):,.0f}"),
-            ("matrix products of their shapes alone", least, 0.85, ""),
+            ("matrix products of their shapes alone", products, 0.85, ""),
         )
     ]
