@@ -73,10 +73,17 @@ def _train(settings: LpSettings, table: FinishedTable, weights: Weights) -> list
     A batch never spans two epochs, so the last one of an epoch ends with it. A run that is finished is left as it is.
     """
     rows, output = table.manifest.total.scored, Path(settings.output, TRAINING)
-    steps = -(-rows // settings.batch_size)
-    options: dict[str, object] = {
+    log.info("training %s on %d rows for %d epochs", settings.proxy.model, rows, settings.epochs)
+    run_trainer("run", output, training_options(settings, rows, weights.directory))
+    steps = _steps_an_epoch(settings, rows)
+    return [output / "checkpoints" / f"step-{epoch * steps:08d}" for epoch in range(1, settings.epochs + 1)]
+
+
+def training_options(settings: LpSettings, rows: int, model: Path) -> dict[str, object]:
+    """The options of `curricle-train run` for a table of so many rows; what is not among them has its default."""
+    return {
         "data": settings.table,
-        "model": weights.directory,
+        "model": model,
         "template": settings.proxy.template,
         "max-length": settings.proxy.max_length,
         "curriculum": "random",
@@ -84,11 +91,12 @@ def _train(settings: LpSettings, table: FinishedTable, weights: Weights) -> list
         "budget.samples": settings.epochs * rows,
         "batch.size": settings.batch_size,
         "optimizer.lr": settings.learning_rate,
-        "checkpoint.every": steps,
+        "checkpoint.every": _steps_an_epoch(settings, rows),
         "checkpoint.keep": settings.epochs,
         "log.format": settings.log_format,
         **{key.replace("_", "-"): value for key, value in (PUBLISHED | settings.train).items()},
     }
-    log.info("training %s on %d rows for %d epochs", settings.proxy.model, rows, settings.epochs)
-    run_trainer("run", output, options)
-    return [output / "checkpoints" / f"step-{epoch * steps:08d}" for epoch in range(1, settings.epochs + 1)]
+
+
+def _steps_an_epoch(settings: LpSettings, rows: int) -> int:
+    return -(-rows // settings.batch_size)

@@ -7,8 +7,21 @@ from curate.proxy.settings import ProxySettings
 from schemas.config import option
 from schemas.errors import UsageError
 
-PUBLISHED = {"optimizer.schedule": "cosine", "optimizer.warmup": "0.03", "optimizer.weight_decay": "0"}
-"""What the authors train with (arXiv 2402.10430), beside the options below, whose defaults are theirs."""
+PUBLISHED = {
+    "optimizer.beta1": "0.9",
+    "optimizer.beta2": "0.999",
+    "optimizer.eps": "1e-8",
+    "optimizer.clip": "1",
+    "optimizer.weight_decay": "0",
+    "optimizer.schedule": "cosine",
+    "optimizer.warmup": "0.03",
+    "optimizer.floor": "0",
+}
+"""What the authors train with (arXiv 2402.10430), beside the options below, whose defaults are theirs.
+
+What they do not name (betas, eps, the norm that gradients are clipped to) is as transformers' trainer, which they use,
+has it; the trainer here has other betas. All are named, so that its defaults may change and these do not.
+"""
 
 OURS = {
     "data": "TABLE",
@@ -38,7 +51,7 @@ class LpSettings:
     epochs: int = option("passes over the table; each is a checkpoint that every row is scored with", 3)
     batch_size: int = option("rows in an optimizer step", 32)
     learning_rate: float = option("peak learning rate; it rises for 3% of training, then falls as a cosine", 2e-5)
-    seed: int = option("of the order, which is random", 0)
+    seed: int = option("of the order, which is random", 42)
     train: dict[str, str] = option("other options of `curricle-train run`", {}, rest="train")
     proxy: LearnerSettings = field(default=LearnerSettings())
     compat: Literal["small2large"] | None = option(

@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 import signal
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,11 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from pipelines.lp import training_options
+from pipelines.lp_settings import LpSettings
+from schemas.config import parse
+from train.settings import RunSettings
 
 ROWS = 200
 EPOCHS = 2
@@ -111,6 +117,30 @@ def scored(alpaca_rows, tmp_path_factory) -> Path:
 def options_of(model: Path) -> tuple[object, ...]:
     batch = ("--batch-size", 32, "--learning-rate", 1e-2, "--train.batch.tokens", 2048)
     return ("--epochs", EPOCHS, *batch, "--proxy.model", model, "--proxy.max-length", 128, "--shard-rows", 50)
+
+
+def test_the_defaults_are_the_authors(tmp_path):
+    """Every value of their training (arXiv 2402.10430), and of transformers' trainer where they name none."""
+    settings = LpSettings(table="scored", output="out")
+    given = training_options(settings, rows=52_002, model=tmp_path)
+    run = parse(RunSettings, [f"--{key}={value}" for key, value in given.items()] + ["--output=out"], "curricle-train")
+    assert asdict(run.optimizer) == {
+        "lr": 2e-5,
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "eps": 1e-8,
+        "weight_decay": 0.0,
+        "clip": 1.0,
+        "schedule": "cosine",
+        "warmup": 0.03,
+        "floor": 0.0,
+        "decay": run.optimizer.decay,  # of another schedule
+    }
+    assert (run.budget.samples, run.batch.size, run.max_length, run.seed) == (3 * 52_002, 32, 512, 42)
+    assert (run.curriculum, run.lora.rank, run.eval.rows) == ("random", 0, 0)
+    assert (run.checkpoint.every, run.checkpoint.keep) == (1626, 3)  # an epoch of 1,625 whole batches and one of 2 rows
+    other = replace(settings, train={"optimizer.beta2": "0.95"})
+    assert training_options(other, 9, tmp_path)["optimizer.beta2"] == "0.95"
 
 
 def test_trained_scored_and_killed_in_both(scored, checkpoints, tmp_path):
