@@ -19,7 +19,8 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from schemas.answers import Draw, cut, left_padded
-from schemas.errors import UsageError
+from schemas.errors import UsageError, UserError
+from schemas.modelfiles import model_files
 from schemas.unpacked import SMOLLM2, unpacked
 from train.batching import MicroBatch, Size
 from train.distributed import Processes
@@ -221,6 +222,8 @@ def _locate(name: str) -> tuple[str, dict[str, str]]:
     path = Path(name)
     if name.lower() == SMOLLM2.name and not path.exists():
         return str(unpacked(SMOLLM2, _convert) or SMOLLM2.hub_id), {}
+    if path.is_dir():
+        model_files(path)  # refuses what lies elsewhere
     return (str(path.parent), {"gguf_file": path.name}) if path.suffix == ".gguf" else (name, {})
 
 
@@ -239,6 +242,8 @@ def _convert(gguf: Path, directory: Path) -> None:
 def _model_errors(name: str) -> Iterator[None]:
     try:
         yield
+    except UserError:
+        raise
     except (OSError, ValueError, ImportError) as error:
         remedy = "name a directory, a hub model or a .gguf file"
         if name.lower() == SMOLLM2.name:

