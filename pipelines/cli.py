@@ -31,7 +31,7 @@ class DirectorySettings:
 @dataclass(frozen=True)
 class PoolSettings:
     host: str = option("the address to listen at; there is no password, so keep it private", "127.0.0.1")
-    port: int = option("the port to listen at", 50000)
+    port: int = option("the port to listen at", 50000, at_least=1, at_most=65535)
 
 
 def _begun(cls: type[T], arguments: Sequence[str], name: str, description: str | None) -> T:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from curate.proxy.settings import ProxySettings
-from schemas.config import option
+from curate.proxy.settings import MOST_TOKENS, ProxySettings
+from schemas.config import check_ranges, option
 from schemas.errors import UsageError
 
 PUBLISHED = {
@@ -41,31 +41,36 @@ _FIXED = ("curriculum", "replay", "checkpoint", "eval.rows")
 
 @dataclass(frozen=True)
 class LearnerSettings(ProxySettings):
-    max_length: int = option("tokens of an example that the model reads, in training and when it is scored", 512)
+    max_length: int = option(
+        "tokens of an example that the model reads, in training and when it is scored",
+        512,
+        at_least=2,
+        at_most=MOST_TOKENS,
+    )
 
 
 @dataclass(frozen=True)
 class LpSettings:
     table: str = option("a finished table: what `curricle score` or `curricle select` wrote", positional=True)
     output: str = option("directory for the same table with the new columns; it is created, and resumed if it is there")
-    epochs: int = option("passes over the table; each is a checkpoint that every row is scored with", 3)
-    batch_size: int = option("rows in an optimizer step", 32)
-    learning_rate: float = option("peak learning rate; it rises for 3% of training, then falls as a cosine", 2e-5)
-    seed: int = option("of the order, which is random", 42)
+    epochs: int = option("passes over the table; each is a checkpoint that every row is scored with", 3, at_least=1)
+    batch_size: int = option("rows in an optimizer step", 32, at_least=1)
+    learning_rate: float = option(
+        "peak learning rate; it rises for 3% of training, then falls as a cosine", 2e-5, above=0
+    )
+    seed: int = option("of the order, which is random", 42, at_least=0)
     train: dict[str, str] = option("other options of `curricle-train run`", {}, rest="train")
     proxy: LearnerSettings = field(default=LearnerSettings())
     compat: Literal["small2large"] | None = option(
         "compute lp_1 and lp_app as their authors' code does, with 0 where nothing was learned", None
     )
-    workers: int = option("worker processes that score", 1)
-    shard_rows: int = option("rows in a shard, the unit of work, retry and resume of the scoring", 4096)
+    workers: int = option("worker processes that score", 1, at_least=1, at_most=4096)
+    shard_rows: int = option("rows in a shard, the unit of work, retry and resume of the scoring", 4096, at_least=1)
     overwrite: bool = option("throw away a different table in the output directory", False)
     log_format: Literal["text", "json"] = option("how log lines are written", "text")
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"--{name.replace('_', '-')} is {getattr(self, name)}", remedy="give 1 or more")
+        check_ranges(self)
         if self.proxy.checkpoints:
             raise UsageError("--proxy.checkpoints are made here", remedy="give --proxy.model; or use `curricle score`")
         for place in (self.table, self.output):

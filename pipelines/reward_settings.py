@@ -4,21 +4,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from curate.proxy.settings import ProxySettings
-from schemas.config import option
+from schemas.config import check_ranges, option
 from schemas.errors import UsageError
 
 
 @dataclass(frozen=True)
 class HeadSettings:
-    holdout: float = option("share of the pairs that are not learned from, to measure on", 0.1)
-    seed: int = option("which pairs those are", 0)
-    l2: float = option("strength of the penalty; with 1 a reward gap is expected to be about 1", 1.0)
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.holdout < 1:
-            raise UsageError(f"--reward.holdout is {self.holdout}", remedy="give a share of the pairs, below 1")
-        if not self.l2 > 0:
-            raise UsageError(f"--reward.l2 is {self.l2}", remedy="give a number above 0")
+    holdout: float = option("share of the pairs that are not learned from, to measure on", 0.1, at_least=0, below=1)
+    seed: int = option("which pairs those are", 0, at_least=0)
+    l2: float = option("strength of the penalty; with 1 a reward gap is expected to be about 1", 1.0, above=0)
 
 
 @dataclass(frozen=True)
@@ -27,12 +21,13 @@ class RewardSettings:
     output: str = option("directory for the same table with the new columns; it is created, and resumed if it is there")
     proxy: ProxySettings = field(default_factory=ProxySettings)
     reward: HeadSettings = field(default_factory=HeadSettings)
-    workers: int = option("worker processes that answer the prompts", 1)
-    shard_rows: int = option("rows in a shard, the unit of work, retry and resume of the answers", 4096)
+    workers: int = option("worker processes that answer the prompts", 1, at_least=1, at_most=4096)
+    shard_rows: int = option("rows in a shard, the unit of work, retry and resume of the answers", 4096, at_least=1)
     overwrite: bool = option("throw away a different table in the output directory", False)
     log_format: Literal["text", "json"] = option("how log lines are written", "text")
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         if self.proxy.checkpoints:
             raise UsageError("one model answers, not --proxy.checkpoints", remedy="give --proxy.model")
         if "://" in self.output:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from curate.embedding.settings import PROXY, EmbeddingSettings
 from curate.proxy.settings import ProxySettings
-from schemas.config import option
+from schemas.config import check_ranges, option
 from schemas.errors import UsageError
 
 DEFAULT_METRICS = ("length", "mtld", "loss", "ifd")
@@ -24,31 +24,27 @@ class ScoreSettings:
     compat: Literal["small2large"] | None = option(
         "compute the metric lp as its authors' code does, with 0 where nothing was learned", None
     )
-    workers: int = option("worker processes here; elsewhere, the portions that a compressed file is cut into", 1)
+    workers: int = option(
+        "worker processes here; elsewhere, the portions that a compressed file is cut into", 1, at_least=1, at_most=4096
+    )
     engine: Literal["local", "dask", "portable", "flink", "spark", "dataflow"] = option("what runs the shards", "local")
     engine_address: str | None = option("the dask scheduler, Beam job service, Flink or Spark master", None)
-    dask_resources: dict[str, float] = option("dask resources that a task needs", {}, rest="dask")
+    dask_resources: dict[str, float] = option("dask resources that a task needs", {}, rest="dask", above=0)
     beam: dict[str, str] = option("Beam's own pipeline options", {}, rest="beam")
-    shard_rows: int = option("records in a shard, the unit of work, retry and resume", 4096)
-    max_record_bytes: int = option("a longer record is rejected, and never held in memory", 16 * 2**20)
-    max_expansion: int = option("a file that unpacks to more than this many times its size is refused", 500)
-    max_reject_fraction: float = option("with a larger share of rejects the exit code is 3", 0.1)
+    shard_rows: int = option("records in a shard, the unit of work, retry and resume", 4096, at_least=1)
+    max_record_bytes: int = option("a longer record is rejected, and never held in memory", 16 * 2**20, at_least=1)
+    max_expansion: int = option("a file that unpacks to more than this many times its size is refused", 500, at_least=1)
+    max_reject_fraction: float = option("with a larger share of rejects the exit code is 3", 0.1, at_least=0, at_most=1)
     overwrite: bool = option("throw away a different table in the output directory", False)
-    stall_limit: float = option("seconds without any progress after which the job is given up", 3600.0)
+    stall_limit: float = option("seconds without any progress after which the job is given up", 3600.0, above=0)
     prometheus_file: str | None = option("keep the job's figures here, for Prometheus's textfile collector", None)
     log_format: Literal["text", "json"] = option("how log lines are written", "text")
 
     def __post_init__(self) -> None:
-        for name in ("workers", "shard_rows", "max_record_bytes", "max_expansion"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"--{name.replace('_', '-')} is {getattr(self, name)}", remedy="give 1 or more")
-        if not 0 <= self.max_reject_fraction <= 1:
-            raise UsageError(f"--max-reject-fraction is {self.max_reject_fraction}", remedy="give a share from 0 to 1")
+        check_ranges(self)
         if not self.output:
             raise UsageError("--output is empty", remedy="name a directory, or an address such as s3://bucket/table")
         self._check_engine()
-        if not self.stall_limit > 0:
-            raise UsageError(f"--stall-limit is {self.stall_limit}", remedy="give a number of seconds")
         if not self.metrics:
             raise UsageError("--metrics names no metric", remedy="name at least one, such as length")
         if self.compat and not self.proxy.checkpoints:

@@ -7,6 +7,7 @@ to import as the parser itself. The YAML file is for schemas.configfile.
 import argparse
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,13 +22,16 @@ from schemas.log import set_up_logging
 T = TypeVar("T")
 
 _SCALARS = (str, int, float, date)
+LARGEST = 2**63 - 1
+"""The largest whole number that an option may be: numpy, torch and Parquet have 64 bits for one."""
 
 
 def option(help: str, default: Any = dataclasses.MISSING, **metadata: Any) -> Any:
     """A dataclass field with a help text; without a default it must be given.
 
     ``positional=True`` makes it an argument without a flag. ``rest="PREFIX"`` on a ``dict[str, str]`` field
-    collects ``--PREFIX.KEY VALUE`` for keys that are only known later.
+    collects ``--PREFIX.KEY VALUE`` for keys that are only known later. ``at_least``, ``above``, ``at_most`` and
+    ``below`` bound a number, or each of several: see ``check_ranges``.
     """
     metadata = {"help": help, **metadata}
     if isinstance(default, (dict, list)):
@@ -82,10 +86,55 @@ def build(cls: type[T], values: Mapping[str, Any], where: str, prefix: str = "")
     for name, item in fields.items():
         if name in values:
             made[name] = _convert(values[name], hints[name], where, prefix + name)
+            _check_range(item, made[name], where, prefix)
         elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
             shown = name if item.metadata.get("positional") else f"--{_flag(prefix + name)}"
             raise UsageError(f"{shown} is required", where=where, remedy=item.metadata.get("help", ""))
     return cls(**made)
+
+
+def check_ranges(settings: Any, where: str | None = None, prefix: str = "") -> None:
+    """UsageError for a number that is not finite, or not within the bounds that its ``option`` declares.
+
+    What a command is given is checked as it is read; this is for settings that a program made.
+    """
+    for item in dataclasses.fields(settings):
+        value = getattr(settings, item.name)
+        if dataclasses.is_dataclass(value):
+            check_ranges(value, where, f"{prefix}{item.name}.")
+        else:
+            _check_range(item, value, where, prefix)
+
+
+def _check_range(item: "dataclasses.Field[Any]", value: Any, where: str | None, prefix: str) -> None:
+    values = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else [value]
+    bounds = item.metadata
+    for number in values:
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            continue
+        good = (
+            math.isfinite(number)
+            and (isinstance(number, float) or -LARGEST <= number <= LARGEST)
+            and ("at_least" not in bounds or number >= bounds["at_least"])
+            and ("above" not in bounds or number > bounds["above"])
+            and ("at_most" not in bounds or number <= bounds["at_most"])
+            and ("below" not in bounds or number < bounds["below"])
+        )
+        if not good:
+            raise UsageError(
+                f"--{_flag(prefix + item.name)} is {number}",
+                where=where,
+                remedy=f"give {_range(bounds, isinstance(number, int))}: {bounds.get('help', '')}",
+            )
+
+
+def _range(bounds: Mapping[str, Any], whole: bool) -> str:
+    """The bounds of an option in words."""
+    words = {"at_least": "from", "above": "above", "at_most": "to", "below": "below"}
+    said = [f"{word} {bounds[key]:,}" for key, word in words.items() if key in bounds]
+    if whole and not {"at_most", "below"} & {*bounds}:
+        said.append("to 2^63 - 1")
+    return " ".join(["a whole number" if whole else "a finite number", *said])
 
 
 class _Parser(argparse.ArgumentParser):
@@ -215,7 +264,7 @@ def _convert(value: Any, hint: Any, where: str, name: str) -> Any:
             if inner is int and isinstance(value, str):
                 value = value.replace("_", "")
             converted = inner(value)
-            if inner is not int or converted == float(value):
+            if inner is not int or isinstance(value, str) or converted == value:
                 return converted
         except (ValueError, OverflowError, TypeError):
             pass

@@ -3,18 +3,20 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.errors import UsageError
 from train.settings import PlanSettings, TrainSettings
-from train.table import Table, open_table
+from train.table import FEWEST, Table, open_table
 
 
 def split(settings: TrainSettings | PlanSettings) -> tuple[Table, Table | None]:
     """The rows to train on, and those held out. The split rests on their ids and ``eval.seed``, on nothing else.
 
     Rows with equal ids are all on one side: where they stand at the boundary, more rows are held out than asked for.
+    One row may be held out; UsageError where fewer than two are left to train on.
     """
     table = open_table(settings.data, settings.join)
     if settings.eval.data is not None:
-        held_out = open_table(settings.eval.data)
+        held_out = open_table(settings.eval.data, fewest=1)
         if both := int(np.isin(_comparable(table), _comparable(held_out)).sum()):
             table.notes.append(f"{both:,} of {len(table):,} rows to train on stand in --eval.data as well")
         return table, held_out
@@ -24,6 +26,13 @@ def split(settings: TrainSettings | PlanSettings) -> tuple[Table, Table | None]:
     held = min(settings.eval.rows, len(order))
     while held < len(order) and (table.ids[order[held]] == table.ids[order[held - 1]]).all():
         held += 1
+    left = len(order) - held
+    if left < FEWEST:
+        raise UsageError(
+            f"--eval.rows {settings.eval.rows} leaves {left or 'none'} of {len(order)} rows to train on",
+            where=table.where,
+            remedy="hold out fewer: an order needs two rows, and rows with one example_id are held out together",
+        )
     return table.take(np.sort(order[held:])), table.take(np.sort(order[:held]))
 
 

@@ -187,7 +187,7 @@ class Loop:
         world, rank = self.processes.world, self.processes.rank
         everyone = micro_batches(documents, self.settings.batch.tokens, world, self.settings.batch.packing)
         scored = sum(len(document.scored) for document in documents)
-        torch.manual_seed(self.header.seed * 1_000_003 + batch.step * world + rank)
+        torch.manual_seed((self.header.seed * 1_000_003 + batch.step * world + rank) % 2**64)
         for index, micro in enumerate(everyone[rank]):
             with self.student.accumulating(last=index == len(everyone[rank]) - 1):
                 nll_S = self.student.nll(micro)

@@ -9,22 +9,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from schemas.config import option
+from schemas.config import check_ranges, option
 from schemas.errors import UsageError
+
+MOST_TOKENS = 2**31 - 1
+"""Of a forward pass: a tensor's places are counted in 32 bits by several kernels, and no device holds more."""
 
 
 @dataclass(frozen=True)
 class BudgetSettings:
-    samples: int | None = option("rows to train on; without any budget, one epoch", None)
-    tokens: int | None = option("response tokens to train on, as the table's response_tokens counts them", None)
-    steps: int | None = option("optimizer steps", None)
+    samples: int | None = option("rows to train on; without any budget, one epoch", None, at_least=1)
+    tokens: int | None = option(
+        "response tokens to train on, as the table's response_tokens counts them", None, at_least=1
+    )
+    steps: int | None = option("optimizer steps", None, at_least=1)
 
 
 @dataclass(frozen=True)
 class BatchSettings:
-    size: int = option("rows in an optimizer step, over all processes", 32)
+    size: int = option("rows in an optimizer step, over all processes", 32, at_least=1)
     tokens: int = option(
-        "tokens in one forward pass of one process; gradients accumulate over the rest", 8192, free=True
+        "tokens in one forward pass of one process; gradients accumulate over the rest",
+        8192,
+        at_least=2,
+        at_most=MOST_TOKENS,
+        free=True,
     )
     packing: bool = option(
         "join documents into one sequence, in order, without attention between them", False, free=True
@@ -33,23 +42,23 @@ class BatchSettings:
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    lr: float = option("peak learning rate of AdamW", 2e-5)
-    beta1: float = option("decay of the mean of the gradient", 0.9)
-    beta2: float = option("decay of the mean of its square", 0.95)
-    eps: float = option("added to the root of the mean square", 1e-8)
-    weight_decay: float = option("decoupled weight decay; matrices only", 0.0)
-    clip: float = option("largest norm of the gradient; 0 does not clip", 1.0)
+    lr: float = option("peak learning rate of AdamW", 2e-5, above=0)
+    beta1: float = option("decay of the mean of the gradient", 0.9, at_least=0, below=1)
+    beta2: float = option("decay of the mean of its square", 0.95, at_least=0, below=1)
+    eps: float = option("added to the root of the mean square", 1e-8, above=0)
+    weight_decay: float = option("decoupled weight decay; matrices only", 0.0, at_least=0)
+    clip: float = option("largest norm of the gradient; 0 does not clip", 1.0, at_least=0)
     schedule: Literal["linear", "cosine", "constant", "wsd", "rex"] = option("learning rate after warm-up", "cosine")
-    warmup: float = option("share of the budget over which the learning rate rises from 0", 0.03)
-    decay: float = option("share of the budget over which wsd falls at the end", 0.2)
-    floor: float = option("share of the peak at which the schedule ends", 0.0)
+    warmup: float = option("share of the budget over which the learning rate rises from 0", 0.03, at_least=0, below=1)
+    decay: float = option("share of the budget over which wsd falls at the end", 0.2, above=0, at_most=1)
+    floor: float = option("share of the peak at which the schedule ends", 0.0, at_least=0, at_most=1)
 
 
 @dataclass(frozen=True)
 class LoraSettings:
-    rank: int = option("rank of LoRA adapters (needs peft); 0 trains every weight", 0)
-    alpha: float = option("scale of the adapters: alpha / rank", 16.0)
-    dropout: float = option("dropout before an adapter", 0.0)
+    rank: int = option("rank of LoRA adapters (needs peft); 0 trains every weight", 0, at_least=0, at_most=2**16)
+    alpha: float = option("scale of the adapters: alpha / rank", 16.0, above=0)
+    dropout: float = option("dropout before an adapter", 0.0, at_least=0, below=1)
     targets: tuple[str, ...] = option("names of the linear modules that get one", ("all-linear",))
 
 
@@ -64,29 +73,32 @@ class DeviceSettings:
     parallel: Literal["ddp", "fsdp"] = option(
         "how several processes share the work; fsdp shards the weights", "ddp", free=True
     )
-    nproc: int = option("processes on this machine; under torchrun, leave it", 1, free=True)
+    nproc: int = option("processes on this machine; under torchrun, leave it", 1, at_least=1, at_most=1024, free=True)
     peak_tflops: float | None = option(
-        "peak of one device, to report MFU where its data sheet is not known here, as on a CPU", None, free=True
+        "peak of one device, to report MFU where its data sheet is not known here, as on a CPU",
+        None,
+        above=0,
+        free=True,
     )
 
 
 @dataclass(frozen=True)
 class EvalSettings:
-    rows: int = option("rows to hold out of the table, chosen by a seeded hash of their ids", 0)
+    rows: int = option("rows to hold out of the table, chosen by a seeded hash of their ids", 0, at_least=0)
     data: Path | None = option("another table to evaluate on instead", None)
-    every: int = option("optimizer steps between evaluations; 0 evaluates at the end alone", 0, free=True)
-    seed: int = option("which rows are held out", 0)
+    every: int = option("optimizer steps between evaluations; 0 evaluates at the end alone", 0, at_least=0, free=True)
+    seed: int = option("which rows are held out", 0, at_least=0)
 
 
 @dataclass(frozen=True)
 class CheckpointSettings:
-    every: int = option("optimizer steps between checkpoints; 0 saves at the end alone", 100, free=True)
-    keep: int = option("how many of the last ones stay", 2, free=True)
+    every: int = option("optimizer steps between checkpoints; 0 saves at the end alone", 100, at_least=0, free=True)
+    keep: int = option("how many of the last ones stay", 2, at_least=1, free=True)
 
 
 @dataclass(frozen=True)
 class LogSettings:
-    every: int = option("optimizer steps between lines", 10, free=True)
+    every: int = option("optimizer steps between lines", 10, at_least=1, free=True)
     tensorboard: bool = option("also write TensorBoard events (needs tensorboard)", False, free=True)
     tracker: str | None = option(
         "also report through one of accelerate's trackers: wandb, trackio, mlflow …", None, free=True
@@ -105,7 +117,7 @@ class TrainSettings:
     template: Literal["chat", "alpaca"] = option(
         "how a conversation becomes text: the model's chat template, or Alpaca", "chat"
     )
-    max_length: int = option("tokens after which a row is cut", 1024)
+    max_length: int = option("tokens after which a row is cut", 1024, at_least=2, at_most=MOST_TOKENS)
     budget: BudgetSettings = field(default=BudgetSettings())
     batch: BatchSettings = field(default=BatchSettings())
     optimizer: OptimizerSettings = field(default=OptimizerSettings())
@@ -116,25 +128,12 @@ class TrainSettings:
     log: LogSettings = field(default=LogSettings())
 
     def __post_init__(self) -> None:
-        check = [
-            (self.batch.size >= 1, "--batch.size is below 1", "give at least 1"),
-            (self.max_length >= 2, "--max-length is below 2", "a row needs a token to predict from and one to predict"),
-            (
-                self.max_length <= self.batch.tokens,
+        check_ranges(self)
+        if self.max_length > self.batch.tokens:
+            raise UsageError(
                 f"--batch.tokens {self.batch.tokens} is less than --max-length {self.max_length}",
-                "one row must fit into a forward pass",
-            ),
-            (self.optimizer.lr > 0, "--optimizer.lr is not above 0", "give a positive learning rate"),
-            (0 <= self.optimizer.warmup < 1, "--optimizer.warmup is not in [0, 1)", "it is a share of the budget"),
-            (0 < self.optimizer.decay <= 1, "--optimizer.decay is not in (0, 1]", "it is a share of the budget"),
-            (self.checkpoint.keep >= 1, "--checkpoint.keep is below 1", "keep at least the last checkpoint"),
-            (self.log.every >= 1, "--log.every is below 1", "give at least 1"),
-            (self.device.nproc >= 1, "--device.nproc is below 1", "give at least 1"),
-            (self.eval.rows >= 0, "--eval.rows is below 0", "give the number of rows to hold out"),
-        ]
-        for good, found, remedy in check:
-            if not good:
-                raise UsageError(found, remedy=remedy)
+                remedy="one row must fit into a forward pass",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +146,7 @@ class RunSettings(TrainSettings):
         "campus",
     )
     curriculum_options: dict[str, str] = option("options of the curriculum", {}, rest="curriculum")
-    seed: int = option("of the order and of dropout", 0)
+    seed: int = option("of the order and of dropout", 0, at_least=0)
     replay: Path | None = option(
         "train on what this journal records, without probing; it decides curriculum, seed, batch and budget", None
     )
@@ -161,15 +160,8 @@ class CompareSettings(TrainSettings):
         "orders to compare, NAME or NAME?key=value&key=value; random is the baseline",
         ("random", "campus", "competence", "sorted?by=loss", "sorted?by=prompt_words", "sorted?by=response_mtld"),
     )
-    seeds: int = option("how many seeds every order is trained with: 0, 1, …", 3)
-    learning_rates: tuple[float, ...] = option("tried with random first; all orders get the best one", ())
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.seeds < 1:
-            raise UsageError("--seeds is below 1", remedy="give at least 1; an interval needs 2")
-        if any(not rate > 0 for rate in self.learning_rates):
-            raise UsageError("a learning rate is not above 0", remedy="give positive --learning-rates")
+    seeds: int = option("how many seeds every order is trained with: 0, 1, …", 3, at_least=1)
+    learning_rates: tuple[float, ...] = option("tried with random first; all orders get the best one", (), above=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,8 +178,8 @@ class PlanSettings:
         "random",
     )
     curriculum_options: dict[str, str] = option("options of the curriculum", {}, rest="curriculum")
-    seed: int = option("of the order", 0)
-    batch_size: int = option("rows in an optimizer step", 32)
+    seed: int = option("of the order", 0, at_least=0)
+    batch_size: int = option("rows in an optimizer step", 32, at_least=1)
     budget: BudgetSettings = field(default=BudgetSettings())
     columns: tuple[str, ...] = option("difficulties in the picture; otherwise those that the curriculum sorts by", ())
     eval: EvalSettings = field(default=EvalSettings())

@@ -30,12 +30,26 @@ class Example:
     extra: str | None
 
 
-def open_table(place: str | Path | Sequence[str | Path], joins: Sequence[str | Path] = ()) -> "Table":
+FEWEST = 2
+"""Rows that an order needs."""
+
+
+def open_table(
+    place: str | Path | Sequence[str | Path], joins: Sequence[str | Path] = (), fewest: int = FEWEST
+) -> "Table":
     """Open a table directory or any Parquet files with ``example_id``, and files whose scores are joined on it.
 
-    UsageError for what is not whole, not signed alike, or has fewer than two rows.
+    UsageError for what is not whole, not signed alike, or has fewer rows than ``fewest``.
     """
-    return Table(Files(place), [Files(join) for join in joins])
+    table = Table(Files(place), [Files(join) for join in joins])
+    if len(table) < fewest:
+        raise UsageError(
+            f"the table has {len(table)} row{'s' * (len(table) != 1)}, "
+            + ("and an order needs two" if fewest == FEWEST else "so that there is nothing to look at"),
+            where=table.where,
+            remedy="name a table with more rows",
+        )
+    return table
 
 
 class Table:
@@ -49,13 +63,8 @@ class Table:
         self._files, self._joins, self._picked = files, list(joins), picked
         self.ids: NDArray[np.uint8] = files.ids() if picked is None else files.ids()[picked]
         self.fingerprint = files.fingerprint
+        self.where = files.where
         self.notes: list[str] = []
-        if len(self) < 2:
-            raise UsageError(
-                f"the table has {len(self)} row{'s' * (len(self) != 1)}, and an order needs two",
-                where=files.where,
-                remedy="name a table with more rows",
-            )
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from schemas.config import option
-from schemas.errors import UsageError
+from schemas.config import check_ranges, option
 
 MINILM, PROXY = "minilm", "proxy"
 SHORTEST = 8
@@ -12,8 +11,12 @@ SHORTEST = 8
 @dataclass(frozen=True)
 class EmbeddingSettings:
     model: str = option("minilm, proxy (the mean of its last layer), a directory, or org/name[@revision]", MINILM)
-    max_length: int = option("tokens of an example that the encoder reads; the rest is cut off on the right", 256)
+    max_length: int = option(
+        "tokens of an example that the encoder reads; the rest is cut off on the right",
+        256,
+        at_least=SHORTEST,
+        at_most=2**31 - 1,
+    )
 
     def __post_init__(self) -> None:
-        if self.max_length < SHORTEST:
-            raise UsageError(f"--embedding.max-length is {self.max_length}", remedy=f"give {SHORTEST} or more")
+        check_ranges(self, prefix="embedding.")

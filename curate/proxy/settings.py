@@ -1,24 +1,22 @@
 """What a user chooses about the proxy model. Standard library only, because ``--help`` reads it."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from schemas.config import option
+from schemas.config import check_ranges, option
 from schemas.errors import UsageError
+
+MOST_TOKENS = 2**31 - 1
+"""Of a row and of a forward pass: several kernels count a tensor's places in 32 bits."""
 
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    max_new_tokens: int = option("tokens after which the proxy's own answer is cut", 256)
-    temperature: float = option("of the distribution that an answer is drawn from; 0 takes the likeliest token", 1.0)
+    max_new_tokens: int = option("tokens after which the proxy's own answer is cut", 256, at_least=1, at_most=2**20)
+    temperature: float = option(
+        "of the distribution that an answer is drawn from; 0 takes the likeliest token", 1.0, at_least=0
+    )
     seed: int = option("of the draws; those for a row depend on its example_id and on nothing else", 0)
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise UsageError(f"--proxy.generation.max-new-tokens is {self.max_new_tokens}", remedy="give 1 or more")
-        if not 0 <= self.temperature < math.inf:
-            raise UsageError(f"--proxy.generation.temperature is {self.temperature}", remedy="give 0 or more")
 
 
 @dataclass(frozen=True)
@@ -35,23 +33,28 @@ class ProxySettings:
     template: Literal["chat", "alpaca"] = option(
         "the model's own chat template, or the Alpaca prompt for a base model", "chat"
     )
-    max_length: int = option("tokens of an example that the model reads; the rest is cut off on the right", 2048)
+    max_length: int = option(
+        "tokens of an example that the model reads; the rest is cut off on the right",
+        2048,
+        at_least=1,
+        at_most=MOST_TOKENS,
+    )
     dtype: Literal["float32", "bfloat16", "float16"] = option(
         "arithmetic of the model; the half precisions are faster on a GPU and move a loss by about 1e-2", "float32"
     )
     batch_tokens: int | None = option(
-        "tokens in a forward pass, padding included; left out: what suits the device", None
+        "tokens in a forward pass, padding included; left out: what suits the device",
+        None,
+        at_least=1,
+        at_most=MOST_TOKENS,
     )
     generation: GenerationSettings = field(default=GenerationSettings())
 
     def __post_init__(self) -> None:
+        check_ranges(self, prefix="proxy.")
         if len(self.checkpoints) == 1:
             raise UsageError("--proxy.checkpoints names one", remedy="name two or more: P0,P1,…")
         if self.checkpoints and self.model not in (ProxySettings.model, *self.checkpoints):
             raise UsageError(
                 f"--proxy.model {self.model} stands beside --proxy.checkpoints", remedy="leave it out: P0 is the model"
             )
-        for name in ("max_length", "batch_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"--proxy.{name.replace('_', '-')} is {value}", remedy="give 1 or more")

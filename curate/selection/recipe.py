@@ -1,10 +1,9 @@
 """What a selection is asked for. The same recipe on the same table gives the same rows."""
 
-import math
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from schemas.config import option
+from schemas.config import check_ranges, option
 from schemas.errors import UsageError
 
 Take = Literal["hard", "easy", "high", "low", "random", "sampled", "representative"]
@@ -18,16 +17,21 @@ class Recipe:
     where: str | None = option("a condition that rows must meet, such as 'ifd_ppl_ratio < 1 and loss < 3'", None)
     distinct: bool = option("keep one of the rows that hold the same conversation", False)
     near_duplicates: float | None = option(
-        "keep one of the rows whose texts have this share of their three-word runs in common, such as 0.8", None
+        "keep one of the rows whose texts have this share of their three-word runs in common, such as 0.8",
+        None,
+        at_least=0.5,
+        at_most=0.99,
     )
     take: Take | None = option("an end of --by, at random, sampled by exp(--by), or what stands for all", None)
     by: str | None = option("a score column, an expression such as 'loss * loss_tokens', or a column of vectors", None)
-    count: int | None = option("how many rows", None)
-    fraction: float | None = option("which share of the rows that are left, 0 to 1", None)
+    count: int | None = option("how many rows", None, at_least=1)
+    fraction: float | None = option("which share of the rows that are left, 0 to 1", None, above=0, at_most=1)
     part: str | None = option("I/K: the I-th of K equal parts, in the order of --take (1/3, 2/3, 3/3 are thirds)", None)
     per: str | None = option("do so in each category or cluster of this column", None)
     shares: Literal["proportional", "equal"] = option("how --count or --fraction is shared out", "proportional")
-    temperature: float = option("of --take sampled: towards 0 it takes the top, the higher the more evenly", 1.0)
+    temperature: float = option(
+        "of --take sampled: towards 0 it takes the top, the higher the more evenly", 1.0, above=0
+    )
     seed: int = option("of --take random and sampled, and of --near-duplicates", 0)
 
     def __post_init__(self) -> None:
@@ -44,16 +48,7 @@ class Recipe:
         self._check_together("shares", bool(self.per) and self.part is None)
         self._check_together("temperature", self.take == "sampled")
         self._check_together("seed", near or self.take in ("random", "sampled"))
-        if self.near_duplicates is not None and not 0.5 <= self.near_duplicates <= 0.99:
-            raise UsageError(f"--near-duplicates is {self.near_duplicates}", remedy="give 0.5 to 0.99, or --distinct")
-        if self.count is not None and self.count < 1:
-            raise UsageError(f"--count is {self.count}", remedy="give 1 or more")
-        if self.fraction is not None and not 0 < self.fraction <= 1:
-            raise UsageError(f"--fraction is {self.fraction}", remedy="give a share above 0, and at most 1")
-        if not 0 < self.temperature < math.inf:
-            raise UsageError(f"--temperature is {self.temperature}", remedy="give a number above 0")
-        if not -(2**63) <= self.seed < 2**63:
-            raise UsageError(f"--seed is {self.seed}", remedy="give a 64-bit number")
+        check_ranges(self)
         if self.part is not None:
             self.part_numbers()
 

@@ -80,7 +80,7 @@ def test_the_same_table_and_seed_give_the_same_clusters(blobs, tmp_path):
     [
         (["--k", ROWS + 1], f"give --k {ROWS} or less", 2),
         (["--k", ROWS - 1], f"give --k {ROWS - 6} or less", 1),
-        (["--k", 0], "give 1 or more", 2),
+        (["--k", 0], "--k is 0", 2),
         (["--k", 2, "--by", "embeding"], "did you mean 'embedding'", 2),
         (["--k", 2, "--by", "source"], "name vectors", 2),
         (["--k", 2, "--seed", -1], "--seed is -1", 2),

@@ -180,7 +180,7 @@ def test_trained_scored_and_killed_in_both(scored, checkpoints, tmp_path):
         (("--train.optimizer.lr", 1), "give --learning-rate"),
         (("--train.curriculum", "campus"), "leave it out"),
         (("--train.eval.rows", 9), "leave it out"),
-        (("--epochs", 0), "give 1 or more"),
+        (("--epochs", 0), "--epochs is 0"),
         (("--proxy.checkpoints", "a,b"), "are made here"),
         (("--output", "s3://bucket/out"), "local directories"),
     ],

@@ -88,7 +88,7 @@ def test_refusals_exit_with_2_and_write_nothing(command, train_in_fork, tmp_path
         "did you mean 'campus'": ["--curriculum", "campsu"],
         "did you mean": ["--optimizer.warmap", "0.1"],
         "is not int": ["--batch.size", "many"],
-        "--batch.size is below 1": ["--batch.size", "0"],
+        "--batch.size is 0": ["--batch.size", "0"],
         "is less than --max-length": ["--batch.tokens", "100"],
         "unknown tracker": ["--log.tracker", "nothing"],
     }
@@ -97,6 +97,20 @@ def test_refusals_exit_with_2_and_write_nothing(command, train_in_fork, tmp_path
         assert ended.code == 2, f"{words}: {ended.text}"
         assert words in ended.text and "Traceback" not in ended.text
         assert not (tmp_path / "run").exists()
+
+
+def test_the_largest_numbers_work(command, train_in_fork, tmp_path):
+    most = str(2**63 - 1)
+    names = ["--seed", "--eval.seed", "--batch.size", "--checkpoint.every", "--checkpoint.keep", "--log.every"]
+    more = [part for name in [*names, "--eval.every", "--budget.tokens"] for part in (name, most)]
+    for curriculum in ("random", "paced"):
+        rest = command(
+            *(*more, "--eval.rows", "8", "--budget.steps", "2", "--curriculum", curriculum), output=curriculum
+        )
+        done = train_in_fork(rest)
+        assert done.code == 0, done.text
+    done = train_in_fork(command(*more, "--eval.rows", most, "--budget.steps", "2", output="none"))
+    assert done.code == 2 and "leaves none of 64 rows to train on" in done.text, done.text
 
 
 def test_yaml_and_flags_say_the_same(command, train_in_fork, tmp_path):

@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 from train_tables import write_table
 
+from schemas.errors import UsageError
 from train.holdout import split
 from train.settings import EvalSettings, PlanSettings
 
@@ -39,3 +40,25 @@ def test_rows_that_stand_in_another_held_out_table_are_counted(tmp_path):
     train, held_out = split(settings(data, tmp_path, data=other))
     assert (len(train), len(held_out)) == (10, 10)
     assert train.notes == ["3 of 10 rows to train on stand in --eval.data as well"]
+
+
+def test_one_row_can_be_held_out(tmp_path):
+    data = write_table(tmp_path / "table.parquet", {"loss": [float(row) for row in range(5)]})
+    one = write_table(tmp_path / "one.parquet", {"loss": [1.0]}, first=7)
+    assert [len(part) for part in split(settings(data, tmp_path, rows=1))] == [4, 1]
+    assert [len(part) for part in split(settings(data, tmp_path, rows=3))] == [2, 3]
+    assert [len(part) for part in split(settings(data, tmp_path, data=one))] == [5, 1]
+
+
+@pytest.mark.parametrize(("rows", "left"), [(4, "1"), (5, "none"), (500, "none")])
+def test_too_many_rows_to_hold_out_are_named(tmp_path, rows, left):
+    data = write_table(tmp_path / "table.parquet", {"loss": [float(row) for row in range(5)]})
+    with pytest.raises(UsageError, match=f"--eval.rows {rows} leaves {left} of 5 rows to train on"):
+        split(settings(data, tmp_path, rows=rows))
+
+
+def test_an_empty_table_is_not_looked_at(tmp_path):
+    data = write_table(tmp_path / "table.parquet", {"loss": [1.0] * 4})
+    pq.write_table(pq.read_table(data).slice(0, 0), tmp_path / "none.parquet")
+    with pytest.raises(UsageError, match="none.parquet: the table has 0 rows"):
+        split(settings(data, tmp_path, data=tmp_path / "none.parquet"))

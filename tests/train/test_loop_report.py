@@ -121,8 +121,8 @@ def test_compare_refuses_before_anything_is_trained(command, train_in_fork, tmp_
         "did you mean 'campus'": ["--arms", "random,campsu"],
         "is not NAME?key=value": ["--arms", "random,sorted?loss"],
         "the arms leave out 'random'": ["--arms", "campus"],
-        "--seeds is below 1": ["--seeds", "0"],
-        "a learning rate is not above 0": ["--learning-rates", "1e-3,0"],
+        "--seeds is 0": ["--seeds", "0"],
+        "--learning-rates is 0.0": ["--learning-rates", "1e-3,0"],
     }
     for words, more in cases.items():
         done = train_in_fork(["compare", *command("--eval.rows", "8", *more, without="--curriculum.")[1:]])

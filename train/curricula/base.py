@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.config import check_ranges
 from schemas.errors import UsageError, UserError
 from train.table import Rows, Table
 
@@ -122,6 +123,9 @@ class Curriculum(ABC):
 
     A subclass is a frozen dataclass whose fields are ``schemas.config.option``: each is a ``--curriculum.KEY`` flag.
     """
+
+    def __post_init__(self) -> None:
+        check_ranges(self, prefix="curriculum.")
 
     @abstractmethod
     def steps(self, table: Table, seed: int, batch: int) -> Steps:

@@ -7,17 +7,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.config import option
+from train.curricula.base import Curriculum, check
 from train.table import Rows, Table
 
 
 @dataclass(frozen=True)
-class Binning:
+class Binning(Curriculum):
     """Options of curricula that sort, and how they cut (arXiv 2408.07888 uses easy, medium and hard)."""
 
     thresholds: tuple[float, ...] = option("cut the order into bins at these values and shuffle inside; none: sort", ())
     thresholds_on: Literal["share", "score"] = option(
         "thresholds are shares of the rows in (0, 1), or values of the score", "share"
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        shares = self.thresholds if self.thresholds_on == "share" else ()
+        bad = [each for each in shares if not 0 < each < 1]
+        check(not bad, f"thresholds has {bad and bad[0]}", "give shares between 0 and 1, or thresholds_on score")
 
     def sort(self, table: Table, column: str, seed: int, random: np.random.Generator) -> tuple[Rows, NDArray[np.int64]]:
         """The rows that have the score, from easy to hard, and the bin of each, from 0 (all 0 without thresholds).

@@ -73,9 +73,9 @@ class Campus(Curriculum):
         "score columns, NAME or NAME:high or NAME:low (the hard end)", ("prompt_words", "response_mtld", "loss")
     )
     scope: Reading = option("the curve s(t) that cuts an order into slices", "root")
-    s1: float = option("s(1): the share of the first slice", 0.01)
-    p: float = option("p of s(t): the root, or the base of literal_exp", 2.0)
-    decisions: int = option("T: into how many slices an order is cut", 100)
+    s1: float = option("s(1): the share of the first slice", 0.01, above=0, at_most=1)
+    p: float = option("p of s(t): the root, or the base of literal_exp", 2.0, at_least=1)
+    decisions: int = option("T: into how many slices an order is cut", 100, at_least=1, at_most=1_000_000)
     pointer: Literal["own", "shared"] = option("each perspective counts its own visits, or all share one count", "own")
     seen: Literal["keep", "skip"] = option("leave rows in that were trained on through another perspective", "keep")
     stop: Literal["budget", "decisions", "coverage", "exhaustion"] = option(
@@ -85,44 +85,45 @@ class Campus(Curriculum):
     )
     averaging: Averaging = option("how the perplexity of a candidate is averaged", "sample_mean")
     temperature: float = option(
-        "0 takes the lowest perplexity; above, draw with softmax(-log perplexity / temperature), an extension", 0.0
+        "0 takes the lowest perplexity; above, draw with softmax(-log perplexity / temperature), an extension",
+        0.0,
+        at_least=0,
     )
-    probe_rows: int = option("ask about a seeded sample of so many rows a candidate; 0: all", 16)
+    probe_rows: int = option("ask about a seeded sample of so many rows a candidate; 0: all", 16, at_least=0)
     probe_cost: float = option(
-        "the share of the training's cost that choosing may take; until it allows, the last choice stands; 0: any", 0.05
+        "the share of the training's cost that choosing may take; until it allows, the last choice stands; 0: any",
+        0.05,
+        at_least=0,
     )
     competence_aware: tuple[str, ...] = option(
         "perspectives that are sorted again by the student's loss as it learns", ("loss",)
     )
-    resort_every: int = option("sort what is left again after so many visits; 0: as often as resort_epochs allows", 0)
+    resort_every: int = option(
+        "sort what is left again after so many visits; 0: as often as resort_epochs allows", 0, at_least=0
+    )
     resort_epochs: float = option(
-        "forward passes that sorting again may cost in one pass over the orders, in epochs; 0: never", 0.0
+        "forward passes that sorting again may cost in one pass over the orders, in epochs; 0: never",
+        0.0,
+        at_least=0,
     )
     refresh: Literal["loss", "reward"] = option(
         f"reward: {REWARD} is competence-aware too, by a reward that is fitted again on the student's own answers",
         "loss",
     )
     refresh_rows: int = option(
-        f"the student answers a seeded sample of so many prompts, and column {ANSWERS} stands for the others; 0: all", 0
+        f"the student answers a seeded sample of so many prompts, and column {ANSWERS} stands for the others; 0: all",
+        0,
+        at_least=0,
     )
-    refresh_tokens: int = option("tokens after which an answer of the student is cut", 256)
+    refresh_tokens: int = option("tokens after which an answer of the student is cut", 256, at_least=1, at_most=2**20)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check(bool(self.perspectives), "no perspectives", "name at least one score column")
-        check(0 < self.s1 <= 1, f"s1 is {self.s1}", "give a share in (0, 1]")
-        check(self.p >= 1, f"p is {self.p}", "give at least 1")
-        check(self.decisions >= 1, f"decisions is {self.decisions}", "give at least 1")
-        check(self.temperature >= 0, f"temperature is {self.temperature}", "give 0 or more")
-        check(self.probe_rows >= 0, f"probe_rows is {self.probe_rows}", "give 0 or more")
-        check(self.probe_cost >= 0, f"probe_cost is {self.probe_cost}", "give 0 or more")
-        check(self.resort_every >= 0, f"resort_every is {self.resort_every}", "give 0 or more")
-        check(self.resort_epochs >= 0, f"resort_epochs is {self.resort_epochs}", "give 0 or more")
         again = "resort_every" if self.resort_every else "refresh" if self.refresh == "reward" else ""
         check(
             not again or self.resort_epochs > 0, f"{again} without resort_epochs", "give resort_epochs, 1 for one epoch"
         )
-        check(self.refresh_rows >= 0, f"refresh_rows is {self.refresh_rows}", "give 0 or more")
-        check(self.refresh_tokens >= 1, f"refresh_tokens is {self.refresh_tokens}", "give 1 or more")
 
     def steps(self, table: Table, seed: int, batch: int) -> Steps:
         perspectives = {each.name: each for each in self._perspectives(table, seed)}

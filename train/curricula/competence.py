@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from itertools import count
 
 from schemas.config import option
-from train.curricula.base import Curriculum, Stage, Steps, check
+from train.curricula.base import Curriculum, Stage, Steps
 from train.curricula.pacing import draw
 from train.table import Table
 
 
 def competence(t: float, total: float, c0: float = 0.01, p: float = 2.0) -> float:
     """c(t) = min(1, (t (1 - c0^p) / T + c0^p)^(1/p)): ``p=1`` is linear, ``p=2`` the square root."""
-    return 1.0 if t >= total else (t * (1 - c0**p) / total + c0**p) ** (1 / p)
+    return 1.0 if t >= total else min(1.0, t * (1 - c0**p) / total + c0**p) ** (1 / p)
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,9 @@ class Competence(Curriculum):
     """Each step draws its batch uniformly, without repeats inside it, from the easiest c(t) of the rows."""
 
     by: str = option("score column, NAME or NAME:high or NAME:low (the hard end)", "loss")
-    c0: float = option("the share that is visible at first", 0.01)
-    p: float = option("the root: 1 linear, 2 square root", 2.0)
-    length: float = option("epochs until all rows are visible", 1.0)
-
-    def __post_init__(self) -> None:
-        check(0 < self.c0 <= 1, f"c0 is {self.c0}", "give a share in (0, 1]")
-        check(self.p > 0, f"p is {self.p}", "give a positive root")
-        check(self.length > 0, f"length is {self.length}", "give a positive number of epochs")
+    c0: float = option("the share that is visible at first", 0.01, above=0, at_most=1)
+    p: float = option("the root: 1 linear, 2 square root", 2.0, above=0)
+    length: float = option("epochs until all rows are visible", 1.0, above=0, at_most=1e9)
 
     def steps(self, table: Table, seed: int, batch: int) -> Steps:
         rows = table.order(self.by, seed)

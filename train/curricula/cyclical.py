@@ -28,15 +28,14 @@ class Cyclical(Curriculum):
     """Each stage draws a share of the rows without repeats, a row with a probability proportional to 1 / loss."""
 
     by: str = option("column of positive losses; the lower, the sooner drawn", "loss")
-    start: float = option("the smallest share", 0.25)
-    end: float = option("the largest share", 1.0)
-    alpha: float = option("the factor between two stages", 0.5)
-    floor: float = option("losses below this count as this, so that none is drawn always", 0.01)
+    start: float = option("the smallest share", 0.25, above=0, at_most=1)
+    end: float = option("the largest share", 1.0, above=0, at_most=1)
+    alpha: float = option("the factor between two stages", 0.5, above=0, below=1)
+    floor: float = option("losses below this count as this, so that none is drawn always", 0.01, above=0, at_most=1e9)
 
     def __post_init__(self) -> None:
-        check(0 < self.start <= self.end <= 1, f"start is {self.start}, end {self.end}", "0 < start <= end <= 1")
-        check(0 < self.alpha < 1, f"alpha is {self.alpha}", "give a factor in (0, 1)")
-        check(self.floor > 0, f"floor is {self.floor}", "give a positive loss")
+        super().__post_init__()
+        check(self.start <= self.end, f"start is {self.start}, end {self.end}", "give an end that is not below start")
 
     def steps(self, table: Table, seed: int, batch: int) -> Steps:
         name, hard = table.direction(self.by)

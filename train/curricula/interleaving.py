@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.config import option
-from train.curricula.base import Curriculum, Stage, Steps, check, generator
+from train.curricula.base import Stage, Steps, generator
 from train.curricula.bins import Binning
 from train.table import Rows, Table
 
@@ -35,7 +35,7 @@ def interleave(rows: Rows, categories: NDArray[np.int64], parts: int) -> Rows:
 
 
 @dataclass(frozen=True)
-class ByCategory(Binning, Curriculum):
+class ByCategory(Binning):
     """Every epoch visits every row (with ``by``: every row that has the score) once."""
 
     category: str = option("column whose values are the categories; null is one of them", "source")
@@ -71,10 +71,7 @@ class Interleaved(ByCategory):
     With ``by`` and ``thresholds`` the parts are the bins: all easy rows by category, then medium, then hard.
     """
 
-    parts: int = option("into how many parts a category is cut; 0: strict turns of one row each", 3)
-
-    def __post_init__(self) -> None:
-        check(self.parts >= 0, f"parts is {self.parts}", "give 0 or more")
+    parts: int = option("into how many parts a category is cut; 0: strict turns of one row each", 3, at_least=0)
 
     def arrange(self, rows: Rows, categories: NDArray[np.int64], bins: NDArray[np.int64]) -> Rows:
         return interleave(rows, categories, self.parts) if not bins.any() else rows[np.lexsort((categories, bins))]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, pairwise
 from math import e, exp, floor, log
 from typing import Literal
 
@@ -56,21 +56,24 @@ class Paced(Curriculum):
     by: str = option("score column, NAME or NAME:high or NAME:low (the hard end)", "loss")
     order: Literal["easy_to_hard", "hard_to_easy", "random"] = option("the order that is opened", "easy_to_hard")
     function: Function = option("six curves of arXiv 2012.03107, or DeepSpeed's fixed_*", "linear")
-    start: float = option("share of the rows that is visible at first", 0.1)
-    length: float = option("epochs until all rows are visible", 1.0)
-    degree: float = option("root degree of fixed_root", 2.0)
-    multiple: int = option("fixed_linear and fixed_root move by multiples of so many per cent", 1)
-    percentiles: tuple[int, ...] = option("fixed_discrete: per cent of the rows that is visible in each phase", ())
-    last_steps: tuple[int, ...] = option("fixed_discrete: the last step of each phase but the last", ())
+    start: float = option("share of the rows that is visible at first", 0.1, above=0, at_most=1)
+    length: float = option("epochs until all rows are visible", 1.0, above=0, at_most=1e9)
+    degree: float = option("root degree of fixed_root", 2.0, above=0)
+    multiple: int = option(
+        "fixed_linear and fixed_root move by multiples of so many per cent", 1, at_least=1, at_most=100
+    )
+    percentiles: tuple[int, ...] = option(
+        "fixed_discrete: per cent of the rows that is visible in each phase", (), at_least=0, at_most=100
+    )
+    last_steps: tuple[int, ...] = option("fixed_discrete: the last step of each phase but the last", (), at_least=0)
 
     def __post_init__(self) -> None:
-        check(0 < self.start <= 1, f"start is {self.start}", "give a share in (0, 1]")
-        check(self.length > 0, f"length is {self.length}", "give a positive number of epochs")
-        check(self.degree > 0, f"degree is {self.degree}", "give a positive root degree")
-        check(self.multiple >= 1, f"multiple is {self.multiple}", "give at least 1")
+        super().__post_init__()
         phases, ends = len(self.percentiles), len(self.last_steps)
         good = self.function != "fixed_discrete" or phases == ends + 1
         check(good, f"{phases} percentiles and {ends} last steps", "give one percentile more than last steps")
+        rising = all(first < last for first, last in pairwise(self.last_steps))
+        check(rising, f"last_steps {self.last_steps} do not rise", "give each phase a later last step")
 
     def steps(self, table: Table, seed: int, batch: int) -> Steps:
         rows = table.order(self.by, seed)

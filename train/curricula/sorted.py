@@ -5,13 +5,13 @@ from itertools import count
 from typing import Literal
 
 from schemas.config import option
-from train.curricula.base import Curriculum, Stage, Steps, generator
+from train.curricula.base import Stage, Steps, generator
 from train.curricula.bins import Binning
 from train.table import Table
 
 
 @dataclass(frozen=True)
-class Sorted(Binning, Curriculum):
+class Sorted(Binning):
     """Every epoch visits every row that has the score once, from easy to hard or from hard to easy.
 
     With ``thresholds`` it is the "curriculum" of arXiv 2408.07888 in its easy-medium-hard variant.

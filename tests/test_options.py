@@ -1,0 +1,167 @@
+"""Every number that a user may type: it works, or it is refused by name before anything is read or loaded."""
+
+import dataclasses
+import typing
+
+import pytest
+
+from curate.selection.recipe import Recipe
+from pipelines.cli import COMMANDS as CURATION
+from pipelines.cli import PoolSettings
+from pipelines.cluster_settings import ClusterSettings
+from pipelines.lp_settings import LpSettings
+from pipelines.reward_settings import RewardSettings as CurationRewardSettings
+from pipelines.settings import ScoreSettings
+from schemas import config
+from schemas.config import LARGEST
+from schemas.errors import UsageError
+from train.cli import COMMANDS as TRAINING
+from train.curricula import CURRICULA, build
+from train.reward.settings import RewardSettings
+from train.settings import CompareSettings, PlanSettings, RunSettings
+
+SETTINGS = {
+    "run": RunSettings,
+    "compare": CompareSettings,
+    "plan": PlanSettings,
+    "reward": RewardSettings,
+    "curricle score": ScoreSettings,
+    "curricle lp": LpSettings,
+    "curricle reward": CurationRewardSettings,
+    "curricle cluster": ClusterSettings,
+    "curricle workers": PoolSettings,
+    "curricle select": Recipe,
+    **{f"curriculum {name}": curriculum for name, curriculum in CURRICULA.items()},
+}
+NEVER = ["nan", "inf", "-inf", "1e309", ""]
+"""What no number may be, in a flag or in YAML."""
+
+ZERO_IS_MEANT = {
+    *("optimizer.beta1", "optimizer.beta2", "optimizer.weight_decay", "optimizer.clip", "optimizer.warmup"),
+    *("optimizer.floor", "lora.rank", "lora.dropout", "eval.rows", "eval.every", "eval.seed", "checkpoint.every"),
+    *("seed", "holdout", "max_reject_fraction", "proxy.generation.temperature", "proxy.generation.seed"),
+    *("reward.holdout", "reward.seed"),
+    *("temperature", "probe_rows", "probe_cost", "resort_every", "resort_epochs", "refresh_rows", "parts"),
+    *("percentiles", "last_steps", "thresholds"),
+}
+NEGATIVE_IS_MEANT = {"proxy.generation.seed", "curricle select seed", "thresholds"}
+"""Seeds that are only hashed, and values of a score."""
+
+HUGE_IS_MEANT = {
+    *("optimizer.lr", "optimizer.eps", "optimizer.weight_decay", "optimizer.clip", "lora.alpha", "learning_rates"),
+    *("device.peak_tflops", "l2", "reward.l2", "learning_rate", "dask_resources", "stall_limit", "thresholds"),
+    *("proxy.generation.temperature", "temperature", "probe_cost", "resort_epochs", "p", "degree"),
+}
+"""Numbers with a fraction that may be 2^64: those that diverge are noticed when they do."""
+
+
+def numbers(cls: type, prefix: str = "") -> list[tuple[str, typing.Any, bool]]:
+    """Name, field and whether it is whole, of every option that is a number or several."""
+    hints, found = typing.get_type_hints(cls), []
+    for item in dataclasses.fields(cls):
+        hint = config._required(hints[item.name])
+        if dataclasses.is_dataclass(hint):
+            found += numbers(hint, f"{prefix}{item.name}.")  # type: ignore[arg-type]
+            continue
+        kinds = {hint, *typing.get_args(hint)}
+        if kinds & {int, float}:
+            found.append((prefix + item.name, item, int in kinds))
+    return found
+
+
+OPTIONS = [
+    pytest.param(command, name, item, whole, id=f"{command} {name}")
+    for command, cls in SETTINGS.items()
+    for name, item, whole in numbers(cls)
+]
+
+
+def outcome(command: str, name: str, text: object) -> str:
+    """``accepted``, or the words of the refusal."""
+    values: dict[str, typing.Any] = {}
+    key = name.split(".")
+    config._put(values, key, {"gpu": text} if name == "dask_resources" else text)
+    required = {"curricle score": {"inputs": ["a"], "engine": "dask"}, "curricle select": {"distinct": True}}
+    needed = {
+        "run": ("data", "model", "output"),
+        "compare": ("data", "model", "output"),
+        "plan": ("data", "output"),
+        "reward": ("data", "model", "output"),
+        "curricle score": ("output",),
+        "curricle lp": ("table", "output"),
+        "curricle reward": ("table", "output"),
+        "curricle cluster": ("table", "output"),
+    }
+    try:
+        if command.startswith("curriculum "):
+            build(command.removeprefix("curriculum "), values)
+        else:
+            base = {option: "x" for option in needed.get(command, ())}
+            config.build(SETTINGS[command], {**base, **required.get(command, {}), **values}, where=command)
+    except UsageError as error:
+        return str(error)
+    return "accepted"
+
+
+@pytest.mark.parametrize(("command", "name", "item", "whole"), OPTIONS)
+def test_every_number_has_bounds(command, name, item, whole):
+    meant = {name, f"{command} {name}"}
+    assert {"at_least", "above"} & {*item.metadata} or meant & NEGATIVE_IS_MEANT, "the option declares no lower bound"
+    flag = name.replace("_", "-")
+    for text in NEVER:
+        said = outcome(command, name, text)
+        assert said != "accepted" and flag in said, f"{text!r}: {said}"
+    expected = {
+        "-1": bool(meant & NEGATIVE_IS_MEANT) or None,
+        "0": bool(meant & ({*ZERO_IS_MEANT} | NEGATIVE_IS_MEANT)) or None,
+        str(2**64): (not whole and bool(meant & HUGE_IS_MEANT)) or None,
+    }
+    for text, fine in expected.items():
+        said = outcome(command, name, text)
+        if said == "accepted" or "has no use here" in said or "says too little" in said:
+            assert fine, f"{text} is accepted"
+        elif fine is None:
+            assert flag in said and "What to do: give" in said, f"{text!r}: {said}"
+        # what is refused together with another option, as thresholds with shares, is tested there
+
+
+def test_every_command_is_looked_at():
+    """A command with an option that is a number stands above."""
+    without = {"verify", "report", "status", "doctor", "transfer", "plan"}
+    named = {command.removeprefix("curricle ") for command in SETTINGS}
+    assert {*CURATION} - without <= named
+    assert {*TRAINING} - {"report", "verify"} <= named
+
+
+def test_a_refusal_says_the_value_the_bounds_and_the_meaning():
+    said = outcome("run", "optimizer.clip", "-1")
+    assert said == (
+        "run: --optimizer.clip is -1.0\n  What to do: give a finite number from 0: "
+        "largest norm of the gradient; 0 does not clip"
+    )
+    said = outcome("run", "seed", str(LARGEST + 1))
+    assert "--seed is 9223372036854775808" in said and "from 0 to 2^63 - 1" in said
+    said = outcome("compare", "learning_rates", [1e-3, float("nan")])
+    assert "--learning-rates is nan" in said
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "words"),
+    [
+        (TRAINING["run"], ["--optimizer.beta1", "1.5"], "--optimizer.beta1 is 1.5"),
+        (TRAINING["compare"], ["--seeds", "-3"], "--seeds is -3"),
+        (TRAINING["plan"], ["--batch-size", "0"], "--batch-size is 0"),
+        (TRAINING["reward"], ["--batch-tokens", "0"], "--batch-tokens is 0"),
+        (CURATION["score"], ["--proxy.max-length", "0"], "--proxy.max-length is 0"),
+    ],
+)
+def test_a_command_refuses_before_it_looks_at_anything(command, arguments, words, tmp_path):
+    """The table and the model that are named do not exist, and are not what is complained of."""
+    places = ["--output", str(tmp_path / "out")]
+    if command is not CURATION["score"]:
+        places += ["--data", str(tmp_path / "absent")]
+    if command in (TRAINING["run"], TRAINING["compare"], TRAINING["reward"]):
+        places += ["--model", str(tmp_path / "absent")]
+    with pytest.raises(UsageError, match=words):
+        command([*places, *arguments, *([] if "--data" in places else ["absent.jsonl"])])
+    assert not list(tmp_path.iterdir())
