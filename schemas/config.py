@@ -171,9 +171,15 @@ def _add_flags(
             switch = argparse.BooleanOptionalAction
             flags.add_argument(f"--{_flag(name)}", dest=name, default=argparse.SUPPRESS, action=switch, help=text)
         else:
+            kind = _cut if get_origin(_required(hint)) is tuple else str
             flags.add_argument(
-                f"--{_flag(name)}", dest=name, default=argparse.SUPPRESS, metavar=_metavar(hint), help=text
+                f"--{_flag(name)}", dest=name, default=argparse.SUPPRESS, metavar=_metavar(hint), help=text, type=kind
             )
+
+
+def _cut(text: str) -> list[str]:
+    """The values of a flag that takes several. In a file a list says it, and a comma belongs to the name."""
+    return text.split(",")
 
 
 def _metavar(hint: Any) -> str:
@@ -241,7 +247,9 @@ def _convert(value: Any, hint: Any, where: str, name: str) -> Any:
         return build(inner, value, where, f"{name}.")  # type: ignore[arg-type, type-var]
     if get_origin(inner) is tuple:
         item_type = get_args(inner)[0]
-        items = value.split(",") if isinstance(value, str) else value
+        items = value
+        if isinstance(value, str):  # no number has a comma, a name may
+            items = [value] if item_type in (str, Path) else _cut(value)
         if isinstance(items, (list, tuple)):
             return tuple(_convert(item, item_type, where, name) for item in items)
     elif get_origin(inner) is dict and isinstance(value, Mapping):

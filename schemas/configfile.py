@@ -27,6 +27,18 @@ def read_options(path: Path) -> dict[str, Any]:
                 raise yaml.composer.ComposerError(problem="aliases (*name) are not read", problem_mark=mark)
             return super().compose_node(parent, index)
 
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            seen: dict[str, int] = {}
+            for key, _ in node.value:
+                if key.tag == "tag:yaml.org,2002:merge":
+                    raise yaml.constructor.ConstructorError(problem="<< is not read", problem_mark=key.start_mark)
+                name, line = _name(self.construct_object(key, deep=True)), key.start_mark.line + 1
+                if name in seen:
+                    found = f"the option {name!r} is there twice, in line {seen[name]} and line {line}"
+                    raise UsageError(found, where=where, remedy="write it once")
+                seen[name] = line
+            return super().construct_mapping(node, deep)
+
     where = str(path)
     try:
         values = _expand(Loader(path.read_text("utf-8")).get_single_data(), where, "")
@@ -49,13 +61,15 @@ def read_options(path: Path) -> dict[str, Any]:
     return values
 
 
+def _name(key: Any) -> str:
+    """A key as the dataclasses name it."""
+    return str(key).replace("-", "_")
+
+
 def _expand(value: Any, where: str, name: str) -> Any:
     """The value with its variables replaced, and its keys as the options are called."""
     if isinstance(value, dict):
-        made = {key: str(key).replace("-", "_") for key in value}
-        if len(set(made.values())) < len(made):
-            raise UsageError(f"an option in {name or 'the file'} is there twice", where=where, remedy="write it once")
-        return {made[key]: _expand(item, where, f"{name}.{key}" if name else str(key)) for key, item in value.items()}
+        return {_name(key): _expand(item, where, f"{name}.{key}" if name else str(key)) for key, item in value.items()}
     if isinstance(value, list):
         return [_expand(item, where, name) for item in value]
     return _VARIABLE.sub(lambda found: _value_of(found, where, name), value) if isinstance(value, str) else value

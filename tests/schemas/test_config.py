@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from schemas.config import option, parse
+from schemas.config import build, option, parse
 from schemas.errors import UsageError, UserError
 from schemas.log import set_up_logging
 
@@ -89,7 +89,12 @@ def test_what_is_wrong_is_named(arguments, said):
         ("output: \0", "not YAML"),
         ("a: &a [x, x]\nb: &b [*a, *a]", "aliases (*name) are not read in line 2"),
         ("a: &a {b: c}\nd: {<<: *a}", "aliases"),
-        ("log-format: text\nlog_format: json", "an option in the file is there twice"),
+        ("log-format: text\nlog_format: json", "'log_format' is there twice, in line 1 and line 2"),
+        ("names: [a]\nshare: 1\nnames: [b]", "'names' is there twice, in line 1 and line 3"),
+        ("inner:\n  kind: a\n  'kind': b", "'kind' is there twice, in line 2 and line 3"),
+        ("names:\n- {a: 1,\n  a: 2}", "'a' is there twice, in line 2 and line 3"),
+        ("yes: 1\ntrue: 2", "'True' is there twice"),
+        ("inner: {<<: {kind: a}, kind: b}", "<< is not read in line 1"),
         ("output: o\ninner: 3", "--inner is 3, which is not Inner"),
         ("output: {a: b}", "which is not Path"),
         ("output: o\nnames: {a: b}", "which is not tuple"),
@@ -121,6 +126,25 @@ def test_flags_go_into_what_the_file_says_of_a_group(tmp_path, inner):
         with_file(tmp_path, "output: o\nrest: 5", "--other.k", "1")
 
 
+@pytest.mark.parametrize("text", ["inputs: b,c.jsonl", "inputs: [b,c.jsonl]", "inputs:\n- 'b,c.jsonl'"])
+def test_commas_cut_flags_and_nothing_else(tmp_path, text):
+    """In a file a list says that there are several, so a comma belongs to the name."""
+    (tmp_path / "job.yaml").write_text(f"{text}\noutput: o\nnames: x,y")
+    given = parse(Settings, ["--config", str(tmp_path / "job.yaml")], "prog")
+    assert given.inputs == (("b", "c.jsonl") if text == "inputs: [b,c.jsonl]" else ("b,c.jsonl",))
+    assert given.names == ("x,y",)
+    assert of("f,g", "--output", "o", "--names", "x,y").names == ("x", "y")
+    assert of("f,g", "--output", "o").inputs == ("f,g",)
+
+
+def test_numbers_are_cut_at_commas_wherever_they_stand():
+    @dataclass(frozen=True)
+    class Cuts:
+        at: tuple[float, ...] = option("where", ())
+
+    assert build(Cuts, {"at": "0.5,2"}, "prog") == Cuts((0.5, 2.0)) == parse(Cuts, ["--at", "0.5,2"], "prog")
+
+
 def test_a_directory_is_no_configuration(tmp_path):
     with pytest.raises(UsageError, match="cannot be read"):
         of("f", "--config", str(tmp_path))
@@ -139,7 +163,7 @@ other: ["${PLACE}"]
 """
     given = with_file(tmp_path, text.replace("other", "inputs"), "--other.x", "${PLACE}")
     assert given.output == Path("/data/run-${PLACE}-$PLACE")
-    assert (given.inner, given.fast, given.names, given.share) == (Inner("big", 7), True, ("a", "b"), 0.5)
+    assert (given.inner, given.fast, given.names, given.share) == (Inner("big", 7), True, ("a,b",), 0.5)
     assert given.rest == {"x": "${PLACE}"}, "flags are expanded by the shell, or not at all"
 
 
