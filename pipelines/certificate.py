@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -18,11 +19,13 @@ from curate.selection.derive import KEYS, Rules, Selection
 from curate.selection.join import Joined, join
 from curate.selection.recipe import Recipe
 from pipelines.compact import row_groups
+from pipelines.directory import OutputDirectory
 from pipelines.finished import FinishedTable
+from pipelines.storage import open_storage
 from schemas.config import build
 from schemas.errors import UsageError, UserError
 from schemas.fingerprint import differences, digest
-from schemas.manifest import CERTIFICATE
+from schemas.manifest import CERTIFICATE, MANIFEST
 from schemas.table import table_schema
 from schemas.verify import verify
 
@@ -68,15 +71,16 @@ class Derived:
         """As JSON-like values. ``ids``: the SHA-256 of the selected example ids, one a line, in order."""
         table, selected = self.table, len(self.selection.rows)
         ids = "".join(f"{identity}\n" for identity in self.keys["example_id"].gather(self.selection.rows))
+        files = tuple(os.path.abspath(file) for file in self.recipe.join)
         made = {
             "certificate": VERSION,
             "table": {
-                "place": table.place,
+                "place": OutputDirectory(table.place).absolute.place,
                 "manifest_sha256": table.manifest_sha256,
                 "fingerprint": table.manifest.fingerprint,
                 "rows": len(self.keys),
             },
-            "recipe": asdict(self.recipe),
+            "recipe": asdict(self.recipe) | {"join": files},
             "joined": [
                 {"file": j.file, "sha256": j.sha256, "columns": j.columns.columns, "covered": j.covered}
                 for j in self.joined
@@ -115,24 +119,49 @@ def _texts(table: FinishedTable, rows: NDArray[np.int64]) -> Iterator[Sequence[s
 
 
 def content(certificate: dict[str, Any]) -> dict[str, Any]:
-    """A certificate without where the table lay, which may be moved."""
+    """A certificate without where the table and the joined files lay, which may be moved: their digests say which."""
     table = {key: value for key, value in certificate["table"].items() if key != "place"}
-    return {**certificate, "table": table}
+    files = [Path(file).name for file in certificate["recipe"].get("join", [])]
+    return {**certificate, "table": table, "recipe": {**certificate["recipe"], "join": files}}
 
 
-def check(place: str, table: str | None) -> list[str]:
+def check(place: str, table: str | None, moved: Sequence[str] = ()) -> list[str]:
     """Derive the selection with this certificate again: one line for each thing in which it is not the same.
 
     ``place`` is a selection's directory or its ``certificate.json``; ``table`` says where the table lies now if not
-    where the certificate says. UserError if there is nothing to compare.
+    where the certificate says, and ``moved`` where joined files lie. UserError if there is nothing to compare.
     """
     selection = FinishedTable(place.removesuffix(CERTIFICATE).rstrip("/") or ".")
     if faults := verify(selection.files).faults:
         return faults
     recorded, recipe, from_place = _read(selection)
-    derived = derive(recipe, FinishedTable(table or from_place))
+    table = table or from_place
+    if not open_storage(table).exists(MANIFEST):
+        remedy = f"say where it lies now: `curricle select TABLE --check {place}`"
+        raise UsageError("the table that was selected from is not there", where=table, remedy=remedy)
+    recipe = replace(recipe, join=_found(recipe.join, moved, selection.files.uri(CERTIFICATE)))
+    derived = derive(recipe, FinishedTable(table))
     faults = differences(content(recorded), content(derived.certificate()))
     return faults or _changed_rows(derived, selection)
+
+
+def _found(files: Sequence[str], moved: Sequence[str], where: str) -> tuple[str, ...]:
+    """The joined files where they lie now: those that were moved have the names that they had."""
+    now, found = list(moved), []
+    for file in files:
+        here = next((other for other in now if Path(other).name == Path(file).name), None)
+        if here is not None:
+            now.remove(here)
+        if here is None and not Path(file).exists():
+            remedy = "say with --join where it lies now"
+            raise UsageError("the file that was joined is not there", where=file, remedy=remedy)
+        found.append(here or file)
+    if now:
+        names = ", ".join(Path(file).name for file in files) or "none"
+        raise UsageError(
+            f"joins no file {Path(now[0]).name}", where=where, remedy=f"--join names files where they lie now: {names}"
+        )
+    return tuple(found)
 
 
 def _read(selection: FinishedTable) -> tuple[dict[str, Any], Recipe, str]:

@@ -91,7 +91,7 @@ def select(arguments: Sequence[str]) -> int:
     if settings.check:
         from pipelines.certificate import check
 
-        faults = check(settings.check, settings.table)
+        faults = check(settings.check, settings.table, settings.join)
         for fault in faults:
             print(f"WRONG  {fault:.500}")
         print(f"{settings.check}: {'NOT what it says' if faults else 'derived again, the same to the last value'}")

@@ -32,6 +32,9 @@ def select(settings: SelectSettings) -> Manifest:
     certificate = derived.certificate()
     for line in _told(certificate):
         log.info("%s", line)
+    for joined in derived.joined:
+        if joined.unused:
+            log.warning("%s: %d rows belong to no row of the table", joined.file, joined.unused)
     if not certificate["selected"]:
         raise UsageError("no row is selected", where=settings.table, remedy="ask for less")
     plan = content(certificate)

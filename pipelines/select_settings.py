@@ -15,14 +15,17 @@ class SelectSettings(Recipe):
     )
     output: str | None = option("directory for the selected rows, a table like the other", None)
     check: str | None = option(
-        "derive the selection with this certificate again, and compare; nothing is written", None
+        "derive the selection with this certificate again, and compare; nothing is written. TABLE and --join then say "
+        "where what was moved lies now",
+        None,
     )
     overwrite: bool = option("throw away a different selection in the output directory", False)
     log_format: Literal["text", "json"] = option("how log lines are written", "text")
 
     def __post_init__(self) -> None:
         if self.check:
-            if self.output or any(getattr(self, item.name) != item.default for item in fields(Recipe)):
+            rules = [item for item in fields(Recipe) if item.name != "join"]
+            if self.output or any(getattr(self, item.name) != item.default for item in rules):
                 raise UsageError("--check stands with other options", remedy="the certificate has them: leave them out")
             return
         if not self.table:

@@ -1,33 +1,28 @@
 """Columns from a file, joined to the rows of a table: scores that an outside judge gave."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
+from curate.selection.joined_file import BY_ID, BY_POSITION, read_columns
 from schemas.columns import ScoreColumn
 from schemas.errors import UsageError
-from schemas.fingerprint import file_sha256
-
-BY_ID, BY_POSITION = ["example_id"], ["source", "source_position"]
-_READERS: dict[str, Callable[..., pl.DataFrame]] = {
-    ".parquet": pl.read_parquet,
-    ".csv": pl.read_csv,
-    ".jsonl": pl.read_ndjson,
-    ".ndjson": pl.read_ndjson,
-}
 
 
 @dataclass(frozen=True)
 class Joined:
-    """Columns as long as the table and in its order, null where the file has no row, and how many rows it covers."""
+    """Columns as long as the table and in its order, null where the file has no row, and how many rows it covers.
+
+    ``unused`` are the rows of the file that belong to no row of the table: of another key, or of none.
+    """
 
     columns: pl.DataFrame
     described: list[ScoreColumn]
     file: str
     sha256: str
     covered: int
+    unused: int
 
 
 def join(path: Path, keys: pl.DataFrame) -> Joined:
@@ -36,7 +31,7 @@ def join(path: Path, keys: pl.DataFrame) -> Joined:
     The file has ``example_id``, or ``source`` and ``source_position``; the source may be left out where the table has
     one. UsageError if it cannot be read, has neither, or has two rows for one key.
     """
-    read, sha256 = _read(path)
+    read, sha256 = read_columns(path)
     on = BY_ID if BY_ID[0] in read.columns else BY_POSITION
     if on == BY_POSITION and "source" not in read.columns and keys["source"].n_unique() == 1:
         read = read.with_columns(source=pl.lit(keys["source"][0]))
@@ -46,6 +41,7 @@ def join(path: Path, keys: pl.DataFrame) -> Joined:
             where=str(path),
             remedy="give it example_id, or source and source_position",
         )
+    given = len(read)
     read = read.drop([name for name in BY_ID + BY_POSITION if name not in on], strict=False).drop_nulls(on)
     if read.select(on).is_duplicated().any():
         raise UsageError(f"has two rows for one {' and '.join(on)}", where=str(path), remedy="keep one of them")
@@ -63,24 +59,14 @@ def join(path: Path, keys: pl.DataFrame) -> Joined:
         ScoreColumn(name, column.type, "as given", f"joined from {path.name}").made_by("join", 1, made)
         for name, column in zip(columns.columns, columns.to_arrow().schema, strict=True)
     ]
-    return Joined(columns, described, path.name, sha256, len(rows) - rows.null_count())
-
-
-def _read(path: Path) -> tuple[pl.DataFrame, str]:
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise UsageError("is of no known kind", where=str(path), remedy=f"name a file of {', '.join(_READERS)}")
-    try:
-        with path.open("rb") as stream:
-            sha256 = file_sha256(stream)
-            stream.seek(0)
-            return reader(stream), sha256
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise UsageError(f"cannot be read: {error}", where=str(path), remedy="name a whole file") from error
+    covered, used = len(rows) - rows.null_count(), rows.drop_nulls().n_unique()
+    return Joined(columns, described, path.name, sha256, covered, given - used)
 
 
 def _plain(column: pl.Series, path: Path) -> pl.Series:
     """Texts as the table's parts hold them, and null for what is no number."""
+    if column.dtype == pl.Null:
+        return column.cast(pl.Float64)
     if column.dtype in (pl.Categorical, pl.Enum):
         return column.cast(pl.String)
     if column.dtype.is_float():

@@ -1,6 +1,7 @@
 """Selections as a person makes them: tables of the same contract, with certificates that can be derived again."""
 
 import hashlib
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 from running import curricle, read_data, signed, write_jsonl
 from table_maker import make_table, random_scores
 
+from curate.selection.joined_file import read_columns
 from pipelines import compact
 from schemas.columns import ScoreColumn
 from schemas.table import score_columns
@@ -210,6 +212,73 @@ def test_rows_by_source_without_the_rejects(scored, tmp_path):
     ]  # the first name has the odd row
 
 
+LATE = 150
+"""Rows after which a file shows another side than before: more than libraries look at to guess types."""
+
+KINDS = {  # values of a column, what a CSV means by them, and what a JSONL does
+    "integers, then a fraction": ([*["4"] * LATE, "4.5"], [*[4.0] * LATE, 4.5]),
+    "missing at first": ([*[""] * LATE, "7"], [*[None] * LATE, 7]),
+    "nan beside numbers": ([*["2.5"] * LATE, "nan", "NaN", "NA"], [*[2.5] * LATE, None, None, None]),
+    "nan beside integers": (["1", "nan", "3"], [1, None, 3]),
+    "nan beside words": (["good", "nan", ""], ["good", "nan", None]),
+    "nothing but nan": (["nan", ""], [None, None]),
+    "truth": (["True", "false", ""], [True, False, None]),
+    "numbers, then a word": ([*["1"] * LATE, "unsure"], [*["1"] * LATE, "unsure"]),
+    "names of digits": (["007", "010"], ["007", "010"]),
+    "numbers in every spelling": (["1e2", " .5", "-3.", "+4"], [100.0, 0.5, -3.0, 4.0]),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_csv_means_the_same_whatever_its_first_rows_hold(tmp_path, kind):
+    texts, values = KINDS[kind]
+    lines = [f"{row},{text}\n" for row, text in enumerate(texts)]
+    (tmp_path / "a.csv").write_text("source_position,q\n" + "".join(lines))
+    found = read_columns(tmp_path / "a.csv")[0]
+    assert found["q"].to_list() == values
+    assert [type(value) for value in found["q"]] == [type(value) for value in values]
+    assert found["source_position"].to_list() == list(range(len(texts)))
+
+
+def test_a_field_that_appears_late_is_a_column(tmp_path):
+    rows = [{"source_position": n, "q": n} for n in range(LATE)]
+    rows += [{"source_position": LATE, "q": 0.5, "late": "x"}, {"source_position": LATE + 1, "q": None}]
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    found = read_columns(tmp_path / "a.jsonl")[0]
+    assert found["q"].to_list() == [*map(float, range(LATE)), 0.5, None] and found["q"].dtype == pl.Float64
+    assert found["late"].to_list() == [*[None] * LATE, "x", None]
+
+
+def test_keys_are_texts_even_where_they_are_digits(tmp_path):
+    (tmp_path / "a.csv").write_text(f"example_id,q\n{'0' * 31}7,1\n")
+    assert read_columns(tmp_path / "a.csv")[0]["example_id"].to_list() == ["0" * 31 + "7"]
+
+
+def test_rows_of_a_joined_file_that_belong_nowhere_are_said(scored, judged, tmp_path):
+    more = pl.DataFrame({"example_id": ["nobody", None], "quality": [1.0, 2.0]})
+    pl.concat([judged.select("example_id", "quality"), more]).write_csv(tmp_path / "more.csv")
+    command = ["--join", tmp_path / "more.csv", "--take", "random", "--count", 5, "--output", tmp_path / "out"]
+    assert "more.csv: 2 rows belong to no row of the table" in curricle("select", scored, *command)
+
+
+def test_a_certificate_holds_from_any_directory_and_where_everything_was_moved(scored, judged, tmp_path):
+    (tmp_path / "here").mkdir()
+    shutil.copytree(scored, tmp_path / "here" / "table")
+    judged.select("example_id", "quality").write_csv(tmp_path / "here" / "judged.csv")
+    command = ["--join", "judged.csv", "--take", "high", "--by", "quality", "--count", 9, "--output", "out"]
+    curricle("select", "table", *command, cwd=tmp_path / "here")
+    curricle("select", "--check", tmp_path / "here" / "out", cwd=tmp_path)
+    (tmp_path / "here").rename(tmp_path / "there")
+    there = tmp_path / "there"
+    check = ["--check", there / "out"]
+    assert "select TABLE --check" in curricle("select", *check, code=2)
+    assert "--join" in curricle("select", there / "table", *check, code=2)
+    curricle("select", there / "table", *check, "--join", there / "judged.csv")
+    assert "joins no file x.csv" in curricle("select", there / "table", *check, "--join", f"{there / 'judged.csv'},x.csv", code=2)
+    (there / "judged.csv").write_text((there / "judged.csv").read_text() + "nobody,1\n")
+    assert "joined" in curricle("select", there / "table", *check, "--join", there / "judged.csv", code=1)
+
+
 @pytest.fixture
 def judged(scored, tmp_path) -> pl.DataFrame:
     """What a judge said of two rows in three, in an order of its own."""
@@ -249,6 +318,12 @@ def test_a_column_of_scores_that_nobody_gave_is_null(scored, judged, tmp_path):
     assert read_data(tmp_path / "out")["quality"].null_count == 200
 
 
+def as_parquet(**columns: list) -> bytes:
+    stream = io.BytesIO()
+    pl.DataFrame(columns).write_parquet(stream)
+    return stream.getvalue()
+
+
 BAD_FILES = {
     "odd.txt": (b"", "of no known kind"),
     "gone.csv": (None, "cannot be read"),
@@ -256,8 +331,21 @@ BAD_FILES = {
     "keyless.csv": (b"id,quality\n1,2\n", "give it example_id"),
     "nothing.csv": (b"example_id\n1\n", "no column to join"),
     "twice.csv": (b"example_id,quality\na,1\na,2\n", "two rows for one example_id"),
-    "numbers.csv": (b"example_id,quality\n1,2\n", "cannot be compared"),
+    "numbers.parquet": (as_parquet(example_id=[1], quality=[2.0]), "cannot be compared"),
     "same.csv": (b"example_id,loss\na,2\n", "rename it"),
+    "empty.csv": (b"", "is empty"),
+    "columns.csv": (b"example_id,q,q\na,1,2\n", "two columns 'q'"),
+    "index.csv": (b",example_id,q\n0,a,1\n", "a column has no name"),
+    "short.csv": (b"example_id,q\na,1\nb\n", "line 3 has 1 values"),
+    "quotes.csv": (b'example_id,q\na,"1\n', "cannot be read"),
+    "large.csv": (b"example_id,q\na,99999999999999999999\n", "more than 64 bits"),
+    "keys.jsonl": (b'{"example_id": "a", "q": 1, "q": 2}\n', "line 1: duplicate key 'q'"),
+    "nan.jsonl": (b'{"example_id": "a", "q": 1}\n{"example_id": "b", "q": NaN}\n', "line 2: NaN is not JSON"),
+    "kinds.jsonl": (
+        b'{"example_id": "a", "q": 1}\n\n{"example_id": "b", "q": "2"}\n',
+        "a number (line 1) and a text (line 3)",
+    ),
+    "list.jsonl": (b'["a"]\n', "line 1: is no object"),
     "lists.jsonl": (b'{"example_id": "a", "quality": [1]}\n', "plain values"),
 }
 
