@@ -25,7 +25,9 @@ T = TypeVar("T", bound=_Logged)
 
 @dataclass(frozen=True)
 class DirectorySettings:
-    directory: str = option("where `curricle score` writes, or wrote: a directory, or an address", positional=True)
+    directory: str = option(
+        "where `curricle score` writes, or wrote: a directory, or an address", positional=True, place=True
+    )
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,12 @@ class LearnerSettings(ProxySettings):
 
 @dataclass(frozen=True)
 class LpSettings:
-    table: str = option("a finished table: what `curricle score` or `curricle select` wrote", positional=True)
-    output: str = option("directory for the same table with the new columns; it is created, and resumed if it is there")
+    table: str = option(
+        "a finished table: what `curricle score` or `curricle select` wrote", positional=True, place=True
+    )
+    output: str = option(
+        "directory for the same table with the new columns; it is created, and resumed if it is there", place=True
+    )
     epochs: int = option("passes over the table; each is a checkpoint that every row is scored with", 3, at_least=1)
     batch_size: int = option("rows in an optimizer step", 32, at_least=1)
     learning_rate: float = option(

@@ -17,8 +17,12 @@ class HeadSettings:
 
 @dataclass(frozen=True)
 class RewardSettings:
-    table: str = option("a finished table: what `curricle score` or `curricle select` wrote", positional=True)
-    output: str = option("directory for the same table with the new columns; it is created, and resumed if it is there")
+    table: str = option(
+        "a finished table: what `curricle score` or `curricle select` wrote", positional=True, place=True
+    )
+    output: str = option(
+        "directory for the same table with the new columns; it is created, and resumed if it is there", place=True
+    )
     proxy: ProxySettings = field(default_factory=ProxySettings)
     reward: HeadSettings = field(default_factory=HeadSettings)
     workers: int = option("worker processes that answer the prompts", 1, at_least=1, at_most=4096)

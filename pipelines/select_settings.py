@@ -11,13 +11,17 @@ from schemas.errors import UsageError
 @dataclass(frozen=True)
 class SelectSettings(Recipe):
     table: str | None = option(
-        "a finished table: what `curricle score` or `curricle select` wrote", None, positional=True
+        "a finished table: what `curricle score` or `curricle select` wrote",
+        None,
+        positional=True,
+        place=True,
     )
-    output: str | None = option("directory for the selected rows, a table like the other", None)
+    output: str | None = option("directory for the selected rows, a table like the other", None, place=True)
     check: str | None = option(
         "derive the selection with this certificate again, and compare; nothing is written. TABLE and --join then say "
         "where what was moved lies now",
         None,
+        place=True,
     )
     overwrite: bool = option("throw away a different selection in the output directory", False)
     log_format: Literal["text", "json"] = option("how log lines are written", "text")

@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 import difflib
 import math
+import os
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,7 +32,8 @@ def option(help: str, default: Any = dataclasses.MISSING, **metadata: Any) -> An
 
     ``positional=True`` makes it an argument without a flag. ``rest="PREFIX"`` on a ``dict[str, str]`` field
     collects ``--PREFIX.KEY VALUE`` for keys that are only known later. ``at_least``, ``above``, ``at_most`` and
-    ``below`` bound a number, or each of several: see ``check_ranges``.
+    ``below`` bound a number, or each of several: see ``check_ranges``. ``place=True`` on a text, or on several, says
+    that it may be a path: there, as in a ``Path``, ``~`` is the home directory.
     """
     metadata = {"help": help, **metadata}
     if isinstance(default, (dict, list)):
@@ -66,7 +68,7 @@ def parse(cls: type[T], arguments: Sequence[str], prog: str, description: str | 
         raise UsageError(
             f"unknown argument {unknown[0]!r}", remedy=nearest(unknown[0].split("=")[0], flags), where=prog
         )
-    values = read_options(Path(config)) if config else {}
+    values = read_options(Path(at_home(config, "--config"))) if config else {}
     for key, value in flags_given.items():
         _put(values, key.split("."), value)
     for key, value in rest.items():
@@ -87,6 +89,8 @@ def build(cls: type[T], values: Mapping[str, Any], where: str, prefix: str = "")
         if name in values:
             made[name] = _convert(values[name], hints[name], where, prefix + name)
             _check_range(item, made[name], where, prefix)
+            if item.metadata.get("place"):
+                made[name] = _at_home(made[name], where)
         elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
             shown = name if item.metadata.get("positional") else f"--{_flag(prefix + name)}"
             raise UsageError(f"{shown} is required", where=where, remedy=item.metadata.get("help", ""))
@@ -135,6 +139,32 @@ def _range(bounds: Mapping[str, Any], whole: bool) -> str:
     if whole and not {"at_most", "below"} & {*bounds}:
         said.append("to 2^63 - 1")
     return " ".join(["a whole number" if whole else "a finite number", *said])
+
+
+def at_home(place: str, where: str) -> str:
+    """The path with ``~`` or ``~NAME`` at its start as the home directory; UsageError where there is none.
+
+    What is called so all the same (``./~/x``, ``~x``) is made absolute: libraries expand a ``~`` too, and would open
+    another file than we do.
+    """
+    if place == "~" or (place.startswith("~") and "/" in place):
+        expanded = os.path.expanduser(place)
+        if expanded == place or (place[:2] in ("~", "~/") and os.environ.get("HOME") == ""):
+            raise UsageError(
+                f"{place} is in no home directory that is known here",
+                where=where,
+                remedy=f"write out the path, or ./{place} for what is called so",
+            )
+        return expanded
+    return os.path.abspath(place) if place and os.path.normpath(place).startswith("~") else place
+
+
+def _at_home(value: Any, where: str) -> Any:
+    if isinstance(value, tuple):
+        return tuple(at_home(each, where) for each in value)
+    if isinstance(value, dict):
+        return {key: at_home(each, where) for key, each in value.items()}
+    return at_home(value, where) if isinstance(value, str) else value
 
 
 class _Parser(argparse.ArgumentParser):
@@ -268,6 +298,8 @@ def _convert(value: Any, hint: Any, where: str, name: str) -> Any:
     elif inner is bool and str(value).lower() in ("true", "false"):  # a variable is always text
         return str(value).lower() == "true"
     elif inner in (int, float, str, Path) and isinstance(value, _SCALARS) and not isinstance(value, bool):
+        if inner is Path:
+            return Path(at_home(str(value), where))
         try:
             if inner is int and isinstance(value, str):
                 value = value.replace("_", "")

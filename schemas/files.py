@@ -51,8 +51,8 @@ class Folder:
 
     @contextmanager
     def local(self, name: str) -> Iterator[Path]:
-        """UserError for what is no file, or a link that leads out of the folder."""
-        path = self.root / name
+        """UserError for what is no file, or a link that leads out of the folder. Absolute: libraries expand ``~``."""
+        path = Path(os.path.abspath(self.root / name))
         if not path.is_file():
             raise UserError("is not there, or no file", where=str(path), remedy="copy the table again")
         if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.root)):

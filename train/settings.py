@@ -112,7 +112,7 @@ class TrainSettings:
 
     data: Path = option("a directory that `curricle score` wrote, or Parquet files with its columns", free=True)
     join: tuple[Path, ...] = option("Parquet files with more score columns, joined on example_id", (), free=True)
-    model: str = option("directory or hub name of a causal language model, a .gguf file, or smollm2-135m")
+    model: str = option("directory or hub name of a causal language model, a .gguf file, or smollm2-135m", place=True)
     output: Path = option("directory of the run; the same command resumes it", free=True)
     template: Literal["chat", "alpaca"] = option(
         "how a conversation becomes text: the model's chat template, or Alpaca", "chat"

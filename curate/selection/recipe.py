@@ -13,7 +13,9 @@ Take = Literal["hard", "easy", "high", "low", "random", "sampled", "representati
 class Recipe:
     """The rules, in the order in which they apply."""
 
-    join: tuple[str, ...] = option("files with more columns (Parquet, CSV, JSONL), joined by id or by position", ())
+    join: tuple[str, ...] = option(
+        "files with more columns (Parquet, CSV, JSONL), joined by id or by position", (), place=True
+    )
     where: str | None = option("a condition that rows must meet, such as 'ifd_ppl_ratio < 1 and loss < 3'", None)
     distinct: bool = option("keep one of the rows that hold the same conversation", False)
     near_duplicates: float | None = option(

@@ -17,7 +17,9 @@ class RewardSettings:
     data: Path = option("a table with a column of generated answers, or Parquet files with its columns", free=True)
     join: tuple[Path, ...] = option("Parquet files with more columns, joined on example_id", (), free=True)
     generated: str = option("the column of answers that the references are preferred to", "generated")
-    model: str = option("the language model whose states are read: a directory, a hub name, or smollm2-135m")
+    model: str = option(
+        "the language model whose states are read: a directory, a hub name, or smollm2-135m", place=True
+    )
     output: Path = option("directory of the model and the scores; the same command resumes", free=True)
     template: Literal["chat", "alpaca"] = option("how a conversation becomes text", "chat")
     max_length: int = option("tokens after which a conversation is cut", 2048, at_least=2, at_most=MOST_TOKENS)
