@@ -184,3 +184,82 @@ def test_what_came_from_the_environment_is_never_printed(tmp_path, monkeypatch, 
             logging.getLogger("curricle").exception("table: %s", given.output)
     said = capsys.readouterr().err
     assert "hunter2" not in said and said.count("table: ${TOKEN}/x") == 2
+
+
+@dataclass(frozen=True)
+class Places:
+    inputs: tuple[str, ...] = option("files", (), positional=True, place=True)
+    output: str | None = option("where", None, place=True)
+    path: Path | None = option("where", None)
+    more: tuple[Path, ...] = option("where", ())
+    beam: dict[str, str] = option("other", {}, rest="beam", place=True)
+    words: str = option("no place", "")
+
+
+def test_the_home_directory_in_every_place(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    home = str(tmp_path)
+    flags = ["~/a", "b", "--output=~", "--path=~/x/../p", "--more=~/c,d", "--beam.temp=~/t", "--words=~/w"]
+    (tmp_path / "job.yaml").write_text("inputs: [~/a, b]\noutput: ~/\npath: ~/p\nmore: [~/c, d]\nwords: ~/w\n")
+    made, read = parse(Places, flags, "prog"), parse(Places, ["--config=~/job.yaml"], "prog")
+    assert made.inputs == read.inputs == (f"{home}/a", "b")
+    assert (made.output, made.path, read.path) == (home, Path(home, "x/../p"), Path(home, "p"))
+    assert made.more == read.more == (Path(home, "c"), Path("d"))
+    assert made.beam == {"temp": f"{home}/t"} and made.words == read.words == "~/w"
+
+
+def test_a_name_that_begins_with_a_tilde_is_no_home(tmp_path, monkeypatch):
+    """Libraries that expand it must not open another file."""
+    monkeypatch.chdir(tmp_path)
+    found = parse(Places, ["~x", "./~/y", "a/~", "--path=./~/z"], "prog")
+    assert found.inputs == (f"{tmp_path}/~x", f"{tmp_path}/~/y", "a/~") and found.path == Path(tmp_path, "~/z")
+
+
+@pytest.mark.parametrize(("place", "home"), [("~nobody-of-that-name/x", "/"), ("~/x", "")])
+def test_a_home_that_is_not_known(place, home, monkeypatch):
+    monkeypatch.setenv("HOME", home)
+    with pytest.raises(UsageError, match="no home directory that is known here"):
+        parse(Places, ["--output", place], "prog")
+
+
+def test_every_option_that_names_files_is_marked_as_a_place():
+    """By its words: who adds one is told."""
+    import dataclasses
+    import inspect
+
+    import curate.embedding.settings
+    import curate.proxy.settings
+    import curate.selection.recipe
+    import pipelines.cli
+    import pipelines.cluster_settings
+    import pipelines.lp_settings
+    import pipelines.reward_settings
+    import pipelines.select_settings
+    import pipelines.settings
+    import pipelines.transfer_settings
+    import train.reward.settings
+    import train.settings
+
+    seen = 0
+    for module in (
+        curate.embedding.settings,
+        curate.proxy.settings,
+        curate.selection.recipe,
+        pipelines.cli,
+        pipelines.cluster_settings,
+        pipelines.lp_settings,
+        pipelines.reward_settings,
+        pipelines.select_settings,
+        pipelines.settings,
+        pipelines.transfer_settings,
+        train.reward.settings,
+        train.settings,
+    ):
+        for _, cls in inspect.getmembers(module, dataclasses.is_dataclass):
+            for item in dataclasses.fields(cls):
+                words = item.metadata.get("help", "")
+                names_files = any(word in words for word in ("director", "a finished table", "files", "certificate"))
+                if names_files and "Path" not in str(item.type) and item.type is not bool and item.name != "rest":
+                    assert item.metadata.get("place"), f"{cls.__name__}.{item.name}: {words}"
+                    seen += 1
+    assert seen > 15
