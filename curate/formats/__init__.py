@@ -1,21 +1,24 @@
 """Formats of raw instruction data, told apart by their fields and read into one kind of conversation.
 
-In every format: a field that is null is absent where it is optional; an empty prompt or answer is a
-conversation like any other; what a format does not know stays in ``extra``. Tool definitions stand in the
-system turn as ``<tools>``, what the assistant calls and thinks in its own turn as ``<tool_call>`` and
-``<think>``, tool results in turns of the role ``tool``. A message part that is an image or sound is refused;
-a field of the record that names images is one of those that stay in ``extra``.
+In every format: a field that says nothing is absent where another can take its place; an empty prompt or answer
+that stands alone is a conversation like any other; what a format does not know stays in ``extra``. Tool
+definitions stand in the system turn as ``<tools>``, what the assistant calls and thinks in its own turn as
+``<tool_call>`` and ``<think>``, tool results in turns of the role ``tool``. Images and sound are refused, whether
+they are parts of a message or fields beside it. docs/formats.md lists what becomes of each field.
 """
 
 from typing import Any
 
-from curate.formats.alpaca import ALPACA
-from curate.formats.conversation import MESSAGE_FIELDS, Conversation, Format, FormatError, Record, found, kind
+from curate.formats.alpaca import ALPACA, ELSEWHERE, OUTPUTS
+from curate.formats.beside import check_record
+from curate.formats.conversation import MESSAGE_FIELDS, Conversation, Format, FormatError, Record, found
 from curate.formats.openai import OPENAI
-from curate.formats.pairs import PAIRS, pairs
+from curate.formats.pairs import KNOWN, PAIRS, pairs
 from curate.formats.sharegpt import SHAREGPT
 from curate.formats.strings import STRINGS
 from curate.formats.table import TABLE
+from curate.formats.turns import LIST_FIELDS, is_turns
+from curate.formats.values import as_text, kind, says
 from schemas.config import nearest
 from schemas.errors import UsageError
 
@@ -24,18 +27,30 @@ __all__ = ["FORMATS", "MESSAGE_FIELDS", "Conversation", "Format", "FormatError",
 FORMATS = {format.name: format for format in (TABLE, STRINGS, SHAREGPT, OPENAI, ALPACA, PAIRS)}
 """In order of recognition: conversations first, since they often carry a ``prompt`` beside them."""
 
+VERSION = 2
+"""Of what a record becomes: raised with every change to it, so that no table mixes two readings."""
+
+_TEXTS = {"instruction", *OUTPUTS, *ELSEWHERE, *(name for pair in KNOWN for name in pair)}
+
 
 def recognise(record: Record) -> Format | None:
     """The first format whose fields the record has.
 
-    Fields that are null count only if nothing else is recognised: Arrow gives every record every column.
+    Fields count that hold what the format reads: a column of the name may be something else, and where data sets
+    were put together every record has every column. Only if nothing is recognised do names decide, so that the
+    record's reject says what is wrong with them.
     """
+    fitting = {name: value for name, value in record.items() if says(value) and _fits(name, value)}
     filled = {name: value for name, value in record.items() if value is not None}
-    for fields in (filled, record):
+    for fields in (fitting, filled, record):
         for format in FORMATS.values():
             if format.matches(fields):
                 return format
     return None
+
+
+def _fits(name: str, value: Any) -> bool:
+    return is_turns(value) if name in LIST_FIELDS else name not in _TEXTS or as_text(value) is not None
 
 
 def named(name: str | None, prompt_field: str | None = None, response_field: str | None = None) -> Format | None:
@@ -66,4 +81,6 @@ def normalise(record: Any, format: Format | None = None) -> Conversation:
     format = format or recognise(record)
     if format is None:
         raise FormatError(f"no known format; {found(record)}")
-    return format.read(record)
+    made = format.read(record)
+    made.notes += check_record(made.extra, made.messages)
+    return made

@@ -1,19 +1,11 @@
 """Alpaca: an instruction, perhaps an input, an output; Dolly's names for the same."""
 
-from curate.formats.conversation import (
-    Conversation,
-    Format,
-    FormatError,
-    Message,
-    Record,
-    conversation,
-    items,
-    optional_text,
-    text,
-)
+from curate.formats.conversation import Conversation, Format, Record, first_saying
+from curate.formats.question import answered_question
 
-# Dolly says context and response; a record may mix the two ways of naming
-INPUTS, OUTPUTS = ("input", "context"), ("output", "response")
+OUTPUTS = ("output", "response")  # Dolly says context and response; a record may mix the two ways of naming
+ELSEWHERE = ("completion", "answer", "chosen")
+"""Where the answer may be if data sets were put together and neither output nor response says anything."""
 
 
 def matches(record: Record) -> bool:
@@ -21,35 +13,8 @@ def matches(record: Record) -> bool:
 
 
 def read(record: Record) -> Conversation:
-    """One user turn, the instruction and after an empty line the input; ``history`` and ``system`` before it.
-
-    ``extra["input"]`` keeps an input that is not empty, so that a template can place it by itself.
-    """
-    input_field = next((name for name in INPUTS if record.get(name) is not None), "input")
-    output_field = next((name for name in OUTPUTS if record.get(name) is not None), "output")
-    given = optional_text(record, input_field)
-    prompt = text(record, "instruction")
-    system = optional_text(record, "system")
-    messages: list[Message] = [("system", system)] if system else []
-    messages += _history(record)
-    messages.append(("user", f"{prompt}\n\n{given}" if given else prompt))
-    messages.append(("assistant", text(record, output_field)))
-    consumed = ("instruction", input_field, output_field, "system", "history")
-    made = conversation(messages, record, consumed)
-    if given:
-        made.extra["input"] = given
-    return made
-
-
-def _history(record: Record) -> list[Message]:
-    if record.get("history") is None:
-        return []
-    messages: list[Message] = []
-    for index, pair in enumerate(items(record, "history")):
-        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(side, str) for side in pair)):
-            raise FormatError(f"'history' {index}: not a pair of texts")
-        messages += [("user", pair[0]), ("assistant", pair[1])]
-    return messages
+    present = next((name for name in OUTPUTS if record.get(name) is not None), OUTPUTS[0])
+    return answered_question(record, "instruction", first_saying(record, (*OUTPUTS, *ELSEWHERE)) or present)
 
 
 ALPACA = Format("alpaca", "instruction, output (and input, system, history)", matches, read)

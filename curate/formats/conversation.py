@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from curate.batch import RESPONSE_ROLE
+from curate.formats.values import NotJson, Unreadable, as_text, canonical, kind, says, stand_in, written
 
 MESSAGE_FIELDS = "message_fields"
-"""Key in ``extra`` for what messages carried beside role and content (``loss_weight``, ``name``, ...).
+"""Key in ``extra`` for what messages carried beside role and content (``name``, ``tool_call_id``, ...).
 
 A list as long as ``messages``: an object for each message that had such fields, null for the others.
 """
@@ -25,10 +26,14 @@ class FormatError(ValueError):
 
 @dataclass
 class Conversation:
-    """``(role, content)`` turns with roles of ``schemas.table.ROLES``, and the record's other fields."""
+    """``(role, content)`` turns with roles of ``schemas.table.ROLES``, and the record's other fields.
+
+    ``notes`` name the fields that change what such a record means and are in no turn.
+    """
 
     messages: list[Message]
     extra: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,8 @@ class Format:
     """A way to write conversations down as JSON objects.
 
     ``fields`` says for people what such a record has. ``matches`` looks at the names of fields, of the record
-    and of its first turn, not at what is in them. ``read`` raises FormatError.
+    and of its first turn, not at what is in them. ``read`` raises
+    FormatError.
     """
 
     name: str
@@ -45,25 +51,27 @@ class Format:
     read: Callable[[Record], Conversation]
 
 
-def kind(value: Any) -> str:
-    """What a JSON value is, in words."""
-    names = {type(None): "null", bool: "true or false", str: "text", list: "a list", dict: "an object"}
-    return names.get(type(value), "a number")
-
-
 def found(record: Record) -> str:
     """The names of a record's fields, for a message; cut, because a hostile record may have thousands."""
     names = ", ".join(repr(name)[:40] for name in list(record)[:12])
     return f"found {names}{', ...' if len(record) > 12 else ''}" if record else "it has no fields"
 
 
+def first_saying(record: Record, names: Sequence[str]) -> str | None:
+    """The first of these fields that says something."""
+    return next((name for name in names if says(record.get(name))), None)
+
+
 def text(record: Record, name: str, where: str = "") -> str:
     """The text in a field that must be there."""
     if name not in record:
         raise FormatError(f"{where}no field {name!r}; {found(record)}")
-    if not isinstance(value := record[name], str):
+    value = record[name]
+    if isinstance(value, Unreadable):
+        raise FormatError(f"{where}{name!r} cannot be read: {value.reason}")
+    if (known := as_text(value)) is None:
         raise FormatError(f"{where}{name!r} is {kind(value)}, not text")
-    return value
+    return known
 
 
 def optional_text(record: Record, name: str, where: str = "") -> str:
@@ -75,14 +83,25 @@ def items(record: Record, name: str, where: str = "") -> list[Any]:
     """The list in a field that must be there."""
     if name not in record:
         raise FormatError(f"{where}no field {name!r}; {found(record)}")
-    if not isinstance(value := record[name], list):
+    value = record[name]
+    if isinstance(value, Unreadable):
+        raise FormatError(f"{where}{name!r} cannot be read: {value.reason}")
+    if not isinstance(value, list):
         raise FormatError(f"{where}{name!r} is {kind(value)}, not a list")
     return value
 
 
+def as_json(value: Any, where: str) -> str:
+    """A value that is content, as JSON text."""
+    try:
+        return written(value)
+    except NotJson as error:
+        raise FormatError(f"{where}holds {error}, which JSON has not") from error
+
+
 def rest(record: Record, consumed: Sequence[str]) -> dict[str, Any]:
-    """The fields that were not consumed; null means absent, since Arrow cannot tell the two apart."""
-    return {name: value for name, value in record.items() if name not in consumed and value is not None}
+    """The fields that were not consumed, as ``values.canonical`` writes them."""
+    return canonical({name: value for name, value in record.items() if name not in consumed})
 
 
 def conversation(
@@ -90,6 +109,7 @@ def conversation(
     record: Record,
     consumed: Sequence[str],
     message_fields: Sequence[Mapping[str, Any]] = (),
+    notes: Sequence[str] = (),
 ) -> Conversation:
     """The conversation, with everything of the record that was not ``consumed`` in ``extra``.
 
@@ -98,14 +118,20 @@ def conversation(
     """
     if not any(role == RESPONSE_ROLE for role, _ in messages):
         raise FormatError("no assistant turn")
-    extra = rest(record, consumed)
+    extra, said = {}, list(notes)
+    for name, value in rest(record, consumed).items():
+        if isinstance(value, Unreadable):
+            said.append(f"the field {name!r} cannot be read and is left out: {value.reason}")
+        else:
+            extra[name] = value
     if any(message_fields):
         if MESSAGE_FIELDS in extra:
             raise FormatError(f"the record has a field {MESSAGE_FIELDS!r} of its own, and its messages have fields too")
         in_front = len(messages) - len(message_fields)
         extra[MESSAGE_FIELDS] = [None] * in_front + [fields or None for fields in message_fields]
+    extra = canonical(stand_in(extra))
     try:
-        _ENCODER.encode([messages, extra]).encode()
+        _ENCODER.encode([messages, extra, said]).encode()
     except UnicodeEncodeError as error:
         raise FormatError(f"a lone surrogate, \\u{ord(error.object[error.start]):04x}, is no character") from error
-    return Conversation(list(messages), extra)
+    return Conversation(list(messages), extra, said)

@@ -1,39 +1,49 @@
 """OpenAI chat: messages of ``role`` and ``content``, text or typed parts, with tool calls and reasoning."""
 
-import json
 from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 from curate.formats.conversation import (
     Conversation,
     Format,
     FormatError,
-    Message,
     Record,
-    conversation,
+    as_json,
+    first_saying,
     items,
-    kind,
     rest,
     text,
 )
 from curate.formats.turns import (
     CALL_ROLES,
     LIST_FIELDS,
-    context,
+    Turn,
+    begins_with,
     first_turn,
     list_field,
+    nested,
+    read_turns,
     reasoning,
     role_of,
     tool_call,
     turn_object,
 )
+from curate.formats.values import as_text, canonical, kind, says
 
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
 TEXT_PARTS = ("text", "input_text", "output_text")
 REASONING_PARTS = ("reasoning", "thinking")
 CALL_PARTS = ("tool_call", "function_call")
 CALL_FIELDS = ("tool_calls", "function_call")
+ARGUMENT_FIELDS = ("arguments", "parameters", "input")
+
+
+class _Part(NamedTuple):
+    """A piece of a turn's text, and whether it is a tool call, which begins and ends a line."""
+
+    text: str
+    is_call: bool = False
 
 
 def matches(record: Record) -> bool:
@@ -42,19 +52,15 @@ def matches(record: Record) -> bool:
 
 
 def read(record: Record) -> Conversation:
-    field = list_field(record) or LIST_FIELDS[0]
-    messages: list[Message] = []
-    fields: list[dict[str, Any]] = []
-    for index, item in enumerate(items(record, field)):
-        where = f"{field} {index}: "
-        message = turn_object(item, where)
-        spelling = text(message, "role", where)
-        content, beside = _content(message, where)
-        call = spelling.strip().lower() in CALL_ROLES
-        messages.append((role_of(spelling, where), tool_call(content) if call else content))
-        fields.append(beside)
-    whole, consumed = context(record, messages)
-    return conversation(whole, record, (field, *consumed), fields)
+    return read_turns(record, list_field(record) or LIST_FIELDS[0], read_turn)
+
+
+def read_turn(item: Any, where: str) -> Turn:
+    message = turn_object(item, where)
+    spelling = text(message, "role", where)
+    content, beside = _content(message, where)
+    is_call = spelling.strip().lower() in CALL_ROLES
+    return Turn(role_of(spelling, where), tool_call(content) if is_call else content, beside)
 
 
 def _content(message: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
@@ -62,65 +68,82 @@ def _content(message: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any
 
     Content may be null or absent only beside a tool call.
     """
-    thought = next((name for name in REASONING_FIELDS if message.get(name) is not None), "")
+    filled = [name for name in REASONING_FIELDS if says(message.get(name))]
+    thought = next((name for name in filled if not isinstance(message[name], (bool, int, float))), None)
+    empty = [name for name in REASONING_FIELDS if name not in filled]
     calls = _calls(message, where)
-    beside = rest(message, ("role", "content", thought, *CALL_FIELDS))
-    left = [rest(call, ("function", "name", "arguments")) for call in calls]
-    if any(left):
-        beside["tool_calls"] = left
-    parts = []
-    if thought and (said := text(message, thought, where)):
-        parts.append(reasoning(said))
+    beside = rest(message, ("role", "content", thought or "", *empty, *CALL_FIELDS))
+    read = [_call(call, where) for call in calls]
+    if any(left for _, left in read):
+        beside["tool_calls"] = [left for _, left in read]
     content = message.get("content")
     if isinstance(content, list):
-        parts += [_part(part, f"{where}part {index}: ") for index, part in enumerate(content)]
+        parts = [_part(part, f"{where}part {index}: ") for index, part in enumerate(content)]
     elif content is not None or not calls:
-        parts.append(text(message, "content", where))
-    parts += [tool_call(_call_text(call, where)) for call in calls]
+        parts = [_Part(text(message, "content", where))]
+    else:
+        parts = []
+    if thought and not begins_with(_join(parts), said := text(message, thought, where)):
+        parts.insert(0, _Part(reasoning(said)))
+    parts += [_Part(tool_call(call), True) for call, _ in read]
     return _join(parts), beside
 
 
-def _join(parts: list[str]) -> str:
+def _join(parts: list[_Part]) -> str:
     """Parts one after the other; a tool call begins and ends a line."""
-    whole = ""
-    for part in parts:
-        apart = whole.endswith("</tool_call>") or part.startswith("<tool_call>")
-        whole += "\n" + part if part and whole and apart and not whole.endswith("\n") else part
+    parts = [part for part in parts if part.text]
+    whole = parts[0].text if parts else ""
+    for before, part in pairwise(parts):
+        apart = (before.is_call or part.is_call) and not whole.endswith("\n")
+        whole += f"\n{part.text}" if apart else part.text
     return whole
 
 
-def _part(part: Any, where: str) -> str:
+def _part(part: Any, where: str) -> _Part:
     """The text of a typed content part, which stands in ``value`` or in a field named as its type."""
     part = turn_object(part, where)
     name = text(part, "type", where)
     if name not in (*TEXT_PARTS, *REASONING_PARTS, *CALL_PARTS):
         raise FormatError(f"{where}a part of type {name[:40]!r} is not text")
     fields = ("value", name, "text", "content")
-    field = next((field for field in fields if part.get(field) is not None), "value")
+    field = first_saying(part, fields) or next((field for field in fields if part.get(field) is not None), "value")
     value = part.get(field)
     if name in CALL_PARTS:
-        return tool_call(value if isinstance(value, str) else _call_text(turn_object(value, where), where))
-    value = text(part, field, where)
-    return reasoning(value) if value and name in REASONING_PARTS else value
+        known = as_text(value)
+        call = known if known is not None else _call(turn_object(value, where), where)[0]
+        return _Part(tool_call(call), True)
+    known = text(part, field, where)
+    return _Part(reasoning(known) if known and name in REASONING_PARTS else known)
 
 
 def _calls(message: Mapping[str, Any], where: str) -> list[Mapping[str, Any]]:
-    calls = items(message, "tool_calls", where) if message.get("tool_calls") is not None else []
-    if message.get("function_call") is not None:
+    calls = items(message, "tool_calls", where) if says(message.get("tool_calls")) else []
+    if says(message.get("function_call")):
         calls = [*calls, message["function_call"]]
     return [turn_object(call, f"{where}tool call {index}: ") for index, call in enumerate(calls)]
 
 
-def _call_text(call: Mapping[str, Any], where: str) -> str:
-    """``{"name": ..., "arguments": ...}``; arguments that are JSON text, as the API gives them, are unwrapped."""
-    function = turn_object(call["function"], where) if call.get("function") is not None else call
-    name, arguments = text(function, "name", where), function.get("arguments")
-    if isinstance(arguments, str):
-        with suppress(ValueError, RecursionError):  # what is not JSON stays the text that the assistant wrote
-            arguments = json.loads(arguments)
-    elif not isinstance(arguments, (dict, list, type(None))):
-        raise FormatError(f"{where}'arguments' is {kind(arguments)}, neither an object nor text")
-    return json.dumps({"name": name, "arguments": {} if arguments is None else arguments}, ensure_ascii=False)
+def _call(call: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
+    """``{"name": ..., "arguments": ...}``, and what else the call says.
+
+    Arguments that are JSON text, as the API gives them, are unwrapped; what is not JSON stays the text that the
+    assistant wrote.
+    """
+    function = turn_object(call["function"], where) if says(call.get("function")) else call
+    name, field = text(function, "name", where), first_saying(function, ARGUMENT_FIELDS) or "arguments"
+    arguments = function.get(field)
+    known = as_text(arguments)
+    if known is not None and known.strip():
+        arguments = nested(known, f"{where}{field!r}: ")
+    elif isinstance(arguments, (dict, list)):
+        arguments = canonical(arguments)
+    elif says(arguments):
+        raise FormatError(f"{where}{field!r} is {kind(arguments)}, neither an object nor text")
+    made: dict[str, Any] = {"name": name, "arguments": arguments if says(arguments) else {}}
+    left = rest(call, ("function", "name", field))
+    if function is not call and (more := rest(function, ("name", field))):
+        left["function"] = more
+    return as_json(made, f"{where}{field!r} "), left
 
 
 OPENAI = Format("openai", "messages: a list of role, content (and tools)", matches, read)

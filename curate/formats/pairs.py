@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from functools import partial
 
-from curate.formats.conversation import Conversation, Format, Message, Record, conversation, optional_text, text
+from curate.formats.conversation import Conversation, Format, Record, first_saying
+from curate.formats.question import answered_question
+from curate.formats.values import says
 
 KNOWN = (
     ("prompt", "completion"),
@@ -13,7 +15,6 @@ KNOWN = (
     ("query", "response"),
     ("problem", "solution"),
 )
-SYSTEM_FIELDS = ("system", "system_prompt")
 
 
 def pairs(fields: Sequence[tuple[str, str]] = KNOWN) -> Format:
@@ -27,14 +28,19 @@ def _matches(fields: Sequence[tuple[str, str]], record: Record) -> bool:
 
 
 def _read(fields: Sequence[tuple[str, str]], record: Record) -> Conversation:
-    present = [pair for pair in fields if _matches([pair], record)]
-    filled = (pair for pair in present if all(record[name] is not None for name in pair))
-    prompt, response = next(filled, (present or fields)[0])
-    system_field = next((name for name in SYSTEM_FIELDS if record.get(name) is not None), "system")
-    system = optional_text(record, system_field)
-    messages: list[Message] = [("system", system)] if system else []
-    messages += [("user", text(record, prompt)), ("assistant", text(record, response))]
-    return conversation(messages, record, (prompt, response, system_field))
+    return answered_question(record, *_chosen(fields, record))
+
+
+def _chosen(fields: Sequence[tuple[str, str]], record: Record) -> tuple[str, str]:
+    """The first pair of which both sides say something; else the prompt that does and the answer that does."""
+    present = [pair for pair in fields if _matches([pair], record)] or fields[:1]
+    for pair in present:
+        if all(says(record.get(name)) for name in pair):
+            return pair
+    prompts, responses = zip(*present, strict=True)
+    filled = (pair for pair in present if all(record.get(name) is not None for name in pair))
+    prompt, response = next(filled, present[0])
+    return first_saying(record, prompts) or prompt, first_saying(record, responses) or response
 
 
 PAIRS = pairs()

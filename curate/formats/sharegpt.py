@@ -2,31 +2,24 @@
 
 from typing import Any
 
-from curate.formats.conversation import (
-    Conversation,
-    Format,
-    Message,
-    Record,
-    conversation,
-    items,
-    rest,
-    text,
-)
+from curate.formats.conversation import Conversation, Format, Record, rest, text
 from curate.formats.turns import (
     CALL_ROLES,
     LIST_FIELDS,
-    context,
+    Turn,
     first_turn,
     list_field,
+    read_turns,
     role_of,
     tool_call,
     turn_object,
 )
+from curate.formats.values import says
 
 
 def matches(record: Record) -> bool:
     first = first_turn(record)
-    names = first if isinstance(first, dict) else {}
+    names = [name for name in first if says(first[name])] if isinstance(first, dict) else []
     if "from" in names or "value" in names:
         return True
     return "role" not in names and list_field(record) not in (None, "messages")
@@ -34,18 +27,14 @@ def matches(record: Record) -> bool:
 
 def read(record: Record) -> Conversation:
     """Turns in order; ``function_call`` turns are the assistant's, ``observation`` turns the tool's."""
-    field = list_field(record) or LIST_FIELDS[1]
-    messages: list[Message] = []
-    fields: list[dict[str, Any]] = []
-    for index, item in enumerate(items(record, field)):
-        where = f"{field} {index}: "
-        turn = turn_object(item, where)
-        spelling, value = text(turn, "from", where), text(turn, "value", where)
-        call = spelling.strip().lower() in CALL_ROLES
-        messages.append((role_of(spelling, where), tool_call(value) if call else value))
-        fields.append(rest(turn, ("from", "value")))
-    whole, consumed = context(record, messages)
-    return conversation(whole, record, (field, *consumed), fields)
+    return read_turns(record, list_field(record) or LIST_FIELDS[1], read_turn)
+
+
+def read_turn(item: Any, where: str) -> Turn:
+    turn = turn_object(item, where)
+    spelling, value = text(turn, "from", where), text(turn, "value", where)
+    is_call = spelling.strip().lower() in CALL_ROLES
+    return Turn(role_of(spelling, where), tool_call(value) if is_call else value, rest(turn, ("from", "value")))
 
 
 SHAREGPT = Format("sharegpt", "conversations: a list of from, value (and system, tools)", matches, read)

@@ -1,22 +1,26 @@
 """A plain list of texts: the user and the assistant in turn, the user first."""
 
-from curate.formats.conversation import Conversation, Format, FormatError, Message, Record, conversation, items, kind
-from curate.formats.turns import LIST_FIELDS, context, first_turn, list_field
+from itertools import cycle
+from typing import Any
+
+from curate.formats.conversation import Conversation, Format, FormatError, Record
+from curate.formats.turns import LIST_FIELDS, Turn, first_turn, list_field, read_turns
+from curate.formats.values import as_text, kind
 
 
 def matches(record: Record) -> bool:
-    return isinstance(first_turn(record), str)
+    return as_text(first_turn(record)) is not None
 
 
 def read(record: Record) -> Conversation:
-    field = list_field(record) or LIST_FIELDS[1]
-    messages: list[Message] = []
-    for index, turn in enumerate(items(record, field)):
-        if not isinstance(turn, str):
-            raise FormatError(f"{field} {index}: {kind(turn)}, not text")
-        messages.append(("assistant" if index % 2 else "user", turn))
-    messages, consumed = context(record, messages)
-    return conversation(messages, record, (field, *consumed))
+    roles = cycle(("user", "assistant"))
+
+    def read_turn(item: Any, where: str) -> Turn:
+        if (known := as_text(item)) is None:
+            raise FormatError(f"{where}{kind(item)}, not text")
+        return Turn(next(roles), known)
+
+    return read_turns(record, list_field(record) or LIST_FIELDS[1], read_turn)
 
 
 STRINGS = Format("strings", f"a list of texts in {' or '.join(LIST_FIELDS)}", matches, read)

@@ -2,7 +2,9 @@
 
 import json
 
-from curate.formats.conversation import Conversation, Format, FormatError, Record, conversation, items, kind, text
+from curate import strict
+from curate.formats.conversation import Conversation, Format, FormatError, Record, conversation, items, text
+from curate.formats.values import as_text, kind
 from schemas.table import ROLES
 
 FIELDS = ("example_id", "source", "source_position", "messages")
@@ -15,9 +17,10 @@ def matches(record: Record) -> bool:
 def read(record: Record) -> Conversation:
     turns = []
     for index, turn in enumerate(items(record, "messages")):
-        if not isinstance(turn, dict) or turn.get("role") not in ROLES:
+        role = as_text(turn.get("role")) if isinstance(turn, dict) else None
+        if role not in ROLES:
             raise FormatError(f"messages {index}: no turn with one of the roles {', '.join(ROLES)}")
-        turns.append((turn["role"], text(turn, "content", f"messages {index}: ")))
+        turns.append((role, text(turn, "content", f"messages {index}: ")))
     return conversation(turns, _extra(record.get("extra")), ())
 
 
@@ -25,8 +28,9 @@ def _extra(written: object) -> dict[str, object]:
     if written is None:
         return {}
     try:
-        fields = json.loads(written) if isinstance(written, str) else written
-    except ValueError as error:
+        known = as_text(written)
+        fields = written if known is None else strict.loads(known)
+    except (json.JSONDecodeError, strict.Refused) as error:
         raise FormatError(f"extra is not JSON: {error}") from error
     if not isinstance(fields, dict):
         raise FormatError(f"extra is {kind(fields)}, not a JSON object")

@@ -1,13 +1,30 @@
 """What the formats with lists of turns share: where the list is, how roles are spelt, where tools go."""
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from curate.formats.conversation import FormatError, Message, Record, kind, optional_text
+from curate import strict
+from curate.batch import RESPONSE_ROLE
+from curate.formats.beside import check_turn
+from curate.formats.conversation import (
+    Conversation,
+    FormatError,
+    Message,
+    Record,
+    as_json,
+    conversation,
+    first_saying,
+    items,
+    text,
+)
+from curate.formats.values import as_text, canonical, kind, says
 
 LIST_FIELDS = ("messages", "conversations", "conversation", "dialogue", "dialog")
-CONTEXT_FIELDS = ("system", "tools")
+SYSTEM_FIELDS = ("system", "system_prompt", "system_message")
+TOOL_FIELDS = ("tools", "functions")
+ANSWER_FIELDS = ("chosen", "response", "completion", "answer", "output")
+"""What may hold the answer to a conversation that ends before it."""
 
 ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
@@ -24,10 +41,32 @@ CALL_ROLES = ("function_call", "tool_call", "tool_calls")
 """Roles under which an assistant's turn is all tool call."""
 
 
+class Turn(NamedTuple):
+    """One turn as read, and what it carried beside role and content."""
+
+    role: str
+    content: str
+    fields: Mapping[str, Any] = {}
+
+
+ReadTurn = Callable[[Any, str], Turn]
+"""Reads one turn; the text says where it stands."""
+
+
+def is_turns(value: Any) -> bool:
+    """Whether a value is a list of turns, by its first."""
+    first = value[0] if isinstance(value, list) and value else None
+    return as_text(first) is not None or (
+        isinstance(first, dict) and any(says(first.get(name)) for name in ("role", "from", "content", "value"))
+    )
+
+
 def list_field(record: Record) -> str | None:
-    """The field that holds the turns: the first of ``LIST_FIELDS`` that is there and not null."""
+    """The field that holds the turns: the first of ``LIST_FIELDS`` that does, or that says anything, or is there."""
     present = [name for name in LIST_FIELDS if name in record]
-    return next((name for name in present if record[name] is not None), present[0] if present else None)
+    turns = next((name for name in present if is_turns(record[name])), None)
+    filled = (name for name in present if record[name] is not None)
+    return turns or first_saying(record, present) or next(filled, present[0] if present else None)
 
 
 def first_turn(record: Record) -> Any:
@@ -51,40 +90,117 @@ def role_of(name: str, where: str) -> str:
 
 
 def tool_call(call: str) -> str:
-    """An assistant's tool call, given as JSON text, as it stands in assistant text."""
-    return call if "<tool_call>" in call else f"<tool_call>\n{call.strip()}\n</tool_call>"
+    """An assistant's tool call, given as JSON text, as it stands in assistant text; once, if it already does."""
+    return call if _wrapped(call, "tool_call") else f"<tool_call>\n{call.strip()}\n</tool_call>"
 
 
 def reasoning(thought: str) -> str:
-    """An assistant's reasoning as it stands before the assistant's text."""
-    return thought if "<think>" in thought else f"<think>\n{thought.strip()}\n</think>\n\n"
+    """An assistant's reasoning as it stands before the assistant's text; once, if it already does."""
+    return thought if _wrapped(thought, "think") else f"<think>\n{thought.strip()}\n</think>\n\n"
 
 
-def context(record: Record, messages: list[Message]) -> tuple[list[Message], tuple[str, ...]]:
-    """The turns with the record's ``system`` and ``tools`` fields in their system turn, and which of them are.
+def _wrapped(whole: str, tag: str) -> bool:
+    """Whether all of a text stands in tags: what it says between them is never looked at."""
+    bare = whole.strip()
+    return bare.startswith(f"<{tag}>") and bare.endswith(f"</{tag}>")
 
-    A system turn of its own is the stronger: then the field stays where it was. A system turn is put in
-    front if there is none, so the result has at most one turn more, at its start.
+
+def begins_with(content: str, thought: str) -> bool:
+    """Whether an answer begins with this reasoning, in tags, so that it must not be put there again."""
+    bare = thought.strip()
+    bare = bare[len("<think>") : -len("</think>")].strip() if _wrapped(bare, "think") else bare
+    inside = content.lstrip().removeprefix("<think>").lstrip()
+    after = inside.removeprefix(bare).lstrip()
+    return content.lstrip().startswith("<think>") and inside.startswith(bare) and after.startswith("</think>")
+
+
+def read_turns(record: Record, field: str, read_turn: ReadTurn) -> Conversation:
+    """The conversation whose turns are in ``field``, with what stands beside them in its place."""
+    turns = [read_turn(item, f"{field} {index}: ") for index, item in enumerate(items(record, field))]
+    turns, answer = _answered(record, turns, read_turn)
+    notes = []
+    for index, turn in enumerate(turns):
+        notes += check_turn(turn.fields, turn.role, f"{field} {index}: ")
+    messages, consumed, more = context(record, [(turn.role, turn.content) for turn in turns])
+    fields = [turn.fields for turn in turns]
+    return conversation(messages, record, (field, *answer, *consumed), fields, [*dict.fromkeys(notes), *more])
+
+
+def _answered(record: Record, turns: list[Turn], read_turn: ReadTurn) -> tuple[list[Turn], tuple[str, ...]]:
+    """Turns that end before the answer, with the answer that stands beside them, and the field that it stood in.
+
+    It is a text, a turn, or a list of turns, which may begin with the whole conversation again.
     """
-    consumed = ["tools"]
-    if messages and messages[0][0] == "system":
-        system, turns = messages[0][1], messages[1:]
-    else:
-        system, turns = optional_text(record, "system"), messages
-        consumed.append("system")
-    tools = _tools(record.get("tools"))
-    content = "\n\n".join(part for part in (system, f"<tools>\n{tools}\n</tools>" if tools else "") if part)
-    if content or len(turns) < len(messages):
+    if not turns or turns[-1].role == RESPONSE_ROLE:
+        return turns, ()
+    for name in ANSWER_FIELDS:
+        value = record.get(name)
+        if not says(value):
+            continue
+        if (known := as_text(value)) is not None:
+            return [*turns, Turn(RESPONSE_ROLE, known)], (name,)
+        if isinstance(value, dict):
+            value = [value]
+        if isinstance(value, list):
+            more = [read_turn(item, f"{name} {index}: ") for index, item in enumerate(value)]
+            if [turn[:2] for turn in more[: len(turns)]] == [turn[:2] for turn in turns]:
+                more = more[len(turns) :]
+            if not more or any(turn.role == "user" for turn in more) or more[-1].role != RESPONSE_ROLE:
+                raise FormatError(f"{name!r} is neither the answer to the conversation nor the conversation with it")
+            return [*turns, *more], (name,)
+    return turns, ()
+
+
+def context(record: Record, messages: Sequence[Message]) -> tuple[list[Message], tuple[str, ...], list[str]]:
+    """The turns with the record's system prompt and tools in their system turn, which fields those were, and notes.
+
+    A system turn that says something is stronger than a field: the field stays where it was. A system turn is put
+    in front if there is none, so the result has at most one turn more, at its start.
+    """
+    field = first_saying(record, SYSTEM_FIELDS)
+    system = text(record, field) if field else ""
+    own = messages[0][1] if messages and messages[0][0] == "system" else None
+    turns = list(messages if own is None else messages[1:])
+    kept, notes = own if own and own.strip() else system, []
+    consumed = [name for name in SYSTEM_FIELDS if not says(record.get(name))]
+    for name in SYSTEM_FIELDS:
+        if says(record.get(name)) and as_text(record[name]) == kept:
+            consumed.append(name)
+        elif says(record.get(name)):
+            notes.append(f"the field {name!r} is not read: the conversation has another system prompt")
+    tool_field = first_saying(record, TOOL_FIELDS) or TOOL_FIELDS[0]
+    tools = _tools(record.get(tool_field), tool_field)
+    content = "\n\n".join(part for part in (kept, f"<tools>\n{tools}\n</tools>" if tools else "") if part)
+    if content or own is not None:
         turns = [("system", content), *turns]
-    return turns, tuple(consumed)
+    return turns, (tool_field, *consumed), notes
 
 
-def _tools(value: Any) -> str:
+def _tools(value: Any, name: str) -> str:
     """Tool definitions, one a line: a list of objects, or the same as JSON text, which stays as written."""
-    if isinstance(value, str):
-        return "" if value.strip() in ("[]", "null") else value.strip()
+    known = as_text(value)
+    if known is not None:
+        return "" if not says(nested(known, f"{name!r}: ")) else known.strip()
     if isinstance(value, list):
-        return "\n".join(tool if isinstance(tool, str) else json.dumps(tool, ensure_ascii=False) for tool in value)
-    if value is None:
+        return "\n".join(_tool(tool, f"{name!r} {index}: ") for index, tool in enumerate(value) if tool is not None)
+    if not says(value):
         return ""
-    raise FormatError(f"'tools' is {kind(value)}, neither a list nor text")
+    raise FormatError(f"{name!r} is {kind(value)}, neither a list nor text")
+
+
+def _tool(value: Any, where: str) -> str:
+    known = as_text(value)
+    if known is None:
+        return as_json(canonical(value), where)
+    nested(known, where)
+    return known
+
+
+def nested(known: str, where: str) -> Any:
+    """The JSON that a text holds, read as strictly as the record; the text itself if it is none."""
+    try:
+        return strict.loads(known)
+    except json.JSONDecodeError:
+        return known.strip()
+    except strict.Refused as error:
+        raise FormatError(f"{where}{error}") from error

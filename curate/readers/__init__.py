@@ -2,8 +2,8 @@
 
 from curate.readers.kinds import READ, Kind, kind_of
 from curate.readers.reading import read
-from curate.readers.records import MAX_DEPTH, RAW_LIMIT, Record
+from curate.readers.records import RAW_LIMIT, Record
 from curate.readers.streams import Opener
 from curate.readers.surveys import Slice, Survey, survey
 
-__all__ = ["MAX_DEPTH", "RAW_LIMIT", "READ", "Kind", "Opener", "Record", "Slice", "Survey", "kind_of", "read", "survey"]
+__all__ = ["RAW_LIMIT", "READ", "Kind", "Opener", "Record", "Slice", "Survey", "kind_of", "read", "survey"]

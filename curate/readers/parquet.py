@@ -1,4 +1,4 @@
-"""Rows of a Parquet file as JSON values.
+"""Rows of a Parquet file as Python values; which of them JSON can hold is for those who read them.
 
 Texts are read as Arrow dictionaries: Parquet stores a text that repeats once, and a file of kilobytes can hold a
 million rows of a megabyte each. Rows are unfolded a few at a time, when it is known how large they are.
@@ -6,8 +6,6 @@ million rows of a megabyte each. Rows are unfolded a few at a time, when it is k
 Of the footer only what row groups say is looked at: Arrow ends the process where that of a column chunk is damaged.
 """
 
-import base64
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curate.formats.values import Unreadable
 from curate.readers.records import RAW_LIMIT, Record, too_long
 from curate.readers.sizes import VALUE_BYTES, row_bytes, value_bytes
 from curate.readers.streams import UNREADABLE
@@ -24,6 +23,9 @@ from schemas.errors import UsageError
 BATCH_ROWS = 1024
 BATCH_BYTES = 1 << 29  # of what is not read as a dictionary, if every text were as long as it can be
 BUFFER_BYTES = 1 << 20  # without it a column chunk, however large, is read at once
+
+NO_FORM = (ValueError, OverflowError, LookupError)
+"""What pyarrow raises for a value that has no Python form."""
 
 
 @dataclass(frozen=True)
@@ -120,19 +122,27 @@ class ParquetRows:
         return next(self._unfold(row.select(short), 0)).raw.encode() if short else b""
 
     def _unfold(self, batch: pa.RecordBatch, first: int) -> Iterator[Record]:
-        schema = self.plain.schema_arrow
         try:
-            columns = [_as(schema.field(name).type, batch[name]) for name in batch.schema.names]
-            values = pa.RecordBatch.from_arrays(columns, batch.schema.names).to_pylist()
-        except (ValueError, OverflowError, LookupError) as error:  # one value that has no Python form spoils the batch
-            if batch.num_rows == 1:
-                yield Record(first, None, f"a value cannot be read: {error}")
+            columns = [self._values(batch, name) for name in batch.schema.names]
+        except NO_FORM:  # one value that has no Python form spoils the batch: each is looked at alone
+            if batch.num_rows > 1:
+                for row in range(batch.num_rows):
+                    yield from self._unfold(batch.slice(row, 1), first + row)
                 return
-            for row in range(batch.num_rows):
-                yield from self._unfold(batch.slice(row, 1), first + row)
-            return
-        for position, value in enumerate(values, first):
-            yield Record(position, {name: plain(item) for name, item in value.items()})
+            columns = [self._value(batch, name) for name in batch.schema.names]
+        for position, values in enumerate(zip(*columns, strict=True), first):
+            yield Record(position, dict(zip(batch.schema.names, values, strict=True)))
+
+    def _values(self, batch: pa.RecordBatch, name: str) -> list[Any]:
+        """A column's values; maps as objects. Raises one of ``NO_FORM``, for two equal keys of a map too."""
+        return _as(self.plain.schema_arrow.field(name).type, batch[name]).to_pylist(maps_as_pydicts="strict")
+
+    def _value(self, row: pa.RecordBatch, name: str) -> list[Any]:
+        """The same of one row, where the value may be none: a column that nobody needs must not decide over it."""
+        try:
+            return self._values(row, name)
+        except NO_FORM as error:
+            return [Unreadable(str(error.args[0] if isinstance(error, KeyError) else error))]
 
 
 def open_parquet(stream: BinaryIO, name: str) -> ParquetRows:
@@ -172,22 +182,3 @@ def _as(kind: pa.DataType, array: pa.Array) -> pa.Array:
         return array.cast(kind)
     except pa.ArrowNotImplementedError:  # a kind of text that dictionaries are not cast to; their values are the same
         return array
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON can hold it.
-
-    NaN and infinities, which Parquet allows and JSON does not, become null; dates and times ISO 8601;
-    bytes Base64; decimals and what else there is the text that Python shows.
-    """
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(name): plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)

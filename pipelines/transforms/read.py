@@ -39,13 +39,16 @@ def read_run(run: ShardRun, format: Format | None, max_record_bytes: int, cwd: s
         started = time.monotonic()
         examples: list[tuple] = []
         rejects: list[tuple] = []
+        notes: list[tuple[int, str]] = []
         for record in records:
             conversation = _normalise(record, format)
             if isinstance(conversation, str):
                 rejects.append((source, record.position, conversation, record.raw))
             else:
+                notes += [(len(examples), note) for note in conversation.notes]
                 examples.append(_example(source, record.position, conversation))
-        yield ShardBatch(shard, Batch(_table(examples, EXAMPLES)), _table(rejects, REJECTS), started)
+        batch, rejected = Batch(_table(examples, EXAMPLES)), _table(rejects, REJECTS)
+        yield ShardBatch(shard, batch, rejected, started, notes=tuple(notes))
 
 
 def _normalise(record: Record, format: Format | None) -> Conversation | str:

@@ -102,16 +102,17 @@ def test_spellings_of_one_conversation(name: str, record: dict[str, Any]) -> Non
 
 
 def test_other_fields_survive() -> None:
-    fields = {"id": 3, "score": 0.0, "flag": False, "text": "", "tags": ["a", {"b": None}]}
+    fields = {"id": 3, "score": 0.0, "flag": False, "text": "", "tags": ["a", {"b": 1}, None]}
     for record in (
         {"prompt": "Hello", "completion": "Hi"},
         {"instruction": "Hello", "output": "Hi"},
         {"conversations": ["Hello", "Hi"]},
         {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}], "prompt": "x"},
     ):
-        extra = normalise({**record, **fields, "absent": None}).extra
+        extra = normalise({**record, **fields, "absent": None, "object": {"a": [{"b": None}], "c": None}}).extra
         assert {name: extra[name] for name in fields} == fields
         assert "absent" not in extra, "null means absent, as in Parquet, where every row has every column"
+        assert extra["object"] == {"a": [{}]}, "and every object every key"
 
 
 def test_alpaca_keeps_the_input_apart_too() -> None:
@@ -136,7 +137,7 @@ def test_sharegpt_tools_and_calls() -> None:
             {"from": "human", "value": "1?"},
             {"from": "function_call", "value": call},
             {"from": "observation", "value": "1"},
-            {"from": "gpt", "value": "1.", "weight": 0, "note": None},
+            {"from": "gpt", "value": "1.", "weight": 1, "note": None},
         ],
     }
     made = normalise(record)
@@ -147,7 +148,7 @@ def test_sharegpt_tools_and_calls() -> None:
         ("tool", "1"),
         ("assistant", "1."),
     ]
-    assert made.extra == {MESSAGE_FIELDS: [None, None, None, None, {"weight": 0}]}
+    assert made.extra == {MESSAGE_FIELDS: [None, None, None, None, {"weight": 1}]}
 
 
 def test_system_field_gives_way_to_a_system_turn() -> None:

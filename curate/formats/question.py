@@ -1,0 +1,56 @@
+"""A question and its answer in two fields, with the input, history, system prompt and tools that stand beside them."""
+
+from curate.batch import RESPONSE_ROLE
+from curate.formats.conversation import (
+    Conversation,
+    FormatError,
+    Message,
+    Record,
+    conversation,
+    first_saying,
+    items,
+    text,
+)
+from curate.formats.turns import context
+from curate.formats.values import as_text, says
+
+INPUTS = ("input", "context")
+"""Alpaca's name and Dolly's; the first that says something is the input."""
+
+
+def answered_question(record: Record, asked_in: str, answered_in: str) -> Conversation:
+    """One user turn, the question and after an empty line the input; ``history`` and the system prompt before it.
+
+    ``extra["input"]`` keeps an input, so that a template can place it by itself.
+    """
+    question, answer = text(record, asked_in), text(record, answered_in)
+    beside = [name for name in INPUTS if name not in (asked_in, answered_in)]
+    field = first_saying(record, beside)
+    given = text(record, field) if field else ""
+    if given == question:
+        field, given = None, ""
+    messages = _history(record)
+    messages.append(("user", f"{question}\n\n{given}" if given else question))
+    messages.append((RESPONSE_ROLE, answer))
+    messages, consumed, notes = context(record, messages)
+    empty = [name for name in (*beside, "history") if not says(record.get(name))]
+    read = (asked_in, answered_in, *([field] if field else []), *empty, *consumed)
+    made = conversation(messages, record, (*read, *(["history"] if _has_history(record) else [])), notes=notes)
+    if given:
+        made.extra["input"] = given
+    return made
+
+
+def _has_history(record: Record) -> bool:
+    """Numbers and flags of the name are something else, such as a school subject's score."""
+    return says(history := record.get("history")) and not isinstance(history, (bool, int, float))
+
+
+def _history(record: Record) -> list[Message]:
+    messages: list[Message] = []
+    for index, pair in enumerate(items(record, "history") if _has_history(record) else []):
+        sides = [as_text(side) for side in pair] if isinstance(pair, list) else []
+        if len(sides) != 2 or None in sides:
+            raise FormatError(f"'history' {index}: not a pair of texts")
+        messages += [("user", sides[0] or ""), (RESPONSE_ROLE, sides[1] or "")]
+    return messages
