@@ -303,7 +303,7 @@ CORPUS += [
         good=200,
         rejected=100,
     ),
-    BadInput("Parquet with invalid UTF-8", _parquet(_invalid_text), "reject", "'completion' cannot be read", 2, 1),
+    BadInput("Parquet with invalid UTF-8", _parquet(_invalid_text), "reject", "'completion' is unreadable", 2, 1),
     BadInput(
         "Parquet with null prompts",
         _parquet(lambda: pa.table({"prompt": ["a", None], "completion": ["b", "c"]})),

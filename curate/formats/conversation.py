@@ -67,8 +67,6 @@ def text(record: Record, name: str, where: str = "") -> str:
     if name not in record:
         raise FormatError(f"{where}no field {name!r}; {found(record)}")
     value = record[name]
-    if isinstance(value, Unreadable):
-        raise FormatError(f"{where}{name!r} cannot be read: {value.reason}")
     if (known := as_text(value)) is None:
         raise FormatError(f"{where}{name!r} is {kind(value)}, not text")
     return known
@@ -83,10 +81,7 @@ def items(record: Record, name: str, where: str = "") -> list[Any]:
     """The list in a field that must be there."""
     if name not in record:
         raise FormatError(f"{where}no field {name!r}; {found(record)}")
-    value = record[name]
-    if isinstance(value, Unreadable):
-        raise FormatError(f"{where}{name!r} cannot be read: {value.reason}")
-    if not isinstance(value, list):
+    if not isinstance(value := record[name], list):
         raise FormatError(f"{where}{name!r} is {kind(value)}, not a list")
     return value
 

@@ -51,6 +51,8 @@ class NotJson(ValueError):
 
 def kind(value: Any) -> str:
     """What a value is, in words."""
+    if isinstance(value, Unreadable):
+        return f"unreadable ({value.reason})"
     return next((name for types, name in KINDS if isinstance(value, types)), "a number")
 
 
