@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from curate.selection.derive import KEYS, Rules, Selection
+from curate.selection.derive import KEYS, Rules, Selection, Turns
 from curate.selection.join import Joined, join
 from curate.selection.recipe import Recipe
 from pipelines.compact import row_groups
@@ -29,7 +29,7 @@ from schemas.manifest import CERTIFICATE, MANIFEST
 from schemas.table import table_schema
 from schemas.verify import verify
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -112,10 +112,10 @@ def derive(recipe: Recipe, table: FinishedTable) -> Derived:
     return Derived(table, recipe, joined, keys, rules.derive(frame, partial(_texts, table)))
 
 
-def _texts(table: FinishedTable, rows: NDArray[np.int64]) -> Iterator[Sequence[str]]:
+def _texts(table: FinishedTable, rows: NDArray[np.int64]) -> Iterator[Turns]:
     for _, group in table.rows(rows, ["messages"]):
         for turns in group["messages"].to_pylist():
-            yield [turn["content"] for turn in turns]
+            yield [(turn["role"], turn["content"]) for turn in turns]
 
 
 def content(certificate: dict[str, Any]) -> dict[str, Any]:
@@ -175,12 +175,21 @@ def _read(selection: FinishedTable) -> tuple[dict[str, Any], Recipe, str]:
             remedy="check the selection that they were added to",
         )
     try:
-        recorded = json.loads(selection.files.read(CERTIFICATE))
+        recorded = _as_now(json.loads(selection.files.read(CERTIFICATE)))
         return recorded, build(Recipe, recorded["recipe"], where), str(recorded["table"]["place"])
     except UserError:
         raise
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"cannot be read: {error!r}", where=where, remedy="copy the selection again") from error
+
+
+def _as_now(certificate: dict[str, Any]) -> dict[str, Any]:
+    """What a certificate of version 1 says, in the words of this one: it had one meaning of near-duplicates."""
+    if certificate["certificate"] != 1:
+        return certificate
+    recipe = certificate["recipe"]
+    of = "both" if recipe["near_duplicates"] is None else "chains"
+    return {**certificate, "certificate": VERSION, "recipe": {"near_duplicates_of": of, **recipe}}
 
 
 def _changed_rows(derived: Derived, selection: FinishedTable) -> list[str]:

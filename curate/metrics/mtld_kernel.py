@@ -9,14 +9,14 @@ long as the longest text and stays in the cache.
 import secrets
 import string
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 from numba.cpython.unsafe.numbers import trailing_zeros
 from numpy.lib.stride_tricks import as_strided
+
+from curate.compiled import compiled
 
 assert sys.byteorder == "little", "the first byte of a word is its lowest"
 
@@ -45,14 +45,6 @@ _RUN = 512
 """Words: for a run that is not longer, the most types that end it are looked up and no ratio is computed."""
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiled once for all processes where numba finds a place to keep the result, else in each of them."""
-    try:
-        return njit(cache=True)(function)
-    except RuntimeError:  # neither the installation nor the user's cache directory can be written
-        return njit(function)
-
-
 def mtld(texts: Sequence[str], threshold: float) -> np.ndarray:
     """MTLD of each text (float64), NaN for a text without words. Expects ``words.with_ascii_rules``."""
     padded = pa.array([*texts, " " * 8], pa.large_string())  # so that a word begins at every byte of every text
@@ -67,7 +59,7 @@ def _words(array: np.ndarray) -> np.ndarray:
     return as_strided(array[:8].view(np.uint64), (array.size - 7,), (1,))
 
 
-@_compiled
+@compiled
 def _split(text, words, place, end, table, seed, kept, kept_words, ends, hashes):  # type: ignore[no-untyped-def]
     """Bytes of a text, from ``place`` to ``end`` -> the bytes of its tokens and their hashes; returns how many.
 
@@ -108,7 +100,7 @@ def _split(text, words, place, end, table, seed, kept, kept_words, ends, hashes)
         place += _1
 
 
-@_compiled
+@compiled
 def _number(count, kept, ends, hashes, slots, before, numbers):  # type: ignore[no-untyped-def]
     """Tokens -> for each the first one that is equal.
 
@@ -135,7 +127,7 @@ def _number(count, kept, ends, hashes, slots, before, numbers):  # type: ignore[
         numbers[token] = slots[slot] - before - _1
 
 
-@_compiled
+@compiled
 def _factors(numbers, threshold, most_types, seen, run):  # type: ignore[no-untyped-def]
     """Numbers of tokens -> how many factors they make in this direction, and the next unused stamp."""
     words = types = _0
@@ -154,7 +146,7 @@ def _factors(numbers, threshold, most_types, seen, run):  # type: ignore[no-unty
     return (factors if factors > 0 else 1.0), run + _1  # none at all: no word comes twice
 
 
-@_compiled
+@compiled
 def _batch(text, words, bounds, kept, kept_words, table, seed, threshold):  # type: ignore[no-untyped-def]
     """Texts, end to end, and one more -> MTLD of each."""
     most_types = np.zeros(_RUN, np.uint64)

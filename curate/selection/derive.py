@@ -9,8 +9,19 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from curate.selection import chains
 from curate.selection.expression import Expression, parse
-from curate.selection.near_duplicates import PERMUTATIONS, WORDS, groups, has_words, signatures
+from curate.selection.near_duplicates import (
+    PERMUTATIONS,
+    VIEWS,
+    WORDS,
+    buckets,
+    contents,
+    grams,
+    has_words,
+    signatures,
+    stand_ins,
+)
 from curate.selection.order import Rows, by_value, sampling_keys, tie_order, uniform
 from curate.selection.recipe import Recipe
 from curate.selection.representative import facility_location, matrix
@@ -19,8 +30,9 @@ from schemas.columns import ScoreColumn
 from schemas.config import nearest
 from schemas.errors import UsageError
 
-Texts = Callable[[Rows], Iterable[Sequence[str]]]
-"""What the turns of these rows (rising) say, row by row."""
+Turns = Sequence[tuple[str, str]]
+Texts = Callable[[Rows], Iterable[Turns]]
+"""The turns of these rows (rising), row by row, as ``(role, content)``."""
 
 KEYS = ("example_id", "source", "source_position")
 MOST_COMPARED = 100_000
@@ -80,21 +92,28 @@ class Rules:
         return kept, {"rule": "distinct", "rows": len(rows), "left": len(kept)}
 
     def _unlike(self, texts: Texts, table: pl.DataFrame, rows: Rows) -> tuple[Rows, dict[str, Any]]:
-        """The first row of each group of near-duplicates, by source and position."""
-        threshold, seed = self.recipe.near_duplicates, self.recipe.seed
+        """The rows that are not nearly the same as one that is kept, which comes before them by source and position."""
+        threshold, seed, of = self.recipe.near_duplicates, self.recipe.seed, self.recipe.near_duplicates_of
         if threshold is None:
             return rows, {}
         rising = np.sort(rows)
-        signed = signatures(texts(rising), len(rows), seed)
-        in_place = table.select(KEYS[1:])[rising].select(pl.arg_sort_by(KEYS[1:])).to_series().to_numpy()
-        worded = in_place[has_words(signed)[in_place]]
-        group = groups(signed[worded], threshold)
-        _, first, sizes = np.unique(group, return_index=True, return_counts=True)
-        dropped = np.delete(worded, first)
-        kept = rows[~np.isin(rows, rising[dropped])]
+        views = VIEWS.get(of, (of,))
+        signed = signatures((contents(views[0], turns) for turns in texts(rising)), len(rows), seed)
+        by_place = table.select(KEYS[1:])[rising].select(pl.arg_sort_by(KEYS[1:])).to_series()
+        in_place = by_place.to_numpy().astype(np.int64)
+        nulls = len(rows) - int(has_words(signed).sum())
+        if of == "chains":
+            like = chains.stand_ins(signed, in_place, threshold)
+        else:
+            shared = buckets(signed, threshold)
+            del signed
+            parts = (contents(view, turns) for turns in texts(rising[shared.rows]) for view in views)
+            like = stand_ins(shared, grams(parts), len(views), in_place, threshold)
         step = {"rule": "near_duplicates", "threshold": threshold, "words": WORDS, "permutations": PERMUTATIONS}
-        step |= {"seed": seed, "nulls": len(rows) - len(worded), "groups": int((sizes > 1).sum())}
-        return kept, step | {"rows": len(rows), "left": len(kept)}
+        step |= {} if of == "chains" else {"of": of}
+        step |= {"seed": seed, "nulls": nulls}
+        kept = rows[~np.isin(rows, rising[like >= 0])]
+        return kept, step | {"groups": len(np.unique(like[like >= 0])), "rows": len(rows), "left": len(kept)}
 
     def _taken(self, table: pl.DataFrame, rows: Rows) -> tuple[Rows, dict[str, Any]]:
         """The rows at one end of an order, or a sample: in all, or in each stratum."""

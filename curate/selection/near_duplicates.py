@@ -1,24 +1,38 @@
 """Texts that are nearly the same: MinHash (Broder 1997) over runs of words, by datasketch, which is MIT-licensed,
-maintained, depends on numpy and scipy alone, and has hashes that are the same on every machine."""
+maintained, depends on numpy and scipy alone, and has hashes that are the same on every machine.
 
+MinHash only says which rows to compare. Whether two are alike is counted: the Jaccard similarity of their runs.
+"""
+
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from hashlib import blake2b
+from typing import NamedTuple
 
 import numpy as np
 from datasketch import MinHash, MinHashLSH
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from curate.words import unicode_words
+from schemas.rendering import RESPONSE_ROLE
 
+VIEWS = {"both": ("conversation", "response"), "chains": ("conversation",)}
+"""What of two rows has to be alike, each for itself; for other names, what they say."""
 WORDS = 3
 PERMUTATIONS = 128
-_WEIGHTS = (0.02, 0.98)
+WEIGHTS = (0.02, 0.98)
 """A pair that is looked at in vain costs time, one that is missed stays: 98 % of those at the threshold are found."""
-_NEIGHBOURS = 32
-"""Rows of a bucket that each row is compared with: more of them than that are nearly the same, or share a template."""
-_AT_ONCE = 4096
-_POWERS = np.cumprod(np.full(PERMUTATIONS, 0x5851F42D4C957F2D, np.uint64))
+MOST_COMPARED = 1000
+"""Rows of a bucket, of those that are kept, that a row is compared with: where there are more they share a template."""
+AT_ONCE = 4096
+POWERS = np.cumprod(np.full(PERMUTATIONS, 0x5851F42D4C957F2D, np.uint64))
+
+
+def contents(view: str, turns: Sequence[tuple[str, str]]) -> list[str]:
+    """The contents of the turns, as ``(role, content)``, that are the conversation, its prompt or its response."""
+    wanted = {"conversation": (True, False), "response": (True,), "prompt": (False,)}[view]
+    return [content for role, content in turns if (role == RESPONSE_ROLE) in wanted]
 
 
 def signatures(texts: Iterable[Sequence[str]], rows: int, seed: int) -> NDArray[np.uint32]:
@@ -40,8 +54,8 @@ def signatures(texts: Iterable[Sequence[str]], rows: int, seed: int) -> NDArray[
 
 def _batches(words: Sequence[str]) -> Iterator[list[bytes]]:
     count = max(len(words) - WORDS + 1, min(len(words), 1))
-    for start in range(0, count, _AT_ONCE):
-        stop = min(count, start + _AT_ONCE)
+    for start in range(0, count, AT_ONCE):
+        stop = min(count, start + AT_ONCE)
         yield [" ".join(words[place : place + WORDS]).encode() for place in range(start, stop)]
 
 
@@ -49,31 +63,90 @@ def has_words(signed: NDArray[np.uint32]) -> NDArray[np.bool_]:
     return signed.min(axis=1) < np.iinfo(np.uint32).max
 
 
-def groups(signed: NDArray[np.uint32], threshold: float) -> NDArray[np.int64]:
-    """The group of each row. Rows of one are linked by pairs whose estimated Jaccard similarity reaches the threshold.
+class Buckets(NamedTuple):
+    """Which rows may be alike: the ``bucket`` of each entry, and where the entries of each row start."""
 
-    The estimate is off by 0.035 (one standard deviation) at 0.8. Pairs are looked for among rows that agree in a whole
-    band of their signatures (locality-sensitive hashing); datasketch says how many bands of which width.
+    total: int
+    bucket: NDArray[np.int32]
+    starts: NDArray[np.int64]
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """The rows that stand in a bucket."""
+        return np.flatnonzero(np.diff(self.starts))
+
+
+def buckets(signed: NDArray[np.uint32], threshold: float) -> Buckets:
+    """Rows share one if they agree in a whole band of their signatures (locality-sensitive hashing), or in all of it.
+
+    datasketch says how many bands of which width. Rows without words are in none.
     """
-    group = np.arange(len(signed))
-    index = MinHashLSH(threshold, PERMUTATIONS, _WEIGHTS)
-    for start in range(0, index.b * index.r, index.r):
-        keys = signed[:, start : start + index.r].astype(np.uint64) @ _POWERS[: index.r]
+    index, count = MinHashLSH(threshold, PERMUTATIONS, WEIGHTS), 0
+    bands = [(start, start + index.r) for start in range(0, index.b * index.r, index.r)]
+    worded, rows, numbers = has_words(signed), [], []
+    for start, stop in [(0, PERMUTATIONS), *bands]:
+        keys = signed[:, start:stop].astype(np.uint64) @ POWERS[: stop - start]
         order = np.argsort(keys, kind="stable")
-        for apart in range(1, _NEIGHBOURS + 1):
-            one, other = order[:-apart], order[apart:]
-            together = keys[one] == keys[other]
-            if not together.any():
-                break
-            together &= group[one] != group[other]
-            one, other = one[together], other[together]
-            near = _similar(signed, one, other) >= threshold
-            link = coo_array((near[near], (group[one[near]], group[other[near]])), shape=(len(signed), len(signed)))
-            group = connected_components(link, directed=False)[1][group]
-    return group
+        order = order[worded[order]]
+        run = np.cumsum(np.diff(keys[order], prepend=keys[order[:1]]) != 0)
+        several = np.bincount(run)[run] > 1
+        if several.any():
+            number = np.cumsum(np.diff(run[several], prepend=-1) != 0) - 1 + count
+            rows.append(order[several].astype(np.int32))
+            numbers.append(number.astype(np.int32))
+            count = int(number[-1]) + 1
+    row = np.concatenate([np.empty(0, np.int32), *rows])
+    by_row = np.argsort(row, kind="stable")
+    starts = np.searchsorted(row[by_row], np.arange(len(signed) + 1))
+    return Buckets(count, np.concatenate([np.empty(0, np.int32), *numbers])[by_row], starts)
 
 
-def _similar(signed: NDArray[np.uint32], one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The estimated Jaccard similarity of each pair of rows."""
-    pieces = [slice(start, start + _AT_ONCE) for start in range(0, len(one), _AT_ONCE)]
-    return np.concatenate([np.empty(0), *((signed[one[p]] == signed[other[p]]).mean(axis=1) for p in pieces)])
+class Grams(NamedTuple):
+    """The ``WORDS``-grams of texts as sorted numbers: those of text i are ``values[starts[i]:starts[i + 1]]``."""
+
+    values: NDArray[np.uint64]
+    starts: NDArray[np.int64]
+
+
+def grams(texts: Iterable[Sequence[str]]) -> Grams:
+    """The set of grams of each text, which comes as its parts, as 64-bit hashes: 8 bytes a gram.
+
+    As for ``signatures``, but that a text without words is one gram: itself.
+    """
+    values, starts = array("Q"), array("q", [0])  # which grow in place, where lists of arrays would be copied
+    for parts in texts:
+        values.frombytes(_grams(parts).tobytes())
+        starts.append(len(values))
+    return Grams(np.frombuffer(values, np.uint64), np.frombuffer(starts, np.int64))
+
+
+def _grams(parts: Sequence[str]) -> NDArray[np.uint64]:
+    words = [_hash(word.lower()) for part in parts for word in unicode_words(part)]
+    if not words:
+        return np.array([_hash("\n".join(parts).strip())], np.uint64)
+    hashed, count = np.array(words, np.uint64), max(1, len(words) - WORDS + 1)
+    runs = [hashed[place : place + count] * POWERS[place] for place in range(min(WORDS, len(words)))]
+    return np.unique(np.sum(runs, axis=0, dtype=np.uint64))
+
+
+@lru_cache(1 << 18)
+def _hash(word: str) -> int:
+    return int.from_bytes(blake2b(word.encode(), digest_size=8).digest())
+
+
+def stand_ins(
+    shared: Buckets, compared: Grams, views: int, order: NDArray[np.int64], threshold: float
+) -> NDArray[np.int64]:
+    """For each row the kept one that it is nearly the same as, -1 for those that are kept.
+
+    Rows are decided on in this ``order``. One is dropped if a row that is kept shares a bucket with it, and the Jaccard
+    similarity of the two is at least the threshold in every view; a row that is dropped drops no other. ``compared``
+    has the texts of ``shared.rows``, in that order: for each row so many ``views``.
+    """
+    from curate.selection.near_duplicates_kernel import decide  # numba takes a while to import: only where it is used
+
+    place = np.full(len(shared.starts) - 1, -1)
+    place[shared.rows] = np.arange(len(shared.rows)) * views
+    sizes = np.bincount(shared.bucket, minlength=shared.total)
+    among, room = order[place[order] >= 0], np.cumsum(sizes) - sizes
+    return decide(among, place, shared.starts, shared.bucket, room, *compared, views, threshold, MOST_COMPARED)

@@ -6,6 +6,7 @@ from typing import Literal
 from schemas.config import check_ranges, option
 from schemas.errors import UsageError
 
+NearDuplicatesOf = Literal["both", "conversation", "response", "prompt", "chains"]
 Take = Literal["hard", "easy", "high", "low", "random", "sampled", "representative"]
 
 
@@ -19,10 +20,15 @@ class Recipe:
     where: str | None = option("a condition that rows must meet, such as 'ifd_ppl_ratio < 1 and loss < 3'", None)
     distinct: bool = option("keep one of the rows that hold the same conversation", False)
     near_duplicates: float | None = option(
-        "keep one of the rows whose texts have this share of their three-word runs in common, such as 0.8",
+        "drop rows that have this share of their three-word runs in common with a row that is kept, such as 0.8",
         None,
         at_least=0.5,
         at_most=0.99,
+    )
+    near_duplicates_of: NearDuplicatesOf = option(
+        "what has to be alike: the conversation and also its response for itself (both), or one of conversation, "
+        "response, prompt; chains: rows that are linked by pairs of conversations, as in certificates of version 1",
+        "both",
     )
     take: Take | None = option("an end of --by, at random, sampled by exp(--by), or what stands for all", None)
     by: str | None = option("a score column, an expression such as 'loss * loss_tokens', or a column of vectors", None)
@@ -49,6 +55,7 @@ class Recipe:
         self._check_together("part", self.take != "representative")
         self._check_together("shares", bool(self.per) and self.part is None)
         self._check_together("temperature", self.take == "sampled")
+        self._check_together("near_duplicates_of", near)
         self._check_together("seed", near or self.take in ("random", "sampled"))
         check_ranges(self)
         if self.part is not None:
@@ -59,7 +66,10 @@ class Recipe:
         value = getattr(self, name)
         given = value != next(item.default for item in fields(Recipe) if item.name == name)
         if given and not used:
-            raise UsageError(f"--{name} {value} has no use here", remedy="leave it out, or see --help for what uses it")
+            raise UsageError(
+                f"--{name.replace('_', '-')} {value} has no use here",
+                remedy="leave it out, or see --help for what uses it",
+            )
         if needed and used and not given:
             raise UsageError(f"--take {self.take} needs --{name}", remedy="name a score column, or an expression")
 

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.batch import Batch
-from curate.metrics import REGISTRY, mtld_kernel
+from curate.compiled import compiled
+from curate.metrics import REGISTRY
 from curate.metrics.mtld import mtld
 from curate.words import hold_unspaced, tokens
 from schemas.table import MESSAGES
@@ -180,7 +181,7 @@ LETTERS = str.maketrans("0123456789", "qwertyuiop")
 def test_compiles_where_nothing_can_be_cached() -> None:
     made: dict[str, Any] = {}
     exec("def successor(number):\n    return number + 1", made)  # without a file, numba has nowhere to cache it
-    assert mtld_kernel._compiled(made["successor"])(1) == 2
+    assert compiled(made["successor"])(1) == 2
 
 
 def batch_of(pairs: list[tuple[str, str]]) -> Batch:

@@ -62,7 +62,7 @@ def texts(table: pl.DataFrame) -> Texts:
         words = [f"word{word}" for word in draw.integers(0, 10_000, 60)]
         return " ".join([*words[:30], "other" if alike else words[30], *words[31:]])
 
-    return lambda rows: ([of(int(row))] for row in rows)
+    return lambda rows: ([("user", "Say it."), ("assistant", of(int(row)))] for row in rows)
 
 
 def keys(table: pl.DataFrame) -> set[tuple]:
@@ -219,7 +219,9 @@ def test_near_duplicates_keep_the_first_of_each_group():
 def test_texts_without_words_are_not_alike():
     table = frame(4)
     rules = Rules(Recipe(near_duplicates=0.9), table.columns, SCORES)
-    said = [["", "..."], [" ", ""], ["Yes", ""], ["yes!", "\n"]]
+    said = [
+        [("user", one), ("assistant", other)] for one, other in (("", "..."), (" ", ""), ("Yes", ""), ("yes!", "\n"))
+    ]
     selection = rules.derive(table.select(rules.columns), lambda rows: [said[row] for row in rows])
     assert len(selection.rows) == 3 and {0, 1} < {*selection.rows.tolist()}
     assert selection.steps[0]["nulls"] == 2
@@ -355,6 +357,7 @@ def test_anything_else_is_refused(text):
         ({"take": "random", "count": 3, "per": "loss"}, "name categories"),
         ({"take": "random", "part": "4/3"}, "1 <= I <= K"),
         ({"near_duplicates": 1.0}, "0.5 to 0.99"),
+        ({"distinct": True, "near_duplicates_of": "prompt"}, "--near-duplicates-of prompt has no use"),
         ({"take": "random", "fraction": 1.5}, "at most 1"),
         ({"take": "sampled", "by": "loss", "count": 1, "temperature": 0}, "above 0"),
         ({"take": "high", "by": "kind", "count": 3}, "a number"),

@@ -274,7 +274,9 @@ def test_a_certificate_holds_from_any_directory_and_where_everything_was_moved(s
     assert "select TABLE --check" in curricle("select", *check, code=2)
     assert "--join" in curricle("select", there / "table", *check, code=2)
     curricle("select", there / "table", *check, "--join", there / "judged.csv")
-    assert "joins no file x.csv" in curricle("select", there / "table", *check, "--join", f"{there / 'judged.csv'},x.csv", code=2)
+    assert "joins no file x.csv" in curricle(
+        "select", there / "table", *check, "--join", f"{there / 'judged.csv'},x.csv", code=2
+    )
     (there / "judged.csv").write_text((there / "judged.csv").read_text() + "nobody,1\n")
     assert "joined" in curricle("select", there / "table", *check, "--join", there / "judged.csv", code=1)
 
@@ -457,7 +459,36 @@ def test_of_near_duplicates_the_first_stays(planted, unlike):
     curricle("select", "--check", unlike)
 
 
-@pytest.mark.parametrize("change", [{"near_duplicates": 0.81}, {"seed": 8}], ids=str)
+def test_a_certificate_of_version_1_has_its_old_meaning(planted, tmp_path):
+    """What was written before near-duplicates had a choice is checked, and not taken for what they mean now."""
+    table, _, copies = planted
+    old = tmp_path / "old"
+    curricle("select", table, "--output", old, "--near-duplicates", 0.8, "--near-duplicates-of", "chains")
+
+    def as_before(certificate: dict) -> None:
+        certificate["certificate"] = 1
+        del certificate["recipe"]["near_duplicates_of"]
+        (step,) = certificate["steps"]
+        assert step.keys() == {
+            *("rule", "threshold", "words", "permutations", "seed", "nulls", "groups", "rows", "left"),
+        }  # fmt: skip
+
+    edit(old / "certificate.json", as_before)
+    sign(old)
+    curricle("select", "--check", old)
+    edit(old / "certificate.json", lambda certificate: certificate["steps"][0].update(groups=len(copies) - 1))
+    sign(old)
+    assert "groups" in curricle("select", "--check", old, code=1)
+    plain = tmp_path / "plain"
+    curricle("select", table, "--output", plain, "--take", "random", "--count", 5)
+    edit(plain / "certificate.json", lambda it: (it.update(certificate=1), it["recipe"].pop("near_duplicates_of")))
+    sign(plain)
+    curricle("select", "--check", plain)
+
+
+@pytest.mark.parametrize(
+    "change", [{"near_duplicates": 0.81}, {"near_duplicates_of": "response"}, {"seed": 8}], ids=str
+)
 def test_near_duplicates_by_another_threshold_or_seed_are_not_those(unlike, tmp_path, change):
     selection = Path(shutil.copytree(unlike, tmp_path / "selection"))
     edit(selection / "certificate.json", lambda certificate: certificate["recipe"].update(change))

@@ -1,0 +1,56 @@
+"""Near-duplicates in compiled loops: each row against the rows that are kept, in order."""
+
+import numpy as np
+
+from curate.compiled import compiled
+
+
+@compiled
+def _alike(values, starts, one, other, views, threshold):  # type: ignore[no-untyped-def]
+    """Whether the Jaccard similarity of two texts is at least the threshold in every view."""
+    for view in range(views):
+        a, last_a = starts[one + view], starts[one + view + 1]
+        b, last_b = starts[other + view], starts[other + view + 1]
+        both, shared = (last_a - a) + (last_b - b), 0
+        while a < last_a and b < last_b:
+            most = shared + min(last_a - a, last_b - b)
+            if most / (both - most) < threshold:  # with all that may still come
+                return False
+            if values[a] == values[b]:
+                shared, a, b = shared + 1, a + 1, b + 1
+            elif values[a] < values[b]:
+                a += 1
+            else:
+                b += 1
+        if shared / (both - shared) < threshold:
+            return False
+    return True
+
+
+@compiled
+def decide(order, place, first, bucket, room, values, starts, views, threshold, most):  # type: ignore[no-untyped-def]
+    """Of each row the kept one that it is alike to, -1 if none is. See ``near_duplicates.stand_ins``.
+
+    ``place`` (rows,): the first of a row's texts, one for each view. ``bucket[first[i]:first[i + 1]]``: the buckets of
+    row i. ``room``: where each bucket's kept rows begin. ``values[starts[j]:starts[j + 1]]``: the sorted grams of text
+    j. A row is compared with at most ``most`` kept rows of a bucket.
+    """
+    of, compared = np.full(len(place), -1), np.full(len(place), -1)
+    kept, filled = np.empty(len(bucket), np.int32), np.zeros(len(room), np.int32)
+    for row in order:
+        for entry in range(first[row], first[row + 1]):
+            begin, end = room[bucket[entry]], room[bucket[entry]] + filled[bucket[entry]]
+            for at in range(end - 1, max(begin, end - most) - 1, -1):  # the last ones first: they stand near
+                other = kept[at]
+                if compared[other] != row:
+                    compared[other] = row
+                    if _alike(values, starts, place[row], place[other], views, threshold):
+                        of[row] = other
+                        break
+            if of[row] >= 0:
+                break
+        if of[row] < 0:
+            for entry in range(first[row], first[row + 1]):
+                kept[room[bucket[entry]] + filled[bucket[entry]]] = row
+                filled[bucket[entry]] += 1
+    return of
