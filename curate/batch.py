@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from schemas.rendering import RESPONSE_ROLE, Rendered
+from schemas.rendering import Rendered
+from schemas.responses import RESPONSE_ROLE
 
 
 @dataclass(frozen=True)

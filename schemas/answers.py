@@ -7,20 +7,24 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any
 
-from schemas.rendering import RESPONSE_ROLE, Rendered, Turn
+from schemas.inputs import Turn
+from schemas.rendering import Rendered
+from schemas.responses import RESPONSE_ROLE
 
 
 def prompt_of(conversation: Sequence[Turn], rendered: Rendered) -> Sequence[int] | str:
     """The tokens that the last response follows, its header among them; or the reason why there is no such prompt."""
-    responses = [place for place, turn in enumerate(conversation) if turn["role"] == RESPONSE_ROLE]
     if rendered.note:
         return rendered.note
+    responses = [place for place, turn in enumerate(conversation) if turn["role"] == RESPONSE_ROLE]
     if not responses or rendered.response_tokens == 0:
         return "there is no response"
     if responses[-1] == 0:
         return "nothing comes before the response"
-    if len(rendered.spans) < len(responses):
-        return f"the prompt fills the maximum length of {len(rendered.ids)} tokens"
+    if not rendered.answers or rendered.answers[-1] != len(responses) - 1:
+        if rendered.truncated:
+            return f"the prompt fills the maximum length of {len(rendered.ids)} tokens"
+        return "the chat template leaves out or alters the last answer"
     return rendered.ids[: rendered.spans[-1][0]]
 
 

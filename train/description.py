@@ -7,6 +7,7 @@ from typing import Any
 from schemas.disk import write_whole
 from schemas.errors import UsageError
 from schemas.fingerprint import differences
+from schemas.rendering import IDENTITY
 from train.reward.settings import RewardSettings
 from train.settings import RunSettings, identity
 from train.table import Table
@@ -40,4 +41,8 @@ def finished_at(settings: RunSettings | RewardSettings, table: Table) -> int | N
 
 
 def _identity(settings: RunSettings | RewardSettings, table: Table) -> dict[str, Any]:
-    return {"table": {"digest": table.digest, "fingerprint": table.fingerprint}, "settings": identity(settings)}
+    return {
+        "table": {"digest": table.digest, "fingerprint": table.fingerprint},
+        "settings": identity(settings),
+        "rendering": IDENTITY,
+    }

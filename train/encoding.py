@@ -62,6 +62,8 @@ class Encoder:
             self.notes[f"not rendered: {rendered.note}"] += 1
         elif not scored:
             self.notes["no response token to learn from"] += 1
+        if rendered.remark:
+            self.notes["some answers are context: the chat template leaves them out or alters them"] += 1
         if rendered.truncated:
             self.notes["cut to --max-length"] += 1
         return Encoded(row, np.array(rendered.ids, np.int64), np.array(scored, np.int64))

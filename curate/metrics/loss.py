@@ -34,14 +34,19 @@ def mean_loss(row: LogLikelihood) -> float | str:
 
 
 def compute(batch: Batch) -> Scores:
-    """Loss, its number of tokens, and whether the example was cut; nulls, with notes, where the proxy has none."""
+    """Loss, its number of tokens, and whether the example was cut; nulls, with notes, where the proxy has none.
+
+    A note, too, where some of the answers are not scored.
+    """
     assert batch.rendered is not None and batch.conditional is not None
     cells: dict[str, Sequence[Cell]] = {
         "loss": [mean_loss(row) for row in batch.conditional],
         "loss_tokens": [row.count if row.count is not None else row.note or "not scored" for row in batch.conditional],
         "truncated": [_truncated(row) for row in batch.rendered],
     }
-    return to_scores(COLUMNS, cells)
+    scores = to_scores(COLUMNS, cells)
+    remarks = {row: [f"loss: {each.remark}"] for row, each in enumerate(batch.rendered) if each.remark}
+    return Scores(scores.columns, {**scores.notes, **remarks})
 
 
 def _truncated(row: Rendered) -> Cell:

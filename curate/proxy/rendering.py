@@ -11,7 +11,7 @@ from curate.proxy.weights import Weights
 from schemas.errors import UsageError
 from schemas.fingerprint import digest
 from schemas.modelfiles import digests, tokenizer_files
-from schemas.rendering import VERSION, Rendered, Rendering
+from schemas.rendering import IDENTITY, Rendered, Rendering
 from schemas.templates import NAMED
 
 _SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
@@ -38,14 +38,14 @@ class Renderer:
             )
 
     def identity(self) -> dict[str, Any]:
-        """What the tokens depend on: tokenizer and template by digest, maximum length, version of this code."""
+        """What the tokens depend on: tokenizer and template by digest, maximum length; the date that is told."""
         directory = self.weights.directory
         template = NAMED.get(self.settings.template)
         return {
             "tokenizer": digest(digests(directory, tokenizer_files(directory))),
             "template": f"{self.settings.template} {digest(template)}" if template else self.settings.template,
             "max_length": self.settings.max_length,
-            "version": VERSION,
+            **IDENTITY,
         }
 
     def check_same_model(self, other: "Renderer") -> None:
