@@ -200,9 +200,9 @@ def _vanished(directory: Path) -> Path:
 
 _LINES = b"".join(json.dumps({"prompt": f"a {i * i}", "completion": f"b {i**3}"}).encode() + b"\n" for i in range(2000))
 _GZ, _ZST = gzip.compress(_LINES), zstandard.compress(_LINES)
-_error("gzip cut short", "d.jsonl.gz", _GZ[: len(_GZ) // 2], "Truncated compressed stream")
-_error("gzip without its end", "d.jsonl.gz", _GZ[:-4], "Truncated compressed stream")
-_error("gzip with a changed byte", "d.jsonl.gz", _GZ[:-8] + b"\0\0\0\0" + _GZ[-4:], "incorrect data check")
+_error("gzip cut short", "d.jsonl.gz", _GZ[: len(_GZ) // 2], "ended before the end-of-stream marker")
+_error("gzip without its end", "d.jsonl.gz", _GZ[:-4], "ended before the end-of-stream marker")
+_error("gzip with a changed byte", "d.jsonl.gz", _GZ[:-8] + b"\0\0\0\0" + _GZ[-4:], "CRC check failed")
 _error("gzip that is none", "d.jsonl.gz", _LINES, "cannot be read")
 _error("gzip of 0 bytes", "d.jsonl.gz", b"", "the file has 0 bytes")
 _error("zstd cut short", "d.jsonl.zst", _ZST[: len(_ZST) // 2], "Truncated compressed stream")

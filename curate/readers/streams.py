@@ -1,8 +1,10 @@
 """Bytes of a file, decompressed, a chunk at a time."""
 
+import gzip
 import hashlib
 import io
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,8 +21,16 @@ Opener = Callable[[], BinaryIO]
 CHUNK_BYTES = 1 << 18
 FREE_BYTES = 1 << 26  # small enough to be no bomb, whatever it was packed in
 
-UNREADABLE = (OSError, EOFError, pa.ArrowException, UnicodeDecodeError)
-"""What pyarrow, the operating system and remote file systems raise for bytes that cannot be read."""
+ZSTD_MAGIC = bytes([0x28, 0xB5, 0x2F, 0xFD])
+WINDOW_BYTES = 1 << 27
+"""How far back a zstd stream may refer, which its reader has to hold: what ``zstd -d`` takes without ``--long``."""
+
+UNREADABLE = (OSError, EOFError, zlib.error, pa.ArrowException, UnicodeDecodeError)
+"""What pyarrow, gzip, the operating system and remote file systems raise for bytes that cannot be read."""
+
+
+class WindowTooLarge(OSError):
+    """A whole zstd stream that takes more memory to read than is given to it."""
 
 
 class Hashed(io.RawIOBase):
@@ -45,8 +55,57 @@ class Hashed(io.RawIOBase):
 
 
 def decompressed(stream: Any, compression: Compression | None) -> Any:
-    """The stream's content. Truncated and corrupt data raise OSError; many members or frames are one content."""
-    return pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), compression) if compression else stream
+    """The stream's content. Truncated and corrupt data raise one of ``UNREADABLE``.
+
+    Many members or frames are one content, with zeros between and after those of gzip, as tapes leave them.
+    """
+    if compression == "gzip":
+        return gzip.GzipFile(fileobj=stream)
+    return _Zstd(stream) if compression else stream
+
+
+class _Zstd(io.RawIOBase):
+    """The content of a zstd stream; says so if nothing but its window keeps it from being read."""
+
+    def __init__(self, stream: Any) -> None:
+        self._head = _Head(stream)
+        self._content = pa.CompressedInputStream(pa.PythonFile(self._head, mode="r"), "zstd")
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1) -> bytes:
+        try:
+            return self._content.read(None if size is None or size < 0 else size)
+        except OSError as error:
+            if "requires too much memory" not in str(error):
+                raise
+            window = _window(self._head.bytes)
+            found = f"a window of {window:,} bytes" if window > WINDOW_BYTES else "a frame with a window"
+            raise WindowTooLarge(f"its zstd has {found}, over the limit of {WINDOW_BYTES:,}") from error
+
+
+class _Head(io.RawIOBase):
+    """A stream that remembers its first bytes."""
+
+    def __init__(self, inner: IO[bytes]) -> None:
+        self._inner, self.bytes = inner, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = self._inner.read(-1 if size is None else size)
+        self.bytes += data[: max(0, 6 - len(self.bytes))]
+        return data
+
+
+def _window(head: bytes) -> int:
+    """The bytes of window that the first frame names (RFC 8878, 3.1.1.1.2); 0 if it names none."""
+    if len(head) < 6 or not head.startswith(ZSTD_MAGIC) or head[4] & 0x20:
+        return 0
+    base = 1 << (10 + (head[5] >> 3))
+    return base + (base >> 3) * (head[5] & 7)
 
 
 class Forward:
@@ -94,6 +153,9 @@ def troubles(name: str, error: type[UserError]) -> Iterator[None]:
         raise error("a directory, not a file", where=name, remedy="rename it, or name the files in it") from cause
     except PermissionError as cause:
         raise error("the file may not be read", where=name, remedy="ask for the right to read it") from cause
+    except WindowTooLarge as cause:
+        remedy = "compress it again: zstd -d --long=31 < FILE | zstd > NEW"
+        raise error(str(cause), where=name, remedy=remedy) from cause
     except UNREADABLE as cause:
         raise error(f"the file cannot be read: {cause}", where=name, remedy="fetch or write the file again") from cause
 

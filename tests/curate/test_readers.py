@@ -258,3 +258,47 @@ def test_damage_anywhere_never_loses_a_record_or_escapes(tmp_path: Path) -> None
 def test_slice_is_plain_data() -> None:
     part = Slice("lines", 0, 1, 0, 10, 0)
     assert Slice(*json.loads(json.dumps(part))) == part
+
+
+def frame(content: bytes, log: int) -> bytes:
+    """A zstd frame that names a window of 2^log bytes, and holds one block as it is."""
+    return b"\x28\xb5\x2f\xfd" + bytes([0, (log - 10) << 3]) + (len(content) << 3 | 1).to_bytes(3, "little") + content
+
+
+@pytest.mark.parametrize("suffix", [".jsonl.gz", ".jsonl.zst"])
+def test_archives_that_other_tools_read(suffix: str, tmp_path: Path) -> None:
+    """Members and frames one after another, zeros of tapes after gzip, frames of zstd that hold nothing of ours."""
+    path = tmp_path / f"a{suffix}"
+    line = b'{"prompt": "a", "completion": "b"}\n'
+    if suffix.endswith(".gz"):
+        one = gzip.compress(line)
+        contents = {one * 3: 3, one + bytes(5000): 1, one + bytes(9) + one + bytes(70_000): 2}
+    else:
+        skipped = b"\x50\x2a\x4d\x18\x04\x00\x00\x00skip"
+        one = zstandard.compress(line)
+        contents = {one * 3: 3, skipped + one: 1, one + skipped + one + skipped: 2, frame(line, 27) + one: 2}
+    for content, count in contents.items():
+        path.write_bytes(content)
+        for rows_per_slice in (1, 10):
+            assert len(records_of(path, rows_per_slice, partial(Stream, content))) == count
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (frame(b"{}", 29), "a window of 536,870,912 bytes, over the limit of 134,217,728"),
+        (frame(b"{}\n", 20) + frame(b"{}", 31), "a frame with a window, over the limit of 134,217,728"),
+    ],
+)
+def test_a_window_that_is_too_large_is_named(content: bytes, said: str) -> None:
+    with pytest.raises(UsageError, match="compress it again: zstd -d --long=31") as error:
+        survey(lambda: io.BytesIO(content), "a.jsonl.zst", 10, LIMIT, MOST)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize("end", [3, 5, 9])
+def test_zeros_do_not_hide_that_an_archive_is_cut_short(end: int) -> None:
+    whole = gzip.compress(b'{"prompt": "a", "completion": "b"}\n' * 50)
+    for content in (whole + whole[:-end], whole[:-end], whole[:-end] + bytes(20)):
+        with pytest.raises(UsageError, match="cannot be read"):
+            survey(lambda content=content: io.BytesIO(content), "a.jsonl.gz", 10, LIMIT, MOST)
