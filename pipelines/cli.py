@@ -10,7 +10,7 @@ from typing import Literal, NoReturn, Protocol, TypeVar
 
 from schemas.command import DONE, FAILED, TOO_MANY_REJECTS, Command, dispatch
 from schemas.config import option, parse
-from schemas.log import printable
+from schemas.log import show
 
 log = logging.getLogger("curricle")
 
@@ -75,13 +75,13 @@ def verify(arguments: Sequence[str]) -> int:
 
     result = recount(open_storage(settings.directory))
     for fault in result.faults:
-        print(f"WRONG  {fault}")
+        show(f"WRONG  {fault}")
     counted, sources = result.counted, len(result.manifest.sources)
     verdict = "whole" if not result.faults else f"NOT WHOLE: {len(result.faults)} faults"
     ledger = f"{counted.read} records of {sources} files = {counted.scored} scored + {counted.rejected} rejected"
     if result.manifest.selected_from:
         ledger = f"{counted.read} rows of a table = {counted.scored} selected + {counted.left_out} left out"
-    print(f"{settings.directory}: {verdict}; {ledger}")
+    show(f"{settings.directory}: {verdict}; {ledger}")
     return FAILED if result.faults else DONE
 
 
@@ -95,8 +95,8 @@ def select(arguments: Sequence[str]) -> int:
 
         faults = check(settings.check, settings.table, settings.join)
         for fault in faults:
-            print(f"WRONG  {fault:.500}")
-        print(f"{settings.check}: {'NOT what it says' if faults else 'derived again, the same to the last value'}")
+            show(f"WRONG  {fault:.500}")
+        show(f"{settings.check}: {'NOT what it says' if faults else 'derived again, the same to the last value'}")
         return FAILED if faults else DONE
     from pipelines.select import select as run
 
@@ -155,8 +155,8 @@ def transfer(arguments: Sequence[str]) -> int:
     from pipelines.transfer import transfer as run
 
     for line in run(settings):
-        print(printable(line))
-    print(f"look at {settings.output}/{PAGE}")
+        show(line)
+    show(f"look at {settings.output}/{PAGE}")
     return DONE
 
 
@@ -168,7 +168,7 @@ def report(arguments: Sequence[str]) -> int:
 
     directory = OutputDirectory(settings.directory)
     write_report(directory)
-    print(directory.storage.uri(REPORT))
+    show(directory.storage.uri(REPORT))
     return DONE
 
 
@@ -177,7 +177,8 @@ def status(arguments: Sequence[str]) -> int:
     settings = parse(DirectorySettings, arguments, "curricle status", status.__doc__)
     from pipelines.status import describe
 
-    print(describe(settings.directory))
+    for line in describe(settings.directory):
+        show(line)
     return DONE
 
 

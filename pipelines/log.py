@@ -32,7 +32,10 @@ def output_of_children(path: Path) -> Iterator[None]:
     with path.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    sys.stdout, sys.stderr = (os.fdopen(os.dup(ours[number]), "w", buffering=1) for number in (1, 2))
+    sys.stdout, sys.stderr = (
+        os.fdopen(os.dup(ours[number]), "w", 1, stream.encoding, "backslashreplace")
+        for number, stream in zip(ours, streams, strict=True)
+    )
     try:
         yield
     finally:

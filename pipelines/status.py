@@ -14,10 +14,10 @@ from schemas.errors import UsageError
 from schemas.manifest import MANIFEST
 
 
-def describe(place: str) -> str:
+def describe(place: str) -> list[str]:
     """A few lines: done and left, by whom, at which rate, and until when. UsageError if no job is there."""
     directory = OutputDirectory(place)
-    return "\n".join(_lines(directory, datetime.now(UTC)))
+    return list(_lines(directory, datetime.now(UTC)))
 
 
 def _lines(directory: OutputDirectory, now: datetime) -> Iterator[str]:

@@ -2,13 +2,17 @@
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from schemas.config import nearest
 from schemas.errors import Held, UsageError, UserError
 from schemas.log import set_up_logging
+from schemas.surroundings import forget_output, settle, unread
 
 DONE, FAILED, USAGE, TOO_MANY_REJECTS, HELD = 0, 1, 2, 3, 4
+UNREAD = 141
+"""Whoever read our output has gone: what a shell says of a program that a closed pipe ended."""
 
 log = logging.getLogger("curricle")
 
@@ -20,13 +24,29 @@ def dispatch(program: str, commands: Mapping[str, Command], arguments: Sequence[
 
     ``resumes_from`` says, after an interruption, where the same command goes on.
     """
+    settle()
+    set_up_logging("text")
+    try:
+        try:
+            return _outcome(program, commands, arguments, resumes_from)
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()  # what cannot be written is known now, and not as the interpreter ends
+    except BrokenPipeError:
+        forget_output()
+        return UNREAD
+    except OSError as error:
+        forget_output()
+        log.error("%s: standard output cannot be written: %s", program, error.strerror)
+        return FAILED
 
+
+def _outcome(program: str, commands: Mapping[str, Command], arguments: Sequence[str], resumes_from: str) -> int:
     def say(words: str) -> None:
         # with several processes, what the first one says stands for all
         if os.environ.get("RANK", "0") == "0":
             log.error("%s: %s", program, words)
 
-    set_up_logging("text")
     try:
         if not arguments or arguments[0] in ("-h", "--help"):
             print(f"usage: {program} COMMAND [--help]\n")
@@ -44,7 +64,9 @@ def dispatch(program: str, commands: Mapping[str, Command], arguments: Sequence[
     except UserError as error:
         say(str(error))
         return FAILED
-    except Exception:  # ours: a defect. Logged, and not raised, because lines of the log hide secrets
+    except Exception as error:  # ours: a defect. Logged, and not raised, because lines of the log hide secrets
+        if isinstance(error, BrokenPipeError) and unread():
+            raise
         log.exception("%s: this should not have happened; the same command may go on from %s", program, resumes_from)
         return FAILED
     except KeyboardInterrupt:

@@ -1,5 +1,6 @@
 """The errors that users see."""
 
+from schemas.log import printable
 from schemas.secrets import redacted
 
 
@@ -11,7 +12,7 @@ class UserError(ValueError):
 
     def __init__(self, found: str, *, where: str | None = None, remedy: str | None = None) -> None:
         self.found, self.where, self.remedy = found, where, remedy
-        place = f"{where}: " if where else ""
+        place = f"{printable(where)}: " if where else ""  # a file's name may hold an end of line
         cure = f"\n  What to do: {remedy}" if remedy else ""
         super().__init__(redacted(f"{place}{found}{cure}"))
 

@@ -14,6 +14,11 @@ def printable(line: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
+def show(line: str) -> None:
+    """Print a line as log lines are: without what a terminal obeys, and without values of the environment."""
+    print(printable(redacted(line)))
+
+
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return "\n".join(map(printable, redacted(super().format(record)).split("\n")))
@@ -28,7 +33,9 @@ class _JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["error"] = redacted(self.formatException(record.exc_info))
-        return json.dumps(line, ensure_ascii=False)
+        # JSON escapes the oldest control characters alone; terminals obey others too, and some readers end a line there
+        plain = json.dumps(line, ensure_ascii=False)
+        return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in plain)
 
 
 class _ToStandardError(logging.StreamHandler):

