@@ -17,6 +17,7 @@ from typing import Any
 
 from pipelines.storage import SIGN_OF_LIFE, Storage, open_storage
 from pipelines.storage.held import describe, read_holder
+from schemas.disk import check_writable
 from schemas.errors import Held, UsageError, UserError
 from schemas.manifest import CERTIFICATE, MANIFEST
 
@@ -71,7 +72,7 @@ class OutputDirectory:
         if "://" not in self.place:
             _check_disk(Path(self.place))
             if not self.storage.exists(MANIFEST):
-                _check_rights(Path(self.place))
+                check_writable(Path(self.place))
         # names alone prove nothing: a user's own data/ and README.md are called so too
         if self.storage.exists(PLAN):
             return
@@ -150,12 +151,6 @@ class OutputDirectory:
 def _check_disk(root: Path) -> None:
     if root.exists() and not root.is_dir():
         raise UsageError("is a file", where=str(root), remedy="name a directory for the table")
-
-
-def _check_rights(root: Path) -> None:
-    existing = next(path for path in [root, *root.absolute().parents] if path.exists())
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise UsageError("cannot be written to", where=str(existing), remedy="change its rights or name another")
 
 
 def _now() -> str:

@@ -5,6 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from schemas.errors import UsageError
+
+
+def check_writable(directory: Path) -> None:
+    """UsageError if this is a file, or if nothing may be written here, or where it would be made."""
+    existing = next(path for path in [directory, *directory.absolute().parents] if path.exists())
+    if not existing.is_dir():
+        raise UsageError("is a file", where=str(existing), remedy="name a directory")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UsageError("cannot be written to", where=str(existing), remedy="change its rights or name another")
+
 
 def sync(path: Path) -> None:
     """Wait until a file, or the names in a directory, are on the disk."""

@@ -83,8 +83,9 @@ class Finite:
         self._pending.append((step, gradient_norm, self._parts))
         self._parts = []
 
-    def check(self) -> None:
-        """UserError if one was not finite; this is where the host waits for the device."""
+    def check(self, made: bool = False) -> None:
+        """UserError if one was not finite; this is where the host waits for the device. ``made``: the step that made it
+        so is the one before, and no checkpoint holds it yet."""
         pending, self._pending = self._pending, []
         for step, norm, parts in pending:
             bad = [row for part in parts for row in _bad_rows(*part)]
@@ -93,9 +94,15 @@ class Finite:
                 kind = (
                     f"the loss of rows {bad[:8]}" if bad else f"the gradient of rows {rows[:8]}" if rows else "a loss"
                 )
+                when = (
+                    f"after step {step}; no checkpoint of it is made"
+                    if made
+                    else f"in step {step + 1}; training has stopped before that step counts"
+                )
                 raise UserError(
-                    f"{kind} is not finite in step {step + 1}; training has stopped before that step counts",
-                    remedy="look at these rows, or lower --optimizer.lr; the last checkpoint is whole",
+                    f"{kind} is not finite {when}",
+                    remedy="look at these rows, or lower --optimizer.lr, with another --output; "
+                    "the last checkpoint, if there is one, is whole",
                 )
 
 

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedTokenizerBase
 
 from schemas.disk import beside, put_in_place
@@ -77,16 +78,19 @@ def save(
 ) -> Path:
     """Write the checkpoint of this step and drop all but the last ``keep``; called by every process.
 
-    UserError if it cannot be written, for example because the disk is full; the one before it is whole then.
+    UserError if it cannot be written, for example because the disk is full, or if a weight or a moment is not finite;
+    the one before it is whole then.
     """
     place = run / "checkpoints" / f"step-{cursor.step:08d}"
     if place.exists():
         return place
     # The first process gets the weights; all give back those that fsdp leaves gathered after an evaluation.
-    weights = get_model_state_dict(student.scorer, options=_WHOLE)
+    weights: dict[str, Any] = get_model_state_dict(student.scorer, options=_WHOLE)
+    moments = _moments(get_optimizer_state_dict(student.scorer, optimizer))
+    _check_finite(run, cursor.step, {**(weights if processes.first else {}), **moments}, processes)
     failed: BaseException | None = None
     try:
-        _save_optimizer(beside(place), student, optimizer, processes)
+        _save_optimizer(beside(place), moments, processes)
         if processes.first:
             _write(place, cursor, student, weights, tokenizer, run / "journal.jsonl")
             for old in checkpoints(run)[:-keep]:
@@ -96,11 +100,10 @@ def save(
     if processes.sum(np.array([failed is not None], np.int64))[0]:
         if processes.first:
             shutil.rmtree(beside(place), ignore_errors=True)
-        before = checkpoints(run)
         raise UserError(
             f"the checkpoint could not be written: {_reason(failed) if failed else 'the first process says why'}",
             where=str(place),
-            remedy=f"free space, and run the same command to go on from {before[-1] if before else 'the start'}",
+            remedy=f"free space, and run the same command to go on from {_last(run)}",
         ) from failed
     return place
 
@@ -121,12 +124,21 @@ def _write(
     for tied in getattr(student.model, "all_tied_weights_keys", None) or {}:
         plain.pop(tied, None)
     student.model.save_pretrained(partial, state_dict=plain)
-    tokenizer.save_pretrained(partial)
+    _save_tokenizer(tokenizer, partial)
     if adapters:
         save_file(adapters, state / "adapters.safetensors")
     (state / "cursor.json").write_text(json.dumps(asdict(cursor)))
     shutil.copyfile(journal, state / "journal.jsonl")
     put_in_place(place)
+
+
+def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, partial: Path) -> None:
+    try:
+        tokenizer.save_pretrained(partial)
+    except Exception as error:  # what is written in Rust says with no type of its own that the disk is full
+        if type(error) is not Exception:
+            raise
+        raise OSError(str(error)) from error
 
 
 def load_weights(checkpoint: Path, student: Student) -> None:
@@ -153,9 +165,33 @@ def load_optimizer(checkpoint: Path, student: Student, optimizer: torch.optim.Op
     set_optimizer_state_dict(student.scorer, optimizer, state)
 
 
-def _save_optimizer(partial: Path, student: Student, optimizer: torch.optim.Optimizer, processes: Processes) -> None:
+def _last(run: Path) -> str:
+    saved = checkpoints(run)
+    return str(saved[-1]) if saved else "the start"
+
+
+def _check_finite(run: Path, step: int, tensors: Mapping[str, torch.Tensor], processes: Processes) -> None:
+    """UserError if a weight or a moment is not finite: a step that overflows shows in the loss of the next one only."""
+    bad = [name for name, tensor in tensors.items() if not _is_finite(tensor)]
+    if processes.sum(np.array([len(bad)]))[0]:
+        which = f"{bad[0].removeprefix(_PREFIX)} among them" if bad else "another process says which"
+        raise UserError(
+            f"weights or moments are not finite after step {step} ({which}), and no checkpoint of them is made",
+            where=str(run),
+            remedy=f"lower --optimizer.lr, with another --output; what there is, up to {_last(run)}, is whole",
+        )
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    part = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    if not part.is_floating_point() or not part.numel():
+        return True
+    return bool(torch.stack(torch.aminmax(part)).isfinite().all())  # a NaN is both the least and the greatest
+
+
+def _save_optimizer(partial: Path, moments: dict[str, Any], processes: Processes) -> None:
     dcp.save(
-        _moments(get_optimizer_state_dict(student.scorer, optimizer)),
+        moments,
         storage_writer=HuggingFaceStorageWriter(str(partial / "state" / "optimizer"), save_distributed=True),
         process_group=processes.group,
         no_dist=processes.group is None,

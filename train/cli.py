@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from schemas.command import DONE, FAILED, Command, dispatch
 from schemas.config import parse
+from schemas.disk import check_writable
 from schemas.log import set_up_logging, show
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def plan(arguments: Sequence[str]) -> int:
 
     _show_curriculum(arguments, "curricle-train plan")
     settings = parse(PlanSettings, arguments, "curricle-train plan", plan.__doc__)
+    check_writable(settings.output)
     from dataclasses import asdict, replace
 
     from train.holdout import split
@@ -71,6 +73,7 @@ def compare(arguments: Sequence[str]) -> int:
     from train.settings import CompareSettings
 
     settings = parse(CompareSettings, arguments, "curricle-train compare", compare.__doc__)
+    check_writable(settings.output)
 
     def train(processes: "Processes") -> "Path":
         from train.compare import compare
@@ -99,6 +102,7 @@ def report(arguments: Sequence[str]) -> int:
     from train.settings import ReportSettings
 
     settings = parse(ReportSettings, arguments, "curricle-train report", report.__doc__)
+    check_writable(settings.directory)
     from train.report import write_report
 
     show(str(write_report(settings.directory)))

@@ -42,6 +42,7 @@ class Encoder:
 
     def encode(self, rows: Sequence[int], examples: Sequence[Example]) -> list[Encoded]:
         """One ``Encoded`` for each row. A row that cannot be rendered is empty: it is visited, and adds no loss."""
+        self.notes.update(example.remark for example in examples if example.remark)
         return [self._encoded(int(row), each) for row, each in zip(rows, self.render(examples), strict=True)]
 
     def render(self, examples: Sequence[Example]) -> list[Rendered]:

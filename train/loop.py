@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from schemas.disk import check_writable
 from schemas.errors import UserError
 from schemas.fingerprint import example_id
 from train import checkpoint as checkpoints
 from train.ahead import Ahead
 from train.audit import Finite, Order
-from train.batching import Size, micro_batches
+from train.batching import MicroBatch, Size, micro_batches
 from train.checkpoint import Cursor
 from train.curricula.base import Answer, Probe, Stage
 from train.description import describe, finished_at
@@ -65,6 +66,7 @@ def run(settings: RunSettings, processes: Processes) -> Path:
     if loop.resumed and loop.finished == loop.cursor.step:
         log.info("the run is finished: there is nothing left to do after step %d", loop.finished)
         return loop.resumed
+    check_writable(settings.output)
     loop.load()
     return loop.run()
 
@@ -111,6 +113,7 @@ class Loop:
         self.order, self.finite, self.window = Order(processes), Finite(processes), Window(processes.device)
         self.step, self.spent = 0, Spent(self.budget)
         self.stage: Stage | None = None
+        self.last: tuple[MicroBatch, Sequence[Encoded]] | None = None
 
     def run(self) -> Path:
         if not self.processes.first:
@@ -208,6 +211,7 @@ class Loop:
         size = sum((micro.size for share in everyone for micro in share), Size())
         self.window.close(size, len(documents), norm, lr)
         self.step += 1
+        self.last = everyone[rank][-1], documents
 
     def _ask(self, probe: Probe) -> Answer:
         """What the student, as it is now, says to a question of the curriculum."""
@@ -356,6 +360,7 @@ class Loop:
         """A checkpoint closes the line of the log: what a resume goes on from has all costs in its totals."""
         self._report()
         began = time.perf_counter()
+        self._look_again()
         cursor = Cursor(self.step, self.order.digest, len(self.journal.records), dict(self.cursor.totals))
         place = checkpoints.save(
             self.settings.output,
@@ -368,6 +373,16 @@ class Loop:
         )
         self.window.pause(time.perf_counter() - began)
         return place
+
+    def _look_again(self) -> None:
+        """A step shows in the loss of the next one only. Weights that give no loss any more are no checkpoint."""
+        if self.last is None:
+            return
+        micro, documents = self.last
+        with self.student.answering():
+            self.finite.watch(micro, self.student.nll(micro), documents)
+        self.finite.close(self.step, torch.zeros(()))
+        self.finite.check(made=True)
 
     def _check(self) -> None:
         self.finite.check()

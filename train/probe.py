@@ -65,7 +65,7 @@ def score(
     if bad := [row for row, loss in zip(rows, nll, strict=True) if not np.isfinite(loss)]:
         raise UserError(
             f"the loss of rows {bad[:8]} is not finite, and of {len(bad)} in all",
-            remedy="look at these rows, or lower --optimizer.lr; the last checkpoint is whole",
+            remedy="look at these rows, or lower --optimizer.lr, with another --output; the last checkpoint is whole",
         )
     return Scores(nll, np.array(tokens, np.int64), size)
 

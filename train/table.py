@@ -24,10 +24,27 @@ Rows: TypeAlias = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Example:
-    """The text of one row: ``{"role": …, "content": …}`` turns, and the input's other fields as JSON."""
+    """The text of one row: ``{"role": …, "content": …}`` turns, and the input's other fields as a JSON object.
+
+    ``remark``: what the table has there that is neither; then there are no turns, or no fields.
+    """
 
     messages: list[dict[str, str]]
     extra: str | None
+    remark: str | None = None
+
+    @classmethod
+    def of(cls, messages: object, extra: object) -> "Example":
+        """From the values of Parquet that anybody may have written."""
+        turns = [turn if isinstance(turn, dict) else {} for turn in messages] if isinstance(messages, list) else None
+        if turns is None:
+            return cls([], None, "the conversation is null")
+        if not all(isinstance(turn.get(key), str) for turn in turns for key in ("role", "content")):
+            return cls([], None, "a turn has no role or no content")
+        plain = [{"role": turn["role"], "content": turn["content"]} for turn in turns]
+        if extra is None or (isinstance(extra, str) and _is_object(extra)):
+            return cls(plain, extra)
+        return cls(plain, None, "extra is no JSON object, and is left out")
 
 
 FEWEST = 2
@@ -178,8 +195,16 @@ class Table:
         """The text of these rows, in this order. Each row group that they touch is read once."""
         if "messages" not in self._files.schema.names:
             raise missing_column("messages", self._files.schema.names, self._files.where)
+        kind = self._files.schema.field("messages").type
+        turn = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else None
+        if turn is None or not pa.types.is_struct(turn):
+            raise UsageError(
+                f"column 'messages' holds {kind}",
+                where=self._files.where,
+                remedy="give each row a list of turns with a role and a content, as `curricle score` writes them",
+            )
         records = self._files.text(rows if self._picked is None else self._picked[rows])
-        return [Example(record["messages"], record.get("extra")) for record in records]  # type: ignore[arg-type]
+        return [Example.of(record["messages"], record.get("extra")) for record in records]
 
     def _holder(self, name: str) -> Files:
         holders = [files for files in (self._files, *self._joins) if name in files.schema.names]
@@ -207,6 +232,13 @@ class Table:
     def _note(self, note: str) -> None:
         if note not in self.notes:
             self.notes.append(note)
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _as_arrow(ids: NDArray[np.uint8]) -> pa.Array:

@@ -9,6 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from schemas.errors import UsageError
+from train.cli import COMMANDS
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -132,3 +135,19 @@ def test_yaml_and_flags_say_the_same(command, train_in_fork, tmp_path):
     assert done.code == 0, done.text
     one, other = (json.loads((tmp_path / run / "run.json").read_text())["identity"] for run in ("flags", "yaml"))
     assert one == other
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_read(tmp_path):
+    (tmp_path / "file").write_text("")
+    places = ["--data", str(tmp_path / "absent"), "--model", "absent", "--output", str(tmp_path / "file" / "run")]
+    for name in ("compare", "plan"):
+        with pytest.raises(UsageError, match="file: is a file"):
+            COMMANDS[name]([each for each in places if name == "compare" or each not in ("--model", "absent")])
+    with pytest.raises(UsageError, match="file: is a file"):
+        COMMANDS["report"]([str(tmp_path / "file")])
+
+
+def test_a_run_that_cannot_be_written_is_refused_before_the_model_is_loaded(command, train_in_fork, tmp_path):
+    (tmp_path / "file").write_text("")
+    ended = train_in_fork(command("--model", str(tmp_path / "absent"), output="file/run"))
+    assert ended.code == 2 and "file: is a file" in ended.text and "absent" not in ended.text

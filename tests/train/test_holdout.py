@@ -60,5 +60,5 @@ def test_too_many_rows_to_hold_out_are_named(tmp_path, rows, left):
 def test_an_empty_table_is_not_looked_at(tmp_path):
     data = write_table(tmp_path / "table.parquet", {"loss": [1.0] * 4})
     pq.write_table(pq.read_table(data).slice(0, 0), tmp_path / "none.parquet")
-    with pytest.raises(UsageError, match="none.parquet: the table has 0 rows"):
+    with pytest.raises(UsageError, match=r"none\.parquet: the table has 0 rows"):
         split(settings(data, tmp_path, data=tmp_path / "none.parquet"))

@@ -159,3 +159,38 @@ def test_metrics_say_what_was_done_and_what_probes_cost(command, train_in_fork, 
     assert steps[-1]["probes"]["flops"] == sum(line["flops"] for line in probes)
     assert held_out[-1]["loss"] < held_out[0]["loss"]
     assert len({line["tokens"] for line in held_out}) == 1
+
+
+@pytest.mark.parametrize("rate", ["1e38", "1e30"])
+def test_weights_that_give_no_loss_are_no_checkpoint(rate, command, train_in_fork, tmp_path):
+    """At 1e38 the first step makes weights infinite; at 1e30 they are finite, and no loss of theirs is."""
+    options = ["--optimizer.warmup", "0", "--optimizer.lr", rate, "--checkpoint.every", "1", "--curriculum", "random"]
+    for _ in range(2):
+        ended = train_in_fork(command(*options))
+        assert ended.code == 1 and "Traceback" not in ended.text, ended.text
+        assert "not finite after step 1" in ended.text
+        assert not list((tmp_path / "run").glob("checkpoints/*"))
+
+
+def test_infinite_weights_and_moments_are_looked_for(command, train_in_fork, tmp_path):
+    """Those that the loss does not show: a moment; and a weight, where nobody looks at the loss."""
+    import train.loop
+
+    for broken in ("weight", "exp_avg_sq"):
+
+        def overflow(broken: str = broken) -> None:
+            original = torch.optim.AdamW.step
+
+            def step(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+                original(self, *args, **kwargs)
+                embedding = self.param_groups[0]["params"][0]
+                place = embedding if broken == "weight" else self.state[embedding][broken]
+                with torch.no_grad():
+                    place.view(-1)[-1] = float("inf")
+
+            torch.optim.AdamW.step, train.loop.Loop._look_again = step, lambda self: None
+
+        ended = train_in_fork(command("--budget.steps", "1", "--curriculum", "random", output=broken), overflow)
+        assert ended.code == 1 and "Traceback" not in ended.text, ended.text
+        assert "not finite after step 1 (" in ended.text and "embed_tokens.weight" in ended.text, ended.text
+        assert not list((tmp_path / broken).glob("checkpoints/*"))

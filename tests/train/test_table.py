@@ -12,7 +12,7 @@ from train_tables import make_table, write_table
 
 from schemas.errors import UsageError
 from schemas.manifest import Counts, Part
-from train.table import open_table, seeded_hash
+from train.table import Example, open_table, seeded_hash
 
 
 def manifest_of(directory, parts, fingerprint="f" * 32, path=None):
@@ -253,3 +253,39 @@ def test_real_scores(shared_data, tmp_path):
     values = source[name].to_numpy()
     assert order[0] == 18304  # a perplexity of 1: the row whose response was cut away entirely
     assert (np.diff(values[order]) >= 0).all()
+
+
+HOSTILE = {
+    "the conversation is null": (None, None),
+    "a turn has no role or no content": ([None], None),
+    "extra is no JSON object, and is left out": ([{"role": "user", "content": "a"}], "[" * 10**5),
+}
+
+
+@pytest.mark.parametrize("remark", HOSTILE)
+def test_what_is_no_conversation_or_no_object_is_said(remark, tmp_path):
+    """Parquet that anybody may have written: nothing in it is a traceback."""
+    turns, extra = HOSTILE[remark]
+    good = [{"role": "user", "content": "q"}, {"role": "assistant", "content": None}]
+    rows = {
+        "example_id": ["a", "b", "c"],
+        "messages": [turns, good, good[:1]],
+        "extra": [extra, None, '{"input": "i"}'],
+    }
+    pq.write_table(pa.table(rows), tmp_path / "own.parquet")
+    bad, null, fine = open_table(tmp_path / "own.parquet").examples(np.arange(3))
+    assert bad.remark == remark and bad.extra is None
+    assert null.remark == "a turn has no role or no content" and null.messages == []
+    assert (fine.messages, fine.extra, fine.remark) == (good[:1], '{"input": "i"}', None)
+
+
+@pytest.mark.parametrize("extra", ["nothing", "1", '"{}"', "null", '{"a": '])
+def test_an_extra_that_is_no_object_is_left_out(extra):
+    assert Example.of([{"role": "user", "content": "a"}], extra).extra is None
+    assert Example.of([{"role": "user", "content": "a"}], {"input": "a struct"}).remark
+
+
+def test_messages_that_are_no_turns_are_refused(tmp_path):
+    pq.write_table(pa.table({"example_id": ["a", "b"], "messages": ["x", "y"]}), tmp_path / "own.parquet")
+    with pytest.raises(UsageError, match="column 'messages' holds string"):
+        open_table(tmp_path / "own.parquet").examples(np.arange(2))

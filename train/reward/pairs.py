@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.answers import answered, prompt_of, reference
+from schemas.errors import UserError
 from train.batching import Size, shares
 from train.distributed import Processes
 from train.encoding import Encoder
@@ -81,6 +82,11 @@ def last_states(
                 states[places] = read.numpy()
             between()
     states = processes.sum(states)
+    if bad := [place for place, state in enumerate(states) if not np.isfinite(state).all()]:
+        raise UserError(
+            f"what the model makes of {len(bad):,} answers is not finite",
+            remedy="look at the model, or lower --optimizer.lr if it is trained; fp32 overflows later than bf16",
+        )
     states[[not each for each in documents]] = np.nan
     lengths = [len(each) for each in documents]
     size = Size(sum(lengths), 0, sum(length * length for length in lengths))

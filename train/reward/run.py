@@ -22,7 +22,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from schemas.columns import ScoreColumn
-from schemas.disk import replacing, write_whole
+from schemas.disk import check_writable, replacing, write_whole
 from schemas.errors import UserError
 from schemas.table import NOTES_FIELD
 from train.checkpoint import locked
@@ -65,6 +65,7 @@ def reward(settings: RewardSettings, processes: Processes) -> Path:
         if processes.first:  # a kill may have left them
             shutil.rmtree(settings.output / STATES, ignore_errors=True)
         return settings.output
+    check_writable(settings.output)
     generated = table.texts(settings.generated)
     encoder = Encoder(load_tokenizer(settings.model), settings.template, settings.max_length)
     model = load_model(settings.model, settings.device.attention)
