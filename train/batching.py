@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from schemas.positions import Alike, always_alike
 from train.encoding import Encoded
 
 Lengths: TypeAlias = NDArray[np.int64]
@@ -63,24 +64,31 @@ class MicroBatch:
         return MicroBatch(**{**vars(self), **moved})
 
 
-def micro_batches(documents: Sequence[Encoded], capacity: int, world: int, packing: bool) -> list[list[MicroBatch]]:
+def micro_batches(
+    documents: Sequence[Encoded], capacity: int, world: int, packing: bool, alike: Alike = always_alike
+) -> list[list[MicroBatch]]:
     """The forward passes of every process for one global batch: as many for each, of at most ``capacity`` tokens.
 
     With ``packing``, consecutive documents share a sequence, in order. Without it, documents of similar length share a
     padded micro-batch. Where documents are too few, a process gets a pass over nothing, so that all run alike.
+    Only documents whose lengths are ``alike`` (schemas.positions) share a pass.
     """
-    groups = shares([len(document) for document in documents], capacity, world, packing)
+    groups = shares([len(document) for document in documents], capacity, world, packing, alike)
     return [[_sequence(documents, group, packing) if len(group) else _nothing() for group in share] for share in groups]
 
 
-def shares(lengths: Sequence[int], capacity: int, world: int, packing: bool = False) -> list[list[Places]]:
+def shares(
+    lengths: Sequence[int], capacity: int, world: int, packing: bool = False, alike: Alike = always_alike
+) -> list[list[Places]]:
     """The places of the documents in each forward pass of every process, see ``micro_batches``; none in some."""
     sizes: Lengths = np.array(lengths, np.int64)
     full = np.flatnonzero(sizes)
     assert sizes.max(initial=0) <= capacity, "a document is longer than a forward pass"
     if not packing:
         full = full[np.argsort(-sizes[full], kind="stable")]  # longest first: out of memory shows at once
-    made = [full[group] for group in _balanced(sizes[full], capacity, world, packing)]
+    keys = np.array([alike(int(length)) for length in sizes[full]], np.int64)
+    parts = [full[keys == key] for key in dict.fromkeys(keys.tolist())]
+    made = [part[group] for part in parts for group in _balanced(sizes[part], capacity, world, packing)]
     made += [full[:0]] * (-len(made) % world or (world if not made else 0))
     return [made[rank::world] for rank in range(world)]
 

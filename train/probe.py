@@ -50,7 +50,7 @@ def score(
     size = Size()
     with student.answering():
         for chunk in documents:
-            passes = micro_batches(chunk, capacity, processes.world, packing=False)
+            passes = micro_batches(chunk, capacity, processes.world, False, student.alike)
             for micro in passes[processes.rank]:
                 losses.append(student.nll(micro))
                 places += [len(rows) + document for document in micro.documents]

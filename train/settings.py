@@ -65,8 +65,11 @@ class LoraSettings:
 @dataclass(frozen=True)
 class DeviceSettings:
     precision: Literal["fp32", "bf16"] = option("bf16 computes in bfloat16; weights and optimizer stay float32", "fp32")
-    attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = option(
-        "attention kernel of transformers; with packing and long rows, one of the last two", "sdpa", free=True
+    attention: Literal["auto", "sdpa", "eager", "flash_attention_2", "flex_attention"] = option(
+        "attention kernel of transformers, auto: sdpa where the model has it, else eager; with packing and long rows, "
+        "one of the last two",
+        "auto",
+        free=True,
     )
     activation_checkpointing: bool = option("compute activations again in the backward pass", False, free=True)
     compile: bool = option("torch.compile each layer", False, free=True)

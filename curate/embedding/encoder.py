@@ -14,6 +14,7 @@ from curate.embedding.settings import EmbeddingSettings
 from curate.embedding.weights import parameters
 from curate.proxy.weights import Weights, loading
 from schemas.errors import UserError
+from schemas.models import implementations
 from schemas.rendering import ENCODED_AT_ONCE
 
 BATCH_TOKENS = {"cpu": 512, "cuda": 32768}
@@ -39,7 +40,11 @@ class Encoder:
         with loading("encoder", settings.model, "transformers"):
             tokenizer = AutoTokenizer.from_pretrained(weights.directory, trust_remote_code=False)
             model = AutoModel.from_pretrained(
-                weights.directory, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+                weights.directory,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                **implementations(),
             )
         if not tokenizer.is_fast:
             raise UserError("has no tokenizer.json", where=settings.model, remedy="choose a model with one")

@@ -5,18 +5,26 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from schemas.positions import Alike, always_alike
+
 
 def in_batches(
-    lengths: Sequence[int], budget: int, work: Callable[[list[int]], None], failed: Callable[[int], None]
+    lengths: Sequence[int],
+    budget: int,
+    work: Callable[[list[int]], None],
+    failed: Callable[[int], None],
+    alike: Alike = always_alike,
 ) -> None:
     """Call ``work`` with the places of all rows, those of a batch padded to at most ``budget`` tokens.
+
+    Only rows whose lengths are ``alike`` (schemas.positions) share a batch.
 
     Longest first: rows of a batch need little padding, and a lack of memory shows at once. ``failed`` is told of a row
     that does not fit into memory alone.
     """
     waiting = deque(sorted(range(len(lengths)), key=lambda place: -lengths[place]))
     while waiting:
-        batch = _take(waiting, lengths, budget)
+        batch = _take(waiting, lengths, budget, alike)
         try:
             work(batch)
         except torch.OutOfMemoryError:
@@ -28,10 +36,10 @@ def in_batches(
             torch.cuda.empty_cache()
 
 
-def _take(waiting: deque[int], lengths: Sequence[int], budget: int) -> list[int]:
+def _take(waiting: deque[int], lengths: Sequence[int], budget: int, alike: Alike) -> list[int]:
     """The next rows whose padded tokens fit the budget; always at least one."""
     batch = [waiting.popleft()]
     longest = lengths[batch[0]]
-    while waiting and (len(batch) + 1) * longest <= budget:
+    while waiting and (len(batch) + 1) * longest <= budget and alike(lengths[waiting[0]]) == alike(longest):
         batch.append(waiting.popleft())
     return batch

@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import AttentionInterface, PreTrainedModel
 
+from schemas.positions import Alike, always_alike
+
 Row = Sequence[int]
 _ATTENTION = "curricle_packed"
 
@@ -91,15 +93,20 @@ def packed(rows: Sequence[Row], pack: Pack, trunk: Trunk, dtype: torch.dtype) ->
     return Layout({**inputs, "branches": branches, "trunk": trunk, "keep": known + path[: pack.kept]}, paths)
 
 
-def packs(rows: Sequence[Row], scored_from: Sequence[int], budget: int) -> list[Pack]:
+def packs(rows: Sequence[Row], scored_from: Sequence[int], budget: int, alike: Alike = always_alike) -> list[Pack]:
     """All rows, as many in a pack as bring at most ``budget`` tokens to it; always at least one.
 
     ``scored_from``: the first place in each row whose hidden state is wanted, which therefore passes with its row.
+    Only rows whose lengths are ``alike`` (schemas.positions) share a pack, or what they have in common.
     """
+    keys = [alike(len(row)) for row in rows]
     made: list[Pack] = []
     batch: list[int] = []
     tokens = known = shared = 0
-    for place in sorted(range(len(rows)), key=lambda place: tuple(rows[place])):
+    for place in sorted(range(len(rows)), key=lambda place: (keys[place], tuple(rows[place]))):
+        if batch and keys[place] != keys[batch[-1]]:
+            made.append(Pack(batch, known, 0))
+            batch, tokens, known, shared = [], 0, 0, 0
         common = _in_common(rows[batch[-1]], rows[place]) if batch else 0
         fresh = len(rows[place]) - common
         shared = min(shared, common)

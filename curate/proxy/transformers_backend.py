@@ -1,5 +1,6 @@
 """The proxy on plain PyTorch: packs of rows where the model takes them, else padded batches of rows of like length."""
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,10 +15,13 @@ from curate.proxy.bounded import in_batches
 from curate.proxy.generation import Question, Speech
 from curate.proxy.likelihood import log_p, log_p_of_logits
 from curate.proxy.packing import Layout, Trunk, attending_along_branches, packed, packs, padded
+from curate.proxy.passes import check_passes
 from curate.proxy.sequences import Request, SpecialTokens
 from curate.proxy.settings import ProxySettings
 from curate.proxy.weights import Weights
 from schemas.answers import Draw, left_padded
+from schemas.models import body, implementations
+from schemas.positions import Alike, growing, rewind, rows_alike
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
 CACHED = 4
@@ -25,20 +29,26 @@ CACHED = 4
 
 
 class TransformersBackend:
+    """``plain_head``: whether logits are the output embedding of the last hidden state and nothing more; models that
+    scale, cap or mix them are asked for them. ``in_packs``: whether rows pass in packs.
+    """
+
     model: Any
     weights: Weights | None = None
+    alike: Alike
+    plain_head = in_packs = False
 
     def __init__(self, settings: ProxySettings, weights: Weights) -> None:
         logging.disable_progress_bar()  # the job has a bar of its own
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.dtype = getattr(torch, settings.dtype)
+        self.max_length = settings.max_length
+        self._checked: dict[str, Any] | None = None
         self.take(weights)
         self.batch_tokens = settings.batch_tokens or BATCH_TOKENS[self.device.type]
         tokenizer = AutoTokenizer.from_pretrained(weights.directory, trust_remote_code=False)
         self.special = SpecialTokens(tokenizer.bos_token_id, tokenizer.eos_token_id)
         self.speech = Speech(tokenizer, self.model.config, settings)
-        self._head_is_plain = self._check_head()
-        self.in_packs = self._check_packs(settings.max_length)
 
     def take(self, weights: Weights) -> None:
         """See ``Backend.take``."""
@@ -46,10 +56,16 @@ class TransformersBackend:
             return
         self.weights = self.model = None  # two models at once may not fit
         self.model = AutoModelForCausalLM.from_pretrained(
-            weights.directory, dtype=self.dtype, use_safetensors=True, trust_remote_code=False
+            weights.directory, dtype=self.dtype, use_safetensors=True, trust_remote_code=False, **implementations()
         )
         self.model.eval().to(self.device)
         self.model.generation_config = GenerationConfig()  # the model's own defaults would change what is drawn
+        self._growing = growing(self.model.modules())
+        self._takes = inspect.signature(self.model.forward).parameters
+        if (config := self.model.config.to_dict()) != self._checked:
+            self.alike = rows_alike(self.model.config)
+            check_passes(self, self.max_length)
+            self._checked = config
         self.weights = weights
 
     def score(self, requests: Sequence[Request], on_progress: Callable[[int], None]) -> list[LogLikelihood]:
@@ -76,10 +92,11 @@ class TransformersBackend:
         if self.in_packs:
             trunk: Trunk = {}
             with attending_along_branches(self.model):
-                for pack in packs(rows, [request.spans[0][0] - 1 for request in requests], self.batch_tokens):
+                starts = [request.spans[0][0] - 1 for request in requests]
+                for pack in packs(rows, starts, self.batch_tokens, self.alike):
                     work(pack.rows, packed(rows, pack, trunk, self.dtype))
         else:
-            in_batches([len(row) for row in rows], self.batch_tokens, work_padded, failed)
+            in_batches([len(row) for row in rows], self.batch_tokens, work_padded, failed, self.alike)
         return scores
 
     def answer(self, questions: Sequence[Question], on_progress: Callable[[int], None]) -> list[Sequence[int] | str]:
@@ -117,62 +134,28 @@ class TransformersBackend:
         failed = draw.failed.tolist()
         return ["the model's logits are not numbers" if bad else row for row, bad in zip(drawn, failed, strict=True)]
 
-    @torch.inference_mode()
     def _sums(self, batch: Sequence[Request], layout: Layout) -> list[float]:
         """Σ log p over each request's spans, in nats."""
+        rows = torch.tensor([row for row, request in enumerate(batch) for _ in range(request.count)])
+        return torch.zeros(len(batch), dtype=torch.float64).index_add_(0, rows, self.nats(batch, layout)).tolist()
+
+    @torch.inference_mode()
+    def nats(self, batch: Sequence[Request], layout: Layout) -> torch.Tensor:
+        """float64 (S,), on the host: log p of every token in the requests' spans, one after the other."""
         # What stands at a position predicts the next token.
         spans = [(row, *span) for row, request in enumerate(batch) for span in request.spans]
-        places = np.concatenate([layout.paths[row][start - 1 : end - 1] for row, start, end in spans])
-        targets = [token for row, start, end in spans for token in batch[row].ids[start:end]]
-        nats = self._log_p(layout.inputs, torch.from_numpy(places).to(self.device), torch.tensor(targets)).cpu()
-        rows = torch.tensor([row for row, start, end in spans for _ in range(start, end)])
-        return torch.zeros(len(batch), dtype=torch.float64).index_add_(0, rows, nats).tolist()
+        places = torch.from_numpy(np.concatenate([layout.paths[row][start - 1 : end - 1] for row, start, end in spans]))
+        targets = torch.tensor([token for row, start, end in spans for token in batch[row].ids[start:end]])
+        places, targets = places.to(self.device), targets.to(self.device)
+        rewind(self._growing)
+        if self.plain_head:
+            hidden = body(self.model)(**layout.inputs, **self._uncached()).last_hidden_state
+            return log_p(hidden.flatten(0, 1)[places], self.model.get_output_embeddings(), targets).cpu()
+        width = layout.inputs["input_ids"].shape[1]
+        rows, columns, options = places // width, places % width, self._uncached()
+        if "logits_to_keep" in self._takes:
+            options["logits_to_keep"], columns = columns.unique(return_inverse=True)
+        return log_p_of_logits(self.model(**layout.inputs, **options).logits[rows, columns], targets).cpu()
 
-    def _log_p(self, inputs: dict[str, Any], places: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """float64 (S,): log p of each target after the token at its place."""
-        targets = targets.to(self.device)
-        if self._head_is_plain:
-            hidden = self.model.base_model(**inputs, use_cache=False).last_hidden_state
-            return log_p(hidden.flatten(0, 1)[places], self.model.get_output_embeddings(), targets)
-        logits = self.model(**inputs, use_cache=False).logits.flatten(0, 1)[places]
-        return log_p_of_logits(logits, targets)
-
-    @torch.inference_mode()
-    def _check_head(self) -> bool:
-        """Whether logits are the output embedding of the last hidden state and nothing more.
-
-        Some models scale them or cap them; those pay for logits at every position.
-        """
-        ids = torch.arange(8, device=self.device)[None]
-        hidden = self.model.base_model(ids, use_cache=False).last_hidden_state
-        head = self.model.get_output_embeddings()
-        return isinstance(head, torch.nn.Linear) and torch.equal(head(hidden), self.model(ids, use_cache=False).logits)
-
-    @torch.inference_mode()
-    def _check_packs(self, max_length: int) -> bool:
-        """Whether rows in a pack get the hidden states that they get alone, however long they are.
-
-        On a GPU they would, but it has better things to do than to attend row by row.
-        """
-        config = self.model.config.get_text_config()
-        windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
-        if self.device.type != "cpu" or config._attn_implementation != "sdpa":
-            return False
-        if any(window and window <= max_length for window in windows):
-            return False
-        rows = [[1, 2, 3, 4], [1, 2, 3, 5, 6, 7], [1, 2, 3, 5, 8, 9], [2, 1, 3]]
-        trunk: Trunk = {}
-        try:
-            with attending_along_branches(self.model):
-                layouts = [packed(rows, pack, trunk, self.dtype) for pack in packs(rows, [3, 5, 5, 2], 7)]
-                together = [self._last_hidden(layout) for layout in layouts]
-        except TypeError:  # the model's layers hand nothing on to their attention
-            return False
-        alone = self._last_hidden(padded(rows, self.device))
-        tolerance = torch.finfo(self.dtype).eps ** 0.5 * float(alone.abs().max())
-        return torch.allclose(torch.cat(together), alone, rtol=0, atol=tolerance)
-
-    def _last_hidden(self, layout: Layout) -> torch.Tensor:
-        """(rows, width): the hidden state of each row's last token."""
-        hidden = self.model.base_model(**layout.inputs, use_cache=False).last_hidden_state.flatten(0, 1)
-        return hidden[[path[-1] for path in layout.paths]]
+    def _uncached(self) -> dict[str, Any]:
+        return {"use_cache": False} if "use_cache" in self._takes else {}

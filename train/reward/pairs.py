@@ -74,9 +74,10 @@ def last_states(
     """
     sides = [pair.reference for pair in pairs] + [pair.generated for pair in pairs]
     documents: list[Sequence[int]] = [() if isinstance(side, str) else side for side in sides]
+    lengths = [len(each) for each in documents]
     states = np.zeros((len(documents), student.width), np.float32)
     with student.answering():
-        for places in shares([len(each) for each in documents], capacity, processes.world)[processes.rank]:
+        for places in shares(lengths, capacity, processes.world, False, student.alike)[processes.rank]:
             read = student.states([documents[place] for place in places] if len(places) else [[0]])
             if len(places):
                 states[places] = read.numpy()
@@ -88,6 +89,5 @@ def last_states(
             remedy="look at the model, or lower --optimizer.lr if it is trained; fp32 overflows later than bf16",
         )
     states[[not each for each in documents]] = np.nan
-    lengths = [len(each) for each in documents]
     size = Size(sum(lengths), 0, sum(length * length for length in lengths))
     return states.reshape(2, len(pairs), -1), size

@@ -35,6 +35,7 @@ from train.reward.head import Accuracy, fit, held_out
 from train.reward.model import check_architecture, save_reward_model
 from train.reward.pairs import Remarks, last_states, read_pairs
 from train.reward.settings import RewardSettings
+from train.settings import BatchSettings
 from train.table import Table, open_table
 
 log = logging.getLogger("curricle")
@@ -70,7 +71,8 @@ def reward(settings: RewardSettings, processes: Processes) -> Path:
     encoder = Encoder(load_tokenizer(settings.model), settings.template, settings.max_length)
     model = load_model(settings.model, settings.device.attention)
     check_architecture(model)
-    student = Student(model, settings.device, processes)
+    how = BatchSettings(tokens=max(settings.batch_tokens, settings.max_length))
+    student = Student(model, settings.device, processes, how, settings.max_length)
     if not processes.first:
         processes.barrier()
         _read_states(settings, table, generated, encoder, student, processes)
