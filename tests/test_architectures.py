@@ -1,0 +1,107 @@
+"""Every causal architecture: scored and trained as a plain pass over each row alone would, or refused in words."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from architectures import KINDS, VOCABULARY, tiny_model, write_tokenizer
+from transformers import PreTrainedModel
+
+from curate.proxy.backend import load
+from curate.proxy.sequences import Request
+from curate.proxy.settings import ProxySettings
+from curate.proxy.weights import Weights
+from schemas.errors import UserError
+from train.batching import micro_batches
+from train.distributed import Processes
+from train.encoding import Encoded
+from train.model import Student, load_model
+from train.settings import BatchSettings, DeviceSettings
+
+ALONE = Processes(0, 1, torch.device("cpu"))
+MOST, CAPACITY = 64, 256
+TOLERANCE = 1e-4
+FAST = (
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "gemma",
+    "gemma3_text",
+    "phi3",
+    "olmo2",
+    "smollm3",
+    "stablelm",
+    "starcoder2",
+)
+NOT_CAUSAL = {"cpmant", "deepseek_v32", "glm_moe_dsa", "prophetnet", "xlnet"}
+"""What stands after a token changes its loss; of the sparse ones, beyond as many tokens as their indexer picks."""
+
+
+def rows_of(lengths: Sequence[int], seed: int = 1) -> list[Encoded]:
+    draw = np.random.default_rng(seed)
+    return [
+        Encoded(row, draw.integers(3, VOCABULARY, length), np.arange(length // 3 + 1, length))
+        for row, length in enumerate(lengths)
+    ]
+
+
+ROWS = rows_of([23, 6, 58, 41, 9, 33])
+
+
+def plain(model: PreTrainedModel, row: Encoded) -> float:
+    """The loss of a row in nats a token, by nothing but the model's own logits."""
+    with torch.no_grad():
+        logits = model(torch.from_numpy(row.ids)[None]).logits[0].double()
+    return float(-logits.log_softmax(-1)[row.scored - 1, row.ids[row.scored]].mean())
+
+
+def trained(student: Student, packing: bool) -> list[float]:
+    """The losses that training would have, as the passes of one batch give them."""
+    losses = [0.0] * len(ROWS)
+    with student.answering():
+        for micro in micro_batches(ROWS, CAPACITY, 1, packing, student.alike)[0]:
+            nll = student.nll(micro).double().split(list(micro.counts))
+            for place, part in zip(micro.documents, nll, strict=True):
+                losses[place] = float(part.mean())
+    return losses
+
+
+def student_of(model: PreTrainedModel, packing: bool) -> Student | str:
+    """A student for such passes; or the words in which it is refused."""
+    try:
+        return Student(model, DeviceSettings(), ALONE, BatchSettings(tokens=CAPACITY, packing=packing), MOST)
+    except UserError as refused:
+        assert refused.remedy and type(model).__name__ in str(refused)
+        return str(refused)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_have_the_losses_of_a_plain_pass_or_are_refused(kind: str, tmp_path: Path) -> None:
+    own = tiny_model(kind)
+    own.save_pretrained(tmp_path)
+    write_tokenizer(tmp_path)
+    own.config.get_text_config().use_cache = False
+    expected = pytest.approx([plain(own, row) for row in ROWS], abs=TOLERANCE)
+    try:
+        proxy = load(ProxySettings(max_length=MOST), Weights(tmp_path, {}))
+    except UserError as refused:
+        assert kind in NOT_CAUSAL, refused
+    else:
+        requests = [Request(row.ids.tolist(), ((int(row.scored[0]), len(row)),)) for row in ROWS]
+        found = proxy.score(requests, lambda tokens: None)
+        assert [-score.sum / score.count for score in found] == expected
+    model = load_model(str(tmp_path), "auto")
+    padding = student_of(model, packing=False)
+    if isinstance(padding, str):
+        assert kind in NOT_CAUSAL, padding
+        return
+    assert trained(padding, packing=False) == expected
+    packing = student_of(model, packing=True)
+    if isinstance(packing, str):
+        assert "leave out --batch.packing" in packing
+        assert kind not in FAST
+    else:
+        assert trained(packing, packing=True) == expected
