@@ -10,8 +10,7 @@ from schemas.errors import UsageError
 
 @dataclass(frozen=True)
 class HeadSettings:
-    holdout: float = option("share of the pairs that are not learned from, to measure on", 0.1, at_least=0, below=1)
-    seed: int = option("which pairs those are", 0, at_least=0)
+    seed: int = option("which pairs are in which of the five folds", 0, at_least=0)
     l2: float = option("strength of the penalty; with 1 a reward gap is expected to be about 1", 1.0, above=0)
 
 

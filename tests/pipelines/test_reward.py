@@ -32,7 +32,6 @@ def arguments(table, tiny_model):
         "--proxy.generation.max-new-tokens": 6,
         "--proxy.max-length": 256,
         "--shard-rows": 16,
-        "--reward.holdout": 0.3,
     }
     return ["reward", table, *(part for pair in options.items() for part in pair)]
 
@@ -66,7 +65,7 @@ def test_a_table_with_rewards(table, arguments, tmp_path, monkeypatch):
     assert columns["reward_gap"].hard == "high" and columns["generated"].metric == "generated"
     made = signed(tmp_path / "out")["identity"]["added"][-1]
     assert made["generation"] == {"max_new_tokens": 6, "temperature": 1.0, "seed": 0}
-    assert made["reward"] == {"holdout": 0.3, "seed": 0, "l2": 1.0}
+    assert made["reward"] == {"seed": 0, "l2": 1.0}
     assert (tmp_path / "out" / "reward_model" / "model" / "model.safetensors").exists()
     assert "already there" in curricle(*arguments, "--output", "out", cwd=tmp_path)
     said = curricle(*arguments, "--proxy.generation.seed", 1, "--output", "out", cwd=tmp_path, code=2)
@@ -77,7 +76,7 @@ def test_wrong_options_write_nothing(arguments, tmp_path):
     def refused(*more: object) -> str:
         return curricle(*arguments, "--output", "out", *more, cwd=tmp_path, code=2)
 
-    assert "share of the pairs" in refused("--reward.holdout", 1)
+    assert "above 0" in refused("--reward.l2", 0)
     assert "max-new-tokens" in refused("--proxy.generation.max-new-tokens", 0)
     assert "local directory" in refused("--output", "s3://bucket/x")
     assert not (tmp_path / "out").exists()

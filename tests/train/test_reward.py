@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from kills import at_call
+from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -17,7 +18,8 @@ import train.reward.run
 from schemas.table import score_columns
 from train.encoding import Encoder
 from train.model import load_tokenizer
-from train.reward.head import Accuracy, fit, held_out
+from train.reward.correlation import correlations
+from train.reward.head import Accuracy, cross_fit, fit, folds, rewards
 from train.reward.pairs import read_pairs
 from train.table import open_table
 
@@ -45,12 +47,70 @@ def test_the_interval_is_wilsons():
     assert Accuracy.of(np.empty(0)) == (0, None, None, None)
 
 
-def test_equal_ids_are_on_one_side_of_the_holdout():
+def test_equal_ids_are_in_one_fold_whatever_is_learned_from():
     ids = np.random.default_rng(0).integers(0, 256, (50, 16), np.uint8)
-    both = np.concatenate([ids, ids])
-    held = held_out(both, 0.3, 1)
-    assert held.sum() == 30 and (held[:50] == held[50:]).all()
-    assert (held != held_out(both, 0.3, 2)).any() and not held_out(ids, 0.0, 1).any()
+    both, learned = np.concatenate([ids, ids]), np.arange(100) < 50
+    fold = folds(both, learned, 1)
+    assert (fold[:50] == fold[50:]).all() and np.bincount(fold).tolist() == [20] * 5
+    assert np.array_equal(folds(both[::-1], learned, 1), fold[::-1])  # what is learned from, not where it stands
+    assert (fold != folds(both, learned, 2)).any()
+    few = folds(ids, np.arange(50) < 3, 1)
+    assert sorted(few[:3].tolist()) == [0, 1, 2] and few.max() == 2
+    assert not folds(ids, np.zeros(50, bool), 1).any()
+
+
+def test_no_head_has_seen_what_it_scores():
+    """Answers that are all alike but one: what that one says is known to every head but its own."""
+    draw = np.random.default_rng(3)
+    ids, learned = draw.integers(0, 256, (200, 16), np.uint8), np.arange(200) % 2 == 0
+    differences = draw.standard_normal((200, 8)).astype(np.float32)
+    fold = folds(ids, learned, 0)
+    heads = cross_fit(differences, learned, fold, 1.0)
+    for row in (0, 1, 50):
+        changed = differences.copy()
+        changed[row] *= -100
+        same = (cross_fit(changed, learned, fold, 1.0) == heads).all(axis=1)
+        assert same.all() if not learned[row] else same.tolist() == [index == fold[row] for index in range(5)]
+    expected = [
+        differences[row].astype(np.float64) @ fit(differences[learned & (fold != fold[row])], 1.0) for row in (4, 5)
+    ]
+    assert rewards(differences, heads, fold)[[4, 5]] == pytest.approx(expected)
+
+
+def test_gaps_of_rows_that_were_learned_from_compare_with_the_others():
+    """Without signal the rows that a head is fitted on are as hard as the others, and as often at either end."""
+    draw = np.random.default_rng(5)
+    places: dict[str, list[list[float]]] = {"cross-fitted": [], "one head": [], "mean of heads": []}
+    for seed in range(20):
+        ids = draw.integers(0, 256, (400, 16), np.uint8)
+        differences, learned = draw.standard_normal((400, 32)).astype(np.float32), np.arange(400) < 80
+        fold = folds(ids, learned, seed)
+        heads = cross_fit(differences, learned, fold, 1.0)
+        crossed = rewards(differences, heads, fold)
+        gaps = {
+            "cross-fitted": crossed,
+            "one head": differences @ fit(differences[learned], 1.0),
+            "mean of heads": np.where(learned, crossed, (differences @ heads.T).mean(axis=1)),
+        }
+        for name, values in gaps.items():
+            place = values.argsort().argsort() / 399
+            ends = np.mean(np.abs(place[learned] - 0.5) > 0.45)  # of a tenth of all rows
+            places[name].append([place[learned].mean(), place[~learned].mean(), ends])
+    means = {name: np.mean(each, axis=0) for name, each in places.items()}
+    # 20 means of 80 places, each with a deviation of 0.29: 0.025 is more than three of theirs
+    assert means["cross-fitted"] == pytest.approx([0.5, 0.5, 0.1], abs=0.025)
+    assert means["one head"][0] > 0.57  # what it was before
+    assert means["mean of heads"][2] > 0.11
+
+
+def test_rank_correlations_are_spearmans():
+    draw = np.random.default_rng(7)
+    one, other = draw.integers(0, 9, 60).astype(float), draw.standard_normal(60)
+    one[3], other[4] = np.nan, np.inf
+    known = np.isfinite(one) & np.isfinite(other)
+    expected = {"x": pytest.approx(spearmanr(one[known], other[known]).statistic), "itself": pytest.approx(1.0)}
+    assert correlations(one, {"x": other, "itself": one, "constant": one * 0}) == {**expected, "constant": None}
+    assert correlations(one[:2], {"x": other[:2]}) == {"x": None}
 
 
 @pytest.fixture
@@ -82,10 +142,11 @@ def fit_reward(answers: Path, tiny_model: Path, tmp_path: Path, train_in_fork):
 
 
 def test_the_reward_prefers_the_responses_and_is_a_model_of_transformers(fit_reward, answers, tiny_model):
-    place, said = fit_reward("run", "--holdout", "0.4")
+    place, said = fit_reward("run")
     report = json.loads((place / "reward.json").read_bytes())
     held = report["accuracy"]["held_out"]
-    assert held["pairs"] == round(0.4 * (ROWS - 2)) and held["low"] > 0.5
+    assert held["pairs"] == ROWS - 2 and held["low"] > 0.5
+    assert held["share"] <= report["accuracy"]["learned_from"]["share"]
     assert report["left_out"] == {"there is no generated answer": 1, "the generated answer is the reference": 1}
     assert "the reference is ranked first in " in said
     written = {path.name for path in place.iterdir()} - {".lock"}
@@ -110,12 +171,36 @@ def test_the_reward_prefers_the_responses_and_is_a_model_of_transformers(fit_rew
     pairs = read_pairs(
         Encoder(load_tokenizer(str(tiny_model)), "chat", 128), examples, table.texts("generated").to_pylist()
     )
-    for side, rewards in (("reference", reference), ("generated", generated)):
-        documents = [list(getattr(pair, side)) for pair in pairs if not isinstance(getattr(pair, side), str)]
-        batch = tokenizer.pad({"input_ids": documents}, padding_side="right", return_tensors="pt")
+    states = np.full((2, ROWS, model.config.hidden_size), np.nan, np.float32)
+    for side, name in enumerate(("reference", "generated")):
+        known = [row for row, pair in enumerate(pairs) if not isinstance(getattr(pair, name), str)]
+        batch = tokenizer.pad(
+            {"input_ids": [list(getattr(pairs[row], name)) for row in known]}, padding_side="right", return_tensors="pt"
+        )
         with torch.no_grad():
-            theirs = model(**batch).logits[:, 0]
-        assert theirs.numpy() == pytest.approx(rewards[~np.isnan(rewards)], abs=1e-5)
+            last = batch["attention_mask"].sum(1) - 1
+            states[side, known] = model.model(**batch).last_hidden_state[torch.arange(len(known)), last].numpy()
+            theirs = model(**batch).logits[:, 0].numpy()
+        saved = states[side, known] @ model.score.weight.detach().numpy()[0]
+        assert theirs == pytest.approx(saved, abs=1e-5)
+    # the saved head is fitted on all pairs, and the columns are by heads that have not seen their rows
+    good = np.array([pair.remarks.left_out is None for pair in pairs])
+    differences = states[0] - states[1]
+    assert model.score.weight.detach().numpy()[0] == pytest.approx(fit(differences[good], 1.0), rel=1e-2, abs=1e-3)
+    fold = folds(table.ids, good, 0)
+    expected = rewards(differences, cross_fit(differences, good, fold, 1.0), fold)
+    assert gap == pytest.approx(expected, abs=1e-2, nan_ok=True)
+    for index in range(5):  # the constant that a fit of differences leaves open
+        others = good & (fold != index)
+        assert abs((reference[others] + generated[others]).mean()) < np.std(reference)
+    tokens = [
+        [len(getattr(pair, name)) - pair.prompt for pair in pairs if pair.remarks.left_out is None]
+        for name in ("reference", "generated")
+    ]
+    rho = report["spearman"]
+    assert rho["response_tokens"] == pytest.approx(spearmanr(gap[good], tokens[0]).statistic, abs=0.05)
+    assert rho.keys() == {"response_tokens", "generated_tokens", "response_tokens - generated_tokens", "loss"}
+    assert f"response_tokens {rho['response_tokens']:.2f}" in said and "loss" in rho
 
 
 def test_a_fit_that_is_killed_goes_on_to_the_same_model(fit_reward):

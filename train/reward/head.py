@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 from train.table import seeded_hash
 
+FOLDS = 5
+
 
 def fit(differences: NDArray[np.float32], l2: float) -> NDArray[np.float64]:
     """The direction w (H,) for which Σ -log σ(w·d) is least over the pairs' differences d, preferred less other (N, H).
@@ -36,10 +38,43 @@ def fit(differences: NDArray[np.float32], l2: float) -> NDArray[np.float64]:
     return (weight.detach() / scale.where(scale > 0, 1.0)).numpy()
 
 
-def held_out(ids: NDArray[np.uint8], share: float, seed: int) -> NDArray[np.bool_]:
-    """Which of these rows are not learned from: it rests on their ids (N, 16), and equal ids are on one side."""
-    hashes, count = seeded_hash(ids, seed), round(share * len(ids))
-    return hashes <= np.sort(hashes)[count - 1] if count else np.zeros(len(ids), bool)
+def folds(ids: NDArray[np.uint8], learned: NDArray[np.bool_], seed: int, most: int = FOLDS) -> NDArray[np.int64]:
+    """The fold of each row (N,), by a seeded hash of its id (N, 16): equal ids are in one, whatever the others are.
+
+    There are as many as there are different ids among those to be ``learned`` from, and at most ``most``; these fill
+    them evenly, and every other row is in the one that its hash falls into.
+    """
+    hashes = seeded_hash(ids, seed)
+    known = np.unique(hashes[learned])
+    count = min(most, len(known))
+    starts = known[np.arange(1, count) * len(known) // max(1, count)]
+    return np.searchsorted(starts, hashes, side="right")
+
+
+def cross_fit(
+    differences: NDArray[np.float32], learned: NDArray[np.bool_], fold: NDArray[np.int64], l2: float
+) -> NDArray[np.float64]:
+    """The head of each fold (folds, H), fitted on the pairs to be learned from in the others; NaN where there is none.
+
+    A row is scored by the head of its own fold, which has seen neither it nor its like, whether it is learned from or
+    not. So all rewards are of one kind: each by one head, of four fifths of the pairs. The mean of all heads for those
+    that none has seen would be no fairer: it varies less, and the ends of an order would be the rows learned from.
+    """
+    heads = np.full((int(fold.max(initial=0)) + 1, differences.shape[1]), np.nan)
+    for index in range(len(heads)):
+        others = learned & (fold != index)
+        if others.any():
+            heads[index] = fit(differences[others], l2)
+    return heads
+
+
+def rewards(states: NDArray[np.float32], heads: NDArray[np.float64], fold: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The rewards (…, N) of states (…, N, H), each row's by the head of its fold."""
+    found = np.empty(states.shape[:-1])
+    for index in np.unique(fold):
+        rows = fold == index
+        found[..., rows] = states[..., rows, :].astype(np.float64) @ heads[index]
+    return found
 
 
 class Accuracy(NamedTuple):

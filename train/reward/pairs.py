@@ -15,25 +15,34 @@ from train.encoding import Encoder
 from train.model import Student
 from train.table import Example
 
+NONE = "there is no generated answer"
+
 
 class Remarks(NamedTuple):
-    """Why there is no reference, no generated answer, nothing to learn; and whether a maximum length has cut either."""
+    """Why there is no reference, no generated answer, nothing to learn; and whether a maximum length has cut either.
+
+    The last two are how many tokens the reference and the generated answer have, as they are read.
+    """
 
     reference: str | None
     generated: str | None
     left_out: str | None
     cut: bool
+    reference_tokens: int | None
+    generated_tokens: int | None
 
 
 @dataclass(frozen=True)
 class Pair:
     """The tokens of a conversation with either answer; a text says why there are none.
 
-    ``same``: the model has answered as the reference does. ``cut``: an answer is longer than the maximum length.
+    ``prompt``: how many of the tokens come before either. ``same``: the model has answered as the reference does.
+    ``cut``: an answer is longer than the maximum length.
     """
 
     reference: Sequence[int] | str
     generated: Sequence[int] | str
+    prompt: int = 0
     same: bool = False
     cut: bool = False
 
@@ -41,7 +50,8 @@ class Pair:
     def remarks(self) -> Remarks:
         reference, generated = (side if isinstance(side, str) else None for side in (self.reference, self.generated))
         same = "the generated answer is the reference" if self.same else None
-        return Remarks(reference, generated, reference or generated or same, self.cut)
+        tokens = [None if isinstance(it, str) else len(it) - self.prompt for it in (self.reference, self.generated)]
+        return Remarks(reference, generated, reference or generated or same, self.cut, *tokens)
 
 
 def read_pairs(encoder: Encoder, examples: Sequence[Example], generated: Sequence[str | None]) -> list[Pair]:
@@ -52,11 +62,12 @@ def read_pairs(encoder: Encoder, examples: Sequence[Example], generated: Sequenc
         if isinstance(prompt, str):
             pairs.append(Pair(prompt, prompt))
         elif text is None:
-            pairs.append(Pair(rendered.ids, "there is no generated answer", cut=bool(rendered.truncated)))
+            pairs.append(Pair(rendered.ids, NONE, len(prompt), cut=bool(rendered.truncated)))
         else:
             (other,) = encoder.render([Example(answered(example.messages, text), example.extra)])
             same = text.strip() == reference(example.messages).strip()
-            pairs.append(Pair(rendered.ids, other.note or other.ids, same, bool(rendered.truncated or other.truncated)))
+            longer = bool(rendered.truncated or other.truncated)
+            pairs.append(Pair(rendered.ids, other.note or other.ids, len(prompt), same, longer))
     return pairs
 
 

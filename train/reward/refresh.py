@@ -1,4 +1,4 @@
-"""The reward gap again, by the student as it is now: it answers, a head is fitted on what it makes of both answers.
+"""The reward gap again, by the student as it is now: it answers, heads are fitted on what it makes of both answers.
 
 Whether the paper's scoring model has a body of its own or shares the student's, and how often it is trained, is not
 known; here it reads the student's own states, so that it never lags behind, and its last fit is not kept.
@@ -19,15 +19,15 @@ from train.distributed import Processes
 from train.encoding import Encoder
 from train.model import Student
 from train.probe import CHUNK
-from train.reward.head import Accuracy, fit, held_out
+from train.reward.head import Accuracy, cross_fit, folds, rewards
 from train.reward.pairs import last_states, read_pairs
-from train.reward.settings import HOLDOUT, L2
+from train.reward.settings import L2
 from train.table import Example, Rows, Table
 
 
 @dataclass(frozen=True)
 class Refreshed:
-    """``size``: what it took, the generation too. ``accuracy``: on pairs that were not learned from."""
+    """``size``: what it took, the generation too. ``accuracy``: of each pair, by a head that has not seen it."""
 
     answer: Answer
     size: Size
@@ -53,8 +53,8 @@ class Refresher:
     between: Callable[[], None]
 
     def refresh(self, probe: Probe) -> Refreshed:
-        """The gaps of the rows of the first candidate. The student answers those of the second, from which the head
-        learns; the table's answers stand for the others.
+        """The gaps of the rows of the first candidate. The student answers those of the second, from which the heads
+        learn; the table's answers stand for the others. Each row is scored by a head that has not seen it.
         """
         began = time.perf_counter()
         rows, asked = (candidate.rows for candidate in probe.candidates)
@@ -80,17 +80,17 @@ class Refresher:
             good += [pair.remarks.left_out is None for pair in pairs]
             size = size + took + read
         learned = anew & good
-        held = held_out(self.table.ids[rows[learned]], HOLDOUT, self.seed)
+        fold = folds(self.table.ids[rows], learned, self.seed)
         gaps = np.full(len(rows), np.nan)  # with nothing to learn from, the order stays
-        if not held.all():
+        if learned.any():
             gaps = np.zeros(len(rows))
             if self.processes.first:
                 whole = np.concatenate(differences)
-                gaps = whole.astype(np.float64) @ fit(whole[learned][~held], L2)
+                gaps = rewards(whole, cross_fit(whole, learned, fold, L2), fold)
             gaps = self.processes.sum(gaps)
         nll = tuple(np.zeros(len(each.rows)) for each in probe.candidates)
         answer = Answer(nll, tuple(each.astype(np.int64) for each in nll), gaps)
-        return Refreshed(answer, size, time.perf_counter() - began, Accuracy.of(gaps[learned][held]))
+        return Refreshed(answer, size, time.perf_counter() - began, Accuracy.of(gaps[learned]))
 
     def generate(self, examples: Sequence[Example], seeds: Sequence[int], limit: int) -> tuple[list[str | None], Size]:
         """The student's own answer to each prompt, drawn at temperature 1; None where there is no prompt.

@@ -3,8 +3,11 @@
 CAMPUS's fourth perspective is "a learned scoring model" that competes with the model in training; how the paper trains
 it, on which pairs, with which body and how often, is not known. This is our reading (METHODS 1.4, S1): the reference
 is preferred to the model's own answer, -log σ(r(x, y_ref) - r(x, y_gen)) is minimised, and the gap between the two
-rewards is the difficulty. The body is frozen and only the head is fitted, which costs one forward pass an answer. The
-gaps of the pairs that were learned from are larger than those of others would be; the measure is the held-out pairs.
+rewards is the difficulty. The body is frozen and only the head is fitted, which costs one forward pass an answer.
+
+A gap of a pair that a head has learned from is larger than that of another. So heads are cross-fitted: every row is
+scored, and every pair counted in the accuracy, by a head that has not seen it. The model that is saved has one head,
+fitted on all pairs.
 """
 
 import json
@@ -31,7 +34,8 @@ from train.distributed import Processes
 from train.encoding import Encoder
 from train.model import Student, load_model, load_tokenizer
 from train.probe import CHUNK
-from train.reward.head import Accuracy, fit, held_out
+from train.reward.correlation import correlations
+from train.reward.head import FOLDS, Accuracy, cross_fit, fit, folds, rewards
 from train.reward.model import check_architecture, save_reward_model
 from train.reward.pairs import Remarks, last_states, read_pairs
 from train.reward.settings import RewardSettings
@@ -41,9 +45,16 @@ from train.table import Table, open_table
 log = logging.getLogger("curricle")
 
 MODEL, SCORES, REPORT, STATES = "model", "scores.parquet", "reward.json", "states"
+LOSS = "loss"
+VERSION = 2
 
 COLUMNS = (
-    ScoreColumn("reward_reference", pa.float64(), "reward", "of the response, by a model that prefers it"),
+    ScoreColumn(
+        "reward_reference",
+        pa.float64(),
+        "reward",
+        "of the response, by a model that prefers it, which has not seen this row; 0 is the mean of all answers",
+    ),
     ScoreColumn("reward_generated", pa.float64(), "reward", "of the answer that the language model gave itself"),
     ScoreColumn(
         "reward_gap",
@@ -68,6 +79,7 @@ def reward(settings: RewardSettings, processes: Processes) -> Path:
         return settings.output
     check_writable(settings.output)
     generated = table.texts(settings.generated)
+    loss = table.numbers(LOSS) if LOSS in table.columns else None
     encoder = Encoder(load_tokenizer(settings.model), settings.template, settings.max_length)
     model = load_model(settings.model, settings.device.attention)
     check_architecture(model)
@@ -82,7 +94,7 @@ def reward(settings: RewardSettings, processes: Processes) -> Path:
         (settings.output / STATES).mkdir(exist_ok=True)
         processes.barrier()
         _read_states(settings, table, generated, encoder, student, processes)
-        _finish(settings, table, encoder)
+        _finish(settings, table, loss, encoder)
         describe(settings, table, finished=len(table))
         shutil.rmtree(settings.output / STATES)
     return settings.output
@@ -116,40 +128,83 @@ def _states(settings: RewardSettings, index: int) -> Path:
     return settings.output / STATES / f"{index:06d}.safetensors"
 
 
-def _finish(settings: RewardSettings, table: Table, encoder: Encoder) -> None:
-    """Fit the head, and write model, scores and report, from states that are all there."""
+def _finish(settings: RewardSettings, table: Table, loss: NDArray[np.float64] | None, encoder: Encoder) -> None:
+    """Fit the heads, and write model, scores and report, from states that are all there."""
     files = sorted((settings.output / STATES).glob("*.safetensors"))
     remarks = [row for path in files for row in _load(path)[1]]
     left_out = Counter(row.left_out for row in remarks if row.left_out)
     good = np.array([row.left_out is None for row in remarks])
-    held = held_out(table.ids[good], settings.holdout, settings.seed)
-    if held.all():
+    fold = folds(table.ids, good, settings.seed)
+    if len(np.unique(fold[good])) < 2:
+        found = "no pair" if not good.any() else "one pair alone, and none that could score it,"
         raise UserError(
-            "there is no pair to learn from: " + ", ".join(f"{n:,} rows: {why}" for why, n in left_out.items()),
+            f"there is {found} to learn from: " + ", ".join(f"{n:,} rows: {why}" for why, n in left_out.items()),
             where=str(settings.data),
             remedy="look at the column of generated answers",
         )
-    differences = np.concatenate([states[0] - states[1] for states, _ in map(_load, files)])[good]
-    weight = fit(differences[~held], settings.l2).astype(np.float32)
-    gaps = differences.astype(np.float64) @ weight
-    accuracy = {"held_out": Accuracy.of(gaps[held]), "learned_from": Accuracy.of(gaps[~held])}
-    log.info("the reference is ranked first in %s held out", accuracy["held_out"])
-    for reason, rows in left_out.items():
-        log.info("  left out of the pairs: %d rows: %s", rows, reason)
+    differences = np.concatenate([states[0] - states[1] for states, _ in map(_load, files)])
+    heads = cross_fit(differences, good, fold, settings.l2)
+    weight = fit(differences[good], settings.l2).astype(np.float32)
+    learned_from = Accuracy.of(differences[good].astype(np.float64) @ weight)
+    del differences
 
     plain = load_model(settings.model, settings.device.attention)
     stops = encoder.stops(plain.config)
     save_reward_model(settings.output / MODEL, plain, weight, load_tokenizer(settings.model), stops)
-    rewards = np.concatenate([states.astype(np.float64) @ weight for states, _ in map(_load, files)], axis=1)
-    _write_scores(settings, table, rewards, remarks)
+    scores = _rewards(files, heads, good, fold)
+    gaps = scores[0] - scores[1]
+    _write_scores(settings, table, scores, remarks)
+    accuracy = {"held_out": Accuracy.of(gaps[good]), "learned_from": learned_from}
+    log.info("the reference is ranked first in %s, each by a head that has not seen it", accuracy["held_out"])
+    for reason, rows in left_out.items():
+        log.info("  left out of the pairs: %d rows: %s", rows, reason)
+    rho = _correlations(gaps, remarks, loss)
+    told = (f"{name} {'-' if value is None else f'{value:.2f}'}" for name, value in rho.items())
+    log.info("  Spearman's rho of reward_gap with %s", ", ".join(told))
     report: dict[str, Any] = {
         "rows": len(table),
+        "folds": FOLDS,
         "accuracy": {name: share._asdict() for name, share in accuracy.items()},
+        "spearman": rho,
         "left_out": dict(left_out),
         "template": settings.template,
         "max_length": settings.max_length,
     }
     write_whole(settings.output / REPORT, json.dumps(report, indent=1))
+
+
+def _rewards(
+    files: list[Path], heads: NDArray[np.float64], good: NDArray[np.bool_], fold: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """The rewards of both answers of every row (2, N).
+
+    A fit of differences leaves a constant open in each head. It is set so that the pairs that the head has learned from
+    have a mean of 0: heads would differ by more than the rewards of one do.
+    """
+    found, sums, start = [], np.zeros((len(heads), heads.shape[1])), 0
+    for path in files:
+        states, remarks = _load(path)
+        rows = slice(start, start + len(remarks))
+        start += len(remarks)
+        found.append(rewards(states, heads, fold[rows]))
+        np.add.at(sums, fold[rows][good[rows]], states[:, good[rows]].astype(np.float64).mean(0))
+    counts = np.bincount(fold[good], minlength=len(heads))[:, None]
+    means = (sums.sum(0) - sums) / (counts.sum() - counts)
+    return np.concatenate(found, axis=1) - np.einsum("fh,fh->f", heads, means)[fold]
+
+
+def _correlations(
+    gaps: NDArray[np.float64], remarks: list[Remarks], loss: NDArray[np.float64] | None
+) -> dict[str, float | None]:
+    """How the gaps go along with lengths, as the model reads them, and with the loss, if the table has it."""
+    pairs = [(row.reference_tokens, row.generated_tokens) for row in remarks]
+    reference, generated = np.array(pairs, np.float64).T
+    others = {
+        "response_tokens": reference,
+        "generated_tokens": generated,
+        "response_tokens - generated_tokens": reference - generated,
+    }
+    return correlations(gaps, others if loss is None else {**others, LOSS: loss})
 
 
 def _load(path: Path) -> tuple[NDArray[np.float32], list[Remarks]]:
@@ -169,8 +224,8 @@ def _write_scores(settings: RewardSettings, table: Table, rewards: NDArray[np.fl
         if each.cut:
             row.append(f"reward_gap: an answer is cut at {settings.max_length} tokens")
         notes.append(row or None)
-    params = {name: getattr(settings, name) for name in ("holdout", "seed", "l2", "template", "max_length")}
-    columns = [column.made_by("reward", 1, params) for column in COLUMNS]
+    params = {name: getattr(settings, name) for name in ("seed", "l2", "template", "max_length")}
+    columns = [column.made_by("reward", VERSION, {"folds": FOLDS, **params}) for column in COLUMNS]
     schema = pa.schema([("example_id", pa.string()), *(column.to_field() for column in columns), NOTES_FIELD])
     arrays = [
         table.texts("example_id").cast(pa.string()),

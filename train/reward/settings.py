@@ -7,7 +7,7 @@ from typing import Literal
 from schemas.config import check_ranges, option
 from train.settings import MOST_TOKENS, DeviceSettings
 
-HOLDOUT, L2 = 0.1, 1.0
+L2 = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +23,7 @@ class RewardSettings:
     output: Path = option("directory of the model and the scores; the same command resumes", free=True)
     template: Literal["chat", "alpaca"] = option("how a conversation becomes text", "chat")
     max_length: int = option("tokens after which a conversation is cut", 2048, at_least=2, at_most=MOST_TOKENS)
-    holdout: float = option("share of the pairs that are not learned from, to measure on", HOLDOUT, at_least=0, below=1)
-    seed: int = option("which pairs those are", 0, at_least=0)
+    seed: int = option("which pairs are in which of the five folds", 0, at_least=0)
     l2: float = option("strength of the penalty; with 1 a reward gap is expected to be about 1", L2, above=0)
     batch_tokens: int = option(
         "tokens in one forward pass of one process", 8192, at_least=1, at_most=MOST_TOKENS, free=True
