@@ -162,3 +162,9 @@ def test_every_option_of_every_curriculum_has_help_and_survives_text():
 def test_wrong_options_are_refused(name, options, message):
     with pytest.raises(UsageError, match=message):
         build(name, options)
+
+
+def test_an_option_of_several_values_is_cut_at_commas():
+    made = build("campus", {"perspectives": "loss,prompt_words:low", "competence_aware": ["loss"]})
+    assert made.perspectives == ("loss", "prompt_words:low") and made.competence_aware == ("loss",)
+    assert build("campus", {"perspectives": ["a,b", "loss"]}).perspectives == ("a,b", "loss")

@@ -136,7 +136,7 @@ def test_a_refresh_is_counted_journalled_resumed_and_never_repeated(four, train_
     assert whole.code == 0, whole.text
     (line,), (made,) = refreshes(tmp_path / "whole"), decisions(tmp_path / "whole")
     assert line["scored"] > 40 and line["tokens"] > 3 * line["scored"] and line["flops"] > 0 and line["seconds"] > 0
-    assert line["accuracy"]["pairs"] == 4
+    assert line["accuracy"]["pairs"] == 40  # each by a head that has not seen it
     assert len(made.scores) > 40 and np.isfinite(made.scores).sum() >= 40 and len(set(made.scores)) > 30
     assert "the reward ranks the reference first in" in whole.text
     records = read_journal(tmp_path / "whole" / "journal.jsonl").records
@@ -146,7 +146,7 @@ def test_a_refresh_is_counted_journalled_resumed_and_never_repeated(four, train_
 
     kills = {
         "while it answers": lambda: at_call(Student, "generate", 1),
-        "after the fit": lambda: at_call(train.reward.refresh, "fit", 0, after=True),
+        "after the fit": lambda: at_call(train.reward.refresh, "cross_fit", 0, after=True),
         "after the decision": lambda: at_call(Journal, "append", 0, is_refresh, after=True),
     }
     for name, patch in kills.items():

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import make_dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_origin, get_type_hints
 
 from schemas import config
 from schemas.errors import UsageError
@@ -42,5 +42,11 @@ def show_options(name: str, command: str) -> NoReturn:
 
 
 def build(name: str, options: Mapping[str, Any]) -> Curriculum:
-    """A curriculum by name, its options as texts or values; UsageError for what is unknown or out of range."""
-    return config.build(named(name), options, where=f"curriculum {name}", prefix="curriculum.")
+    """A curriculum by name, its options as texts or values; UsageError for what is unknown or out of range.
+
+    A text for an option that takes several values is a flag, and is cut at its commas.
+    """
+    curriculum = named(name)
+    several = {key for key, hint in get_type_hints(curriculum).items() if get_origin(hint) is tuple}
+    values = {key: it.split(",") if key in several and isinstance(it, str) else it for key, it in options.items()}
+    return config.build(curriculum, values, where=f"curriculum {name}", prefix="curriculum.")
