@@ -60,12 +60,20 @@ class OutputDirectory:
     def receipt(index: int) -> str:
         return f"{RECEIPTS}/shard-{index:06d}.json"
 
-    @property
-    def worker_log(self) -> Path:
-        """What worker processes of this machine print, for when one of them dies."""
-        if "://" in self.place:
-            return Path(tempfile.gettempdir(), f"curricle-workers-{os.getpid()}.log")
-        return Path(self.place, "_progress", "workers.log")
+    @contextmanager
+    def worker_log(self) -> Iterator[Path]:
+        """What worker processes of this machine print, for when one of them dies.
+
+        In the directory; beside an object store in the temporary directory, by a name that nobody can guess, until all
+        has gone well.
+        """
+        if "://" not in self.place:
+            yield Path(self.place, "_progress", "workers.log")
+            return
+        handle, name = tempfile.mkstemp(prefix="curricle-workers-", suffix=".log")
+        os.close(handle)
+        yield Path(name)
+        os.unlink(name)
 
     def check_usable(self, overwrite: bool) -> None:
         """UsageError if the place is taken by something else, or cannot be written."""

@@ -29,7 +29,9 @@ def output_of_children(path: Path) -> Iterator[None]:
     streams = sys.stdout, sys.stderr
     for stream in streams:
         stream.flush()
-    with path.open("ab") as file:
+    # no link is followed: the file may lie where others write
+    opened = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(opened, "ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     sys.stdout, sys.stderr = (

@@ -6,7 +6,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from schemas.disk import write_whole
 from schemas.errors import UserError
+from schemas.secrets import redacted
 
 if TYPE_CHECKING:
     from pipelines.progress import Standing
@@ -23,14 +25,14 @@ FIGURES = {
 
 def write_textfile(path: Path, output: str, now: "Standing") -> None:
     """Replace the file by the figures as they are now; UserError if it cannot be written."""
-    from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+    from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
     registry = CollectorRegistry()
     values = (now.records, now.done, now.rejects, now.tokens, now.seconds, time.time())
     for (name, help), value in zip(FIGURES.items(), values, strict=True):
-        Gauge(name, help, ["output"], registry=registry).labels(output).set(value)
+        Gauge(name, help, ["output"], registry=registry).labels(redacted(output)).set(value)
     try:
-        write_to_textfile(str(path), registry)
+        write_whole(path.resolve(), generate_latest(registry))
     except OSError as error:
         raise UserError(
             f"cannot be written: {error.strerror}", where=str(path), remedy="give another --prometheus-file"

@@ -31,12 +31,34 @@ def beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
 
 
+def refuse_links(directory: Path) -> None:
+    """UsageError for a link below a directory that is to be written to: what is written would lie elsewhere.
+
+    The directory itself may be one. Who could put a link there while we write may write all that lies there anyway.
+    """
+    for folder, folders, files in os.walk(directory):
+        for name in (*folders, *files):
+            refuse_link(Path(folder, name))
+
+
+def refuse_link(path: Path) -> None:
+    """UsageError for a link where something is to be written."""
+    if path.is_symlink():
+        raise UsageError(
+            f"is a link to {os.readlink(path)}, and nothing is written through links",
+            where=str(path),
+            remedy="remove the link, or name another directory",
+        )
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A place to write a file to that replaces ``path`` when the block ends well: whoever reads it, also after a power
     failure, finds the old content or the new one.
     """
+    refuse_link(path)
     partial = beside(path)
+    partial.unlink(missing_ok=True)  # of a writer that was killed, or a link
     yield partial
     sync(partial)
     partial.replace(path)

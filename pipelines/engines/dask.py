@@ -105,7 +105,7 @@ def _cluster(settings: ScoreSettings, directory: OutputDirectory) -> Iterator[Cl
             yield client
         return
     with (
-        processes(settings.workers, directory.worker_log),
+        processes(settings.workers, directory),
         LocalCluster(
             n_workers=settings.workers,
             threads_per_worker=1,

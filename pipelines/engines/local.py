@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from apache_beam.runners.portability import local_job_service
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 
 from pipelines import stop
+from pipelines.directory import OutputDirectory
 from pipelines.engines import LOOK_EVERY, Work
 from pipelines.engines.errors import saying_why
 from pipelines.log import output_of_children
@@ -40,7 +42,7 @@ def run(work: Work) -> None:
     options = ["--runner=FnApiRunner", "--default_sdk_harness_log_level=ERROR"]
     if workers > 1:
         options += ["--direct_running_mode=multi_processing", f"--direct_num_workers={workers}"]
-    surroundings = processes(workers, work.directory.worker_log) if workers > 1 else nullcontext()
+    surroundings = processes(workers, work.directory) if workers > 1 else nullcontext()
     with surroundings, on_loopback(), ended_when_stalled(work.check), saying_why():
         pipeline(options, work.directory, work.job, work.run, work.runs(workers)).run().wait_until_finish()
 
@@ -92,7 +94,7 @@ def ended_when_stalled(check: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
-def processes(workers: int, log: Path) -> Iterator[None]:
+def processes(workers: int, directory: OutputDirectory) -> Iterator[None]:
     """The surroundings that worker processes are started in."""
     threads = str(max(1, (os.cpu_count() or 1) // workers))
     surroundings = {
@@ -104,9 +106,9 @@ def processes(workers: int, log: Path) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in surroundings}
     hook = threading.excepthook
     os.environ.update(surroundings)
-    threading.excepthook = _worker_died
     try:
-        with output_of_children(log):
+        with directory.worker_log() as path, output_of_children(path):
+            threading.excepthook = partial(_worker_died, path)
             yield
     finally:
         if not stop.requested.is_set():  # workers that were stopped with us still end, and are no surprise
@@ -118,7 +120,7 @@ def processes(workers: int, log: Path) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _worker_died(failure: threading.ExceptHookArgs) -> None:
+def _worker_died(printed: Path, failure: threading.ExceptHookArgs) -> None:
     """End the job: Beam notices in a side thread that a worker process is gone, and then waits for it for ever.
 
     At once and without tidying up, as a kill would: finished shards have receipts. One that was asked to stop together
@@ -130,7 +132,7 @@ def _worker_died(failure: threading.ExceptHookArgs) -> None:
     threading.__excepthook__(failure)
     if ended:
         found = UserError(
-            "a worker process died",
+            f"a worker process died; what it printed is in {printed}",
             remedy="run the same command again, with fewer --workers if memory ran out; finished shards are kept",
         )
         log.error("curricle: %s", found)

@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pipelines.storage.held import held_by, read_holder
-from schemas.disk import sync
+from schemas.disk import refuse_link, refuse_links, sync
 from schemas.errors import UserError
 from schemas.files import Folder
 
@@ -37,7 +37,9 @@ class Disk(Folder):
         beside = self.root / "_progress" / "tmp" / f"{uuid.uuid4().hex}-{final.name}"
         with self._failing(name):
             for folder in (beside.parent, final.parent):
+                self._refuse_links(folder)
                 folder.mkdir(parents=True, exist_ok=True)
+            refuse_link(final)
             try:
                 yield beside
                 if durable:
@@ -50,6 +52,7 @@ class Disk(Folder):
 
     def move(self, name: str, to: str) -> None:
         with self._failing(to):
+            self._refuse_links((self.root / to).parent)
             (self.root / to).parent.mkdir(parents=True, exist_ok=True)
             (self.root / name).replace(self.root / to)
             sync((self.root / to).parent)
@@ -66,6 +69,7 @@ class Disk(Folder):
     def locked(self, name: str, holder: dict[str, Any]) -> Iterator[Callable[[dict[str, Any]], None]]:
         """The lock is the kernel's: it goes with the process, however that ends."""
         path = self.root / "_progress" / "lock"
+        refuse_links(self.root)
         with self._failing(name):
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = FileLock(path, fallback_to_soft=False)  # a soft lock would outlive a kill
@@ -83,6 +87,13 @@ class Disk(Folder):
         finally:
             self.remove(name)
             lock.release()
+
+    def _refuse_links(self, folder: Path) -> None:
+        """One may have been put there after the lock was taken, and workers take none."""
+        for below in (folder, *folder.parents):
+            if below == self.root or not below.is_relative_to(self.root):
+                return
+            refuse_link(below)
 
     @contextmanager
     def _failing(self, name: str) -> Iterator[None]:

@@ -50,3 +50,14 @@ def test_a_file_for_prometheus_that_cannot_be_written_shows_before_any_work(tmp_
     said = curricle("score", "in.jsonl", "--output", "out", *options, cwd=tmp_path, code=1)
     assert "absent/job.prom" in said and "--prometheus-file" in said
     assert not list((tmp_path / "out").rglob("*.arrow"))
+
+
+def test_a_holder_is_not_obeyed_by_the_terminal(tmp_path):
+    write_jsonl(tmp_path / "in.jsonl", [{"prompt": "a", "completion": "b"}])
+    curricle("score", "in.jsonl", "--output", "out", "--metrics", "mtld", cwd=tmp_path)
+    (tmp_path / "out" / "manifest.json").unlink()
+    now = "2020-01-01T00:00:00Z"
+    holder = {"run": "r", "pid": 1, "host": "a\x1b[2J\nnobody works on it\x9b", "since": now, "seen": now}
+    (tmp_path / "out" / "_progress" / "holder.json").write_text(json.dumps(holder))
+    said = curricle("status", "out", cwd=tmp_path)
+    assert "on a\\x1b[2J\\nnobody works on it\\x9b, since" in said and said.replace("\n", "").isprintable()

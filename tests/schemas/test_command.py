@@ -10,7 +10,7 @@ import pytest
 from schemas.command import DONE, FAILED, HELD, USAGE, dispatch
 from schemas.config import option, parse
 from schemas.errors import Held, UsageError, UserError
-from schemas.log import set_up_logging
+from schemas.log import set_up_logging, show
 
 ERRORS = {
     "usage": (UsageError("wrong", remedy="mend it"), USAGE),
@@ -79,3 +79,19 @@ def test_a_name_is_not_obeyed_by_the_terminal(capsys):
     set_up_logging("text")
     logging.getLogger("curricle").error("%s: é\n  next", "a\x1b[2J\r\x9b\u202e.jsonl")
     assert capsys.readouterr().err == r"a\x1b[2J\r\x9b\u202e.jsonl: é" + "\n  next\n"
+
+
+def test_nor_is_one_in_a_json_line_or_in_what_is_printed(capsys):
+    hostile = "a\x1b[2J\x9b\x7f\u2028\u202e\ud800é"
+    set_up_logging("json")
+    try:
+        raise ValueError(hostile)
+    except ValueError:
+        logging.getLogger("curricle").exception("%s", {"inner": [hostile]})
+    line = capsys.readouterr().err
+    assert line.isprintable() is False and line[:-1].isprintable() and line[-1] == "\n"
+    assert json.loads(line)["error"].endswith(f"ValueError: {hostile}")
+    assert json.loads(line)["message"] == str({"inner": [hostile]})
+    show(f"{hostile}\nWRONG")
+    assert capsys.readouterr().out == r"a\x1b[2J\x9b\x7f\u2028\u202e\ud800é\nWRONG" + "\n"
+    assert str(UserError("found", where="a\nWRONG  b")) == r"a\nWRONG  b: found"
