@@ -76,6 +76,8 @@ def verify(arguments: Sequence[str]) -> int:
     result = recount(open_storage(settings.directory))
     for fault in result.faults:
         show(f"WRONG  {fault}")
+    for other in result.manifest.not_read:
+        show(f"NOT READ  {other.path}: {other.reason}")
     counted, sources = result.counted, len(result.manifest.sources)
     verdict = "whole" if not result.faults else f"NOT WHOLE: {len(result.faults)} faults"
     ledger = f"{counted.read} records of {sources} files = {counted.scored} scored + {counted.rejected} rejected"

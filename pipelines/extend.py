@@ -134,6 +134,7 @@ def extend(table: FinishedTable, directory: OutputDirectory, run: str, addition:
             before.cost.seconds + spent.seconds + time.monotonic() - began, before.cost.tokens + spent.tokens
         ),
         selected_from=before.selected_from,
+        not_read=before.not_read,
         extended_from=ExtendedFrom(manifest_sha256=table.manifest_sha256, fingerprint=before.fingerprint),
     )
     assert before.total.scored == sum(part.rows for part in data), "every row is written"

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 from curate.readers import READ, kind_of
 from schemas.errors import UsageError
+from schemas.manifest import NotRead
 
 
 @dataclass(frozen=True)
@@ -42,20 +43,30 @@ def is_seekable(name: str) -> bool:
     return kind.compression is None and kind.layout != "parquet"
 
 
-def find_inputs(patterns: Iterable[str], output: str) -> tuple[list[InputFile], list[str]]:
-    """The files that the patterns name, each once, and the names in folders that are of no readable kind.
+HIDDEN = "its name begins with . or _"
+NO_FORMAT = "no format for it"
+NOWHERE = "a link that leads nowhere: what it names was not fetched"
+READ_ALREADY = "a link to what is read under another name"
+NO_FILE = "neither a file nor a folder"
+FOLDER = "a folder, and the pattern names files"
 
-    A file or a glob must name readable files (UsageError otherwise); from a folder, searched at any depth,
-    the others are left out and returned so that they can be reported. What lies in ``output`` is no input.
+
+def find_inputs(patterns: Iterable[str], output: str) -> tuple[list[InputFile], list[NotRead]]:
+    """The files that the patterns name, each once, and what lies beside them and is not read.
+
+    A file or a glob must name readable files (UsageError otherwise); from a folder, searched at any depth and
+    through links, the others are left out and returned so that they can be reported. What lies in ``output`` is
+    no input.
     """
     found: dict[str, InputFile] = {}
-    ignored: list[str] = []
+    not_read: list[NotRead] = []
     for pattern in patterns:
-        in_folder, files = _expand(pattern)
+        in_folder, files, others = _expand(pattern, output)
+        not_read += [other for other in others if not _is_below(other.path, output)]
         files = [file for file in files if not _is_below(file.name, output)]
         readable = [file for file in files if _is_readable(file.name)]
         if in_folder:
-            ignored += [file.name for file in files if not _is_readable(file.name)]
+            not_read += [NotRead(file.name, NO_FORMAT) for file in files if not _is_readable(file.name)]
         else:
             for file in files:
                 kind_of(file.name)  # raises for what cannot be read, and says what can
@@ -68,8 +79,19 @@ def find_inputs(patterns: Iterable[str], output: str) -> tuple[list[InputFile], 
             raise UsageError(what, where=pattern, remedy=f"name {READ}")
         for file in readable:
             _check_name(file.name)
-            found.setdefault(file.name if _is_remote(file.name) else os.path.realpath(file.name), file)
-    return list(found.values()), sorted(ignored)
+            first = found.setdefault(_place(file.name), file)
+            if os.path.abspath(first.name) != os.path.abspath(file.name):
+                not_read.append(NotRead(file.name, READ_ALREADY))
+    return list(found.values()), sorted({NotRead(_shown(other.path), other.reason) for other in not_read})
+
+
+def _place(name: str) -> str:
+    """What a name stands for, whatever links lead there."""
+    return name if _is_remote(name) else os.path.realpath(name)
+
+
+def _shown(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _check_name(name: str) -> None:
@@ -77,8 +99,7 @@ def _check_name(name: str) -> None:
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        shown = name.encode("utf-8", "backslashreplace").decode()
-        raise UsageError("the name of the file is not UTF-8", where=shown, remedy="rename it") from error
+        raise UsageError("the name of the file is not UTF-8", where=_shown(name), remedy="rename it") from error
 
 
 def _is_below(name: str, output: str) -> bool:
@@ -100,17 +121,71 @@ def _is_remote(name: str) -> bool:
     return "://" in name
 
 
-def _expand(pattern: str) -> tuple[bool, list[InputFile]]:
-    """Whether the pattern is a folder, and the files that it stands for, sorted by name."""
+def _expand(pattern: str, output: str) -> tuple[bool, list[InputFile], list[NotRead]]:
+    """Whether the pattern is a folder, the files that it stands for, sorted by name, and what is beside them."""
     if _is_remote(pattern):
         return _expand_remote(pattern)
     path = Path(pattern)
     if path.is_dir():
-        inside = [file for file in path.rglob("*") if not _is_hidden(file.relative_to(path).parts) and file.is_file()]
-        return True, _stat(map(str, inside))
-    if path.is_file():
-        return False, _stat([pattern])
-    return False, _stat([name for name in glob.glob(pattern, recursive=True) if Path(name).is_file()])
+        inside, others = _walk(path, output)
+        return True, _stat(inside), others
+    names = [pattern] if os.path.lexists(pattern) else glob.glob(pattern, recursive=True)
+    for name in names:
+        if not os.path.exists(name):
+            raise UsageError(
+                "a link that leads nowhere", where=_shown(name), remedy="fetch what it names, or remove it"
+            )
+    folders = [] if "**" in pattern else [NotRead(name, FOLDER) for name in names if os.path.isdir(name)]
+    return False, _stat(name for name in names if os.path.isfile(name)), folders
+
+
+def _walk(folder: Path, output: str) -> tuple[list[str], list[NotRead]]:
+    """The files below a folder, and what is none or hidden.
+
+    Linked folders are opened last, and each folder once: a link may lead back to where it is.
+    """
+    files: list[str] = []
+    others: list[NotRead] = []
+    linked, opened = [folder], set()
+    for start in linked:
+        if start is not folder and os.path.realpath(start) in opened:
+            others.append(NotRead(str(start), READ_ALREADY))
+            continue
+        for root, folders, names in os.walk(start, onerror=_raise):
+            opened.add(os.path.realpath(root))
+            inside, below = Path(root), []
+            for name in sorted(folders):
+                path = inside / name
+                if _is_output(path, output):
+                    continue
+                if _is_hidden([name]):
+                    others.append(NotRead(f"{path}/", HIDDEN))
+                elif path.is_symlink():
+                    linked.append(path)
+                else:
+                    below.append(name)
+            folders[:] = below
+            for name in names:
+                path = inside / name
+                if _is_hidden([name]):
+                    others.append(NotRead(str(path), HIDDEN))
+                elif path.is_file():
+                    files.append(str(path))
+                else:
+                    others.append(NotRead(str(path), NO_FILE if path.exists() else NOWHERE))
+    return files, others
+
+
+def _is_output(folder: Path, output: str) -> bool:
+    return not _is_remote(output) and os.path.realpath(folder) == os.path.realpath(output)
+
+
+def _raise(error: OSError) -> None:
+    raise UsageError(
+        f"the folder cannot be read: {error.strerror}",
+        where=_shown(str(error.filename)),
+        remedy="ask for the right to read it, or name the files that are to be read",
+    ) from error
 
 
 def _is_hidden(below: Iterable[str]) -> bool:
@@ -134,7 +209,7 @@ def _filesystems() -> Any:
     return FileSystems
 
 
-def _expand_remote(pattern: str) -> tuple[bool, list[InputFile]]:
+def _expand_remote(pattern: str) -> tuple[bool, list[InputFile], list[NotRead]]:
     from apache_beam.io.filesystem import BeamIOError
 
     filesystems = _filesystems()
@@ -149,9 +224,15 @@ def _expand_remote(pattern: str) -> tuple[bool, list[InputFile]]:
             where=pattern,
             remedy='check the address and the credentials, and install the client, such as pip install "curricle[aws]"',
         ) from error
-    files = [
-        InputFile(item.path, item.size_in_bytes, item.last_updated_in_seconds or 0.0)
-        for item in matched
-        if not (folder and _is_hidden(item.path.removeprefix(pattern).split("/")))
-    ]
-    return folder, sorted(files, key=lambda file: file.name)
+    files, hidden = [], []
+    for item in matched:
+        steps = item.path.removeprefix(pattern).split("/")
+        if folder and _is_hidden(steps):
+            first = next(place for place, step in enumerate(steps) if _is_hidden([step]))
+            whole = "/".join(steps[: first + 1])
+            hidden.append(
+                NotRead(item.path.removesuffix("/".join(steps)) + whole + "/" * (first + 1 < len(steps)), HIDDEN)
+            )
+        elif not item.path.endswith("/"):  # some clients write a folder as an empty object
+            files.append(InputFile(item.path, item.size_in_bytes, item.last_updated_in_seconds or 0.0))
+    return folder, sorted(files, key=lambda file: file.name), hidden

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from curate.embedding.weights import find, parameters
+from curate.formats import VERSION as FORMATS_VERSION
 from curate.formats import Format, named
 from curate.metric import Metric, Needs
 from curate.metrics import identities, select
@@ -59,6 +60,7 @@ class Job:
         """The options that decide what a record becomes, beside the scores' identity."""
         settings = self.settings
         return {
+            "version": FORMATS_VERSION,
             "format": settings.format,
             "prompt_field": settings.prompt_field,
             "response_field": settings.response_field,

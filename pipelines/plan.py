@@ -15,6 +15,7 @@ from pipelines.directory import PLAN, RECEIPTS, SHARDS, OutputDirectory
 from pipelines.inputs import InputFile
 from schemas.errors import UsageError
 from schemas.fingerprint import file_sha256
+from schemas.manifest import NotRead
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,16 @@ class Shard:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a job reads and how. ``reading`` holds the options that decide what a record becomes."""
+    """What a job reads and how. ``reading`` holds the options that decide what a record becomes.
+
+    ``not_read`` is what lay in the folders that the user named and is no input.
+    """
 
     fingerprint: str
     identity: dict[str, Any]
     reading: dict[str, Any]
     sources: tuple[PlannedSource, ...]
+    not_read: tuple[NotRead, ...] = ()
 
     @property
     def shards(self) -> list[Shard]:
@@ -68,7 +73,8 @@ class Plan:
             )
             for source in value["sources"]
         )
-        return cls(value["fingerprint"], value["identity"], value["reading"], sources)
+        not_read = tuple(NotRead(**other) for other in value.get("not_read", ()))
+        return cls(value["fingerprint"], value["identity"], value["reading"], sources, not_read)
 
 
 def read_plan(directory: OutputDirectory) -> Plan | None:

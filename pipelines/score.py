@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -18,21 +18,23 @@ from pipelines.plan import Plan, Shard, changed_inputs, pending_shards, read_pla
 from pipelines.settings import ScoreSettings
 from schemas.errors import UsageError, UserError
 from schemas.fingerprint import differences
-from schemas.manifest import MANIFEST, Cost, Counts, Manifest, Part, Source, read_manifest
+from schemas.log import printable
+from schemas.manifest import MANIFEST, Cost, Counts, Manifest, NotRead, Part, Source, read_manifest
 from schemas.table import CONTRACT, rejects_schema, score_columns
 
 log = logging.getLogger("curricle")
 
 _READERS = 16
 _LOOKS, _LOOK_EVERY = 5, 2.0
+_NAMED = 20
+"""Paths and notes that a log names; the manifest and the table have them all."""
 
 
 def score(settings: ScoreSettings) -> Manifest:
     """Run the job that the settings describe, or what is left of it, and return the signed manifest."""
     directory = OutputDirectory(settings.output)
-    files, ignored = find_inputs(settings.inputs, settings.output)
-    if ignored:
-        log.info("left out, no format for them: %s", ", ".join(ignored))
+    files, not_read = find_inputs(settings.inputs, settings.output)
+    _say_not_read(not_read)
     directory.check_usable(settings.overwrite)
     job = make_job(settings)
     plan = _recorded_plan(directory, job, files)
@@ -40,7 +42,7 @@ def score(settings: ScoreSettings) -> Manifest:
         log.info("already scored, nothing to do")
         _tidy(directory)
     else:
-        plan = plan or _survey(job, files)
+        plan = plan or _survey(job, files, not_read)
         with directory.held() as run:
             # another job may have come and gone while this one surveyed its input
             recorded = _recorded_plan(directory, job, files)
@@ -96,12 +98,19 @@ def _check_unchanged(job: Job, plan: Plan) -> None:
         )
 
 
-def _survey(job: Job, files: Sequence[InputFile]) -> Plan:
+def _say_not_read(not_read: Sequence[NotRead]) -> None:
+    for reason in sorted({other.reason for other in not_read}):
+        paths = [printable(other.path) for other in not_read if other.reason == reason]
+        more = f" and {len(paths) - _NAMED:,} more" if len(paths) > _NAMED else ""
+        log.warning("left out, %s: %s%s", reason, ", ".join(paths[:_NAMED]), more)
+
+
+def _survey(job: Job, files: Sequence[InputFile], not_read: Sequence[NotRead]) -> Plan:
     settings = job.settings
     limits = settings.shard_rows, settings.max_record_bytes, settings.max_expansion
     sources = tuple(survey_inputs(files, job.format, *limits))
     require_records(sources)
-    plan = Plan(job.fingerprint, job.identity, job.reading, sources)
+    plan = Plan(job.fingerprint, job.identity, job.reading, sources, tuple(not_read))
     log.info("%d records in %d files, %d shards", plan.records, len(sources), len(plan.shards))
     return plan
 
@@ -202,9 +211,20 @@ def _finish(directory: OutputDirectory, job: Job, plan: Plan, run: str) -> None:
         sources=sources,
         data=data,
         rejects=rejects,
+        not_read=list(plan.not_read),
         cost=Cost.now(sum(receipt["seconds"] for receipt in receipts), sum(receipt["tokens"] for receipt in receipts)),
     )
     sign(directory, run, manifest, job.schema)
+    _say_noted(receipts)
+
+
+def _say_noted(receipts: Sequence[dict[str, Any]]) -> None:
+    """What the rows' fields say that the conversations do not."""
+    noted: Counter[str] = Counter()
+    for receipt in receipts:
+        noted.update(receipt.get("noted", {}))
+    for note, rows in noted.most_common(_NAMED):
+        log.warning("%d rows: %s", rows, printable(note))
 
 
 def sign(directory: OutputDirectory, run: str, manifest: Manifest, schema: pa.Schema) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
@@ -60,6 +61,14 @@ class Part(_Strict):
     sha256: str
 
 
+@dataclass(frozen=True, order=True)
+class NotRead:
+    """What lies in a folder that the user named and is no input, and why."""
+
+    path: str
+    reason: str
+
+
 class Cost(_Strict):
     """What scoring took. The only part of a manifest that differs between two identical jobs.
 
@@ -97,7 +106,10 @@ class ExtendedFrom(_Strict):
 
 
 class Manifest(_Strict):
-    """Everything that a reader needs to trust a table (DESIGN section 4)."""
+    """Everything that a reader needs to trust a table (DESIGN section 4).
+
+    ``not_read`` tells people what else lay where the sources lie: whether it held records is not known.
+    """
 
     contract: int
     fingerprint: str
@@ -109,6 +121,7 @@ class Manifest(_Strict):
     cost: Cost
     selected_from: SelectedFrom | None = None
     extended_from: ExtendedFrom | None = None
+    not_read: list[NotRead] = []
 
 
 def read_manifest(place: Place) -> Manifest:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import apache_beam as beam
@@ -48,7 +49,8 @@ def read_run(run: ShardRun, format: Format | None, max_record_bytes: int, cwd: s
                 notes += [(len(examples), note) for note in conversation.notes]
                 examples.append(_example(source, record.position, conversation))
         batch, rejected = Batch(_table(examples, EXAMPLES)), _table(rejects, REJECTS)
-        yield ShardBatch(shard, batch, rejected, started, notes=tuple(notes))
+        noted = dict(Counter(note for _, note in notes))
+        yield ShardBatch(shard, batch, rejected, started, notes=tuple(notes), noted=noted)
 
 
 def _normalise(record: Record, format: Format | None) -> Conversation | str:

@@ -1,7 +1,7 @@
 """What travels down the chain: a shard, its examples in Arrow, and what was rejected."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import pyarrow as pa
@@ -28,6 +28,8 @@ class ShardBatch:
     scores: tuple[tuple[str, pa.Array], ...] = ()
     notes: tuple[tuple[int, str], ...] = ()
     tokens: int = 0
+    noted: Mapping[str, int] = field(default_factory=dict)
+    """On how many rows reading left each of its notes."""
 
     def with_batch(self, batch: Batch) -> "ShardBatch":
         return replace(self, batch=batch)

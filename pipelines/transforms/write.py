@@ -51,6 +51,7 @@ class ShardWriter:
             "scored": len(element.batch),
             "rejected": element.rejects.num_rows,
             "tokens": element.tokens,
+            "noted": dict(element.noted),
             "files": digests,
             "seconds": round(time.monotonic() - element.started, 3),
             "run": self.run,

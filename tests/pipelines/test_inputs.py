@@ -1,13 +1,14 @@
 """Which files a job reads."""
 
+import json
 import os
 import sys
 from pathlib import Path
 
 import pytest
-from running import write_jsonl
+from running import curricle, read_data, write_jsonl
 
-from pipelines.inputs import find_inputs, is_seekable
+from pipelines.inputs import FOLDER, HIDDEN, NO_FILE, NO_FORMAT, NOWHERE, READ_ALREADY, find_inputs, is_seekable
 from schemas.errors import UsageError
 
 GOOD = {"prompt": "a", "completion": "b"}
@@ -18,13 +19,19 @@ NAMES = (
     "deep/.four.jsonl",
     ".five/six.jsonl",
     "out/data/7.jsonl",
+    "out/_progress/8.jsonl",
 )
+LEFT_OUT = dict.fromkeys(("_SUCCESS/", "deep/.four.jsonl", ".five/"), HIDDEN)
 
 
-def names(pattern: object, output: object) -> list[str]:
-    files, ignored = find_inputs([str(pattern)], str(output))
-    assert ignored == []
-    return [file.name.removeprefix(str(pattern)).strip("/") for file in files]
+def names(pattern: object, output: object) -> tuple[list[str], dict[str, str]]:
+    """The files that are read, and what is not with the reason, by names below the folder."""
+    files, not_read = find_inputs([str(pattern)], str(output))
+
+    def below(name: str) -> str:
+        return name.removeprefix(str(pattern)).lstrip("/")
+
+    return [below(file.name) for file in files], {below(other.path): other.reason for other in not_read}
 
 
 def test_hidden_names_in_a_folder_are_no_inputs(tmp_path: Path):
@@ -32,7 +39,7 @@ def test_hidden_names_in_a_folder_are_no_inputs(tmp_path: Path):
     for name in NAMES:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         write_jsonl(root / name, [GOOD])
-    assert names(root, root / "out") == ["deep/two.jsonl", "one.jsonl"]
+    assert names(root, root / "out") == (["deep/two.jsonl", "one.jsonl"], LEFT_OUT)
     assert len(find_inputs([str(root / "_SUCCESS" / "three.jsonl")], "out")[0]) == 1, "what is named is read"
 
 
@@ -43,7 +50,7 @@ def test_hidden_names_in_a_bucket_are_no_inputs(s3: str):
     for name in NAMES:
         client.put_object(Bucket=s3, Key=f"_mine/{name}", Body=b"{}")
     for pattern in (f"s3://{s3}/_mine", f"s3://{s3}/_mine/"):
-        assert names(pattern, f"s3://{s3}/_mine/out") == ["deep/two.jsonl", "one.jsonl"]
+        assert names(pattern, f"s3://{s3}/_mine/out") == (["deep/two.jsonl", "one.jsonl"], LEFT_OUT)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are bytes there, and any bytes")
@@ -61,3 +68,87 @@ def test_a_name_that_is_no_text_is_refused(tmp_path: Path):
 )
 def test_where_reading_can_start_anywhere(name: str, free: bool):
     assert is_seekable(name) is free
+
+
+def test_links_are_followed_once_and_what_they_leave_out_is_named(tmp_path: Path):
+    root, elsewhere = tmp_path / "in", tmp_path / "elsewhere" / "deep"
+    root.mkdir()
+    elsewhere.mkdir(parents=True)
+    write_jsonl(root / "b.jsonl", [GOOD])
+    write_jsonl(elsewhere / "c.jsonl", [GOOD])
+    write_jsonl(tmp_path / "d.jsonl", [GOOD])
+    (root / "notes.txt").write_text("not data")
+    (root / "folder").symlink_to(tmp_path / "elsewhere")
+    (root / "again").symlink_to(tmp_path / "elsewhere")
+    (elsewhere / "up").symlink_to(root)
+    (elsewhere / "here").symlink_to(".")
+    (root / "file.jsonl").symlink_to(tmp_path / "d.jsonl")
+    (root / "a.jsonl").symlink_to("b.jsonl")
+    (root / "fetch.jsonl").symlink_to("../annex/objects/SHA256.jsonl")
+    os.mkfifo(root / "pipe.jsonl")
+    read, left_out = names(root, tmp_path / "out")
+    assert read == ["a.jsonl", "again/deep/c.jsonl", "file.jsonl"]
+    assert left_out == {
+        "b.jsonl": READ_ALREADY,
+        "folder": READ_ALREADY,
+        "again/deep/here": READ_ALREADY,
+        "again/deep/up": READ_ALREADY,
+        "fetch.jsonl": NOWHERE,
+        "notes.txt": NO_FORMAT,
+        "pipe.jsonl": NO_FILE,
+    }
+
+
+@pytest.mark.parametrize("pattern", ["in/fetch.jsonl", "in/*.jsonl"])
+def test_a_link_that_was_named_has_to_lead_somewhere(pattern: str, tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    write_jsonl(tmp_path / "in" / "a.jsonl", [GOOD])
+    (tmp_path / "in" / "fetch.jsonl").symlink_to("nowhere")
+    with pytest.raises(UsageError, match="a link that leads nowhere") as error:
+        find_inputs([str(tmp_path / pattern)], "out")
+    assert error.value.where == str(tmp_path / "in" / "fetch.jsonl")
+
+
+def test_a_folder_that_a_pattern_finds_is_named(tmp_path: Path):
+    write_jsonl(tmp_path / "a.jsonl", [GOOD])
+    (tmp_path / "more").mkdir()
+    write_jsonl(tmp_path / "more" / "b.jsonl", [GOOD])
+    files, not_read = find_inputs([str(tmp_path / "*")], "out")
+    assert [file.name for file in files] == [str(tmp_path / "a.jsonl")]
+    assert [(other.path, other.reason) for other in not_read] == [(str(tmp_path / "more"), FOLDER)]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
+def test_a_folder_that_may_not_be_read_is_an_error(tmp_path: Path):
+    write_jsonl(tmp_path / "a.jsonl", [GOOD])
+    (tmp_path / "locked").mkdir(mode=0)
+    with pytest.raises(UsageError, match="the folder cannot be read"):
+        find_inputs([str(tmp_path)], "out")
+
+
+def test_log_manifest_and_verify_name_what_a_folder_leaves_out(tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    write_jsonl(tmp_path / "in" / "a.jsonl", [GOOD])
+    write_jsonl(tmp_path / "in" / "_b.jsonl", [GOOD])
+    (tmp_path / "in" / "c\n.jsonl").symlink_to("nowhere")
+    said = curricle("score", "in", "--output", "out", "--metrics", "mtld", cwd=tmp_path)
+    assert f"left out, {HIDDEN}: in/_b.jsonl" in said and f"left out, {NOWHERE}: in/c\\n.jsonl" in said
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["not_read"] == [
+        {"path": "in/_b.jsonl", "reason": HIDDEN},
+        {"path": "in/c\n.jsonl", "reason": NOWHERE},
+    ]
+    verified = curricle("verify", "out", cwd=tmp_path)
+    assert "NOT READ  in/_b.jsonl" in verified and "whole; 1 records" in verified
+    (tmp_path / "in" / "c\n.jsonl").unlink()
+    assert "already scored" in curricle("score", "in", "--output", "out", "--metrics", "mtld", cwd=tmp_path)
+
+
+def test_what_is_not_followed_is_in_notes_and_in_the_log(tmp_path: Path):
+    turns = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ada."}]
+    record = {"messages": turns, "context": "Ada wrote the first program."}
+    write_jsonl(tmp_path / "a.jsonl", [record, {"messages": turns}, record])
+    said = curricle("score", "a.jsonl", "--output", "out", "--metrics", "length", "--shard-rows", "1", cwd=tmp_path)
+    note = "the field 'context' is in no turn; it is kept in extra"
+    assert f"2 rows: {note}" in said
+    assert [note in (row or []) for row in read_data(tmp_path / "out")["notes"].to_pylist()] == [True, False, True]
