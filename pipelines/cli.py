@@ -47,6 +47,15 @@ def _begun(cls: type[T], arguments: Sequence[str], name: str, description: str |
     return settings
 
 
+def _say_nulls(directory: str) -> None:
+    """A line for each column that has no value for some rows; a warning where it has none for any."""
+    from pipelines.finished import FinishedTable
+    from pipelines.nulls import nulls
+
+    for column in nulls(FinishedTable(directory)):
+        log.log(logging.WARNING if column.rows == column.of else logging.INFO, "  %s", column)
+
+
 def score(arguments: Sequence[str]) -> int:
     """Score instruction data into a difficulty table; run it again to resume."""
     from pipelines.log import quieten_beam
@@ -59,6 +68,7 @@ def score(arguments: Sequence[str]) -> int:
     manifest = run(settings)
     total = manifest.total
     log.info("%d records read = %d scored + %d rejected", total.read, total.scored, total.rejected)
+    _say_nulls(settings.output)
     log.info("table: %s (look at %s/report.html, check with `curricle verify`)", settings.output, settings.output)
     if total.rejected > settings.max_reject_fraction * total.read:
         share, most = total.rejected / total.read, settings.max_reject_fraction
@@ -118,6 +128,7 @@ def lp(arguments: Sequence[str]) -> int:
 
     quieten_beam()
     run(settings)
+    _say_nulls(settings.output)
     log.info("table: %s (look at %s/report.html, check with `curricle verify`)", settings.output, settings.output)
     return DONE
 
@@ -132,6 +143,7 @@ def reward(arguments: Sequence[str]) -> int:
 
     quieten_beam()
     run(settings)
+    _say_nulls(settings.output)
     log.info("table: %s (look at %s/report.html, check with `curricle verify`)", settings.output, settings.output)
     return DONE
 

@@ -1,5 +1,6 @@
 """A finished table, read as the manifest promises it: some columns in memory, text by row group."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,6 +69,16 @@ class FinishedTable:
             with self._opened(part) as parquet:
                 tables.append(parquet.read(list(names)).replace_schema_metadata())
         return pa.concat_tables(tables)
+
+    def null_counts(self) -> dict[str, int]:
+        """How many rows have no value in each column, as the statistics of the parts say."""
+        counts = Counter[str]()
+        for part in self.manifest.data:
+            with self._opened(part) as parquet:
+                groups = [parquet.metadata.row_group(group) for group in range(parquet.num_row_groups)]
+                for column in (group.column(place) for group in groups for place in range(group.num_columns)):
+                    counts[column.path_in_schema.partition(".")[0]] += column.statistics.null_count
+        return dict(counts)
 
     def groups(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """All rows, with all columns or these, a row group at a time."""

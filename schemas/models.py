@@ -16,3 +16,9 @@ def body(model: Any) -> Any:
     """The part of a causal language model that gives its last hidden state; the model itself if there is none."""
     parts = (model.get_decoder(), model.base_model, getattr(model, "model", None))
     return next((part for part in parts if part is not None and part is not model), model)
+
+
+def embeddings(model: Any) -> int:
+    """How many tokens a model of transformers knows, read and predicted."""
+    modules = (model.get_input_embeddings(), model.get_output_embeddings())
+    return min(len(module.weight) for module in modules if hasattr(module, "weight"))

@@ -47,6 +47,15 @@ class Rendered:
     remark: str | None = None
 
 
+def beyond(ids: Sequence[int], vocabulary: float) -> str | None:
+    """Why a model with so many embeddings cannot read these tokens, if it cannot.
+
+    A tokenizer to which tokens were added has ids that the model knows nothing of until its embedding is made larger.
+    """
+    highest = max(ids, default=0)
+    return f"token {highest} is beyond the model's {vocabulary} embeddings" if highest >= vocabulary else None
+
+
 class Rendering:
     """Renders conversations with one fast tokenizer of transformers, one template and one maximum length.
 

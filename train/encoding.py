@@ -1,5 +1,6 @@
 """From rows of the table to token ids and the tokens that are scored: the response, as the table counts it."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from schemas.errors import UsageError
-from schemas.rendering import Rendered, Rendering
+from schemas.rendering import Rendered, Rendering, beyond
 from train.table import Example
 
 
@@ -39,6 +40,8 @@ class Encoder:
         self._tokenizer = tokenizer
         self._rendering = Rendering(tokenizer, template, max_length)
         self.notes: Counter[str] = Counter()
+        self.vocabulary: float = math.inf
+        """How many tokens the model has embeddings for: a row with another one cannot be rendered for it."""
 
     def encode(self, rows: Sequence[int], examples: Sequence[Example]) -> list[Encoded]:
         """One ``Encoded`` for each row. A row that cannot be rendered is empty: it is visited, and adds no loss."""
@@ -47,7 +50,9 @@ class Encoder:
 
     def render(self, examples: Sequence[Example]) -> list[Rendered]:
         """The conversations as the model reads them, see ``schemas.rendering``."""
-        return self._rendering.render([each.messages for each in examples], [each.extra for each in examples])
+        rows = self._rendering.render([each.messages for each in examples], [each.extra for each in examples])
+        unknown = [beyond(row.ids, self.vocabulary) for row in rows]
+        return [Rendered(note=note) if note else row for note, row in zip(unknown, rows, strict=True)]
 
     def decode(self, ids: list[int]) -> str:
         """The text of an answer, without the token that ends it."""

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from schemas.disk import check_writable
-from schemas.errors import UserError
+from schemas.errors import UsageError, UserError
 from schemas.fingerprint import example_id
+from schemas.models import embeddings
 from train import checkpoint as checkpoints
 from train.ahead import Ahead
 from train.audit import Finite, Order
@@ -37,6 +38,9 @@ from train.settings import RunSettings
 from train.table import Example, Rows, Table
 
 log = logging.getLogger("curricle")
+
+LOOKED_THROUGH = 1024
+"""Rows of a table that are looked through, before a run begins, for one that has something to learn from."""
 
 
 def order_of(settings: RunSettings, table: Table) -> Header:
@@ -95,13 +99,15 @@ class Loop:
         settings, processes, step = self.settings, self.processes, self.cursor.step
         self.tokenizer = load_tokenizer(settings.model)
         self.encoder = Encoder(self.tokenizer, settings.template, settings.max_length)
-        held_out = self.held_out_table
-        self.held_out = [] if held_out is None else self._encode_from(held_out, np.arange(len(held_out)))
         evaluations = [line["step"] for line in read_metrics(settings.output) if line["kind"] == "eval"]
         self.evaluated = max((at for at in evaluations if at <= step), default=None)
         torch.manual_seed(self.header.seed)
         plain = self.resumed is None or settings.lora.rank > 0
         model = load_model(settings.model if plain else str(self.resumed), settings.device.attention)
+        self.encoder.vocabulary = embeddings(model)
+        self._check_learns()
+        held_out = self.held_out_table
+        self.held_out = [] if held_out is None else self._encode_from(held_out, np.arange(len(held_out)))
         if settings.lora.rank:
             add_adapters(model, settings.lora)
         self.student = Student(model, settings.device, processes, settings.batch, settings.max_length)
@@ -114,6 +120,25 @@ class Loop:
         self.step, self.spent = 0, Spent(self.budget)
         self.stage: Stage | None = None
         self.last: tuple[MicroBatch, Sequence[Encoded]] | None = None
+
+    def _check_learns(self) -> None:
+        """UsageError if the table is small and no row of it has a token to learn from."""
+        rows = len(self.table)
+        for start in range(0, min(rows, LOOKED_THROUGH), LOOKED_THROUGH // 32):
+            looked = self._encode(np.arange(start, min(rows, start + LOOKED_THROUGH // 32)))
+            if any(len(document.scored) for document in looked):
+                break
+        else:
+            if rows <= LOOKED_THROUGH:
+                raise UsageError(
+                    f"no row has a token to learn from: {self._notes()}",
+                    where=str(self.settings.data),
+                    remedy="look at the roles in the table, raise --max-length, or choose another --template",
+                )
+        self.encoder.notes.clear()
+
+    def _notes(self) -> str:
+        return ", ".join(f"{note} ({visits:,} visits)" for note, visits in self.encoder.notes.items())
 
     def run(self) -> Path:
         if not self.processes.first:
@@ -151,7 +176,7 @@ class Loop:
             if looks:
                 self._evaluate()
             if settings.checkpoint.every and self.step % settings.checkpoint.every == 0:
-                self._save()
+                self._save_what_is_learned()
             self._stop_if_asked()
         ahead.drop()
         for note, visits in self.encoder.notes.items():
@@ -159,6 +184,12 @@ class Loop:
         if self.step == 0:
             raise UserError("the order is empty", remedy="raise the budget, or look at the options of the curriculum")
         self._report()
+        if not self.cursor.totals.get("scored"):
+            raise UserError(
+                f"no token was scored in {self.step} steps, and nothing is learned: {self._notes()}",
+                where=str(settings.data),
+                remedy="look at the roles in the table, raise --max-length, or choose another --template",
+            )
         self._evaluate()
         return self._save()
 
@@ -229,7 +260,7 @@ class Loop:
             self.student, probe, self._encode, self.settings.batch.tokens, self.processes, self._stop_if_asked
         )
         losses = {
-            candidate.name: float(nll.sum() / max(1, tokens.sum()))
+            candidate.name: float(nll.sum() / tokens.sum()) if tokens.any() else None
             for candidate, nll, tokens in zip(probe.candidates, answer.nll, answer.tokens, strict=True)
         }
         self._report_probe(probe, size, seconds, loss=losses)
@@ -270,7 +301,7 @@ class Loop:
     def _refuse(self, probe: Probe) -> Answer:
         """A journal that is replayed has no answer to this question. What it does record is trained, and saved."""
         if self.step > self.cursor.step:
-            self._save()
+            self._save_what_is_learned()
         raise UserError(
             f"the journal ends at decision {probe.index}, after {self.step} steps and before its budget is spent",
             where=str(self.settings.replay),
@@ -282,7 +313,7 @@ class Loop:
         if self.stop.agreed():
             log.info("asked to stop: saving step %d; the same command goes on from there", self.step)
             if self.step > self.cursor.step:
-                self._save()
+                self._save_what_is_learned()
             raise KeyboardInterrupt
 
     def _report(self) -> None:
@@ -303,7 +334,8 @@ class Loop:
         }
         for name, value in new.items():
             totals[name] = totals.get(name, 0) + value
-        loss, rate = nll / max(1, window.size.scored), window.size.tokens / seconds
+        loss = nll / window.size.scored if window.size.scored else None
+        rate = window.size.tokens / seconds
         mfu = flops / seconds / self.peak / self.processes.world if self.peak else None
         self.window = Window(self.processes.device)
         if not self.metrics:
@@ -324,10 +356,10 @@ class Loop:
             probes=dict(self.metrics.probes),
         )
         log.info(
-            "step %d  %3.0f%%  loss %.4f  lr %.2e  norm %.2f  %s tokens/s%s%s%s",
+            "step %d  %3.0f%%  loss %s  lr %.2e  norm %.2f  %s tokens/s%s%s%s",
             self.step,
             100 * self.spent.share,
-            loss,
+            "none: no token is scored" if loss is None else f"{loss:.4f}",
             window.lr,
             norm,
             f"{rate:,.0f}",
@@ -356,6 +388,14 @@ class Loop:
                 probes=dict(self.metrics.probes),
             )
             log.info("step %d  held-out loss %s nats/token over %d tokens", self.step, loss and f"{loss:.4f}", tokens)
+
+    def _save_what_is_learned(self) -> None:
+        """Save, but not as long as the weights are what they were at the start."""
+        self._report()
+        if self.cursor.totals.get("scored"):
+            self._save()
+        else:
+            log.warning("step %d is not saved: no token is scored so far, and nothing is learned", self.step)
 
     def _save(self) -> Path:
         """A checkpoint closes the line of the log: what a resume goes on from has all costs in its totals."""

@@ -15,7 +15,7 @@ from curate.embedding.weights import parameters
 from curate.proxy.weights import Weights, loading
 from schemas.errors import UserError
 from schemas.models import implementations
-from schemas.rendering import ENCODED_AT_ONCE
+from schemas.rendering import ENCODED_AT_ONCE, beyond
 
 BATCH_TOKENS = {"cpu": 512, "cuda": 32768}
 STEP = 16
@@ -50,6 +50,7 @@ class Encoder:
             raise UserError("has no tokenizer.json", where=settings.model, remedy="choose a model with one")
         model.config.use_cache = False
         self.model = model.eval().to(self.device)
+        self.vocabulary = len(model.get_input_embeddings().weight)
         self.padding = tokenizer.pad_token_id or 0
         self.tokenizer = tokenizer.backend_tokenizer
         self.tokenizer.no_padding()
@@ -61,12 +62,14 @@ class Encoder:
         notes: dict[int, str] = {}
         by_width: defaultdict[int, list[tuple[int, list[int]]]] = defaultdict(list)
         for place, (ids, cut) in enumerate(self._tokens(texts)):
-            if not ids:
-                notes[place] = NO_TEXT
+            unread = beyond(ids, self.vocabulary) if ids else NO_TEXT
+            if unread:
+                notes[place] = unread
                 continue
             if cut:
                 notes[place] = f"of the first {self.max_length} tokens"
             by_width[min(self.max_length, -(-len(ids) // STEP) * STEP)].append((place, ids))
+        embedded = {place for waiting in by_width.values() for place, _ in waiting}
         for width, waiting in by_width.items():
             rows = max(1, BATCH_TOKENS[self.device.type] // width)
             for start in range(0, len(waiting), rows):
@@ -76,7 +79,7 @@ class Encoder:
                 on_progress(len(batch))
         for place in np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
             vectors[place] = np.nan
-            if notes.get(place) != NO_TEXT:
+            if place in embedded:
                 notes[place] = "the encoder's vector is not finite"
         return Embedded(vectors, notes)
 

@@ -14,6 +14,8 @@ class Backend(Protocol):
     """A loaded model. A row's score does not depend on what else is scored with it (DESIGN law 4)."""
 
     special: SpecialTokens
+    vocabulary: int
+    """How many tokens the model has embeddings for; a tokenizer may have more."""
     speech: Speech
 
     def take(self, weights: Weights) -> None:

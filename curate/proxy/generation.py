@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from curate.batch import Batch, Generated
 from curate.proxy.settings import ProxySettings
 from schemas.answers import cut, draw_seed, prompt_of
-from schemas.rendering import Rendering
+from schemas.rendering import Rendering, beyond
 
 if TYPE_CHECKING:
     from curate.proxy.backend import Backend
@@ -57,6 +57,8 @@ def generate_batch(batch: Batch, backend: "Backend", on_progress: Callable[[int]
     planned: list[Question | str] = []
     for row, rendered in zip(batch.table.select(["example_id", "messages"]).to_pylist(), batch.rendered, strict=True):
         prompt = prompt_of(row["messages"], rendered)
+        if not isinstance(prompt, str):
+            prompt = beyond(prompt, backend.vocabulary) or prompt
         planned.append(prompt if isinstance(prompt, str) else speech.question(prompt, row["example_id"]))
     answers = iter(backend.answer([item for item in planned if isinstance(item, Question)], on_progress))
     found = [item if isinstance(item, str) else next(answers) for item in planned]

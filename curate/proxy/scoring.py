@@ -8,6 +8,9 @@ from curate.proxy import sequences
 from curate.proxy.backend import Backend
 from curate.proxy.sequences import Request, SpecialTokens
 from curate.proxy.weights import Weights
+from schemas.rendering import beyond
+
+NOTHING_BEFORE = "no token can precede the response"
 
 _Build = Callable[[Rendered, SpecialTokens], Request | None]
 
@@ -42,7 +45,8 @@ def _ask(
         for rendered in batch.rendered:
             unscorable = _why_unscorable(rendered)
             request = None if unscorable else build(rendered, backend.special)
-            planned.append(request or LogLikelihood(note=unscorable or "no token can precede the response"))
+            unscorable = unscorable or (beyond(request.ids, backend.vocabulary) if request else NOTHING_BEFORE)
+            planned.append(request if request and not unscorable else LogLikelihood(note=unscorable))
     asked = [item for item in planned if isinstance(item, Request)]
     answers = iter(backend.score(asked, on_progress))
     return [next(answers) if isinstance(item, Request) else item for item in planned]

@@ -20,7 +20,7 @@ from curate.proxy.sequences import Request, SpecialTokens
 from curate.proxy.settings import ProxySettings
 from curate.proxy.weights import Weights
 from schemas.answers import Draw, left_padded
-from schemas.models import body, implementations
+from schemas.models import body, embeddings, implementations
 from schemas.positions import Alike, growing, rewind, rows_alike
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
@@ -34,6 +34,7 @@ class TransformersBackend:
     """
 
     model: Any
+    vocabulary: int
     weights: Weights | None = None
     alike: Alike
     plain_head = in_packs = False
@@ -66,7 +67,7 @@ class TransformersBackend:
             self.alike = rows_alike(self.model.config)
             check_passes(self, self.max_length)
             self._checked = config
-        self.weights = weights
+        self.weights, self.vocabulary = weights, embeddings(self.model)
 
     def score(self, requests: Sequence[Request], on_progress: Callable[[int], None]) -> list[LogLikelihood]:
         """See ``Backend.score``. A row that does not fit into memory alone is null with a note."""

@@ -63,14 +63,15 @@ class VllmBackend:
         self.special = SpecialTokens(tokenizer.bos_token_id, tokenizer.eos_token_id)
         config = AutoConfig.from_pretrained(weights.directory)
         self.speech = Speech(tokenizer, config, settings)
-        vocabulary = config.get_text_config().vocab_size
+        self.vocabulary: int = config.get_text_config().vocab_size
         most = BATCH_TOKENS["cpu" if current_platform.is_cpu() else "cuda"]
         with _hidden("llvmlite.binding.ffi"):
             self.llm = LLM(
                 str(weights.directory),
                 dtype=settings.dtype,
                 max_model_len=longest_sequence(settings, config),
-                max_num_batched_tokens=settings.batch_tokens or min(most, max(256, LOGIT_BYTES // (6 * vocabulary))),
+                max_num_batched_tokens=settings.batch_tokens
+                or min(most, max(256, LOGIT_BYTES // (6 * self.vocabulary))),
                 enable_chunked_prefill=True,
                 enable_prefix_caching=False,  # with it, scores depend on the order of requests (vLLM issue 42019)
                 enforce_eager=True,  # graphs and compilation pay off where tokens are generated

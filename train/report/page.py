@@ -72,9 +72,9 @@ def _facts(history: History) -> list[tuple[str, str]]:
 def _figures(history: History) -> list[tuple[str, str, Markup]]:
     """Title, one line of explanation, picture."""
     train, held_out = history.lines["train"], history.lines["eval"]
-    loss = {"training": [(line["total"]["samples"], line["loss"]) for line in train]}
+    loss = {"training": [(line["total"]["samples"], line["loss"]) for line in train if line["loss"] is not None]}
     if held_out:
-        loss["held out"] = [(line["total"]["samples"], line["loss"]) for line in held_out]
+        loss["held out"] = [(line["total"]["samples"], line["loss"]) for line in held_out if line["loss"] is not None]
     figures = [
         (
             "Loss",

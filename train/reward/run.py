@@ -27,6 +27,7 @@ from safetensors.numpy import save_file
 from schemas.columns import ScoreColumn
 from schemas.disk import check_writable, replacing, write_whole
 from schemas.errors import UserError
+from schemas.models import embeddings
 from schemas.table import NOTES_FIELD
 from train.checkpoint import locked
 from train.description import describe, finished_at
@@ -83,6 +84,7 @@ def reward(settings: RewardSettings, processes: Processes) -> Path:
     encoder = Encoder(load_tokenizer(settings.model), settings.template, settings.max_length)
     model = load_model(settings.model, settings.device.attention)
     check_architecture(model)
+    encoder.vocabulary = embeddings(model)
     how = BatchSettings(tokens=max(settings.batch_tokens, settings.max_length))
     student = Student(model, settings.device, processes, how, settings.max_length)
     if not processes.first:

@@ -1,0 +1,24 @@
+"""The last lines of a job name what it has no value for."""
+
+import re
+
+from running import curricle, write_jsonl
+
+
+def test_columns_without_values_are_named_with_the_reason(tiny_model, tmp_path):
+    prompt = {"prompt": "long " * 100, "completion": "x"}
+    write_jsonl(tmp_path / "in.jsonl", [prompt] * 2 + [{"prompt": "Q", "completion": ""}] * 3)
+    options = ("--metrics", "loss,mtld", "--proxy.model", tiny_model, "--proxy.max-length", "60")
+    printed = curricle("score", "in.jsonl", "--output", "out", *options, cwd=tmp_path)
+    assert "5 records read = 5 scored + 0 rejected" in printed
+    assert "loss: 5 of 5 null: the response is empty" in printed  # the most frequent reason
+    assert "loss_tokens: 5 of 5 null: the response is empty" in printed
+    assert not re.search(r"truncated: .* null", printed)
+    again = curricle("score", "in.jsonl", "--output", "out", *options, cwd=tmp_path)
+    assert "nothing to do" in again and "loss: 5 of 5 null" in again
+
+
+def test_a_table_without_nulls_says_nothing(tiny_model, tmp_path):
+    write_jsonl(tmp_path / "in.jsonl", [{"prompt": "Q", "completion": "A"}])
+    options = ("--metrics", "loss", "--proxy.model", tiny_model)
+    assert " null" not in curricle("score", "in.jsonl", "--output", "out", *options, cwd=tmp_path)

@@ -1,0 +1,92 @@
+"""Rows, batches and runs without a token that is scored: never a number, never a checkpoint."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from transformers import AutoTokenizer
+
+import train.loop
+from schemas.fingerprint import example_id
+from schemas.table import MESSAGES
+
+
+def write(path: Path, conversations: list) -> Path:
+    """A table that another tool wrote."""
+    ids = [example_id((turn["role"], turn["content"]) for turn in each or ()) for each in conversations]
+    columns = {
+        "example_id": pa.array([f"{row:02x}{one[2:]}" for row, one in enumerate(ids)]),
+        "messages": pa.array(conversations, MESSAGES),
+        "extra": pa.array(["[1]"] + [None] * (len(ids) - 1), pa.string()),
+    }
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def asked(answer: str, role: str = "assistant") -> list[dict[str, str]]:
+    return [{"role": "user", "content": "Q"}, {"role": role, "content": answer}]
+
+
+def trained(run: Path) -> list[dict]:
+    return [
+        line for line in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()) if line["kind"] == "train"
+    ]
+
+
+@pytest.fixture
+def random(command):
+    return lambda data, *more: command(
+        "--data", str(data), "--curriculum", "random", "--batch.size", "1", "--checkpoint.every", "1", *more
+    )
+
+
+def test_a_table_without_an_answer_is_refused_before_anything_is_written(random, train_in_fork, tmp_path):
+    data = write(tmp_path / "roles.parquet", [asked("A", "human")] * 3)
+    ended = train_in_fork(random(data))
+    assert ended.code == 2 and "no row has a token to learn from" in ended.text, ended.text
+    assert "no response token to learn from (3 visits)" in ended.text and not (tmp_path / "run").exists()
+    ended = train_in_fork(random(write(tmp_path / "long.parquet", [asked("A")] * 3), "--max-length", "4"))
+    assert ended.code == 2 and "cut to --max-length" in ended.text
+
+
+def test_a_run_that_scored_no_token_fails_without_a_checkpoint(random, train_in_fork, tmp_path, monkeypatch):
+    """In a large table that is found out at the end."""
+    monkeypatch.setattr(train.loop, "LOOKED_THROUGH", 32)
+    data = write(tmp_path / "large.parquet", [asked("A", "human")] * 40 + [asked("A")])
+    ended = train_in_fork(random(data, "--budget.steps", "3", "--seed", "1"))
+    assert ended.code == 1 and "no token was scored in 3 steps" in ended.text, ended.text
+    assert "step 1 is not saved" in ended.text and "0.0000" not in ended.text
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    assert [line["loss"] for line in trained(tmp_path / "run")] == [None] * 3
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["finished"] is None
+
+
+def test_a_batch_without_a_scored_token_has_no_loss(random, train_in_fork, tmp_path):
+    data = write(tmp_path / "some.parquet", [asked("A"), None, asked("", "assistant"), [*asked("B"), *asked("C")]])
+    ended = train_in_fork(random(data))
+    assert ended.code == 0, ended.text
+    losses = [line["loss"] for line in trained(tmp_path / "run")]
+    assert sorted(loss is None for loss in losses) == [False, False, True, True] and all(loss != 0 for loss in losses)
+    assert "loss none" in ended.text and "not rendered: there is no conversation: 1 visits" in ended.text
+
+
+def test_an_extra_that_is_no_json_object_is_no_input(random, train_in_fork, tmp_path):
+    data = write(tmp_path / "extra.parquet", [asked("A"), asked("B")])
+    assert train_in_fork(random(data, "--template", "alpaca")).code == 0
+
+
+def test_a_row_with_a_token_beyond_the_embedding_is_visited_without_loss(random, train_in_fork, tmp_path, tiny_model):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.add_tokens(["<call>"])
+    for path in tiny_model.iterdir():
+        if "token" not in path.name:
+            (tmp_path / "model").mkdir(exist_ok=True)
+            (tmp_path / "model" / path.name).symlink_to(path)
+    tokenizer.save_pretrained(tmp_path / "model")
+    data = write(tmp_path / "calls.parquet", [asked("<call>x"), asked("A"), asked("B")])
+    ended = train_in_fork(random(data, "--model", str(tmp_path / "model")))
+    assert ended.code == 0, ended.text
+    assert "not rendered: token 49152 is beyond the model's 49152 embeddings: 1 visits" in ended.text
+    assert sum(line["loss"] is None for line in trained(tmp_path / "run")) == 1
