@@ -1,0 +1,131 @@
+"""Position schemes that look at the longest row of a pass: no row's numbers depend on what it passes with."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from architectures import VOCABULARY, tiny_config, tiny_model, write_tokenizer
+
+from curate.proxy.backend import load
+from curate.proxy.sequences import Request
+from curate.proxy.settings import ProxySettings
+from curate.proxy.weights import Weights
+from schemas.positions import rows_alike, telling_lengths
+from train.batching import micro_batches, shares
+from train.distributed import Processes
+from train.encoding import Encoded
+from train.model import Student, load_model
+from train.probe import score
+from train.settings import BatchSettings, DeviceSettings
+
+ORIGINAL, MOST, CAPACITY = 32, 64, 256
+ALONE = Processes(0, 1, torch.device("cpu"))
+LONG = {
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "short_factor": [1.0] * 4,
+    "long_factor": [1.0, 2.0, 4.0, 8.0],
+    "original_max_position_embeddings": ORIGINAL,
+}
+DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
+PLAIN = {"rope_type": "default", "rope_theta": 10000.0}
+MODELS = {
+    "longrope": (
+        "phi3",
+        {"original_max_position_embeddings": ORIGINAL, "rope_parameters": LONG, "sliding_window": None},
+    ),
+    "longrope of another family": ("llama", {"rope_parameters": LONG}),
+    "dynamic": ("llama", {"max_position_embeddings": ORIGINAL, "rope_parameters": DYNAMIC}),
+    "of one kind of layer": (
+        "gemma3_text",
+        {
+            "max_position_embeddings": ORIGINAL,
+            "rope_parameters": {"full_attention": DYNAMIC, "sliding_attention": PLAIN},
+            "sliding_window": 512,
+            "layer_types": ["sliding_attention", "full_attention"],
+        },
+    ),
+}
+LENGTHS = [20, 60, 9, 33, 60, 32, 47, 5]
+
+
+def rows() -> list[Encoded]:
+    draw = np.random.default_rng(3)
+    return [
+        Encoded(row, draw.integers(3, VOCABULARY, length), np.arange(2, length)) for row, length in enumerate(LENGTHS)
+    ]
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request, tmp_path_factory) -> Path:
+    kind, options = MODELS[request.param]
+    directory = tmp_path_factory.mktemp("positions")
+    tiny_model(kind, **options).save_pretrained(directory)
+    write_tokenizer(directory)
+    return directory
+
+
+def alone(directory: Path) -> list[float]:
+    """The loss of each row by a model that has read no other."""
+    losses = []
+    for row in rows():
+        own = load_model(str(directory), "auto")
+        with torch.no_grad():
+            logits = own(torch.from_numpy(row.ids)[None], use_cache=False).logits[0].double()
+        losses.append(float(-logits.log_softmax(-1)[row.scored - 1, row.ids[row.scored]].sum()))
+    return losses
+
+
+@pytest.mark.parametrize("in_packs", [True, False])
+def test_scores_are_those_of_rows_alone(model, in_packs):
+    expected = pytest.approx(alone(model), abs=2e-3)
+    backend = load(ProxySettings(max_length=MOST, batch_tokens=128), Weights(model, {}))
+    backend.in_packs = backend.in_packs and in_packs
+    requests = [Request(row.ids.tolist(), ((2, len(row)),)) for row in rows()]
+    for _ in range(2):  # nothing is kept from the first time
+        assert [-each.sum for each in backend.score(requests, lambda tokens: None)] == expected
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_training_and_probes_see_rows_as_if_alone(model, packing):
+    expected = alone(model)
+    batch = BatchSettings(tokens=CAPACITY, packing=packing)
+    student = Student(load_model(str(model), "auto"), DeviceSettings(), ALONE, batch, MOST)
+    losses = [0.0] * len(LENGTHS)
+    for micro in micro_batches(rows(), CAPACITY, 1, packing, student.alike)[0]:
+        for place, nll in zip(micro.documents, student.nll(micro).split(list(micro.counts)), strict=True):
+            losses[place] = float(nll.detach().double().sum())
+    assert losses == pytest.approx(expected, abs=2e-3)
+    assert score(student, [rows()], CAPACITY, ALONE).nll == pytest.approx(expected, abs=2e-3)
+
+
+def test_rows_that_pass_together_would_have_other_losses(model):
+    """Without the check that keeps them apart there is something to see: the tests above can fail."""
+    student = Student(load_model(str(model), "auto"), DeviceSettings(), ALONE, BatchSettings(tokens=CAPACITY), MOST)
+    (micro,) = micro_batches(rows(), 8 * MOST, 1, False)[0]
+    with torch.no_grad():
+        together = [float(nll.sum()) for nll in student.nll(micro).split(list(micro.counts))]
+    losses = [loss for _, loss in sorted(zip(micro.documents, together, strict=True))]
+    assert np.abs(np.array(losses) - alone(model)).max() > 2e-2
+
+
+def test_which_lengths_are_alike():
+    key = rows_alike(tiny_config(*MODELS["longrope"][:1], **MODELS["longrope"][1]))
+    assert [key(length) for length in (1, 32, 33, 500)] == [0, 0, 1, 1]
+    key = rows_alike(tiny_config("llama", **MODELS["dynamic"][1]))
+    assert [key(length) for length in (1, 32, 33, 500)] == [0, 0, 33, 500]
+    assert {rows_alike(tiny_config("llama"))(length) for length in range(1, 2000, 7)} == {0}
+    assert telling_lengths(tiny_config("mistral", sliding_window=16), 64) == [16]
+    assert telling_lengths(tiny_config("mistral", sliding_window=64), 64) == []
+
+
+@pytest.mark.parametrize("world", [1, 3])
+@pytest.mark.parametrize("packing", [False, True])
+def test_shares_hold_every_document_once_and_only_those_alike(packing, world):
+    lengths = [5, 40, 7, 33, 9, 64, 1, 0]
+    made = shares(lengths, 64, world, packing, lambda length: int(length > 32))
+    groups = [group.tolist() for share in made for group in share]
+    assert sorted(place for group in groups for place in group) == list(range(7))
+    assert all(len({lengths[place] > 32 for place in group}) <= 1 for group in groups)
+    assert len({len(share) for share in made}) == 1
