@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from schemas.errors import UsageError
+
 
 def implementations(attention: str = "auto") -> dict[str, Any]:
     """Which code computes attention and experts, for ``from_pretrained``: what is named here, and no other.
@@ -10,6 +12,25 @@ def implementations(attention: str = "auto") -> dict[str, Any]:
     said: where nothing is, config.json chooses, which may name code of the hub.
     """
     return {"attn_implementation": None if attention == "auto" else attention, "experts_implementation": None}
+
+
+def check_reach(model: Any, length: int, option: str) -> None:
+    """UsageError if the model has no positions for rows of ``length`` tokens, which its config says where it has few.
+
+    Rotary positions go on beyond; learned ones end. To be asked on a CPU, where that is an error and no more, and
+    without gradients.
+    """
+    reach = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if not isinstance(reach, int) or not 0 < reach < length:
+        return
+    ids = model.get_input_embeddings().weight.new_ones((1, length)).long()
+    try:
+        body(model)(input_ids=ids)
+    except (IndexError, RuntimeError, ValueError) as error:
+        raise UsageError(
+            f"{type(model).__name__} has positions for {reach} tokens, and {option} is {length}",
+            remedy=f"give {option} {reach}, or less",
+        ) from error
 
 
 def body(model: Any) -> Any:

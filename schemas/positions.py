@@ -26,8 +26,7 @@ def rows_alike(config: Any) -> Alike:
     limits = [
         (limit, "dynamic" in scheme["rope_type"])
         for part in _dicts(config.to_dict())
-        if (scheme := _scheme(part))
-        for limit in [_limit(scheme, config)]
+        if (scheme := _scheme(part)) and (limit := _limit(scheme, config))
     ]
     if not limits:
         return always_alike
@@ -81,13 +80,15 @@ def _scheme(part: dict[str, Any]) -> dict[str, Any] | None:
     return part if isinstance(kind, str) and kind != "default" else None
 
 
-def _limit(scheme: dict[str, Any], config: Any) -> int:
-    """The longest row for which the scheme does what it does for all shorter ones."""
+def _limit(scheme: dict[str, Any], config: Any) -> int | None:
+    """The longest row for which the scheme does what it does for all shorter ones; None where length is nothing to it.
+
+    Schemes that only might look at the length count as if they did, which costs little.
+    """
     text = config.get_text_config()
     stated = [
         scheme.get("original_max_position_embeddings"),
         getattr(text, "original_max_position_embeddings", None),
         getattr(text, "max_position_embeddings", None) if "dynamic" in scheme["rope_type"] else None,
     ]
-    lengths = [length for length in stated if isinstance(length, int)]
-    return min(lengths) if lengths else 0
+    return min((length for length in stated if isinstance(length, int)), default=None)

@@ -103,5 +103,67 @@ def test_rows_have_the_losses_of_a_plain_pass_or_are_refused(kind: str, tmp_path
     if isinstance(packing, str):
         assert "leave out --batch.packing" in packing
         assert kind not in FAST
+        if "apart" in packing:  # what is refused would have been wrong
+            assert trained(padding, packing=True) != expected
     else:
         assert trained(packing, packing=True) == expected
+
+
+@pytest.mark.parametrize("kind", FAST)
+def test_models_like_llama_keep_the_fast_ways(kind: str, tmp_path: Path) -> None:
+    """The head reads scored places alone; the proxy packs, where no window is shorter than rows may be."""
+    tiny_model(kind, sliding_window=512).save_pretrained(tmp_path)
+    write_tokenizer(tmp_path)
+    proxy = load(ProxySettings(max_length=MOST), Weights(tmp_path, {}))
+    # StableLM's layers hand nothing on to their attention
+    assert (proxy.plain_head, proxy.in_packs) == (True, kind != "stablelm")  # type: ignore[attr-defined]
+    student = student_of(load_model(str(tmp_path), "auto"), packing=True)
+    assert isinstance(student, Student) and student.scorer.plain_head
+
+
+@pytest.mark.parametrize("kind", ["granite", "cohere", "gemma2", "recurrent_gemma", "nanochat", "minicpm3"])
+def test_models_that_change_their_logits_are_asked_for_them(kind: str) -> None:
+    student = student_of(tiny_model(kind), packing=False)
+    assert isinstance(student, Student) and not student.scorer.plain_head
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "qwen3_moe", "gemma2", "bloom", "mamba2", "phi3"])
+def test_gradients_are_those_of_rows_alone(kind: str) -> None:
+    """Whichever rows share a pass, and with no loss beside the cross-entropy, such as a router's."""
+    more = {"output_router_logits": True} if kind in ("mixtral", "qwen3_moe") else {}
+    model = tiny_model(kind, **more)
+    student = student_of(model, packing=True)
+    ways = [False] if isinstance(student, str) else [False, True]
+    student = student_of(model, packing=len(ways) == 2)
+    assert isinstance(student, Student)
+
+    def gradients() -> list[torch.Tensor]:
+        made = [torch.zeros_like(each) if each.grad is None else each.grad.clone() for each in model.parameters()]
+        model.zero_grad()
+        return made
+
+    for row in ROWS:
+        logits = model(torch.from_numpy(row.ids)[None], use_cache=False).logits[0]
+        scored = torch.from_numpy(row.scored)
+        torch.nn.functional.cross_entropy(
+            logits[scored - 1], torch.from_numpy(row.ids)[scored], reduction="sum"
+        ).backward()
+    expected = gradients()
+    largest = max(float(each.abs().max()) for each in expected)
+    for packing in ways:
+        for micro in micro_batches(ROWS, CAPACITY, 1, packing, student.alike)[0]:
+            student.nll(micro).sum().backward()
+        found = gradients()
+        off = max(float((one - other).abs().max()) for one, other in zip(found, expected, strict=True))
+        assert off < 1e-4 * largest
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "opt", "gptj"])
+def test_rows_longer_than_a_model_has_positions_for_are_refused(kind: str, tmp_path: Path) -> None:
+    tiny_model(kind).save_pretrained(tmp_path)
+    write_tokenizer(tmp_path)
+    with pytest.raises(UserError, match="positions for 512 tokens, and --max-length is 600"):
+        Student(load_model(str(tmp_path), "auto"), DeviceSettings(), ALONE, BatchSettings(tokens=600), 600)
+    with pytest.raises(UserError, match=r"give --proxy\.max-length 512"):
+        load(ProxySettings(max_length=600), Weights(tmp_path, {}))
+    Student(tiny_model("llama"), DeviceSettings(), ALONE, BatchSettings(tokens=600), 600)

@@ -23,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 from schemas.answers import Draw, cut, left_padded
 from schemas.errors import UsageError, UserError
 from schemas.modelfiles import model_files
-from schemas.models import body, implementations
+from schemas.models import body, check_reach, implementations
 from schemas.positions import growing, rewind, rows_alike
 from schemas.unpacked import SMOLLM2, unpacked
 from train.batching import MicroBatch, Size
@@ -107,6 +107,8 @@ class Student:
         """UsageError if the passes of ``batch`` give documents of at most ``max_length`` tokens other losses than the
         model itself gives each alone."""
         self.model, self._processes = model, processes
+        with torch.no_grad():
+            check_reach(model, max_length, "--max-length")
         model.to(processes.device)  # type: ignore[arg-type]
         scorer = Scorer(model)
         self.alike = rows_alike(model.config)

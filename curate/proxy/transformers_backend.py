@@ -20,7 +20,7 @@ from curate.proxy.sequences import Request, SpecialTokens
 from curate.proxy.settings import ProxySettings
 from curate.proxy.weights import Weights
 from schemas.answers import Draw, left_padded
-from schemas.models import body, embeddings, implementations
+from schemas.models import body, check_reach, embeddings, implementations
 from schemas.positions import Alike, growing, rewind, rows_alike
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
@@ -59,11 +59,15 @@ class TransformersBackend:
         self.model = AutoModelForCausalLM.from_pretrained(
             weights.directory, dtype=self.dtype, use_safetensors=True, trust_remote_code=False, **implementations()
         )
-        self.model.eval().to(self.device)
+        self.model.eval()
+        if (config := self.model.config.to_dict()) != self._checked:
+            with torch.no_grad():
+                check_reach(self.model, self.max_length, "--proxy.max-length")
+        self.model.to(self.device)
         self.model.generation_config = GenerationConfig()  # the model's own defaults would change what is drawn
         self._growing = growing(self.model.modules())
         self._takes = inspect.signature(self.model.forward).parameters
-        if (config := self.model.config.to_dict()) != self._checked:
+        if config != self._checked:
             self.alike = rows_alike(self.model.config)
             check_passes(self, self.max_length)
             self._checked = config
