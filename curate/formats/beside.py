@@ -19,7 +19,7 @@ LABELS = ("label", "kto_tag")
 VERDICTS = ("accepted", "is_accepted", "correct", "is_correct", "desirable")
 WEIGHTS = ("weight", "loss_weight", "loss_scale", "loss", "train", "training", "trainable")
 SPANS = ("training_detail", "train_detail")
-PARTS_OF_THE_PROMPT = ("input", "context", "history", "documents")
+PARTS_OF_THE_PROMPT = ("instruction", "input", "context", "history", "documents")
 ANSWERS = ("output", "response", "completion", "chosen")
 MANY_ANSWERS = ("outputs", "responses", "completions", "generations")
 
@@ -44,7 +44,11 @@ def check_record(fields: Mapping[str, Any], messages: Sequence[Message]) -> list
             raise FormatError(
                 f"{name!r} is false: the answer is marked as one not to give; take the field away to have it scored"
             )
-    notes = [f"the field {name!r} is false, and the answer is scored" for name in VERDICTS if fields.get(name) is False]
+    notes = [
+        f"the field {name!r} is {str(fields[name]).lower()}, and the answer is scored"
+        for name in (*VERDICTS, *LABELS)
+        if fields.get(name) in (False, 0)
+    ]
     for name in PARTS_OF_THE_PROMPT:
         if _is_text(value := fields.get(name)) and not _is_in(value, messages):
             notes.append(f"the field {name!r} is in no turn; it is kept in extra")
@@ -93,7 +97,7 @@ def _is_text(value: Any) -> bool:
 
 def _is_in(value: Any, messages: Sequence[Message]) -> bool:
     known = as_text(value)
-    return known is not None and any(said == known or said.endswith(f"\n\n{known}") for _, said in messages)
+    return known is not None and any(known.strip() in said for _, said in messages)
 
 
 def _is_last(value: Any, messages: Sequence[Message]) -> bool:

@@ -125,8 +125,14 @@ def conversation(
         in_front = len(messages) - len(message_fields)
         extra[MESSAGE_FIELDS] = [None] * in_front + [fields or None for fields in message_fields]
     extra = canonical(stand_in(extra))
-    try:
-        _ENCODER.encode([messages, extra, said]).encode()
-    except UnicodeEncodeError as error:
-        raise FormatError(f"a lone surrogate, \\u{ord(error.object[error.start]):04x}, is no character") from error
+    check_characters([messages, extra, said])
     return Conversation(list(messages), extra, said)
+
+
+def check_characters(value: Any, where: str = "") -> None:
+    """Raises FormatError for a text in a JSON value that cannot be written as UTF-8."""
+    try:
+        _ENCODER.encode(value).encode()
+    except UnicodeEncodeError as error:
+        code = ord(error.object[error.start])
+        raise FormatError(f"{where}a lone surrogate, \\u{code:04x}, is no character") from error

@@ -28,6 +28,7 @@ from curate.formats.turns import (
     role_of,
     tool_call,
     turn_object,
+    written_call,
 )
 from curate.formats.values import as_text, canonical, kind, says
 
@@ -60,7 +61,7 @@ def read_turn(item: Any, where: str) -> Turn:
     spelling = text(message, "role", where)
     content, beside = _content(message, where)
     is_call = spelling.strip().lower() in CALL_ROLES
-    return Turn(role_of(spelling, where), tool_call(content) if is_call else content, beside)
+    return Turn(role_of(spelling, where), written_call(content, where) if is_call else content, beside)
 
 
 def _content(message: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
@@ -110,8 +111,9 @@ def _part(part: Any, where: str) -> _Part:
     value = part.get(field)
     if name in CALL_PARTS:
         known = as_text(value)
-        call = known if known is not None else _call(turn_object(value, where), where)[0]
-        return _Part(tool_call(call), True)
+        if known is not None:
+            return _Part(written_call(known, where), True)
+        return _Part(tool_call(_call(turn_object(value, where), where)[0]), True)
     known = text(part, field, where)
     return _Part(reasoning(known) if known and name in REASONING_PARTS else known)
 

@@ -11,8 +11,8 @@ from curate.formats.turns import (
     list_field,
     read_turns,
     role_of,
-    tool_call,
     turn_object,
+    written_call,
 )
 from curate.formats.values import says
 
@@ -34,7 +34,9 @@ def read_turn(item: Any, where: str) -> Turn:
     turn = turn_object(item, where)
     spelling, value = text(turn, "from", where), text(turn, "value", where)
     is_call = spelling.strip().lower() in CALL_ROLES
-    return Turn(role_of(spelling, where), tool_call(value) if is_call else value, rest(turn, ("from", "value")))
+    return Turn(
+        role_of(spelling, where), written_call(value, where) if is_call else value, rest(turn, ("from", "value"))
+    )
 
 
 SHAREGPT = Format("sharegpt", "conversations: a list of from, value (and system, tools)", matches, read)

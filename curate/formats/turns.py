@@ -13,6 +13,7 @@ from curate.formats.conversation import (
     Message,
     Record,
     as_json,
+    check_characters,
     conversation,
     first_saying,
     items,
@@ -87,6 +88,12 @@ def role_of(name: str, where: str) -> str:
     if role is None:
         raise FormatError(f"{where}unknown role {name[:40]!r}")
     return role
+
+
+def written_call(call: str, where: str) -> str:
+    """A tool call that its author wrote as text, which is read strictly and stands as written."""
+    nested(call, where)
+    return tool_call(call)
 
 
 def tool_call(call: str) -> str:
@@ -199,8 +206,10 @@ def _tool(value: Any, where: str) -> str:
 def nested(known: str, where: str) -> Any:
     """The JSON that a text holds, read as strictly as the record; the text itself if it is none."""
     try:
-        return strict.loads(known)
+        value = strict.loads(known)
     except json.JSONDecodeError:
         return known.strip()
     except strict.Refused as error:
         raise FormatError(f"{where}{error}") from error
+    check_characters(value, where)
+    return value

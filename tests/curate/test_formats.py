@@ -239,3 +239,203 @@ def test_whatever_is_read_is_a_conversation_or_a_reason(record: Any, format: Any
     assert all(isinstance(text, str) for _, text in made.messages)
     json.dumps(made.extra, allow_nan=False).encode()
     assert len(made.extra.get(MESSAGE_FIELDS, made.messages)) == len(made.messages)
+
+
+USER, ASSISTANT = {"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}
+
+
+@pytest.mark.parametrize(
+    ("record", "messages"),
+    [
+        ({"instruction": "Hello", "output": "", "response": "Hi", "input": " "}, HELLO),
+        ({"instruction": "Hello", "output": "", "completion": "Hi"}, HELLO),
+        ({"instruction": "Hello", "output": ""}, [("user", "Hello"), ("assistant", "")]),
+        ({"prompt": "Hello", "completion": "\n", "response": "Hi"}, HELLO),
+        ({"prompt": "", "completion": "", "question": "Hello", "answer": "Hi"}, HELLO),
+        ({"prompt": "Hello", "completion": "", "question": "", "answer": "Hi"}, HELLO),
+        ({"prompt": "", "completion": "Hi"}, [("user", ""), ("assistant", "Hi")]),
+        ({"messages": [], "conversations": ["Hello", "Hi"]}, HELLO),
+        ({"messages": "", "conversations": [], "dialog": None, "instruction": "Hello", "output": "Hi"}, HELLO),
+        ({"messages": [USER, ASSISTANT], "system": "", "system_prompt": None, "tools": "", "history": []}, HELLO),
+        ({"messages": [USER | {"from": "", "value": ""}, ASSISTANT | {"from": "", "value": ""}]}, HELLO),
+        ({"messages": [USER, {"role": "assistant", "content": [{"type": "text", "value": "", "text": "Hi"}]}]}, HELLO),
+        (
+            {"messages": [USER, ASSISTANT | {"reasoning_content": "", "thinking": "So."}]},
+            [HELLO[0], ("assistant", "<think>\nSo.\n</think>\n\nHi")],
+        ),
+        # a field's name alone makes no conversation of it
+        ({"messages": 12, "prompt": "Hello", "completion": "Hi"}, HELLO),
+        ({"messages": "12", "instruction": "Hello", "output": "Hi"}, HELLO),
+        ({"messages": [3, 4], "question": "Hello", "answer": "Hi"}, HELLO),
+        ({"instruction": 4, "output": [], "prompt": "Hello", "completion": "Hi"}, HELLO),
+        ({"question": "Hello", "answer": "Hi", "history": 0.7}, HELLO),
+    ],
+)
+def test_the_field_that_says_something_is_read(record: dict[str, Any], messages: list[tuple[str, str]]) -> None:
+    made = normalise(record)
+    assert made.messages == messages and made.notes == []
+
+
+SAID = [("system", "Be brief."), *HELLO]
+
+
+@pytest.mark.parametrize("field", ["system", "system_prompt", "system_message"])
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"prompt": "Hello", "completion": "Hi"},
+        {"instruction": "Hello", "output": "Hi"},
+        {"messages": [USER, ASSISTANT]},
+        {"messages": [{"role": "system", "content": ""}, USER, ASSISTANT]},
+        {"conversations": [{"from": "human", "value": "Hello"}, {"from": "gpt", "value": "Hi"}]},
+        {"conversations": ["Hello", "Hi"]},
+    ],
+)
+def test_a_system_prompt_is_followed_in_every_format(field: str, record: dict[str, Any]) -> None:
+    made = normalise({**record, field: "Be brief."})
+    assert made == Conversation(SAID, {})
+    both = normalise({**record, field: "Be brief.", "tools": [{"name": "f"}]})
+    assert both.messages == [("system", 'Be brief.\n\n<tools>\n{"name": "f"}\n</tools>'), *HELLO]
+    assert normalise({**record, "functions": [{"name": "f"}]}).messages[0][1] == '<tools>\n{"name": "f"}\n</tools>'
+
+
+@pytest.mark.parametrize(
+    ("record", "messages"),
+    [
+        ({"question": "Hello", "context": "It is noon.", "answer": "Hi"}, [("user", "Hello\n\nIt is noon."), HELLO[1]]),
+        (
+            {"query": "Hello", "response": "Hi", "history": [["a", "b"], ["c", "d"]]},
+            [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"), *HELLO],
+        ),
+        ({"messages": [USER], "chosen": "Hi", "rejected": "Go."}, HELLO),
+        ({"messages": [USER], "chosen": ASSISTANT, "rejected": USER}, HELLO),
+        ({"messages": [USER], "chosen": [ASSISTANT]}, HELLO),
+        ({"messages": [USER], "chosen": [USER, ASSISTANT]}, HELLO),
+        ({"messages": [USER, ASSISTANT, USER], "response": "Hi"}, HELLO * 2),
+        ({"conversations": [{"from": "human", "value": "Hello"}], "chosen": {"from": "gpt", "value": "Hi"}}, HELLO),
+        ({"conversations": ["Hello"], "chosen": "Hi"}, HELLO),
+    ],
+)
+def test_what_stands_beside_is_followed(record: dict[str, Any], messages: list[tuple[str, str]]) -> None:
+    made = normalise(record)
+    assert made.messages == messages and made.notes == []
+    assert set(made.extra) <= {"rejected", "input"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"images": ["a.png"]}, "'images' belongs to the text"),
+        ({"image": {"bytes": "/w=="}}, "'image' belongs to the text"),
+        ({"audio": "a.wav"}, "'audio' belongs to the text"),
+        ({"label": False}, "'label' is false: the answer is marked as one not to give"),
+        ({"kto_tag": False}, "'kto_tag' is false"),
+        ({"tools": '[{"name": "a", "name": "b"}]'}, "'tools': duplicate key 'name'"),
+        ({"tools": ['{"max": Infinity}']}, "'tools' 0: Infinity is not JSON"),
+        ({"tools": '{"max": 1e999}'}, "'tools': the number 1e999 is out of range"),
+        ({"tools": r'{"a": "\ud800"}'}, r"'tools': a lone surrogate, \ud800"),
+        ({"tools": "[" * 200 + "]" * 200}, "'tools': nested more than 100 deep"),
+        ({"system": ["Be brief."]}, "'system' is a list, not text"),
+    ],
+)
+def test_what_cannot_be_followed_is_refused(fields: dict[str, Any], reason: str) -> None:
+    for record in ({"messages": [USER, ASSISTANT]}, {"prompt": "Hello", "completion": "Hi"}):
+        with pytest.raises(FormatError) as error:
+            normalise({**record, **fields})
+        assert reason in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"weight": 0}, {"weight": 0.0}, {"train": False}, {"loss": False}, {"loss_weight": 0}, {"train_detail": [{}]}],
+)
+def test_turns_that_are_not_to_be_learnt_are_refused(fields: dict[str, Any]) -> None:
+    (name,) = fields
+    for turns in (
+        [USER, ASSISTANT | fields, USER, ASSISTANT],
+        [{"from": "human", "value": "Hello"}, {"from": "gpt", "value": "Hi"} | fields],
+    ):
+        with pytest.raises(FormatError, match=f"messages 1: '{name}' (is|says)"):
+            normalise({"messages": turns})
+    learnt = {name: 1} if name != "train_detail" else {}
+    assert normalise({"messages": [USER | fields, ASSISTANT | learnt]}).notes == []
+
+
+@pytest.mark.parametrize(
+    ("record", "note"),
+    [
+        ({"messages": [USER, ASSISTANT | {"loss_weight": 0.5}]}, "'loss_weight' of an assistant's turn"),
+        ({"messages": [USER | {"train": True}, ASSISTANT]}, "'train' of a turn of the role user"),
+        ({"messages": [{"role": "system", "content": "A"}, USER, ASSISTANT], "system": "B"}, "'system' is not read"),
+        ({"messages": [USER, ASSISTANT], "system": "A", "system_prompt": "B"}, "'system_prompt' is not read"),
+        ({"messages": [USER, ASSISTANT], "context": "It is noon."}, "'context' is in no turn"),
+        ({"messages": [USER, ASSISTANT], "history": [["a", "b"]]}, "'history' is in no turn"),
+        ({"messages": [USER, ASSISTANT], "chosen": "Hey"}, "'chosen' is another answer"),
+        ({"instruction": "Hello", "output": "Hi", "response": "Hey"}, "'response' is another answer"),
+        ({"prompt": "Hello", "completion": "Hi", "completions": ["Hi", "Hey"]}, "'completions' has other answers"),
+        ({"prompt": "Hello", "completion": "Hi", "is_correct": False}, "'is_correct' is false"),
+        ({"prompt": "Hello", "completion": "Hi", "label": 0}, "'label' is 0"),
+    ],
+)
+def test_what_is_not_followed_is_said_and_kept(record: dict[str, Any], note: str) -> None:
+    made = normalise(record)
+    assert len(made.notes) == 1 and note in made.notes[0]
+    assert made.extra
+    without = normalise(
+        {**record, "context": None, "chosen": None, "response": None, "label": True, "is_correct": True}
+    )
+    assert made.messages == without.messages
+
+
+def test_fields_that_repeat_what_is_read_are_no_news() -> None:
+    chat = [USER, ASSISTANT]
+    record = {"messages": chat, "chosen": chat, "response": "Hi", "instruction": "Hello", "system": "", "images": []}
+    assert normalise({**record, "rejected": [USER], "score": 0.1, "label": True}).notes == []
+
+
+@pytest.mark.parametrize(
+    "thought", ["Is <think> it?", "No </think> here", "<think> opens", "closes </think>", "<tool_call>", " \nSo.\n"]
+)
+def test_thoughts_and_calls_are_wrapped_by_where_they_come_from(thought: str) -> None:
+    wrapped = f"<think>\n{thought.strip()}\n</think>\n\nHi"
+    part = [{"type": "thinking", "thinking": thought}, {"type": "text", "text": "Hi"}]
+    for message in (
+        {"content": "Hi", "reasoning_content": thought},
+        {"content": part},
+        {"content": wrapped, "reasoning_content": thought},
+        {"content": wrapped, "reasoning_content": f"<think>{thought}</think>"},
+        {"content": f"<think>{thought}</think>\n\nHi".replace(thought, f"\n{thought.strip()}\n"), "thinking": thought},
+    ):
+        assert normalise({"messages": [USER, {"role": "assistant", **message}]}).messages[-1][1] == wrapped
+    call = json.dumps({"name": "say", "arguments": {"text": thought}})
+    called = f"<tool_call>\n{call}\n</tool_call>"
+    said = {"role": "assistant", "content": thought, "function_call": json.loads(call)}
+    joined = normalise({"messages": [USER, said]}).messages[-1][1]
+    assert joined == f"{thought}{'' if thought.endswith(chr(10)) else chr(10)}{called}"
+    for value in (call, called):
+        turns = [{"from": "human", "value": "Hello"}, {"from": "function_call", "value": value}]
+        assert normalise({"conversations": turns}).messages[-1][1] == called
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ('{"a": 1, "a": 2}', "duplicate key 'a'"),
+        ('{"a": NaN}', "NaN is not JSON"),
+        ('{"a": -1e400}', "the number -1e400 is out of range"),
+        ('{"a": ' + "9" * 5000 + "}", "too many digits"),
+        (r'{"a": "\udfff"}', r"a lone surrogate, \udfff"),
+    ],
+)
+def test_json_inside_text_is_read_as_strictly_as_the_record(arguments: str, reason: str) -> None:
+    call = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": arguments}}]}
+    part = {"role": "assistant", "content": [{"type": "tool_call", "tool_call": f'{{"arguments": {arguments}}}'}]}
+    for record in (
+        {"messages": [USER, call]},
+        {"messages": [USER, part]},
+        {"conversations": [{"from": "human", "value": "a"}, {"from": "function_call", "value": arguments}]},
+        {"example_id": "a", "source": "b", "source_position": 0, "messages": [ASSISTANT], "extra": arguments},
+    ):
+        with pytest.raises(FormatError) as error:
+            normalise(record)
+        assert reason in str(error.value)
