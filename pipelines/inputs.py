@@ -3,25 +3,33 @@
 import glob
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from curate.readers import READ, kind_of
 from schemas.errors import UsageError
 from schemas.manifest import NotRead
+from schemas.secrets import redacted, restored
 
 
 @dataclass(frozen=True)
 class InputFile:
-    """A file as found: its name as the user gave it, size, and when it was last changed (Unix seconds)."""
+    """A file as found: its name as the user gave it, size, and when it was last changed (Unix seconds).
+
+    The name is written to files: in it ``${NAME}`` stands for a value of the environment. ``place`` is where it lies.
+    """
 
     name: str
     bytes: int
     modified: float
 
+    @property
+    def place(self) -> str:
+        return restored(self.name)
+
     def open(self) -> BinaryIO:
-        return open_input(self.name)
+        return open_input(self.place)
 
 
 def open_input(name: str, cwd: str = "") -> BinaryIO:
@@ -82,7 +90,8 @@ def find_inputs(patterns: Iterable[str], output: str) -> tuple[list[InputFile], 
             first = found.setdefault(_place(file.name), file)
             if os.path.abspath(first.name) != os.path.abspath(file.name):
                 not_read.append(NotRead(file.name, READ_ALREADY))
-    return list(found.values()), sorted({NotRead(_shown(other.path), other.reason) for other in not_read})
+    left_out = {NotRead(redacted(_shown(other.path)), other.reason) for other in not_read}
+    return [replace(file, name=_named(file.name)) for file in found.values()], sorted(left_out)
 
 
 def _place(name: str) -> str:
@@ -92,6 +101,14 @@ def _place(name: str) -> str:
 
 def _shown(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _named(place: str) -> str:
+    """The name that is written for an input; UsageError if it would not say where that lies."""
+    name = redacted(place)
+    if restored(name) != place:
+        raise UsageError("the name of the file holds a variable's own name", where=place, remedy="rename the file")
+    return name
 
 
 def _check_name(name: str) -> None:

@@ -30,11 +30,19 @@ class PlannedSource:
 
 @dataclass(frozen=True)
 class Shard:
-    """The unit of work, retry, resume and output: consecutive records of one file."""
+    """The unit of work, retry, resume and output: consecutive records of one file.
+
+    ``place`` is where the file lies, if its name does not say it; workers are told, and no file is.
+    """
 
     index: int
     source: str
     slice: Slice
+    place: str = ""
+
+    @property
+    def opened(self) -> str:
+        return self.place or self.source
 
 
 @dataclass(frozen=True)
@@ -52,8 +60,8 @@ class Plan:
 
     @property
     def shards(self) -> list[Shard]:
-        slices = [(source.file.name, part) for source in self.sources for part in source.slices]
-        return [Shard(index, name, part) for index, (name, part) in enumerate(slices)]
+        slices = [(source.file, part) for source in self.sources for part in source.slices]
+        return [Shard(index, file.name, part, file.place) for index, (file, part) in enumerate(slices)]
 
     @property
     def records(self) -> int:
@@ -115,7 +123,7 @@ def survey_inputs(
     """Survey files in order, a few at a time; UsageError names the first that cannot be read."""
 
     def one(file: InputFile) -> PlannedSource:
-        found = survey(file.open, file.name, shard_rows, max_record_bytes, max_expansion, format)
+        found = survey(file.open, file.place, shard_rows, max_record_bytes, max_expansion, format)
         return PlannedSource(file, found.sha256, found.records, tuple(found.slices))
 
     with ThreadPoolExecutor(max_workers=4) as pool:

@@ -1,20 +1,28 @@
-"""Values that came from the environment: messages and logs name the variable in their place."""
+"""Values that came from the environment: messages, logs and the names of inputs have the variable in their place."""
 
 SHORTEST = 4
 """Characters. A shorter value protects nothing, and would be found in the middle of words and numbers."""
 
 _KNOWN: dict[str, str] = {}
+"""The value that stands for each ``${NAME}``."""
 
 
 def remember(name: str, value: str) -> None:
     """From now on ``redacted`` replaces this value of this variable."""
     if len(value) >= SHORTEST:
-        for written in (value, repr(value)[1:-1]):
-            _KNOWN[written] = f"${{{name}}}"
+        _KNOWN[f"${{{name}}}"] = value
 
 
 def redacted(text: str) -> str:
     """The text with ``${NAME}`` where a remembered value stood."""
-    for value in sorted(_KNOWN, key=len, reverse=True):
-        text = text.replace(value, _KNOWN[value])
+    written = {form: variable for variable, value in _KNOWN.items() for form in (value, repr(value)[1:-1])}
+    for form in sorted(written, key=len, reverse=True):
+        text = text.replace(form, written[form])
+    return text
+
+
+def restored(text: str) -> str:
+    """What ``redacted`` was given, in the process that knows the values."""
+    for variable, value in _KNOWN.items():
+        text = text.replace(variable, value)
     return text

@@ -33,9 +33,9 @@ class ReadShards(beam.PTransform):
 
 def read_run(run: ShardRun, format: Format | None, max_record_bytes: int, cwd: str) -> Iterator[ShardBatch]:
     """Read consecutive shards of one file, opening it once and moving forward only."""
-    source = run.shards[0].source
+    source, place = run.shards[0].source, run.shards[0].opened
     slices = [shard.slice for shard in run.shards]
-    opened = read(lambda: open_input(source, cwd), source, slices, max_record_bytes)
+    opened = read(lambda: open_input(place, cwd), place, slices, max_record_bytes)
     for shard, (_, records) in zip(run.shards, opened, strict=True):
         started = time.monotonic()
         examples: list[tuple] = []

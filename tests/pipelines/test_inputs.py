@@ -2,14 +2,17 @@
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from running import curricle, read_data, write_jsonl
 
 from pipelines.inputs import FOLDER, HIDDEN, NO_FILE, NO_FORMAT, NOWHERE, READ_ALREADY, find_inputs, is_seekable
 from schemas.errors import UsageError
+from schemas.verify import verify
 
 GOOD = {"prompt": "a", "completion": "b"}
 NAMES = (
@@ -152,3 +155,43 @@ def test_what_is_not_followed_is_in_notes_and_in_the_log(tmp_path: Path):
     note = "the field 'context' is in no turn; it is kept in extra"
     assert f"2 rows: {note}" in said
     assert [note in (row or []) for row in read_data(tmp_path / "out")["notes"].to_pylist()] == [True, False, True]
+
+
+def test_no_value_of_the_environment_is_written(tmp_path):
+    """Whatever the job writes, and whoever reads it: plan, receipts, manifest, table, card, report, Prometheus file."""
+    secret = "s3cr3t-t0ken"
+    data = tmp_path / secret
+    data.mkdir()
+    (data / f"{secret}.jsonl").write_text('{"prompt": "a", "completion": "b"}\nno JSON\n')
+    (data / "left.out").write_text("")
+    (tmp_path / "job.yaml").write_text(
+        "inputs: ['${DATA}', '${DATA}/${TOKEN}.jsonl']\noutput: '${OUT}/scored'\nmetrics: [mtld]\n"
+        "max-reject-fraction: 1\nworkers: 2\nprometheus-file: job.prom\n"
+    )
+    environment = {**os.environ, "DATA": str(data), "TOKEN": secret, "OUT": str(tmp_path / f"out-{secret}")}
+    command = [sys.executable, "-P", "-m", "pipelines.cli", "score", "--config", "job.yaml"]
+    path = {"PYTHONPATH": str(Path(__file__).parents[2])}
+
+    def score(**changed: str) -> subprocess.CompletedProcess:
+        options = {"cwd": tmp_path, "env": {**environment, **path, **changed}, "text": True, "capture_output": True}
+        return subprocess.run(command, **options)
+
+    first = score()
+    assert first.returncode == 0, first.stderr
+    out = tmp_path / f"out-{secret}" / "scored"
+    written = [tmp_path / "job.prom", *(path for path in out.rglob("*") if path.is_file())]
+    assert {"manifest.json", "README.md", "report.html", "plan.json", "job.prom"} <= {path.name for path in written}
+    for file in written:
+        assert secret.encode() not in file.read_bytes(), file
+    assert secret not in first.stdout + first.stderr
+    rows = pq.read_table(out / "data")["source"].to_pylist() + pq.read_table(out / "rejects")["source"].to_pylist()
+    assert rows == ["${DATA}/${TOKEN}.jsonl"] * 2
+    assert 'output="${OUT}/scored"' in (tmp_path / "job.prom").read_text()
+    assert verify(str(out)).faults == []
+    assert "already scored" in score().stderr
+    data.rename(tmp_path / "moved")  # the same bytes by the same name
+    (tmp_path / "moved" / f"{secret}.jsonl").rename(tmp_path / "moved" / "other.jsonl")
+    assert "already scored" in score(DATA=str(tmp_path / "moved"), TOKEN="other").stderr
+    (tmp_path / "moved" / "other.jsonl").write_text('{"prompt": "a", "completion": "c"}\nno JSON\n')
+    changed = score(DATA=str(tmp_path / "moved"), TOKEN="other")
+    assert changed.returncode == 2 and "${DATA}/${TOKEN}.jsonl: was changed" in changed.stderr
