@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate.proxy.rendering import Renderer
 from curate.proxy.settings import ProxySettings
@@ -21,7 +22,7 @@ from pipelines.score import sign
 from pipelines.settings import ScoreSettings
 from schemas.columns import ScoreColumn
 from schemas.errors import UsageError, UserError
-from schemas.fingerprint import digest
+from schemas.fingerprint import digest, stands_for
 from schemas.manifest import CERTIFICATE, MANIFEST, Cost, ExtendedFrom, Manifest
 from schemas.table import CONTRACT, NOTES_FIELD, rejects_schema, table_schema
 
@@ -161,11 +162,22 @@ def _joined(table: FinishedTable, added: Iterator[pa.Table], schema: pa.Schema) 
             pieces.append(next(added))
         waiting = pa.concat_tables(pieces)
         mine, rest = waiting.slice(0, group.num_rows), waiting.slice(group.num_rows)
-        assert mine["example_id"].equals(group["example_id"]), "rows of one order"
-        columns = {name: mine[name] if name in mine.column_names else group[name] for name in schema.names}
+        assert all(_same_example(*pair) for pair in _differing(mine, group)), "rows of one order"
+        columns = {name: group[name] if name in group.column_names else mine[name] for name in schema.names}
         columns[NOTES_FIELD.name] = both_notes(group[NOTES_FIELD.name], mine[NOTES_FIELD.name])
         yield pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
     assert (rest is None or not rest.num_rows) and next(added, None) is None, "no row too many is added"
+
+
+def _differing(scored: pa.Table, table: pa.Table) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows that scoring has another name for than the table: one that is older, where an input stands apart."""
+    differ = pc.not_equal(scored["example_id"], table["example_id"])
+    named = table.select(["messages", "extra"])
+    return zip(scored["example_id"].filter(differ).to_pylist(), named.filter(differ).to_pylist(), strict=True)
+
+
+def _same_example(identity: str, row: dict[str, Any]) -> bool:
+    return stands_for(identity, [(turn["role"], turn["content"]) for turn in row["messages"]], row["extra"])
 
 
 def both_notes(old: pa.ChunkedArray, new: pa.ChunkedArray) -> pa.Array:

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any
+
+from schemas.inputs import with_input
 
 DIGEST_BYTES = 16  # 128 bits: a collision among 10^12 examples has a probability below 10^-14
 
@@ -18,9 +20,19 @@ def digest(value: Any) -> str:
     return hashlib.blake2b(canonical_json(value).encode(), digest_size=DIGEST_BYTES).hexdigest()
 
 
-def example_id(messages: Iterable[tuple[str, str]]) -> str:
-    """The identity of an example: the digest of its ``(role, content)`` turns, in order."""
-    return digest([[role, content] for role, content in messages])
+def example_id(messages: Iterable[tuple[str, str]], extra: str | Mapping[str, object] | None = None) -> str:
+    """The identity of an example: the digest of its ``(role, content)`` turns, in order.
+
+    ``extra``: the column of the table, or its fields. An input in it that a template places by itself is a part of its
+    turn, as two renderings may not have one identity.
+    """
+    turns = with_input([{"role": role, "content": content} for role, content in messages], extra)
+    return digest([[*turn.values()] for turn in turns])
+
+
+def stands_for(identity: str, messages: Sequence[tuple[str, str]], extra: str | None) -> bool:
+    """Whether this is the identity of an example; in tables that are older, inputs are no part of it."""
+    return identity in (example_id(messages, extra), example_id(messages))
 
 
 def file_sha256(stream: IO[bytes]) -> str:

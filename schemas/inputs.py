@@ -18,7 +18,7 @@ def with_input(conversation: Sequence[Turn], extra: str | Mapping[str, object] |
     if last is None or not isinstance(given, str) or not given:
         return list(conversation)
     content = conversation[last]["content"]
-    if not content.endswith(f"\n\n{given}"):
+    if not isinstance(content, str) or not content.endswith(f"\n\n{given}"):
         return list(conversation)
     apart = {**conversation[last], "content": content.removesuffix(f"\n\n{given}"), "input": given}
     return [*conversation[:last], apart, *conversation[last + 1 :]]

@@ -25,7 +25,7 @@ def description(arrow: pa.Field) -> str:
 
 
 EXAMPLE_FIELDS = (
-    _described("example_id", pa.string(), "128-bit hash of the messages, 32 hex digits"),
+    _described("example_id", pa.string(), "128-bit hash of the messages, and of what is input in them, 32 hex digits"),
     _described("source", pa.string(), "the file that the example came from"),
     _described("source_position", pa.int64(), "line or row number in that file, from 0"),
     _described("messages", MESSAGES, "the conversation: roles system, user, assistant and tool, in order"),

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from schemas.errors import UserError
 from schemas.files import Files, Place, files_in
-from schemas.fingerprint import digest, example_id, file_sha256
+from schemas.fingerprint import digest, file_sha256, stands_for
 from schemas.log import printable
 from schemas.manifest import CERTIFICATE, Counts, Manifest, Part, read_manifest
 from schemas.table import CONTRACT, EXAMPLE_FIELDS, EXAMPLES, NOTES_FIELD, REJECTS, read_file_metadata, score_columns
@@ -117,10 +117,11 @@ class _Recount:
 
     def _read(self, part: Part, parquet: pq.ParquetFile, check_ids: bool) -> None:
         wanted = ["source", "source_position", *(["example_id", "messages"] if check_ids else [])]
-        if not all(_has(parquet.schema_arrow, EXAMPLES.field(name)) for name in wanted):
+        read = [*wanted, *(["extra"] if check_ids else [])]
+        if not all(_has(parquet.schema_arrow, EXAMPLES.field(name)) for name in read):
             return  # the check of the schema has said so
         rows = 0
-        for batch in parquet.iter_batches(_batch_rows(parquet.metadata), columns=wanted):
+        for batch in parquet.iter_batches(_batch_rows(parquet.metadata), columns=read):
             rows += batch.num_rows
             if empty := [name for name in wanted if batch[name].null_count]:
                 self.faults.append(f"{part.path}: column {empty[0]} has nulls")
@@ -139,11 +140,12 @@ class _Recount:
                 self.faults.append(f"{part.path}: records of {source} are doubled or out of order")
 
     def _check_ids(self, part: Part, batch: pa.RecordBatch) -> None:
-        for identity, turns in zip(batch["example_id"].to_pylist(), batch["messages"].to_pylist(), strict=True):
+        columns = (batch[name].to_pylist() for name in ("example_id", "messages", "extra"))
+        for identity, turns, extra in zip(*columns, strict=True):
             if any(turn is None or None in turn.values() for turn in turns):
                 self.faults.append(f"{part.path}: example {identity} has a null in its messages")
                 return
-            if identity != example_id((turn["role"], turn["content"]) for turn in turns):
+            if not stands_for(identity, [(turn["role"], turn["content"]) for turn in turns], extra):
                 self.faults.append(f"{part.path}: example {identity} does not hold the messages that it is named after")
                 return
 

@@ -13,7 +13,7 @@ import torch
 
 from schemas.disk import check_writable
 from schemas.errors import UsageError, UserError
-from schemas.fingerprint import example_id
+from schemas.fingerprint import stands_for
 from schemas.models import embeddings
 from train import checkpoint as checkpoints
 from train.ahead import Ahead
@@ -446,8 +446,8 @@ class Loop:
         examples = table.examples(rows)
         if table.fingerprint is not None:
             for row, example in zip(rows, examples, strict=True):
-                content = example_id((message["role"], message["content"]) for message in example.messages)
-                if content != table.ids[row].tobytes().hex():
+                turns = [(turn["role"], turn["content"]) for turn in example.messages or () if turn]
+                if not stands_for(table.ids[row].tobytes().hex(), turns, example.extra):
                     raise UserError(
                         f"the text of row {row} is not the text that its example_id stands for",
                         where=str(self.settings.data),

@@ -68,7 +68,7 @@ def _normalise(record: Record, format: Format | None) -> Conversation | str:
 def _example(source: str, position: int, conversation: Conversation) -> tuple:
     extra = json.dumps(conversation.extra, ensure_ascii=False, allow_nan=False) if conversation.extra else None
     turns = [{"role": role, "content": content} for role, content in conversation.messages]
-    return example_id(conversation.messages), source, position, turns, extra
+    return example_id(conversation.messages, conversation.extra), source, position, turns, extra
 
 
 def _table(rows: list[tuple], schema: pa.Schema) -> pa.Table:

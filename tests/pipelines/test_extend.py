@@ -1,7 +1,11 @@
 """Columns that are added to a finished table."""
 
+import json
+from hashlib import sha256
+
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from running import curricle, read_data, read_rejects, write_jsonl
 
@@ -11,6 +15,7 @@ from pipelines.finished import FinishedTable
 from pipelines.score import score
 from schemas.columns import ScoreColumn
 from schemas.errors import UsageError
+from schemas.fingerprint import example_id
 from schemas.manifest import read_manifest
 
 LENGTHS = ("prompt_words", "response_words")
@@ -84,3 +89,24 @@ def test_scoring_a_table_gives_the_same_examples(table, tmp_path):
     for name in ("example_id", "messages", "extra", "prompt_mtld", "response_mtld"):
         assert after[name].equals(before[name])
     assert pc.all(pc.greater(after["response_words"], -1)).as_py()
+
+
+def test_a_table_whose_names_do_not_cover_inputs_stays_whole_and_keeps_them(tmp_path):
+    records = [{"instruction": "Say it in French.", "input": given, "output": "Bonjour"} for given in ("Good day", "")]
+    write_jsonl(tmp_path / "in.jsonl", records)
+    curricle("score", "in.jsonl", "--output", "out", "--metrics", "mtld", cwd=tmp_path)
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    (part,) = manifest["data"]
+    path = tmp_path / "out" / part["path"]
+    table = pq.read_table(path)
+    dialogues = [[(turn["role"], turn["content"]) for turn in turns] for turns in table["messages"].to_pylist()]
+    names = pa.array([example_id(turns) for turns in dialogues])
+    assert [one == other for one, other in zip(names, table["example_id"], strict=True)] == [False, True]
+    pq.write_table(table.set_column(0, table.schema.field("example_id"), names), path)
+    part |= {"bytes": path.stat().st_size, "sha256": sha256(path.read_bytes()).hexdigest()}
+    (tmp_path / "out" / "manifest.json").write_text(json.dumps(manifest))
+    assert "whole" in curricle("verify", tmp_path / "out")
+    assert run(FinishedTable(str(tmp_path / "out")), tmp_path / "more", {"made": "lengths"})
+    after = read_data(tmp_path / "more")
+    assert after["example_id"].to_pylist() == names.to_pylist() and after["longer"].to_pylist() == [1, 1]
+    assert "whole" in curricle("verify", tmp_path / "more")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from schemas.fingerprint import differences, digest, example_id
+from schemas.fingerprint import differences, digest, example_id, stands_for
 
 
 def test_example_id_is_the_published_hash():
@@ -38,3 +38,15 @@ def test_differences_name_each_leaf():
         "a.c: 2 there, 3 now",
         "d: None there, 4 now",
     ]
+
+
+def test_an_input_is_part_of_an_example_where_a_template_could_place_it():
+    whole = [("user", "Translate.\n\nGood day"), ("assistant", "Bonjour")]
+    plain, apart = example_id(whole), example_id(whole, '{"input": "Good day"}')
+    assert apart != plain and apart == example_id(whole, {"input": "Good day", "lang": "fr"})
+    assert apart != example_id([("user", "Translate.\n\nGood"), ("assistant", "Bonjour")], {"input": "Good"})
+    # fields of that name that are no part of the question, and columns of other tools
+    for extra in None, "", '{"input": "Good"}', '{"input": ""}', '{"input": 1}', "[1]", "{", "[" * 100_000, '{"x": 1}':
+        assert example_id(whole, extra) == plain
+    assert stands_for(apart, whole, '{"input": "Good day"}') and stands_for(plain, whole, '{"input": "Good day"}')
+    assert not stands_for(apart, whole, None)
