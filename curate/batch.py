@@ -23,10 +23,14 @@ class LogLikelihood:
 
 @dataclass(frozen=True)
 class Generated:
-    """The proxy's own answer and how many tokens it drew, the one that ends the answer too; or a note why not."""
+    """The proxy's own answer and how many tokens it drew, the one that ends the answer too; or a note why not.
+
+    ``truncated``: the answer was given up after so many tokens, and did not end.
+    """
 
     text: str | None = None
     tokens: int | None = None
+    truncated: bool | None = None
     note: str | None = None
 
 

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,8 @@ class Encoder:
                 "the tokenizer has no chat template", remedy="--template alpaca, or a model with a template"
             )
         self._tokenizer = tokenizer
-        self._rendering = Rendering(tokenizer, template, max_length)
+        self._options = (template, max_length)
+        self._rendering = Rendering(tokenizer, *self._options)
         self.notes: Counter[str] = Counter()
         self.vocabulary: float = math.inf
         """How many tokens the model has embeddings for: a row with another one cannot be rendered for it."""
@@ -48,11 +50,19 @@ class Encoder:
         self.notes.update(example.remark for example in examples if example.remark)
         return [self._encoded(int(row), each) for row, each in zip(rows, self.render(examples), strict=True)]
 
-    def render(self, examples: Sequence[Example]) -> list[Rendered]:
-        """The conversations as the model reads them, see ``schemas.rendering``."""
-        rows = self._rendering.render([each.messages for each in examples], [each.extra for each in examples])
+    def render(self, examples: Sequence[Example], ended: bool = True) -> list[Rendered]:
+        """The conversations as the model reads them, see ``schemas.rendering``.
+
+        One that has not ``ended`` stops after what was said last, without the token that ends a turn.
+        """
+        rendering = self._rendering if ended else self._unended
+        rows = rendering.render([each.messages for each in examples], [each.extra for each in examples])
         unknown = [beyond(row.ids, self.vocabulary) for row in rows]
         return [Rendered(note=note) if note else row for note, row in zip(unknown, rows, strict=True)]
+
+    @cached_property
+    def _unended(self) -> Rendering:
+        return Rendering(self._tokenizer, *self._options, end_of_turn=False)
 
     def decode(self, ids: list[int]) -> str:
         """The text of an answer, without the token that ends it."""

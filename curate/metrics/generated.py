@@ -11,6 +11,7 @@ COLUMNS = (
     ScoreColumn(
         "generated_tokens", pa.int32(), "tokens", "how many tokens the proxy drew, the one that ends the answer too"
     ),
+    ScoreColumn("generated_truncated", pa.bool_(), "flag", "whether the answer was cut there, and did not end"),
 )
 
 
@@ -20,8 +21,9 @@ def compute(batch: Batch) -> Scores:
     arrays = {
         "generated": pa.array([row.text for row in batch.generated], pa.string()),
         "generated_tokens": pa.array([row.tokens for row in batch.generated], pa.int32()),
+        "generated_truncated": pa.array([row.truncated for row in batch.generated], pa.bool_()),
     }
     return Scores(arrays, {row: [f"generated: {it.note}"] for row, it in enumerate(batch.generated) if it.note})
 
 
-METRIC = Metric("generated", 1, COLUMNS, compute, Needs.TOKENS, generates=True)
+METRIC = Metric("generated", 2, COLUMNS, compute, Needs.TOKENS, generates=True)

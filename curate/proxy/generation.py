@@ -45,9 +45,9 @@ class Speech:
         if isinstance(tokens, str):
             return Generated(note=tokens)
         tokens = cut(tokens, self.stops)
-        ended = tokens[-1] in self.stops
+        truncated = tokens[-1] not in self.stops
         text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-        return Generated(text, len(tokens), None if ended else f"cut after {len(tokens)} tokens")
+        return Generated(text, len(tokens), truncated, f"cut after {len(tokens)} tokens" if truncated else None)
 
 
 def generate_batch(batch: Batch, backend: "Backend", on_progress: Callable[[int], None]) -> Batch:

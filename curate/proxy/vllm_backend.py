@@ -123,6 +123,7 @@ class VllmBackend:
                     temperature=settings.temperature,
                     seed=question.seed,
                     stop_token_ids=self.speech.stops,
+                    ignore_eos=True,  # the model's own list is another one: what ends there would be taken for cut
                     detokenize=False,
                 )
                 for question in asked

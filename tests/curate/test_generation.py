@@ -73,6 +73,7 @@ def test_temperature_0_is_what_transformers_takes(generated, tiny, backend):
         assert answer.tokens == len(tokens)
         assert answer.text == backend.speech.tokenizer.decode(tokens, skip_special_tokens=True)
         assert answer.note == (None if tokens[-1] == 2 else f"cut after {TOKENS} tokens")
+        assert answer.truncated == (tokens[-1] != 2)
 
 
 def test_tokens_are_drawn_as_often_as_the_distribution_says():
@@ -102,7 +103,9 @@ def test_what_cannot_be_answered_is_null_and_says_why(generated):
     notes += ["the prompt fills the maximum length of 60 tokens"] * 2
     assert [(each.text, each.tokens, each.note) for each in found[1:]] == [(None, None, note) for note in notes]
     scores = METRIC.compute(Batch(table(rows), generated=found))
-    assert [scores.columns[name].null_count for name in ("generated", "generated_tokens")] == [5, 5]
+    assert [scores.columns[name].null_count for name in ("generated", "generated_tokens", "generated_truncated")] == [
+        5
+    ] * 3
     assert scores.notes[1] == ["generated: there is no response"]
 
 

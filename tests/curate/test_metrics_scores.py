@@ -227,10 +227,12 @@ def test_every_column_is_described_and_survives_its_metadata() -> None:
     assert len(names) == len(set(names))
     for metric in REGISTRY.values():
         for column in metric.signed_columns:
-            assert column.unit and column.description and (column.metric, column.version) == (metric.name, 1)
+            assert (
+                column.unit and column.description and (column.metric, column.version) == (metric.name, metric.version)
+            )
             assert ScoreColumn.from_field(column.to_field()) == column
             assert (column.hard is None) == (
-                column.name in {"loss_tokens", "truncated", "generated", "generated_tokens"}
+                column.name in {"loss_tokens", "truncated", "generated", "generated_tokens", "generated_truncated"}
             )
 
 

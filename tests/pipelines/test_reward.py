@@ -8,7 +8,7 @@ import pipelines.reward
 from pipelines.finished import FinishedTable
 
 ROWS = 40
-COLUMNS = ("generated", "generated_tokens", "reward_reference", "reward_generated", "reward_gap")
+COLUMNS = ("generated", "generated_tokens", "generated_truncated", "reward_reference", "reward_generated", "reward_gap")
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +56,15 @@ def test_a_table_with_rewards(table, arguments, tmp_path, monkeypatch):
     assert pc.max(after["generated_tokens"]).as_py() == 6 and len(set(after["generated"].to_pylist())) > ROWS / 2
     assert after["notes"].to_pylist()[5][-4:] == [
         "generated: there is no response",
-        *(f"{name}: there is no response" for name in COLUMNS[2:]),
+        *(f"{name}: there is no response" for name in COLUMNS[3:]),
     ]
     assert {"reward_gap: an answer is cut at 256 tokens"} >= {
         note for notes in after["notes"].to_pylist() for note in notes or [] if note.startswith("reward_gap: an")
     }
+    truncated = [
+        any(note.startswith("generated: cut after 6") for note in notes or []) for notes in after["notes"].to_pylist()
+    ]
+    assert [bool(flag) for flag in after["generated_truncated"].to_pylist()] == truncated and sum(truncated) > ROWS / 2
     columns = FinishedTable(str(tmp_path / "out")).scores
     assert columns["reward_gap"].hard == "high" and columns["generated"].metric == "generated"
     made = signed(tmp_path / "out")["identity"]["added"][-1]

@@ -17,10 +17,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import train.reward.run
 from schemas.table import score_columns
 from train.encoding import Encoder
-from train.model import load_tokenizer
+from train.model import load_model, load_tokenizer
 from train.reward.correlation import correlations
 from train.reward.head import Accuracy, cross_fit, fit, folds, rewards
-from train.reward.pairs import read_pairs
+from train.reward.pairs import Answers, Generated, read_pairs
 from train.table import open_table
 
 ROWS = 48
@@ -168,9 +168,8 @@ def test_the_reward_prefers_the_responses_and_is_a_model_of_transformers(fit_rew
     tokenizer = AutoTokenizer.from_pretrained(place / "model")
     table = open_table(answers)
     examples = table.examples(np.arange(ROWS))
-    pairs = read_pairs(
-        Encoder(load_tokenizer(str(tiny_model)), "chat", 128), examples, table.texts("generated").to_pylist()
-    )
+    given = Answers(table, "generated").of(np.arange(ROWS))
+    pairs = read_pairs(Encoder(load_tokenizer(str(tiny_model)), "chat", 128), examples, given)
     states = np.full((2, ROWS, model.config.hidden_size), np.nan, np.float32)
     for side, name in enumerate(("reference", "generated")):
         known = [row for row, pair in enumerate(pairs) if not isinstance(getattr(pair, name), str)]
@@ -201,6 +200,33 @@ def test_the_reward_prefers_the_responses_and_is_a_model_of_transformers(fit_rew
     assert rho["response_tokens"] == pytest.approx(spearmanr(gap[good], tokens[0]).statistic, abs=0.05)
     assert rho.keys() == {"response_tokens", "generated_tokens", "response_tokens - generated_tokens", "loss"}
     assert f"response_tokens {rho['response_tokens']:.2f}" in said and "loss" in rho
+
+
+def test_an_answer_that_was_cut_has_no_end_of_turn(answers, tiny_model, tmp_path):
+    """The tokens of its text are all that is read; an answer that ended has the token that says so."""
+    table = pq.read_table(answers)
+    flags = pa.array([None if row == 1 else row % 2 == 0 for row in range(ROWS)], pa.bool_())
+    path = tmp_path / "flagged.parquet"
+    pq.write_table(table.append_column("generated_truncated", flags), path)
+    tokenizer = load_tokenizer(str(tiny_model))
+    encoder, flagged, plain = Encoder(tokenizer, "chat", 128), open_table(path), open_table(answers)
+    rows = np.arange(ROWS)
+    known, unknown = Answers(flagged, "generated"), Answers(plain, "generated")
+    assert (
+        known.remark is None and "no column generated_truncated: every answer is read as one that has" in unknown.remark
+    )
+    pairs = read_pairs(encoder, plain.examples(rows), known.of(rows))
+    ended = read_pairs(encoder, plain.examples(rows), unknown.of(rows))
+    (stop,) = encoder.stops(load_model(str(tiny_model), "sdpa").config)
+    for row, (pair, whole) in enumerate(zip(pairs, ended, strict=True)):
+        if row == 1:
+            assert pair.generated == "there is no generated answer"
+        elif row % 2 or whole.cut:
+            assert pair == whole
+        else:
+            assert whole.generated[-1] == stop and pair.generated == whole.generated[:-1]
+            assert pair.reference == whole.reference and pair.reference[-1] == stop
+    assert known.of(np.array([3, 0])) == [Generated(table["generated"][row].as_py(), row == 0) for row in (3, 0)]
 
 
 def test_a_fit_that_is_killed_goes_on_to_the_same_model(fit_reward):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas.answers import answered, prompt_of, reference
@@ -13,7 +14,7 @@ from train.batching import Size, shares
 from train.distributed import Processes
 from train.encoding import Encoder
 from train.model import Student
-from train.table import Example
+from train.table import Example, Rows, Table
 
 NONE = "there is no generated answer"
 
@@ -54,20 +55,51 @@ class Pair:
         return Remarks(reference, generated, reference or generated or same, self.cut, *tokens)
 
 
-def read_pairs(encoder: Encoder, examples: Sequence[Example], generated: Sequence[str | None]) -> list[Pair]:
-    """The pair of each example and the answer that was generated for it, None if there is none."""
+class Generated(NamedTuple):
+    """An answer of a model. ``truncated``: it was given up at a limit, and the model did not end it."""
+
+    text: str
+    truncated: bool
+
+
+class Answers:
+    """The answers that stand in a table: a column of texts, and ``NAME_truncated`` if it is there.
+
+    Without that column every answer is read as one that has ended.
+    """
+
+    def __init__(self, table: Table, name: str) -> None:
+        self._texts, flag = table.texts(name), f"{name}_truncated"
+        known = flag in table.columns
+        self._truncated = table.numbers(flag) == 1 if known else np.zeros(len(table), bool)
+        self.remark = None if known else f"no column {flag}: every answer is read as one that has ended"
+
+    def of(self, rows: Rows) -> list[Generated | None]:
+        """The answers of these rows; None where there is none."""
+        texts = self._texts.take(pa.array(rows)).to_pylist()
+        flags = self._truncated[rows].tolist()
+        return [None if text is None else Generated(text, flag) for text, flag in zip(texts, flags, strict=True)]
+
+
+def read_pairs(encoder: Encoder, examples: Sequence[Example], generated: Sequence[Generated | None]) -> list[Pair]:
+    """The pair of each example and the answer that was generated for it, None if there is none.
+
+    An answer that was given up is read without the token that ends a turn: nobody has said that it ends there.
+    """
     pairs = []
-    for example, rendered, text in zip(examples, encoder.render(examples), generated, strict=True):
+    for example, rendered, answer in zip(examples, encoder.render(examples), generated, strict=True):
         prompt = prompt_of(example.messages, rendered)
         if isinstance(prompt, str):
             pairs.append(Pair(prompt, prompt))
-        elif text is None:
+        elif answer is None:
             pairs.append(Pair(rendered.ids, NONE, len(prompt), cut=bool(rendered.truncated)))
         else:
-            (other,) = encoder.render([Example(answered(example.messages, text), example.extra)])
-            same = text.strip() == reference(example.messages).strip()
+            said = answered(example.messages, answer.text)
+            (other,) = encoder.render([Example(said, example.extra)], ended=not answer.truncated)
+            lost = prompt_of(said, other) if answer.text.strip() else other.note
+            same = answer.text.strip() == reference(example.messages).strip()
             longer = bool(rendered.truncated or other.truncated)
-            pairs.append(Pair(rendered.ids, other.note or other.ids, len(prompt), same, longer))
+            pairs.append(Pair(rendered.ids, lost if isinstance(lost, str) else other.ids, len(prompt), same, longer))
     return pairs
 
 

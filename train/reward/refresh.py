@@ -20,7 +20,7 @@ from train.encoding import Encoder
 from train.model import Student
 from train.probe import CHUNK
 from train.reward.head import Accuracy, cross_fit, folds, rewards
-from train.reward.pairs import last_states, read_pairs
+from train.reward.pairs import Answers, Generated, last_states, read_pairs
 from train.reward.settings import L2
 from train.table import Example, Rows, Table
 
@@ -59,21 +59,20 @@ class Refresher:
         began = time.perf_counter()
         rows, asked = (candidate.rows for candidate in probe.candidates)
         anew = np.isin(rows, asked)
+        stored = None if anew.all() else Answers(self.table, ANSWERS)
         differences: list[NDArray[np.float32]] = []
         good: list[bool] = []
         size = Size()
         for start in range(0, len(rows), CHUNK):
             chunk, fresh = rows[start : start + CHUNK], anew[start : start + CHUNK]
             examples = self.examples(chunk)
-            texts: list[str | None] = [None] * len(chunk)
-            if not fresh.all():
-                texts = self.table.texts(ANSWERS).take(chunk).to_pylist()
+            answers: list[Generated | None] = [None] * len(chunk) if stored is None else stored.of(chunk)
             places = np.flatnonzero(fresh)
             seeds = [draw_seed(self.seed, probe.index, self.table.ids[row].tobytes().hex()) for row in chunk[places]]
             drawn, took = self.generate([examples[place] for place in places], seeds, probe.limit)
-            for place, text in zip(places, drawn, strict=True):
-                texts[place] = text
-            pairs = read_pairs(self.encoder, examples, texts)
+            for place, answer in zip(places, drawn, strict=True):
+                answers[place] = answer
+            pairs = read_pairs(self.encoder, examples, answers)
             states, read = last_states(self.student, pairs, self.capacity, self.processes, self.between)
             if self.processes.first:
                 differences.append(states[0] - states[1])
@@ -89,10 +88,12 @@ class Refresher:
                 gaps = rewards(whole, cross_fit(whole, learned, fold, L2), fold)
             gaps = self.processes.sum(gaps)
         nll = tuple(np.zeros(len(each.rows)) for each in probe.candidates)
-        answer = Answer(nll, tuple(each.astype(np.int64) for each in nll), gaps)
-        return Refreshed(answer, size, time.perf_counter() - began, Accuracy.of(gaps[learned]))
+        told = Answer(nll, tuple(each.astype(np.int64) for each in nll), gaps)
+        return Refreshed(told, size, time.perf_counter() - began, Accuracy.of(gaps[learned]))
 
-    def generate(self, examples: Sequence[Example], seeds: Sequence[int], limit: int) -> tuple[list[str | None], Size]:
+    def generate(
+        self, examples: Sequence[Example], seeds: Sequence[int], limit: int
+    ) -> tuple[list[Generated | None], Size]:
         """The student's own answer to each prompt, drawn at temperature 1; None where there is no prompt.
 
         Each process answers its share. Zeros elsewhere make the one sum at the end exact.
@@ -114,14 +115,14 @@ class Refresher:
                     self.student.generate([[0]], Draw([0], 0.0), 1, stops)
                 self.between()
         tokens = self.processes.sum(tokens)
-        texts: list[str | None] = []
+        answers: list[Generated | None] = []
         size = Size()
         for prompt, row in zip(prompts, tokens, strict=True):
             if isinstance(prompt, str):
-                texts.append(None)
+                answers.append(None)
                 continue
             drawn = (row[row > 0] - 1).tolist()
-            texts.append(self.encoder.decode(drawn))
+            answers.append(Generated(self.encoder.decode(drawn), truncated=drawn[-1] not in stops))
             length = len(prompt) + len(drawn)
             size += Size(length, len(drawn), length * length)
-        return texts, size
+        return answers, size

@@ -38,7 +38,7 @@ from train.probe import CHUNK
 from train.reward.correlation import correlations
 from train.reward.head import FOLDS, Accuracy, cross_fit, fit, folds, rewards
 from train.reward.model import check_architecture, save_reward_model
-from train.reward.pairs import Remarks, last_states, read_pairs
+from train.reward.pairs import Answers, Remarks, last_states, read_pairs
 from train.reward.settings import RewardSettings
 from train.settings import BatchSettings
 from train.table import Table, open_table
@@ -79,7 +79,7 @@ def reward(settings: RewardSettings, processes: Processes) -> Path:
             shutil.rmtree(settings.output / STATES, ignore_errors=True)
         return settings.output
     check_writable(settings.output)
-    generated = table.texts(settings.generated)
+    answers = Answers(table, settings.generated)
     loss = table.numbers(LOSS) if LOSS in table.columns else None
     encoder = Encoder(load_tokenizer(settings.model), settings.template, settings.max_length)
     model = load_model(settings.model, settings.device.attention)
@@ -89,13 +89,15 @@ def reward(settings: RewardSettings, processes: Processes) -> Path:
     student = Student(model, settings.device, processes, how, settings.max_length)
     if not processes.first:
         processes.barrier()
-        _read_states(settings, table, generated, encoder, student, processes)
+        _read_states(settings, table, answers, encoder, student, processes)
         return settings.output
+    if answers.remark:
+        log.info("%s", answers.remark)
     with locked(settings.output):
         describe(settings, table)
         (settings.output / STATES).mkdir(exist_ok=True)
         processes.barrier()
-        _read_states(settings, table, generated, encoder, student, processes)
+        _read_states(settings, table, answers, encoder, student, processes)
         _finish(settings, table, loss, encoder)
         describe(settings, table, finished=len(table))
         shutil.rmtree(settings.output / STATES)
@@ -105,7 +107,7 @@ def reward(settings: RewardSettings, processes: Processes) -> Path:
 def _read_states(
     settings: RewardSettings,
     table: Table,
-    generated: pa.ChunkedArray,
+    answers: Answers,
     encoder: Encoder,
     student: Student,
     processes: Processes,
@@ -118,7 +120,7 @@ def _read_states(
         if index < done:
             continue
         rows = np.arange(start, min(start + CHUNK, len(table)))
-        pairs = read_pairs(encoder, table.examples(rows), generated.take(pa.array(rows)).to_pylist())
+        pairs = read_pairs(encoder, table.examples(rows), answers.of(rows))
         states, _ = last_states(student, pairs, max(settings.batch_tokens, settings.max_length), processes)
         if processes.first:
             with replacing(_states(settings, index)) as partial:
