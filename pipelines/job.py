@@ -60,7 +60,7 @@ class Job:
         """The options that decide what a record becomes, beside the scores' identity."""
         settings = self.settings
         return {
-            "version": FORMATS_VERSION,
+            "formats_version": FORMATS_VERSION,
             "format": settings.format,
             "prompt_field": settings.prompt_field,
             "response_field": settings.response_field,

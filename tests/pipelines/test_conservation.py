@@ -5,9 +5,10 @@ import shutil
 from pathlib import Path
 
 import polars
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from running import curricle, read_data, read_rejects
+from running import curricle, read_data, read_rejects, write_jsonl
 
 from schemas.manifest import read_manifest
 from schemas.verify import verify
@@ -137,3 +138,33 @@ def test_hand_over_to_datasets_polars_and_duckdb(scored, monkeypatch, tmp_path):
     assert frame["response_mtld"].to_list() == [row["response_mtld"] for row in rows]
     counted = duckdb.sql(f"select count(*), max(response_mtld) from '{scored}/data/*.parquet'").fetchall()[0]
     assert counted == (49, max(row["response_mtld"] for row in rows if row["response_mtld"] is not None))
+
+
+def test_json_and_parquet_of_the_same_records_give_the_same_table(tmp_path):
+    """From the file to the scores: what Arrow pads, orders and widens is in no row."""
+
+    def record(name, arguments, **fields):
+        call = {"function": {"name": name, "arguments": arguments}}
+        turns = [{"role": "user", "content": "Please."}, {"role": "assistant", "tool_calls": [call], "content": "So."}]
+        tool = {
+            "type": "function",
+            "function": {"name": name, "parameters": {"properties": {n: {} for n in arguments}}},
+        }
+        tool["function"]["parameters"]["properties"] = {n: {"type": "string"} for n in arguments}
+        return {"messages": turns, "tools": [tool], **fields}
+
+    records = [
+        record("turn_on", {"lamp": "hall", "for": {"minutes": 5}}, id=1, place={"room": 2}),
+        record("brew", {"cups": 2, "for": {"guest": "Zoë", "minutes": 2.5}}, id=2.5, place={"floor": 0, "room": None}),
+        record("play", {"volume": 0.5, "lamp": None}, tags=["a", None]),
+    ]
+    write_jsonl(tmp_path / "a.jsonl", records)
+    names = dict.fromkeys(name for row in records for name in row)
+    table = pa.table({name: pa.array([row.get(name) for row in records]) for name in names})
+    pq.write_table(table, tmp_path / "a.parquet")
+    for kind in ("jsonl", "parquet"):
+        curricle("score", f"a.{kind}", "--output", kind, "--metrics", "length,mtld", cwd=tmp_path)
+    lines, rows = (read_data(tmp_path / kind).drop(["source"]) for kind in ("jsonl", "parquet"))
+    assert lines.num_rows == 3 and lines.equals(rows)
+    assert '"volume"' in rows["messages"][2].as_py()[-1]["content"]
+    assert '"volume"' not in str(rows["messages"][0])
