@@ -3,11 +3,13 @@
 The same for the proxy, which answers every prompt once, and for the student, which answers again while it learns.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Any
 
+from schemas.errors import UserError
 from schemas.inputs import Turn
+from schemas.positions import Alike
 from schemas.rendering import Rendered
 from schemas.responses import RESPONSE_ROLE
 
@@ -85,6 +87,54 @@ def left_padded(prompts: Sequence[Sequence[int]]) -> tuple[list[list[int]], list
     return (
         [[0] * (width - len(prompt)) + list(prompt) for prompt in prompts],
         [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts],
+    )
+
+
+class Heard:
+    """A logits processor that draws given tokens, and keeps the last logits: (rows, vocabulary)."""
+
+    logits: Any = None
+    steps = 3
+
+    def __init__(self, vocabulary: int) -> None:
+        self._vocabulary, self._place = vocabulary, 0
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        self.logits, self._place = scores.float(), self._place + 1
+        drawn = scores.new_full(scores.shape, float("-inf"))
+        drawn[:, (11 * self._place + 3) % self._vocabulary] = 0.0
+        return drawn
+
+
+def answers_alike(
+    go_on: Callable[[Sequence[Sequence[int]], Heard], Any], vocabulary: int, tolerance: float, alike: Alike
+) -> Alike:
+    """Which lengths of prompt and answer may be drawn together: a key for each, see ``schemas.positions``.
+
+    ``go_on`` draws ``Heard.steps`` tokens after each prompt. Where the padding of prompts is read (some models with
+    states have no use for a mask), or positions depend on the longest row, only prompts of one length go on together.
+    UserError if not even those go on as each does alone.
+    """
+
+    def apart(lengths: Sequence[int]) -> bool:
+        prompts = [
+            [(7 * place + 5 * row + length) % vocabulary for place in range(length)]
+            for row, length in enumerate(lengths)
+        ]
+        go_on(prompts, together := Heard(vocabulary))
+        for row, prompt in enumerate(prompts):
+            go_on([prompt], alone := Heard(vocabulary))
+            if not float((alone.logits[0] - together.logits[row]).abs().max()) <= tolerance:
+                return False
+        return True
+
+    if apart([5, 17, 30]):
+        return lambda length: length if alike(length) else 0
+    if apart([17, 17]):
+        return lambda length: length
+    raise UserError(
+        "the model's answers to two prompts differ from its answers to each alone",
+        remedy="choose another architecture to answer",
     )
 
 

@@ -8,10 +8,13 @@ import torch
 from architectures import VOCABULARY, tiny_config, tiny_model, write_tokenizer
 
 from curate.proxy.backend import load
+from curate.proxy.generation import Question
 from curate.proxy.sequences import Request
-from curate.proxy.settings import ProxySettings
+from curate.proxy.settings import GenerationSettings, ProxySettings
 from curate.proxy.weights import Weights
-from schemas.positions import rows_alike, telling_lengths
+from schemas.answers import cut
+from schemas.errors import UserError
+from schemas.positions import always_alike, rows_alike, telling_lengths
 from train.batching import micro_batches, shares
 from train.distributed import Processes
 from train.encoding import Encoded
@@ -129,3 +132,41 @@ def test_shares_hold_every_document_once_and_only_those_alike(packing, world):
     assert sorted(place for group in groups for place in group) == list(range(7))
     assert all(len({lengths[place] > 32 for place in group}) <= 1 for group in groups)
     assert len({len(share) for share in made}) == 1
+
+
+def answers(directory: Path, together: bool, spoil: bool = False) -> tuple[list, bool]:
+    """What a proxy answers to prompts of unlike lengths, and whether such prompts go on together."""
+    settings = GenerationSettings(max_new_tokens=8, temperature=1.0)
+    backend = load(ProxySettings(max_length=MOST, generation=settings), Weights(directory, {}))
+    questions = [Question(row.ids.tolist(), row.row) for row in rows()]
+    if not together:
+        return [cut(backend.answer([each], lambda tokens: None)[0], [2]) for each in questions], False
+    backend.answer(questions[:1], lambda tokens: None)
+    if spoil:
+        backend._answers_alike = always_alike
+    found = [cut(each, [2]) for each in backend.answer(questions, lambda tokens: None)]
+    return found, backend._answers_alike(5) == backend._answers_alike(9)
+
+
+@pytest.mark.parametrize("kind", ["recurrent_gemma", "mamba2", "bloom", "llama"])
+def test_answers_do_not_depend_on_each_other(kind, tmp_path):
+    """Some models with states read the padding of prompts: those go on in batches of one length."""
+    tiny_model(kind).save_pretrained(tmp_path)
+    write_tokenizer(tmp_path)
+    alone, _ = answers(tmp_path, together=False)
+    found, unlike = answers(tmp_path, together=True)
+    assert found == alone
+    assert unlike == (kind in ("mamba2", "bloom", "llama"))
+    assert (answers(tmp_path, together=True, spoil=True)[0] == alone) == unlike
+
+
+def test_a_model_that_mixes_answers_is_refused(tmp_path):
+    """The states of RWKV do not keep rows apart once they are cached."""
+    tiny_model("rwkv").save_pretrained(tmp_path)
+    write_tokenizer(tmp_path)
+    with pytest.raises(UserError, match="answers to two prompts differ"):
+        answers(tmp_path, together=True)
+
+
+def test_answers_that_outgrow_the_original_length_do_not_depend_on_each_other(model):
+    assert answers(model, together=True)[0] == answers(model, together=False)[0]

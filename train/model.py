@@ -20,11 +20,11 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from schemas.answers import Draw, cut, left_padded
+from schemas.answers import Draw, Heard, answers_alike, cut, left_padded
 from schemas.errors import UsageError, UserError
 from schemas.modelfiles import model_files
-from schemas.models import body, check_reach, implementations
-from schemas.positions import growing, rewind, rows_alike
+from schemas.models import body, check_reach, embeddings, implementations
+from schemas.positions import Alike, growing, rewind, rows_alike
 from schemas.unpacked import SMOLLM2, unpacked
 from train.batching import MicroBatch, Size
 from train.distributed import Processes
@@ -123,6 +123,7 @@ class Student:
         self.scorer = scorer
         self.wrapped: torch.nn.Module = scorer
         self._autocast = torch.bfloat16 if settings.precision == "bf16" else None
+        self._exact = settings.precision == "fp32"
         self._sharded = settings.parallel == "fsdp" and processes.world > 1
         if self._sharded:
             self._autocast = None
@@ -154,8 +155,16 @@ class Student:
         with torch.autocast(device.type, self._autocast, enabled=self._autocast is not None):
             return self.scorer.states(ids.to(device), lengths.to(device) - 1).cpu()
 
+    def answers_alike(self) -> Alike:
+        """Which lengths of prompt and answer ``generate`` may be given together, so that each goes on as it does alone;
+        a key for each."""
+        vocabulary, tolerance = embeddings(self.model), 1e-3 if self._exact else 0.5
+        return answers_alike(
+            lambda prompts, heard: self.generate(prompts, heard, heard.steps, []), vocabulary, tolerance, self.alike
+        )
+
     def generate(
-        self, prompts: Sequence[Sequence[int]], draw: Draw, limit: int, stops: Sequence[int]
+        self, prompts: Sequence[Sequence[int]], draw: Draw | Heard, limit: int, stops: Sequence[int]
     ) -> list[list[int]]:
         """At most ``limit`` tokens after each prompt, through the one that ends the answer."""
         device = self._processes.device
@@ -168,7 +177,7 @@ class Student:
                     ids,
                     mask,
                     generation_config=GenerationConfig(
-                        max_new_tokens=limit, eos_token_id=list(stops), pad_token_id=0, do_sample=False
+                        max_new_tokens=limit, eos_token_id=list(stops) or None, pad_token_id=0, do_sample=False
                     ),
                     logits_processor=[draw],
                     synced_gpus=self._sharded,  # every token gathers the weights from all processes

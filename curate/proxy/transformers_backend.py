@@ -19,7 +19,7 @@ from curate.proxy.passes import check_passes
 from curate.proxy.sequences import Request, SpecialTokens
 from curate.proxy.settings import ProxySettings
 from curate.proxy.weights import Weights
-from schemas.answers import Draw, left_padded
+from schemas.answers import Draw, Heard, answers_alike, left_padded
 from schemas.models import body, check_reach, embeddings, implementations
 from schemas.positions import Alike, growing, rewind, rows_alike
 
@@ -38,6 +38,7 @@ class TransformersBackend:
     weights: Weights | None = None
     alike: Alike
     plain_head = in_packs = False
+    _answers_alike: Alike | None = None
 
     def __init__(self, settings: ProxySettings, weights: Weights) -> None:
         logging.disable_progress_bar()  # the job has a bar of its own
@@ -70,6 +71,7 @@ class TransformersBackend:
         if config != self._checked:
             self.alike = rows_alike(self.model.config)
             check_passes(self, self.max_length)
+            self._answers_alike = None
             self._checked = config
         self.weights, self.vocabulary = weights, embeddings(self.model)
 
@@ -118,26 +120,37 @@ class TransformersBackend:
         def failed(place: int) -> None:
             answers[place] = f"out of memory for {lengths[place]} tokens"
 
-        in_batches(lengths, CACHED * self.batch_tokens, work, failed)
+        if self._answers_alike is None:
+            vocabulary, tolerance = embeddings(self.model), max(1e-3, 64 * torch.finfo(self.dtype).eps)
+            self._answers_alike = answers_alike(
+                lambda prompts, heard: self._go_on(prompts, heard, heard.steps), vocabulary, tolerance, self.alike
+            )
+        in_batches(lengths, CACHED * self.batch_tokens, work, failed, self._answers_alike)
         return answers
 
-    @torch.inference_mode()
     def _drawn(self, batch: Sequence[Question]) -> list[Sequence[int] | str]:
         """The tokens that follow each question, or the reason why none do."""
         settings = self.speech.settings
-        ids, mask = (torch.tensor(lists, device=self.device) for lists in left_padded([each.ids for each in batch]))
         draw = Draw([each.seed for each in batch], settings.temperature)
+        drawn = self._go_on([each.ids for each in batch], draw, settings.max_new_tokens)
+        failed = draw.failed.tolist()
+        return ["the model's logits are not numbers" if bad else row for row, bad in zip(drawn, failed, strict=True)]
+
+    @torch.inference_mode()
+    def _go_on(self, prompts: Sequence[Sequence[int]], draw: Draw | Heard, limit: int) -> list[list[int]]:
+        """At most ``limit`` tokens after each prompt."""
+        ids, mask = (torch.tensor(lists, device=self.device) for lists in left_padded(prompts))
+        rewind(self._growing)
         rows = self.model.generate(
             ids,
             attention_mask=mask,
             generation_config=GenerationConfig(
-                max_new_tokens=settings.max_new_tokens, eos_token_id=self.speech.stops, pad_token_id=0, do_sample=False
+                max_new_tokens=limit, eos_token_id=self.speech.stops, pad_token_id=0, do_sample=False
             ),
             logits_processor=[draw],
         )
-        drawn = rows[:, ids.shape[1] :].tolist()
-        failed = draw.failed.tolist()
-        return ["the model's logits are not numbers" if bad else row for row, bad in zip(drawn, failed, strict=True)]
+        drawn: list[list[int]] = rows[:, ids.shape[1] :].tolist()
+        return drawn
 
     def _sums(self, batch: Sequence[Request], layout: Layout) -> list[float]:
         """Σ log p over each request's spans, in nats."""

@@ -103,8 +103,9 @@ class Refresher:
         lengths = [0 if isinstance(prompt, str) else len(prompt) + limit for prompt in prompts]
         stops = self.encoder.stops(self.student.model.config)
         tokens = np.zeros((len(examples), limit), np.int64)  # each one more than it is; 0 is none
-        passes = shares(lengths, max([self.capacity, *lengths]), self.processes.world)
         with self.student.answering():
+            alike = self.student.answers_alike()
+            passes = shares(lengths, max([self.capacity, *lengths]), self.processes.world, False, alike)
             for places in passes[self.processes.rank]:
                 if len(places):
                     draw = Draw([seeds[place] for place in places], 1.0)
