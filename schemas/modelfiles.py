@@ -60,12 +60,7 @@ def model_files(directory: Path) -> list[str]:
     """
     if not (directory / CONFIG).is_file():
         raise UsageError("there is no config.json", where=str(directory), remedy="give a Hugging Face model directory")
-    if (directory / ADAPTER).exists():
-        raise UsageError(
-            "is an adapter, which one loader puts on top of the model and another leaves out",
-            where=str(directory / ADAPTER),
-            remedy=f"{_MERGE}; if the weights beside it are merged already, remove {ADAPTER}",
-        )
+    _refuse_adapter(directory)
     config = _object(directory / CONFIG)
     # one of the others replaces it, by the version of the library
     configs = {CONFIG, *_named(directory, CONFIG, config.get("configuration_files"))}
@@ -92,6 +87,12 @@ def model_files(directory: Path) -> list[str]:
     return sorted(names)
 
 
+def gguf_files(path: Path) -> list[str]:
+    """The same for a GGUF file: itself, and the tokenizer's files beside it, which are read before what it says."""
+    _refuse_adapter(path.parent)
+    return sorted({path.name, *tokenizer_files(path.parent)} - {CONFIG})
+
+
 def tokenizer_files(directory: Path) -> list[str]:
     """The names of the files that decide how text becomes tokens, sorted. The configuration chooses the class."""
     names = {*_matching(directory, (*TOKENIZER, CONFIG)), *_tokenizer_named(directory)}
@@ -105,6 +106,15 @@ def digests(directory: Path, names: Iterable[str]) -> dict[str, str]:
         with open(directory / name, "rb") as stream:
             found[name] = file_sha256(stream)
     return found
+
+
+def _refuse_adapter(directory: Path) -> None:
+    if (directory / ADAPTER).exists():
+        raise UsageError(
+            "is an adapter, which one loader puts on top of the model and another leaves out",
+            where=str(directory / ADAPTER),
+            remedy=f"{_MERGE}; if the weights beside it are merged already, remove {ADAPTER}",
+        )
 
 
 def _matching(directory: Path, patterns: Iterable[str]) -> set[str]:

@@ -12,7 +12,7 @@ import pytest
 from small_llama import write_small_llama
 
 from schemas.errors import UsageError
-from schemas.modelfiles import digests, model_files, tokenizer_files
+from schemas.modelfiles import digests, gguf_files, model_files, tokenizer_files
 
 
 @pytest.fixture(scope="module")
@@ -225,3 +225,24 @@ def test_what_lies_elsewhere_is_refused(kind: Callable[[Path], None], model):
     with pytest.raises(UsageError, match=re.escape(REFUSED[kind])) as refused:
         model_files(model)
     assert refused.value.remedy
+
+
+def test_a_gguf_file_is_read_with_the_tokenizer_beside_it(model):
+    (model / "model.gguf").write_bytes(b"GGUF")
+    names = gguf_files(model / "model.gguf")
+    assert {"model.gguf", "tokenizer.json", "tokenizer_config.json"} <= set(names)
+    assert not {"config.json", "model.safetensors"} & set(names)
+    an_adapter(model)
+    with pytest.raises(UsageError, match="is an adapter"):
+        gguf_files(model / "model.gguf")
+
+
+def test_a_config_does_not_say_how_attention_is_computed(model):
+    """An encoder's neither, where the name is one that transformers knows."""
+    from curate.embedding.encoder import Encoder
+    from curate.embedding.settings import EmbeddingSettings
+    from curate.proxy.weights import from_directory
+
+    edit(model / "config.json", attn_implementation="eager")
+    encoder = Encoder(EmbeddingSettings(model=str(model)), from_directory(model))
+    assert encoder.model.config._attn_implementation == "sdpa"
