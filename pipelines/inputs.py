@@ -84,7 +84,8 @@ def find_inputs(patterns: Iterable[str], output: str) -> tuple[list[InputFile], 
                 if in_folder
                 else "there is no such file"
             )
-            raise UsageError(what, where=pattern, remedy=f"name {READ}")
+            beside = "".join(f"\n  - {_shown(other.path)}: {other.reason}" for other in others[:10])
+            raise UsageError(what + (beside and f"; left out:{beside}"), where=pattern, remedy=f"name {READ}")
         for file in readable:
             _check_name(file.name)
             first = found.setdefault(_place(file.name), file)

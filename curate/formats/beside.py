@@ -19,6 +19,8 @@ LABELS = ("label", "kto_tag")
 VERDICTS = ("accepted", "is_accepted", "correct", "is_correct", "desirable")
 WEIGHTS = ("weight", "loss_weight", "loss_scale", "loss", "train", "training", "trainable")
 SPANS = ("training_detail", "train_detail")
+LIST_FIELDS = ("messages", "conversations", "conversation", "dialogue", "dialog")
+"""Where turns are looked for, in this order."""
 PARTS_OF_THE_PROMPT = ("instruction", "input", "context", "history", "documents")
 ANSWERS = ("output", "response", "completion", "chosen")
 MANY_ANSWERS = ("outputs", "responses", "completions", "generations")
@@ -27,7 +29,8 @@ MANY_ANSWERS = ("outputs", "responses", "completions", "generations")
 def check_media(fields: Mapping[str, Any], where: str = "") -> None:
     """Raises FormatError for pictures, sound and films beside a text: without them it means something else."""
     for name in MEDIA:
-        if says(fields.get(name)):
+        value = fields.get(name)
+        if any(map(says, value)) if isinstance(value, list) else says(value):
             raise FormatError(
                 f"{where}{name!r} belongs to the text, and only text is read; take the field away to score it alone"
             )
@@ -58,6 +61,10 @@ def check_record(fields: Mapping[str, Any], messages: Sequence[Message]) -> list
     for name in MANY_ANSWERS:
         if isinstance(value := fields.get(name), list) and len(value) > 1:
             notes.append(f"the field {name!r} has other answers, and they are not read; it is kept in extra")
+    for name in LIST_FIELDS:
+        turns = value if isinstance(value := fields.get(name), list) else []
+        if any(as_text(said := _text_of(turn)) is not None and not _is_in(said, messages) for turn in turns):
+            notes.append(f"the field {name!r} has other turns, and they are not read; it is kept in extra")
     return notes
 
 
@@ -102,7 +109,9 @@ def _is_in(value: Any, messages: Sequence[Message]) -> bool:
 
 def _is_last(value: Any, messages: Sequence[Message]) -> bool:
     """Whether an answer, perhaps as a turn or at the end of a whole conversation, is the conversation's own."""
-    last = value[-1] if isinstance(value, list) else value
-    if isinstance(last, dict):
-        last = last.get("content", last.get("value"))
-    return as_text(last) == messages[-1][1]
+    return as_text(_text_of(value[-1] if isinstance(value, list) else value)) == messages[-1][1]
+
+
+def _text_of(turn: Any) -> Any:
+    """What a turn of any format says."""
+    return turn.get("content", turn.get("value")) if isinstance(turn, dict) else turn

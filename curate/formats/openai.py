@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from curate.formats.beside import LIST_FIELDS
 from curate.formats.conversation import (
     Conversation,
     Format,
@@ -17,7 +18,6 @@ from curate.formats.conversation import (
 )
 from curate.formats.turns import (
     CALL_ROLES,
-    LIST_FIELDS,
     Turn,
     begins_with,
     first_turn,

@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from curate.formats.beside import LIST_FIELDS
 from curate.formats.conversation import Conversation, Format, Record, rest, text
 from curate.formats.turns import (
     CALL_ROLES,
-    LIST_FIELDS,
     Turn,
     first_turn,
     list_field,

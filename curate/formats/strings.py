@@ -3,8 +3,9 @@
 from itertools import cycle
 from typing import Any
 
+from curate.formats.beside import LIST_FIELDS
 from curate.formats.conversation import Conversation, Format, FormatError, Record
-from curate.formats.turns import LIST_FIELDS, Turn, first_turn, list_field, read_turns
+from curate.formats.turns import Turn, first_turn, list_field, read_turns
 from curate.formats.values import as_text, kind
 
 

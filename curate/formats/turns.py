@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from curate import strict
 from curate.batch import RESPONSE_ROLE
-from curate.formats.beside import check_turn
+from curate.formats.beside import LIST_FIELDS, check_turn
 from curate.formats.conversation import (
     Conversation,
     FormatError,
@@ -21,7 +21,6 @@ from curate.formats.conversation import (
 )
 from curate.formats.values import as_text, canonical, kind, says
 
-LIST_FIELDS = ("messages", "conversations", "conversation", "dialogue", "dialog")
 SYSTEM_FIELDS = ("system", "system_prompt", "system_message")
 TOOL_FIELDS = ("tools", "functions")
 ANSWER_FIELDS = ("chosen", "response", "completion", "answer", "output")

@@ -373,6 +373,7 @@ def test_turns_that_are_not_to_be_learnt_are_refused(fields: dict[str, Any]) -> 
         ({"messages": [USER, ASSISTANT], "chosen": "Hey"}, "'chosen' is another answer"),
         ({"instruction": "Hello", "output": "Hi", "response": "Hey"}, "'response' is another answer"),
         ({"prompt": "Hello", "completion": "Hi", "completions": ["Hi", "Hey"]}, "'completions' has other answers"),
+        ({"messages": [USER, ASSISTANT], "conversations": ["Hello", "Hey"]}, "'conversations' has other turns"),
         ({"prompt": "Hello", "completion": "Hi", "is_correct": False}, "'is_correct' is false"),
         ({"prompt": "Hello", "completion": "Hi", "label": 0}, "'label' is 0"),
     ],
@@ -390,6 +391,8 @@ def test_what_is_not_followed_is_said_and_kept(record: dict[str, Any], note: str
 def test_fields_that_repeat_what_is_read_are_no_news() -> None:
     chat = [USER, ASSISTANT]
     record = {"messages": chat, "chosen": chat, "response": "Hi", "instruction": "Hello", "system": "", "images": []}
+    record |= {"conversations": [{"from": "human", "value": "Hello"}, {"from": "gpt", "value": "Hi"}]}
+    record |= {"image": {"bytes": None}, "videos": [None, ""]}
     assert normalise({**record, "rejected": [USER], "score": 0.1, "label": True}).notes == []
 
 

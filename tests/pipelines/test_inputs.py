@@ -102,6 +102,13 @@ def test_links_are_followed_once_and_what_they_leave_out_is_named(tmp_path: Path
     }
 
 
+def test_a_folder_of_nothing_says_what_it_left_out(tmp_path: Path):
+    (tmp_path / "fetch.jsonl").symlink_to("nowhere")
+    with pytest.raises(UsageError, match="no file that can be read is in it; left out:") as error:
+        find_inputs([str(tmp_path)], "out")
+    assert f"fetch.jsonl: {NOWHERE}" in str(error.value)
+
+
 @pytest.mark.parametrize("pattern", ["in/fetch.jsonl", "in/*.jsonl"])
 def test_a_link_that_was_named_has_to_lead_somewhere(pattern: str, tmp_path: Path):
     (tmp_path / "in").mkdir()
