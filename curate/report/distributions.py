@@ -13,6 +13,7 @@ BINS = 40
 SHOWN = 3
 CORRELATION_ROWS = 200_000
 SEED = 0
+GAP, LENGTHS = "reward_gap", ("response_tokens", "generated_tokens")
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,22 @@ def sample_rows(rows: int) -> np.ndarray | None:
     if rows <= CORRELATION_ROWS:
         return None
     return np.sort(np.random.default_rng(SEED).choice(rows, CORRELATION_ROWS, replace=False))
+
+
+def gap_correlations(frame: pl.DataFrame) -> list[tuple[str, float | None]]:
+    """Spearman's rho of ``reward_gap`` with each column that it should not merely follow, and with how much longer the
+    response is than the answer that was generated; none if the frame has no such column.
+    """
+    response, generated = LENGTHS
+    if {*LENGTHS} <= {*frame.columns}:
+        longer = pl.col(response).cast(pl.Float64) - pl.col(generated).cast(pl.Float64)
+        frame = frame.with_columns(longer.alias(f"{response} - {generated}"))
+    names = [
+        name for name in ("response_words", *LENGTHS, f"{response} - {generated}", "loss") if name in frame.columns
+    ]
+    if GAP not in frame.columns:
+        return []
+    return [(name, rank_correlations(frame.select(GAP, name))[1][0]) for name in names]
 
 
 def rank_correlations(frame: pl.DataFrame) -> list[list[float | None]]:

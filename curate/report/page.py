@@ -17,6 +17,7 @@ from curate.report.distributions import (
     SEED,
     Distribution,
     distribution,
+    gap_correlations,
     is_numeric,
     rank_correlations,
     sample_rows,
@@ -63,6 +64,9 @@ class Scores:
     correlated: Sequence[str]
     correlations: Sequence[Sequence[float | None]]
     examples: dict[int, Example]
+    gap: Sequence[tuple[str, float | None]] = ()
+    """Spearman's rho of the reward gap with the lengths, their difference and the loss, as far as the table has them.
+    """
 
 
 def _scores(table: pl.LazyFrame, data: Sequence[Path], columns: Sequence[ScoreColumn], rows: int) -> Scores:
@@ -89,6 +93,7 @@ def _scores(table: pl.LazyFrame, data: Sequence[Path], columns: Sequence[ScoreCo
         list(sample),
         rank_correlations(pl.DataFrame(sample)),
         examples(data, shown),
+        gap_correlations(pl.DataFrame(sample)),
     )
 
 

@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from curate.report import report_page
 from curate.report.chart import histogram
 from curate.report.distributions import SHOWN, distribution, rank_correlations
 from curate.report.rows import examples
+from schemas.columns import ScoreColumn
 
 
 class Page(HTMLParser):
@@ -108,6 +110,27 @@ def test_rank_correlations_are_spearmans_over_complete_pairs():
     known = [(x, y) for x, y in zip(one, other, strict=True) if y is not None]
     assert rho == pytest.approx(spearmanr(*zip(*known, strict=True)).statistic)
     assert falling == pytest.approx(-1)
+
+
+def test_the_page_says_what_a_reward_gap_goes_along_with(page, tmp_path):
+    scores = random_scores(200)
+    draw = random.Random(1)
+    scores["response_tokens"] = [3 * words for words in scores["response_words"]]
+    scores["generated_tokens"] = [draw.randint(1, 400) for _ in range(200)]
+    lengths = [
+        ScoreColumn(name, pa.int32(), "tokens", "a length").made_by("length", 1, {})
+        for name in ("response_tokens", "generated_tokens")
+    ]
+    make_table(tmp_path, scores, [*COLUMNS, *lengths], rows=200)
+    said = Page(report_page(tmp_path)).text
+    longer = [one - other for one, other in zip(scores["response_tokens"], scores["generated_tokens"], strict=True)]
+    others = {**scores, "response_tokens - generated_tokens": longer}
+    for name in ("response_words", "response_tokens", "response_tokens - generated_tokens", "loss"):
+        rho = spearmanr(scores["reward_gap"], others[name]).statistic
+        assert f"{rho:.2f} with {name}".replace("-0", "−0") in said, name
+    assert "A reward gap that merely follows" in Page(page).text  # with what is there
+    make_table(tmp_path / "none", scores, [column for column in COLUMNS if column.name != "reward_gap"], rows=200)
+    assert "reward gap" not in Page(report_page(tmp_path / "none")).text
 
 
 def test_hard_end_decides_which_rows_are_hardest():
