@@ -1,10 +1,12 @@
 """What a report says of the score columns: distributions, rank correlations, and which rows to show."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+import polars.selectors as selectors
 import pyarrow as pa
 
 from schemas.columns import ScoreColumn
@@ -13,6 +15,7 @@ BINS = 40
 SHOWN = 3
 CORRELATION_ROWS = 200_000
 SEED = 0
+LARGEST_DRAWN = 1e300
 GAP, LENGTHS = "reward_gap", ("response_tokens", "generated_tokens")
 
 
@@ -37,6 +40,11 @@ class Distribution:
     examples: Mapping[str, Sequence[tuple[int, float | int]]]
 
     @property
+    def drawn(self) -> bool:
+        """Whether the histogram has a picture: matplotlib's axes end before floats do."""
+        return self.values > 0 and max(map(abs, self.edges)) < LARGEST_DRAWN
+
+    @property
     def constant(self) -> bool:
         return self.values > 0 and self.minimum == self.maximum
 
@@ -47,6 +55,8 @@ def is_numeric(column: ScoreColumn) -> bool:
 
 def distribution(column: ScoreColumn, series: pl.Series) -> Distribution:
     """Describe one column; nulls, NaN and infinities are counted and left out of the rest."""
+    if series.dtype.is_float():
+        series = series.cast(pl.Float64)  # in a narrower one the width of a bin may be infinite
     finite = series.is_finite() if series.dtype.is_float() else series.is_not_null()
     ranked = series.filter(finite).sort().to_numpy()
     nulls = series.null_count()
@@ -69,7 +79,7 @@ def distribution(column: ScoreColumn, series: pl.Series) -> Distribution:
         len(series) - nulls - len(ranked),
         len(ranked),
         minimum,
-        float(np.median(ranked)),
+        _middle(ranked[(len(ranked) - 1) // 2].item(), ranked[len(ranked) // 2].item()),
         maximum,
         edges.tolist(),
         counts.tolist(),
@@ -80,14 +90,20 @@ def distribution(column: ScoreColumn, series: pl.Series) -> Distribution:
     )
 
 
+def _middle(low: float | int, high: float | int) -> float:
+    """The mean of two numbers whose sum may be infinite."""
+    middle = (low + high) / 2
+    return middle if math.isfinite(middle) else low / 2 + high / 2
+
+
 def _calls_for_log(ranked: np.ndarray) -> bool:
     """Whether nine values in ten would fill less than a third of a linear axis, and more of a logarithmic one."""
     if ranked[0] <= 0 or ranked[0] == ranked[-1]:
         return False
     low, high = np.quantile(ranked, [0.05, 0.95])
     linear = (high - low) / (ranked[-1] - ranked[0])
-    logarithmic = np.log(high / low) / np.log(ranked[-1] / ranked[0])
-    return bool(linear < 1 / 3 and logarithmic > linear)
+    first, last = np.log(ranked[[0, -1]])  # no quotient of the two, which may be infinite
+    return bool(linear < 1 / 3 and np.log(high) - np.log(low) > linear * (last - first))
 
 
 def _edges(ranked: np.ndarray, log: bool) -> np.ndarray:
@@ -101,7 +117,13 @@ def _edges(ranked: np.ndarray, log: bool) -> np.ndarray:
             return np.unique(np.ceil(np.geomspace(low, high + 1, BINS + 1) - 1e-9)) - 0.5
         step = -(-(high - low + 1) // BINS)
         return np.arange(low, high + step + 1, step) - 0.5
-    edges = np.geomspace(low, high, BINS + 1) if log else np.linspace(low, high, BINS + 1)
+    low, high = float(low), float(high)
+    if log:
+        edges = np.geomspace(low, high, BINS + 1)
+    elif math.isfinite(high - low):
+        edges = np.linspace(low, high, BINS + 1)
+    else:
+        edges = 2 * np.linspace(low / 2, high / 2, BINS + 1)
     edges[0], edges[-1] = low, high  # geomspace may round the ends inwards
     return edges
 
@@ -153,7 +175,8 @@ def rank_correlations(frame: pl.DataFrame) -> list[list[float | None]]:
     Row i holds the correlations of column i with the columns before it. None where rho is not defined:
     a constant column, or fewer than three rows.
     """
-    frame = frame.with_columns(pl.all().cast(pl.Float64)).with_columns(pl.when(pl.all().is_finite()).then(pl.all()))
+    numbers = selectors.float()  # whole numbers stay what they are: as floats, large ones would be ties
+    frame = frame.with_columns(pl.when(numbers.is_finite()).then(numbers))
     names = frame.columns
     pairs = [(one, other) for i, one in enumerate(names) for other in names[:i]]
     if not pairs:

@@ -114,7 +114,7 @@ def _page(manifest: Manifest, data: Sequence[Path], rejected: Sequence[Path]) ->
         "histograms": {
             shape.column.name: histogram(shape, f"h{place}")
             for place, shape in enumerate(scores.distributions)
-            if shape.values
+            if shape.drawn
         },
         "sample": CORRELATION_ROWS if manifest.total.scored > CORRELATION_ROWS else None,
         "seed": SEED,

@@ -101,6 +101,46 @@ def test_a_histogram_counts_every_finite_value(values):
     assert "<svg" in histogram(shape, "h")
 
 
+BIG = 2**63 - 1
+EXTREMES = {
+    "int64": (pa.int64(), [-BIG - 1, 0, BIG], 0),
+    "large int64": (pa.int64(), [BIG - 1, BIG], BIG),
+    "uint64": (pa.uint64(), [0, 3, 2**64 - 1], 3),
+    "int8": (pa.int8(), [-128, 3, 127], 3),
+    "float16": (pa.float16(), [1.0, 2.0, 65504.0], 2),
+    "float32": (pa.float32(), [-3e38, 1e38, 3e38], 1e38),
+    "wider than a float": (pa.float64(), [-1.7e308, 0.0, 1.7e308], 0),
+    "a sum that is infinite": (pa.float64(), [1.6e308, 1.7e308], 1.65e308),
+    "denormal": (pa.float64(), [5e-324, 1e-323, 1.5e-323], 1e-323),
+    "both": (pa.float64(), [5e-324, 1.0, 1.7e308], 1),
+    "zeros": (pa.float64(), [-0.0, 0.0, -0.0], 0),
+    "one": (pa.float64(), [3.0], 3),
+    "none": (pa.float64(), [None, math.nan, math.inf], None),
+}
+
+
+@pytest.mark.parametrize("name", EXTREMES)
+def test_numbers_at_the_ends_of_their_type(name, tmp_path):
+    kind, values, median = EXTREMES[name]
+    column = ScoreColumn("x", kind, "none", "extreme", "high").made_by("foreign", 1, {})
+    shape = distribution(column, pl.Series(pa.array(values, kind)))
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    assert shape.values + shape.nulls + shape.not_finite == len(values) and sum(shape.counts) == len(finite)
+    assert shape.median == (None if median is None else pytest.approx(median, rel=1e-6))
+    if finite:
+        assert (shape.minimum, shape.maximum) == pytest.approx((min(finite), max(finite)), rel=1e-6)
+        assert all(math.isfinite(edge) for edge in shape.edges)
+    make_table(tmp_path, {"x": values}, [column], rows=len(values))
+    page = report_page(tmp_path)
+    assert ("too large to be drawn" in page) == bool(finite and max(map(abs, finite)) > 1e300)
+
+
+def test_large_whole_numbers_are_no_ties():
+    rising = pl.DataFrame({"one": [5, 2**62, 2**62 + 1, 2**62 + 2], "other": [0, 1, 2, 3]})
+    assert rank_correlations(rising)[1] == [1.0]
+    assert rank_correlations(rising.with_columns(pl.col("one").cast(pl.Float64)))[1] != [1.0]  # as floats they would be
+
+
 def test_rank_correlations_are_spearmans_over_complete_pairs():
     draw = random.Random(0)
     one = [draw.gauss(0, 1) for _ in range(60)]
