@@ -2,6 +2,9 @@
 
 The text may come from a certificate that somebody else wrote. Python's parser reads it, nothing runs it, and only what
 is listed here has a meaning; polars' own SQL would open files.
+
+What is computed is computed in float64, as whole numbers of 8 to 64 bits wrap around without a word; and what comes out
+infinite or is no number is no value: to polars it is larger than any other.
 """
 
 import ast
@@ -37,6 +40,7 @@ _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.NotEq: operator.ne,
 }
 _FUNCTIONS: dict[str, Callable[[pl.Expr], pl.Expr]] = {"abs": pl.Expr.abs, "log": pl.Expr.log}
+_ONE = pl.lit(1.0, dtype=pl.Float64)
 _WORDS = {"true": True, "false": False}
 
 
@@ -79,7 +83,7 @@ def parse(text: str, known: Collection[str]) -> Expression:
     reader = _Reader(text, known)
     try:
         read = reader.read(ast.parse(text.strip(), mode="eval").body)
-    except (SyntaxError, ValueError, RecursionError, MemoryError, pl.exceptions.PolarsError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError, pl.exceptions.PolarsError) as error:
         if isinstance(error, UsageError):
             raise
         raise UsageError(f"{text!r} is not an expression", remedy=f"there are: {MEANING}") from error
@@ -100,12 +104,18 @@ class _Reader:
         match node:
             case ast.Name(id=name):
                 return self._name(name)
-            case ast.Constant(value=bool() | int() | float() | str() as value):
+            case ast.Constant(value=bool() | float() | str() as value):
                 return pl.lit(value)
+            case ast.Constant(value=int() as value):
+                return _whole(value)
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() as value)) if not isinstance(value, bool):
+                return _whole(-value)
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                return _finite(-self._operand(operand))
             case ast.UnaryOp(op=op, operand=operand) if type(op) in _OPERATORS:
                 return _OPERATORS[type(op)](self.read(operand))
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
-                return _OPERATORS[type(op)](self.read(left), self.read(right))
+                return _finite(_OPERATORS[type(op)](self._operand(left), self._operand(right)))
             case ast.BoolOp(op=op, values=values):
                 return reduce(_OPERATORS[type(op)], map(self.read, values))
             case ast.Compare(left=left, ops=ops, comparators=others) if all(type(op) in _OPERATORS for op in ops):
@@ -113,9 +123,13 @@ class _Reader:
                 pairs = zip(ops, sides, sides[1:], strict=False)
                 return reduce(operator.and_, (_OPERATORS[type(op)](one, other) for op, one, other in pairs))
             case ast.Call(func=ast.Name(id=name), args=[argument], keywords=[]) if name in _FUNCTIONS:
-                return _FUNCTIONS[name](self.read(argument))
+                return _finite(_FUNCTIONS[name](self._operand(argument)))
         part = ast.get_source_segment(self.text.strip(), node)
         raise UsageError(f"{part!r} in {self.text!r} has no meaning", remedy=f"there are: {MEANING}")
+
+    def _operand(self, node: ast.expr) -> pl.Expr:
+        """What something is computed from: float64, whatever the type of a column. A text is none."""
+        return self.read(node) * _ONE
 
     def _name(self, name: str) -> pl.Expr:
         if name not in self.known and name in _WORDS:
@@ -124,6 +138,15 @@ class _Reader:
             raise UsageError(f"there is no column {name!r}", remedy=nearest(name, self.known))
         self.columns.append(name)
         return pl.col(name)
+
+
+def _whole(value: int) -> pl.Expr:
+    """A whole number that every column of such can be compared with: -1 is none of those without a sign."""
+    return pl.lit(value, dtype=pl.Int128) if -(2**127) <= value < 2**127 else pl.lit(float(value))
+
+
+def _finite(value: pl.Expr) -> pl.Expr:
+    return pl.when(value.is_finite()).then(value)
 
 
 def _present(schema: pl.Schema, name: str) -> pl.Expr:

@@ -34,4 +34,9 @@ def sampling_keys(values: NDArray[np.float64], temperature: float, draws: NDArra
 
     Gumbel-top-k (Kool et al. 2019, arXiv 1903.06059): how QuRating (arXiv 2402.09739) and kMQ (arXiv 2409.11378) draw.
     """
-    return values / temperature - np.log(-np.log(draws))
+    noise = -np.log(-np.log(draws))
+    with np.errstate(over="ignore"):
+        keys = values / temperature + noise
+    if np.isinf(keys[np.isfinite(values)]).any():  # the same order, in another scale
+        keys = values + temperature * noise
+    return keys

@@ -12,6 +12,7 @@ from scipy.stats import lognorm
 
 from curate.selection import derive
 from curate.selection.derive import KEYS, Rules, Texts
+from curate.selection.expression import parse
 from curate.selection.near_duplicates import PERMUTATIONS, signatures
 from curate.selection.order import sampling_keys, uniform
 from curate.selection.recipe import Recipe
@@ -358,7 +359,7 @@ def test_anything_else_is_refused(text):
         ({"take": "random", "part": "4/3"}, "1 <= I <= K"),
         ({"near_duplicates": 1.0}, "0.5 to 0.99"),
         ({"distinct": True, "near_duplicates_of": "prompt"}, "--near-duplicates-of prompt has no use"),
-        ({"take": "random", "fraction": 1.5}, "at most 1"),
+        ({"take": "random", "fraction": 1.5}, "above 0 to 1"),
         ({"take": "sampled", "by": "loss", "count": 1, "temperature": 0}, "above 0"),
         ({"take": "high", "by": "kind", "count": 3}, "a number"),
         ({"take": "representative", "by": "kind", "count": 3}, "name vectors"),
@@ -377,3 +378,75 @@ def test_one_row_and_none():
     assert len(kept(table, take="hard", by="loss", fraction=1.0, per="kind")) == 0  # its kind is null
     assert len(kept(table, take="hard", by="loss", count=1)) == 1
     assert len(kept(table, where="loss > 5", take="random", count=1)) == 0
+
+
+WHOLE = pl.DataFrame(
+    {
+        "i": pl.Series([100_000, 3, -5], dtype=pl.Int32),
+        "b": pl.Series([-128, 1, 2], dtype=pl.Int8),
+        "u": pl.Series([0, 2, 255], dtype=pl.UInt8),
+        "w": pl.Series([2**64 - 1, 0, 1], dtype=pl.UInt64),
+        "big": pl.Series([2**62, 2**62 + 1, -(2**63)], dtype=pl.Int64),
+        "f": pl.Series([1e30, 0.1, 2.0], dtype=pl.Float32),
+        "x": [0.0, -1.0, 2.0],
+        "s": ["5", "a", "b"],
+    }
+)
+NONE = math.nan
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("i * i", [1e10, 9, 25]),
+        ("i * i * i", [1e15, 27, -125]),
+        ("u - 3", [-3, -1, 252]),
+        ("-u", [0, -2, -255]),
+        ("u * 2", [0, 4, 510]),
+        ("w + 1", [2.0**64, 1, 2]),
+        ("-b", [128, -1, -2]),
+        ("abs(b)", [128, 1, 2]),
+        ("big * 4", [2.0**64, 2.0**64, -(2.0**65)]),
+        ("100000 * 100000 + i", [1e10 + 1e5, 1e10 + 3, 1e10 - 5]),
+        ("f * f", [float(np.float32(1e30)) ** 2, float(np.float32(0.1)) ** 2, 4]),
+        ("x / x", [NONE, 1, 1]),
+        ("log(x)", [NONE, NONE, math.log(2)]),
+        ("log(x) - log(x)", [NONE, NONE, 0]),
+    ],
+)
+def test_what_is_computed_does_not_wrap_around(text, expected):
+    assert parse(text, WHOLE.columns).numbers(WHOLE) == pytest.approx(expected, rel=1e-12, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("log(x) > 1", [None, None, False]),  # the logarithm of 0, and of a negative number
+        ("not (log(x) > 1)", [None, None, True]),
+        ("1 / x > 1 or x == 0", [True, False, False]),
+        ("x / x > 2", [None, False, False]),
+        ("w > -1", [True, True, True]),
+        ("u >= -1 and u != -1", [True, True, True]),
+        ("u - 3 < 0", [True, True, False]),
+        ("i > 100000 * 100000", [False, False, False]),
+        ("i < 1" + "0" * 60, [True, True, True]),
+        ("big == 4611686018427387905", [False, True, False]),
+        ("f > 1", [True, False, True]),
+        ("s == '5'", [True, False, False]),
+    ],
+)
+def test_a_condition_on_what_is_no_number_has_no_answer(text, expected):
+    assert parse(text, WHOLE.columns).mask(WHOLE).to_list() == expected
+
+
+@pytest.mark.parametrize("text", ["s * 2", "s + s", "-s", "abs(s)", "s == 5"])
+def test_texts_are_not_computed_with(text):
+    with pytest.raises(UsageError, match="cannot be computed"):
+        parse(text, WHOLE.columns).mask(WHOLE)
+
+
+def test_a_temperature_near_0_takes_the_top():
+    table = frame()
+    by_value = keys(kept(table, take="high", by="lp_1", count=40))
+    assert keys(kept(table, take="sampled", by="lp_1", count=40, temperature=1e-320)) == by_value
+    assert keys(kept(table, take="sampled", by="lp_1 * 1e300", count=40, temperature=1e-10)) == by_value
