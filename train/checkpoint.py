@@ -8,6 +8,7 @@ its place, flushed and renamed, so that one with its name is whole. Nothing is u
 """
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -36,10 +37,15 @@ from transformers import PreTrainedTokenizerBase
 
 from schemas.disk import beside, put_in_place, refuse_links
 from schemas.errors import Held, UserError
+from schemas.sums import damaged, sums_of
 from train.distributed import Processes
 from train.model import Student, merged
+from train.sealed import sealed, unsealed
 
-_NAME = re.compile(r"step-(\d{8})")
+log = logging.getLogger("curricle")
+
+DIGESTS = "state/digests.json"
+_NAME = re.compile(r"step-(\d{8,})")
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 _PREFIX = "model."
 """What Scorer puts before the names of the model."""
@@ -57,14 +63,59 @@ class Cursor:
 
 def checkpoints(run: Path) -> list[Path]:
     """The whole checkpoints of a run, oldest first."""
-    return sorted(path for path in (run / "checkpoints").glob("step-*") if _NAME.fullmatch(path.name))
+    saved = [path for path in (run / "checkpoints").glob("step-*") if _NAME.fullmatch(path.name)]
+    return sorted(saved, key=lambda path: int(path.name.removeprefix("step-")))
 
 
 def read_cursor(checkpoint: Path) -> Cursor:
+    """How far a checkpoint has come; UserError if any of its files has another size than it was written with."""
+    check(checkpoint, every_byte=False)
     try:
-        return Cursor(**json.loads((checkpoint / "state" / "cursor.json").read_bytes()))
-    except (OSError, ValueError, TypeError) as error:
+        cursor = Cursor(**json.loads((checkpoint / "state" / "cursor.json").read_bytes()))
+        if checkpoint.name != _name(cursor.step):
+            raise ValueError(f"it says step {cursor.step}")
+        bytes.fromhex(cursor.order)
+        return cursor
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise _unreadable(checkpoint, error) from error
+
+
+def faults(checkpoint: Path, every_byte: bool = True) -> list[str] | None:
+    """What is wrong with the files of a checkpoint, in words; None if an earlier version wrote it, without digests."""
+    try:
+        return damaged(checkpoint, sums(checkpoint), every_byte)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return [f"{DIGESTS}: {error}"]
+
+
+def sums(checkpoint: Path) -> dict[str, Any]:
+    """The size and digest that each file of a checkpoint was written with. ValueError if they are damaged themselves,
+    FileNotFoundError if an earlier version wrote none.
+    """
+    return unsealed((checkpoint / DIGESTS).read_bytes())
+
+
+def check(checkpoint: Path, every_byte: bool = True) -> None:
+    """UserError if a checkpoint is not as it was written."""
+    found = faults(checkpoint, every_byte)
+    if found is None and every_byte:
+        log.info("%s was written by an earlier version, without digests: it is taken as it is", checkpoint.name)
+    if found:
+        raise _unreadable(checkpoint, "; ".join(found))
+
+
+def check_together(checkpoint: Path, processes: Processes) -> None:
+    """``check`` by the first process, which all of several wait for: it reads every byte, and once is enough."""
+    failed: UserError | None = None
+    try:
+        if processes.first:
+            check(checkpoint)
+    except UserError as error:
+        failed = error
+    if processes.sum(np.array([failed is not None], np.int64))[0]:
+        raise failed or _unreadable(checkpoint, "the first process says why")
 
 
 def save(
@@ -81,7 +132,7 @@ def save(
     UserError if it cannot be written, for example because the disk is full, or if a weight or a moment is not finite;
     the one before it is whole then.
     """
-    place = run / "checkpoints" / f"step-{cursor.step:08d}"
+    place = run / "checkpoints" / _name(cursor.step)
     if place.exists():
         return place
     # The first process gets the weights; all give back those that fsdp leaves gathered after an evaluation.
@@ -129,7 +180,13 @@ def _write(
         save_file(adapters, state / "adapters.safetensors")
     (state / "cursor.json").write_text(json.dumps(asdict(cursor)))
     shutil.copyfile(journal, state / "journal.jsonl")
+    names = sorted(path.relative_to(partial).as_posix() for path in partial.rglob("*") if path.is_file())
+    (partial / DIGESTS).write_text(sealed(json.dumps(sums_of(partial, names), indent=1)))
     put_in_place(place)
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
 
 
 def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, partial: Path) -> None:
@@ -145,7 +202,10 @@ def load_weights(checkpoint: Path, student: Student) -> None:
     """Put a checkpoint's adapters into a student that has them; full weights are loaded with the model."""
     path = checkpoint / "state" / "adapters.safetensors"
     if path.exists():
-        adapters: dict[str, Any] = {_PREFIX + name: weight for name, weight in load_file(path).items()}
+        try:
+            adapters: dict[str, Any] = {_PREFIX + name: weight for name, weight in load_file(path).items()}
+        except (OSError, SafetensorError) as error:
+            raise _unreadable(checkpoint, error) from error
         options = StateDictOptions(full_state_dict=True, strict=False)
         set_model_state_dict(student.scorer, adapters, options=options)
 
@@ -217,7 +277,7 @@ def _reason(error: BaseException) -> str:
 
 def _unreadable(checkpoint: Path, reason: object) -> UserError:
     return UserError(
-        f"the state of the checkpoint cannot be read: {reason}",
+        f"the checkpoint is damaged, or its state cannot be read: {reason}",
         where=str(checkpoint),
         remedy="remove this checkpoint to go on from the one before it, or from the start",
     )

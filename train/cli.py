@@ -109,6 +109,19 @@ def report(arguments: Sequence[str]) -> int:
     return DONE
 
 
+def verify(arguments: Sequence[str]) -> int:
+    """Look at every byte of a run, and say of each file and checkpoint whether it is whole; 1 if one is not."""
+    from train.settings import VerifySettings
+
+    settings = parse(VerifySettings, arguments, "curricle-train verify", verify.__doc__)
+    from train.verify import verify as look
+
+    findings = look(settings.directory)
+    for finding in findings:
+        show(str(finding))
+    return FAILED if any(finding.faults for finding in findings) else DONE
+
+
 def _show_curriculum(arguments: Sequence[str], command: str) -> None:
     """`--curriculum NAME --help` lists the options of that curriculum."""
     name = next((value for flag, value in pairwise(arguments) if flag == "--curriculum"), None)
@@ -118,7 +131,14 @@ def _show_curriculum(arguments: Sequence[str], command: str) -> None:
         show_options(name, command)
 
 
-COMMANDS: dict[str, Command] = {"run": run, "plan": plan, "compare": compare, "reward": reward, "report": report}
+COMMANDS: dict[str, Command] = {
+    "run": run,
+    "plan": plan,
+    "compare": compare,
+    "reward": reward,
+    "report": report,
+    "verify": verify,
+}
 
 
 def _in_processes(

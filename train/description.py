@@ -1,7 +1,10 @@
 """``run.json``: what a run was started with, and whether it is finished."""
 
 import json
-from dataclasses import asdict
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from schemas.disk import write_whole
@@ -9,40 +12,77 @@ from schemas.errors import UsageError
 from schemas.fingerprint import differences
 from schemas.rendering import IDENTITY
 from train.reward.settings import RewardSettings
+from train.sealed import sealed, unsealed
 from train.settings import RunSettings, identity
 from train.table import Table
+
+log = logging.getLogger("curricle")
 
 RUN = "run.json"
 
 
-def describe(settings: RunSettings | RewardSettings, table: Table, finished: int | None = None) -> None:
-    """Write it; ``finished`` is the step of the last checkpoint, or the rows scored, once nothing is left to do."""
-    about = {"identity": _identity(settings, table), "settings": asdict(settings), "finished": finished}
-    write_whole(settings.output / RUN, json.dumps(about, indent=1, default=str))
-
-
-def finished_at(settings: RunSettings | RewardSettings, table: Table) -> int | None:
-    """``finished`` of the run that is there, if it is.
-
-    UsageError, with the differences, if it was started with settings, or a table, that teach something else.
+@dataclass(frozen=True)
+class Description:
+    """What a run is started with. ``identity``, JSON all through: its table, its settings, how conversations are
+    rendered, and its model, see ``train.model.identify``.
     """
-    path = settings.output / RUN
-    if not path.exists():
-        return None
-    before = json.loads(path.read_bytes())
-    if changed := differences(before["identity"], json.loads(json.dumps(_identity(settings, table)))):
+
+    settings: RunSettings | RewardSettings
+    identity: dict[str, Any]
+
+    @classmethod
+    def of(cls, settings: RunSettings | RewardSettings, table: Table, model: Mapping[str, Any]) -> "Description":
+        known: dict[str, Any] = {
+            "table": {"digest": table.digest, "fingerprint": table.fingerprint},
+            "settings": identity(settings),
+            "rendering": IDENTITY,
+            "model": model,
+        }
+        return cls(settings, json.loads(json.dumps(known)))
+
+    def write(self, finished: int | None = None, files: Mapping[str, Any] | None = None) -> None:
+        """``finished`` is the step of the last checkpoint, or the rows scored, once nothing is left to do. ``files``
+        are the sizes and digests of what was made beside checkpoints, which have their own.
+        """
+        about: dict[str, Any] = {"identity": self.identity, "settings": asdict(self.settings), "finished": finished}
+        if files is not None:
+            about["files"] = files
+        write_whole(self.settings.output / RUN, sealed(json.dumps(about, indent=1, default=str)))
+
+    def before(self) -> dict[str, Any]:
+        """What ``run.json`` says; nothing if there is none.
+
+        UsageError, with the differences, if it was started with settings, a table or a model that teach something else.
+        """
+        before: dict[str, Any] = read_description(self.settings.output)
+        if not before:
+            return {}
+        then: dict[str, Any] = dict(before["identity"])
+        if "model" not in then:
+            log.info("the run was begun by an earlier version, and does not say which files its model had")
+            then["model"] = self.identity["model"]
+        if changed := differences(then, self.identity):
+            raise UsageError(
+                "the run was started with other settings, or another table or model:\n  " + "\n  ".join(changed),
+                where=str(self.settings.output / RUN),
+                remedy="run the same command as before, with the same table and model, or choose another --output",
+            )
+        return before
+
+
+def read_description(run: Path) -> dict[str, Any]:
+    """``run.json`` of a run; nothing if there is none. UsageError if it is not as it was written."""
+    path = run / RUN
+    try:
+        about = unsealed(path.read_bytes())
+        if not (isinstance(about.get("identity"), dict) and isinstance(about.get("settings"), dict)):
+            raise ValueError("it has no identity, or no settings")
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
         raise UsageError(
-            "the run was started with other settings:\n  " + "\n  ".join(changed),
+            f"not the description of a run: {error}",
             where=str(path),
-            remedy="run the same command as before, or choose another --output",
-        )
-    finished: int | None = before.get("finished")
-    return finished
-
-
-def _identity(settings: RunSettings | RewardSettings, table: Table) -> dict[str, Any]:
-    return {
-        "table": {"digest": table.digest, "fingerprint": table.fingerprint},
-        "settings": identity(settings),
-        "rendering": IDENTITY,
-    }
+            remedy="restore it; or remove it if the run was started with this very command, and run that again",
+        ) from error
+    return about

@@ -2,9 +2,9 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 
 LIFELINE = "CURRICLE_LIFELINE"
+MEETING = "CURRICLE_MEETING"
 RESUMES = "the same command goes on from the last checkpoint"
 GRACE = 10.0
 """Seconds that processes have to end by themselves, and to say why, when one of them has ended with an error."""
@@ -75,31 +76,40 @@ def connect() -> Processes:
     if world == 1:
         return Processes(rank, world, device)
     if not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        # started by `launch`, they meet in a file; by torchrun, where it says
+        store = dist.FileStore(os.environ[MEETING], world) if MEETING in os.environ else None
+        here = (rank, world) if store else (-1, -1)
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=here[0], world_size=here[1])
     return Processes(rank, world, device, dist.new_group(backend="gloo"))
 
 
 def launch(nproc: int, arguments: Sequence[str]) -> int:
     """Run ``curricle-train ARGUMENTS`` in ``nproc`` processes of this machine; the exit code of the first that fails.
 
-    They find each other as under torchrun, start with a safe path, so that a ``train.py`` in the working directory does
+    They find each other by a file that nobody else may read, and talk through the loopback interface alone, so that
+    nothing listens to the network. They start with a safe path, so that a ``train.py`` in the working directory does
     not shadow ours, and end with this process, however that ends. When one is killed the others are ended at once:
     they would wait for it in vain.
     """
+    with tempfile.TemporaryDirectory(prefix="curricle-") as private:  # with rights for its owner alone
+        return _launch(nproc, arguments, Path(private) / "meeting")
+
+
+def _launch(nproc: int, arguments: Sequence[str], meeting: Path) -> int:
     import train
 
     here = str(Path(next(iter(train.__path__))).parent)
     lifeline, held = os.pipe()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    loopback = "lo0" if sys.platform == "darwin" else "lo"
     environment = {
+        "GLOO_SOCKET_IFNAME": loopback,
+        "NCCL_SOCKET_IFNAME": loopback,
         "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // nproc)),
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")])),
         "PYTHONSAFEPATH": "1",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        MEETING: str(meeting),
         "WORLD_SIZE": str(nproc),
         LIFELINE: str(lifeline),
     }

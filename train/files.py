@@ -1,8 +1,11 @@
 """Parquet files as one sequence of rows: checked when opened, read by column or by row group."""
 
 import binascii
+import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from numpy.typing import NDArray
 
 from schemas.config import nearest
 from schemas.errors import UsageError, UserError
+from schemas.fingerprint import file_sha256
 from schemas.manifest import MANIFEST, read_manifest
 from schemas.table import read_file_metadata
 
@@ -25,7 +29,8 @@ def locate(place: str | Path) -> tuple[list[Path], str | None]:
     """The Parquet files that a place names, and the fingerprint that they should have, if anything says so.
 
     A place is a table directory, a directory of Parquet files, or one file. A directory that scoring wrote must have
-    the manifest that says it is whole, and every part with the size that the manifest states. UsageError otherwise.
+    the manifest that says it is whole, and every part with the size and the SHA-256 that the manifest states.
+    UsageError otherwise.
     """
     root = Path(place)
     if not root.exists():
@@ -53,7 +58,34 @@ def locate(place: str | Path) -> tuple[list[Path], str | None]:
                 where=str(path),
                 remedy="copy the table again, or score again",
             )
+    _check_bytes(paths, [part.sha256 for part in manifest.data])
     return paths, manifest.fingerprint
+
+
+def _check_bytes(paths: Sequence[Path], expected: Sequence[str]) -> None:
+    """UsageError if a part does not hold the bytes that its manifest states: a flipped bit in a score is a score.
+
+    Every byte is read once by a process, several parts at a time, and by the first of several processes alone.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        return
+    stats = [path.stat() for path in paths]
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        found = pool.map(_sha256, paths, [(stat.st_size, stat.st_mtime_ns) for stat in stats])
+        for path, digest, promised in zip(paths, found, expected, strict=True):
+            if digest != promised:
+                raise UsageError(
+                    "the bytes are not those that the manifest promises (SHA-256)",
+                    where=str(path),
+                    remedy="copy the table again, or score again",
+                )
+
+
+@lru_cache(maxsize=4096)
+def _sha256(path: Path, seen: tuple[int, int]) -> str:
+    """``seen``: size and time of the file, so that one that this process has read is not read again."""
+    with path.open("rb") as stream:
+        return file_sha256(stream)
 
 
 class Files:

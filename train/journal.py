@@ -3,7 +3,7 @@
 The first line says what defines the order: table, curriculum, options, seed, batch size and budget. Decisions and
 stages follow as they come. The rows themselves are not repeated: the curriculum derives them again from the decisions,
 and the digests prove that it did. There are no times in it, so that two runs of one order have the same journal, byte
-for byte.
+for byte. Every line tells whether it is as it was written.
 """
 
 import base64
@@ -21,6 +21,7 @@ from schemas.errors import UsageError, UserError
 from schemas.fingerprint import canonical_json, differences
 from train.curricula import build
 from train.curricula.base import Answer, Course, Decision, Probe, Stage, rows_digest
+from train.sealed import sealed, unsealed
 from train.table import Table
 
 
@@ -72,7 +73,7 @@ class Journal:
         """Add a record; it is on disk when this returns."""
         self.records.append(record)
         if self.path is not None:
-            _append(self.path, _to_line(record))
+            _append(self.path, sealed(_to_line(record)))
 
 
 def read_journal(path: str | Path) -> Journal:
@@ -101,7 +102,7 @@ def open_journal(path: str | Path, header: Header, write: bool = True) -> Journa
         path.parent.mkdir(parents=True, exist_ok=True)
         if found is None:
             path.write_bytes(b"")
-            _append(path, canonical_json(header.to_json()))
+            _append(path, sealed(canonical_json(header.to_json())))
             sync(path.parent)
         else:
             os.truncate(path, whole)
@@ -170,7 +171,7 @@ def _to_line(record: Record) -> str:
 
 
 def _from_line(line: bytes) -> Record:
-    match json.loads(line):
+    match unsealed(line):
         case {"stage": dict(fields)}:
             return StageRecord(**fields)
         case {"decision": dict(fields)}:
@@ -190,11 +191,19 @@ def _parse(path: Path) -> tuple[Header | None, list[Record], int]:
     lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
     if lines and not lines[-1].endswith(b"\n"):
         lines.pop()
-    try:
-        header = Header(**json.loads(lines[0])) if lines else None
-        records = [_from_line(line) for line in lines[1:]]
-    except (ValueError, TypeError, RecursionError) as error:
-        raise UsageError(f"not a journal: {error}", where=str(path), remedy="restore it, or start a new run") from error
+    header, records = None, []
+    for number, line in enumerate(lines):
+        try:
+            if number:
+                records.append(_from_line(line))
+            else:
+                header = Header(**unsealed(line))
+        except (ValueError, TypeError) as error:
+            raise UsageError(
+                f"not a journal: line {number + 1}: {error}",
+                where=str(path),
+                remedy="copy state/journal.jsonl of the last checkpoint over it, or start a new run",
+            ) from error
     return header, records, sum(map(len, lines))
 
 

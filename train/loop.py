@@ -21,14 +21,14 @@ from train.audit import Finite, Order
 from train.batching import MicroBatch, Size, micro_batches
 from train.checkpoint import Cursor
 from train.curricula.base import Answer, Probe, Stage
-from train.description import describe, finished_at
+from train.description import Description
 from train.distributed import Processes, Stop
 from train.encoding import Encoded, Encoder
 from train.evaluate import evaluate
 from train.holdout import split
 from train.journal import Header, Journal, follow, open_journal, read_journal, recorded_course
 from train.metrics import Metrics, check_trackers, peak_flops, read_metrics
-from train.model import Student, add_adapters, load_model, load_tokenizer
+from train.model import Student, add_adapters, identify, load_model, load_tokenizer
 from train.optimizer import build_optimizer, learning_rate
 from train.order import Budget, GlobalBatch, batches, response_tokens
 from train.probe import ask
@@ -89,7 +89,9 @@ class Loop:
         self.budget = Budget(**self.header.budget)
         self.tokens = response_tokens(self.table) if self.budget.tokens else None
         self.course = recorded_course(Journal(self.header), self.table)
-        self.finished = finished_at(settings, self.table)
+        self.description = Description.of(settings, self.table, identify(settings.model))
+        self.finished = self.description.before().get("finished")
+        self.reported = read_metrics(settings.output)
         saved = checkpoints.checkpoints(settings.output)
         self.resumed = saved[-1] if saved else None
         self.cursor = checkpoints.read_cursor(self.resumed) if self.resumed else Cursor()
@@ -97,9 +99,11 @@ class Loop:
     def load(self) -> None:
         """Read the model and the optimizer, as the last checkpoint has them."""
         settings, processes, step = self.settings, self.processes, self.cursor.step
+        if self.resumed:
+            checkpoints.check_together(self.resumed, processes)
         self.tokenizer = load_tokenizer(settings.model)
         self.encoder = Encoder(self.tokenizer, settings.template, settings.max_length)
-        evaluations = [line["step"] for line in read_metrics(settings.output) if line["kind"] == "eval"]
+        evaluations = [line["step"] for line in self.reported if line["kind"] == "eval"]
         self.evaluated = max((at for at in evaluations if at <= step), default=None)
         torch.manual_seed(self.header.seed)
         plain = self.resumed is None or settings.lora.rank > 0
@@ -145,10 +149,10 @@ class Loop:
             self.processes.barrier()
             return self._train(write=False)
         with checkpoints.locked(self.settings.output):
-            describe(self.settings, self.table)
+            self.description.write()
             self.processes.barrier()
             place = self._train(write=True)
-            describe(self.settings, self.table, finished=self.step)
+            self.description.write(finished=self.step)
             return place
 
     def _train(self, write: bool) -> Path:

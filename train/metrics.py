@@ -1,7 +1,6 @@
 """What a run reports: one JSON object a line, and the same to TensorBoard or another tracker."""
 
 import importlib.util
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,10 @@ import torch
 from schemas.config import nearest
 from schemas.disk import write_whole
 from schemas.errors import UsageError
+from train.sealed import unsealed, write_line
 from train.settings import LogSettings
+
+METRICS = "metrics.jsonl"
 
 PEAK_TFLOPS = {
     "H200": 989.0,
@@ -39,9 +41,9 @@ class Metrics:
     """
 
     def __init__(self, run: Path, step: int, settings: LogSettings) -> None:
-        self._path = run / "metrics.jsonl"
+        self._path = run / METRICS
         kept = [line for line in read_metrics(run) if line["step"] <= step or line["kind"] == "probe"]
-        write_whole(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+        write_whole(self._path, "".join(map(write_line, kept)))
         self.probes = {
             key: sum(line[key] for line in kept if line["kind"] == "probe") for key in ("tokens", "flops", "seconds")
         }
@@ -51,7 +53,7 @@ class Metrics:
     def write(self, kind: str, step: int, **values: Any) -> None:
         """Add a line. ``step`` is the number of optimizer steps done; nested values stay in the file alone."""
         with self._path.open("a") as file:
-            file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+            file.write(write_line({"kind": kind, "step": step, **values}))
         if kind == "probe":
             for key in self.probes:
                 self.probes[key] += values[key]
@@ -70,10 +72,24 @@ class Metrics:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The lines of a run so far; one that a kill cut short is left out."""
-    path = run / "metrics.jsonl"
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    """The lines of a run so far; one that a kill cut short is left out. UsageError if one is not as it was written."""
+    path = run / METRICS
+    read = []
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True) if path.exists() else [], 1):
+        if not line.endswith(b"\n"):
+            continue
+        try:
+            found = unsealed(line)
+            if not isinstance(found.get("kind"), str) or not isinstance(found.get("step"), int):
+                raise ValueError("it has no kind or no step")
+        except ValueError as error:
+            raise UsageError(
+                f"line {number}: {error}",
+                where=str(path),
+                remedy="restore the file; or remove it, and what the run has reported so far is gone with it",
+            ) from error
+        read.append(found)
+    return read
 
 
 def peak_flops(device: torch.device, given_tflops: float | None) -> float | None:

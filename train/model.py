@@ -2,7 +2,9 @@
 
 import contextlib
 import inspect
+import re
 from collections.abc import Collection, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,10 @@ from transformers.utils import logging as transformers_logging
 
 from schemas.answers import Draw, Heard, answers_alike, cut, left_padded
 from schemas.errors import UsageError, UserError
-from schemas.modelfiles import model_files
+from schemas.modelfiles import ADAPTER, PATTERNS, digests, model_files
 from schemas.models import body, check_reach, embeddings, implementations
 from schemas.positions import Alike, growing, rewind, rows_alike
-from schemas.unpacked import SMOLLM2, unpacked
+from schemas.unpacked import SMOLLM2, cache_directory, unpacked
 from train.batching import MicroBatch, Size
 from train.distributed import Processes
 from train.loss import token_nll
@@ -34,6 +36,8 @@ from train.settings import BatchSettings, DeviceSettings, LoraSettings
 
 transformers_logging.disable_progress_bar()
 _BATCH = BatchSettings()
+
+_HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+(@[\w./-]+)?")
 
 
 class Scorer(torch.nn.Module):
@@ -284,10 +288,45 @@ def merged(model: PreTrainedModel, weights: dict[str, torch.Tensor]) -> dict[str
 def _locate(name: str) -> tuple[str, dict[str, str]]:
     path = Path(name)
     if name.lower() == SMOLLM2.name and not path.exists():
-        return str(unpacked(SMOLLM2, _convert) or SMOLLM2.hub_id), {}
-    if path.is_dir():
-        model_files(path)  # refuses what lies elsewhere
-    return (str(path.parent), {"gguf_file": path.name}) if path.suffix == ".gguf" else (name, {})
+        return str(unpacked(SMOLLM2, _convert) or _snapshot(SMOLLM2.hub_id)), {}
+    if path.suffix == ".gguf":
+        return str(path.parent), {"gguf_file": path.name}
+    place = path if path.is_dir() else Path(_snapshot(name))
+    model_files(place)  # refuses what lies elsewhere
+    return str(place), {}
+
+
+@cache
+def _snapshot(name: str) -> str:
+    """Where the hub's cache has this model: what is hashed there is what is loaded, whatever the name stands for."""
+    from huggingface_hub import snapshot_download
+
+    if not _HUB_ID.fullmatch(name):
+        raise ValueError("it is no directory and no hub id")
+    repository, _, revision = name.partition("@")
+    return snapshot_download(repository, revision=revision or None, allow_patterns=[*PATTERNS, ADAPTER])
+
+
+def identify(name: str) -> dict[str, Any]:
+    """What a model, its tokenizer and its template are known by: the SHA-256 of every file that loading them opens.
+
+    Every byte is read, as it is when the model is loaded. One that comes as a package has the digest of that.
+    """
+    with _model_errors(name):
+        place, options = _locate(name)
+        directory, known = Path(place), Path(name).exists()
+        if not known and name.lower() == SMOLLM2.name and directory.parent == cache_directory():
+            return SMOLLM2.identity
+        names = list(options.values()) or model_files(directory)
+        stats = tuple(directory.joinpath(each).stat() for each in names)
+        found = _digests(directory, tuple(names), tuple((stat.st_size, stat.st_mtime_ns) for stat in stats))
+        return {"sha256": found} if known else {"hub": name, "commit": directory.name, "sha256": found}
+
+
+@cache
+def _digests(directory: Path, names: tuple[str, ...], stats: tuple[tuple[int, int], ...]) -> dict[str, str]:
+    """``stats`` tell whether a file was changed since this process has read it, as for another arm of a comparison."""
+    return digests(directory, names)
 
 
 def _convert(gguf: Path, directory: Path) -> None:

@@ -193,6 +193,11 @@ class ReportSettings:
     directory: Path = option("the --output of a run", positional=True)
 
 
+@dataclass(frozen=True)
+class VerifySettings:
+    directory: Path = option("the --output of a run, of a comparison or of a reward model", positional=True)
+
+
 def identity(settings: Any) -> dict[str, Any]:
     """The values that decide what is learned, as JSON: everything that is not ``free``."""
     kept: dict[str, Any] = {}

@@ -1,6 +1,5 @@
 """What a run left behind, read back: its metrics, its journal, and which rows it visited how often."""
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from schemas.config import build
 from schemas.errors import UsageError
 from train.curricula.base import Decision
-from train.description import RUN
+from train.description import RUN, read_description
 from train.holdout import split
 from train.journal import Journal, StageRecord, follow, read_journal, recorded_course
 from train.metrics import read_metrics
@@ -47,12 +46,9 @@ class History:
 
 def read_history(run: Path) -> History:
     """UsageError if the directory holds no run, or none that has begun."""
-    try:
-        about = json.loads((run / RUN).read_bytes())
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"there is no run here: {error}", where=str(run), remedy="name the --output of a run"
-        ) from error
+    about = read_description(run)
+    if not about:
+        raise UsageError("there is no run here", where=str(run), remedy="name the --output of a run")
     metrics = read_metrics(run)
     if not any(line["kind"] == "train" for line in metrics):
         raise UsageError("the run has no metrics yet", where=str(run), remedy="let it train first")

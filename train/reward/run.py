@@ -14,6 +14,7 @@ import json
 import logging
 import shutil
 from collections import Counter
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from schemas.columns import ScoreColumn
 from schemas.disk import check_writable, replacing, write_whole
 from schemas.errors import UserError
 from schemas.models import embeddings
+from schemas.sums import damaged, sums_of
 from schemas.table import NOTES_FIELD
 from train.checkpoint import locked
-from train.description import describe, finished_at
+from train.description import Description
 from train.distributed import Processes
 from train.encoding import Encoder
-from train.model import Student, load_model, load_tokenizer
+from train.model import Student, identify, load_model, load_tokenizer
 from train.probe import CHUNK
 from train.reward.correlation import correlations
 from train.reward.head import FOLDS, Accuracy, cross_fit, fit, folds, rewards
@@ -73,11 +75,16 @@ def reward(settings: RewardSettings, processes: Processes) -> Path:
     UsageError for what is wrong before anything is written; UserError where there is no pair to learn from.
     """
     table = open_table(settings.data, settings.join)
-    if finished_at(settings, table) is not None:
-        log.info("the reward model is finished: there is nothing left to do")
-        if processes.first:  # a kill may have left them
-            shutil.rmtree(settings.output / STATES, ignore_errors=True)
-        return settings.output
+    description = Description.of(settings, table, identify(settings.model))
+    before = description.before()
+    if before.get("finished") is not None:
+        wrong = damaged(settings.output, before.get("files", {}), every_byte=False)
+        if not wrong:
+            log.info("the reward model is finished: there is nothing left to do")
+            if processes.first:  # a kill may have left them
+                shutil.rmtree(settings.output / STATES, ignore_errors=True)
+            return settings.output
+        log.warning("what was made is not whole, and is made again: %s", "; ".join(wrong))
     check_writable(settings.output)
     answers = Answers(table, settings.generated)
     loss = table.numbers(LOSS) if LOSS in table.columns else None
@@ -94,12 +101,15 @@ def reward(settings: RewardSettings, processes: Processes) -> Path:
     if answers.remark:
         log.info("%s", answers.remark)
     with locked(settings.output):
-        describe(settings, table)
+        description.write()
         (settings.output / STATES).mkdir(exist_ok=True)
         processes.barrier()
         _read_states(settings, table, answers, encoder, student, processes)
         _finish(settings, table, loss, encoder)
-        describe(settings, table, finished=len(table))
+        made = [path for path in (settings.output / MODEL).rglob("*") if path.is_file()]
+        made += [settings.output / name for name in (SCORES, REPORT)]
+        names = sorted(path.relative_to(settings.output).as_posix() for path in made)
+        description.write(finished=len(table), files=sums_of(settings.output, names))
         shutil.rmtree(settings.output / STATES)
     return settings.output
 
@@ -114,17 +124,19 @@ def _read_states(
 ) -> None:
     """Write the last hidden state of both answers of every row, a file for some rows; those that are there stay."""
     starts = range(0, len(table), CHUNK)
-    there = [_states(settings, index).exists() and processes.first for index in range(len(starts))]
-    done = int(processes.sum(np.array([sum(there)]))[0])
+    there = processes.sum(
+        np.array([processes.first and _is_whole(_states(settings, each)) for each in range(len(starts))])
+    )
     for index, start in enumerate(starts):
-        if index < done:
+        if there[index]:
             continue
         rows = np.arange(start, min(start + CHUNK, len(table)))
         pairs = read_pairs(encoder, table.examples(rows), answers.of(rows))
         states, _ = last_states(student, pairs, max(settings.batch_tokens, settings.max_length), processes)
         if processes.first:
             with replacing(_states(settings, index)) as partial:
-                save_file({"states": states}, partial, {"remarks": json.dumps([pair.remarks for pair in pairs])})
+                remarks = json.dumps([pair.remarks for pair in pairs])
+                save_file({"states": states}, partial, {"remarks": remarks, "digest": _digest(states, remarks)})
             log.info("read %s of %s rows", f"{rows[-1] + 1:,}", f"{len(table):,}")
 
 
@@ -212,9 +224,25 @@ def _correlations(
 
 
 def _load(path: Path) -> tuple[NDArray[np.float32], list[Remarks]]:
-    """The states (2, N, H) of some rows, and what is to be said of them."""
+    """The states (2, N, H) of some rows, and what is to be said of them. ValueError if they are not as written."""
     with safe_open(path, "numpy") as file:
-        return file.get_tensor("states"), [Remarks(*row) for row in json.loads(file.metadata()["remarks"])]
+        states, said = file.get_tensor("states"), file.metadata()
+    if said.get("digest", said) not in (said, _digest(states, said["remarks"])):
+        raise ValueError("the states are not as they were written")
+    return states, [Remarks(*row) for row in json.loads(said["remarks"])]
+
+
+def _digest(states: NDArray[np.float32], remarks: str) -> str:
+    return blake2b(np.ascontiguousarray(states).tobytes() + remarks.encode(), digest_size=16).hexdigest()
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether some rows need not be read again."""
+    try:
+        return path.exists() and bool(_load(path))
+    except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
+        log.warning("%s is damaged, and made again: %s", path, error)
+        return False
 
 
 def _write_scores(settings: RewardSettings, table: Table, rewards: NDArray[np.float64], remarks: list[Remarks]) -> None:

@@ -1,0 +1,43 @@
+"""Sizes and digests of files, taken when they were written, so that damage is found before it is believed."""
+
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from schemas.fingerprint import file_sha256
+
+_THREADS = min(8, os.cpu_count() or 1)
+
+
+def sums_of(directory: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """``{"bytes": …, "sha256": …}`` of each file, by name; several are read at once."""
+    names = list(names)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        digests = list(pool.map(lambda name: _sha256(directory / name), names))
+    return {
+        name: {"bytes": (directory / name).stat().st_size, "sha256": digest}
+        for name, digest in zip(names, digests, strict=True)
+    }
+
+
+def damaged(directory: Path, sums: Mapping[str, Mapping[str, Any]], every_byte: bool = True) -> list[str]:
+    """What is wrong with these files, in words; only their sizes are looked at unless ``every_byte``."""
+    faults, whole = [], []
+    for name, sum in sums.items():
+        size = (directory / name).stat().st_size if (directory / name).is_file() else None
+        if size is None:
+            faults.append(f"{name} is absent")
+        elif size != sum.get("bytes"):
+            faults.append(f"{name} has {size:,} bytes, and had {sum.get('bytes'):,} when it was written")
+        else:
+            whole.append(name)
+    found = sums_of(directory, whole) if every_byte else {}
+    changed = [name for name in found if found[name]["sha256"] != sums[name].get("sha256")]
+    return [*faults, *(f"{name} does not hold the bytes that were written (SHA-256)" for name in changed)]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return file_sha256(stream)

@@ -1,0 +1,49 @@
+"""JSON objects in files that tell when they are not as they were written: each ends with a CRC-32 of what precedes.
+
+A flipped bit in a number is JSON as before, and would be believed.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+from zlib import crc32
+
+_SEAL = re.compile(rb',\s*"crc32":\s*"([0-9a-f]{8})"\s*\}\s*\Z')
+
+
+def sealed(text: str) -> str:
+    """The text of a JSON object that is not empty, with its checksum as the last field, laid out as the others are."""
+    space = " " if '": ' in text else ""
+    begun = text.rstrip()[:-1].rstrip()
+    line = "\n " if text.rstrip().endswith("\n}") else space
+    return f'{begun},{line}"crc32":{space}"{crc32(begun.encode()):08x}"' + ("\n}" if line == "\n " else "}")
+
+
+def unsealed(data: bytes) -> dict[str, Any]:
+    """The object, without its checksum; one that an earlier version wrote has none, and is taken as it is.
+
+    ValueError if it is no JSON object, or not as it was written.
+    """
+    seal = _SEAL.search(data)
+    if seal and f"{crc32(data[: seal.start()]):08x}".encode() != seal[1]:
+        raise ValueError("it is not as it was written (CRC-32)")
+    try:
+        found = json.loads(data)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(found, dict):
+        raise ValueError("it is no JSON object")
+    if (found.pop("crc32", None) is None) != (seal is None):
+        raise ValueError("it is not as it was written (CRC-32)")
+    return found
+
+
+def is_sealed(data: bytes) -> bool:
+    """Whether it has a checksum."""
+    return _SEAL.search(data) is not None
+
+
+def write_line(record: Mapping[str, Any]) -> str:
+    """A record as a line of its own, sealed."""
+    return sealed(json.dumps(record)) + "\n"
