@@ -21,7 +21,7 @@ from schemas.errors import UsageError, UserError
 from schemas.fingerprint import canonical_json, differences
 from train.curricula import build
 from train.curricula.base import Answer, Course, Decision, Probe, Stage, rows_digest
-from train.sealed import sealed, unsealed
+from train.sealed import lines_of, sealed, unsealed
 from train.table import Table
 
 
@@ -188,23 +188,21 @@ def _from_line(line: bytes) -> Record:
 
 def _parse(path: Path) -> tuple[Header | None, list[Record], int]:
     """Header, records, and the length in bytes of the lines that are whole."""
-    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
-    if lines and not lines[-1].endswith(b"\n"):
-        lines.pop()
-    header, records = None, []
-    for number, line in enumerate(lines):
-        try:
+    header, records, number = None, [], 0
+    try:
+        lines = lines_of(path)
+        for number, line in enumerate(lines):
             if number:
                 records.append(_from_line(line))
             else:
                 header = Header(**unsealed(line))
-        except (ValueError, TypeError) as error:
-            raise UsageError(
-                f"not a journal: line {number + 1}: {error}",
-                where=str(path),
-                remedy="copy state/journal.jsonl of the last checkpoint over it, or start a new run",
-            ) from error
-    return header, records, sum(map(len, lines))
+    except (ValueError, TypeError) as error:
+        raise UsageError(
+            f"not a journal: line {number + 1}: {error}",
+            where=str(path),
+            remedy="copy state/journal.jsonl of the last checkpoint over it, or start a new run",
+        ) from error
+    return header, records, sum(len(line) + 1 for line in lines)
 
 
 def _append(path: Path, line: str) -> None:

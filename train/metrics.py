@@ -10,7 +10,7 @@ import torch
 from schemas.config import nearest
 from schemas.disk import write_whole
 from schemas.errors import UsageError
-from train.sealed import unsealed, write_line
+from train.sealed import lines_of, unsealed, write_line
 from train.settings import LogSettings
 
 METRICS = "metrics.jsonl"
@@ -74,22 +74,24 @@ class Metrics:
 def read_metrics(run: Path) -> list[dict[str, Any]]:
     """The lines of a run so far; one that a kill cut short is left out. UsageError if one is not as it was written."""
     path = run / METRICS
-    read = []
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True) if path.exists() else [], 1):
-        if not line.endswith(b"\n"):
-            continue
-        try:
-            found = unsealed(line)
-            if not isinstance(found.get("kind"), str) or not isinstance(found.get("step"), int):
-                raise ValueError("it has no kind or no step")
-        except ValueError as error:
-            raise UsageError(
-                f"line {number}: {error}",
-                where=str(path),
-                remedy="restore the file; or remove it, and what the run has reported so far is gone with it",
-            ) from error
-        read.append(found)
-    return read
+    try:
+        return [_line(number, line) for number, line in enumerate(lines_of(path), 1)]
+    except ValueError as error:
+        raise UsageError(
+            str(error),
+            where=str(path),
+            remedy="restore the file; or remove it, and what the run has reported so far is gone with it",
+        ) from error
+
+
+def _line(number: int, line: bytes) -> dict[str, Any]:
+    try:
+        found = unsealed(line)
+    except ValueError as error:
+        raise ValueError(f"line {number}: {error}") from error
+    if not isinstance(found.get("kind"), str) or not isinstance(found.get("step"), int):
+        raise ValueError(f"line {number}: it has no kind or no step")
+    return found
 
 
 def peak_flops(device: torch.device, given_tflops: float | None) -> float | None:

@@ -139,6 +139,7 @@ class Student:
         self._width = config.num_hidden_layers * config.hidden_size
         self.width = int(config.hidden_size)
         self._trained = sum(each.numel() for each in model.parameters() if each.requires_grad) > 0.5 * self._body
+        self.wrapped.train()  # transformers loads models without dropout; every step, the first too, has it
 
     def nll(self, micro: MicroBatch) -> torch.Tensor:
         """float32 (S,): the loss of each scored token, with a graph where gradients are on."""

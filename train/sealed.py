@@ -6,10 +6,13 @@ A flipped bit in a number is JSON as before, and would be believed.
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 _SEAL = re.compile(rb',\s*"crc32":\s*"([0-9a-f]{8})"\s*\}\s*\Z')
+_RENAMED = re.compile(rb',\s*"[^"]{5}":\s*"[0-9a-f]{8}"\s*\}\s*\Z')
+_DAMAGED = "it is not as it was written (CRC-32)"
 
 
 def sealed(text: str) -> str:
@@ -27,7 +30,9 @@ def unsealed(data: bytes) -> dict[str, Any]:
     """
     seal = _SEAL.search(data)
     if seal and f"{crc32(data[: seal.start()]):08x}".encode() != seal[1]:
-        raise ValueError("it is not as it was written (CRC-32)")
+        raise ValueError(_DAMAGED)
+    if not seal and _RENAMED.search(data):
+        raise ValueError(_DAMAGED)
     try:
         found = json.loads(data)
     except RecursionError as error:
@@ -35,13 +40,24 @@ def unsealed(data: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError("it is no JSON object")
     if (found.pop("crc32", None) is None) != (seal is None):
-        raise ValueError("it is not as it was written (CRC-32)")
+        raise ValueError(_DAMAGED)
     return found
 
 
 def is_sealed(data: bytes) -> bool:
     """Whether it has a checksum."""
     return _SEAL.search(data) is not None
+
+
+def lines_of(path: Path) -> list[bytes]:
+    """The lines of a file without their ends, none if there is no file; one that a kill cut short is left out.
+
+    ValueError if the last one is whole and its end is another byte.
+    """
+    *lines, rest = path.read_bytes().split(b"\n") if path.is_file() else [b""]
+    if is_sealed(rest[:-1]):
+        raise ValueError(f"line {len(lines) + 1}: {_DAMAGED}")
+    return lines
 
 
 def write_line(record: Mapping[str, Any]) -> str:

@@ -69,7 +69,7 @@ def test_a_damaged_state_is_a_clear_error(command, train_in_fork, tmp_path):
     for path in (moments, last(tmp_path / "run") / "state" / "cursor.json"):
         path.write_bytes(path.read_bytes()[:20])
         ended = train_in_fork(arguments)
-        assert ended.code == 1 and "the state of the checkpoint cannot be read" in ended.text, ended.text
+        assert ended.code == 1 and "its state cannot be read" in ended.text, ended.text
 
 
 def test_two_runs_do_not_share_a_directory(command, train_in_fork, tmp_path):

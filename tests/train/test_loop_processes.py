@@ -1,5 +1,6 @@
 """Several processes train as one does: the same order, the same loss; and are killed and resumed to the same bits."""
 
+import contextlib
 import functools
 import json
 import os
@@ -218,3 +219,36 @@ def test_nproc_passes_on_how_the_processes_end(command, tmp_path):
     _, said = started.communicate()
     assert started.returncode == 2, said
     assert said.count("there is no such file or directory") == 1 and "Traceback" not in said
+
+
+def listening(launcher: int) -> set[str]:
+    """The local addresses at which a process or a child of it listens, as the kernel writes them."""
+    sockets = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            if launcher in (parent, int(process.name)):
+                links = [os.readlink(handle) for handle in (process / "fd").iterdir()]
+                sockets |= {link[8:-1] for link in links if link.startswith("socket:[")}
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == "0A" and inode in sockets:
+                found.add(local.partition(":")[0])
+    return found
+
+
+LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
+"""127.0.0.1, ::1, and the former as IPv6 writes it."""
+
+
+def test_nproc_listens_to_this_machine_alone(command, tmp_path):
+    """Looked at as long as two processes train; what torchrun listens at is its own affair."""
+    started = start([], command("--device.nproc", "2", "--budget.steps", "6", "--curriculum", "random"), tmp_path)
+    seen = set()
+    while started.poll() is None:
+        seen |= listening(started.pid)
+        time.sleep(0.05)
+    assert started.returncode == 0, started.communicate()[0]
+    assert seen and seen <= LOOPBACK, seen

@@ -143,7 +143,7 @@ def test_a_finished_run_stays_as_it_is(command, train_in_fork, tmp_path):
         return [(stat.st_ino, stat.st_mtime_ns) for stat in found]
 
     arguments = command("--budget.steps", "2", "--eval.rows", "8")
-    assert train_in_fork(arguments, lambda: at_call(train.loop, "describe", 1)).code == -signal.SIGKILL
+    assert train_in_fork(arguments, lambda: at_call(train.loop.Description, "write", 1)).code == -signal.SIGKILL
     whole = outcome(tmp_path / "run")
     marked = train_in_fork(arguments)
     assert marked.code == 0 and outcome(tmp_path / "run") == whole

@@ -1,0 +1,134 @@
+"""Every command of the trainer, killed before its file operations: the same command ends as an undisturbed one does.
+
+An audit hook counts what Python does to files below the output directory, and dies before a chosen operation. Which of
+them are chosen is drawn by the day; KILLS says how many of each command.
+"""
+
+import os
+import random
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from kills import outcome
+
+from train.verify import verify
+
+KILLS = int(os.environ.get("KILLS", "6"))
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+OPERATIONS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink"}
+
+
+def die_before(number: int, root: Path, count: Path | None = None) -> Callable[[], None]:
+    """From now on a process counts its file operations below a directory, and dies before one of them."""
+
+    def hook() -> None:
+        seen, below = 0, os.fspath(root)
+
+        def audit(event: str, arguments: tuple[object, ...]) -> None:
+            nonlocal seen
+            if event == "open":
+                path, _, flags = arguments
+                if not (isinstance(flags, int) and flags & WRITES):
+                    return
+            elif event in OPERATIONS:
+                path = arguments[0]
+            else:
+                return
+            if not isinstance(path, str | os.PathLike) or not os.path.abspath(path).startswith(below):
+                return
+            if seen == number:
+                os._exit(99)
+            seen += 1
+            if count:
+                with open(count, "a") as file:
+                    file.write(".")
+
+        sys.addaudithook(audit)
+
+    return hook
+
+
+def spread(operations: int) -> list[int]:
+    """Some of so many operations: the first, the last, and others by the day."""
+    draw = random.Random(int(time.time()) // 86400)
+    inner = range(1, operations - 1)
+    return sorted({0, operations - 1, *draw.sample(inner, min(len(inner), max(0, KILLS - 2)))})
+
+
+def made(run: Path) -> dict[str, object]:
+    """What a command has written, but for times and pictures."""
+    if (run / "plan.parquet").exists():
+        return {"plan": pq.read_table(run / "plan.parquet")}
+    if (run / "report.html").exists():
+        return {"report": (run / "report.html").read_bytes()}
+    if (run / "scores.parquet").exists():
+        return {
+            "scores": pq.read_table(run / "scores.parquet"),
+            "report": (run / "reward.json").read_bytes(),
+            "model": (run / "model" / "model.safetensors").read_bytes(),
+        }
+    if (run / "compare.md").exists():
+        return {str(each.parent.relative_to(run)): outcome(each.parent) for each in sorted(run.rglob("run.json"))}
+    return outcome(run)
+
+
+@pytest.fixture
+def commands(command, table_file, tmp_path, tiny_model) -> Callable[[str, str], list[str]]:
+    """The arguments of a short one of each command, for an output directory."""
+    table = pq.read_table(table_file)
+    answers = pa.array([f"answer {row} of its own" for row in range(len(table))])
+    pq.write_table(table.append_column("generated", answers).slice(0, 32), tmp_path / "answers.parquet")
+    options = ["--eval.rows", "8", "--eval.every", "2", "--checkpoint.every", "2", "--budget.steps", "4"]
+
+    def arguments(name: str, output: str) -> list[str]:
+        place = str(tmp_path / output)
+        return {
+            "run": command(*options, "--checkpoint.keep", "1", output=output),
+            "compare": ["compare", *command(*options, "--arms", "random,sorted", "--seeds", "1", output=output)[1:]],
+            "plan": ["plan", "--data", str(table_file), "--output", place, "--batch-size", "8"],
+            "reward": [
+                "reward",
+                *("--data", str(tmp_path / "answers.parquet"), "--model", str(tiny_model), "--output", place),
+                *("--max-length", "64"),
+            ],
+            "report": ["report", place],
+        }[name]
+
+    def of(name: str, output: str) -> list[str]:
+        found = arguments(name, output)
+        return [each for each in found if not (name == "compare" and each.startswith("--curriculum."))]
+
+    return of
+
+
+@pytest.mark.parametrize("name", ["run", "compare", "plan", "reward", "report"])
+def test_a_command_that_was_killed_ends_as_one_that_was_not(name, commands, command, train_in_fork, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    if name == "report":
+        assert train_in_fork(commands("run", "run")).code == 0
+        shutil.copytree(tmp_path / "run", whole)
+        shutil.copytree(tmp_path / "run", tmp_path / "begun")
+    done = train_in_fork(commands(name, "whole"), die_before(-1, whole, tmp_path / "count"))
+    assert done.code == 0, done.text
+    operations = len((tmp_path / "count").read_text())
+    assert operations >= {"plan": 2, "report": 2}.get(name, 10)
+    expected = made(whole)
+    for number in spread(operations):
+        shutil.rmtree(killed, ignore_errors=True)
+        if name == "report":
+            shutil.copytree(tmp_path / "begun", killed)
+        ended = train_in_fork(commands(name, "killed"), die_before(number, killed))
+        assert ended.code == 99, f"operation {number} of {operations}: {ended.text}"
+        again = train_in_fork(commands(name, "killed"))
+        assert again.code == 0, f"after a kill before operation {number} of {operations}: {again.text}"
+        assert made(killed) == expected, f"after a kill before operation {number} of {operations}"
+        if name in ("run", "reward"):
+            assert not any(finding.faults for finding in verify(killed))
+        left = [path.name for path in killed.rglob("*partial*")]
+        assert not left, f"left after a kill before operation {number} of {operations}: {left}"
