@@ -1,7 +1,7 @@
 """What a metric is: a named, versioned function from a batch to columns."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any
 
@@ -43,6 +43,12 @@ class Metric:
     def signed_columns(self) -> list[ScoreColumn]:
         """The columns with this metric's name, version and parameters in their metadata."""
         return [column.made_by(self.name, self.version, self.params) for column in self.columns]
+
+    def as_rendered(self, rendering: Mapping[str, str] | None) -> "Metric":
+        """The same metric, signed with how conversations are rendered for it, if it reads tokens."""
+        if rendering is None or (self.needs < Needs.TOKENS and not self.generates):
+            return self
+        return replace(self, params={**self.params, "rendering": dict(rendering)})
 
     def identity(self) -> dict[str, Any]:
         return {"version": self.version, "params": dict(self.params)}

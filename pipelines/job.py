@@ -84,7 +84,7 @@ def make_job(settings: ScoreSettings) -> Job:
     if "embedding" in settings.metrics:
         encoder = find(settings.encoder)
         made["embedding"] = parameters(encoder, settings.embedding)
-    metrics = tuple(select(settings.metrics, made))
+    metrics = tuple(select(settings.metrics, made, settings.proxy.rendering))
     format = named(settings.format, settings.prompt_field, settings.response_field)
     identity: dict[str, Any] = {"contract": CONTRACT, "metrics": identities(metrics)}
     needs = _needs(metrics)

@@ -30,7 +30,7 @@ def lp(settings: LpSettings) -> Manifest:
     """
     table, directory = FinishedTable(settings.table), OutputDirectory(settings.output)
     weights = resolve(settings.proxy.model)
-    metric = learning.metric(settings.epochs + 1, settings.compat)
+    metric = learning.metric(settings.epochs + 1, settings.compat).as_rendered(settings.proxy.rendering)
     recipe = _recipe(settings, weights, metric)
     columns = metric.signed_columns
     names = [column.name for column in columns]

@@ -51,7 +51,8 @@ def reward(settings: RewardSettings) -> Manifest:
             scores = _fit(settings, scoring.output, weights)
             fitted = score_columns(scores.schema)
             assert [*fitted] == REWARDS, f"{[*fitted]} were fitted"
-            columns = [*generated.METRIC.signed_columns, *fitted.values()]
+            metric = generated.METRIC.as_rendered(settings.proxy.rendering)
+            columns = [*metric.signed_columns, *fitted.values()]
             identity = {**recipe, "scores": scored.identity}
             extend(table, directory, run, Addition(columns, identity, lambda: _rows(directory, scores)))
     return read_manifest(directory.storage)
@@ -61,7 +62,7 @@ def _recipe(settings: RewardSettings, weights: Weights) -> dict[str, Any]:
     """What decides the numbers, and can be told before anything is answered."""
     return {
         "made": "reward",
-        "metric": generated.METRIC.identity(),
+        "metric": generated.METRIC.as_rendered(settings.proxy.rendering).identity(),
         **of_proxy(weights, settings.proxy),
         "generation": asdict(settings.proxy.generation),
         "reward": asdict(settings.reward),

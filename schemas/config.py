@@ -289,6 +289,8 @@ def _convert(value: Any, hint: Any, where: str, name: str) -> Any:
             for key, item in value.items()
         }
     elif get_origin(inner) is Literal:
+        if isinstance(value, bool) and {"yes", "no"} <= {*get_args(inner)}:  # what YAML makes of these words
+            value = "yes" if value else "no"
         for choice in get_args(inner):
             if str(choice) == str(value):
                 return choice

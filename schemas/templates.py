@@ -26,4 +26,14 @@ ALPACA = (
     "{% if add_generation_prompt %}{{ '### Response:' }}{% endif %}"
 )
 
-NAMED = {"alpaca": ALPACA}
+# No markup, as Superfiltering scores (tianyi-lab/Superfiltering, code_ifd/data_analysis.py): a line for the
+# instruction, one for the input if there is one, then the response, and nothing that ends it. It knows one turn; here
+# a line break ends every turn that others follow.
+PLAIN = (
+    "{% for message in messages %}{{ message['content'] }}"
+    "{% if add_generation_prompt or message['role'] != 'assistant' or not loop.last %}{{ '\n' }}{% endif %}"
+    "{% if message['input'] %}{{ message['input'] + '\n' }}{% endif %}"
+    "{% endfor %}"
+)
+
+NAMED = {"alpaca": ALPACA, "plain": PLAIN}

@@ -117,8 +117,8 @@ class TrainSettings:
     join: tuple[Path, ...] = option("Parquet files with more score columns, joined on example_id", (), free=True)
     model: str = option("directory or hub name of a causal language model, a .gguf file, or smollm2-135m", place=True)
     output: Path = option("directory of the run; the same command resumes it", free=True)
-    template: Literal["chat", "alpaca"] = option(
-        "how a conversation becomes text: the model's chat template, or Alpaca", "chat"
+    template: Literal["chat", "alpaca", "plain"] = option(
+        "how a conversation becomes text: the model's chat template, Alpaca, or plain, without markup", "chat"
     )
     max_length: int = option("tokens after which a row is cut", 1024, at_least=2, at_most=MOST_TOKENS)
     budget: BudgetSettings = field(default=BudgetSettings())

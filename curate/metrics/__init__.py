@@ -31,10 +31,14 @@ def identities(metrics: Sequence[Metric]) -> dict[str, Any]:
     return json.loads(canonical_json({metric.name: metric.identity() for metric in metrics}))
 
 
-def select(names: Sequence[str], made: Mapping[str, Mapping[str, Any]] | None = None) -> list[Metric]:
+def select(
+    names: Sequence[str],
+    made: Mapping[str, Mapping[str, Any]] | None = None,
+    rendering: Mapping[str, str] | None = None,
+) -> list[Metric]:
     """The metrics with these names, and those that are to be made with these parameters, in the order of the registry.
 
-    UsageError for an unknown name.
+    ``rendering`` is what those that read tokens say of it. UsageError for an unknown name.
 
     Where one of them runs the proxy, ``loss`` comes along: it costs nothing more, and what is derived from
     it cannot be judged without it.
@@ -53,4 +57,5 @@ def select(names: Sequence[str], made: Mapping[str, Mapping[str, Any]] | None = 
             )
     wanted = {*names, *(made or {})}
     runs_proxy = any(known[name].needs >= Needs.LOSS for name in wanted)
-    return [metric for name, metric in known.items() if name in wanted or (runs_proxy and name == "loss")]
+    chosen = [metric for name, metric in known.items() if name in wanted or (runs_proxy and name == "loss")]
+    return [metric.as_rendered(rendering) for metric in chosen]

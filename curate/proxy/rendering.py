@@ -44,6 +44,7 @@ class Renderer:
         return {
             "tokenizer": digest(digests(directory, tokenizer_files(directory))),
             "template": f"{self.settings.template} {digest(template)}" if template else self.settings.template,
+            "end_of_turn": self.settings.end_of_turn,
             "max_length": self.settings.max_length,
             **IDENTITY,
         }
@@ -79,7 +80,8 @@ class Renderer:
 
     @cached_property
     def _rendering(self) -> Rendering:
-        return Rendering(self._tokenizer, self.settings.template, self.settings.max_length)
+        settings = self.settings
+        return Rendering(self._tokenizer, settings.template, settings.max_length, settings.end_of_turn == "yes")
 
     @cached_property
     def _tokenizer(self) -> Any:

@@ -33,8 +33,13 @@ class ProxySettings:
         (),
         place=True,
     )
-    template: Literal["chat", "alpaca"] = option(
-        "the model's own chat template, or the Alpaca prompt for a base model", "chat"
+    template: Literal["chat", "alpaca", "plain"] = option(
+        "the model's own chat template, the Alpaca prompt for a base model, or plain: no markup", "chat"
+    )
+    end_of_turn: Literal["yes", "no"] = option(
+        "whether the token that ends a response counts as one of its tokens; for Cherry LLM and Superfiltering it does "
+        "not",
+        "yes",
     )
     max_length: int = option(
         "tokens of an example that the model reads; the rest is cut off on the right",
@@ -52,6 +57,11 @@ class ProxySettings:
         at_most=MOST_TOKENS,
     )
     generation: GenerationSettings = field(default=GenerationSettings())
+
+    @property
+    def rendering(self) -> dict[str, str]:
+        """What the columns that rest on a rendering say of it."""
+        return {"template": self.template, "end_of_turn": self.end_of_turn}
 
     def __post_init__(self) -> None:
         check_ranges(self, prefix="proxy.")

@@ -31,8 +31,10 @@ class _Measure(beam.DoFn):
 
     def setup(self) -> None:
         _leave_libraries_alone()
-        made = {name: identity["params"] for name, identity in self.identities.items() if name in MADE}
-        self.metrics = select(tuple(self.identities), made)
+        params = {name: dict(identity["params"]) for name, identity in self.identities.items()}
+        rendering = [each.pop("rendering") for each in params.values() if "rendering" in each]
+        made = {name: each for name, each in params.items() if name in MADE}
+        self.metrics = select(tuple(self.identities), made, rendering[0] if rendering else None)
         here = identities(self.metrics)
         if here != self.identities:
             raise UserError(

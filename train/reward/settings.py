@@ -21,7 +21,7 @@ class RewardSettings:
         "the language model whose states are read: a directory, a hub name, or smollm2-135m", place=True
     )
     output: Path = option("directory of the model and the scores; the same command resumes", free=True)
-    template: Literal["chat", "alpaca"] = option("how a conversation becomes text", "chat")
+    template: Literal["chat", "alpaca", "plain"] = option("how a conversation becomes text", "chat")
     max_length: int = option("tokens after which a conversation is cut", 2048, at_least=2, at_most=MOST_TOKENS)
     seed: int = option("which pairs are in which of the five folds", 0, at_least=0)
     l2: float = option("strength of the penalty; with 1 a reward gap is expected to be about 1", L2, above=0)
