@@ -177,10 +177,13 @@ def transfer(arguments: Sequence[str]) -> int:
 def report(arguments: Sequence[str]) -> int:
     """Write report.html: what is in a table, to look at."""
     settings = parse(DirectorySettings, arguments, "curricle report", report.__doc__)
-    from pipelines.directory import REPORT, OutputDirectory
+    from pipelines.directory import OutputDirectory
+    from pipelines.exchange import REPORT
+    from pipelines.finished import FinishedTable
     from pipelines.score import write_report
 
     directory = OutputDirectory(settings.directory)
+    FinishedTable(settings.directory).check_bytes()
     write_report(directory)
     show(directory.storage.uri(REPORT))
     return DONE

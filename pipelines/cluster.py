@@ -19,6 +19,7 @@ from pipelines.finished import FinishedTable
 from schemas.columns import ScoreColumn
 from schemas.config import nearest
 from schemas.errors import UsageError, UserError
+from schemas.exchange import NEXT
 from schemas.manifest import Manifest, read_manifest
 from schemas.table import NOTES_FIELD
 
@@ -37,7 +38,7 @@ def cluster(settings: ClusterSettings) -> Manifest:
     column = ScoreColumn(COLUMN, pa.int32(), "cluster number", f"k-means cluster of {settings.by}, from 0")
     signed = column.made_by(COLUMN, 1, params)
     recipe = {COLUMN: params}
-    with extending(table, settings.output, recipe, settings.overwrite, (COLUMN,), (FIGURES, PAGE)) as run:
+    with extending(table, settings.output, recipe, settings.overwrite, (COLUMN,)) as run:
         if run:
             labels = _labels(table, directory, params)
             extend(table, directory, run, Addition([signed], recipe, lambda: _rows(table, labels, settings.by)))
@@ -67,8 +68,8 @@ def _labels(table: FinishedTable, directory: OutputDirectory, params: dict[str, 
         )
     found = k_means(vectors, params["k"], params["algorithm"], params["seed"])
     figures = params | {"rows_without_vector": len(present) - len(vectors)} | summary(found)
-    directory.write_json(FIGURES, figures)
-    directory.write_text(PAGE, clusters_page(figures))
+    directory.write_json(f"{NEXT}/{FIGURES}", figures)
+    directory.write_text(f"{NEXT}/{PAGE}", clusters_page(figures))
     log.info(
         "%d rows in %d clusters of %d to %d rows, median %g, %d empty; silhouette %s over %d rows",
         *(figures[name] for name in ("rows", "clusters", "smallest", "largest", "median", "empty")),

@@ -19,7 +19,7 @@ class ClusterSettings:
     seed: int = option(
         "of the first centres, of the batches and of the sample for the silhouette", 42, at_least=0, below=2**32
     )
-    overwrite: bool = option("throw away something different in the output directory", False)
+    overwrite: bool = option("make it again where the output directory holds something else, or what is damaged", False)
     log_format: Literal["text", "json"] = option("how log lines are written", "text")
 
     def __post_init__(self) -> None:

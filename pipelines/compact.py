@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from pipelines.directory import SCRATCH, OutputDirectory
 from schemas.errors import UserError
+from schemas.exchange import NEXT
 from schemas.fingerprint import file_sha256
 from schemas.manifest import Part
 
@@ -49,21 +50,21 @@ def compact(
 def write_parts(
     directory: OutputDirectory, run: str, folder: str, tables: Iterable[pa.Table], schema: pa.Schema
 ) -> list[Part]:
-    """Write the rows of tables, in order, as Parquet parts in ``folder``; at least one, even if empty.
+    """Write the rows of tables, in order, as Parquet parts of the table that is to take its place; at least one, even
+    if empty. Their paths are those that they will have, in ``folder``.
 
-    Parts get their names when all are written; what an interrupted attempt left in the folder goes first. Held if
-    another run than ``run`` took the directory over meanwhile, before anything of its table is touched.
+    Held if another run than ``run`` took the directory over meanwhile, before anything of its table is touched.
     """
     storage = directory.storage
     groups = _ahead(row_groups(tables, schema))
     written = list(_write_parts(directory, f"{SCRATCH}/{run}/{folder}", groups, schema))
     directory.check_held_by(run)
-    storage.remove(folder)
+    storage.remove(f"{NEXT}/{folder}")
     parts = []
     for index, (name, part) in enumerate(written):
         path = f"{folder}/part-{index:05d}-of-{len(written):05d}.parquet"
         directory.check_held_by(run)
-        storage.move(name, path)
+        storage.move(name, f"{NEXT}/{path}")
         parts.append(Part(path=path, **part))
     return parts
 

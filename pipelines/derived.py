@@ -5,12 +5,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipelines.directory import PLAN, REPORT, OutputDirectory
+from pipelines.directory import OutputDirectory
+from pipelines.exchange import REPORT
 from pipelines.finished import FinishedTable
+from pipelines.recorded import LEAVES, begin, goes_on, is_there, read_recorded
 from pipelines.score import write_report
 from schemas.errors import UsageError
 from schemas.fingerprint import differences
-from schemas.manifest import MANIFEST
 
 
 def check_place(directory: OutputDirectory, table: FinishedTable, overwrite: bool) -> None:
@@ -32,20 +33,22 @@ def making(
 ) -> Iterator[str | None]:
     """Hold the directory while a table is made by this plan, and report on it; yields the run, or None if it is there.
 
-    What lies there of another plan goes first, with what that ``leaves`` beside the table. UsageError, naming what
-    differs, if it is not to be overwritten.
+    What lies there of another plan stays until the new table takes its place; what that ``leaves`` beside its table
+    goes first. UsageError, naming what differs, if it is not to be overwritten.
     """
-    if _is_begun(directory, plan, overwrite) and directory.storage.exists(MANIFEST):
+    plan = {**plan, LEAVES: [*leaves]}
+    directory.settle()
+    if _is_begun(directory, plan, overwrite) and is_there(directory, overwrite):
         yield None
     else:
         with directory.held() as run:
-            if not _is_begun(directory, plan, overwrite):
-                directory.clear()
-                for name in leaves:
-                    directory.storage.remove(name)
-                directory.write_json(PLAN, plan)
-            # another job may have come and gone
-            yield None if directory.storage.exists(MANIFEST) else run
+            begun = _is_begun(directory, plan, overwrite)
+            if begun and is_there(directory, overwrite):  # another job has come and gone
+                yield None
+            else:
+                if not begun or not goes_on(directory):
+                    begin(directory, plan, leaves)
+                yield run
     if not directory.storage.exists(REPORT):
         write_report(directory)
 
@@ -53,11 +56,14 @@ def making(
 def _is_begun(directory: OutputDirectory, plan: dict[str, Any], overwrite: bool) -> bool:
     """Whether this plan lies in the directory. UsageError, naming what differs, if another does and is to be kept."""
     try:
-        changes = differences(directory.read_json(PLAN), plan)
-    except FileNotFoundError:
+        recorded = read_recorded(directory)
+    except UsageError:
+        if overwrite:
+            return False
+        raise
+    if recorded is None:
         return False
-    except (ValueError, LookupError, TypeError, AttributeError):
-        changes = ["what lies there was made in another way"]
+    changes = differences({LEAVES: plan[LEAVES]} | recorded, plan)
     if changes and not overwrite:
         raise UsageError(
             "holds something else; these differ:" + "".join(f"\n  - {change:.200}" for change in changes[:10]),

@@ -11,15 +11,18 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from pipelines.exchange import settle
 from pipelines.storage import SIGN_OF_LIFE, Storage, open_storage
 from pipelines.storage.held import describe, read_holder
 from schemas.disk import check_writable
 from schemas.errors import Held, UsageError, UserError
-from schemas.manifest import CERTIFICATE, MANIFEST
+from schemas.exchange import NEXT
+from schemas.manifest import MANIFEST
+from schemas.sealed import seal
 
 log = logging.getLogger("curricle")
 
@@ -29,8 +32,6 @@ LIVE = "_progress/live"
 SCRATCH = "_progress/tmp"
 SHARDS = "_progress/shards"
 RECEIPTS = "_progress/receipts"
-CARD = "README.md"
-REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ class OutputDirectory:
             try:
                 for folder in (SCRATCH, LIVE):  # debris of a job that was killed
                     self.storage.remove(folder)
+                settle(self.storage, partial(self.check_held_by, run))
                 yield run
             finally:
                 over.set()
@@ -135,22 +137,20 @@ class OutputDirectory:
         if holder.get("run") != run:
             raise Held(f"was taken over by {describe(holder)}", where=self.place, remedy="let that job finish")
 
-    def clear(self) -> None:
-        """Remove a table and its progress, the manifest first: without it nothing looks whole."""
-        for name in (MANIFEST, "data", "rejects", CARD, REPORT, CERTIFICATE, SHARDS, RECEIPTS, PLAN):
-            self.storage.remove(name)
-
-    def is_done(self, index: int) -> bool:
-        """Whether a shard has its receipt, and every file that the receipt names."""
-        if not self.storage.exists(self.receipt(index)):
-            return False
-        return all(self.storage.exists(f"{SHARDS}/{name}") for name in self.read_json(self.receipt(index))["files"])
+    def settle(self) -> None:
+        """Go on with an exchange of tables that a kill interrupted, before anything is looked at."""
+        if self.storage.exists(f"{NEXT}/{MANIFEST}"):
+            with self.held():
+                pass
 
     def read_json(self, name: str) -> Any:
         return json.loads(self.storage.read(name))
 
     def write_json(self, name: str, value: Any) -> None:
         self.write_text(name, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+    def write_sealed(self, name: str, value: dict[str, Any]) -> None:
+        self.storage.write(name, seal(value))
 
     def write_text(self, name: str, text: str) -> None:
         self.storage.write(name, text.encode("utf-8"))

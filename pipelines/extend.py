@@ -22,6 +22,7 @@ from pipelines.score import sign
 from pipelines.settings import ScoreSettings
 from schemas.columns import ScoreColumn
 from schemas.errors import UsageError, UserError
+from schemas.exchange import NEXT
 from schemas.fingerprint import digest, stands_for
 from schemas.manifest import CERTIFICATE, MANIFEST, Cost, ExtendedFrom, Manifest
 from schemas.table import CONTRACT, NOTES_FIELD, rejects_schema, table_schema
@@ -88,7 +89,10 @@ def of_proxy(weights: Weights, settings: ProxySettings) -> dict[str, Any]:
 
 
 def table_scoring(table: FinishedTable, directory: OutputDirectory, **options: Any) -> ScoreSettings:
-    """The settings of a scoring job, with these options, over the texts of a table: a stage of making columns."""
+    """The settings of a scoring job, with these options, over the texts of a table: a stage of making columns.
+
+    What it finds damaged of its own earlier work it makes again: there is nothing that a user could do about it.
+    """
     parts = tuple(table.files.uri(part.path) for part in table.manifest.data)
     return ScoreSettings(
         inputs=parts,
@@ -96,6 +100,7 @@ def table_scoring(table: FinishedTable, directory: OutputDirectory, **options: A
         format="table",
         max_record_bytes=LONGEST,
         max_reject_fraction=0,
+        overwrite=True,
         **options,
     )
 
@@ -141,7 +146,7 @@ def extend(table: FinishedTable, directory: OutputDirectory, run: str, addition:
     assert before.total.scored == sum(part.rows for part in data), "every row is written"
     directory.check_held_by(run)
     if before.selected_from:
-        directory.storage.write(CERTIFICATE, table.files.read(CERTIFICATE))
+        directory.storage.write(f"{NEXT}/{CERTIFICATE}", table.files.read(CERTIFICATE))
     sign(directory, run, manifest, schema)
     return manifest
 

@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 from pipelines.storage import open_storage
 from schemas.columns import ScoreColumn
 from schemas.errors import UsageError, UserError
+from schemas.exchange import committed
 from schemas.files import Files
-from schemas.fingerprint import file_sha256
 from schemas.manifest import MANIFEST, Manifest, Part, read_manifest
 from schemas.table import score_columns
+from schemas.verify import damaged
+
+_AGAIN = "copy the table again, or make it again with --overwrite"
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class FinishedTable:
 
     @cached_property
     def files(self) -> Files:
-        return open_storage(self.place)
+        return committed(open_storage(self.place))
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -52,15 +55,10 @@ class FinishedTable:
         return score_columns(self.schema)
 
     def check_bytes(self) -> None:
-        """UserError unless every part has the bytes that the manifest has the digest of."""
-        for part in self.manifest.data:
-            with self.files.local(part.path) as path, path.open("rb") as stream:
-                if file_sha256(stream) != part.sha256:
-                    raise UserError(
-                        "the bytes are not those that were written",
-                        where=self.files.uri(part.path),
-                        remedy="copy the table again, or score again",
-                    )
+        """UserError unless the manifest is the one that was written, and every file has the bytes that it says."""
+        if faults := damaged(self.files, digests=True):
+            more = f" (and {len(faults) - 1} faults more)" if faults[1:] else ""
+            raise UserError(faults[0] + more, where=self.place, remedy=_AGAIN)
 
     def columns(self, names: Sequence[str]) -> pa.Table:
         """These columns of all rows."""
@@ -112,6 +110,4 @@ class FinishedTable:
                 with pq.ParquetFile(path) as parquet:
                     yield parquet
             except (OSError, pa.ArrowException) as error:
-                raise UserError(
-                    f"cannot be read: {error}", where=self.files.uri(part.path), remedy="copy the table again"
-                ) from error
+                raise UserError(f"cannot be read: {error}", where=self.files.uri(part.path), remedy=_AGAIN) from error

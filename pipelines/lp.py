@@ -15,7 +15,7 @@ from pipelines.lp_settings import PUBLISHED, LpSettings
 from pipelines.score import score
 from pipelines.trainer import run_trainer
 from schemas.errors import UsageError
-from schemas.manifest import Manifest, read_manifest
+from schemas.manifest import MANIFEST, Manifest, read_manifest
 
 log = logging.getLogger("curricle")
 
@@ -39,7 +39,7 @@ def lp(settings: LpSettings) -> Manifest:
             try:
                 checkpoints = _train(settings, table, weights)
             except UsageError:
-                if not Path(settings.output, TRAINING).exists():
+                if not Path(settings.output, TRAINING).exists() and not directory.storage.exists(MANIFEST):
                     directory.storage.remove(PLAN)  # nothing is made yet: other options may be given
                 raise
             proxy = replace(settings.proxy, checkpoints=(settings.proxy.model, *map(str, checkpoints)))

@@ -70,7 +70,7 @@ class LpSettings:
     )
     workers: int = option("worker processes that score", 1, at_least=1, at_most=4096)
     shard_rows: int = option("rows in a shard, the unit of work, retry and resume of the scoring", 4096, at_least=1)
-    overwrite: bool = option("throw away a different table in the output directory", False)
+    overwrite: bool = option("make it again where the output directory holds something else, or what is damaged", False)
     log_format: Literal["text", "json"] = option("how log lines are written", "text")
 
     def __post_init__(self) -> None:

@@ -6,13 +6,14 @@ undo, counts the records that the ledger must account for, and makes shards a pr
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from curate.formats import Format
 from curate.readers import Slice, survey
-from pipelines.directory import PLAN, RECEIPTS, SHARDS, OutputDirectory
+from pipelines.directory import RECEIPTS, SHARDS, OutputDirectory
 from pipelines.inputs import InputFile
+from pipelines.recorded import damaged_plan, read_recorded
 from schemas.errors import UsageError
 from schemas.fingerprint import file_sha256
 from schemas.manifest import NotRead
@@ -81,30 +82,28 @@ class Plan:
             )
             for source in value["sources"]
         )
+        if extra := value.keys() - {field.name for field in fields(cls)}:
+            raise ValueError(f"it has {min(extra)!r}")
         not_read = tuple(NotRead(**other) for other in value.get("not_read", ()))
         return cls(value["fingerprint"], value["identity"], value["reading"], sources, not_read)
 
 
 def read_plan(directory: OutputDirectory) -> Plan | None:
-    """The plan that lies in a directory; None if there is none. UsageError if it is damaged."""
-    try:
-        recorded = directory.read_json(PLAN)
-        plan = None if "recipe" in recorded else Plan.from_json(recorded)
-    except FileNotFoundError:
+    """The plan that lies in a directory; None if there is none. UsageError if it is damaged, or of something else."""
+    recorded = read_recorded(directory)
+    if recorded is None:
         return None
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    if "recipe" in recorded:
+        what = "a table with columns that were added" if "extends" in recorded else "a selection"
         raise UsageError(
-            f"the plan of the job is damaged: {error!r}",
-            where=directory.storage.uri(PLAN),
-            remedy="add --overwrite to throw away what is there and start again",
-        ) from error
-    if plan is None:
-        raise UsageError(
-            "holds a selection, not scores",
+            f"holds {what}, not scores",
             where=directory.place,
-            remedy="name another directory, or add --overwrite to throw the selection away",
+            remedy="name another directory; `curricle score` with --overwrite throws away what is there",
         )
-    return plan
+    try:
+        return Plan.from_json(recorded)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise damaged_plan(directory, error) from error
 
 
 def pending_shards(directory: OutputDirectory, plan: Plan) -> list[Shard]:

@@ -94,8 +94,8 @@ def standing(directory: OutputDirectory, run: str, records: int, already: int, s
     for name in directory.storage.names(LIVE):
         if not name.endswith(f"-{run}.json"):
             continue
-        with suppress(FileNotFoundError):  # the next run sweeps them away
-            counts.update(json.loads(directory.storage.read(name)))
+        with suppress(FileNotFoundError, ValueError, TypeError, AttributeError):  # swept away, or damaged
+            counts.update(Counter({key: int(value) for key, value in json.loads(directory.storage.read(name)).items()}))
     rows = min(counts["rows"] + counts["in_hand"], records - already)
     return Standing(records, already, rows, counts["rejects"], counts["tokens"], seconds)
 

@@ -1,25 +1,30 @@
 """The scoring job: plan, score what has no receipt yet, compact, sign."""
 
+import json
 import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from functools import partial
 
 import pyarrow as pa
 
 from curate.card import dataset_card
 from pipelines.compact import ShardFile, compact
-from pipelines.directory import CARD, LIVE, PLAN, RECEIPTS, REPORT, SHARDS, OutputDirectory
+from pipelines.directory import LIVE, SHARDS, OutputDirectory
+from pipelines.exchange import CARD, REPORT, commit, publish
 from pipelines.inputs import InputFile, find_inputs
 from pipelines.job import Job, make_job
 from pipelines.plan import Plan, Shard, changed_inputs, pending_shards, read_plan, require_records, survey_inputs
+from pipelines.receipts import Receipt, is_done, read_receipt
+from pipelines.recorded import begin, goes_on, is_there, read_recorded
 from pipelines.settings import ScoreSettings
 from schemas.errors import UsageError, UserError
+from schemas.exchange import NEXT
 from schemas.fingerprint import differences
 from schemas.log import printable
-from schemas.manifest import MANIFEST, Cost, Counts, Manifest, NotRead, Part, Source, read_manifest
+from schemas.manifest import Cost, Counts, Manifest, NotRead, Part, Source, read_manifest
 from schemas.table import CONTRACT, rejects_schema, score_columns
 
 log = logging.getLogger("curricle")
@@ -36,9 +41,10 @@ def score(settings: ScoreSettings) -> Manifest:
     files, not_read = find_inputs(settings.inputs, settings.output)
     _say_not_read(not_read)
     directory.check_usable(settings.overwrite)
+    directory.settle()
     job = make_job(settings)
     plan = _recorded_plan(directory, job, files)
-    if plan is not None and directory.storage.exists(MANIFEST):
+    if plan is not None and is_there(directory, settings.overwrite):
         log.info("already scored, nothing to do")
         _tidy(directory)
     else:
@@ -46,8 +52,8 @@ def score(settings: ScoreSettings) -> Manifest:
         with directory.held() as run:
             # another job may have come and gone while this one surveyed its input
             recorded = _recorded_plan(directory, job, files)
-            if recorded is None or not directory.storage.exists(MANIFEST):
-                _score_held(directory, job, recorded or plan, run)
+            if recorded is None or not is_there(directory, settings.overwrite):
+                _score_held(directory, job, recorded or plan, recorded is None, run)
     if not directory.storage.exists(REPORT):
         write_report(directory)
     return read_manifest(directory.storage)
@@ -67,10 +73,10 @@ def _tidy(directory: OutputDirectory) -> None:
             directory.storage.remove(SHARDS)
 
 
-def _score_held(directory: OutputDirectory, job: Job, plan: Plan, run: str) -> None:
-    if _needs_clearing(directory, plan):
-        directory.clear()
-    directory.write_json(PLAN, plan.to_json())
+def _score_held(directory: OutputDirectory, job: Job, plan: Plan, new: bool, run: str) -> None:
+    if new or not goes_on(directory):
+        begin(directory, plan.to_json())
+    _withdraw_damaged(directory, plan)
     pending = pending_shards(directory, plan)
     if len(pending) < len(plan.shards):
         log.info(
@@ -146,14 +152,23 @@ def _listed(changes: Sequence[str]) -> str:
     return "".join(f"\n  - {change}" for change in changes[:10])
 
 
-def _needs_clearing(directory: OutputDirectory, plan: Plan) -> bool:
-    try:
-        recorded = read_plan(directory)
-    except UsageError:  # damaged, and to be overwritten: see _recorded_plan
-        return True
-    if recorded is not None:
-        return recorded != plan
-    return directory.storage.exists(MANIFEST) or bool(directory.storage.names(RECEIPTS))
+def _withdraw_damaged(directory: OutputDirectory, plan: Plan) -> None:
+    """Remove receipts that are not what was written: their shards are scored again."""
+    pending = {shard.index for shard in pending_shards(directory, plan)}
+    done = [shard for shard in plan.shards if shard.index not in pending]
+
+    def look(shard: Shard) -> None:
+        try:
+            read_receipt(directory, shard)
+        except UserError:
+            raise
+        except ValueError as error:
+            name = directory.receipt(shard.index)
+            log.warning("%s: the receipt is damaged (%s): scored again", directory.storage.uri(name), error)
+            directory.storage.remove(name)
+
+    with ThreadPoolExecutor(_READERS) as pool:  # from an object store each is a request
+        list(pool.map(look, done))
 
 
 def _run_engine(directory: OutputDirectory, job: Job, plan: Plan, pending: Sequence[Shard], run: str) -> None:
@@ -184,22 +199,22 @@ def _without_receipt(directory: OutputDirectory, plan: Plan) -> list[Shard]:
         if not undone:
             break
         time.sleep(_LOOK_EVERY)
-        undone = [shard for shard in undone if not directory.is_done(shard.index)]
+        undone = [shard for shard in undone if not is_done(directory, shard)]
     return undone
 
 
 def _finish(directory: OutputDirectory, job: Job, plan: Plan, run: str) -> None:
     """Compact the shards, and write manifest, card and report: the manifest last of what must be there."""
-    with ThreadPoolExecutor(_READERS) as pool:  # from an object store each is a request
-        receipts = list(pool.map(directory.read_json, (directory.receipt(shard.index) for shard in plan.shards)))
+    with ThreadPoolExecutor(_READERS) as pool:
+        receipts = list(pool.map(partial(_receipt, directory), plan.shards))
     data = compact(directory, run, "data", _files(receipts, directory.shard), job.schema)
-    rejected = _files([receipt for receipt in receipts if receipt["rejected"]], directory.shard_rejects)
+    rejected = _files([receipt for receipt in receipts if receipt.rejected], directory.shard_rejects)
     rejects: list[Part] = []
     if rejected:
         rejects = compact(directory, run, "rejects", rejected, rejects_schema(job.fingerprint))
-    of_source: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    of_source: dict[str, list[Receipt]] = defaultdict(list)
     for receipt in receipts:
-        of_source[receipt["source"]].append(receipt)
+        of_source[receipt.source].append(receipt)
     sources = [_ledger(source.file, source.sha256, of_source[source.file.name]) for source in plan.sources]
     total = _total(sources)
     assert total.read == plan.records == total.scored + total.rejected, f"{total} of {plan.records} records"
@@ -212,39 +227,59 @@ def _finish(directory: OutputDirectory, job: Job, plan: Plan, run: str) -> None:
         data=data,
         rejects=rejects,
         not_read=list(plan.not_read),
-        cost=Cost.now(sum(receipt["seconds"] for receipt in receipts), sum(receipt["tokens"] for receipt in receipts)),
+        cost=Cost.now(sum(receipt.seconds for receipt in receipts), sum(receipt.tokens for receipt in receipts)),
     )
     sign(directory, run, manifest, job.schema)
     _say_noted(receipts)
 
 
-def _say_noted(receipts: Sequence[dict[str, Any]]) -> None:
+def _say_noted(receipts: Sequence[Receipt]) -> None:
     """What the rows' fields say that the conversations do not."""
     noted: Counter[str] = Counter()
     for receipt in receipts:
-        noted.update(receipt.get("noted", {}))
+        noted.update(receipt.noted)
     for note, rows in noted.most_common(_NAMED):
         log.warning("%d rows: %s", rows, printable(note))
 
 
 def sign(directory: OutputDirectory, run: str, manifest: Manifest, schema: pa.Schema) -> None:
-    """Write the card and the manifest, last of what must be there. Held if another run took the directory over."""
+    """Write the card and the manifest, last of what must be there, and put the table in its place.
+
+    Held if another run took the directory over.
+    """
+    plan = read_recorded(directory)
+    assert plan is not None, "it is written before anything else"
     directory.check_held_by(run)
-    directory.write_text(CARD, dataset_card(manifest, list(score_columns(schema).values())))
-    directory.write_json(MANIFEST, manifest.model_dump())
+    directory.write_text(f"{NEXT}/{CARD}", dataset_card(manifest, list(score_columns(schema).values())))
+    signed = json.dumps(manifest.model_dump(), ensure_ascii=False, indent=1) + "\n"
+    commit(directory.storage, plan, signed.encode())
+    publish(directory.storage, partial(directory.check_held_by, run))
 
 
-def _files(receipts: Sequence[dict[str, Any]], name: Callable[[int], str]) -> list[ShardFile]:
+def _receipt(directory: OutputDirectory, shard: Shard) -> Receipt:
+    """UserError if it was damaged since it was written: it is withdrawn, so that the same command scores it again."""
+    try:
+        return read_receipt(directory, shard)
+    except UserError:
+        raise
+    except ValueError as error:
+        name = directory.receipt(shard.index)
+        directory.storage.remove(name)
+        remedy = "check the disk; the same command scores this shard again"
+        raise UserError(f"is damaged: {error}", where=directory.storage.uri(name), remedy=remedy) from error
+
+
+def _files(receipts: Sequence[Receipt], name: Callable[[int], str]) -> list[ShardFile]:
     """The file of that kind of each shard, with what its receipt says of it."""
-    names = [name(receipt["shard"]) for receipt in receipts]
+    names = [name(receipt.shard) for receipt in receipts]
     return [
-        ShardFile(path, receipt["files"][path.rpartition("/")[2]], OutputDirectory.receipt(receipt["shard"]))
+        ShardFile(path, receipt.files[path.rpartition("/")[2]], OutputDirectory.receipt(receipt.shard))
         for path, receipt in zip(names, receipts, strict=True)
     ]
 
 
-def _ledger(file: InputFile, sha256: str, receipts: Sequence[dict[str, Any]]) -> Source:
-    counts = {key: sum(receipt[key] for receipt in receipts) for key in ("read", "scored", "rejected")}
+def _ledger(file: InputFile, sha256: str, receipts: Sequence[Receipt]) -> Source:
+    counts = {key: sum(getattr(receipt, key) for receipt in receipts) for key in ("read", "scored", "rejected")}
     return Source(source=file.name, bytes=file.bytes, sha256=sha256, **counts)
 
 

@@ -15,6 +15,7 @@ from pipelines.finished import FinishedTable
 from pipelines.score import sign
 from pipelines.select_settings import SelectSettings
 from schemas.errors import UsageError
+from schemas.exchange import NEXT
 from schemas.fingerprint import digest
 from schemas.manifest import CERTIFICATE, Cost, Counts, Manifest, Part, SelectedFrom, Source, read_manifest
 from schemas.table import CONTRACT
@@ -66,7 +67,7 @@ def _write(directory: OutputDirectory, derived: Derived, certificate: dict[str, 
     manifest = _manifest(derived, data, sha256(signed).hexdigest(), time.monotonic() - began)
     assert manifest.total.scored == sum(part.rows for part in data) == certificate["selected"], "every row is written"
     directory.check_held_by(run)
-    directory.storage.write(CERTIFICATE, signed)
+    directory.storage.write(f"{NEXT}/{CERTIFICATE}", signed)
     sign(directory, run, manifest, schema)
 
 

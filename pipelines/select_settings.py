@@ -23,7 +23,7 @@ class SelectSettings(Recipe):
         None,
         place=True,
     )
-    overwrite: bool = option("throw away a different selection in the output directory", False)
+    overwrite: bool = option("make it again where the output directory holds something else, or what is damaged", False)
     log_format: Literal["text", "json"] = option("how log lines are written", "text")
 
     def __post_init__(self) -> None:

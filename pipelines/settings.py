@@ -37,7 +37,7 @@ class ScoreSettings:
     max_record_bytes: int = option("a longer record is rejected, and never held in memory", 16 * 2**20, at_least=1)
     max_expansion: int = option("a file that unpacks to more than this many times its size is refused", 500, at_least=1)
     max_reject_fraction: float = option("with a larger share of rejects the exit code is 3", 0.1, at_least=0, at_most=1)
-    overwrite: bool = option("throw away a different table in the output directory", False)
+    overwrite: bool = option("make it again where the output directory holds something else, or what is damaged", False)
     stall_limit: float = option("seconds without any progress after which the job is given up", 3600.0, above=0)
     prometheus_file: str | None = option(
         "keep the job's figures here, for Prometheus's textfile collector", None, place=True

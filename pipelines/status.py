@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from pipelines.directory import HOLDER, OutputDirectory
 from pipelines.plan import pending_shards, read_plan
 from pipelines.progress import standing
+from pipelines.recorded import is_finished
 from pipelines.storage import SIGN_OF_LIFE
 from pipelines.storage.held import describe as describe_holder
 from pipelines.storage.held import read_holder
 from schemas.errors import UsageError
-from schemas.manifest import MANIFEST
 
 
 def describe(place: str) -> list[str]:
@@ -28,7 +28,7 @@ def _lines(directory: OutputDirectory, now: datetime) -> Iterator[str]:
             where=directory.place,
             remedy="name the --output of a `curricle score`",
         )
-    if directory.storage.exists(MANIFEST):
+    if is_finished(directory):
         yield f"{directory.place}: finished, {plan.records:,} records in {len(plan.shards)} shards"
         return
     pending = pending_shards(directory, plan)
@@ -39,9 +39,14 @@ def _lines(directory: OutputDirectory, now: datetime) -> Iterator[str]:
         yield f"{already:,} of {plan.records:,} rows"
         yield "nobody works on it; the same `curricle score` command goes on from there"
         return
-    silent = (now - datetime.fromisoformat(holder["seen"])).total_seconds()
-    seconds = (now - datetime.fromisoformat(holder["since"])).total_seconds()
-    run = standing(directory, holder["run"], plan.records, 0, seconds)
+    try:
+        silent = (now - datetime.fromisoformat(holder["seen"])).total_seconds()
+        seconds = (now - datetime.fromisoformat(holder["since"])).total_seconds()
+    except (LookupError, TypeError, ValueError):
+        yield f"{already:,} of {plan.records:,} rows"
+        yield f"{HOLDER} is damaged; whoever works on it writes it again in a few seconds"
+        return
+    run = standing(directory, str(holder.get("run")), plan.records, 0, seconds)
     yield replace(run, already=max(0, already - run.rows)).line()
     if silent > 3 * SIGN_OF_LIFE:
         yield f"{describe_holder(holder)}: no sign of life for {silent:.0f} s, so it was probably killed"

@@ -11,7 +11,7 @@ import polars as pl
 from curate.report.agreement import SHARES, agreement
 from curate.report.distributions import is_numeric
 from curate.report.transfer import Comparison, transfer_page
-from pipelines.directory import OutputDirectory
+from pipelines.directory import PLAN, OutputDirectory
 from pipelines.finished import FinishedTable
 from pipelines.transfer_settings import TransferSettings
 from schemas.columns import ScoreColumn
@@ -24,10 +24,13 @@ JSON, PAGE = "transfer.json", "transfer.html"
 def transfer(settings: TransferSettings) -> list[str]:
     """Write the report, and return its table as lines. UsageError where two tables have no example in common."""
     directory = OutputDirectory(settings.output)
-    if foreign := sorted({*directory.storage.names("")} - {JSON, PAGE}):
+    there = {name for name in directory.storage.names("") if not name.startswith("_progress/") or name == PLAN}
+    if foreign := sorted(there - {JSON, PAGE}):
         raise UsageError(f"holds other files ({foreign[0]})", where=settings.output, remedy="name a new directory")
     tables = dict(zip(_labels(settings.tables), map(FinishedTable, settings.tables), strict=True))
     columns = _columns(list(tables.values()), settings.columns)
+    for table in tables.values():
+        table.check_bytes()
     frames = {label: _frame(table, list(columns)) for label, table in tables.items()}
     comparisons = [
         _compare(pair, frames[pair[0]], frames[pair[1]], column)
@@ -49,8 +52,10 @@ def transfer(settings: TransferSettings) -> list[str]:
         | asdict(each.agreement)
         for each in comparisons
     ]
-    directory.write_json(JSON, {"tables": about, "comparisons": found})
-    directory.write_text(PAGE, transfer_page(about, comparisons))
+    page = transfer_page(about, comparisons)
+    with directory.held():
+        directory.write_json(JSON, {"tables": about, "comparisons": found})
+        directory.write_text(PAGE, page)
     return _lines(comparisons)
 
 

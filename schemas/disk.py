@@ -1,6 +1,8 @@
 """Writes that are whole or absent, and on the disk when they are said to be."""
 
+import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,23 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a directory with all that is in it, if it is there; it does not come back with the power."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, onerror=_unless_gone)
+    elif os.path.lexists(path):
+        path.unlink(missing_ok=True)
+    else:
+        return
+    sync(path.parent)
+
+
+def _unless_gone(function: object, path: str, failure: tuple[object, BaseException, object]) -> None:
+    """A worker of a killed job may still write where we tidy up: what it leaves is debris, now or next time."""
+    if not (isinstance(failure[1], OSError) and failure[1].errno in (errno.ENOENT, errno.ENOTEMPTY)):
+        raise failure[1]
 
 
 def beside(path: Path) -> Path:

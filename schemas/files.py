@@ -21,6 +21,10 @@ class Files(Protocol):
 
     def exists(self, name: str) -> bool: ...
 
+    def size(self, name: str) -> int | None:
+        """Bytes of a file; None if there is none."""
+        ...
+
     def names(self, folder: str) -> list[str]:
         """The names of all files below a folder, sorted; none if there is no such folder."""
         ...
@@ -44,6 +48,10 @@ class Folder:
 
     def exists(self, name: str) -> bool:
         return (self.root / name).exists()
+
+    def size(self, name: str) -> int | None:
+        path = self.root / name
+        return path.stat().st_size if path.is_file() else None
 
     def names(self, folder: str) -> list[str]:
         paths = (self.root / folder).rglob("*")

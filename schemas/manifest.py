@@ -127,14 +127,14 @@ class Manifest(_Strict):
 def read_manifest(place: Place) -> Manifest:
     """The manifest of a finished table; UserError if there is none or it cannot be trusted."""
     files = files_in(place)
-    where, remedy = files.uri(MANIFEST), "restore the file or score again"
+    where, remedy = files.uri(MANIFEST), "restore the file, or make the table again with --overwrite"
     try:
         data = files.read(MANIFEST)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
             "there is no manifest, so this is not a finished table",
             where=where,
-            remedy="name a directory that `curricle score` finished, or run the same `curricle score` command again",
+            remedy="name a directory that `curricle score` finished, or run the same command again",
         ) from error
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror or error}", where=where, remedy=remedy) from error

@@ -79,7 +79,7 @@ def trial(whole: Whole, directory: Path, seed: int) -> str:
 def assert_nothing_partial(directory: Path) -> None:
     names = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()}
     allowed = {"manifest.json", "README.md", "report.html"}
-    allowed |= {f"_progress/{name}" for name in ("plan.json", "lock", "workers.log")}
+    allowed |= {f"_progress/{name}" for name in ("plan.json", "finished.json", "lock", "workers.log")}
     parts = ("data/part-", "rejects/part-", "_progress/receipts/shard-")
     extra = {name for name in names - allowed if not name.startswith(parts)}
     assert not extra, extra

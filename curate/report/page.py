@@ -25,6 +25,7 @@ from curate.report.distributions import (
 from curate.report.rows import SHOWN_KINDS, Example, examples, note_kinds, rejects_by_reason, scan
 from curate.report.text import MINUS, leaves, marked, number, one_line
 from schemas.columns import ScoreColumn
+from schemas.exchange import committed
 from schemas.files import Place, files_in
 from schemas.manifest import Manifest, read_manifest
 from schemas.table import score_columns
@@ -36,7 +37,7 @@ def report_page(place: Place) -> str:
     The page fetches nothing and runs nothing; all text of the data set on it is escaped. The same table
     gives the same page. Raises UserError if the directory holds no finished table.
     """
-    files = files_in(place)
+    files = committed(files_in(place))
     manifest = read_manifest(files)
     with ExitStack() as opened:
         data = [opened.enter_context(files.local(part.path)) for part in manifest.data]

@@ -16,6 +16,7 @@ from pipelines.engines import LOOK_EVERY, Work
 from pipelines.engines.errors import as_in_driver, saying_why
 from pipelines.engines.local import processes
 from pipelines.job import Job
+from pipelines.receipts import is_done
 from pipelines.settings import ScoreSettings
 from pipelines.transforms.shards import ShardRun
 from schemas.errors import UserError
@@ -84,7 +85,7 @@ def score(directory: OutputDirectory, job: Job, run: str, task: list[ShardRun]) 
     from pipelines.transforms.score import pipeline
 
     quieten_beam()
-    left = (tuple(shard for shard in part.shards if not directory.is_done(shard.index)) for part in task)
+    left = (tuple(shard for shard in part.shards if not is_done(directory, shard)) for part in task)
     runs = [ShardRun(shards) for shards in left if shards]
     with _one_at_a_time, saying_why():
         pipeline(["--runner=FnApiRunner"], directory, job, run, runs).run().wait_until_finish()

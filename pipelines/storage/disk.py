@@ -1,8 +1,6 @@
 """A local disk, or one that is mounted: writes go beside their place, are flushed, and renamed."""
 
-import errno
 import json
-import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pipelines.storage.held import held_by, read_holder
-from schemas.disk import refuse_link, refuse_links, sync
+from schemas.disk import refuse_link, refuse_links, remove, sync
 from schemas.errors import UserError
 from schemas.files import Folder
 
@@ -58,12 +56,8 @@ class Disk(Folder):
             sync((self.root / to).parent)
 
     def remove(self, name: str) -> None:
-        path = self.root / name
         with self._failing(name):
-            if path.is_dir():
-                shutil.rmtree(path, onerror=_unless_gone)
-            else:
-                path.unlink(missing_ok=True)
+            remove(self.root / name)
 
     @contextmanager
     def locked(self, name: str, holder: dict[str, Any]) -> Iterator[Callable[[dict[str, Any]], None]]:
@@ -105,9 +99,3 @@ class Disk(Folder):
                 where=str(self.root / name),
                 remedy="make room, or restore the rights; the same command then goes on from the finished shards",
             ) from error
-
-
-def _unless_gone(function: object, path: str, failure: tuple[object, BaseException, object]) -> None:
-    """A worker of a killed job may still write where we tidy up: what it leaves is debris, now or next time."""
-    if not (isinstance(failure[1], OSError) and failure[1].errno in (errno.ENOENT, errno.ENOTEMPTY)):
-        raise failure[1]

@@ -8,11 +8,17 @@ from schemas.files import Files
 
 
 def read_holder(files: Files, name: str) -> dict[str, Any]:
-    """What the holder wrote of itself; nothing if nobody holds the table, or the holder has ended meanwhile."""
+    """What the holder wrote of itself; nothing if nobody holds the table, or the holder has ended meanwhile.
+
+    Where it is damaged, a holder of whom nothing is known: a living one writes it again in a few seconds.
+    """
     try:
-        return json.loads(files.read(name))
+        holder = json.loads(files.read(name))
     except FileNotFoundError:
         return {}
+    except (ValueError, RecursionError):
+        holder = None
+    return holder if isinstance(holder, dict) and holder else {"run": None}
 
 
 def held_by(where: str, holder: dict) -> Held:

@@ -43,6 +43,10 @@ class Objects:
     def exists(self, name: str) -> bool:
         return self._head(name) is not None
 
+    def size(self, name: str) -> int | None:
+        found = self._head(name)
+        return None if found is None else int(found["size"])
+
     def names(self, folder: str) -> list[str]:
         import obstore
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from pipelines.directory import OutputDirectory
 from pipelines.progress import Meter
+from pipelines.receipts import Receipt
 from pipelines.transforms.shards import ShardBatch
 from schemas.fingerprint import file_sha256
 
@@ -44,20 +45,20 @@ class ShardWriter:
                 _write_arrow(table, beside)
                 with beside.open("rb") as stream:
                     digests[path.rpartition("/")[2]] = file_sha256(stream)
-        receipt = {
-            "shard": index,
-            "source": element.shard.source,
-            "read": element.shard.slice.records,
-            "scored": len(element.batch),
-            "rejected": element.rejects.num_rows,
-            "tokens": element.tokens,
-            "noted": dict(element.noted),
-            "files": digests,
-            "seconds": round(time.monotonic() - element.started, 3),
-            "run": self.run,
-        }
+        receipt = Receipt(
+            shard=index,
+            source=element.shard.source,
+            read=element.shard.slice.records,
+            scored=len(element.batch),
+            rejected=element.rejects.num_rows,
+            tokens=element.tokens,
+            noted=dict(element.noted),
+            files=digests,
+            seconds=round(time.monotonic() - element.started, 3),
+            run=self.run,
+        )
         self.directory.check_held_by(self.run)
-        self.directory.write_json(self.directory.receipt(index), receipt)
+        self.directory.write_sealed(self.directory.receipt(index), receipt.model_dump())
         self.meter.add(rows=element.shard.slice.records, rejects=element.rejects.num_rows)
         return index
 

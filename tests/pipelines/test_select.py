@@ -59,6 +59,7 @@ def sign(table: Path) -> None:
             ).hexdigest()
 
     edit(table / "manifest.json", anew)
+    (table / "_progress" / "finished.json").unlink(missing_ok=True)  # as a copy without our working files is
 
 
 def change_a_row(table: Path) -> None:

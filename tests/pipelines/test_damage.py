@@ -1,0 +1,221 @@
+"""A bit flips in a file of a table: it is noticed, or it can change no number, and what the message says helps.
+
+The bits are drawn by the day; ``CURRICLE_FLIPS=50`` draws that many in every kind of file.
+"""
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import operations
+import pytest
+from operations import Server
+from running import curricle, read_data, signed, write_jsonl
+
+from schemas.manifest import MANIFEST, read_manifest
+from schemas.verify import verify
+
+ROWS = 30
+FLIPS = int(os.environ.get("CURRICLE_FLIPS", "3"))
+SCORE = ["score", "in.jsonl", "--metrics", "mtld", "--shard-rows", "8", "--output", "out"]
+SELECT = ["select", "out", "--take", "low", "--by", "response_mtld", "--count", "9", "--output", "some"]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with operations.server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def place(server, tmp_path_factory) -> Path:
+    """A job killed when all its shards were finished, a finished table of it, and a selection from that."""
+    place = tmp_path_factory.mktemp("place")
+    rows = [{"prompt": f"Say {n}.", "completion": f"It is {n}, and no other. " * (1 + n % 7)} for n in range(ROWS)]
+    write_jsonl(place / "in.jsonl", [*rows, {"no": "format"}])
+    assert server.run(*SCORE, cwd=place, below=place / "out", kill=0, when="_progress/next").code is None
+    (place / "out").rename(place / "begun")
+    for command in (SCORE, SELECT):
+        assert server.run(*command, cwd=place, below=place / "out").code == 0
+    return place
+
+
+@pytest.fixture
+def work(place: Path, tmp_path: Path) -> Path:
+    shutil.copytree(place, tmp_path / "work")
+    shutil.copytree(place, tmp_path / "work" / "kept")
+    return tmp_path / "work"
+
+
+def flips(work: Path, name: str, pattern: str, source: str = "") -> Iterator[str]:
+    """Flip a bit in a file of a kind, one after the other, each in a fresh copy of a directory that was whole."""
+    seed = f"{date.today().isoformat()} {pattern}"
+    draw = random.Random(seed)
+    for _ in range(FLIPS):
+        shutil.rmtree(work / name, ignore_errors=True)
+        shutil.copytree(work / "kept" / (source or name), work / name)
+        path = draw.choice(sorted((work / name).glob(pattern)))
+        content = bytearray(path.read_bytes())
+        bit = draw.randrange(8 * len(content))
+        content[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(content)
+        print(said := f"seed {seed}: bit {bit} of {path.name}")
+        yield said
+
+
+def in_words(said: str) -> None:
+    assert "Traceback" not in said and "should not have happened" not in said, said
+
+
+IN_PROGRESS = [
+    "_progress/plan.json",
+    "_progress/receipts/*.json",
+    "_progress/shards/*[0-9].arrow",
+    "_progress/shards/*.rejects.arrow",
+    "_progress/holder.json",
+]
+
+
+@pytest.mark.parametrize("pattern", IN_PROGRESS)
+def test_in_a_table_in_progress(server: Server, work: Path, pattern: str):
+    expected = signed(work / "out"), read_data(work / "out")
+    for flip in flips(work, "out", pattern, "begun"):
+        in_words(curricle_whatever("status", "out", cwd=work))
+        ended = server.run(*SCORE, cwd=work, below=work / "out")
+        in_words(ended.said)
+        if ended.code:
+            assert "What to do" in ended.said, f"{flip}: {ended.said}"
+            more = ["--overwrite"] if "--overwrite" in ended.said else []
+            ended = server.run(*SCORE, *more, cwd=work, below=work / "out")
+        assert ended.code == 0, f"{flip}: {ended.said}"
+        assert verify(work / "out").faults == [], flip
+        assert (signed(work / "out"), read_data(work / "out")) == expected, flip
+
+
+def curricle_whatever(*arguments: object, cwd: Path) -> str:
+    """What a command says that may end well or not."""
+    try:
+        return curricle(*arguments, cwd=cwd)
+    except AssertionError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("pattern", ["manifest.json", "data/*", "rejects/*", "_progress/finished.json"])
+def test_in_a_finished_table(server: Server, work: Path, pattern: str):
+    expected = signed(work / "out"), read_data(work / "out")
+    for flip in flips(work, "out", pattern):
+        in_words(said := curricle("verify", "out", cwd=work, code=1))
+        in_words(curricle_whatever("report", "out", cwd=work))
+        shutil.rmtree(work / "some", ignore_errors=True)
+        made = server.run(*SELECT, cwd=work, below=work / "some")
+        in_words(made.said)
+        assert made.code in (1, 2), f"{flip}: {made.said}"
+        assert not (work / "some" / MANIFEST).exists()
+        ended = server.run(*SCORE, cwd=work, below=work / "out")
+        in_words(ended.said)
+        if pattern in ("data/*", "rejects/*"):  # digests are looked at when it is asked for; what is read, is noticed
+            assert "already scored" in ended.said and ended.code in (0, 1), f"{flip}: {ended.said}"
+        else:
+            assert ended.code == 2 and "--overwrite" in ended.said, f"{flip}: {ended.said}"
+        ended = server.run(*SCORE, "--overwrite", cwd=work, below=work / "out")
+        assert ended.code == 0 and "is made again" in ended.said, f"{flip}: {said} {ended.said}"
+        assert verify(work / "out").faults == [], flip
+        assert (signed(work / "out"), read_data(work / "out")) == expected, flip
+
+
+def test_in_a_certificate(server: Server, work: Path):
+    expected = read_data(work / "some")
+    for flip in flips(work, "some", "certificate.json"):
+        assert "certificate.json" in curricle("verify", "some", cwd=work, code=1), flip
+        assert "certificate.json" in curricle("select", "--check", "some", cwd=work, code=1), flip
+        ended = server.run(*SELECT, cwd=work, below=work / "some")
+        assert ended.code == 2 and "--overwrite" in ended.said, f"{flip}: {ended.said}"
+        ended = server.run(*SELECT, "--overwrite", cwd=work, below=work / "some")
+        assert ended.code == 0 and read_data(work / "some") == expected, f"{flip}: {ended.said}"
+        curricle("select", "--check", "some", cwd=work)
+
+
+@pytest.mark.parametrize("name", ["README.md", "report.html"])
+def test_what_is_not_covered_holds_no_number_of_the_table(work: Path, name: str):
+    """The list of docs/integrity.md: these are for the eye, and can be written again."""
+    for _ in flips(work, "out", name):
+        curricle("verify", "out", cwd=work)
+    assert f"`{name}`" in (Path(__file__).parents[2] / "docs" / "integrity.md").read_text()
+
+
+HARM = {
+    "a part is gone": lambda out: next((out / "data").iterdir()).unlink(),
+    "a part was cut": lambda out: os.truncate(next((out / "data").iterdir()), 100),
+    "rejects are gone": lambda out: shutil.rmtree(out / "rejects"),
+    "a part too many": lambda out: shutil.copy(next((out / "data").iterdir()), out / "data" / "more.parquet"),
+    "the manifest is empty": lambda out: (out / MANIFEST).write_bytes(b""),
+    "the manifest is of another table": lambda out: shutil.copy(out.parent / "some" / MANIFEST, out),
+}
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_a_table_that_is_there_but_not_whole(server: Server, work: Path, harm: str):
+    """Presence is not wholeness: names and sizes are looked at every time."""
+    expected = signed(work / "out")
+    HARM[harm](work / "out")
+    said = server.run(*SCORE, cwd=work, below=work / "out")
+    assert said.code == 2 and "not as it was written" in said.said and "--overwrite" in said.said
+    assert server.run(*SCORE, "--overwrite", cwd=work, below=work / "out").code == 0
+    assert signed(work / "out") == expected and verify(work / "out").faults == []
+
+
+def test_a_whole_table_is_not_made_again(server: Server, work: Path):
+    before = (work / "out" / MANIFEST).stat().st_mtime_ns
+    said = server.run(*SCORE, "--overwrite", cwd=work, below=work / "out")
+    assert said.code == 0 and "already scored" in said.said
+    assert (work / "out" / MANIFEST).stat().st_mtime_ns == before
+
+
+def test_a_table_from_before_there_were_records(server: Server, work: Path):
+    """No digest in the plan and no record of the table: it is found, and can be replaced."""
+    out = work / "out"
+    plan = json.loads((out / "_progress" / "plan.json").read_text())
+    del plan["digest"]
+    (out / "_progress" / "plan.json").write_text(json.dumps(plan))
+    (out / "_progress" / "finished.json").unlink()
+    assert "already scored" in server.run(*SCORE, cwd=work, below=out).said
+    over = [*SCORE, "--max-record-bytes", "9000", "--overwrite"]
+    killed = server.run(*over, cwd=work, below=out, kill=0, when="_progress/next")
+    assert killed.code is None and verify(out).faults == []
+    assert server.run(*over, cwd=work, below=out).code == 0
+    assert verify(out).faults == [] and read_manifest(out).total.scored == ROWS
+
+
+def test_what_the_messages_advise_works(server: Server, work: Path):
+    """The input was changed, a plan is of another command, a table has lost its progress."""
+    out = work / "out"
+
+    def refused(*command: str) -> str:
+        ended = server.run(*command, cwd=work, below=out)
+        in_words(ended.said)
+        assert ended.code in (1, 2) and "--overwrite" in ended.said, ended.said
+        again = server.run(*command, "--overwrite", cwd=work, below=out)
+        assert again.code == 0 and verify(out).faults == [], again.said
+        return ended.said
+
+    shutil.rmtree(out)
+    shutil.copytree(work / "begun", out)
+    with (work / "in.jsonl").open("a") as file:
+        file.write('{"prompt": "one", "completion": "more of them"}\n')
+    assert "was changed" in refused(*SCORE)
+    assert "metrics" in refused(*[part.replace("mtld", "mtld,mattr") for part in SCORE])
+    by = ["select", "some", "--take", "low", "--by", "response_mtld", "--count", "3", "--output", "out"]
+    assert "differ" in refused(*by)
+    assert "holds a selection" in refused(*SCORE)
+    shutil.rmtree(out / "_progress")
+    assert "without _progress/plan.json" in refused(*SCORE)
+    (out / "_progress" / "plan.json").write_text("{}")
+    assert "plan of the job is damaged" in refused(*SCORE)
+    shutil.copytree(out, work / "copy")
+    (work / "copy" / "data" / "part-00000-of-00001.parquet").write_bytes(b"")
+    ended = server.run(*["copy" if part == "some" else part for part in by], cwd=work, below=out)
+    assert ended.code == 1 and "copy the table again" in ended.said

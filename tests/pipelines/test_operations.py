@@ -1,0 +1,152 @@
+"""Every command, killed before each of its file operations: the same command ends whole, and an old table survives.
+
+Some of the operations are drawn by the day; ``CURRICLE_KILLS=all`` takes every one.
+"""
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import operations
+import pytest
+from operations import Server
+from running import curricle, signed, write_jsonl
+from table_maker import make_table, random_scores
+
+from schemas.verify import verify
+
+ROWS = 60
+KILLS = os.environ.get("CURRICLE_KILLS", "3")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with operations.server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """Inputs, and finished tables to make others from."""
+    place = tmp_path_factory.mktemp("place")
+    rows = [{"prompt": f"Say {n}.", "completion": f"It is {n}, and no other." * (1 + n % 5)} for n in range(ROWS)]
+    write_jsonl(place / "in.jsonl", [*rows, {"no": "format"}])
+    for name, seed in (("table", 0), ("other", 1)):
+        (place / name).mkdir()
+        make_table(place / name, random_scores(ROWS, seed), rows=ROWS, rejects=[("not JSON", "no")])
+    return place
+
+
+SCORE = ["score", "in.jsonl", "--metrics", "mtld", "--shard-rows", "20", "--output", "out"]
+BY = ["select", "table", "--take", "low", "--by", "loss", "--output", "out"]
+CLUSTER = ["cluster", "table", "--output", "out", "--by", "embedding", "--k"]
+COMMANDS: dict[str, tuple[list[str] | None, list[str]]] = {  # what lies there before, and what is killed
+    "score": (None, SCORE),
+    "score over scores": (SCORE, [*SCORE, "--max-record-bytes", "9000", "--overwrite"]),
+    "score over a cluster table": ([*CLUSTER, "3"], [*SCORE, "--overwrite"]),
+    "select": (None, [*BY, "--count", "5"]),
+    "select over a selection": ([*BY, "--count", "5"], [*BY, "--count", "7", "--overwrite"]),
+    "select over scores": (SCORE, [*BY, "--count", "7", "--overwrite"]),
+    "cluster": (None, [*CLUSTER, "3"]),
+    "cluster over clusters": ([*CLUSTER, "3"], [*CLUSTER, "4", "--overwrite"]),
+    "transfer": (None, ["transfer", "table", "other", "--output", "out"]),
+    "transfer over another": (
+        ["transfer", "table", "other", "--columns", "loss", "--output", "out"],
+        ["transfer", "table", "other", "--output", "out"],
+    ),
+    "report": (SCORE, ["report", "out"]),
+}
+WORKING = {"_progress/lock", "_progress/workers.log"}
+
+
+def files(out: Path) -> set[str]:
+    names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    return names - WORKING
+
+
+def content(out: Path) -> object:
+    """What a command leaves, without what two runs of it may do differently."""
+    if (out / "manifest.json").exists():
+        parts = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.glob("data/*")}
+        return signed(out), parts, files(out)
+    return json.loads((out / "transfer.json").read_text()), (out / "transfer.html").read_bytes(), files(out)
+
+
+def numbers(count: int) -> list[int]:
+    """The operations before which is killed."""
+    if KILLS == "all":
+        return [*range(count)]
+    day = date.today().isoformat()
+    print(f"seed {day}")
+    return sorted(random.Random(day).sample(range(count), min(int(KILLS), count)))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_killed_before_a_file_operation(server: Server, place: Path, tmp_path: Path, name: str):
+    before, command = COMMANDS[name]
+    work = Path(shutil.copytree(place, tmp_path / "work"))
+    out = work / "out"
+
+    def again(kill: int | None) -> operations.Outcome:
+        shutil.rmtree(out, ignore_errors=True)
+        if before:
+            shutil.copytree(tmp_path / "before", out)
+        return server.run(*command, cwd=work, below=out, kill=kill)
+
+    if before:
+        made = server.run(*before, cwd=work, below=out)
+        assert made.code == 0, made.said
+        out.rename(tmp_path / "before")
+    whole = again(None)
+    assert whole.code == 0, whole.said
+    expected = content(out)
+    for number in numbers(whole.operations):
+        killed = again(number)
+        assert killed.code is None, f"{number}: {killed.said}"
+        if (before or [""])[0] in ("score", "select", "cluster"):
+            assert verify(out).faults == [], f"the old table or the new one, at {number}"
+            curricle("verify", "out", cwd=work)
+        ended = server.run(*command, cwd=work, below=out)
+        assert ended.code == 0, f"{number}: {ended.said}"
+        if (out / "manifest.json").exists():
+            assert verify(out).faults == [], number
+        assert content(out) == expected, f"killed before operation {number} of {whole.operations}"
+
+
+def test_the_operations_are_seen(server: Server, place: Path, tmp_path: Path):
+    """A control: without the hook's kill nothing is killed, and a table is made in many operations."""
+    found = server.run(*SCORE[:-1], tmp_path / "out", cwd=place, below=tmp_path / "out")
+    assert found.code == 0 and found.operations > 20, found
+    assert server.run("verify", tmp_path / "out", cwd=place, below=tmp_path / "out").operations == 0
+
+
+LONG = {  # commands that train: killed where the plan is replaced, where the new table is begun, and in the exchange
+    "lp": (["--epochs", "1", "--batch-size", "8", "--train.batch.tokens", "2048"], ["--seed", "1"]),
+    "reward": (["--proxy.generation.max-new-tokens", "4"], ["--reward.seed", "1"]),
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_training_over_another_is_killed(server: Server, place: Path, tiny_model: Path, tmp_path: Path, name: str):
+    options, other = LONG[name]
+    model = ["--proxy.model", str(tiny_model), "--proxy.max-length", "128", "--output", "out"]
+    command = [name, "table", *options, *model]
+    work, out = Path(shutil.copytree(place, tmp_path / "work")), tmp_path / "work" / "out"
+    made = server.run(*command, cwd=work, below=out)
+    assert made.code == 0, made.said
+    old = signed(out)
+    for when, number in (("plan.json", 0), ("_progress/next", 0), ("/out/manifest.json", 0), ("/out/manifest.json", 1)):
+        killed = server.run(*command, *other, "--overwrite", cwd=work, below=out, kill=number, when=when)
+        assert killed.code is None, f"{when}: {killed.said}"
+        assert verify(out).faults == [], when
+    ended = server.run(*command, *other, "--overwrite", cwd=work, below=out)
+    assert ended.code == 0, ended.said
+    assert verify(out).faults == [] and signed(out)["fingerprint"] != old["fingerprint"]
+    found = signed(out)
+    shutil.rmtree(out)
+    assert server.run(*command, *other, cwd=work, below=out).code == 0
+    assert signed(out) == found, "the table of a run that nothing happened to"
