@@ -12,6 +12,7 @@ import pytest
 from clusters import until_true
 from running import curricle, read_data, signed, start, write_jsonl
 
+from pipelines import score
 from pipelines.compact import write_parts
 from pipelines.directory import OutputDirectory
 from pipelines.storage import objects, open_storage
@@ -161,3 +162,36 @@ def test_a_job_on_an_object_store_is_killed_and_goes_on(bucket, alpaca_rows, tmp
         "README.md", "_progress", "data", "manifest.json", "report.html",
     }  # fmt: skip
     assert "already scored" in curricle("score", "in.jsonl", "--output", bucket, *options, cwd=tmp_path)
+
+
+def test_a_receipt_and_a_table_on_a_store_without_rename(storage, tmp_path, monkeypatch):
+    """What is damaged is withdrawn, and an old table verifies until the new one does, wherever an exchange ends."""
+    place = storage.uri("").rstrip("/")
+    write_jsonl(tmp_path / "in.jsonl", [{"prompt": f"say {n}", "completion": f"it is {n}"} for n in range(20)])
+    command = ("score", tmp_path / "in.jsonl", "--output", place, "--metrics", "mtld", "--shard-rows", 8)
+
+    def stopped(target: object, name: str, call: int) -> str:
+        original, calls = getattr(target, name), iter(range(10**6))
+
+        def counted(*arguments, **options):
+            if next(calls) == call:
+                raise KeyboardInterrupt
+            return original(*arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(target, name, counted)
+            return curricle(*command, code=1)
+
+    stopped(score, "compact", 0)
+    receipt = storage.names("_progress/receipts")[1]
+    storage.write(receipt, storage.read(receipt).replace(b'"read": 8', b'"read": 9'))
+    assert f"{receipt}: the receipt is damaged" in curricle(*command)
+    assert "whole; 20 records" in curricle("verify", place)
+    old = storage.read("manifest.json")
+    command = (*command, "--max-record-bytes", 9000, "--overwrite")
+    for call in (0, 1, 0, 1, 0):  # before the new table is there, and again and again while it takes its place
+        stopped(type(storage), "move", call)
+        assert "whole; 20 records" in curricle("verify", place)
+    curricle(*command)
+    assert "whole; 20 records" in curricle("verify", place) and storage.read("manifest.json") != old
+    assert not storage.names("_progress/next")
