@@ -10,7 +10,7 @@ from typing import Literal, NoReturn, Protocol, TypeVar
 
 from schemas.command import DONE, FAILED, TOO_MANY_REJECTS, Command, dispatch
 from schemas.config import option, parse
-from schemas.log import show
+from schemas.surroundings import show
 
 log = logging.getLogger("curricle")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from schemas.config import nearest
 from schemas.errors import Held, UsageError, UserError
 from schemas.log import set_up_logging
-from schemas.surroundings import forget_output, settle, unread
+from schemas.surroundings import forget_output, settle, show, unread
 
 DONE, FAILED, USAGE, TOO_MANY_REJECTS, HELD = 0, 1, 2, 3, 4
 UNREAD = 141
@@ -41,6 +41,10 @@ def dispatch(program: str, commands: Mapping[str, Command], arguments: Sequence[
         return FAILED
 
 
+def _described(commands: Mapping[str, Command]) -> list[str]:
+    return [f"  {name:8} {command.__doc__}" for name, command in commands.items()]
+
+
 def _outcome(program: str, commands: Mapping[str, Command], arguments: Sequence[str], resumes_from: str) -> int:
     def say(words: str) -> None:
         # with several processes, what the first one says stands for all
@@ -49,8 +53,8 @@ def _outcome(program: str, commands: Mapping[str, Command], arguments: Sequence[
 
     try:
         if not arguments or arguments[0] in ("-h", "--help"):
-            print(f"usage: {program} COMMAND [--help]\n")
-            print("\n".join(f"  {name:8} {command.__doc__}" for name, command in commands.items()))
+            for line in (f"usage: {program} COMMAND [--help]", "", *_described(commands)):
+                show(line)
             return DONE if arguments else USAGE
         if arguments[0] not in commands:
             raise UsageError(f"unknown command {arguments[0]!r}", remedy=nearest(arguments[0], commands))

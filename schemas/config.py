@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import math
 import os
+import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -147,6 +148,12 @@ def at_home(place: str, where: str) -> str:
     What is called so all the same (``./~/x``, ``~x``) is made absolute: libraries expand a ``~`` too, and would open
     another file than we do.
     """
+    if not place.isascii() and sys.getfilesystemencoding() != "utf-8":
+        raise UsageError(
+            f"{place} would be another file for libraries that take every name for UTF-8",
+            where=where,
+            remedy="set PYTHONUTF8=1, or a locale with UTF-8",
+        )
     if place == "~" or (place.startswith("~") and "/" in place):
         expanded = os.path.expanduser(place)
         if expanded == place or (place[:2] in ("~", "~/") and os.environ.get("HOME") == ""):

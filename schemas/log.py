@@ -14,11 +14,6 @@ def printable(line: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
-def show(line: str) -> None:
-    """Print a line as log lines are: without what a terminal obeys, and without values of the environment."""
-    print(printable(redacted(line)))
-
-
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return "\n".join(map(printable, redacted(super().format(record)).split("\n")))

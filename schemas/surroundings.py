@@ -6,6 +6,10 @@ import select
 import sys
 from pathlib import Path
 
+from schemas.errors import UserError
+from schemas.log import printable
+from schemas.secrets import redacted
+
 CACHES = {
     "MPLCONFIGDIR": "matplotlib",
     "NUMBA_CACHE_DIR": "numba",
@@ -38,6 +42,19 @@ def settle() -> None:
             os.environ.setdefault(variable, os.path.join(place, name))
     if home := cache_home():  # torch keeps compiled code by a name that anyone can guess in the temporary directory
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home / "torchinductor"))
+
+
+def show(line: str) -> None:
+    """Print a line as log lines are: without what a terminal obeys, and without values of the environment.
+
+    UserError where standard output cannot be written, BrokenPipeError where nobody reads it.
+    """
+    try:
+        print(printable(redacted(line)))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UserError(f"standard output cannot be written: {error.strerror}", remedy="send it elsewhere") from error
 
 
 def unread() -> bool:

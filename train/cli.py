@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Literal
 from schemas.command import DONE, FAILED, Command, dispatch
 from schemas.config import parse
 from schemas.disk import check_writable
-from schemas.log import set_up_logging, show
+from schemas.log import set_up_logging
+from schemas.surroundings import show
 
 if TYPE_CHECKING:
     from pathlib import Path

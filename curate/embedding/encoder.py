@@ -15,7 +15,6 @@ from curate.embedding.weights import parameters
 from curate.proxy.weights import Weights, loading
 from schemas.errors import UserError
 from schemas.models import implementations
-from schemas.models import implementations
 from schemas.rendering import ENCODED_AT_ONCE, beyond
 
 BATCH_TOKENS = {"cpu": 512, "cuda": 32768}

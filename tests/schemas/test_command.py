@@ -10,7 +10,8 @@ import pytest
 from schemas.command import DONE, FAILED, HELD, USAGE, dispatch
 from schemas.config import option, parse
 from schemas.errors import Held, UsageError, UserError
-from schemas.log import set_up_logging, show
+from schemas.log import set_up_logging
+from schemas.surroundings import show
 
 ERRORS = {
     "usage": (UsageError("wrong", remedy="mend it"), USAGE),

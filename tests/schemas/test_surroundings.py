@@ -68,6 +68,12 @@ def test_names_in_any_encoding(tmp_path):
         assert said.returncode == DONE and "caf\\xe9" in said.stdout, said.stderr
 
 
+def test_a_path_that_libraries_would_read_in_another_encoding(tmp_path):
+    other = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    ended = run("verify", "caf\xe9", env=other)
+    assert ended.returncode == USAGE and "PYTHONUTF8=1" in ended.stderr, ended.stderr
+
+
 @pytest.mark.parametrize("command", [("verify", "absent"), ("--help",), ("score", "--help"), ("ned",)])
 def test_a_reader_that_has_gone(command):
     reading, writing = os.pipe()
@@ -84,6 +90,10 @@ def test_an_output_that_is_full_or_closed():
         ended = run("--help", stdout=full)
     assert ended.returncode == FAILED
     assert ended.stderr == "curricle: standard output cannot be written: No space left on device\n"
+    with open("/dev/full", "w") as full:
+        ended = run("--help", stdout=full, env={"PYTHONUNBUFFERED": "1"})
+    assert ended.returncode == FAILED and "standard output cannot be written: No space left" in ended.stderr
+    assert "Traceback" not in ended.stderr
     closed = ["sh", "-c", '"$@" >&- 2>&- <&-', "-", sys.executable, "-P", *PROGRAMS["curricle"], "--help"]
     assert subprocess.run(closed, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}).returncode == DONE
 
