@@ -9,16 +9,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from kills import at_call, outcome
 from train_tables import make_table
 
 import train.reward.refresh
+from schemas.answers import Draw
 from schemas.columns import ScoreColumn
 from schemas.errors import UsageError
 from train.curricula.base import Answer, Course, Decision, Probe
 from train.curricula.campus import Campus
+from train.distributed import Processes
+from train.encoding import Encoder
 from train.journal import Journal, StageRecord, read_journal
-from train.model import Student
+from train.model import Student, load_model, load_tokenizer
+from train.reward.pairs import read_pairs
+from train.reward.refresh import Refresher
+from train.settings import DeviceSettings
+from train.table import open_table
 
 GAPS = {"loss": [1.0, 2.0, 3.0, 4.0], "reward_gap": [1.0, 2.0, 3.0, 4.0]}
 
@@ -175,3 +183,30 @@ def test_two_processes_refresh_as_one(four, train_in_fork, train_in_forks, tmp_p
     keys = ("tokens", "scored", "flops")
     (cost,), (shared,) = refreshes(tmp_path / "one"), refreshes(tmp_path / "two")
     assert [cost[key] for key in keys] == [shared[key] for key in keys]
+
+
+def test_the_student_says_which_of_its_answers_it_did_not_end(tiny_model, table_file):
+    """At the limit alone, and an answer that ends with the last token that fits has ended."""
+    alone = Processes(0, 1, torch.device("cpu"))
+    model = load_model(str(tiny_model), "sdpa")
+    encoder = Encoder(load_tokenizer(str(tiny_model)), "chat", 128)
+    student, table = Student(model, DeviceSettings(), alone), open_table(table_file)
+    examples = table.examples(np.arange(6))
+    refresher = Refresher(student, encoder, table, table.examples, 0, 512, alone, lambda: None)
+    (stop,) = encoder.stops(model.config)
+    drawn = [[5, 6, 7], [5, 6, stop], [stop], [5, stop], [7, 8, 9], [6, 6, stop]]
+
+    own = student.generate
+
+    def generate(prompts, draw, limit, stops):
+        if not isinstance(draw, Draw):  # whether rows are alike in a batch is looked at first
+            return own(prompts, draw, limit, stops)
+        assert limit == 3 and stops == [stop]
+        return [drawn[seed] for seed in draw._seeds]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(student, "generate", generate)
+        answers, _ = refresher.generate(examples, range(6), 3)
+    assert [answer.truncated for answer in answers] == [True, False, False, False, True, False]
+    pairs = read_pairs(encoder, examples, answers)
+    assert [pair.generated[-1] == stop for pair in pairs] == [not answer.truncated for answer in answers]
