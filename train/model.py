@@ -350,7 +350,7 @@ def _model_errors(name: str, attention: str = "auto") -> Iterator[None]:
     except (OSError, ValueError, ImportError) as error:
         if attention != "auto" and "attention" in str(error).lower():
             raise UsageError(
-                f"the model cannot be loaded with {attention} attention: {str(error).splitlines()[0]}",
+                f"the model cannot be loaded with {attention} attention: {str(error).split('. ')[0]}",
                 where=name,
                 remedy="leave out --device.attention, which takes what the model has; or --device.attention eager",
             ) from error
