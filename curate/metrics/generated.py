@@ -26,4 +26,4 @@ def compute(batch: Batch) -> Scores:
     return Scores(arrays, {row: [f"generated: {it.note}"] for row, it in enumerate(batch.generated) if it.note})
 
 
-METRIC = Metric("generated", 2, COLUMNS, compute, Needs.TOKENS, generates=True)
+METRIC = Metric("generated", 3, COLUMNS, compute, Needs.TOKENS, generates=True)

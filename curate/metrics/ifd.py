@@ -75,4 +75,4 @@ def _ratios(given: LogLikelihood, alone: LogLikelihood) -> tuple[Cell, Cell]:
     return by_loss, by_perplexity
 
 
-METRIC = Metric("ifd", 1, COLUMNS, compute, Needs.UNCONDITIONAL_LOSS)
+METRIC = Metric("ifd", 2, COLUMNS, compute, Needs.UNCONDITIONAL_LOSS)

@@ -53,4 +53,4 @@ def _truncated(row: Rendered) -> Cell:
     return row.truncated if row.truncated is not None else row.note or "not rendered"
 
 
-METRIC = Metric("loss", 1, COLUMNS, compute, Needs.LOSS)
+METRIC = Metric("loss", 2, COLUMNS, compute, Needs.LOSS)

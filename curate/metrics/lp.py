@@ -37,7 +37,7 @@ def metric(checkpoints: int, compat: Compat | None = None, epsilon: float = EPSI
     """
     params = {"checkpoints": checkpoints, "compat": compat, "epsilon": epsilon}
     columns = _columns(checkpoints)
-    return Metric("lp", 1, columns, partial(compute, columns, compat, epsilon), Needs.LOSS, params=params)
+    return Metric("lp", 2, columns, partial(compute, columns, compat, epsilon), Needs.LOSS, params=params)
 
 
 def _columns(checkpoints: int) -> list[ScoreColumn]:
