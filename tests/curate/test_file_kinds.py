@@ -205,6 +205,13 @@ def test_a_tool_has_the_keys_of_no_other_row(write: Callable[[Records, Path], No
     assert "seats" in padded["arguments"], "the file has the other rows' keys, or there was nothing to see"
 
 
+def test_keys_that_are_null_in_every_row_are_nothing(tmp_path: Path) -> None:
+    """Arrow has a type of its own for them, which it does not cast inside lists."""
+    lines, rows = both([calls("f", {"all": [{}, {"x": None}], "city": None}, a={"type": "string"})], tmp_path)
+    assert lines == rows
+    assert '"arguments": {"all": [{}, {}]}' in rows[0][0][-1][1]
+
+
 def test_arguments_that_are_text_stay_the_authors(tmp_path: Path) -> None:
     written = '{"b": null, "a": 1.0, "c": "<tool_call>"}'
     lines, rows = both(
