@@ -24,7 +24,7 @@ from transformers.utils import logging as transformers_logging
 
 from schemas.answers import Draw, Heard, answers_alike, cut, left_padded
 from schemas.errors import UsageError, UserError
-from schemas.modelfiles import ADAPTER, PATTERNS, digests, model_files
+from schemas.modelfiles import ADAPTER, PATTERNS, digests, gguf_files, model_files
 from schemas.models import body, check_reach, embeddings, implementations
 from schemas.positions import Alike, growing, rewind, rows_alike
 from schemas.unpacked import SMOLLM2, cache_directory, unpacked
@@ -291,6 +291,7 @@ def _locate(name: str) -> tuple[str, dict[str, str]]:
     if name.lower() == SMOLLM2.name and not path.exists():
         return str(unpacked(SMOLLM2, _convert) or _snapshot(SMOLLM2.hub_id)), {}
     if path.suffix == ".gguf":
+        gguf_files(path)  # refuses an adapter beside it
         return str(path.parent), {"gguf_file": path.name}
     place = path if path.is_dir() else Path(_snapshot(name))
     model_files(place)  # refuses what lies elsewhere
@@ -318,7 +319,7 @@ def identify(name: str) -> dict[str, Any]:
         directory, known = Path(place), Path(name).exists()
         if not known and name.lower() == SMOLLM2.name and directory.parent == cache_directory():
             return SMOLLM2.identity
-        names = list(options.values()) or model_files(directory)
+        names = gguf_files(Path(name)) if options else model_files(directory)
         stats = tuple(directory.joinpath(each).stat() for each in names)
         found = _digests(directory, tuple(names), tuple((stat.st_size, stat.st_mtime_ns) for stat in stats))
         return {"sha256": found} if known else {"hub": name, "commit": directory.name, "sha256": found}

@@ -246,3 +246,15 @@ def test_a_config_does_not_say_how_attention_is_computed(model):
     edit(model / "config.json", attn_implementation="eager")
     encoder = Encoder(EmbeddingSettings(model=str(model)), from_directory(model))
     assert encoder.model.config._attn_implementation == "sdpa"
+
+
+def test_a_run_knows_a_gguf_file_with_the_tokenizer_beside_it(model):
+    from train.model import identify
+
+    (model / "model.gguf").write_bytes(b"GGUF")
+    before = identify(str(model / "model.gguf"))
+    edit(model / "tokenizer_config.json", add_bos_token=True)
+    assert identify(str(model / "model.gguf")) != before
+    an_adapter(model)
+    with pytest.raises(UsageError, match="is an adapter"):
+        identify(str(model / "model.gguf"))
