@@ -33,5 +33,9 @@ class RewardSettings:
         check_ranges(self)
         if self.proxy.checkpoints:
             raise UsageError("one model answers, not --proxy.checkpoints", remedy="give --proxy.model")
+        if self.proxy.end_of_turn == "no":
+            raise UsageError(
+                "a reward is read at the token that ends a turn", where="--proxy.end-of-turn no", remedy="leave it out"
+            )
         if "://" in self.output:
             raise UsageError("a reward model is trained in a local directory", where=self.output, remedy="name one")

@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import PurePosixPath
 
 import polars as pl
+import polars.selectors as selectors
 
 from curate.report.agreement import SHARES, agreement
 from curate.report.distributions import is_numeric
@@ -83,7 +84,9 @@ def _frame(table: FinishedTable, columns: Sequence[str]) -> pl.DataFrame:
     frame = pl.DataFrame(table.columns(["example_id", *columns])).unique(
         "example_id", keep="first", maintain_order=True
     )
-    numbers = frame.select(pl.col(columns).cast(pl.Float64)).with_columns(pl.when(pl.all().is_finite()).then(pl.all()))
+    whole = selectors.integer()  # only their order is compared, and as floats large ones would be equal
+    numbers = frame.select(columns).with_columns(whole.rank("dense")).select(pl.all().cast(pl.Float64))
+    numbers = numbers.with_columns(pl.when(pl.all().is_finite()).then(pl.all()))
     return numbers.with_columns(frame["example_id"])
 
 

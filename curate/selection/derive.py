@@ -146,7 +146,8 @@ class Rules:
             return uniform(table["example_id"], self.recipe.seed)
         if self.recipe.take == "sampled":
             return sampling_keys(values, self.recipe.temperature, uniform(table["example_id"], self.recipe.seed))
-        return -values if self.low_first else values
+        order = values if self.by is None else self.by.order(table)
+        return -order if self.low_first else order
 
     def _picked(self, table: pl.DataFrame, stratum: Rows, start: int, stop: int) -> Rows:
         if not self.vectors:

@@ -69,6 +69,16 @@ class Expression:
         values = self._of_kind(table, None, "a number, such as loss").cast(pl.Float64).to_numpy()
         return np.where(np.isfinite(values), values, np.nan)
 
+    def order(self, table: pl.DataFrame) -> NDArray[np.float64]:
+        """Numbers that order the rows as the expression does; NaN where ``numbers`` has it.
+
+        As floats, whole numbers beyond 2^53 would be equal that are not.
+        """
+        values = self.of(table)
+        if not values.dtype.is_integer():
+            return self.numbers(table)
+        return values.rank("dense").cast(pl.Float64).to_numpy()
+
     def _of_kind(self, table: pl.DataFrame, kind: type[pl.Boolean] | None, wanted: str) -> pl.Series:
         values = self.of(table)
         if (values.dtype != kind) if kind else not (values.dtype.is_numeric() or values.dtype == pl.Boolean):

@@ -450,3 +450,13 @@ def test_a_temperature_near_0_takes_the_top():
     by_value = keys(kept(table, take="high", by="lp_1", count=40))
     assert keys(kept(table, take="sampled", by="lp_1", count=40, temperature=1e-320)) == by_value
     assert keys(kept(table, take="sampled", by="lp_1 * 1e300", count=40, temperature=1e-10)) == by_value
+
+
+@pytest.mark.parametrize("take", ["high", "low"])
+def test_large_whole_numbers_are_told_apart(take):
+    """As floats 2^62 and 2^62 + 100 are one number, and the ids would decide."""
+    places = np.random.default_rng(4).permutation(50)
+    whole = pl.Series([None if place == 7 else 2**62 + int(place) for place in places], dtype=pl.Int64)
+    found = kept(frame(50).with_columns(words=whole), take=take, by="words", count=5)["words"]
+    ends = range(45, 50) if take == "high" else range(5)
+    assert sorted(number - 2**62 for number in found) == [*ends]

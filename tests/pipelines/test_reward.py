@@ -82,5 +82,6 @@ def test_wrong_options_write_nothing(arguments, tmp_path):
 
     assert "above 0" in refused("--reward.l2", 0)
     assert "max-new-tokens" in refused("--proxy.generation.max-new-tokens", 0)
+    assert "ends a turn" in refused("--proxy.end-of-turn", "no")
     assert "local directory" in refused("--output", "s3://bucket/x")
     assert not (tmp_path / "out").exists()
