@@ -126,7 +126,6 @@ def test_the_operations_are_seen(server: Server, place: Path, tmp_path: Path):
 
 LONG = {  # commands that train: killed where the plan is replaced, where the new table is begun, and in the exchange
     "lp": (["--epochs", "1", "--batch-size", "8", "--train.batch.tokens", "2048"], ["--seed", "1"]),
-    "reward": (["--proxy.generation.max-new-tokens", "4"], ["--reward.seed", "1"]),
 }
 
 
