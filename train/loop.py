@@ -21,7 +21,7 @@ from train.audit import Finite, Order
 from train.batching import MicroBatch, Size, micro_batches
 from train.checkpoint import Cursor
 from train.curricula.base import Answer, Probe, Stage
-from train.description import Description
+from train.description import Description, read_description
 from train.distributed import Processes, Stop
 from train.encoding import Encoded, Encoder
 from train.evaluate import evaluate
@@ -70,7 +70,6 @@ def run(settings: RunSettings, processes: Processes) -> Path:
     if loop.resumed and loop.finished == loop.cursor.step:
         log.info("the run is finished: there is nothing left to do after step %d", loop.finished)
         return loop.resumed
-    check_writable(settings.output)
     loop.load()
     return loop.run()
 
@@ -89,6 +88,8 @@ class Loop:
         self.budget = Budget(**self.header.budget)
         self.tokens = response_tokens(self.table) if self.budget.tokens else None
         self.course = recorded_course(Journal(self.header), self.table)
+        if read_description(settings.output).get("finished") is None:
+            check_writable(settings.output)
         self.description = Description.of(settings, self.table, identify(settings.model))
         self.finished = self.description.before().get("finished")
         self.reported = read_metrics(settings.output)

@@ -10,6 +10,7 @@ import pytest
 from train.comparison import Curve, _interval, _until
 from train.optimizer import learning_rate
 from train.report.comparison import picture
+from train.sealed import sealed, unsealed
 from train.settings import OptimizerSettings
 
 
@@ -17,10 +18,10 @@ def test_the_page_shows_the_run_and_fetches_nothing(command, train_in_fork, tmp_
     assert train_in_fork(command("--eval.rows", "8", "--eval.every", "2", "--budget.samples", "30")).code == 0
     run = tmp_path / "run"
     hostile = run / "run.json"
-    about = json.loads(hostile.read_text())
+    about = unsealed(hostile.read_bytes())
     about["settings"]["template"] = "chat"
     about["settings"]["model"] = "<script>alert(1)</script>"
-    hostile.write_text(json.dumps(about))
+    hostile.write_text(sealed(json.dumps(about)))
     done = train_in_fork(["report", str(run)])
     assert done.code == 0, done.text
     page = (run / "report.html").read_text()

@@ -63,6 +63,7 @@ def test_sigterm_inside_a_probe_is_answered_before_the_probe_ends(command, train
             return original(self, micro)
 
         train.loop.ask, Student.nll = counted, nll
+        train.loop.Loop._look_again = lambda self: None  # it asks for a loss, too
 
     arguments = command("--checkpoint.every", "0", "--batch.tokens", "128")
     ended = train_in_fork(arguments, terminate)
@@ -161,10 +162,9 @@ def test_metrics_say_what_was_done_and_what_probes_cost(command, train_in_fork, 
     assert len({line["tokens"] for line in held_out}) == 1
 
 
-@pytest.mark.parametrize("rate", ["1e38", "1e30"])
-def test_weights_that_give_no_loss_are_no_checkpoint(rate, command, train_in_fork, tmp_path):
-    """At 1e38 the first step makes weights infinite; at 1e30 they are finite, and no loss of theirs is."""
-    options = ["--optimizer.warmup", "0", "--optimizer.lr", rate, "--checkpoint.every", "1", "--curriculum", "random"]
+def test_weights_that_give_no_loss_are_no_checkpoint(command, train_in_fork, tmp_path):
+    """The first step makes weights infinite; the loss that it was made from was fine."""
+    options = ["--optimizer.warmup", "0", "--optimizer.lr", "1e38", "--checkpoint.every", "1", "--curriculum", "random"]
     for _ in range(2):
         ended = train_in_fork(command(*options))
         assert ended.code == 1 and "Traceback" not in ended.text, ended.text

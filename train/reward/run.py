@@ -32,7 +32,7 @@ from schemas.models import embeddings
 from schemas.sums import damaged, sums_of
 from schemas.table import NOTES_FIELD
 from train.checkpoint import locked
-from train.description import Description
+from train.description import Description, read_description
 from train.distributed import Processes
 from train.encoding import Encoder
 from train.model import Student, identify, load_model, load_tokenizer
@@ -75,6 +75,8 @@ def reward(settings: RewardSettings, processes: Processes) -> Path:
     UsageError for what is wrong before anything is written; UserError where there is no pair to learn from.
     """
     table = open_table(settings.data, settings.join)
+    if read_description(settings.output).get("finished") is None:
+        check_writable(settings.output)
     description = Description.of(settings, table, identify(settings.model))
     before = description.before()
     if before.get("finished") is not None:
@@ -85,7 +87,7 @@ def reward(settings: RewardSettings, processes: Processes) -> Path:
                 shutil.rmtree(settings.output / STATES, ignore_errors=True)
             return settings.output
         log.warning("what was made is not whole, and is made again: %s", "; ".join(wrong))
-    check_writable(settings.output)
+        check_writable(settings.output)
     answers = Answers(table, settings.generated)
     loss = table.numbers(LOSS) if LOSS in table.columns else None
     encoder = Encoder(load_tokenizer(settings.model), settings.template, settings.max_length)
