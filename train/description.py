@@ -77,7 +77,7 @@ def read_description(run: Path) -> dict[str, Any]:
         about = unsealed(path.read_bytes())
         if not (isinstance(about.get("identity"), dict) and isinstance(about.get("settings"), dict)):
             raise ValueError("it has no identity, or no settings")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except ValueError as error:
         raise UsageError(
