@@ -22,7 +22,11 @@ demo: .venv/.demo
 test: .venv/.test
 	.venv/bin/python -m pytest
 
+# mypy does not ask the finder of an editable install, but follows links.
+TYPED = curate pipelines schemas train
+
 check: .venv/.test
+	mkdir -p build/typed/curricle && cd build/typed/curricle && ln -sfn $(TYPED:%=../../../%) .
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy

@@ -6,10 +6,9 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
+from curricle.schemas.chat.rendering import Rendered
+from curricle.schemas.chat.responses import RESPONSE_ROLE
 from numpy.typing import NDArray
-
-from schemas.rendering import Rendered
-from schemas.responses import RESPONSE_ROLE
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,9 @@ import re
 from collections.abc import Sequence
 
 import yaml
-
-from schemas.columns import ScoreColumn
-from schemas.manifest import Manifest
-from schemas.table import EXAMPLE_FIELDS, NOTES_FIELD, description
+from curricle.schemas.columns import ScoreColumn
+from curricle.schemas.manifest import Manifest
+from curricle.schemas.table import EXAMPLE_FIELDS, NOTES_FIELD, description
 
 SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M", 10_000_000: "1M<n<10M"}
 LARGER = "n>10M"

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any
 
-from curate.batch import Batch, Scores
-from schemas.columns import ScoreColumn
+from curricle.curate.batch import Batch, Scores
+from curricle.schemas.columns import ScoreColumn
 
 
 class Needs(IntEnum):

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NoReturn, Protocol, TypeVar
 
-from schemas.command import DONE, FAILED, TOO_MANY_REJECTS, Command, dispatch
-from schemas.config import option, parse
-from schemas.surroundings import show
+from curricle.schemas.common.command import DONE, FAILED, TOO_MANY_REJECTS, Command, dispatch
+from curricle.schemas.common.config import option, parse
+from curricle.schemas.common.surroundings import show
 
 log = logging.getLogger("curricle")
 
@@ -38,8 +38,8 @@ class PoolSettings:
 
 def _begun(cls: type[T], arguments: Sequence[str], name: str, description: str | None) -> T:
     """The options of a command that works for long; from now on its lines are logged, and a signal ends it cleanly."""
-    from pipelines import stop
-    from schemas.log import set_up_logging
+    from curricle.pipelines.processes import stop
+    from curricle.schemas.common.log import set_up_logging
 
     settings = parse(cls, arguments, f"curricle {name}", description)
     set_up_logging(settings.log_format)
@@ -49,8 +49,8 @@ def _begun(cls: type[T], arguments: Sequence[str], name: str, description: str |
 
 def _say_nulls(directory: str) -> None:
     """A line for each column that has no value for some rows; a warning where it has none for any."""
-    from pipelines.finished import FinishedTable
-    from pipelines.nulls import nulls
+    from curricle.pipelines.tables.nulls import nulls
+    from curricle.pipelines.tables.reader import FinishedTable
 
     for column in nulls(FinishedTable(directory)):
         log.log(logging.WARNING if column.rows == column.of else logging.INFO, "  %s", column)
@@ -58,12 +58,12 @@ def _say_nulls(directory: str) -> None:
 
 def score(arguments: Sequence[str]) -> int:
     """Score instruction data into a difficulty table; run it again to resume."""
-    from pipelines.log import quieten_beam
-    from pipelines.settings import ScoreSettings
+    from curricle.pipelines.processes.log import quieten_beam
+    from curricle.pipelines.settings.score import ScoreSettings
 
     settings = _begun(ScoreSettings, arguments, "score", score.__doc__)
     quieten_beam()
-    from pipelines.score import score as run
+    from curricle.pipelines.commands.score import score as run
 
     manifest = run(settings)
     total = manifest.total
@@ -80,8 +80,8 @@ def score(arguments: Sequence[str]) -> int:
 def verify(arguments: Sequence[str]) -> int:
     """Recount a finished table: every record, digest, identity and column that its manifest promises."""
     settings = parse(DirectorySettings, arguments, "curricle verify", verify.__doc__)
-    from pipelines.storage import open_storage
-    from schemas.verify import verify as recount
+    from curricle.pipelines.storage import open_storage
+    from curricle.schemas.verify import verify as recount
 
     result = recount(open_storage(settings.directory))
     for fault in result.faults:
@@ -99,18 +99,18 @@ def verify(arguments: Sequence[str]) -> int:
 
 def select(arguments: Sequence[str]) -> int:
     """Select rows of a finished table by its columns, with a certificate; or check one."""
-    from pipelines.select_settings import SelectSettings
+    from curricle.pipelines.settings.select import SelectSettings
 
     settings = _begun(SelectSettings, arguments, "select", select.__doc__)
     if settings.check:
-        from pipelines.certificate import check
+        from curricle.pipelines.tables.certificate import check
 
         faults = check(settings.check, settings.table, settings.join)
         for fault in faults:
             show(f"WRONG  {fault:.500}")
         show(f"{settings.check}: {'NOT what it says' if faults else 'derived again, the same to the last value'}")
         return FAILED if faults else DONE
-    from pipelines.select import select as run
+    from curricle.pipelines.commands.select import select as run
 
     total = run(settings).total
     log.info("%d rows = %d selected + %d left out", total.read, total.scored, total.left_out)
@@ -120,11 +120,11 @@ def select(arguments: Sequence[str]) -> int:
 
 def lp(arguments: Sequence[str]) -> int:
     """Add learning percentages to a table: train the proxy on it, and score it with each epoch's checkpoint."""
-    from pipelines.lp_settings import LpSettings
+    from curricle.pipelines.settings.lp import LpSettings
 
     settings = _begun(LpSettings, arguments, "lp", lp.__doc__)
-    from pipelines.log import quieten_beam
-    from pipelines.lp import lp as run
+    from curricle.pipelines.commands.lp import lp as run
+    from curricle.pipelines.processes.log import quieten_beam
 
     quieten_beam()
     run(settings)
@@ -135,11 +135,11 @@ def lp(arguments: Sequence[str]) -> int:
 
 def reward(arguments: Sequence[str]) -> int:
     """Add rewards to a table: the proxy answers the prompts, and a reward is fitted that prefers the responses."""
-    from pipelines.reward_settings import RewardSettings
+    from curricle.pipelines.settings.reward import RewardSettings
 
     settings = _begun(RewardSettings, arguments, "reward", reward.__doc__)
-    from pipelines.log import quieten_beam
-    from pipelines.reward import reward as run
+    from curricle.pipelines.commands.reward import reward as run
+    from curricle.pipelines.processes.log import quieten_beam
 
     quieten_beam()
     run(settings)
@@ -150,10 +150,10 @@ def reward(arguments: Sequence[str]) -> int:
 
 def cluster(arguments: Sequence[str]) -> int:
     """Add a column of cluster numbers to a table, by k-means over its embeddings."""
-    from pipelines.cluster_settings import ClusterSettings
+    from curricle.pipelines.settings.cluster import ClusterSettings
 
     settings = _begun(ClusterSettings, arguments, "cluster", cluster.__doc__)
-    from pipelines.cluster import cluster as run
+    from curricle.pipelines.commands.cluster import cluster as run
 
     run(settings)
     log.info("table: %s (look at %s/clusters.html, check with `curricle verify`)", settings.output, settings.output)
@@ -162,11 +162,11 @@ def cluster(arguments: Sequence[str]) -> int:
 
 def transfer(arguments: Sequence[str]) -> int:
     """Compare columns of tables that different models scored: is what one finds hard hard for another?"""
-    from pipelines.transfer_settings import TransferSettings
+    from curricle.pipelines.settings.transfer import TransferSettings
 
     settings = parse(TransferSettings, arguments, "curricle transfer", transfer.__doc__)
-    from pipelines.transfer import PAGE
-    from pipelines.transfer import transfer as run
+    from curricle.pipelines.commands.transfer import PAGE
+    from curricle.pipelines.commands.transfer import transfer as run
 
     for line in run(settings):
         show(line)
@@ -177,10 +177,10 @@ def transfer(arguments: Sequence[str]) -> int:
 def report(arguments: Sequence[str]) -> int:
     """Write report.html: what is in a table, to look at."""
     settings = parse(DirectorySettings, arguments, "curricle report", report.__doc__)
-    from pipelines.directory import OutputDirectory
-    from pipelines.exchange import REPORT
-    from pipelines.finished import FinishedTable
-    from pipelines.score import write_report
+    from curricle.pipelines.tables.directory import OutputDirectory
+    from curricle.pipelines.tables.exchange import REPORT
+    from curricle.pipelines.tables.reader import FinishedTable
+    from curricle.pipelines.tables.sign import write_report
 
     directory = OutputDirectory(settings.directory)
     FinishedTable(settings.directory).check_bytes()
@@ -192,7 +192,7 @@ def report(arguments: Sequence[str]) -> int:
 def status(arguments: Sequence[str]) -> int:
     """Say how far a job is, how fast, and who works on it; from any machine that sees its directory."""
     settings = parse(DirectorySettings, arguments, "curricle status", status.__doc__)
-    from pipelines.status import describe
+    from curricle.pipelines.commands.status import describe
 
     for line in describe(settings.directory):
         show(line)
@@ -202,8 +202,8 @@ def status(arguments: Sequence[str]) -> int:
 def workers(arguments: Sequence[str]) -> int:
     """Start Beam workers for an engine that asks for them (`--beam.environment_type EXTERNAL`)."""
     settings = parse(PoolSettings, arguments, "curricle workers", workers.__doc__)
-    from pipelines.engines.pool import serve
-    from schemas.log import set_up_logging
+    from curricle.pipelines.engines.pool import serve
+    from curricle.schemas.common.log import set_up_logging
 
     set_up_logging("text")
     serve(settings.host, settings.port)

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import pyarrow as pa
-
-from schemas.errors import UserError
+from curricle.schemas.common.errors import UserError
 
 METADATA_KEY = b"curricle"
 

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 
+from curricle.schemas.files import Files
+from curricle.schemas.manifest import MANIFEST, InsidePath, read_manifest
+from curricle.schemas.sealed import unseal
 from pydantic import BaseModel, ConfigDict, ValidationError
-
-from schemas.files import Files
-from schemas.manifest import MANIFEST, InsidePath, read_manifest
-from schemas.sealed import unseal
 
 NEXT = "_progress/next"
 FINISHED = "_progress/finished.json"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from schemas.errors import UserError
+from curricle.schemas.common.errors import UserError
 
 
 class Files(Protocol):

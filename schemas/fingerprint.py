@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any
 
-from schemas.inputs import with_input
+from curricle.schemas.inputs import with_input
 
 DIGEST_BYTES = 16  # 128 bits: a collision among 10^12 examples has a probability below 10^-14
 

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
+from curricle.schemas.common.errors import UserError
+from curricle.schemas.files import Place, files_in
+from curricle.schemas.fingerprint import digest
+from curricle.schemas.table import CONTRACT
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
-
-from schemas.errors import UserError
-from schemas.files import Place, files_in
-from schemas.fingerprint import digest
-from schemas.table import CONTRACT
 
 MANIFEST = "manifest.json"
 CERTIFICATE = "certificate.json"

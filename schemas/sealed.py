@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from schemas.fingerprint import digest
+from curricle.schemas.fingerprint import digest
 
 SEAL = "digest"
 

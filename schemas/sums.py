@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from schemas.fingerprint import file_sha256
+from curricle.schemas.fingerprint import file_sha256
 
 _THREADS = min(8, os.cpu_count() or 1)
 

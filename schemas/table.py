@@ -4,8 +4,7 @@ import json
 from collections.abc import Iterable
 
 import pyarrow as pa
-
-from schemas.columns import METADATA_KEY, ScoreColumn, read_metadata
+from curricle.schemas.columns import METADATA_KEY, ScoreColumn, read_metadata
 
 CONTRACT = 1
 

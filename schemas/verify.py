@@ -7,14 +7,21 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-
-from schemas.errors import UserError
-from schemas.exchange import FINISHED, committed, manifest_is_as_written, read_finished
-from schemas.files import Files, Place, files_in
-from schemas.fingerprint import digest, file_sha256, stands_for
-from schemas.log import printable
-from schemas.manifest import CERTIFICATE, MANIFEST, Counts, Manifest, Part, read_manifest
-from schemas.table import CONTRACT, EXAMPLE_FIELDS, EXAMPLES, NOTES_FIELD, REJECTS, read_file_metadata, score_columns
+from curricle.schemas.common.errors import UserError
+from curricle.schemas.common.log import printable
+from curricle.schemas.exchange import FINISHED, committed, manifest_is_as_written, read_finished
+from curricle.schemas.files import Files, Place, files_in
+from curricle.schemas.fingerprint import digest, file_sha256, stands_for
+from curricle.schemas.manifest import CERTIFICATE, MANIFEST, Counts, Manifest, Part, read_manifest
+from curricle.schemas.table import (
+    CONTRACT,
+    EXAMPLE_FIELDS,
+    EXAMPLES,
+    NOTES_FIELD,
+    REJECTS,
+    read_file_metadata,
+    score_columns,
+)
 
 BATCH_ROWS = 8192
 BATCH_BYTES = 1 << 26

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import pytest
-
-from curate.proxy.backend import load
-from curate.proxy.settings import ProxySettings
-from curate.proxy.weights import Weights, resolve
-from schemas import secrets
+from curricle.curate.proxy.backend import load
+from curricle.curate.proxy.settings import ProxySettings
+from curricle.curate.proxy.weights import Weights, resolve
+from curricle.schemas.common import secrets
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -58,7 +57,7 @@ def tiny_model(smollm2: Weights, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def vllm_engine(smollm2: Weights):
     """A vLLM engine, which takes a minute to start. It leaves no process group to the tests that come after it."""
     pytest.importorskip("vllm")
-    import curate.metrics.mtld_kernel  # noqa: F401 - a job has numba loaded beside the engine
+    import curricle.curate.metrics.mtld_kernel  # noqa: F401 - a job has numba loaded beside the engine
 
     yield load(ProxySettings(backend="vllm", max_length=256), smollm2)
     from vllm.distributed import cleanup_dist_env_and_memory

@@ -99,13 +99,13 @@ def _serve() -> None:
     ours = ("cluster", "derived", "engines.local", "select", "transfer", "transforms.score")
     for name in (
         *(f"pipelines.{module}" for module in ours),
-        "curate.metrics.mtld_kernel",
-        "curate.report",
+        "curricle.curate.metrics.mtld_kernel",
+        "curricle.curate.report",
         "filelock",
     ):
         importlib.import_module(name)
-    from pipelines.cli import main
-    from pipelines.log import quieten_beam
+    from curricle.pipelines.cli import main
+    from curricle.pipelines.processes.log import quieten_beam
 
     quieten_beam()
     for line in sys.stdin:

@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-from pipelines.cli import main
-from schemas.manifest import read_manifest
+from curricle.pipelines.cli import main
+from curricle.schemas.manifest import read_manifest
 
 
 def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-P", "-m", "pipelines.cli", *map(str, arguments)]
+    return [sys.executable, "-P", "-m", "curricle.pipelines.cli", *map(str, arguments)]
 
 
 def start(*arguments: object, cwd: Path | None = None) -> subprocess.Popen:

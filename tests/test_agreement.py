@@ -4,15 +4,14 @@ import json
 
 import pyarrow as pa
 import pytest
-
-from curate.formats import normalise
-from curate.proxy.rendering import Renderer
-from curate.proxy.settings import ProxySettings
-from schemas.fingerprint import example_id
-from schemas.table import EXAMPLES
-from train.encoding import Encoder
-from train.model import load_tokenizer
-from train.table import Example
+from curricle.curate.formats import normalise
+from curricle.curate.proxy.rendering import Renderer
+from curricle.curate.proxy.settings import ProxySettings
+from curricle.schemas.fingerprint import example_id
+from curricle.schemas.table import EXAMPLES
+from curricle.train.data.encoding import Encoder
+from curricle.train.data.table import Example
+from curricle.train.model.load import load_tokenizer
 
 
 def real_conversations(shared_data) -> list[dict]:

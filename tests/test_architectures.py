@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 import torch
 from architectures import KINDS, VOCABULARY, tiny_model, write_tokenizer
+from curricle.curate.proxy.backend import load
+from curricle.curate.proxy.sequences import Request
+from curricle.curate.proxy.settings import ProxySettings
+from curricle.curate.proxy.weights import Weights
+from curricle.schemas.common.errors import UserError
+from curricle.train.data.batching import micro_batches
+from curricle.train.data.encoding import Encoded
+from curricle.train.distributed import Processes
+from curricle.train.model.load import load_model
+from curricle.train.model.student import Student
+from curricle.train.settings import BatchSettings, DeviceSettings
 from transformers import PreTrainedModel
-
-from curate.proxy.backend import load
-from curate.proxy.sequences import Request
-from curate.proxy.settings import ProxySettings
-from curate.proxy.weights import Weights
-from schemas.errors import UserError
-from train.batching import micro_batches
-from train.distributed import Processes
-from train.encoding import Encoded
-from train.model import Student, load_model
-from train.settings import BatchSettings, DeviceSettings
 
 ALONE = Processes(0, 1, torch.device("cpu"))
 MOST, CAPACITY = 64, 256

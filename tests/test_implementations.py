@@ -4,19 +4,18 @@ import json
 import os
 from pathlib import Path
 
+import curricle.curate
+import curricle.train
 import pytest
 import torch
 from architectures import tiny_model, write_tokenizer
+from curricle.curate.proxy.backend import load
+from curricle.curate.proxy.settings import ProxySettings
+from curricle.curate.proxy.weights import Weights
+from curricle.schemas.chat.models import implementations
+from curricle.schemas.common.errors import UsageError
+from curricle.train.model.load import load_model
 from transformers import AutoModel, AutoModelForCausalLM
-
-import curate
-import train
-from curate.proxy.backend import load
-from curate.proxy.settings import ProxySettings
-from curate.proxy.weights import Weights
-from schemas.errors import UsageError
-from schemas.models import implementations
-from train.model import load_model
 
 FOREIGN = "kernels-community/flash-attn2"
 CONFIGS = {
@@ -65,7 +64,7 @@ def test_without_a_name_it_would(directory):
 
 
 def test_no_code_comes_from_the_hub_by_itself():
-    assert train and curate
+    assert curricle.train and curricle.curate
     assert os.environ["USE_HUB_KERNELS"] == "NO"
 
 

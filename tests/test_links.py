@@ -5,16 +5,15 @@ import stat
 from pathlib import Path
 
 import pytest
+from curricle.pipelines import cli
+from curricle.pipelines.processes.log import output_of_children
+from curricle.pipelines.tables.directory import OutputDirectory
+from curricle.schemas.common.command import DONE, USAGE
+from curricle.schemas.common.disk import write_whole
+from curricle.schemas.common.errors import UsageError
+from curricle.train import cli as train_cli
+from curricle.train.checkpoint import locked
 from train_tables import write_table
-
-from pipelines import cli
-from pipelines.directory import OutputDirectory
-from pipelines.log import output_of_children
-from schemas.command import DONE, USAGE
-from schemas.disk import write_whole
-from schemas.errors import UsageError
-from train import cli as train_cli
-from train.checkpoint import locked
 
 
 @pytest.fixture(scope="module")

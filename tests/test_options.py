@@ -4,21 +4,19 @@ import dataclasses
 import typing
 
 import pytest
-
-from curate.selection.recipe import Recipe
-from pipelines.cli import COMMANDS as CURATION
-from pipelines.cli import PoolSettings
-from pipelines.cluster_settings import ClusterSettings
-from pipelines.lp_settings import LpSettings
-from pipelines.reward_settings import RewardSettings as CurationRewardSettings
-from pipelines.settings import ScoreSettings
-from schemas import config
-from schemas.config import LARGEST
-from schemas.errors import UsageError
-from train.cli import COMMANDS as TRAINING
-from train.curricula import CURRICULA, build
-from train.reward.settings import RewardSettings
-from train.settings import CompareSettings, PlanSettings, RunSettings
+from curricle.curate.selection.recipe import Recipe
+from curricle.pipelines.cli import COMMANDS as CURATION
+from curricle.pipelines.cli import PoolSettings
+from curricle.pipelines.settings.cluster import ClusterSettings
+from curricle.pipelines.settings.lp import LpSettings
+from curricle.pipelines.settings.reward import RewardSettings as CurationRewardSettings
+from curricle.pipelines.settings.score import ScoreSettings
+from curricle.schemas.common import config
+from curricle.schemas.common.config import LARGEST
+from curricle.schemas.common.errors import UsageError
+from curricle.train.cli import COMMANDS as TRAINING
+from curricle.train.curricula import CURRICULA, build
+from curricle.train.settings import CompareSettings, PlanSettings, RewardSettings, RunSettings
 
 SETTINGS = {
     "run": RunSettings,

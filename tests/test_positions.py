@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 import torch
 from architectures import VOCABULARY, tiny_config, tiny_model, write_tokenizer
-
-from curate.proxy.backend import load
-from curate.proxy.generation import Question
-from curate.proxy.sequences import Request
-from curate.proxy.settings import GenerationSettings, ProxySettings
-from curate.proxy.weights import Weights
-from schemas.answers import cut
-from schemas.errors import UserError
-from schemas.positions import always_alike, rows_alike, telling_lengths
-from train.batching import micro_batches, shares
-from train.distributed import Processes
-from train.encoding import Encoded
-from train.model import Student, load_model
-from train.probe import score
-from train.settings import BatchSettings, DeviceSettings
+from curricle.curate.proxy.backend import load
+from curricle.curate.proxy.questions import Question
+from curricle.curate.proxy.sequences import Request
+from curricle.curate.proxy.settings import GenerationSettings, ProxySettings
+from curricle.curate.proxy.weights import Weights
+from curricle.schemas.chat.generation import cut
+from curricle.schemas.chat.positions import always_alike, rows_alike, telling_lengths
+from curricle.schemas.common.errors import UserError
+from curricle.train.data.batching import micro_batches, shares
+from curricle.train.data.encoding import Encoded
+from curricle.train.distributed import Processes
+from curricle.train.model.load import load_model
+from curricle.train.model.probe import score
+from curricle.train.model.student import Student
+from curricle.train.settings import BatchSettings, DeviceSettings
 
 ORIGINAL, MOST, CAPACITY = 32, 64, 256
 ALONE = Processes(0, 1, torch.device("cpu"))

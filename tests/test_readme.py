@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from schemas.table import score_columns
+from curricle.schemas.table import score_columns
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text("utf-8")
@@ -32,16 +32,24 @@ def test_a_metric_is_one_file_and_one_line(tmp_path):
     _, line = block("registration")
     registry = root / "curate" / "metrics" / "__init__.py"
     text = registry.read_text("utf-8")
-    text = text.replace("from curate.metrics import ", "from curate.metrics import questions, ", 1)
+    text = text.replace("from curricle.curate.metrics import ", "from curricle.curate.metrics import questions, ", 1)
     text = text.replace("        length.METRIC,\n", f"        length.METRIC,\n{line}", 1)
     registry.write_text(text, "utf-8")
     (tmp_path / "in.jsonl").write_text(
         '{"prompt": "Hi?", "completion": "How? Why?"}\n{"prompt": "Hi", "completion": ""}\n'
     )
-    command = [sys.executable, "-m", "pipelines.cli", "score", tmp_path / "in.jsonl", "--output", tmp_path / "out"]
-    # the copy stands before the installed packages because it is the working directory
+    command = [
+        sys.executable,
+        "-m",
+        "curricle.pipelines.cli",
+        "score",
+        tmp_path / "in.jsonl",
+        "--output",
+        tmp_path / "out",
+    ]
+    # the copy stands before the installed packages because its parent is the working directory
     done = subprocess.run(
-        [*command, "--metrics", "questions,mtld"], cwd=root, capture_output=True, text=True, timeout=300
+        [*command, "--metrics", "questions,mtld"], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     import pyarrow.parquet as pq

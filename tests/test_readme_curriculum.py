@@ -19,7 +19,10 @@ def test_a_curriculum_is_one_file_and_one_line(tmp_path):
     registry = root / "train" / "curricula" / "__init__.py"
     text = registry.read_text("utf-8")
     for before, after in (
-        ("from train.curricula.sorted import Sorted\n", "from train.curricula.warmed import Warmed\n"),
+        (
+            "from curricle.train.curricula.sorted import Sorted\n",
+            "from curricle.train.curricula.warmed import Warmed\n",
+        ),
         ('    "campus": Campus,\n', line),
     ):
         assert text.count(before) == 1
@@ -28,10 +31,10 @@ def test_a_curriculum_is_one_file_and_one_line(tmp_path):
 
     losses = np.random.default_rng(0).permutation(ROWS) / 4
     table = write_table(tmp_path / "table.parquet", {"loss": losses})
-    # the copy stands before the installed packages because it is the working directory
-    command = [sys.executable, "-m", "train.cli", "plan", "--data", table, "--output", tmp_path / "out"]
+    # the copy stands before the installed packages because its parent is the working directory
+    command = [sys.executable, "-m", "curricle.train.cli", "plan", "--data", table, "--output", tmp_path / "out"]
     options = ["--curriculum", "warmed", "--curriculum.epochs", "2", "--budget.samples", str(3 * ROWS)]
-    done = subprocess.run([*command, *options], cwd=root, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     first, second, third = np.split(pq.read_table(tmp_path / "out" / "plan.parquet")["row"].to_numpy(), 3)
     easy_to_hard = np.argsort(losses)

@@ -6,11 +6,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-from schemas.columns import ScoreColumn
-from schemas.fingerprint import example_id
-from schemas.table import MESSAGES, file_metadata
-from train.table import Table, open_table
+from curricle.schemas.columns import ScoreColumn
+from curricle.schemas.fingerprint import example_id
+from curricle.schemas.table import MESSAGES, file_metadata
+from curricle.train.data.table import Table, open_table
 
 
 def write_table(

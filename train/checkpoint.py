@@ -21,6 +21,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed.checkpoint as dcp
+from curricle.schemas.common.disk import beside, put_in_place, refuse_links
+from curricle.schemas.common.errors import Held, UserError
+from curricle.schemas.sums import damaged, sums_of
+from curricle.train.distributed import Processes
+from curricle.train.model.lora import merged
+from curricle.train.model.student import Student
+from curricle.train.records.sealed import sealed, unsealed
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.api import CheckpointException
@@ -34,13 +41,6 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedTokenizerBase
-
-from schemas.disk import beside, put_in_place, refuse_links
-from schemas.errors import Held, UserError
-from schemas.sums import damaged, sums_of
-from train.distributed import Processes
-from train.model import Student, merged
-from train.sealed import sealed, unsealed
 
 log = logging.getLogger("curricle")
 

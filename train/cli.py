@@ -7,27 +7,27 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
-from schemas.command import DONE, FAILED, Command, dispatch
-from schemas.config import parse
-from schemas.disk import check_writable
-from schemas.log import set_up_logging
-from schemas.surroundings import show
+from curricle.schemas.common.command import DONE, FAILED, Command, dispatch
+from curricle.schemas.common.config import parse
+from curricle.schemas.common.disk import check_writable
+from curricle.schemas.common.log import set_up_logging
+from curricle.schemas.common.surroundings import show
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from train.distributed import Processes
+    from curricle.train.distributed import Processes
 
 
 def run(arguments: Sequence[str]) -> int:
     """Train a model on a scored table in the order of a curriculum; run it again to resume."""
-    from train.settings import RunSettings
+    from curricle.train.settings import RunSettings
 
     _show_curriculum(arguments, "curricle-train run")
     settings = parse(RunSettings, arguments, "curricle-train run", run.__doc__)
 
     def train(processes: "Processes") -> "Path":
-        from train.loop import run
+        from curricle.train.loop import run
 
         return run(settings, processes)
 
@@ -36,16 +36,16 @@ def run(arguments: Sequence[str]) -> int:
 
 def plan(arguments: Sequence[str]) -> int:
     """Write what a curriculum would visit, or what a journal did visit; no model is needed."""
-    from train.settings import PlanSettings
+    from curricle.train.settings import PlanSettings
 
     _show_curriculum(arguments, "curricle-train plan")
     settings = parse(PlanSettings, arguments, "curricle-train plan", plan.__doc__)
     check_writable(settings.output)
     from dataclasses import asdict, replace
 
-    from train.holdout import split
-    from train.journal import Header, read_journal
-    from train.plan import plan as write
+    from curricle.train.data.holdout import split
+    from curricle.train.order.journal import Header, read_journal
+    from curricle.train.order.plan import plan as write
 
     table, _ = split(settings)
     budget = settings.budget
@@ -71,13 +71,13 @@ def plan(arguments: Sequence[str]) -> int:
 
 def compare(arguments: Sequence[str]) -> int:
     """Train several orders over several seeds at the same budget, and write one table and one picture."""
-    from train.settings import CompareSettings
+    from curricle.train.settings import CompareSettings
 
     settings = parse(CompareSettings, arguments, "curricle-train compare", compare.__doc__)
     check_writable(settings.output)
 
     def train(processes: "Processes") -> "Path":
-        from train.compare import compare
+        from curricle.train.compare.run import compare
 
         return compare(settings, processes)
 
@@ -86,12 +86,12 @@ def compare(arguments: Sequence[str]) -> int:
 
 def reward(arguments: Sequence[str]) -> int:
     """Fit a reward model to references over a model's own answers, and score both; run it again to resume."""
-    from train.reward.settings import RewardSettings
+    from curricle.train.settings import RewardSettings
 
     settings = parse(RewardSettings, arguments, "curricle-train reward", reward.__doc__)
 
     def fit(processes: "Processes") -> "Path":
-        from train.reward.run import reward
+        from curricle.train.reward.run import reward
 
         return reward(settings, processes)
 
@@ -100,11 +100,11 @@ def reward(arguments: Sequence[str]) -> int:
 
 def report(arguments: Sequence[str]) -> int:
     """Write report.html: what a run learned, in which order, and at what cost."""
-    from train.settings import ReportSettings
+    from curricle.train.settings import ReportSettings
 
     settings = parse(ReportSettings, arguments, "curricle-train report", report.__doc__)
     check_writable(settings.directory)
-    from train.report import write_report
+    from curricle.train.report import write_report
 
     show(str(write_report(settings.directory)))
     return DONE
@@ -112,10 +112,10 @@ def report(arguments: Sequence[str]) -> int:
 
 def verify(arguments: Sequence[str]) -> int:
     """Look at every byte of a run, and say of each file and checkpoint whether it is whole; 1 if one is not."""
-    from train.settings import VerifySettings
+    from curricle.train.settings import VerifySettings
 
     settings = parse(VerifySettings, arguments, "curricle-train verify", verify.__doc__)
-    from train.verify import verify as look
+    from curricle.train.verify import verify as look
 
     findings = look(settings.directory)
     for finding in findings:
@@ -127,7 +127,7 @@ def _show_curriculum(arguments: Sequence[str], command: str) -> None:
     """`--curriculum NAME --help` lists the options of that curriculum."""
     name = next((value for flag, value in pairwise(arguments) if flag == "--curriculum"), None)
     if name and {"-h", "--help"} & set(arguments):
-        from train.curricula import show_options
+        from curricle.train.curricula import show_options
 
         show_options(name, command)
 
@@ -151,7 +151,7 @@ def _in_processes(
 ) -> int:
     """Train here, or in as many processes as are asked for; say where the result lies."""
     _set_up_logging(form)
-    from train.distributed import RESUMES, connect, launch
+    from curricle.train.distributed import RESUMES, connect, launch
 
     if nproc > 1 and "RANK" not in os.environ:
         return launch(nproc, arguments)

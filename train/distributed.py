@@ -88,18 +88,14 @@ def launch(nproc: int, arguments: Sequence[str]) -> int:
     """Run ``curricle-train ARGUMENTS`` in ``nproc`` processes of this machine; the exit code of the first that fails.
 
     They find each other by a file that nobody else may read, and talk through the loopback interface alone, so that
-    nothing listens to the network. They start with a safe path, so that a ``train.py`` in the working directory does
-    not shadow ours, and end with this process, however that ends. When one is killed the others are ended at once:
-    they would wait for it in vain.
+    nothing listens to the network. They end with this process, however that ends. When one is killed the others are
+    ended at once: they would wait for it in vain.
     """
     with tempfile.TemporaryDirectory(prefix="curricle-") as private:  # with rights for its owner alone
         return _launch(nproc, arguments, Path(private) / "meeting")
 
 
 def _launch(nproc: int, arguments: Sequence[str], meeting: Path) -> int:
-    import train
-
-    here = str(Path(next(iter(train.__path__))).parent)
     lifeline, held = os.pipe()
     loopback = "lo0" if sys.platform == "darwin" else "lo"
     environment = {
@@ -107,7 +103,6 @@ def _launch(nproc: int, arguments: Sequence[str], meeting: Path) -> int:
         "NCCL_SOCKET_IFNAME": loopback,
         "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // nproc)),
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")])),
         "PYTHONSAFEPATH": "1",
         MEETING: str(meeting),
         "WORLD_SIZE": str(nproc),
@@ -115,7 +110,7 @@ def _launch(nproc: int, arguments: Sequence[str], meeting: Path) -> int:
     }
     workers = [
         subprocess.Popen(
-            [sys.executable, "-m", "train.cli", *arguments],
+            [sys.executable, "-m", "curricle.train.cli", *arguments],
             pass_fds=[lifeline],
             env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
         )

@@ -10,32 +10,34 @@ from typing import Any
 
 import numpy as np
 import torch
-
-from schemas.disk import check_writable
-from schemas.errors import UsageError, UserError
-from schemas.fingerprint import stands_for
-from schemas.models import embeddings
-from train import checkpoint as checkpoints
-from train.ahead import Ahead
-from train.audit import Finite, Order
-from train.batching import MicroBatch, Size, micro_batches
-from train.checkpoint import Cursor
-from train.curricula.base import Answer, Probe, Stage
-from train.description import Description, read_description
-from train.distributed import Processes, Stop
-from train.encoding import Encoded, Encoder
-from train.evaluate import evaluate
-from train.holdout import split
-from train.journal import Header, Journal, follow, open_journal, read_journal, recorded_course
-from train.metrics import Metrics, check_trackers, peak_flops, read_metrics
-from train.model import Student, add_adapters, identify, load_model, load_tokenizer
-from train.optimizer import build_optimizer, learning_rate
-from train.order import Budget, GlobalBatch, batches, response_tokens
-from train.probe import ask
-from train.progress import Spent, Window
-from train.reward.refresh import Refresher
-from train.settings import RunSettings
-from train.table import Example, Rows, Table
+from curricle.schemas.chat.models import embeddings
+from curricle.schemas.common.disk import check_writable
+from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.fingerprint import stands_for
+from curricle.train import checkpoint as checkpoints
+from curricle.train.checkpoint import Cursor
+from curricle.train.curricula.base import Answer, Probe, Stage
+from curricle.train.data.batching import MicroBatch, Size, micro_batches
+from curricle.train.data.encoding import Encoded, Encoder
+from curricle.train.data.holdout import split
+from curricle.train.data.prefetch import Ahead
+from curricle.train.data.table import Example, Rows, Table
+from curricle.train.distributed import Processes, Stop
+from curricle.train.finite import Finite
+from curricle.train.model.evaluate import evaluate
+from curricle.train.model.load import identify, load_model, load_tokenizer
+from curricle.train.model.lora import add_adapters
+from curricle.train.model.optimizer import build_optimizer, learning_rate
+from curricle.train.model.probe import ask
+from curricle.train.model.student import Student
+from curricle.train.order.audit import Order
+from curricle.train.order.batches import Budget, GlobalBatch, batches, response_tokens
+from curricle.train.order.journal import Header, Journal, follow, open_journal, read_journal, recorded_course
+from curricle.train.progress import Spent, Window
+from curricle.train.records.metrics import Metrics, check_trackers, peak_flops, read_metrics
+from curricle.train.records.run_json import Description, read_description
+from curricle.train.reward.refresh import Refresher
+from curricle.train.settings import RunSettings
 
 log = logging.getLogger("curricle")
 

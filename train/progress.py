@@ -4,11 +4,10 @@ import time
 
 import numpy as np
 import torch
+from curricle.train.data.batching import Size
+from curricle.train.distributed import Processes
+from curricle.train.order.batches import Budget, GlobalBatch
 from numpy.typing import NDArray
-
-from train.batching import Size
-from train.distributed import Processes
-from train.order import Budget, GlobalBatch
 
 
 class Spent:

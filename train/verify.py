@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.errors import UsageError, UserError
-from schemas.log import printable
-from schemas.sums import damaged
-from train.checkpoint import DIGESTS, checkpoints, faults, read_cursor, sums
-from train.description import RUN, read_description
-from train.journal import read_journal
-from train.metrics import METRICS, read_metrics
-from train.sealed import is_sealed
+from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.common.log import printable
+from curricle.schemas.sums import damaged
+from curricle.train.checkpoint import DIGESTS, checkpoints, faults, read_cursor, sums
+from curricle.train.order.journal import read_journal
+from curricle.train.records.metrics import METRICS, read_metrics
+from curricle.train.records.run_json import RUN, read_description
+from curricle.train.records.sealed import is_sealed
 
 JOURNAL = "journal.jsonl"
 EARLIER = "written by an earlier version, without digests: nothing proves it whole"

@@ -5,17 +5,16 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
+from curricle.curate.batch import Embedded
+from curricle.curate.embedding.settings import EmbeddingSettings
+from curricle.curate.embedding.weights import parameters
+from curricle.curate.proxy.weights import Weights, loading
+from curricle.schemas.chat.models import implementations
+from curricle.schemas.chat.rendering import ENCODED_AT_ONCE, beyond
+from curricle.schemas.common.errors import UserError
 from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging
-
-from curate.batch import Embedded
-from curate.embedding.settings import EmbeddingSettings
-from curate.embedding.weights import parameters
-from curate.proxy.weights import Weights, loading
-from schemas.errors import UserError
-from schemas.models import implementations
-from schemas.rendering import ENCODED_AT_ONCE, beyond
 
 BATCH_TOKENS = {"cpu": 512, "cuda": 32768}
 STEP = 16

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from schemas.config import check_ranges, option
+from curricle.schemas.common.config import check_ranges, option
 
 MINILM, PROXY = "minilm", "proxy"
 SHORTEST = 8

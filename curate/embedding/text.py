@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import groupby
 
-from schemas.responses import RESPONSE_ROLE
+from curricle.schemas.chat.responses import RESPONSE_ROLE
 
 FORM = "Instruction: {what was asked} Response: {what was answered}, again for each exchange; turns joined by a space"
 

@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from curate.embedding.settings import MINILM, EmbeddingSettings
-from curate.proxy.weights import Weights, from_directory, from_hub, resolve
-from schemas.errors import UsageError, UserError
-from schemas.fingerprint import file_sha256
+from curricle.curate.embedding.settings import MINILM, EmbeddingSettings
+from curricle.curate.proxy.weights import Weights, from_directory, from_hub, resolve
+from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.fingerprint import file_sha256
 
 OPTION = "--embedding.model"
 HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"

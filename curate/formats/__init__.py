@@ -9,18 +9,18 @@ they are parts of a message or fields beside it. docs/formats.md lists what beco
 
 from typing import Any
 
-from curate.formats.alpaca import ALPACA, ELSEWHERE, OUTPUTS
-from curate.formats.beside import LIST_FIELDS, check_record
-from curate.formats.conversation import MESSAGE_FIELDS, Conversation, Format, FormatError, Record, found
-from curate.formats.openai import OPENAI
-from curate.formats.pairs import KNOWN, PAIRS, pairs
-from curate.formats.sharegpt import SHAREGPT
-from curate.formats.strings import STRINGS
-from curate.formats.table import TABLE
-from curate.formats.turns import is_turns
-from curate.formats.values import as_text, kind, says
-from schemas.config import nearest
-from schemas.errors import UsageError
+from curricle.curate.formats.alpaca import ALPACA, ELSEWHERE, OUTPUTS
+from curricle.curate.formats.beside import LIST_FIELDS, check_record
+from curricle.curate.formats.conversation import MESSAGE_FIELDS, Conversation, Format, FormatError, Record, found
+from curricle.curate.formats.openai import OPENAI
+from curricle.curate.formats.pairs import KNOWN, PAIRS, pairs
+from curricle.curate.formats.sharegpt import SHAREGPT
+from curricle.curate.formats.strings import STRINGS
+from curricle.curate.formats.table import TABLE
+from curricle.curate.formats.turns import is_turns
+from curricle.curate.formats.values import as_text, kind, says
+from curricle.schemas.common.config import nearest
+from curricle.schemas.common.errors import UsageError
 
 __all__ = ["FORMATS", "MESSAGE_FIELDS", "Conversation", "Format", "FormatError", "named", "normalise", "recognise"]
 

@@ -1,7 +1,7 @@
 """Alpaca: an instruction, perhaps an input, an output; Dolly's names for the same."""
 
-from curate.formats.conversation import Conversation, Format, Record, first_saying
-from curate.formats.question import answered_question
+from curricle.curate.formats.conversation import Conversation, Format, Record, first_saying
+from curricle.curate.formats.question import answered_question
 
 OUTPUTS = ("output", "response")  # Dolly says context and response; a record may mix the two ways of naming
 ELSEWHERE = ("completion", "answer", "chosen")

@@ -6,9 +6,9 @@ What a turn can hold, such as system prompts, contexts and histories, is followe
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from curate.batch import RESPONSE_ROLE
-from curate.formats.conversation import FormatError, Message
-from curate.formats.values import as_text, says
+from curricle.curate.batch import RESPONSE_ROLE
+from curricle.curate.formats.conversation import FormatError, Message
+from curricle.curate.formats.values import as_text, says
 
 MEDIA = (
     *("image", "images", "image_url", "image_urls", "image_path", "image_paths"),

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from curate.batch import RESPONSE_ROLE
-from curate.formats.values import NotJson, Unreadable, as_text, canonical, kind, says, stand_in, written
+from curricle.curate.batch import RESPONSE_ROLE
+from curricle.curate.formats.values import NotJson, Unreadable, as_text, canonical, kind, says, stand_in, written
 
 MESSAGE_FIELDS = "message_fields"
 """Key in ``extra`` for what messages carried beside role and content (``name``, ``tool_call_id``, ...).

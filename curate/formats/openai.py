@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from curate.formats.beside import LIST_FIELDS
-from curate.formats.conversation import (
+from curricle.curate.formats.beside import LIST_FIELDS
+from curricle.curate.formats.conversation import (
     Conversation,
     Format,
     FormatError,
@@ -16,7 +16,7 @@ from curate.formats.conversation import (
     rest,
     text,
 )
-from curate.formats.turns import (
+from curricle.curate.formats.turns import (
     CALL_ROLES,
     Turn,
     begins_with,
@@ -30,7 +30,7 @@ from curate.formats.turns import (
     turn_object,
     written_call,
 )
-from curate.formats.values import as_text, canonical, kind, says
+from curricle.curate.formats.values import as_text, canonical, kind, says
 
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
 TEXT_PARTS = ("text", "input_text", "output_text")

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from functools import partial
 
-from curate.formats.conversation import Conversation, Format, Record, first_saying
-from curate.formats.question import answered_question
-from curate.formats.values import says
+from curricle.curate.formats.conversation import Conversation, Format, Record, first_saying
+from curricle.curate.formats.question import answered_question
+from curricle.curate.formats.values import says
 
 KNOWN = (
     ("prompt", "completion"),

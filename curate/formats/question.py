@@ -1,7 +1,7 @@
 """A question and its answer in two fields, with the input, history, system prompt and tools that stand beside them."""
 
-from curate.batch import RESPONSE_ROLE
-from curate.formats.conversation import (
+from curricle.curate.batch import RESPONSE_ROLE
+from curricle.curate.formats.conversation import (
     Conversation,
     FormatError,
     Message,
@@ -11,8 +11,8 @@ from curate.formats.conversation import (
     items,
     text,
 )
-from curate.formats.turns import context
-from curate.formats.values import as_text, says
+from curricle.curate.formats.turns import context
+from curricle.curate.formats.values import as_text, says
 
 INPUTS = ("input", "context")
 """Alpaca's name and Dolly's; the first that says something is the input."""

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from curate.formats.beside import LIST_FIELDS
-from curate.formats.conversation import Conversation, Format, Record, rest, text
-from curate.formats.turns import (
+from curricle.curate.formats.beside import LIST_FIELDS
+from curricle.curate.formats.conversation import Conversation, Format, Record, rest, text
+from curricle.curate.formats.turns import (
     CALL_ROLES,
     Turn,
     first_turn,
@@ -14,7 +14,7 @@ from curate.formats.turns import (
     turn_object,
     written_call,
 )
-from curate.formats.values import says
+from curricle.curate.formats.values import says
 
 
 def matches(record: Record) -> bool:

@@ -3,10 +3,10 @@
 from itertools import cycle
 from typing import Any
 
-from curate.formats.beside import LIST_FIELDS
-from curate.formats.conversation import Conversation, Format, FormatError, Record
-from curate.formats.turns import Turn, first_turn, list_field, read_turns
-from curate.formats.values import as_text, kind
+from curricle.curate.formats.beside import LIST_FIELDS
+from curricle.curate.formats.conversation import Conversation, Format, FormatError, Record
+from curricle.curate.formats.turns import Turn, first_turn, list_field, read_turns
+from curricle.curate.formats.values import as_text, kind
 
 
 def matches(record: Record) -> bool:

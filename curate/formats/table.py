@@ -2,10 +2,10 @@
 
 import json
 
-from curate import strict
-from curate.formats.conversation import Conversation, Format, FormatError, Record, conversation, items, text
-from curate.formats.values import as_text, kind
-from schemas.table import ROLES
+from curricle.curate import strict
+from curricle.curate.formats.conversation import Conversation, Format, FormatError, Record, conversation, items, text
+from curricle.curate.formats.values import as_text, kind
+from curricle.schemas.table import ROLES
 
 FIELDS = ("example_id", "source", "source_position", "messages")
 

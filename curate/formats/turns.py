@@ -4,10 +4,10 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from curate import strict
-from curate.batch import RESPONSE_ROLE
-from curate.formats.beside import LIST_FIELDS, check_turn
-from curate.formats.conversation import (
+from curricle.curate import strict
+from curricle.curate.batch import RESPONSE_ROLE
+from curricle.curate.formats.beside import LIST_FIELDS, check_turn
+from curricle.curate.formats.conversation import (
     Conversation,
     FormatError,
     Message,
@@ -19,7 +19,7 @@ from curate.formats.conversation import (
     items,
     text,
 )
-from curate.formats.values import as_text, canonical, kind, says
+from curricle.curate.formats.values import as_text, canonical, kind, says
 
 SYSTEM_FIELDS = ("system", "system_prompt", "system_message")
 TOOL_FIELDS = ("tools", "functions")

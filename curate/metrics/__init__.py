@@ -4,11 +4,11 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from curate.metric import Metric, Needs
-from curate.metrics import embedding, generated, ifd, length, loss, lp, mtld, richness
-from schemas.config import nearest
-from schemas.errors import UsageError
-from schemas.fingerprint import canonical_json
+from curricle.curate.metric import Metric, Needs
+from curricle.curate.metrics import embedding, generated, ifd, length, loss, lp, mtld, richness
+from curricle.schemas.common.config import nearest
+from curricle.schemas.common.errors import UsageError
+from curricle.schemas.fingerprint import canonical_json
 
 REGISTRY: dict[str, Metric] = {
     metric.name: metric

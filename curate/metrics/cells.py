@@ -4,9 +4,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
-
-from curate.batch import Scores
-from schemas.columns import ScoreColumn
+from curricle.curate.batch import Scores
+from curricle.schemas.columns import ScoreColumn
 
 Cell = int | float | bool | str
 """A value of a numeric column, or a string: the reason why there is none."""

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pyarrow as pa
-
-from curate.batch import Batch, Scores
-from curate.embedding.text import FORM
-from curate.metric import Metric
-from schemas.columns import ScoreColumn
+from curricle.curate.batch import Batch, Scores
+from curricle.curate.embedding.text import FORM
+from curricle.curate.metric import Metric
+from curricle.schemas.columns import ScoreColumn
 
 # Not a list of fixed size: pyarrow writes the nulls of one to Parquet, and cannot read them again.
 VECTOR = pa.list_(pa.field("element", pa.float32()))

@@ -1,10 +1,9 @@
 """The proxy's own answer to the prompt of the last response: what a reward model compares with the response."""
 
 import pyarrow as pa
-
-from curate.batch import Batch, Scores
-from curate.metric import Metric, Needs
-from schemas.columns import ScoreColumn
+from curricle.curate.batch import Batch, Scores
+from curricle.curate.metric import Metric, Needs
+from curricle.schemas.columns import ScoreColumn
 
 COLUMNS = (
     ScoreColumn("generated", pa.string(), "text", "the proxy's own answer to what comes before the last response"),

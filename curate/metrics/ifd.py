@@ -9,12 +9,11 @@ import math
 from collections.abc import Sequence
 
 import pyarrow as pa
-
-from curate.batch import Batch, LogLikelihood, Scores
-from curate.metric import Metric, Needs
-from curate.metrics.cells import Cell, to_scores
-from curate.metrics.loss import mean_loss
-from schemas.columns import ScoreColumn
+from curricle.curate.batch import Batch, LogLikelihood, Scores
+from curricle.curate.metric import Metric, Needs
+from curricle.curate.metrics.cells import Cell, to_scores
+from curricle.curate.metrics.loss import mean_loss
+from curricle.schemas.columns import ScoreColumn
 
 _LARGEST = 700.0  # nats: exp() of more leaves float64's range, in either direction
 

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 import pyarrow as pa
-
-from curate.batch import Batch, Rendered, Scores
-from curate.metric import Metric, Needs
-from curate.metrics.cells import Cell, to_scores
-from curate.words import SEGMENTATION, UNICODE, count_words
-from schemas.columns import ScoreColumn
+from curricle.curate.batch import Batch, Rendered, Scores
+from curricle.curate.metric import Metric, Needs
+from curricle.curate.metrics.cells import Cell, to_scores
+from curricle.curate.words import SEGMENTATION, UNICODE, count_words
+from curricle.schemas.columns import ScoreColumn
 
 _TOKENS = "tokens of the proxy's tokenizer, as rendered and before any cut"
 

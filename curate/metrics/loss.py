@@ -4,11 +4,10 @@ import math
 from collections.abc import Sequence
 
 import pyarrow as pa
-
-from curate.batch import Batch, LogLikelihood, Rendered, Scores
-from curate.metric import Metric, Needs
-from curate.metrics.cells import Cell, to_scores
-from schemas.columns import ScoreColumn
+from curricle.curate.batch import Batch, LogLikelihood, Rendered, Scores
+from curricle.curate.metric import Metric, Needs
+from curricle.curate.metrics.cells import Cell, to_scores
+from curricle.schemas.columns import ScoreColumn
 
 COLUMNS = (
     ScoreColumn(

@@ -13,12 +13,11 @@ from functools import partial
 from typing import Literal
 
 import pyarrow as pa
-
-from curate.batch import Batch, Rendered, Scores
-from curate.metric import Metric, Needs
-from curate.metrics.cells import Cell, to_scores
-from curate.metrics.loss import mean_loss
-from schemas.columns import ScoreColumn
+from curricle.curate.batch import Batch, Rendered, Scores
+from curricle.curate.metric import Metric, Needs
+from curricle.curate.metrics.cells import Cell, to_scores
+from curricle.curate.metrics.loss import mean_loss
+from curricle.schemas.columns import ScoreColumn
 
 Compat = Literal["small2large"]
 

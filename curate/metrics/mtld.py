@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 import pyarrow as pa
-
-from curate.batch import Batch, Scores
-from curate.metric import Metric
-from curate.metrics.cells import Cell, to_scores
-from curate.words import SEGMENTATION, UNICODE, with_ascii_rules
-from schemas.columns import ScoreColumn
+from curricle.curate.batch import Batch, Scores
+from curricle.curate.metric import Metric
+from curricle.curate.metrics.cells import Cell, to_scores
+from curricle.curate.words import SEGMENTATION, UNICODE, with_ascii_rules
+from curricle.schemas.columns import ScoreColumn
 
 THRESHOLD = 0.72
 NO_WORDS = "no words"
@@ -38,7 +37,7 @@ def mtld(texts: Sequence[str]) -> list[float | None]:
 
     None for a text without words, where lexicalrichness divides by zero.
     """
-    from curate.metrics import mtld_kernel  # numba takes a while to import: only where it is used
+    from curricle.curate.metrics import mtld_kernel  # numba takes a while to import: only where it is used
 
     values = mtld_kernel.mtld(with_ascii_rules(texts), THRESHOLD)
     return pa.array(values, from_pandas=True).to_pylist()  # the kernel's NaN becomes None

@@ -13,10 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+from curricle.curate.compiled import compiled
 from numba.cpython.unsafe.numbers import trailing_zeros
 from numpy.lib.stride_tricks import as_strided
-
-from curate.compiled import compiled
 
 assert sys.byteorder == "little", "the first byte of a word is its lowest"
 

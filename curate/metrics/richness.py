@@ -5,12 +5,11 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
-
-from curate.batch import Batch, Scores
-from curate.metric import Metric
-from curate.metrics.cells import Cell, to_scores
-from curate.words import SEGMENTATION, UNICODE, tokens
-from schemas.columns import ScoreColumn
+from curricle.curate.batch import Batch, Scores
+from curricle.curate.metric import Metric
+from curricle.curate.metrics.cells import Cell, to_scores
+from curricle.curate.words import SEGMENTATION, UNICODE, tokens
+from curricle.schemas.columns import ScoreColumn
 
 
 def _metric(name: str, fewest: int, meaning: str, **params: Any) -> Metric:

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from curate.batch import LogLikelihood
-from curate.proxy.generation import Question, Speech
-from curate.proxy.sequences import Request, SpecialTokens
-from curate.proxy.settings import ProxySettings
-from curate.proxy.weights import Weights, loading
+from curricle.curate.batch import LogLikelihood
+from curricle.curate.proxy.questions import Question, Speech
+from curricle.curate.proxy.sequences import Request, SpecialTokens
+from curricle.curate.proxy.settings import ProxySettings
+from curricle.curate.proxy.weights import Weights, loading
 
 
 class Backend(Protocol):
@@ -45,9 +45,9 @@ def load(settings: ProxySettings, weights: Weights) -> Backend:
     weights.verify()
     with loading("model", settings.model, "transformers or vLLM"):
         if settings.backend == "vllm":
-            from curate.proxy.vllm_backend import VllmBackend
+            from curricle.curate.proxy.vllm_backend import VllmBackend
 
             return VllmBackend(settings, weights)
-        from curate.proxy.transformers_backend import TransformersBackend
+        from curricle.curate.proxy.transformers_backend import TransformersBackend
 
         return TransformersBackend(settings, weights)

@@ -4,8 +4,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 import torch
-
-from schemas.positions import Alike, always_alike
+from curricle.schemas.chat.positions import Alike, always_alike
 
 
 def in_batches(
@@ -17,7 +16,7 @@ def in_batches(
 ) -> None:
     """Call ``work`` with the places of all rows, those of a batch padded to at most ``budget`` tokens.
 
-    Only rows whose lengths are ``alike`` (schemas.positions) share a batch.
+    Only rows whose lengths are ``alike`` (schemas.chat.positions) share a batch.
 
     Longest first: rows of a batch need little padding, and a lack of memory shows at once. ``failed`` is told of a row
     that does not fit into memory alone.

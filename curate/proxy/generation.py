@@ -1,53 +1,16 @@
 """Ask the proxy to answer the prompts of a batch itself."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from curate.batch import Batch, Generated
-from curate.proxy.settings import ProxySettings
-from schemas.answers import cut, draw_seed, prompt_of
-from schemas.rendering import Rendering, beyond
+from curricle.curate.batch import Batch
+from curricle.curate.proxy.questions import Question
+from curricle.schemas.chat.generation import prompt_of
+from curricle.schemas.chat.rendering import beyond
 
 if TYPE_CHECKING:
-    from curate.proxy.backend import Backend
-
-
-@dataclass(frozen=True)
-class Question:
-    """The tokens that an answer follows, and the seed of its draws."""
-
-    ids: Sequence[int]
-    seed: int
-
-
-class Speech:
-    """What answers of one model have in common: which tokens end one, how many fit, and how tokens become text."""
-
-    def __init__(self, tokenizer: Any, config: Any, settings: ProxySettings) -> None:
-        self.tokenizer, self.settings = tokenizer, settings.generation
-        self._config, self._rendering = config, Rendering(tokenizer, settings.template, settings.max_length)
-        self._positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-
-    @cached_property
-    def stops(self) -> list[int]:
-        return self._rendering.stops(self._config)
-
-    def question(self, prompt: Sequence[int], example_id: str) -> Question | str:
-        """What to ask the model, or the reason why it cannot be asked."""
-        if self._positions and len(prompt) + self.settings.max_new_tokens > self._positions:
-            return f"after {len(prompt)} tokens the model cannot read {self.settings.max_new_tokens} more"
-        return Question(prompt, draw_seed(self.settings.seed, example_id))
-
-    def generated(self, tokens: Sequence[int] | str) -> Generated:
-        """An answer from the tokens that were drawn, or the reason why there are none."""
-        if isinstance(tokens, str):
-            return Generated(note=tokens)
-        tokens = cut(tokens, self.stops)
-        truncated = tokens[-1] not in self.stops
-        text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-        return Generated(text, len(tokens), truncated, f"cut after {len(tokens)} tokens" if truncated else None)
+    from curricle.curate.proxy.backend import Backend
 
 
 def generate_batch(batch: Batch, backend: "Backend", on_progress: Callable[[int], None]) -> Batch:

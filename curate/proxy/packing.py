@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from curricle.schemas.chat.positions import Alike, always_alike
 from numpy.typing import NDArray
 from transformers import AttentionInterface, PreTrainedModel
-
-from schemas.positions import Alike, always_alike
 
 Row = Sequence[int]
 _ATTENTION = "curricle_packed"
@@ -97,7 +96,7 @@ def packs(rows: Sequence[Row], scored_from: Sequence[int], budget: int, alike: A
     """All rows, as many in a pack as bring at most ``budget`` tokens to it; always at least one.
 
     ``scored_from``: the first place in each row whose hidden state is wanted, which therefore passes with its row.
-    Only rows whose lengths are ``alike`` (schemas.positions) share a pack, or what they have in common.
+    Only rows whose lengths are ``alike`` (schemas.chat.positions) share a pack, or what they have in common.
     """
     keys = [alike(len(row)) for row in rows]
     made: list[Pack] = []

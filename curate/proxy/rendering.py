@@ -5,14 +5,13 @@ from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
-
-from curate.proxy.settings import ProxySettings
-from curate.proxy.weights import Weights
-from schemas.errors import UsageError
-from schemas.fingerprint import digest
-from schemas.modelfiles import digests, tokenizer_files
-from schemas.rendering import IDENTITY, Rendered, Rendering
-from schemas.templates import NAMED
+from curricle.curate.proxy.settings import ProxySettings
+from curricle.curate.proxy.weights import Weights
+from curricle.schemas.chat.modelfiles import digests, tokenizer_files
+from curricle.schemas.chat.rendering import IDENTITY, Rendered, Rendering
+from curricle.schemas.chat.templates import NAMED
+from curricle.schemas.common.errors import UsageError
+from curricle.schemas.fingerprint import digest
 
 _SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
 _SPLITS = ("added_tokens", "normalizer", "pre_tokenizer", "model", "post_processor")
@@ -75,7 +74,7 @@ class Renderer:
         return [[written[name] for name in _SPLITS], template, tokenizer.bos_token, tokenizer.eos_token]
 
     def render(self, table: pa.Table) -> list[Rendered]:
-        """Render the conversations of a table of examples, in its order: see ``schemas.rendering``."""
+        """Render the conversations of a table of examples, in its order: see ``schemas.chat.rendering``."""
         return self._rendering.render(table["messages"].to_pylist(), table["extra"].to_pylist())
 
     @cached_property

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from curate.batch import Batch, LogLikelihood, Rendered
-from curate.proxy import sequences
-from curate.proxy.backend import Backend
-from curate.proxy.sequences import Request, SpecialTokens
-from curate.proxy.weights import Weights
-from schemas.rendering import beyond
+from curricle.curate.batch import Batch, LogLikelihood, Rendered
+from curricle.curate.proxy import sequences
+from curricle.curate.proxy.backend import Backend
+from curricle.curate.proxy.sequences import Request, SpecialTokens
+from curricle.curate.proxy.weights import Weights
+from curricle.schemas.chat.rendering import beyond
 
 NOTHING_BEFORE = "no token can precede the response"
 

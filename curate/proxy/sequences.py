@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from curate.batch import Rendered
+from curricle.curate.batch import Rendered
 
 
 class SpecialTokens(NamedTuple):

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from schemas.config import check_ranges, option
-from schemas.errors import UsageError
+from curricle.schemas.common.config import check_ranges, option
+from curricle.schemas.common.errors import UsageError
 
 MOST_TOKENS = 2**31 - 1
 """Of a row and of a forward pass: several kernels count a tensor's places in 32 bits."""

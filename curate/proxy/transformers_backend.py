@@ -7,21 +7,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from curricle.curate.batch import LogLikelihood
+from curricle.curate.proxy.bounded import in_batches
+from curricle.curate.proxy.checks import check_passes
+from curricle.curate.proxy.likelihood import log_p, log_p_of_logits
+from curricle.curate.proxy.packing import Layout, Trunk, attending_along_branches, packed, packs, padded
+from curricle.curate.proxy.questions import Question, Speech
+from curricle.curate.proxy.sequences import Request, SpecialTokens
+from curricle.curate.proxy.settings import ProxySettings
+from curricle.curate.proxy.weights import Weights
+from curricle.schemas.chat.generation import Draw, Heard, answers_alike, left_padded
+from curricle.schemas.chat.models import body, check_reach, embeddings, implementations
+from curricle.schemas.chat.positions import Alike, growing, rewind, rows_alike
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging
-
-from curate.batch import LogLikelihood
-from curate.proxy.bounded import in_batches
-from curate.proxy.generation import Question, Speech
-from curate.proxy.likelihood import log_p, log_p_of_logits
-from curate.proxy.packing import Layout, Trunk, attending_along_branches, packed, packs, padded
-from curate.proxy.passes import check_passes
-from curate.proxy.sequences import Request, SpecialTokens
-from curate.proxy.settings import ProxySettings
-from curate.proxy.weights import Weights
-from schemas.answers import Draw, Heard, answers_alike, left_padded
-from schemas.models import body, check_reach, embeddings, implementations
-from schemas.positions import Alike, growing, rewind, rows_alike
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
 CACHED = 4

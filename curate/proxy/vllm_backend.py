@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from curate.batch import LogLikelihood
-from curate.proxy.generation import Question, Speech
-from curate.proxy.sequences import Request, SpecialTokens
-from curate.proxy.settings import ProxySettings
-from curate.proxy.weights import Weights
-from schemas.errors import UserError
+from curricle.curate.batch import LogLikelihood
+from curricle.curate.proxy.questions import Question, Speech
+from curricle.curate.proxy.sequences import Request, SpecialTokens
+from curricle.curate.proxy.settings import ProxySettings
+from curricle.curate.proxy.weights import Weights
+from curricle.schemas.common.errors import UserError
 
 REQUESTS_PER_CALL = 512
 

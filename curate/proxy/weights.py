@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from schemas.errors import UsageError, UserError
-from schemas.modelfiles import ADAPTER, PATTERNS, digests, model_files
-from schemas.unpacked import PACKAGED, Packaged, damaged, unpacked
+from curricle.schemas.chat.modelfiles import ADAPTER, PATTERNS, digests, model_files
+from curricle.schemas.chat.packaged import PACKAGED, Packaged, damaged, unpacked
+from curricle.schemas.common.errors import UsageError, UserError
 
 _INSTALL = 'run `pip install "curricle[curate]"`'
 _CARRIED = {model.hub_id: model.distributions for model in PACKAGED.values()}
@@ -111,8 +111,7 @@ def _convert(gguf: Path, directory: Path) -> None:
     try:
         import accelerate  # noqa: F401
         import gguf as _  # noqa: F401
-
-        from curate.proxy.gguf import convert
+        from curricle.curate.proxy.gguf import convert
     except ImportError as error:
         raise UserError(f"{error.name} is not installed", where=str(gguf), remedy=_INSTALL) from error
     convert(gguf, directory)

@@ -3,7 +3,7 @@
 from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
 
-from schemas.errors import UsageError
+from curricle.schemas.common.errors import UsageError
 
 Layout = Literal["lines", "json", "parquet"]
 Compression = Literal["gzip", "zstd"]

@@ -13,12 +13,11 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-from curate.formats.values import Unreadable
-from curate.readers.records import RAW_LIMIT, Record, too_long
-from curate.readers.sizes import VALUE_BYTES, row_bytes, value_bytes
-from curate.readers.streams import UNREADABLE
-from schemas.errors import UsageError
+from curricle.curate.formats.values import Unreadable
+from curricle.curate.readers.records import RAW_LIMIT, Record, too_long
+from curricle.curate.readers.sizes import VALUE_BYTES, row_bytes, value_bytes
+from curricle.curate.readers.streams import UNREADABLE
+from curricle.schemas.common.errors import UsageError
 
 BATCH_ROWS = 1024
 BATCH_BYTES = 1 << 29  # of what is not read as a dictionary, if every text were as long as it can be

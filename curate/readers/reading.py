@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
-from curate.readers.kinds import kind_of
-from curate.readers.parquet import open_parquet
-from curate.readers.records import Record
-from curate.readers.split import Broken, elements, lines
-from curate.readers.streams import Forward, Opener, chunks, decompressed, seekable, troubles
-from curate.readers.surveys import Slice, record_of
-from schemas.errors import UserError
+from curricle.curate.readers.kinds import kind_of
+from curricle.curate.readers.parquet import open_parquet
+from curricle.curate.readers.records import Record
+from curricle.curate.readers.split import Broken, elements, lines
+from curricle.curate.readers.streams import Forward, Opener, chunks, decompressed, seekable, troubles
+from curricle.curate.readers.surveys import Slice, record_of
+from curricle.schemas.common.errors import UserError
 
 
 def read(

@@ -3,8 +3,8 @@
 import json
 from typing import Any, NamedTuple
 
-from curate import strict
-from curate.formats.values import stand_in
+from curricle.curate import strict
+from curricle.curate.formats.values import stand_in
 
 RAW_LIMIT = 2000
 """Characters of a record that a reject keeps."""

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import IO, Any, BinaryIO, Protocol
 
 import pyarrow as pa
-
-from curate.readers.kinds import Compression
-from schemas.errors import UsageError, UserError
+from curricle.curate.readers.kinds import Compression
+from curricle.schemas.common.errors import UsageError, UserError
 
 Opener = Callable[[], BinaryIO]
 """Opens a file anew, at its start, as raw bytes; the stream need not be seekable."""

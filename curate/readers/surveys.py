@@ -5,14 +5,23 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Literal, NamedTuple
 
-from curate.formats import FORMATS, Format, recognise
-from curate.formats.conversation import found
-from curate.readers.kinds import Kind, kind_of
-from curate.readers.parquet import ParquetRows, open_parquet
-from curate.readers.records import Record, parse, too_long
-from curate.readers.split import BOM, JSON_SPACE, Broken, Piece, elements, lines
-from curate.readers.streams import CHUNK_BYTES, Expansion, Hashed, Opener, chunks, decompressed, seekable, troubles
-from schemas.errors import UsageError
+from curricle.curate.formats import FORMATS, Format, recognise
+from curricle.curate.formats.conversation import found
+from curricle.curate.readers.kinds import Kind, kind_of
+from curricle.curate.readers.parquet import ParquetRows, open_parquet
+from curricle.curate.readers.records import Record, parse, too_long
+from curricle.curate.readers.split import BOM, JSON_SPACE, Broken, Piece, elements, lines
+from curricle.curate.readers.streams import (
+    CHUNK_BYTES,
+    Expansion,
+    Hashed,
+    Opener,
+    chunks,
+    decompressed,
+    seekable,
+    troubles,
+)
+from curricle.schemas.common.errors import UsageError
 
 PEEK = 100
 """Objects in which a known format has to appear."""

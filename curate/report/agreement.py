@@ -6,9 +6,8 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
+from curricle.curate.report.distributions import rank_correlations
 from numpy.typing import NDArray
-
-from curate.report.distributions import rank_correlations
 
 End = Literal["high", "low"]
 

@@ -5,14 +5,13 @@ import re
 from collections.abc import Callable
 
 import matplotlib
+from curricle.curate.report.agreement import Agreement
+from curricle.curate.report.distributions import Distribution
+from curricle.curate.report.text import number, one_line
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
-
-from curate.report.agreement import Agreement
-from curate.report.distributions import Distribution
-from curate.report.text import number, one_line
 
 # Colours that stand for style sheet variables: one picture serves a light page, a dark page and paper.
 _COLOURS = {"#010101": "var(--muted)", "#020202": "var(--accent)", "#030303": "var(--ink)"}

@@ -5,11 +5,10 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
-
-from curate.report.chart import histogram
-from curate.report.distributions import distribution
-from curate.report.page import rendered
-from schemas.columns import ScoreColumn
+from curricle.curate.report.chart import histogram
+from curricle.curate.report.distributions import distribution
+from curricle.curate.report.page import rendered
+from curricle.schemas.columns import ScoreColumn
 
 
 def clusters_page(figures: Mapping[str, Any]) -> str:

@@ -8,8 +8,7 @@ import numpy as np
 import polars as pl
 import polars.selectors as selectors
 import pyarrow as pa
-
-from schemas.columns import ScoreColumn
+from curricle.schemas.columns import ScoreColumn
 
 BINS = 40
 SHOWN = 3

@@ -9,10 +9,8 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from curate.report.chart import histogram
-from curate.report.distributions import (
+from curricle.curate.report.chart import histogram
+from curricle.curate.report.distributions import (
     CORRELATION_ROWS,
     SEED,
     Distribution,
@@ -22,13 +20,14 @@ from curate.report.distributions import (
     rank_correlations,
     sample_rows,
 )
-from curate.report.rows import SHOWN_KINDS, Example, examples, note_kinds, rejects_by_reason, scan
-from curate.report.text import MINUS, leaves, marked, number, one_line
-from schemas.columns import ScoreColumn
-from schemas.exchange import committed
-from schemas.files import Place, files_in
-from schemas.manifest import Manifest, read_manifest
-from schemas.table import score_columns
+from curricle.curate.report.rows import SHOWN_KINDS, Example, examples, note_kinds, rejects_by_reason, scan
+from curricle.curate.report.text import MINUS, leaves, marked, number, one_line
+from curricle.schemas.columns import ScoreColumn
+from curricle.schemas.exchange import committed
+from curricle.schemas.files import Place, files_in
+from curricle.schemas.manifest import Manifest, read_manifest
+from curricle.schemas.table import score_columns
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
 def report_page(place: Place) -> str:
@@ -129,7 +128,7 @@ def _page(manifest: Manifest, data: Sequence[Path], rejected: Sequence[Path]) ->
 def rendered(template: str, shown: dict[str, Any]) -> str:
     """A page of this package; all text that is shown on it is escaped."""
     environment = Environment(
-        loader=PackageLoader("curate.report", "templates"),
+        loader=PackageLoader("curricle.curate.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -8,8 +8,7 @@ from typing import Any
 
 import polars as pl
 import pyarrow.parquet as pq
-
-from schemas.errors import UserError
+from curricle.schemas.common.errors import UserError
 
 SHOWN_KINDS = 20
 SHOWN_REJECTS = 3

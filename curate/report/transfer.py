@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from curate.report.agreement import Agreement
-from curate.report.chart import overlap_curve
-from curate.report.page import rendered
-from schemas.columns import ScoreColumn
+from curricle.curate.report.agreement import Agreement
+from curricle.curate.report.chart import overlap_curve
+from curricle.curate.report.page import rendered
+from curricle.schemas.columns import ScoreColumn
 
 
 @dataclass(frozen=True)

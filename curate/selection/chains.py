@@ -1,12 +1,11 @@
 """Near-duplicates as certificates of version 1 have them: chains of conversations, the first of each kept."""
 
 import numpy as np
+from curricle.curate.selection.near_duplicates import AT_ONCE, PERMUTATIONS, POWERS, WEIGHTS, has_words
 from datasketch import MinHashLSH
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-
-from curate.selection.near_duplicates import AT_ONCE, PERMUTATIONS, POWERS, WEIGHTS, has_words
 
 _NEIGHBOURS = 32
 """Rows of a bucket that each row is compared with."""

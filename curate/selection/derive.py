@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
-
-from curate.selection import chains
-from curate.selection.expression import Expression, parse
-from curate.selection.near_duplicates import (
+from curricle.curate.selection import chains
+from curricle.curate.selection.expression import Expression, parse
+from curricle.curate.selection.near_duplicates import (
     PERMUTATIONS,
     VIEWS,
     WORDS,
@@ -22,13 +20,14 @@ from curate.selection.near_duplicates import (
     signatures,
     stand_ins,
 )
-from curate.selection.order import Rows, by_value, sampling_keys, tie_order, uniform
-from curate.selection.recipe import Recipe
-from curate.selection.representative import facility_location, matrix
-from curate.selection.shares import equal, part_of, proportional
-from schemas.columns import ScoreColumn
-from schemas.config import nearest
-from schemas.errors import UsageError
+from curricle.curate.selection.order import Rows, by_value, sampling_keys, tie_order, uniform
+from curricle.curate.selection.recipe import Recipe
+from curricle.curate.selection.representative import facility_location, matrix
+from curricle.curate.selection.shares import equal, part_of, proportional
+from curricle.schemas.columns import ScoreColumn
+from curricle.schemas.common.config import nearest
+from curricle.schemas.common.errors import UsageError
+from numpy.typing import NDArray
 
 Turns = Sequence[tuple[str, str]]
 Texts = Callable[[Rows], Iterable[Turns]]

@@ -16,10 +16,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from curricle.schemas.common.config import nearest
+from curricle.schemas.common.errors import UsageError
 from numpy.typing import NDArray
-
-from schemas.config import nearest
-from schemas.errors import UsageError
 
 LONGEST = 1_000
 MEANING = "comparisons (< <= > >= == !=), and, or, not, + - * /, abs(…), log(…), columns, numbers, 'texts'"

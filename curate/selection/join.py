@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-
-from curate.selection.joined_file import BY_ID, BY_POSITION, read_columns
-from schemas.columns import ScoreColumn
-from schemas.errors import UsageError
+from curricle.curate.selection.joined_file import BY_ID, BY_POSITION, read_columns
+from curricle.schemas.columns import ScoreColumn
+from curricle.schemas.common.errors import UsageError
 
 
 @dataclass(frozen=True)

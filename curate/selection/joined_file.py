@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-
-from curate.readers.records import parse
-from schemas.errors import UsageError
-from schemas.fingerprint import file_sha256
+from curricle.curate.readers.records import parse
+from curricle.schemas.common.errors import UsageError
+from curricle.schemas.fingerprint import file_sha256
 
 BY_ID, BY_POSITION = ["example_id"], ["source", "source_position"]
 

@@ -11,11 +11,10 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
+from curricle.curate.words import unicode_words
+from curricle.schemas.chat.rendering import RESPONSE_ROLE
 from datasketch import MinHash, MinHashLSH
 from numpy.typing import NDArray
-
-from curate.words import unicode_words
-from schemas.rendering import RESPONSE_ROLE
 
 VIEWS = {"both": ("conversation", "response"), "chains": ("conversation",)}
 """What of two rows has to be alike, each for itself; for other names, what they say."""
@@ -143,7 +142,9 @@ def stand_ins(
     similarity of the two is at least the threshold in every view; a row that is dropped drops no other. ``compared``
     has the texts of ``shared.rows``, in that order: for each row so many ``views``.
     """
-    from curate.selection.near_duplicates_kernel import decide  # numba takes a while to import: only where it is used
+    from curricle.curate.selection.near_duplicates_kernel import (
+        decide,  # numba takes a while to import: only where it is used
+    )
 
     place = np.full(len(shared.starts) - 1, -1)
     place[shared.rows] = np.arange(len(shared.rows)) * views

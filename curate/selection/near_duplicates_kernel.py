@@ -1,8 +1,7 @@
 """Near-duplicates in compiled loops: each row against the rows that are kept, in order."""
 
 import numpy as np
-
-from curate.compiled import compiled
+from curricle.curate.compiled import compiled
 
 
 @compiled

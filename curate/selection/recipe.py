@@ -3,8 +3,8 @@
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from schemas.config import check_ranges, option
-from schemas.errors import UsageError
+from curricle.schemas.common.config import check_ranges, option
+from curricle.schemas.common.errors import UsageError
 
 NearDuplicatesOf = Literal["both", "conversation", "response", "prompt", "chains"]
 Take = Literal["hard", "easy", "high", "low", "random", "sampled", "representative"]

@@ -4,9 +4,8 @@ import heapq
 
 import numpy as np
 import polars as pl
+from curricle.schemas.common.errors import UsageError
 from numpy.typing import NDArray
-
-from schemas.errors import UsageError
 
 BLOCK = 256
 DIGITS = 9  # gains that differ by less are equal: sums in another order, on another machine, choose the same

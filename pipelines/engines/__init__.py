@@ -4,19 +4,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
-from pipelines.directory import OutputDirectory
-from pipelines.inputs import is_seekable
-from pipelines.job import Job
-from pipelines.plan import Shard
-from pipelines.transforms.shards import ShardRun, shard_runs
+from curricle.pipelines.scoring.inputs import is_seekable
+from curricle.pipelines.scoring.job import Job
+from curricle.pipelines.scoring.plan import Shard
+from curricle.pipelines.tables.directory import OutputDirectory
+from curricle.pipelines.transforms.shards import ShardRun, shard_runs
 
 MODULES = {
-    "local": "pipelines.engines.local",
-    "dask": "pipelines.engines.dask",
-    "portable": "pipelines.engines.portable",
-    "flink": "pipelines.engines.portable",
-    "spark": "pipelines.engines.portable",
-    "dataflow": "pipelines.engines.portable",
+    "local": "curricle.pipelines.engines.local",
+    "dask": "curricle.pipelines.engines.dask",
+    "portable": "curricle.pipelines.engines.portable",
+    "flink": "curricle.pipelines.engines.portable",
+    "spark": "curricle.pipelines.engines.portable",
+    "dataflow": "curricle.pipelines.engines.portable",
 }
 
 LOOK_EVERY = 2.0

@@ -9,17 +9,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 
+from curricle.pipelines.engines import LOOK_EVERY, Work
+from curricle.pipelines.engines.errors import as_in_driver, saying_why
+from curricle.pipelines.engines.local import processes
+from curricle.pipelines.scoring.job import Job
+from curricle.pipelines.scoring.receipts import is_done
+from curricle.pipelines.settings.score import ScoreSettings
+from curricle.pipelines.tables.directory import OutputDirectory
+from curricle.pipelines.transforms.shards import ShardRun
+from curricle.schemas.common.errors import UserError
 from distributed import Client, Future, KilledWorker, LocalCluster
-
-from pipelines.directory import OutputDirectory
-from pipelines.engines import LOOK_EVERY, Work
-from pipelines.engines.errors import as_in_driver, saying_why
-from pipelines.engines.local import processes
-from pipelines.job import Job
-from pipelines.receipts import is_done
-from pipelines.settings import ScoreSettings
-from pipelines.transforms.shards import ShardRun
-from schemas.errors import UserError
 
 RETRIES = 2
 """How often a task that failed is tried again. One whose worker died is tried as often as the scheduler allows."""
@@ -81,8 +80,8 @@ def score(directory: OutputDirectory, job: Job, run: str, task: list[ShardRun]) 
 
     A worker with several threads takes tasks one after the other: they would share one model.
     """
-    from pipelines.log import quieten_beam
-    from pipelines.transforms.score import pipeline
+    from curricle.pipelines.processes.log import quieten_beam
+    from curricle.pipelines.transforms.score import pipeline
 
     quieten_beam()
     left = (tuple(shard for shard in part.shards if not is_done(directory, shard)) for part in task)

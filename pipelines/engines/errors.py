@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from schemas.errors import Held, UserError
+from curricle.schemas.common.errors import Held, UserError
 
 
 @contextmanager

@@ -14,15 +14,14 @@ from typing import Any
 import grpc
 from apache_beam.runners.portability import local_job_service
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
-
-from pipelines import stop
-from pipelines.directory import OutputDirectory
-from pipelines.engines import LOOK_EVERY, Work
-from pipelines.engines.errors import saying_why
-from pipelines.log import output_of_children
-from pipelines.transforms.score import pipeline
-from schemas.command import FAILED
-from schemas.errors import UserError
+from curricle.pipelines.engines import LOOK_EVERY, Work
+from curricle.pipelines.engines.errors import saying_why
+from curricle.pipelines.processes import stop
+from curricle.pipelines.processes.log import output_of_children
+from curricle.pipelines.tables.directory import OutputDirectory
+from curricle.pipelines.transforms.score import pipeline
+from curricle.schemas.common.command import FAILED
+from curricle.schemas.common.errors import UserError
 
 log = logging.getLogger("curricle")
 

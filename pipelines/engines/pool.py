@@ -15,8 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 from apache_beam.portability.api import beam_fn_api_pb2 as api
 from apache_beam.portability.api import beam_fn_api_pb2_grpc as services
-
-from schemas.errors import UsageError
+from curricle.schemas.common.errors import UsageError
 
 log = logging.getLogger("curricle")
 

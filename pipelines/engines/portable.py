@@ -13,12 +13,11 @@ from typing import Any
 
 import grpc
 from apache_beam.runners.runner import PipelineState
-
-from pipelines.engines import LOOK_EVERY, Work
-from pipelines.engines.errors import saying_why, user_error
-from pipelines.settings import ScoreSettings
-from pipelines.transforms.score import pipeline
-from schemas.errors import UserError
+from curricle.pipelines.engines import LOOK_EVERY, Work
+from curricle.pipelines.engines.errors import saying_why, user_error
+from curricle.pipelines.settings.score import ScoreSettings
+from curricle.pipelines.transforms.score import pipeline
+from curricle.schemas.common.errors import UserError
 
 RUNNERS = {
     "portable": ("PortableRunner", "job_endpoint"),

@@ -5,8 +5,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-from schemas.errors import UsageError
-from schemas.files import Files
+from curricle.schemas.common.errors import UsageError
+from curricle.schemas.files import Files
 
 
 class Storage(Files, Protocol):
@@ -47,7 +47,7 @@ SIGN_OF_LIFE = 5.0
 def open_storage(place: str) -> Storage:
     """The storage that a path or an address names; UsageError for an address that cannot be written to."""
     if "://" not in place:
-        from pipelines.storage.disk import Disk
+        from curricle.pipelines.storage.disk import Disk
 
         return Disk(Path(place))
     scheme = place.partition("://")[0]
@@ -57,6 +57,6 @@ def open_storage(place: str) -> Storage:
             where=place,
             remedy="name a local directory (a mounted disk is one), or an address of s3://, gs:// or az://",
         )
-    from pipelines.storage.objects import Objects
+    from curricle.pipelines.storage.objects import Objects
 
     return Objects(place.rstrip("/"))

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curricle.pipelines.storage.held import held_by, read_holder
+from curricle.schemas.common.disk import refuse_link, refuse_links, remove, sync
+from curricle.schemas.common.errors import UserError
+from curricle.schemas.files import Folder
 from filelock import FileLock, Timeout
-
-from pipelines.storage.held import held_by, read_holder
-from schemas.disk import refuse_link, refuse_links, remove, sync
-from schemas.errors import UserError
-from schemas.files import Folder
 
 
 @dataclass(frozen=True)

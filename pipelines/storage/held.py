@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from schemas.errors import Held
-from schemas.files import Files
+from curricle.schemas.common.errors import Held
+from curricle.schemas.files import Files
 
 
 def read_holder(files: Files, name: str) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pipelines.storage import SIGN_OF_LIFE
-from pipelines.storage.held import held_by, read_holder
-from schemas.errors import UsageError, UserError
+from curricle.pipelines.storage import SIGN_OF_LIFE
+from curricle.pipelines.storage.held import held_by, read_holder
+from curricle.schemas.common.errors import UsageError, UserError
 
 log = logging.getLogger("curricle")
 

@@ -6,18 +6,17 @@ from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import apache_beam as beam
-
-from curate.embedding.settings import EmbeddingSettings
-from curate.embedding.text import text_of
-from curate.embedding.weights import OPTION, find
-from curate.proxy.weights import Weights
-from pipelines.progress import Meter
-from pipelines.transforms.models import Kept, weights_here
-from pipelines.transforms.shards import ShardBatch
-from schemas.fingerprint import canonical_json
+from curricle.curate.embedding.settings import EmbeddingSettings
+from curricle.curate.embedding.text import text_of
+from curricle.curate.embedding.weights import OPTION, find
+from curricle.curate.proxy.weights import Weights
+from curricle.pipelines.scoring.meter import Meter
+from curricle.pipelines.transforms.models import Kept, weights_here
+from curricle.pipelines.transforms.shards import ShardBatch
+from curricle.schemas.fingerprint import canonical_json
 
 if TYPE_CHECKING:
-    from curate.embedding.encoder import Encoder
+    from curricle.curate.embedding.encoder import Encoder
 
 _kept: Kept["Encoder"] = Kept()
 
@@ -35,7 +34,7 @@ class Encoding:
 
     def loaded(self) -> "Encoder":
         """The encoder, loaded once in a process as long as the same one is asked for."""
-        from curate.embedding.encoder import Encoder  # torch
+        from curricle.curate.embedding.encoder import Encoder  # torch
 
         key = canonical_json([asdict(self.settings), self.weights.identity])
         here = partial(weights_here, self.weights, self.model, self.driver, _find, OPTION)

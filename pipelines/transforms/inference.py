@@ -7,14 +7,13 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.ml.inference.base import ModelHandler, RunInference
-
-from curate.metric import Needs
-from curate.proxy.backend import Backend
-from curate.proxy.generation import generate_batch
-from curate.proxy.scoring import score_batch, score_checkpoints
-from pipelines.progress import Meter
-from pipelines.transforms.proxy import Proxy
-from pipelines.transforms.shards import ShardBatch
+from curricle.curate.metric import Needs
+from curricle.curate.proxy.backend import Backend
+from curricle.curate.proxy.generation import generate_batch
+from curricle.curate.proxy.scoring import score_batch, score_checkpoints
+from curricle.pipelines.scoring.meter import Meter
+from curricle.pipelines.transforms.proxy import Proxy
+from curricle.pipelines.transforms.shards import ShardBatch
 
 _taking = threading.Lock()
 """Held while a model goes from checkpoint to checkpoint: an engine may run two bundles at once in threads."""

@@ -7,11 +7,10 @@ from functools import cache
 from typing import Any
 
 import apache_beam as beam
-
-from curate.metric import Metric
-from curate.metrics import MADE, identities, select
-from pipelines.transforms.shards import ShardBatch
-from schemas.errors import UserError
+from curricle.curate.metric import Metric
+from curricle.curate.metrics import MADE, identities, select
+from curricle.pipelines.transforms.shards import ShardBatch
+from curricle.schemas.common.errors import UserError
 
 
 class Measure(beam.PTransform):

@@ -4,8 +4,8 @@ import socket
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from curate.proxy.weights import Weights
-from schemas.errors import UserError
+from curricle.curate.proxy.weights import Weights
+from curricle.schemas.common.errors import UserError
 
 Model = TypeVar("Model")
 

@@ -5,14 +5,13 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 
 import apache_beam as beam
-
-from curate.proxy.backend import Backend, load
-from curate.proxy.rendering import Renderer
-from curate.proxy.settings import ProxySettings
-from curate.proxy.weights import Weights, resolve
-from pipelines.transforms.models import Kept, weights_here
-from pipelines.transforms.shards import ShardBatch
-from schemas.fingerprint import canonical_json
+from curricle.curate.proxy.backend import Backend, load
+from curricle.curate.proxy.rendering import Renderer
+from curricle.curate.proxy.settings import ProxySettings
+from curricle.curate.proxy.weights import Weights, resolve
+from curricle.pipelines.transforms.models import Kept, weights_here
+from curricle.pipelines.transforms.shards import ShardBatch
+from curricle.schemas.fingerprint import canonical_json
 
 _kept: Kept[Backend] = Kept()
 

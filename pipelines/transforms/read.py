@@ -7,14 +7,13 @@ from collections.abc import Iterator
 
 import apache_beam as beam
 import pyarrow as pa
-
-from curate.batch import Batch
-from curate.formats import Conversation, Format, FormatError, normalise
-from curate.readers import Record, read
-from pipelines.inputs import open_input
-from pipelines.transforms.shards import ShardBatch, ShardRun
-from schemas.fingerprint import example_id
-from schemas.table import EXAMPLES, REJECTS
+from curricle.curate.batch import Batch
+from curricle.curate.formats import Conversation, Format, FormatError, normalise
+from curricle.curate.readers import Record, read
+from curricle.pipelines.scoring.inputs import open_input
+from curricle.pipelines.transforms.shards import ShardBatch, ShardRun
+from curricle.schemas.fingerprint import example_id
+from curricle.schemas.table import EXAMPLES, REJECTS
 
 
 class ReadShards(beam.PTransform):

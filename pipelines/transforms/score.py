@@ -5,17 +5,16 @@ from dataclasses import replace
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
-
-from curate.metric import Needs
-from pipelines.directory import OutputDirectory
-from pipelines.job import Job
-from pipelines.progress import Meter
-from pipelines.transforms.embedding import Embed, Encoding
-from pipelines.transforms.measure import Measure
-from pipelines.transforms.proxy import Proxy, Render
-from pipelines.transforms.read import ReadShards
-from pipelines.transforms.shards import ShardRun
-from pipelines.transforms.write import WriteShards
+from curricle.curate.metric import Needs
+from curricle.pipelines.scoring.job import Job
+from curricle.pipelines.scoring.meter import Meter
+from curricle.pipelines.tables.directory import OutputDirectory
+from curricle.pipelines.transforms.embedding import Embed, Encoding
+from curricle.pipelines.transforms.measure import Measure
+from curricle.pipelines.transforms.proxy import Proxy, Render
+from curricle.pipelines.transforms.read import ReadShards
+from curricle.pipelines.transforms.shards import ShardRun
+from curricle.pipelines.transforms.write import WriteShards
 
 
 class ScoreShards(beam.PTransform):
@@ -34,7 +33,7 @@ class ScoreShards(beam.PTransform):
             proxy = Proxy(job.weights, settings.proxy, job.host)
             batches = batches | Render(proxy)
             if job.needs >= Needs.LOSS or job.generates:
-                from pipelines.transforms.inference import AskProxy
+                from curricle.pipelines.transforms.inference import AskProxy
 
                 names = settings.proxy.checkpoints[1:]
                 later = [

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import pyarrow as pa
-
-from curate.batch import Batch
-from pipelines.plan import Shard
+from curricle.curate.batch import Batch
+from curricle.pipelines.scoring.plan import Shard
 
 
 @dataclass(frozen=True)

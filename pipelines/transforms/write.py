@@ -5,12 +5,11 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 import pyarrow as pa
-
-from pipelines.directory import OutputDirectory
-from pipelines.progress import Meter
-from pipelines.receipts import Receipt
-from pipelines.transforms.shards import ShardBatch
-from schemas.fingerprint import file_sha256
+from curricle.pipelines.scoring.meter import Meter
+from curricle.pipelines.scoring.receipts import Receipt
+from curricle.pipelines.tables.directory import OutputDirectory
+from curricle.pipelines.transforms.shards import ShardBatch
+from curricle.schemas.fingerprint import file_sha256
 
 
 class WriteShards(beam.PTransform):

@@ -5,10 +5,9 @@ from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
-
-from curate.formats import normalise
-from schemas.fingerprint import example_id
-from schemas.table import EXAMPLES
+from curricle.curate.formats import normalise
+from curricle.schemas.fingerprint import example_id
+from curricle.schemas.table import EXAMPLES
 
 FILE = Path("alpaca", "alpaca_46k.jsonl")
 

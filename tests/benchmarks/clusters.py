@@ -13,14 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-
-from curate.metrics.embedding import metric
-from pipelines.compact import GROUP_ROWS, write_parts
-from pipelines.directory import OutputDirectory
-from schemas.columns import ScoreColumn
-from schemas.fingerprint import digest, example_id
-from schemas.manifest import MANIFEST, Cost, Counts, Manifest, Source
-from schemas.table import CONTRACT, table_schema
+from curricle.curate.metrics.embedding import metric
+from curricle.pipelines.tables.directory import OutputDirectory
+from curricle.pipelines.tables.writer import GROUP_ROWS, write_parts
+from curricle.schemas.columns import ScoreColumn
+from curricle.schemas.fingerprint import digest, example_id
+from curricle.schemas.manifest import MANIFEST, Cost, Counts, Manifest, Source
+from curricle.schemas.table import CONTRACT, table_schema
 
 ROWS, CLUSTERS, DIMENSIONS, SOURCE = 1_000_000, 1000, 384, "synthetic.jsonl"
 IDENTITY = {"synthetic": "unit vectors around as many directions as clusters are asked for"}
@@ -77,7 +76,7 @@ def write_table(place: Path, rows: int, clusters: int) -> None:
 def measured(*arguments: object) -> None:
     """Run one command in a process of its own, and print what it took."""
     began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-P", "-m", "pipelines.cli", *map(str, arguments)])
+    process = subprocess.Popen([sys.executable, "-P", "-m", "curricle.pipelines.cli", *map(str, arguments)])
     _, status, usage = os.wait4(process.pid, 0)
     assert status == 0
     told = " ".join(str(argument) for argument in arguments if "/" not in str(argument))

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alpaca import FILE
+from curricle.curate.metrics.mtld import mtld
+from curricle.curate.words import hold_unspaced
 from harness import Comparison, alternate, timed
 from lexicalrichness import LexicalRichness
-
-from curate.metrics.mtld import mtld
-from curate.words import hold_unspaced
 
 
 def reference(texts: Sequence[str]) -> list[float | None]:

@@ -9,18 +9,17 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 from alpaca import first
+from curricle.curate.batch import Batch
+from curricle.curate.proxy.backend import load
+from curricle.curate.proxy.rendering import Renderer
+from curricle.curate.proxy.scoring import score_batch
+from curricle.curate.proxy.sequences import Request, conditional, unconditional
+from curricle.curate.proxy.settings import ProxySettings
+from curricle.curate.proxy.weights import resolve
 from harness import ROUNDS, Comparison, alternate, timed
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
-
-from curate.batch import Batch
-from curate.proxy.backend import load
-from curate.proxy.rendering import Renderer
-from curate.proxy.scoring import score_batch
-from curate.proxy.sequences import Request, conditional, unconditional
-from curate.proxy.settings import ProxySettings
-from curate.proxy.weights import resolve
 
 ROWS = 40  # a round
 WARM_UP = 8

@@ -4,15 +4,14 @@ import itertools
 from pathlib import Path
 
 from alpaca import first
+from curricle.curate.batch import Batch
+from curricle.curate.proxy.backend import load
+from curricle.curate.proxy.rendering import Renderer
+from curricle.curate.proxy.scoring import score_batch
+from curricle.curate.proxy.sequences import conditional, unconditional
+from curricle.curate.proxy.settings import ProxySettings
+from curricle.curate.proxy.weights import resolve
 from harness import ROUNDS, Comparison, alternate, timed
-
-from curate.batch import Batch
-from curate.proxy.backend import load
-from curate.proxy.rendering import Renderer
-from curate.proxy.scoring import score_batch
-from curate.proxy.sequences import conditional, unconditional
-from curate.proxy.settings import ProxySettings
-from curate.proxy.weights import resolve
 
 ROWS = 20  # a round
 MAX_LENGTH = 512

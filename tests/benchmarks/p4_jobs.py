@@ -15,15 +15,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from alpaca import FILE
+from curricle.pipelines.scoring.inputs import find_inputs
+from curricle.pipelines.scoring.job import make_job
+from curricle.pipelines.scoring.plan import Plan, survey_inputs
+from curricle.pipelines.settings.score import ScoreSettings
+from curricle.pipelines.transforms.measure import measure as compute
+from curricle.pipelines.transforms.read import read_run
+from curricle.pipelines.transforms.shards import ShardBatch, shard_runs
 from harness import Comparison, Contender, alternate, timed
-
-from pipelines.inputs import find_inputs
-from pipelines.job import make_job
-from pipelines.plan import Plan, survey_inputs
-from pipelines.settings import ScoreSettings
-from pipelines.transforms.measure import measure as compute
-from pipelines.transforms.read import read_run
-from pipelines.transforms.shards import ShardBatch, shard_runs
 
 ROWS = 300_000
 WARM_UP = 5_000
@@ -60,7 +59,7 @@ def _two_workers(source: Path, output: Path) -> None:
 
 
 def _command(source: Path, output: Path) -> list[str]:
-    command = [sys.executable, "-P", "-m", "pipelines.cli", "score", str(source), "--output", str(output)]
+    command = [sys.executable, "-P", "-m", "curricle.pipelines.cli", "score", str(source), "--output", str(output)]
     return [*command, "--metrics", METRIC, "--max-reject-fraction", "1"]
 
 

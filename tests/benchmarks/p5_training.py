@@ -16,20 +16,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from alpaca import first
-from datasets import Dataset
-from harness import Comparison, Contender, alternate
-from small_model import write_small_model
-from trl import SFTConfig, SFTTrainer
-
-from train.batching import micro_batches
-from train.curricula.base import generator
-from train.distributed import Processes, connect
-from train.encoding import Encoder
-from train.loop import run
-from train.metrics import read_metrics
-from train.model import load_model, load_tokenizer
-from train.order import split
-from train.settings import (
+from curricle.train.curricula.base import generator
+from curricle.train.data.batching import micro_batches
+from curricle.train.data.encoding import Encoder
+from curricle.train.data.table import open_table
+from curricle.train.distributed import Processes, connect
+from curricle.train.loop import run
+from curricle.train.model.load import load_model, load_tokenizer
+from curricle.train.order.batches import split
+from curricle.train.records.metrics import read_metrics
+from curricle.train.settings import (
     BatchSettings,
     BudgetSettings,
     CheckpointSettings,
@@ -37,7 +33,10 @@ from train.settings import (
     OptimizerSettings,
     RunSettings,
 )
-from train.table import open_table
+from datasets import Dataset
+from harness import Comparison, Contender, alternate
+from small_model import write_small_model
+from trl import SFTConfig, SFTTrainer
 
 ROWS, BATCH, TOKENS, LENGTH = 64, 16, 8192, 512
 RATE = 1e-5

@@ -8,11 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from alpaca import first
+from curricle.schemas.columns import ScoreColumn
+from curricle.train.records.metrics import read_metrics
 from harness import Comparison
 from small_model import write_small_model
-
-from schemas.columns import ScoreColumn
-from train.metrics import read_metrics
 
 ROWS = 1000
 
@@ -29,7 +28,7 @@ def measure(place: Path, data: Path) -> list[Comparison]:
         sys.executable,
         "-P",
         "-m",
-        "train.cli",
+        "curricle.train.cli",
         "run",
         "--data",
         place / "table.parquet",

@@ -14,10 +14,9 @@ import pyarrow.parquet as pq
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from curricle.schemas.columns import ScoreColumn
+from curricle.train.data.table import open_table
 from harness import Comparison, alternate
-
-from schemas.columns import ScoreColumn
-from train.table import open_table
 
 ROWS = 10_000_000
 GROUP = 1_000_000

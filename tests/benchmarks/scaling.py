@@ -17,7 +17,7 @@ from pathlib import Path
 
 def seconds(arguments: list[str], workers: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-P", "-m", "pipelines.cli", "score", *arguments]
+        command = [sys.executable, "-P", "-m", "curricle.pipelines.cli", "score", *arguments]
         began = time.perf_counter()
         done = subprocess.run(
             [*command, "--output", str(Path(folder, "out")), "--workers", str(workers)], capture_output=True, text=True

@@ -12,9 +12,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from curricle.train.model.load import load_tokenizer
 from small_llama import write_small_llama
-
-from train.model import load_tokenizer
 
 HEAD_WIDTH = 32
 

@@ -1,8 +1,7 @@
 """Conversations for the tests of the proxy."""
 
 import pyarrow as pa
-
-from schemas.table import EXAMPLES
+from curricle.schemas.table import EXAMPLES
 
 
 def turns(*texts: str) -> list[dict[str, str]]:

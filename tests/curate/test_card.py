@@ -1,10 +1,9 @@
 """The dataset card is valid for the hub, and a file's name cannot break it."""
 
 import yaml
+from curricle.curate.card import dataset_card
 from huggingface_hub import DatasetCard
 from table_maker import COLUMNS, make_table, random_scores
-
-from curate.card import dataset_card
 
 
 def card_of(tmp_path) -> str:

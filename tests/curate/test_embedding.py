@@ -7,17 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from curricle.curate.batch import Batch, Embedded
+from curricle.curate.embedding.encoder import Encoder
+from curricle.curate.embedding.settings import EmbeddingSettings
+from curricle.curate.embedding.text import text_of
+from curricle.curate.embedding.weights import find, parameters
+from curricle.curate.formats import normalise
+from curricle.curate.metrics.embedding import metric
+from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.table import EXAMPLES
 from transformers import AutoModel, AutoTokenizer
-
-from curate.batch import Batch, Embedded
-from curate.embedding.encoder import Encoder
-from curate.embedding.settings import EmbeddingSettings
-from curate.embedding.text import text_of
-from curate.embedding.weights import find, parameters
-from curate.formats import normalise
-from curate.metrics.embedding import metric
-from schemas.errors import UsageError, UserError
-from schemas.table import EXAMPLES
 
 
 def silent(rows: int) -> None:

@@ -4,17 +4,16 @@ import json
 
 import pytest
 import torch
+from curricle.curate.batch import Batch
+from curricle.curate.proxy.backend import load
+from curricle.curate.proxy.rendering import Renderer
+from curricle.curate.proxy.scoring import score_batch
+from curricle.curate.proxy.settings import ProxySettings
+from curricle.curate.proxy.weights import Weights
+from curricle.schemas.manifest import read_manifest
 from proxy_examples import table
 from running import curricle, read_data, write_jsonl
 from transformers import AutoModelForCausalLM, AutoTokenizer
-
-from curate.batch import Batch
-from curate.proxy.backend import load
-from curate.proxy.rendering import Renderer
-from curate.proxy.scoring import score_batch
-from curate.proxy.settings import ProxySettings
-from curate.proxy.weights import Weights
-from schemas.manifest import read_manifest
 
 INSTRUCTION, INPUT, OUTPUT = "Name the river.", "It flows through Turin.", "The Po, of course."
 ALPACA = (

@@ -8,12 +8,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from curricle.curate.formats import FORMATS, FormatError, named, normalise
+from curricle.curate.readers import read, survey
+from curricle.schemas.common.errors import UsageError
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-
-from curate.formats import FORMATS, FormatError, named, normalise
-from curate.readers import read, survey
-from schemas.errors import UsageError
 
 LIMIT = 1 << 24
 Records = Sequence[dict[str, Any]]

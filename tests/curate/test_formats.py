@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from curricle.curate.formats import FORMATS, MESSAGE_FIELDS, Conversation, FormatError, named, normalise, recognise
+from curricle.curate.readers import read, survey
+from curricle.schemas.common.errors import UsageError
+from curricle.schemas.table import ROLES
 from hypothesis import given
 from hypothesis import strategies as st
-
-from curate.formats import FORMATS, MESSAGE_FIELDS, Conversation, FormatError, named, normalise, recognise
-from curate.readers import read, survey
-from schemas.errors import UsageError
-from schemas.table import ROLES
 
 HELLO = [("user", "Hello"), ("assistant", "Hi")]
 

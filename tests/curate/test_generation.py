@@ -5,18 +5,17 @@ from collections import Counter
 
 import pytest
 import torch
+from curricle.curate.batch import Batch
+from curricle.curate.metrics.generated import METRIC
+from curricle.curate.proxy.backend import load
+from curricle.curate.proxy.generation import generate_batch
+from curricle.curate.proxy.rendering import Renderer
+from curricle.curate.proxy.settings import GenerationSettings, ProxySettings
+from curricle.curate.proxy.vllm_backend import longest_sequence
+from curricle.curate.proxy.weights import Weights
+from curricle.schemas.chat.generation import Draw, answered, draw_seed
 from proxy_examples import ROWS, SHORT, SINGLE, table, turns
 from transformers import GenerationConfig, LlamaConfig
-
-from curate.batch import Batch
-from curate.metrics.generated import METRIC
-from curate.proxy.backend import load
-from curate.proxy.generation import generate_batch
-from curate.proxy.rendering import Renderer
-from curate.proxy.settings import GenerationSettings, ProxySettings
-from curate.proxy.vllm_backend import longest_sequence
-from curate.proxy.weights import Weights
-from schemas.answers import Draw, answered, draw_seed
 
 TOKENS = 6
 SOME = [*SHORT, *ROWS[-3:]]

@@ -4,14 +4,13 @@ import math
 
 import polars as pl
 import pytest
+from curricle.curate.batch import LogLikelihood, Rendered
+from curricle.curate.metrics import select
+from curricle.curate.metrics.lp import EPSILON, approximate_percentage, learning_percentage, metric
+from curricle.schemas.common.errors import UsageError
 from hypothesis import given
 from hypothesis import strategies as st
 from test_metrics_scores import batch_of, values
-
-from curate.batch import LogLikelihood, Rendered
-from curate.metrics import select
-from curate.metrics.lp import EPSILON, approximate_percentage, learning_percentage, metric
-from schemas.errors import UsageError
 
 READ = Rendered(spans=((1, 2),), truncated=False, prompt_tokens=1, response_tokens=1)
 UNREAD = Rendered(truncated=True, prompt_tokens=9, response_tokens=1)

@@ -10,15 +10,14 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from curricle.curate.batch import Batch
+from curricle.curate.compiled import compiled
+from curricle.curate.metrics import REGISTRY
+from curricle.curate.metrics.mtld import mtld
+from curricle.curate.words import hold_unspaced, tokens
+from curricle.schemas.table import MESSAGES
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from curate.batch import Batch
-from curate.compiled import compiled
-from curate.metrics import REGISTRY
-from curate.metrics.mtld import mtld
-from curate.words import hold_unspaced, tokens
-from schemas.table import MESSAGES
 
 README = (
     "Measure of textual lexical diversity, computed as the mean length of sequential words in a text that maintains "

@@ -6,16 +6,15 @@ import sys
 
 import pyarrow as pa
 import pytest
+from curricle.curate.batch import Batch, LogLikelihood, Rendered, Scores
+from curricle.curate.metric import Needs
+from curricle.curate.metrics import REGISTRY, select
+from curricle.curate.words import count_words, tokens, unicode_words
+from curricle.schemas.columns import ScoreColumn
+from curricle.schemas.common.errors import UsageError
+from curricle.schemas.table import MESSAGES
 from hypothesis import given
 from hypothesis import strategies as st
-
-from curate.batch import Batch, LogLikelihood, Rendered, Scores
-from curate.metric import Needs
-from curate.metrics import REGISTRY, select
-from curate.words import count_words, tokens, unicode_words
-from schemas.columns import ScoreColumn
-from schemas.errors import UsageError
-from schemas.table import MESSAGES
 
 NOT_RENDERED = "the template has no place for a tool turn"
 NOT_SCORED = "no response token is left after the cut"
@@ -250,6 +249,6 @@ def test_select_names_the_nearest_metric() -> None:
 
 def test_naming_the_metrics_imports_nothing_heavy() -> None:
     heavy = "torch", "transformers", "numba", "lexicalrichness", "matplotlib", "pandas", "scipy"
-    code = f"import sys, curate.metrics; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, curricle.curate.metrics; print([name for name in {heavy} if name in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"

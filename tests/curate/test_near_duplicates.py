@@ -8,12 +8,11 @@ from itertools import islice
 import numpy as np
 import polars as pl
 import pytest
-
-from curate.selection import near_duplicates
-from curate.selection.derive import Rules
-from curate.selection.near_duplicates import contents
-from curate.selection.recipe import Recipe
-from curate.words import unicode_words
+from curricle.curate.selection import near_duplicates
+from curricle.curate.selection.derive import Rules
+from curricle.curate.selection.near_duplicates import contents
+from curricle.curate.selection.recipe import Recipe
+from curricle.curate.words import unicode_words
 
 VIEWS = {"both": ("conversation", "response"), "chains": ("conversation",)}
 

@@ -3,14 +3,13 @@
 import json
 
 import pytest
+from curricle.curate.proxy.rendering import Renderer
+from curricle.curate.proxy.settings import ProxySettings
+from curricle.curate.proxy.weights import Weights
+from curricle.schemas.chat import rendering
+from curricle.schemas.common.errors import UsageError
 from proxy_examples import ROWS, SHORT, SINGLE, table, turns
 from transformers import AutoTokenizer
-
-from curate.proxy.rendering import Renderer
-from curate.proxy.settings import ProxySettings
-from curate.proxy.weights import Weights
-from schemas import rendering
-from schemas.errors import UsageError
 
 BELOW = "Below is an instruction that describes a task"
 REQUEST = "Write a response that appropriately completes the request.\n\n### Instruction:\n"

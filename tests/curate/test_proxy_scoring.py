@@ -6,21 +6,20 @@ import shutil
 
 import pytest
 import torch
+from curricle.curate.batch import Batch
+from curricle.curate.proxy import likelihood
+from curricle.curate.proxy.backend import load
+from curricle.curate.proxy.generation import generate_batch
+from curricle.curate.proxy.packing import packed, packs
+from curricle.curate.proxy.rendering import Renderer
+from curricle.curate.proxy.scoring import score_batch, score_checkpoints
+from curricle.curate.proxy.sequences import Request, SpecialTokens, conditional, unconditional
+from curricle.curate.proxy.settings import GenerationSettings, ProxySettings
+from curricle.curate.proxy.weights import Weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from proxy_examples import ROWS, SHORT, SINGLE, table, turns
 from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma2Config, MistralConfig
-
-from curate.batch import Batch
-from curate.proxy import likelihood
-from curate.proxy.backend import load
-from curate.proxy.generation import generate_batch
-from curate.proxy.packing import packed, packs
-from curate.proxy.rendering import Renderer
-from curate.proxy.scoring import score_batch, score_checkpoints
-from curate.proxy.sequences import Request, SpecialTokens, conditional, unconditional
-from curate.proxy.settings import GenerationSettings, ProxySettings
-from curate.proxy.weights import Weights
 
 TOLERANCE = 1e-5  # nats per token
 SAFE = "model.safetensors"
@@ -173,7 +172,7 @@ def test_the_unconditional_request_is_header_and_response_of_each_turn(tiny):
 
 
 def test_a_response_that_nothing_precedes_follows_bos_or_eos_or_is_null(tiny):
-    from curate.batch import Rendered
+    from curricle.curate.batch import Rendered
 
     bare = Rendered((5, 6), ((0, 2),), ((0, 0),), 0, 2, False)
     for build in conditional, unconditional:

@@ -8,11 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from curate.proxy.backend import load
-from curate.proxy.settings import ProxySettings
-from curate.proxy.weights import resolve
-from schemas.errors import UsageError, UserError
+from curricle.curate.proxy.backend import load
+from curricle.curate.proxy.settings import ProxySettings
+from curricle.curate.proxy.weights import resolve
+from curricle.schemas.common.errors import UsageError, UserError
 
 
 @pytest.fixture
@@ -28,7 +27,7 @@ def cached(smollm2, tmp_path, monkeypatch) -> Path:
 
 def test_a_conversion_is_used_again_and_needs_no_torch(cached, smollm2):
     script = (
-        "import sys; from curate.proxy.weights import resolve; w = resolve('smollm2-135m'); "
+        "import sys; from curricle.curate.proxy.weights import resolve; w = resolve('smollm2-135m'); "
         "print(w.directory); assert not {'torch', 'transformers', 'gguf'} & sys.modules.keys()"
     )
     before = {path.name: path.stat().st_mtime_ns for path in cached.iterdir()}
@@ -52,13 +51,13 @@ def test_a_flipped_byte_in_the_weights_is_noticed_when_they_are_loaded(cached):
 _CONVERT_QUICKLY = """
 import sys, time
 from pathlib import Path
-import curate.proxy.gguf
+import curricle.curate.proxy.gguf
 def convert(gguf, directory):  # stands in for a minute of work
     Path(sys.argv[1]).open("a").write("converted\\n")
     time.sleep(1)
     (directory / "config.json").write_text("{}")
-curate.proxy.gguf.convert = convert
-from curate.proxy.weights import resolve
+curricle.curate.proxy.gguf.convert = convert
+from curricle.curate.proxy.weights import resolve
 print(resolve("smollm2-135m").directory)
 """
 
@@ -137,8 +136,8 @@ _NO_ROOM = """
 import logging, resource, signal, sys
 from pathlib import Path
 from tokenizers import Tokenizer
-from schemas.command import dispatch
-from schemas.unpacked import SMOLLM2, unpacked
+from curricle.schemas.common.command import dispatch
+from curricle.schemas.chat.packaged import SMOLLM2, unpacked
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 tokenizer = Tokenizer.from_file(sys.argv[2])
 def at_most(size):

@@ -16,13 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 from bad_inputs import CORPUS, BadInput
+from curricle.curate.formats import FormatError, normalise
+from curricle.curate.readers import RAW_LIMIT, Record, Slice, kind_of, read, survey
+from curricle.curate.readers.split import elements, lines
+from curricle.schemas.common.errors import UsageError, UserError
 from hypothesis import example, given
 from hypothesis import strategies as st
-
-from curate.formats import FormatError, normalise
-from curate.readers import RAW_LIMIT, Record, Slice, kind_of, read, survey
-from curate.readers.split import elements, lines
-from schemas.errors import UsageError, UserError
 
 LIMIT = 1 << 20
 MOST = 500

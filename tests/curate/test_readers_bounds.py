@@ -13,10 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-
-from curate.readers import Record, Slice, parquet, read, streams, survey, surveys
-from curate.readers.sizes import row_bytes
-from schemas.errors import UsageError
+from curricle.curate.readers import Record, Slice, parquet, read, streams, survey, surveys
+from curricle.curate.readers.sizes import row_bytes
+from curricle.schemas.common.errors import UsageError
 
 LIMIT = 1 << 20
 ANY = 1 << 40

@@ -8,16 +8,15 @@ from html.parser import HTMLParser
 import polars as pl
 import pyarrow as pa
 import pytest
+from curricle.curate.report import report_page
+from curricle.curate.report.chart import histogram
+from curricle.curate.report.distributions import SHOWN, distribution, rank_correlations
+from curricle.curate.report.rows import examples
+from curricle.schemas.columns import ScoreColumn
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from table_maker import COLUMNS, HOSTILE, make_table, random_scores
-
-from curate.report import report_page
-from curate.report.chart import histogram
-from curate.report.distributions import SHOWN, distribution, rank_correlations
-from curate.report.rows import examples
-from schemas.columns import ScoreColumn
 
 
 class Page(HTMLParser):

@@ -8,19 +8,18 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
+from curricle.curate.selection import derive
+from curricle.curate.selection.derive import KEYS, Rules, Texts
+from curricle.curate.selection.expression import parse
+from curricle.curate.selection.near_duplicates import PERMUTATIONS, signatures
+from curricle.curate.selection.order import sampling_keys, uniform
+from curricle.curate.selection.recipe import Recipe
+from curricle.curate.selection.representative import facility_location
+from curricle.curate.selection.shares import equal, part_of, proportional
+from curricle.schemas.columns import ScoreColumn
+from curricle.schemas.common.errors import UsageError
+from curricle.schemas.fingerprint import digest
 from scipy.stats import lognorm
-
-from curate.selection import derive
-from curate.selection.derive import KEYS, Rules, Texts
-from curate.selection.expression import parse
-from curate.selection.near_duplicates import PERMUTATIONS, signatures
-from curate.selection.order import sampling_keys, uniform
-from curate.selection.recipe import Recipe
-from curate.selection.representative import facility_location
-from curate.selection.shares import equal, part_of, proportional
-from schemas.columns import ScoreColumn
-from schemas.errors import UsageError
-from schemas.fingerprint import digest
 
 SCORES = {
     "loss": ScoreColumn("loss", pa.float64(), "nats", "loss", "high", "loss", 1),

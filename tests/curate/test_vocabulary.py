@@ -3,17 +3,16 @@
 import math
 
 import pytest
+from curricle.curate.batch import Batch
+from curricle.curate.proxy.backend import load
+from curricle.curate.proxy.generation import generate_batch
+from curricle.curate.proxy.rendering import Renderer
+from curricle.curate.proxy.scoring import score_batch
+from curricle.curate.proxy.settings import ProxySettings
+from curricle.curate.proxy.weights import Weights
+from curricle.schemas.chat.rendering import beyond
 from proxy_examples import table, turns
 from transformers import AutoTokenizer
-
-from curate.batch import Batch
-from curate.proxy.backend import load
-from curate.proxy.generation import generate_batch
-from curate.proxy.rendering import Renderer
-from curate.proxy.scoring import score_batch
-from curate.proxy.settings import ProxySettings
-from curate.proxy.weights import Weights
-from schemas.rendering import beyond
 
 ROWS = [
     turns("user: Name a river.", "assistant: The Po."),

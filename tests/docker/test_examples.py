@@ -15,11 +15,10 @@ import kubernetes_validate
 import pytest
 import yaml
 from croniter import croniter
-
-from pipelines.cli import DirectorySettings, PoolSettings
-from pipelines.settings import ScoreSettings
-from schemas.config import parse
-from train.settings import RunSettings
+from curricle.pipelines.cli import DirectorySettings, PoolSettings
+from curricle.pipelines.settings.score import ScoreSettings
+from curricle.schemas.common.config import parse
+from curricle.train.settings import RunSettings
 
 DOCKER = Path(__file__).resolve().parents[2] / "docker"
 EXAMPLES = DOCKER / "examples"

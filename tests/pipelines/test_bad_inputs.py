@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 from bad_inputs import CORPUS, BadInput
+from curricle.pipelines.cli import main
+from curricle.schemas.manifest import read_manifest
+from curricle.schemas.verify import verify
 from running import curricle, read_rejects, start, write_jsonl
-
-from pipelines.cli import main
-from schemas.manifest import read_manifest
-from schemas.verify import verify
 
 GOOD = {"instruction": "Say hi.", "output": "Hi."}
 

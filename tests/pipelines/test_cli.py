@@ -13,7 +13,7 @@ HEAVY = ("torch", "transformers", "apache_beam", "vllm", "polars", "numba", "mat
 @pytest.mark.parametrize("arguments", [["--help"], ["score", "--help"], ["verify", "--help"], ["select", "--help"]])
 def test_help_is_light(arguments):
     """Help answers before any heavy library is imported."""
-    code = f"import sys; sys.argv = ['curricle', *{arguments}]\nfrom pipelines.cli import main\n"
+    code = f"import sys; sys.argv = ['curricle', *{arguments}]\nfrom curricle.pipelines.cli import main\n"
     code += "try:\n    main()\nexcept SystemExit:\n    pass\n"
     code += f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60)
@@ -35,7 +35,10 @@ def test_unknown_command_names_the_nearest():
 def test_a_broken_reader_of_our_output_is_no_crash(tmp_path):
     """`curricle --help | head -1` ends quietly."""
     done = subprocess.run(
-        f"{sys.executable} -P -m pipelines.cli score --help | head -1", shell=True, capture_output=True, text=True
+        f"{sys.executable} -P -m curricle.pipelines.cli score --help | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
     )
     assert "Traceback" not in done.stderr
 

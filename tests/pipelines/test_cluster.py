@@ -9,12 +9,11 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
+from curricle.curate.metrics.embedding import metric
+from curricle.schemas.table import score_columns
 from running import curricle, read_data, signed, write_jsonl
 from sklearn.metrics import silhouette_score
 from table_maker import make_table
-
-from curate.metrics.embedding import metric
-from schemas.table import score_columns
 
 ROWS, DIMENSIONS, BLOBS = 240, 8, 6
 VECTORS = metric("mean", 256, DIMENSIONS).signed_columns

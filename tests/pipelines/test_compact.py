@@ -5,13 +5,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
-from pipelines import compact as module
-from pipelines.compact import ShardFile, compact
-from pipelines.directory import OutputDirectory
-from schemas.columns import ScoreColumn
-from schemas.fingerprint import file_sha256
-from schemas.table import table_schema
+from curricle.pipelines.scoring import compact as module
+from curricle.pipelines.scoring.compact import ShardFile, compact
+from curricle.pipelines.tables.directory import OutputDirectory
+from curricle.schemas.columns import ScoreColumn
+from curricle.schemas.fingerprint import file_sha256
+from curricle.schemas.table import table_schema
 
 SCHEMA = table_schema([ScoreColumn("loss", pa.float64(), "nats", "loss", "high", "loss", 1)], "f" * 32)
 

@@ -8,10 +8,9 @@ import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from curricle.schemas.manifest import read_manifest
+from curricle.schemas.verify import verify
 from running import curricle, read_data, read_rejects, write_jsonl
-
-from schemas.manifest import read_manifest
-from schemas.verify import verify
 
 
 def test_every_format(shared_data, tmp_path):

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import operations
 import pytest
+from curricle.schemas.manifest import MANIFEST, read_manifest
+from curricle.schemas.verify import verify
 from operations import Server
 from running import curricle, read_data, signed, write_jsonl
-
-from schemas.manifest import MANIFEST, read_manifest
-from schemas.verify import verify
 
 ROWS = 30
 FLIPS = int(os.environ.get("CURRICLE_FLIPS", "3"))

@@ -10,17 +10,16 @@ import pytest
 from apache_beam.portability.api import beam_fn_api_pb2 as api
 from apache_beam.portability.api import beam_fn_api_pb2_grpc as services
 from clusters import beam_service, dask_cluster
+from curricle.curate.readers import Slice
+from curricle.pipelines.engines.portable import RUNNERS, pipeline_options
+from curricle.pipelines.scoring.job import make_job
+from curricle.pipelines.scoring.plan import Shard
+from curricle.pipelines.settings.score import ScoreSettings
+from curricle.pipelines.tables.directory import OutputDirectory
+from curricle.pipelines.transforms.score import pipeline
+from curricle.pipelines.transforms.shards import ShardRun
+from curricle.schemas.common.config import parse
 from running import curricle, in_process_of_its_own, read_data, signed, write_jsonl
-
-from curate.readers import Slice
-from pipelines.directory import OutputDirectory
-from pipelines.engines.portable import RUNNERS, pipeline_options
-from pipelines.job import make_job
-from pipelines.plan import Shard
-from pipelines.settings import ScoreSettings
-from pipelines.transforms.score import pipeline
-from pipelines.transforms.shards import ShardRun
-from schemas.config import parse
 
 ENGINES = ["two workers", "dask", "portable"]
 

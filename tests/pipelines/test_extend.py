@@ -7,16 +7,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from curricle.pipelines.commands.score import score
+from curricle.pipelines.scoring.rescore import scored_rows, table_scoring
+from curricle.pipelines.tables.directory import OutputDirectory
+from curricle.pipelines.tables.extend import Addition, extend, extending
+from curricle.pipelines.tables.reader import FinishedTable
+from curricle.schemas.columns import ScoreColumn
+from curricle.schemas.common.errors import UsageError
+from curricle.schemas.fingerprint import example_id
+from curricle.schemas.manifest import read_manifest
 from running import curricle, read_data, read_rejects, write_jsonl
-
-from pipelines.directory import OutputDirectory
-from pipelines.extend import Addition, extend, extending, scored_rows, table_scoring
-from pipelines.finished import FinishedTable
-from pipelines.score import score
-from schemas.columns import ScoreColumn
-from schemas.errors import UsageError
-from schemas.fingerprint import example_id
-from schemas.manifest import read_manifest
 
 LENGTHS = ("prompt_words", "response_words")
 

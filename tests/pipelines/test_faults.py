@@ -121,8 +121,8 @@ def test_nothing_moves_any_more():
     """What waits inside Beam cannot look by itself."""
     script = """
         import time
-        from pipelines.engines.local import ended_when_stalled
-        from schemas.errors import UserError
+        from curricle.pipelines.engines.local import ended_when_stalled
+        from curricle.schemas.common.errors import UserError
         def check(): raise UserError("no worker has done anything")
         with ended_when_stalled(check):
             time.sleep(60)

@@ -1,8 +1,7 @@
 """What a template places by itself is part of an example's identity."""
 
+from curricle.schemas.fingerprint import example_id
 from running import curricle, read_data, write_jsonl
-
-from schemas.fingerprint import example_id
 
 RECORDS = [
     {"instruction": "Say it in French.\n\nGood day", "output": "Bonjour"},

@@ -8,11 +8,19 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from curricle.pipelines.scoring.inputs import (
+    FOLDER,
+    HIDDEN,
+    NO_FILE,
+    NO_FORMAT,
+    NOWHERE,
+    READ_ALREADY,
+    find_inputs,
+    is_seekable,
+)
+from curricle.schemas.common.errors import UsageError
+from curricle.schemas.verify import verify
 from running import curricle, read_data, write_jsonl
-
-from pipelines.inputs import FOLDER, HIDDEN, NO_FILE, NO_FORMAT, NOWHERE, READ_ALREADY, find_inputs, is_seekable
-from schemas.errors import UsageError
-from schemas.verify import verify
 
 GOOD = {"prompt": "a", "completion": "b"}
 NAMES = (
@@ -176,7 +184,7 @@ def test_no_value_of_the_environment_is_written(tmp_path):
         "max-reject-fraction: 1\nworkers: 2\nprometheus-file: job.prom\n"
     )
     environment = {**os.environ, "DATA": str(data), "TOKEN": secret, "OUT": str(tmp_path / f"out-{secret}")}
-    command = [sys.executable, "-P", "-m", "pipelines.cli", "score", "--config", "job.yaml"]
+    command = [sys.executable, "-P", "-m", "curricle.pipelines.cli", "score", "--config", "job.yaml"]
     path = {"PYTHONPATH": str(Path(__file__).parents[2])}
 
     def score(**changed: str) -> subprocess.CompletedProcess:

@@ -56,8 +56,8 @@ def test_second_job_is_refused_while_the_first_runs(records, tmp_path):
 
 def test_worker_that_outlives_its_job_cannot_write(tmp_path):
     """A worker commits only under the run that holds the directory."""
-    from pipelines.directory import OutputDirectory
-    from schemas.errors import Held
+    from curricle.pipelines.tables.directory import OutputDirectory
+    from curricle.schemas.common.errors import Held
 
     directory = OutputDirectory(str(tmp_path))
     with directory.held() as old:
@@ -70,7 +70,7 @@ def test_worker_that_outlives_its_job_cannot_write(tmp_path):
 
 def test_a_job_that_surveyed_while_another_finished_does_not_touch_its_table(records, tmp_path, monkeypatch):
     """What was true before the survey need not be true once the directory is held."""
-    from pipelines import score as module
+    from curricle.pipelines.commands import score as module
 
     write_jsonl(tmp_path / "in.jsonl", records[:100])
     survey = module._survey

@@ -5,9 +5,8 @@ import random
 
 import polars as pl
 import pytest
+from curricle.schemas.manifest import read_manifest
 from running import curricle, read_data, write_jsonl
-
-from schemas.manifest import read_manifest
 
 TINY_ROWS = 40
 

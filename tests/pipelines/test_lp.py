@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 from clusters import until_true
+from curricle.pipelines.commands.lp import training_options
+from curricle.pipelines.settings.lp import LpSettings
+from curricle.schemas.common.config import parse
+from curricle.train.settings import RunSettings
 from running import curricle, read_data, signed, start, write_jsonl
 from small_llama import write_small_llama
 from tokenizers import Tokenizer, decoders
@@ -16,11 +20,6 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
-from pipelines.lp import training_options
-from pipelines.lp_settings import LpSettings
-from schemas.config import parse
-from train.settings import RunSettings
 
 ROWS = 200
 EPOCHS = 2

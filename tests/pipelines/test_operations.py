@@ -13,11 +13,10 @@ from pathlib import Path
 
 import operations
 import pytest
+from curricle.schemas.verify import verify
 from operations import Server
 from running import curricle, signed, write_jsonl
 from table_maker import make_table, random_scores
-
-from schemas.verify import verify
 
 ROWS = 60
 KILLS = os.environ.get("CURRICLE_KILLS", "3")

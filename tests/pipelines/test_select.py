@@ -12,14 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from curricle.curate.selection.joined_file import read_columns
+from curricle.pipelines.scoring import compact
+from curricle.schemas.columns import ScoreColumn
+from curricle.schemas.table import score_columns
+from curricle.train.data.table import open_table
 from running import curricle, read_data, signed, write_jsonl
 from table_maker import make_table, random_scores
-
-from curate.selection.joined_file import read_columns
-from pipelines import compact
-from schemas.columns import ScoreColumn
-from schemas.table import score_columns
-from train.table import open_table
 
 ROWS = 300
 

@@ -10,14 +10,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from clusters import until_true
+from curricle.pipelines.commands import score
+from curricle.pipelines.storage import objects, open_storage
+from curricle.pipelines.tables.directory import OutputDirectory
+from curricle.pipelines.tables.writer import write_parts
+from curricle.schemas.common.errors import Held, UsageError, UserError
+from curricle.schemas.table import table_schema
 from running import curricle, read_data, signed, start, write_jsonl
-
-from pipelines import score
-from pipelines.compact import write_parts
-from pipelines.directory import OutputDirectory
-from pipelines.storage import objects, open_storage
-from schemas.errors import Held, UsageError, UserError
-from schemas.table import table_schema
 
 
 @pytest.fixture

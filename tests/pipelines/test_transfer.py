@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from curricle.curate.report.agreement import agreement
 from running import curricle, read_data
 from scipy.stats import spearmanr
 from table_maker import COLUMNS, make_table, random_scores
-
-from curate.report.agreement import agreement
 
 ROWS = 200
 

@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import pytest
-
-from schemas.command import DONE, FAILED, HELD, USAGE, dispatch
-from schemas.config import option, parse
-from schemas.errors import Held, UsageError, UserError
-from schemas.log import set_up_logging
-from schemas.surroundings import show
+from curricle.schemas.common.command import DONE, FAILED, HELD, USAGE, dispatch
+from curricle.schemas.common.config import option, parse
+from curricle.schemas.common.errors import Held, UsageError, UserError
+from curricle.schemas.common.log import set_up_logging
+from curricle.schemas.common.surroundings import show
 
 ERRORS = {
     "usage": (UsageError("wrong", remedy="mend it"), USAGE),

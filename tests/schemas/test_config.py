@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-
-from schemas.config import build, option, parse
-from schemas.errors import UsageError, UserError
-from schemas.log import set_up_logging
+from curricle.schemas.common.config import build, option, parse
+from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.common.log import set_up_logging
 
 
 @dataclass(frozen=True)
@@ -227,33 +226,32 @@ def test_every_option_that_names_files_is_marked_as_a_place():
     import dataclasses
     import inspect
 
-    import curate.embedding.settings
-    import curate.proxy.settings
-    import curate.selection.recipe
-    import pipelines.cli
-    import pipelines.cluster_settings
-    import pipelines.lp_settings
-    import pipelines.reward_settings
-    import pipelines.select_settings
-    import pipelines.settings
-    import pipelines.transfer_settings
-    import train.reward.settings
-    import train.settings
+    import curricle.curate.embedding.settings
+    import curricle.curate.proxy.settings
+    import curricle.curate.selection.recipe
+    import curricle.pipelines.cli
+    import curricle.pipelines.settings.cluster
+    import curricle.pipelines.settings.lp
+    import curricle.pipelines.settings.reward
+    import curricle.pipelines.settings.score
+    import curricle.pipelines.settings.select
+    import curricle.pipelines.settings.transfer
+    import curricle.train.settings
 
     seen = 0
     for module in (
-        curate.embedding.settings,
-        curate.proxy.settings,
-        curate.selection.recipe,
-        pipelines.cli,
-        pipelines.cluster_settings,
-        pipelines.lp_settings,
-        pipelines.reward_settings,
-        pipelines.select_settings,
-        pipelines.settings,
-        pipelines.transfer_settings,
-        train.reward.settings,
-        train.settings,
+        curricle.curate.embedding.settings,
+        curricle.curate.proxy.settings,
+        curricle.curate.selection.recipe,
+        curricle.pipelines.cli,
+        curricle.pipelines.settings.cluster,
+        curricle.pipelines.settings.lp,
+        curricle.pipelines.settings.reward,
+        curricle.pipelines.settings.select,
+        curricle.pipelines.settings.score,
+        curricle.pipelines.settings.transfer,
+        curricle.train.settings,
+        curricle.train.settings,
     ):
         for _, cls in inspect.getmembers(module, dataclasses.is_dataclass):
             for item in dataclasses.fields(cls):

@@ -6,9 +6,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
-
-from schemas.disk import check_writable
-from schemas.errors import UsageError
+from curricle.schemas.common.disk import check_writable
+from curricle.schemas.common.errors import UsageError
 
 
 def test_rights_are_looked_at_where_the_directory_would_be_made(tmp_path):

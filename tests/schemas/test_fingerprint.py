@@ -1,8 +1,7 @@
 """Identity does not depend on machine, order of keys or how a value came about."""
 
 import pytest
-
-from schemas.fingerprint import differences, digest, example_id, stands_for
+from curricle.schemas.fingerprint import differences, digest, example_id, stands_for
 
 
 def test_example_id_is_the_published_hash():

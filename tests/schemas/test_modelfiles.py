@@ -9,10 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from curricle.schemas.chat.modelfiles import digests, gguf_files, model_files, tokenizer_files
+from curricle.schemas.common.errors import UsageError
 from small_llama import write_small_llama
-
-from schemas.errors import UsageError
-from schemas.modelfiles import digests, gguf_files, model_files, tokenizer_files
 
 
 @pytest.fixture(scope="module")
@@ -102,11 +101,11 @@ KINDS = [
 
 LOAD = """
 import sys, torch
-from curate.embedding.encoder import Encoder
-from curate.embedding.settings import EmbeddingSettings
-from curate.proxy.settings import ProxySettings
-from curate.proxy.transformers_backend import TransformersBackend
-from curate.proxy.weights import Weights, from_directory
+from curricle.curate.embedding.encoder import Encoder
+from curricle.curate.embedding.settings import EmbeddingSettings
+from curricle.curate.proxy.settings import ProxySettings
+from curricle.curate.proxy.transformers_backend import TransformersBackend
+from curricle.curate.proxy.weights import Weights, from_directory
 from pathlib import Path
 for model in sys.argv[1:]:
     weights = from_directory(Path(model))
@@ -239,9 +238,9 @@ def test_a_gguf_file_is_read_with_the_tokenizer_beside_it(model):
 
 def test_a_config_does_not_say_how_attention_is_computed(model):
     """An encoder's neither, where the name is one that transformers knows."""
-    from curate.embedding.encoder import Encoder
-    from curate.embedding.settings import EmbeddingSettings
-    from curate.proxy.weights import from_directory
+    from curricle.curate.embedding.encoder import Encoder
+    from curricle.curate.embedding.settings import EmbeddingSettings
+    from curricle.curate.proxy.weights import from_directory
 
     edit(model / "config.json", attn_implementation="eager")
     encoder = Encoder(EmbeddingSettings(model=str(model)), from_directory(model))
@@ -249,7 +248,7 @@ def test_a_config_does_not_say_how_attention_is_computed(model):
 
 
 def test_a_run_knows_a_gguf_file_with_the_tokenizer_beside_it(model):
-    from train.model import identify
+    from curricle.train.model.load import identify
 
     (model / "model.gguf").write_bytes(b"GGUF")
     before = identify(str(model / "model.gguf"))

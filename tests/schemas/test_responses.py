@@ -6,14 +6,13 @@ import json
 
 import chat_templates
 import pytest
+from curricle.schemas.chat.rendering import IDENTITY, Rendering
+from curricle.schemas.chat.responses import ChatTemplate, NotRendered
+from curricle.schemas.common.errors import UsageError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from proxy_examples import ROWS, turns
 from transformers import AutoTokenizer
-
-from schemas.errors import UsageError
-from schemas.rendering import IDENTITY, Rendering
-from schemas.responses import ChatTemplate, NotRendered
 
 ROUNDS = turns("user: Hi", "assistant: Hello", "user: And now?", "assistant: Noon.")
 

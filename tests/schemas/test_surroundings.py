@@ -9,10 +9,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from curricle.schemas.common.command import DONE, FAILED, UNREAD, USAGE
 
-from schemas.command import DONE, FAILED, UNREAD, USAGE
-
-PROGRAMS = {"curricle": ["-m", "pipelines.cli"], "curricle-train": ["-m", "train.cli"]}
+PROGRAMS = {"curricle": ["-m", "curricle.pipelines.cli"], "curricle-train": ["-m", "curricle.train.cli"]}
 HELP = {
     "curricle": ["score", "verify", "select", "lp", "reward", "cluster", "transfer", "report", "status", "workers"],
     "curricle-train": ["run", "plan", "compare", "reward", "report"],
@@ -132,7 +131,7 @@ def test_what_needs_no_model_needs_no_home(home, anyones):
 
 
 def test_caches_lie_where_a_home_is_missing(tmp_path):
-    script = "import json, os; from schemas.surroundings import CACHES, settle; settle(); "
+    script = "import json, os; from curricle.schemas.common.surroundings import CACHES, settle; settle(); "
     script += "print(json.dumps({name: os.environ.get(name) for name in CACHES}))"
     bare = {name: value for name, value in os.environ.items() if not name.endswith(("CACHE_DIR", "CONFIGDIR"))}
 

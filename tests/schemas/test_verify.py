@@ -11,12 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from curricle.schemas.columns import METADATA_KEY
+from curricle.schemas.common.errors import UserError
+from curricle.schemas.manifest import MANIFEST
+from curricle.schemas.verify import verify
 from table_maker import COLUMNS, make_table, random_scores
-
-from schemas.columns import METADATA_KEY
-from schemas.errors import UserError
-from schemas.manifest import MANIFEST
-from schemas.verify import verify
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +225,7 @@ def test_a_manifest_that_is_no_file_is_an_error(table: Path, tmp_path: Path):
 
 
 def test_large_rows_are_read_a_few_at_a_time(tmp_path: Path, monkeypatch):
-    from schemas import verify as module
+    from curricle.schemas import verify as module
 
     monkeypatch.setattr(module, "BATCH_BYTES", 10_000)
     make_table(tmp_path, random_scores(300), rows=300)

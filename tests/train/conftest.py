@@ -13,11 +13,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
-from curate.proxy.weights import Weights
-from schemas.columns import ScoreColumn
-from schemas.fingerprint import example_id
-from schemas.table import table_schema
+from curricle.curate.proxy.weights import Weights
+from curricle.schemas.columns import ScoreColumn
+from curricle.schemas.fingerprint import example_id
+from curricle.schemas.table import table_schema
 
 # Runs are forked from the test process, to be killed; threads of its libraries would not survive that.
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -172,13 +171,12 @@ def wait(pid: int, log: Path) -> Ended:
 @pytest.fixture
 def train_in_fork(tmp_path: Path, tiny_model: Path) -> Callable[..., Ended]:
     """``curricle-train ARGUMENTS`` in a forked process, after ``patch()`` was called there."""
+    import curricle.train.loop
     import torch
-
-    import train.loop
-    from train.cli import main
+    from curricle.train.cli import main
 
     torch.set_num_threads(1)
-    assert train.loop
+    assert curricle.train.loop
 
     def run(arguments: list[str], patch: Callable[[], object] = lambda: None) -> Ended:
         log = tmp_path / "log.txt"
@@ -190,7 +188,7 @@ def train_in_fork(tmp_path: Path, tiny_model: Path) -> Callable[..., Ended]:
 @pytest.fixture
 def train_in_forks(train_in_fork: object, tmp_path: Path) -> Callable[..., list[Ended]]:
     """The same in several processes that train together, as torchrun would start them."""
-    from train.cli import main
+    from curricle.train.cli import main
 
     def run(count: int, arguments: list[str], patch: Callable[[], object] = lambda: None) -> list[Ended]:
         with socket.socket() as free:

@@ -8,9 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
-from schemas.errors import UsageError
-from train.cli import COMMANDS
+from curricle.schemas.common.errors import UsageError
+from curricle.train.cli import COMMANDS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -25,7 +24,7 @@ def python(code: str, *arguments: str, cwd: Path = REPOSITORY) -> subprocess.Com
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"]])
 def test_help_imports_no_heavy_library(arguments):
     code = (
-        "import sys\nfrom train.cli import main\n"
+        "import sys\nfrom curricle.train.cli import main\n"
         "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
         "print('LOADED', sorted({'torch', 'transformers', 'numpy', 'pyarrow'} & set(sys.modules)))"
     )
@@ -37,8 +36,8 @@ def test_help_imports_no_heavy_library(arguments):
 def test_help_names_curricula_and_each_shows_its_options(capsys):
     from dataclasses import fields
 
-    from train.curricula import CURRICULA, show_options
-    from train.settings import PlanSettings, RunSettings
+    from curricle.train.curricula import CURRICULA, show_options
+    from curricle.train.settings import PlanSettings, RunSettings
 
     for settings in (RunSettings, PlanSettings):
         (text,) = (item.metadata["help"] for item in fields(settings) if item.name == "curriculum")
@@ -55,8 +54,11 @@ def test_help_names_curricula_and_each_shows_its_options(capsys):
 
 def test_the_trainer_imports_neither_half_of_the_curation():
     code = (
-        "import sys\nimport train.loop, train.cli, train.compare, train.plan, train.report\n"
-        "print(sorted({'curate', 'pipelines', 'apache_beam', 'vllm', 'peft', 'tensorboard'} & set(sys.modules)))"
+        "import sys\n"
+        "import curricle.train.loop, curricle.train.cli, curricle.train.compare.run, curricle.train.order.plan\n"
+        "import curricle.train.report\n"
+        "absent = {'curricle.curate', 'curricle.pipelines', 'apache_beam', 'vllm', 'peft', 'tensorboard'}\n"
+        "print(sorted(absent & set(sys.modules)))"
     )
     done = python(code)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
@@ -64,7 +66,7 @@ def test_the_trainer_imports_neither_half_of_the_curation():
 
 def test_a_file_of_the_users_own_does_not_shadow_ours(tmp_path):
     (tmp_path / "train.py").write_text("raise SystemExit('the wrong train')")
-    done = python("import sys; from train.cli import main; sys.exit(main(['--help']))", cwd=tmp_path)
+    done = python("import sys; from curricle.train.cli import main; sys.exit(main(['--help']))", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 

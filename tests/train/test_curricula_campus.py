@@ -8,13 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from curricle.schemas.common.errors import UserError
+from curricle.train.curricula.base import Answer, Course, Probe, Stage
+from curricle.train.curricula.campus import Campus
+from curricle.train.curricula.perplexity import log_perplexity
+from curricle.train.data.table import open_table
 from train_tables import make_table
-
-from schemas.errors import UserError
-from train.curricula.base import Answer, Course, Probe, Stage
-from train.curricula.campus import Campus
-from train.curricula.perplexity import log_perplexity
-from train.table import open_table
 
 LOSS, LENGTH = [1.0, 2.0, 3.0, 4.0], [4, 3, 2, 1]  # two opposite orders: 0 1 2 3 and 3 2 1 0
 

@@ -4,15 +4,14 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from curricle.schemas.common.errors import UsageError
+from curricle.train.curricula import build
+from curricle.train.curricula.base import Course, Stage
+from curricle.train.curricula.interleaving import interleave
+from curricle.train.order.batches import Budget, OrderHash, batches, response_tokens, split
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from train_tables import make_table
-
-from schemas.errors import UsageError
-from train.curricula import build
-from train.curricula.base import Course, Stage
-from train.curricula.interleaving import interleave
-from train.order import Budget, OrderHash, batches, response_tokens, split
 
 ROWS = 97
 TOPICS = ["math", "code", None, "chat"]

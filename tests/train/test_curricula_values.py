@@ -4,13 +4,12 @@ import math
 from itertools import accumulate, pairwise, takewhile
 
 import pytest
-
-from schemas.errors import UsageError
-from train.curricula import CURRICULA, build
-from train.curricula.competence import competence
-from train.curricula.cyclical import cycle_sizes
-from train.curricula.pacing import Paced, fixed_discrete, fixed_root, visible_rows
-from train.curricula.scope import cuts, scope
+from curricle.schemas.common.errors import UsageError
+from curricle.train.curricula import CURRICULA, build
+from curricle.train.curricula.competence import competence
+from curricle.train.curricula.cyclical import cycle_sizes
+from curricle.train.curricula.pacing import Paced, fixed_discrete, fixed_root, visible_rows
+from curricle.train.curricula.scope import cuts, scope
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from curricle.schemas.common.errors import UserError
+from curricle.train import checkpoint as checkpoints
+from curricle.train.cli import main
+from curricle.train.order.journal import read_journal
+from curricle.train.records.metrics import read_metrics
+from curricle.train.records.run_json import read_description
+from curricle.train.records.sealed import is_sealed, sealed, unsealed
+from curricle.train.verify import verify
 from kills import at_call, outcome
-
-from schemas.errors import UserError
-from train import checkpoint as checkpoints
-from train.cli import main
-from train.description import read_description
-from train.journal import read_journal
-from train.metrics import read_metrics
-from train.sealed import is_sealed, sealed, unsealed
-from train.verify import verify
 
 KINDS = {
     "run.json": 50,
@@ -40,10 +39,10 @@ KINDS = {
 @pytest.fixture
 def stopped(command, train_in_fork, tmp_path) -> Path:
     """A run with adapters that was killed after its second checkpoint, with evaluations and decisions behind it."""
-    import train.loop
+    import curricle.train.loop
 
     options = ["--eval.rows", "8", "--eval.every", "2", "--checkpoint.every", "2", "--lora.rank", "2"]
-    ended = train_in_fork(command(*options), lambda: at_call(train.loop.Loop, "_step", 4))
+    ended = train_in_fork(command(*options), lambda: at_call(curricle.train.loop.Loop, "_step", 4))
     assert ended.code == -9, ended.text
     assert len(checkpoints.checkpoints(tmp_path / "run")) == 2
     return tmp_path / "run"

@@ -3,11 +3,10 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from curricle.schemas.common.errors import UsageError
+from curricle.train.data.holdout import split
+from curricle.train.settings import EvalSettings, PlanSettings
 from train_tables import write_table
-
-from schemas.errors import UsageError
-from train.holdout import split
-from train.settings import EvalSettings, PlanSettings
 
 
 def settings(table, output, **options):

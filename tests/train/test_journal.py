@@ -5,12 +5,11 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from curricle.schemas.common.errors import UsageError, UserError
+from curricle.train.curricula import build
+from curricle.train.curricula.base import Answer, Course, Probe
+from curricle.train.order.journal import Header, follow, open_journal, read_journal, recorded_course
 from train_tables import make_table
-
-from schemas.errors import UsageError, UserError
-from train.curricula import build
-from train.curricula.base import Answer, Course, Probe
-from train.journal import Header, follow, open_journal, read_journal, recorded_course
 
 ROWS = 60
 OPTIONS = {

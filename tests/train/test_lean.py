@@ -64,11 +64,11 @@ def test_neither_beam_nor_vllm_is_installed(lean, tmp_path):
     assert found.stdout.split() == ["torch"]
 
 
-@pytest.mark.parametrize("command", [["python", "-c", "import train"], ["curricle-train", "--help"]])
+@pytest.mark.parametrize("command", [["python", "-c", "import curricle.train"], ["curricle-train", "--help"]])
 def test_import_and_help_load_no_torch(lean, tmp_path, command):
     program, *arguments = command
     loaded = modules(run(lean / program, *arguments, cwd=tmp_path, PYTHONPROFILEIMPORTTIME="1"))
-    assert "train" in loaded
+    assert "curricle.train" in loaded
     assert not loaded & {"torch", "transformers", "numpy", "pyarrow"}
 
 
@@ -97,8 +97,9 @@ def test_campus_trains_and_transformers_generates_from_the_checkpoint(lean, scor
     arguments = [part for pair in options.items() for part in pair]
     done = run(lean / "curricle-train", "run", *arguments, cwd=tmp_path, **environment)
     loaded = modules(done)
-    assert {"torch", "train.loop", "train.curricula.campus"} <= loaded
-    assert not {name for name in loaded if name.partition(".")[0] in ("curate", "pipelines", "apache_beam", "vllm")}
+    assert {"torch", "curricle.train.loop", "curricle.train.curricula.campus"} <= loaded
+    absent = ("apache_beam", "vllm", "curricle.curate", "curricle.pipelines")
+    assert not {name for name in loaded if name.startswith(absent)}
 
     for record in tmp_path.glob("cache/*/conversion.json"):  # the scorer and the trainer unpack it to the same bytes
         assert record.read_text() == (smollm2.directory / record.name).read_text()
@@ -122,8 +123,8 @@ print(tokenizer.decode(answer[0, ids["input_ids"].shape[1]:], skip_special_token
 
 def test_without_its_package_and_the_hub_the_default_model_says_what_to_install(lean, tmp_path):
     code = """
-from schemas.errors import UsageError
-from train.model import load_tokenizer
+from curricle.schemas.common.errors import UsageError
+from curricle.train.model.load import load_tokenizer
 try:
     load_tokenizer("smollm2-135m")
 except UsageError as error:

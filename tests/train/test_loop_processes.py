@@ -14,12 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from curricle.train.distributed import Processes
+from curricle.train.model.student import Student
 from safetensors.torch import load_file
 from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoModelForCausalLM
-
-from train.distributed import Processes
-from train.model import Student
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -97,17 +96,17 @@ def test_another_number_of_processes_goes_on_from_the_shards(command, train_in_f
 
 def test_a_shard_that_cannot_be_written_is_no_checkpoint(command, train_in_forks, tmp_path):
     """The disk of the second process is full from its second checkpoint on."""
-    import train.checkpoint
+    import curricle.train.checkpoint
 
     def full_from_the_second_on() -> None:
-        original, calls = train.checkpoint._save_optimizer, iter(range(100))
+        original, calls = curricle.train.checkpoint._save_optimizer, iter(range(100))
 
         def save(*arguments):  # type: ignore[no-untyped-def]
             if next(calls) and os.environ["RANK"] == "1":
                 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 10, resource.RLIM_INFINITY))
             original(*arguments)
 
-        train.checkpoint._save_optimizer = save
+        curricle.train.checkpoint._save_optimizer = save
 
     arguments = command(*OPTIONS, "--device.parallel", "fsdp")
     ended = train_in_forks(2, arguments, full_from_the_second_on)
@@ -120,9 +119,9 @@ def test_a_probe_is_shared_and_added_up_once(command, train_in_forks, tmp_path):
     """Each process scores a part of the rows, and the parts make the whole; between them is one sum."""
 
     def count() -> None:
-        import train.loop
+        import curricle.train.loop
 
-        ask = train.loop.ask
+        ask = curricle.train.loop.ask
 
         def counted(student, probe, *rest):  # type: ignore[no-untyped-def]
             calls: dict[str, list] = {"sum": [], "nll": [], "forward": []}
@@ -141,7 +140,7 @@ def test_a_probe_is_shared_and_added_up_once(command, train_in_forks, tmp_path):
             print("COUNTED", len(calls["sum"]) + len(calls["forward"]), mine, asked)
             return answer
 
-        train.loop.ask = counted
+        curricle.train.loop.ask = counted
 
     ended = train_in_forks(2, command("--budget.steps", "2"), count)
     assert [each.code for each in ended] == [0, 0], ended
@@ -153,14 +152,14 @@ def test_a_probe_is_shared_and_added_up_once(command, train_in_forks, tmp_path):
 
 
 def start(launcher: list[str], arguments: list[str], directory: Path) -> subprocess.Popen[str]:
-    """The real command, in a directory with a train.py of the user's own."""
+    """The real command, in a directory with a train.py of the user's own, which is on the path."""
     (directory / "train.py").write_text("raise SystemExit('the wrong train')")
     return subprocess.Popen(
-        [sys.executable, "-P", *launcher, "-m", "train.cli", *arguments],
+        [sys.executable, "-P", *launcher, "-m", "curricle.train.cli", *arguments],
         stderr=subprocess.PIPE,
         text=True,
         cwd=directory,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONSAFEPATH": "1"},
+        env={**os.environ, "PYTHONPATH": str(directory)},
     )
 
 

@@ -6,12 +6,11 @@ import re
 import shutil
 
 import pytest
-
-from train.comparison import Curve, _interval, _until
-from train.optimizer import learning_rate
-from train.report.comparison import picture
-from train.sealed import sealed, unsealed
-from train.settings import OptimizerSettings
+from curricle.train.compare.figures import Curve, _interval, _until
+from curricle.train.compare.render import picture
+from curricle.train.model.optimizer import learning_rate
+from curricle.train.records.sealed import sealed, unsealed
+from curricle.train.settings import OptimizerSettings
 
 
 def test_the_page_shows_the_run_and_fetches_nothing(command, train_in_fork, tmp_path):

@@ -8,14 +8,13 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import curricle.schemas.common.disk
+import curricle.train.checkpoint
+import curricle.train.loop
+import curricle.train.order.journal
 import pytest
 import torch
 from kills import at_call, die, outcome
-
-import schemas.disk
-import train.checkpoint
-import train.journal
-import train.loop
 
 CURRICULA = {
     "campus": [],
@@ -33,12 +32,12 @@ PROBING = ("inside a probe", "after a decision")  # instants that only a curricu
 
 
 def instants() -> dict[str, Callable[[], None]]:
-    from train.curricula.base import Decision
-    from train.journal import Journal, StageRecord
-    from train.model import Student
+    from curricle.train.curricula.base import Decision
+    from curricle.train.model.student import Student
+    from curricle.train.order.journal import Journal, StageRecord
 
     def half_a_line() -> None:
-        original = train.journal._append
+        original = curricle.train.order.journal._append
 
         def half(path: Path, line: str) -> None:
             if '"stage"' in line:
@@ -47,7 +46,7 @@ def instants() -> dict[str, Callable[[], None]]:
                 die()
             original(path, line)
 
-        train.journal._append = half
+        curricle.train.order.journal._append = half
 
     def timer() -> None:
         threading.Timer(random.uniform(0.05, 2), die).start()
@@ -60,10 +59,10 @@ def instants() -> dict[str, Callable[[], None]]:
         "in the first step": lambda: at_call(torch.optim.AdamW, "step", 0),
         "inside a probe": lambda: at_call(Student, "nll", 3, lambda *_: not torch.is_grad_enabled()),
         "after a decision": lambda: at_call(Journal, "append", 0, lambda _, it: isinstance(it, Decision), after=True),
-        "while a checkpoint is written": lambda: at_call(train.checkpoint, "_save_optimizer", 0, after=True),
-        "before its name": lambda: at_call(schemas.disk, "sync", 3, lambda path: ".step-" in str(path)),
-        "after it": lambda: at_call(train.loop.Window, "pause", 0, after=True),
-        "while an old one is removed": lambda: at_call(train.checkpoint, "_remove", 0, after=True),
+        "while a checkpoint is written": lambda: at_call(curricle.train.checkpoint, "_save_optimizer", 0, after=True),
+        "before its name": lambda: at_call(curricle.schemas.common.disk, "sync", 3, lambda path: ".step-" in str(path)),
+        "after it": lambda: at_call(curricle.train.loop.Window, "pause", 0, after=True),
+        "while an old one is removed": lambda: at_call(curricle.train.checkpoint, "_remove", 0, after=True),
         "at random": timer,
         "between backward and step": lambda: at_call(torch.optim.AdamW, "step", 2),
         "at random again": timer,
@@ -94,8 +93,8 @@ def test_kill_and_resume_gives_the_same_bits(curriculum, command, train_in_fork,
 
 def test_without_the_journal_a_resume_decides_again_and_differs(command, train_in_fork, tmp_path, monkeypatch):
     """The negative control: the decisions of a trained student are not those that were made."""
-    from train.journal import read_journal
-    from train.loop import Loop
+    from curricle.train.loop import Loop
+    from curricle.train.order.journal import read_journal
 
     arguments = command("--budget.steps", "6", "--checkpoint.every", "6")
     assert train_in_fork(arguments).code == 0
@@ -143,12 +142,14 @@ def test_a_finished_run_stays_as_it_is(command, train_in_fork, tmp_path):
         return [(stat.st_ino, stat.st_mtime_ns) for stat in found]
 
     arguments = command("--budget.steps", "2", "--eval.rows", "8")
-    assert train_in_fork(arguments, lambda: at_call(train.loop.Description, "write", 1)).code == -signal.SIGKILL
+    assert (
+        train_in_fork(arguments, lambda: at_call(curricle.train.loop.Description, "write", 1)).code == -signal.SIGKILL
+    )
     whole = outcome(tmp_path / "run")
     marked = train_in_fork(arguments)
     assert marked.code == 0 and outcome(tmp_path / "run") == whole
     before = files()
-    again = train_in_fork(arguments, lambda: at_call(train.loop, "load_model", 0))
+    again = train_in_fork(arguments, lambda: at_call(curricle.train.loop, "load_model", 0))
     assert again.code == 0 and "the run is finished" in again.text, again.text
     assert files() == before
 
@@ -158,7 +159,7 @@ def test_a_kill_at_the_end_keeps_the_last_evaluation(evaluated, command, train_i
     """Between the last checkpoint, which holds the last step, and the end: before the evaluation, and after it."""
     options = ["--curriculum", "random", "--budget.steps", "4", "--eval.rows", "8", "--checkpoint.every", "2"]
     assert train_in_fork(command(*options, output="whole")).code == 0
-    ended = train_in_fork(command(*options), lambda: at_call(train.loop.Loop, "_evaluate", 0, after=evaluated))
+    ended = train_in_fork(command(*options), lambda: at_call(curricle.train.loop.Loop, "_evaluate", 0, after=evaluated))
     assert ended.code == -signal.SIGKILL, ended.text
     assert (tmp_path / "run" / "checkpoints" / "step-00000004").is_dir()
     assert train_in_fork(command(*options)).code == 0

@@ -41,12 +41,12 @@ def test_sigterm_saves_and_the_same_command_goes_on(command, train_in_fork, tmp_
 
 def test_sigterm_inside_a_probe_is_answered_before_the_probe_ends(command, train_in_fork, tmp_path):
     """In the second of many passes of the third probe; then the same probe is made again."""
-    from train.model import Student
+    from curricle.train.model.student import Student
 
     def terminate() -> None:
-        import train.loop
+        import curricle.train.loop
 
-        probes, ask = iter(range(100)), train.loop.ask
+        probes, ask = iter(range(100)), curricle.train.loop.ask
         original, passes = Student.nll, iter(range(100))
         Student.probing = False
 
@@ -62,8 +62,8 @@ def test_sigterm_inside_a_probe_is_answered_before_the_probe_ends(command, train
                     os.kill(os.getpid(), signal.SIGTERM)
             return original(self, micro)
 
-        train.loop.ask, Student.nll = counted, nll
-        train.loop.Loop._look_again = lambda self: None  # it asks for a loss, too
+        curricle.train.loop.ask, Student.nll = counted, nll
+        curricle.train.loop.Loop._look_again = lambda self: None  # it asks for a loss, too
 
     arguments = command("--checkpoint.every", "0", "--batch.tokens", "128")
     ended = train_in_fork(arguments, terminate)
@@ -81,7 +81,7 @@ def test_sigterm_inside_a_probe_is_answered_before_the_probe_ends(command, train
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_rows(command, train_in_fork, tmp_path):
-    from train.model import Student
+    from curricle.train.model.student import Student
 
     def break_the_fourth_step() -> None:
         original, calls = Student.nll, iter(range(10**6))
@@ -109,8 +109,8 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_rows(comm
 
 def test_training_on_another_row_than_planned_stops_the_run(command, train_in_fork):
     """The audit compares what went through the model with the plan; here the loader hands out a neighbour."""
-    from train.encoding import Encoded
-    from train.loop import Loop
+    from curricle.train.data.encoding import Encoded
+    from curricle.train.loop import Loop
 
     def swap_a_row() -> None:
         original = Loop._encode
@@ -174,7 +174,7 @@ def test_weights_that_give_no_loss_are_no_checkpoint(command, train_in_fork, tmp
 
 def test_infinite_weights_and_moments_are_looked_for(command, train_in_fork, tmp_path):
     """Those that the loss does not show: a moment; and a weight, where nobody looks at the loss."""
-    import train.loop
+    import curricle.train.loop
 
     for broken in ("weight", "exp_avg_sq"):
 
@@ -188,7 +188,7 @@ def test_infinite_weights_and_moments_are_looked_for(command, train_in_fork, tmp
                 with torch.no_grad():
                     place.view(-1)[-1] = float("inf")
 
-            torch.optim.AdamW.step, train.loop.Loop._look_again = step, lambda self: None
+            torch.optim.AdamW.step, curricle.train.loop.Loop._look_again = step, lambda self: None
 
         ended = train_in_fork(command("--budget.steps", "1", "--curriculum", "random", output=broken), overflow)
         assert ended.code == 1 and "Traceback" not in ended.text, ended.text

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from curricle.schemas.common.errors import UsageError
+from curricle.train.model.load import identify
 from safetensors.torch import load_file, save_file
-
-from schemas.errors import UsageError
-from train.model import identify
 
 
 @pytest.fixture
@@ -75,7 +74,7 @@ def test_a_hub_name_is_known_by_commit_and_content(own_model, tmp_path, monkeypa
     found = identify("org/tiny")
     assert (found["hub"], found["commit"]) == ("org/tiny", commit)
     assert found["sha256"] == identify(str(own_model))["sha256"]
-    from train.model import load_model
+    from curricle.train.model.load import load_model
 
     weights = load_model("org/tiny", "eager").get_input_embeddings().weight
     assert torch.equal(weights, load_file(own_model / "model.safetensors")["model.embed_tokens.weight"])

@@ -3,14 +3,13 @@
 import json
 from pathlib import Path
 
+import curricle.train.loop
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from curricle.schemas.fingerprint import example_id
+from curricle.schemas.table import MESSAGES
 from transformers import AutoTokenizer
-
-import train.loop
-from schemas.fingerprint import example_id
-from schemas.table import MESSAGES
 
 
 def write(path: Path, conversations: list) -> Path:
@@ -53,7 +52,7 @@ def test_a_table_without_an_answer_is_refused_before_anything_is_written(random,
 
 def test_a_run_that_scored_no_token_fails_without_a_checkpoint(random, train_in_fork, tmp_path, monkeypatch):
     """In a large table that is found out at the end."""
-    monkeypatch.setattr(train.loop, "LOOKED_THROUGH", 32)
+    monkeypatch.setattr(curricle.train.loop, "LOOKED_THROUGH", 32)
     data = write(tmp_path / "large.parquet", [asked("A", "human")] * 40 + [asked("A")])
     ended = train_in_fork(random(data, "--budget.steps", "3", "--seed", "1"))
     assert ended.code == 1 and "no token was scored in 3 steps" in ended.text, ended.text

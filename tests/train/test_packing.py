@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
+import curricle.train.model.loss
 import numpy as np
 import pytest
 import torch
+from curricle.train.data.batching import MicroBatch, micro_batches
+from curricle.train.data.encoding import Encoded
+from curricle.train.distributed import Processes
+from curricle.train.model.load import load_model
+from curricle.train.model.student import Student
+from curricle.train.settings import DeviceSettings
 from hypothesis import given
 from hypothesis import strategies as st
-
-import train.loss
-from train.batching import MicroBatch, micro_batches
-from train.distributed import Processes
-from train.encoding import Encoded
-from train.model import Student, load_model
-from train.settings import DeviceSettings
 
 ALONE = Processes(0, 1, torch.device("cpu"))
 
@@ -105,7 +105,7 @@ def test_targets_are_the_scored_tokens_and_places_stand_before_them(lengths, pac
 def test_chunks_of_logits_give_the_same_loss_and_gradient(student, monkeypatch):
     (whole,) = micro_batches(DOCUMENTS, 512, 1, True)[0]
     expected, loss = gradients(student, [whole]), student.nll(whole)
-    monkeypatch.setattr(train.loss, "LOGITS", 7 * 49152)  # seven tokens at a time
+    monkeypatch.setattr(curricle.train.model.loss, "LOGITS", 7 * 49152)  # seven tokens at a time
     assert torch.allclose(student.nll(whole), loss, atol=1e-5)
     assert furthest(gradients(student, [whole]), expected) < 1e-6
 

@@ -6,14 +6,13 @@ import sys
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from curricle.schemas.common.errors import UsageError
+from curricle.train.curricula import build
+from curricle.train.curricula.base import Answer, Course
+from curricle.train.order.batches import Budget, OrderHash, batches
+from curricle.train.order.journal import Header, follow, open_journal, read_journal
+from curricle.train.order.plan import plan
 from train_tables import make_table
-
-from schemas.errors import UsageError
-from train.curricula import build
-from train.curricula.base import Answer, Course
-from train.journal import Header, follow, open_journal, read_journal
-from train.order import Budget, OrderHash, batches
-from train.plan import plan
 
 ROWS = 50
 
@@ -92,6 +91,7 @@ def test_nothing_is_written_for_an_order_without_end_or_column(table, tmp_path):
 
 
 def test_planning_needs_neither_torch_nor_the_other_half():
-    code = "import sys, train.plan, train.journal, train.order; print(*sys.modules)"
+    modules = ", ".join(f"curricle.train.order.{name}" for name in ("plan", "journal", "batches"))
+    code = f"import sys, {modules}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"torch", "transformers", "curate", "pipelines", "apache_beam", "vllm"} & set(loaded)
+    assert not {"torch", "transformers", "curricle.curate", "curricle.pipelines", "apache_beam", "vllm"} & set(loaded)

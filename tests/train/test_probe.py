@@ -5,16 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-from schemas.errors import UserError
-from train.curricula.base import Candidate, Probe
-from train.distributed import Processes
-from train.encoding import Encoded, Encoder
-from train.evaluate import evaluate
-from train.model import Student, load_model, load_tokenizer
-from train.probe import ask, score
-from train.settings import DeviceSettings
-from train.table import Example, open_table
+from curricle.schemas.common.errors import UserError
+from curricle.train.curricula.base import Candidate, Probe
+from curricle.train.data.encoding import Encoded, Encoder
+from curricle.train.data.table import Example, open_table
+from curricle.train.distributed import Processes
+from curricle.train.model.evaluate import evaluate
+from curricle.train.model.load import load_model, load_tokenizer
+from curricle.train.model.probe import ask, score
+from curricle.train.model.student import Student
+from curricle.train.settings import DeviceSettings
 
 ALONE = Processes(0, 1, torch.device("cpu"))
 

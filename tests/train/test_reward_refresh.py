@@ -5,28 +5,28 @@ import random
 import signal
 from pathlib import Path
 
+import curricle.train.reward.refresh
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from curricle.schemas.chat.generation import Draw
+from curricle.schemas.columns import ScoreColumn
+from curricle.schemas.common.errors import UsageError
+from curricle.train.curricula.base import Answer, Course, Decision, Probe
+from curricle.train.curricula.campus import Campus
+from curricle.train.data.encoding import Encoder
+from curricle.train.data.table import open_table
+from curricle.train.distributed import Processes
+from curricle.train.model.load import load_model, load_tokenizer
+from curricle.train.model.student import Student
+from curricle.train.order.journal import Journal, StageRecord, read_journal
+from curricle.train.reward.pairs import read_pairs
+from curricle.train.reward.refresh import Refresher
+from curricle.train.settings import DeviceSettings
 from kills import at_call, outcome
 from train_tables import make_table
-
-import train.reward.refresh
-from schemas.answers import Draw
-from schemas.columns import ScoreColumn
-from schemas.errors import UsageError
-from train.curricula.base import Answer, Course, Decision, Probe
-from train.curricula.campus import Campus
-from train.distributed import Processes
-from train.encoding import Encoder
-from train.journal import Journal, StageRecord, read_journal
-from train.model import Student, load_model, load_tokenizer
-from train.reward.pairs import read_pairs
-from train.reward.refresh import Refresher
-from train.settings import DeviceSettings
-from train.table import open_table
 
 GAPS = {"loss": [1.0, 2.0, 3.0, 4.0], "reward_gap": [1.0, 2.0, 3.0, 4.0]}
 
@@ -154,7 +154,7 @@ def test_a_refresh_is_counted_journalled_resumed_and_never_repeated(four, train_
 
     kills = {
         "while it answers": lambda: at_call(Student, "generate", 1),
-        "after the fit": lambda: at_call(train.reward.refresh, "cross_fit", 0, after=True),
+        "after the fit": lambda: at_call(curricle.train.reward.refresh, "cross_fit", 0, after=True),
         "after the decision": lambda: at_call(Journal, "append", 0, is_refresh, after=True),
     }
     for name, patch in kills.items():

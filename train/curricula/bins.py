@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from curricle.schemas.common.config import option
+from curricle.train.curricula.base import Curriculum, check
+from curricle.train.data.table import Rows, Table
 from numpy.typing import NDArray
-
-from schemas.config import option
-from train.curricula.base import Curriculum, check
-from train.table import Rows, Table
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,13 @@ from itertools import count
 from typing import Literal
 
 import numpy as np
+from curricle.schemas.common.config import option
+from curricle.schemas.common.errors import UserError
+from curricle.train.curricula.base import Answer, Candidate, Curriculum, Decision, Probe, Stage, Steps, check, generator
+from curricle.train.curricula.perplexity import Averaging, log_perplexity
+from curricle.train.curricula.scope import Reading, cuts
+from curricle.train.data.table import Rows, Table
 from numpy.typing import NDArray
-
-from schemas.config import option
-from schemas.errors import UserError
-from train.curricula.base import Answer, Candidate, Curriculum, Decision, Probe, Stage, Steps, check, generator
-from train.curricula.perplexity import Averaging, log_perplexity
-from train.curricula.scope import Reading, cuts
-from train.table import Rows, Table
 
 REWARD, ANSWERS = "reward_gap", "generated"  # columns of `curricle reward`
 SAMPLE, DRAW, ASKED = 1, 2, 3  # what random numbers are for, so that two uses never share a stream

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from itertools import count
 
-from schemas.config import option
-from train.curricula.base import Curriculum, Stage, Steps
-from train.curricula.pacing import draw
-from train.table import Table
+from curricle.schemas.common.config import option
+from curricle.train.curricula.base import Curriculum, Stage, Steps
+from curricle.train.curricula.pacing import draw
+from curricle.train.data.table import Table
 
 
 def competence(t: float, total: float, c0: float = 0.01, p: float = 2.0) -> float:

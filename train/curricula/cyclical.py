@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from math import floor
 
 import numpy as np
-
-from schemas.config import option
-from train.curricula.base import Curriculum, Stage, Steps, check, generator
-from train.table import Table
+from curricle.schemas.common.config import option
+from curricle.train.curricula.base import Curriculum, Stage, Steps, check, generator
+from curricle.train.data.table import Table
 
 
 def cycle_sizes(start: float = 0.25, end: float = 1.0, alpha: float = 0.5) -> Iterator[float]:

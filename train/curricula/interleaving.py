@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from itertools import count
 
 import numpy as np
+from curricle.schemas.common.config import option
+from curricle.train.curricula.base import Stage, Steps, generator
+from curricle.train.curricula.bins import Binning
+from curricle.train.data.table import Rows, Table
 from numpy.typing import NDArray
-
-from schemas.config import option
-from train.curricula.base import Stage, Steps, generator
-from train.curricula.bins import Binning
-from train.table import Rows, Table
 
 
 def interleave(rows: Rows, categories: NDArray[np.int64], parts: int) -> Rows:

@@ -6,9 +6,9 @@ from itertools import count, pairwise
 from math import e, exp, floor, log
 from typing import Literal
 
-from schemas.config import option
-from train.curricula.base import Curriculum, Stage, Steps, check, generator
-from train.table import Rows, Table
+from curricle.schemas.common.config import option
+from curricle.train.curricula.base import Curriculum, Stage, Steps, check, generator
+from curricle.train.data.table import Rows, Table
 
 Shape = Literal["linear", "quad", "root", "step", "exp", "log"]
 Function = Literal["linear", "quad", "root", "step", "exp", "log", "fixed_linear", "fixed_root", "fixed_discrete"]

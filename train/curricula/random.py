@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from itertools import count
 
-from train.curricula.base import Curriculum, Stage, Steps, generator
-from train.table import Table
+from curricle.train.curricula.base import Curriculum, Stage, Steps, generator
+from curricle.train.data.table import Table
 
 
 @dataclass(frozen=True)

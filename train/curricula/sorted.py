@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Literal
 
-from schemas.config import option
-from train.curricula.base import Stage, Steps, generator
-from train.curricula.bins import Binning
-from train.table import Table
+from curricle.schemas.common.config import option
+from curricle.train.curricula.base import Stage, Steps, generator
+from curricle.train.curricula.bins import Binning
+from curricle.train.data.table import Table
 
 
 @dataclass(frozen=True)

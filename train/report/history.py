@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from schemas.config import build
-from schemas.errors import UsageError
-from train.curricula.base import Decision
-from train.description import RUN, read_description
-from train.holdout import split
-from train.journal import Journal, StageRecord, follow, read_journal, recorded_course
-from train.metrics import read_metrics
-from train.order import Budget, batches, response_tokens
-from train.settings import RunSettings
+from curricle.schemas.common.config import build
+from curricle.schemas.common.errors import UsageError
+from curricle.train.curricula.base import Decision
+from curricle.train.data.holdout import split
+from curricle.train.order.batches import Budget, batches, response_tokens
+from curricle.train.order.journal import Journal, StageRecord, follow, read_journal, recorded_course
+from curricle.train.records.metrics import read_metrics
+from curricle.train.records.run_json import RUN, read_description
+from curricle.train.settings import RunSettings
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+from curricle.schemas.common.disk import write_whole
+from curricle.schemas.fingerprint import canonical_json
+from curricle.train.curricula.base import Decision
+from curricle.train.report.charts import bars, lanes, lines, perplexity
+from curricle.train.report.history import History, read_history
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-
-from schemas.disk import write_whole
-from schemas.fingerprint import canonical_json
-from train.curricula.base import Decision
-from train.report.charts import bars, lanes, lines, perplexity
-from train.report.history import History, read_history
 
 REPORT = "report.html"
 
@@ -23,7 +22,7 @@ def write_report(run: Path) -> Path:
     run = Path(run)
     history = read_history(run)
     environment = Environment(
-        loader=PackageLoader("train.report"),
+        loader=PackageLoader("curricle.train.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -6,10 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from curricle.train.data.table import seeded_hash
 from numpy.typing import NDArray
 from torch.nn import functional as F
-
-from train.table import seeded_hash
 
 FOLDS = 5
 

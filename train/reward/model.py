@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from curricle.schemas.common.disk import beside, put_in_place
+from curricle.schemas.common.errors import UsageError
 from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-
-from schemas.disk import beside, put_in_place
-from schemas.errors import UsageError
 
 
 def check_architecture(model: PreTrainedModel) -> None:

@@ -6,15 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from curricle.schemas.chat.generation import answered, prompt_of, reference
+from curricle.schemas.common.errors import UserError
+from curricle.train.data.batching import Size, shares
+from curricle.train.data.encoding import Encoder
+from curricle.train.data.table import Example, Rows, Table
+from curricle.train.distributed import Processes
+from curricle.train.model.student import Student
 from numpy.typing import NDArray
-
-from schemas.answers import answered, prompt_of, reference
-from schemas.errors import UserError
-from train.batching import Size, shares
-from train.distributed import Processes
-from train.encoding import Encoder
-from train.model import Student
-from train.table import Example, Rows, Table
 
 NONE = "there is no generated answer"
 

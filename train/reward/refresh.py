@@ -9,20 +9,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from curricle.schemas.chat.generation import Draw, draw_seed, prompt_of
+from curricle.train.curricula.base import Answer, Probe
+from curricle.train.curricula.campus import ANSWERS
+from curricle.train.data.batching import Size, shares
+from curricle.train.data.encoding import Encoder
+from curricle.train.data.table import Example, Rows, Table
+from curricle.train.distributed import Processes
+from curricle.train.model.probe import CHUNK
+from curricle.train.model.student import Student
+from curricle.train.reward.head import Accuracy, cross_fit, folds, rewards
+from curricle.train.reward.pairs import Answers, Generated, last_states, read_pairs
+from curricle.train.settings import L2
 from numpy.typing import NDArray
-
-from schemas.answers import Draw, draw_seed, prompt_of
-from train.batching import Size, shares
-from train.curricula.base import Answer, Probe
-from train.curricula.campus import ANSWERS
-from train.distributed import Processes
-from train.encoding import Encoder
-from train.model import Student
-from train.probe import CHUNK
-from train.reward.head import Accuracy, cross_fit, folds, rewards
-from train.reward.pairs import Answers, Generated, last_states, read_pairs
-from train.reward.settings import L2
-from train.table import Example, Rows, Table
 
 
 @dataclass(frozen=True)

@@ -21,29 +21,28 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from curricle.schemas.chat.models import embeddings
+from curricle.schemas.columns import ScoreColumn
+from curricle.schemas.common.disk import check_writable, replacing, write_whole
+from curricle.schemas.common.errors import UserError
+from curricle.schemas.sums import damaged, sums_of
+from curricle.schemas.table import NOTES_FIELD
+from curricle.train.checkpoint import locked
+from curricle.train.data.encoding import Encoder
+from curricle.train.data.table import Table, open_table
+from curricle.train.distributed import Processes
+from curricle.train.model.load import identify, load_model, load_tokenizer
+from curricle.train.model.probe import CHUNK
+from curricle.train.model.student import Student
+from curricle.train.records.run_json import Description, read_description
+from curricle.train.reward.correlation import correlations
+from curricle.train.reward.head import FOLDS, Accuracy, cross_fit, fit, folds, rewards
+from curricle.train.reward.model import check_architecture, save_reward_model
+from curricle.train.reward.pairs import Answers, Remarks, last_states, read_pairs
+from curricle.train.settings import BatchSettings, RewardSettings
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-
-from schemas.columns import ScoreColumn
-from schemas.disk import check_writable, replacing, write_whole
-from schemas.errors import UserError
-from schemas.models import embeddings
-from schemas.sums import damaged, sums_of
-from schemas.table import NOTES_FIELD
-from train.checkpoint import locked
-from train.description import Description, read_description
-from train.distributed import Processes
-from train.encoding import Encoder
-from train.model import Student, identify, load_model, load_tokenizer
-from train.probe import CHUNK
-from train.reward.correlation import correlations
-from train.reward.head import FOLDS, Accuracy, cross_fit, fit, folds, rewards
-from train.reward.model import check_architecture, save_reward_model
-from train.reward.pairs import Answers, Remarks, last_states, read_pairs
-from train.reward.settings import RewardSettings
-from train.settings import BatchSettings
-from train.table import Table, open_table
 
 log = logging.getLogger("curricle")
 

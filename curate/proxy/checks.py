@@ -1,0 +1,143 @@
+"""When a model is loaded: the passes that score rows, tried on rows whose log p the model also gives each alone."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from curricle.curate.proxy.bounded import in_batches
+from curricle.curate.proxy.packing import Layout, Trunk, attending_along_branches, packed, packs, padded
+from curricle.curate.proxy.sequences import Request
+from curricle.schemas.chat.positions import Alike, telling_lengths
+from curricle.schemas.common.errors import UsageError
+
+TOLERANCE = 1e-4
+"""Nats a token, on average over a row, in float32. Half precisions are coarser, by their step."""
+LENGTHS = (5, 17, 40)
+REACH = 32
+"""Tokens beyond a length from which on the model does something else."""
+
+
+class Passes(Protocol):
+    """See ``curate.proxy.transformers_backend``."""
+
+    model: Any
+    device: torch.device
+    dtype: torch.dtype
+    alike: Alike
+    plain_head: bool
+    in_packs: bool
+
+    def nats(self, batch: Sequence[Request], layout: Layout) -> torch.Tensor: ...
+
+
+def check_passes(proxy: Passes, max_length: int) -> None:
+    """Find out whether the proxy's head is plain, and whether it may score rows in packs.
+
+    UsageError where rows in one pass do not have the numbers that each has alone, or the model cannot be asked.
+    """
+    name = type(proxy.model).__name__
+    requests = _requests(proxy.model, max_length)
+    tolerance = max(TOLERANCE, 16 * torch.finfo(proxy.dtype).eps)
+    proxy.plain_head = proxy.in_packs = False
+    try:
+        alone = [proxy.nats([each], padded([each.ids], proxy.device)) for each in requests]
+        proxy.plain_head = isinstance(proxy.model.get_output_embeddings(), torch.nn.Linear) and _tried(
+            proxy, alone, requests, _padded, tolerance, plain_head=True
+        )
+        off = _furthest(proxy, alone, requests, _padded)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # of a model's own code, which may be anything
+        raise UsageError(
+            f"{name} cannot be asked for the log p of tokens: {type(error).__name__}: {error}",
+            remedy="choose another architecture",
+        ) from error
+    if not off <= tolerance:
+        raise UsageError(
+            f"{name} gives a row another loss beside a longer one than alone, by {off:.2g} nats a token: "
+            "what stands after a token changes its loss",
+            remedy="choose a causal language model",
+        )
+    config = proxy.model.config.get_text_config()
+    windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    near = any(window and window <= max_length for window in windows)
+    # On a GPU packs are as exact, but it has better things to do than to attend row by row.
+    if proxy.device.type == "cpu" and config._attn_implementation == "sdpa" and not near:
+        proxy.in_packs = _tried(proxy, alone, requests, _packed, tolerance)
+
+
+_Way = Callable[[Passes, Sequence[Request]], dict[int, torch.Tensor]]
+
+
+def _tried(
+    proxy: Passes, alone: Sequence[torch.Tensor], requests: Sequence[Request], way: _Way, tolerance: float, **how: bool
+) -> bool:
+    """Whether rows scored in this way have the numbers that they have alone. What fails in it is not for this model."""
+    before = {name: getattr(proxy, name) for name in how}
+    try:
+        for name, value in how.items():
+            setattr(proxy, name, value)
+        return _furthest(proxy, alone, requests, way) <= tolerance
+    except torch.OutOfMemoryError:
+        raise
+    except (TypeError, AttributeError, KeyError, IndexError, ValueError, RuntimeError):
+        return False
+    finally:
+        for name, value in before.items():
+            setattr(proxy, name, value)
+
+
+def _furthest(proxy: Passes, alone: Sequence[torch.Tensor], requests: Sequence[Request], way: _Way) -> float:
+    """How far the log p of a row's tokens is from that of the row alone, in nats a token, for the worst of them."""
+    found = way(proxy, requests)
+    return float(torch.stack([(found[place] - nats).abs().mean() for place, nats in enumerate(alone)]).max())
+
+
+def _padded(proxy: Passes, requests: Sequence[Request]) -> dict[int, torch.Tensor]:
+    found: dict[int, torch.Tensor] = {}
+    rows = [request.ids for request in requests]
+
+    def work(batch: list[int]) -> None:
+        _take(proxy, requests, batch, padded([rows[place] for place in batch], proxy.device), found)
+
+    in_batches([len(row) for row in rows], len(rows) * max(LENGTHS), work, _unexpected, proxy.alike)
+    return found
+
+
+def _packed(proxy: Passes, requests: Sequence[Request]) -> dict[int, torch.Tensor]:
+    found: dict[int, torch.Tensor] = {}
+    rows, trunk = [request.ids for request in requests], Trunk()
+    starts = [request.spans[0][0] - 1 for request in requests]
+    with attending_along_branches(proxy.model):
+        for pack in packs(rows, starts, 2 * max(LENGTHS), proxy.alike):
+            _take(proxy, requests, pack.rows, packed(rows, pack, trunk, proxy.dtype), found)
+    return found
+
+
+def _take(
+    proxy: Passes, requests: Sequence[Request], batch: list[int], layout: Layout, found: dict[int, torch.Tensor]
+) -> None:
+    chosen = [requests[place] for place in batch]
+    found.update(zip(batch, proxy.nats(chosen, layout).split([each.count for each in chosen]), strict=True))
+
+
+def _unexpected(place: int) -> None:
+    raise torch.OutOfMemoryError
+
+
+def _requests(model: Any, max_length: int) -> list[Request]:
+    """Rows of random tokens and unlike lengths, two of which begin alike, and longer ones where the config says that
+    length matters. Of those the last tokens are scored, which is where it shows.
+    """
+    known = int(model.get_input_embeddings().weight.shape[0])
+    draw = np.random.default_rng(0)
+    spans = {max(2, min(length, max_length)): 1 for length in LENGTHS}
+    for length in telling_lengths(model.config, max_length):
+        spans.setdefault(min(length + REACH, max_length), max(1, length - REACH))
+    vocabulary = min(known, getattr(model.config.get_text_config(), "vocab_size", known))
+    rows = [(draw.integers(0, vocabulary, length).tolist(), start) for length, start in spans.items()]
+    row, start = rows[len(LENGTHS) - 1] if len(rows) >= len(LENGTHS) else rows[-1]
+    half = len(row) // 2
+    rows.append((row[:half] + draw.integers(0, vocabulary, len(row) - half).tolist(), max(start, half)))
+    return [Request(ids, ((start, len(ids)),)) for ids, start in rows]

@@ -1,0 +1,113 @@
+"""A column of cluster numbers for a finished table, from its vectors."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from curricle.curate.clustering import LIBRARY, k_means, summary
+from curricle.curate.report.clusters import clusters_page
+from curricle.curate.selection.representative import matrix
+from curricle.pipelines.settings.cluster import ClusterSettings
+from curricle.pipelines.tables.directory import OutputDirectory
+from curricle.pipelines.tables.extend import Addition, extend, extending
+from curricle.pipelines.tables.reader import FinishedTable
+from curricle.schemas.columns import ScoreColumn
+from curricle.schemas.common.config import nearest
+from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.exchange import NEXT
+from curricle.schemas.manifest import Manifest, read_manifest
+from curricle.schemas.table import NOTES_FIELD
+from numpy.typing import NDArray
+
+log = logging.getLogger("curricle")
+
+COLUMN = "cluster"
+FIGURES, PAGE = "clusters.json", "clusters.html"
+MOST_WHOLE = 100_000
+"""Rows up to which all rows are looked at in every iteration, if nothing else is said."""
+
+
+def cluster(settings: ClusterSettings) -> Manifest:
+    """Write the table with the column, ``clusters.json`` and ``clusters.html``, unless they are there."""
+    table, directory = FinishedTable(settings.table), OutputDirectory(settings.output)
+    params = _params(settings, table)
+    column = ScoreColumn(COLUMN, pa.int32(), "cluster number", f"k-means cluster of {settings.by}, from 0")
+    signed = column.made_by(COLUMN, 1, params)
+    recipe = {COLUMN: params}
+    with extending(table, settings.output, recipe, settings.overwrite, (COLUMN,)) as run:
+        if run:
+            labels = _labels(table, directory, params)
+            extend(table, directory, run, Addition([signed], recipe, lambda: _rows(table, labels, settings.by)))
+    return read_manifest(directory.storage)
+
+
+def _params(settings: ClusterSettings, table: FinishedTable) -> dict[str, Any]:
+    rows = table.manifest.total.scored
+    if settings.by not in table.schema.names:
+        found = f"there is no column {settings.by!r}"
+        raise UsageError(found, where=table.place, remedy=nearest(settings.by, table.schema.names))
+    if settings.k > rows:
+        found = f"{settings.k:,} clusters of {rows:,} rows"
+        raise UsageError(found, where="--k", remedy=f"give --k {rows} or less")
+    chosen = settings.algorithm or ("kmeans" if rows <= MOST_WHOLE else "minibatch")
+    return {"by": settings.by, "k": settings.k, "algorithm": chosen, "seed": settings.seed, "library": LIBRARY}
+
+
+def _labels(table: FinishedTable, directory: OutputDirectory, params: dict[str, Any]) -> NDArray[np.int32]:
+    """The cluster of each row, -1 without a vector; what there is to say of them is written down."""
+    vectors, present = read_vectors(table, params["by"])
+    if len(vectors) < params["k"]:
+        raise UserError(
+            f"{params['k']:,} clusters of {len(vectors):,} rows with a vector",
+            where=table.place,
+            remedy=f"give --k {len(vectors)} or less, and --overwrite",
+        )
+    found = k_means(vectors, params["k"], params["algorithm"], params["seed"])
+    figures = params | {"rows_without_vector": len(present) - len(vectors)} | summary(found)
+    directory.write_json(f"{NEXT}/{FIGURES}", figures)
+    directory.write_text(f"{NEXT}/{PAGE}", clusters_page(figures))
+    log.info(
+        "%d rows in %d clusters of %d to %d rows, median %g, %d empty; silhouette %s over %d rows",
+        *(figures[name] for name in ("rows", "clusters", "smallest", "largest", "median", "empty")),
+        "undefined" if found.silhouette is None else f"{found.silhouette:.3f}",
+        found.sample,
+    )
+    labels = np.full(len(present), -1, np.int32)
+    labels[present] = found.labels
+    return labels
+
+
+def read_vectors(table: FinishedTable, name: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The vectors that there are, of shape (rows with one, dimensions), and which rows have one.
+
+    They stand in memory once, beside one row group. UsageError if the column holds something else.
+    """
+    rows = table.manifest.total.scored
+    present = np.zeros(rows, np.bool_)
+    vectors, start, filled = np.empty((0, 0), np.float32), 0, 0
+    for group in table.groups([name]):
+        column = pl.Series(name, group[name])
+        present[start : start + len(column)] = column.is_not_null().to_numpy()
+        read = matrix(column.drop_nulls())
+        if len(read) and not vectors.size:
+            vectors = np.empty((rows, read.shape[1]), np.float32)
+        if len(read) and read.shape[1] != vectors.shape[1]:
+            raise UsageError(
+                f"column {name!r} holds vectors of several lengths", where=table.place, remedy="name another"
+            )
+        vectors[filled : filled + len(read)] = read
+        start, filled = start + len(column), filled + len(read)
+    return vectors[:filled], present
+
+
+def _rows(table: FinishedTable, labels: NDArray[np.int32], by: str) -> Iterator[pa.Table]:
+    start = 0
+    for group in table.groups(["example_id"]):
+        mine = labels[start : start + group.num_rows]
+        start += group.num_rows
+        notes = [None if label >= 0 else [f"{COLUMN}: there is no {by}"] for label in mine.tolist()]
+        numbers = pa.array(mine, mask=mine < 0)
+        yield group.append_column(COLUMN, numbers).append_column(NOTES_FIELD.name, pa.array(notes, NOTES_FIELD.type))

@@ -1,0 +1,103 @@
+"""Learning percentage from a table: train the proxy on it, score it with each checkpoint, add the columns."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from curricle.curate.metric import Metric
+from curricle.curate.metrics import lp as learning
+from curricle.curate.proxy.weights import Weights, resolve
+from curricle.pipelines.commands.score import score
+from curricle.pipelines.processes.trainer import run_trainer
+from curricle.pipelines.scoring.rescore import of_proxy, scored_rows, table_scoring
+from curricle.pipelines.settings.lp import PUBLISHED, LpSettings
+from curricle.pipelines.tables.directory import PLAN, OutputDirectory
+from curricle.pipelines.tables.extend import Addition, extend, extending
+from curricle.pipelines.tables.reader import FinishedTable
+from curricle.schemas.common.errors import UsageError
+from curricle.schemas.manifest import MANIFEST, Manifest, read_manifest
+
+log = logging.getLogger("curricle")
+
+TRAINING = "training"
+
+
+def lp(settings: LpSettings) -> Manifest:
+    """Write the table with learning percentages, or what is left of it, and return its manifest.
+
+    The checkpoints stay in ``training`` below the output. UsageError, UserError and Held as for scoring, and where
+    `curricle-train run` ends with them.
+    """
+    table, directory = FinishedTable(settings.table), OutputDirectory(settings.output)
+    weights = resolve(settings.proxy.model)
+    metric = learning.metric(settings.epochs + 1, settings.compat).as_rendered(settings.proxy.rendering)
+    recipe = _recipe(settings, weights, metric)
+    columns = metric.signed_columns
+    names = [column.name for column in columns]
+    with extending(table, settings.output, recipe, settings.overwrite, names, beside=[TRAINING]) as run:
+        if run:
+            try:
+                checkpoints = _train(settings, table, weights)
+            except UsageError:
+                if not Path(settings.output, TRAINING).exists() and not directory.storage.exists(MANIFEST):
+                    directory.storage.remove(PLAN)  # nothing is made yet: other options may be given
+                raise
+            proxy = replace(settings.proxy, checkpoints=(settings.proxy.model, *map(str, checkpoints)))
+            options = {"workers": settings.workers, "shard_rows": settings.shard_rows, "compat": settings.compat}
+            scored = score(table_scoring(table, directory, metrics=("lp",), proxy=proxy, **options))
+            identity = {**recipe, "scores": scored.identity}
+            extend(table, directory, run, Addition(columns, identity, lambda: scored_rows(directory, names)))
+    return read_manifest(directory.storage)
+
+
+def _recipe(settings: LpSettings, weights: Weights, metric: Metric) -> dict[str, Any]:
+    """What decides the numbers, and can be told before anything is trained."""
+    return {
+        "made": "lp",
+        "metric": metric.identity(),
+        **of_proxy(weights, settings.proxy),
+        "training": {
+            "epochs": settings.epochs,
+            "batch_size": settings.batch_size,
+            "learning_rate": settings.learning_rate,
+            "seed": settings.seed,
+            **PUBLISHED,
+            **settings.train,
+        },
+    }
+
+
+def _train(settings: LpSettings, table: FinishedTable, weights: Weights) -> list[Path]:
+    """Train on every row of the table, in random order, and return the checkpoint of each epoch.
+
+    A batch never spans two epochs, so the last one of an epoch ends with it. A run that is finished is left as it is.
+    """
+    rows, output = table.manifest.total.scored, Path(settings.output, TRAINING)
+    log.info("training %s on %d rows for %d epochs", settings.proxy.model, rows, settings.epochs)
+    run_trainer("run", output, training_options(settings, rows, weights.directory))
+    steps = _steps_an_epoch(settings, rows)
+    return [output / "checkpoints" / f"step-{epoch * steps:08d}" for epoch in range(1, settings.epochs + 1)]
+
+
+def training_options(settings: LpSettings, rows: int, model: Path) -> dict[str, object]:
+    """The options of `curricle-train run` for a table of so many rows; what is not among them has its default."""
+    return {
+        "data": settings.table,
+        "model": model,
+        "template": settings.proxy.template,
+        "max-length": settings.proxy.max_length,
+        "curriculum": "random",
+        "seed": settings.seed,
+        "budget.samples": settings.epochs * rows,
+        "batch.size": settings.batch_size,
+        "optimizer.lr": settings.learning_rate,
+        "checkpoint.every": _steps_an_epoch(settings, rows),
+        "checkpoint.keep": settings.epochs,
+        "log.format": settings.log_format,
+        **{key.replace("_", "-"): value for key, value in (PUBLISHED | settings.train).items()},
+    }
+
+
+def _steps_an_epoch(settings: LpSettings, rows: int) -> int:
+    return -(-rows // settings.batch_size)

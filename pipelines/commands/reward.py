@@ -1,0 +1,100 @@
+"""A reward model from a table: the proxy answers every prompt, a reward is fitted to prefer the responses."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from curricle.curate.metrics import generated
+from curricle.curate.proxy.weights import Weights, resolve
+from curricle.pipelines.commands.score import score
+from curricle.pipelines.processes.trainer import run_trainer
+from curricle.pipelines.scoring.rescore import of_proxy, scored_rows, table_scoring
+from curricle.pipelines.settings.reward import RewardSettings
+from curricle.pipelines.tables.directory import OutputDirectory
+from curricle.pipelines.tables.extend import Addition, both_notes, extend, extending
+from curricle.pipelines.tables.reader import FinishedTable
+from curricle.schemas.manifest import Manifest, read_manifest
+from curricle.schemas.table import score_columns
+
+log = logging.getLogger("curricle")
+
+TRAINING = "reward_model"
+ANSWERS = [column.name for column in generated.COLUMNS]
+REWARDS = ["reward_reference", "reward_generated", "reward_gap"]
+
+
+def reward(settings: RewardSettings) -> Manifest:
+    """Write the table with the proxy's answers and the rewards, or what is left of it, and return its manifest.
+
+    The reward model stays in ``reward_model`` below the output. UsageError, UserError and Held as for scoring, and
+    where `curricle-train reward` ends with them.
+    """
+    table, directory = FinishedTable(settings.table), OutputDirectory(settings.output)
+    weights = resolve(settings.proxy.model)
+    recipe = _recipe(settings, weights)
+    names = [*ANSWERS, *REWARDS]
+    with extending(table, settings.output, recipe, settings.overwrite, names, beside=[TRAINING]) as run:
+        if run:
+            scoring = table_scoring(
+                table,
+                directory,
+                metrics=(generated.METRIC.name,),
+                proxy=settings.proxy,
+                workers=settings.workers,
+                shard_rows=settings.shard_rows,
+            )
+            scored = score(scoring)
+            scores = _fit(settings, scoring.output, weights)
+            fitted = score_columns(scores.schema)
+            assert [*fitted] == REWARDS, f"{[*fitted]} were fitted"
+            metric = generated.METRIC.as_rendered(settings.proxy.rendering)
+            columns = [*metric.signed_columns, *fitted.values()]
+            identity = {**recipe, "scores": scored.identity}
+            extend(table, directory, run, Addition(columns, identity, lambda: _rows(directory, scores)))
+    return read_manifest(directory.storage)
+
+
+def _recipe(settings: RewardSettings, weights: Weights) -> dict[str, Any]:
+    """What decides the numbers, and can be told before anything is answered."""
+    return {
+        "made": "reward",
+        "metric": generated.METRIC.as_rendered(settings.proxy.rendering).identity(),
+        **of_proxy(weights, settings.proxy),
+        "generation": asdict(settings.proxy.generation),
+        "reward": asdict(settings.reward),
+    }
+
+
+def _fit(settings: RewardSettings, answered: str, weights: Weights) -> pa.Table:
+    """Fit the reward on the answers, and return the rewards of every row."""
+    output = Path(settings.output, TRAINING)
+    log.info("fitting a reward on the states of %s", settings.proxy.model)
+    run_trainer(
+        "reward",
+        output,
+        {
+            "data": answered,
+            "model": weights.directory,
+            "template": settings.proxy.template,
+            "max-length": settings.proxy.max_length,
+            "log-format": settings.log_format,
+            **asdict(settings.reward),
+        },
+    )
+    return pq.read_table(output / "scores.parquet")
+
+
+def _rows(directory: OutputDirectory, scores: pa.Table) -> Iterator[pa.Table]:
+    """The answers with the rewards beside them."""
+    start = 0
+    for answers in scored_rows(directory, ANSWERS):
+        rewards = scores.slice(start, answers.num_rows)
+        start += answers.num_rows
+        assert rewards["example_id"].to_pylist() == answers["example_id"].to_pylist(), "rows of one order"
+        notes = both_notes(answers["notes"], rewards["notes"])
+        columns = {name: rewards[name] for name in REWARDS}
+        yield pa.table({**{name: answers[name] for name in ("example_id", *ANSWERS)}, **columns, "notes": notes})

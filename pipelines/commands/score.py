@@ -1,0 +1,274 @@
+"""The scoring job: plan, score what has no receipt yet, compact, sign."""
+
+import logging
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from curricle.pipelines.scoring.compact import ShardFile, compact
+from curricle.pipelines.scoring.inputs import InputFile, find_inputs
+from curricle.pipelines.scoring.job import Job, make_job
+from curricle.pipelines.scoring.plan import (
+    Plan,
+    Shard,
+    changed_inputs,
+    pending_shards,
+    read_plan,
+    require_records,
+    survey_inputs,
+)
+from curricle.pipelines.scoring.receipts import Receipt, is_done, read_receipt
+from curricle.pipelines.settings.score import ScoreSettings
+from curricle.pipelines.tables.directory import LIVE, SHARDS, OutputDirectory
+from curricle.pipelines.tables.exchange import REPORT
+from curricle.pipelines.tables.recorded import begin, goes_on, is_there
+from curricle.pipelines.tables.sign import sign, write_report
+from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.common.log import printable
+from curricle.schemas.fingerprint import differences
+from curricle.schemas.manifest import Cost, Counts, Manifest, NotRead, Part, Source, read_manifest
+from curricle.schemas.table import CONTRACT, rejects_schema
+
+log = logging.getLogger("curricle")
+
+_READERS = 16
+_LOOKS, _LOOK_EVERY = 5, 2.0
+_NAMED = 20
+"""Paths and notes that a log names; the manifest and the table have them all."""
+
+
+def score(settings: ScoreSettings) -> Manifest:
+    """Run the job that the settings describe, or what is left of it, and return the signed manifest."""
+    directory = OutputDirectory(settings.output)
+    files, not_read = find_inputs(settings.inputs, settings.output)
+    _say_not_read(not_read)
+    directory.check_usable(settings.overwrite)
+    directory.settle()
+    job = make_job(settings)
+    plan = _recorded_plan(directory, job, files)
+    if plan is not None and is_there(directory, settings.overwrite):
+        log.info("already scored, nothing to do")
+        _tidy(directory)
+    else:
+        plan = plan or _survey(job, files, not_read)
+        with directory.held() as run:
+            # another job may have come and gone while this one surveyed its input
+            recorded = _recorded_plan(directory, job, files)
+            if recorded is None or not is_there(directory, settings.overwrite):
+                _score_held(directory, job, recorded or plan, recorded is None, run)
+    if not directory.storage.exists(REPORT):
+        write_report(directory)
+    return read_manifest(directory.storage)
+
+
+def _tidy(directory: OutputDirectory) -> None:
+    """Remove what a kill between the manifest and the end of its job left behind."""
+    if directory.storage.names(SHARDS):
+        with directory.held():
+            directory.storage.remove(SHARDS)
+
+
+def _score_held(directory: OutputDirectory, job: Job, plan: Plan, new: bool, run: str) -> None:
+    if new or not goes_on(directory):
+        begin(directory, plan.to_json())
+    _withdraw_damaged(directory, plan)
+    pending = pending_shards(directory, plan)
+    if len(pending) < len(plan.shards):
+        log.info(
+            "%d of %d shards were finished before; they are kept", len(plan.shards) - len(pending), len(plan.shards)
+        )
+    if pending:
+        _run_engine(directory, job, plan, pending, run)
+    _check_unchanged(job, plan)
+    _finish(directory, job, plan, run)
+    directory.storage.remove(LIVE)
+    directory.storage.remove(SHARDS)
+
+
+def _check_unchanged(job: Job, plan: Plan) -> None:
+    """UserError if the input is not what it was when the job began: some shards may have been read since."""
+    try:
+        changes = changed_inputs(plan, find_inputs(job.settings.inputs, job.settings.output)[0])
+    except UsageError as error:
+        changes = [f"{error.where}: {error.found}"]
+    if changes:
+        raise UserError(
+            "the input was changed while it was scored:" + _listed(changes),
+            where=job.settings.output,
+            remedy="put it back and run the same command, or add --overwrite to score it as it is now",
+        )
+
+
+def _say_not_read(not_read: Sequence[NotRead]) -> None:
+    for reason in sorted({other.reason for other in not_read}):
+        paths = [printable(other.path) for other in not_read if other.reason == reason]
+        more = f" and {len(paths) - _NAMED:,} more" if len(paths) > _NAMED else ""
+        log.warning("left out, %s: %s%s", reason, ", ".join(paths[:_NAMED]), more)
+
+
+def _survey(job: Job, files: Sequence[InputFile], not_read: Sequence[NotRead]) -> Plan:
+    settings = job.settings
+    limits = settings.shard_rows, settings.max_record_bytes, settings.max_expansion
+    sources = tuple(survey_inputs(files, job.format, *limits))
+    require_records(sources)
+    plan = Plan(job.fingerprint, job.identity, job.reading, sources, tuple(not_read))
+    log.info("%d records in %d files, %d shards", plan.records, len(sources), len(plan.shards))
+    return plan
+
+
+def _recorded_plan(directory: OutputDirectory, job: Job, files: Sequence[InputFile]) -> Plan | None:
+    """The plan that lies in the directory if it is this job's; None if there is none or it is to be replaced.
+
+    Raises UsageError, naming what differs, if it is another job's.
+    """
+    try:
+        plan = read_plan(directory)
+    except UsageError:
+        if job.settings.overwrite:
+            return None
+        raise
+    if plan is None:
+        return None
+    changes = differences(plan.identity, job.identity)
+    changes += differences(plan.reading, job.reading)
+    changes += changed_inputs(plan, files)
+    if not changes:
+        return plan
+    if job.settings.overwrite:
+        return None
+    raise UsageError(
+        "holds another job's scores; these differ:" + _listed(changes),
+        where=directory.place,
+        remedy="name another --output, or add --overwrite to throw the scores away and start again",
+    )
+
+
+def _listed(changes: Sequence[str]) -> str:
+    return "".join(f"\n  - {change}" for change in changes[:10])
+
+
+def _withdraw_damaged(directory: OutputDirectory, plan: Plan) -> None:
+    """Remove receipts that are not what was written: their shards are scored again."""
+    pending = {shard.index for shard in pending_shards(directory, plan)}
+    done = [shard for shard in plan.shards if shard.index not in pending]
+
+    def look(shard: Shard) -> None:
+        try:
+            read_receipt(directory, shard)
+        except UserError:
+            raise
+        except ValueError as error:
+            name = directory.receipt(shard.index)
+            log.warning("%s: the receipt is damaged (%s): scored again", directory.storage.uri(name), error)
+            directory.storage.remove(name)
+
+    with ThreadPoolExecutor(_READERS) as pool:  # from an object store each is a request
+        list(pool.map(look, done))
+
+
+def _run_engine(directory: OutputDirectory, job: Job, plan: Plan, pending: Sequence[Shard], run: str) -> None:
+    from curricle.pipelines import engines
+    from curricle.pipelines.scoring.progress import Progress
+
+    already = plan.records - sum(shard.slice.records for shard in pending)
+    progress = Progress(directory, run, plan.records, already, job.settings)
+    try:
+        with progress:
+            engines.run(engines.Work(directory.absolute, job, pending, run, progress.check))
+    except KeyboardInterrupt:
+        left, shards = len(pending_shards(directory, plan)), len(plan.shards)
+        log.info("asked to stop: %d of %d shards are finished, %d are left", shards - left, shards, left)
+        raise
+    if undone := _without_receipt(directory, plan):
+        raise UserError(
+            f"{len(undone)} shards have no receipt though the engine ended (the first is {undone[0].index})",
+            where=directory.place,
+            remedy="run the same command again; what is finished is kept",
+        )
+
+
+def _without_receipt(directory: OutputDirectory, plan: Plan) -> list[Shard]:
+    """What is not done after an engine ended. A shared disk may show other machines' files only after a while."""
+    undone = pending_shards(directory, plan)
+    for _ in range(_LOOKS):
+        if not undone:
+            break
+        time.sleep(_LOOK_EVERY)
+        undone = [shard for shard in undone if not is_done(directory, shard)]
+    return undone
+
+
+def _finish(directory: OutputDirectory, job: Job, plan: Plan, run: str) -> None:
+    """Compact the shards, and write manifest, card and report: the manifest last of what must be there."""
+    with ThreadPoolExecutor(_READERS) as pool:
+        receipts = list(pool.map(partial(_receipt, directory), plan.shards))
+    data = compact(directory, run, "data", _files(receipts, directory.shard), job.schema)
+    rejected = _files([receipt for receipt in receipts if receipt.rejected], directory.shard_rejects)
+    rejects: list[Part] = []
+    if rejected:
+        rejects = compact(directory, run, "rejects", rejected, rejects_schema(job.fingerprint))
+    of_source: dict[str, list[Receipt]] = defaultdict(list)
+    for receipt in receipts:
+        of_source[receipt.source].append(receipt)
+    sources = [_ledger(source.file, source.sha256, of_source[source.file.name]) for source in plan.sources]
+    total = _total(sources)
+    assert total.read == plan.records == total.scored + total.rejected, f"{total} of {plan.records} records"
+    manifest = Manifest(
+        contract=CONTRACT,
+        fingerprint=job.fingerprint,
+        identity=job.identity,
+        total=total,
+        sources=sources,
+        data=data,
+        rejects=rejects,
+        not_read=list(plan.not_read),
+        cost=Cost.now(sum(receipt.seconds for receipt in receipts), sum(receipt.tokens for receipt in receipts)),
+    )
+    sign(directory, run, manifest, job.schema)
+    _say_noted(receipts)
+
+
+def _say_noted(receipts: Sequence[Receipt]) -> None:
+    """What the rows' fields say that the conversations do not."""
+    noted: Counter[str] = Counter()
+    for receipt in receipts:
+        noted.update(receipt.noted)
+    for note, rows in noted.most_common(_NAMED):
+        log.warning("%d rows: %s", rows, printable(note))
+
+
+def _receipt(directory: OutputDirectory, shard: Shard) -> Receipt:
+    """UserError if it was damaged since it was written: it is withdrawn, so that the same command scores it again."""
+    try:
+        return read_receipt(directory, shard)
+    except UserError:
+        raise
+    except ValueError as error:
+        name = directory.receipt(shard.index)
+        directory.storage.remove(name)
+        remedy = "check the disk; the same command scores this shard again"
+        raise UserError(f"is damaged: {error}", where=directory.storage.uri(name), remedy=remedy) from error
+
+
+def _files(receipts: Sequence[Receipt], name: Callable[[int], str]) -> list[ShardFile]:
+    """The file of that kind of each shard, with what its receipt says of it."""
+    names = [name(receipt.shard) for receipt in receipts]
+    return [
+        ShardFile(path, receipt.files[path.rpartition("/")[2]], OutputDirectory.receipt(receipt.shard))
+        for path, receipt in zip(names, receipts, strict=True)
+    ]
+
+
+def _ledger(file: InputFile, sha256: str, receipts: Sequence[Receipt]) -> Source:
+    counts = {key: sum(getattr(receipt, key) for receipt in receipts) for key in ("read", "scored", "rejected")}
+    return Source(source=file.name, bytes=file.bytes, sha256=sha256, **counts)
+
+
+def _total(sources: Sequence[Source]) -> Counts:
+    return Counts(
+        read=sum(source.read for source in sources),
+        scored=sum(source.scored for source in sources),
+        rejected=sum(source.rejected for source in sources),
+    )

@@ -1,0 +1,1 @@
+"""A scoring job: its inputs, its plan, its progress, its shards."""

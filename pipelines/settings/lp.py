@@ -1,0 +1,87 @@
+"""The options of ``curricle lp``: what is trained, and how its checkpoints are scored."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from curricle.curate.proxy.settings import MOST_TOKENS, ProxySettings
+from curricle.schemas.common.config import check_ranges, option
+from curricle.schemas.common.errors import UsageError
+
+PUBLISHED = {
+    "optimizer.beta1": "0.9",
+    "optimizer.beta2": "0.999",
+    "optimizer.eps": "1e-8",
+    "optimizer.clip": "1",
+    "optimizer.weight_decay": "0",
+    "optimizer.schedule": "cosine",
+    "optimizer.warmup": "0.03",
+    "optimizer.floor": "0",
+}
+"""What the authors train with (arXiv 2402.10430), beside the options below, whose defaults are theirs.
+
+What they do not name (betas, eps, the norm that gradients are clipped to) is as transformers' trainer, which they use,
+has it; the trainer here has other betas. All are named, so that its defaults may change and these do not.
+"""
+
+OURS = {
+    "data": "TABLE",
+    "join": "TABLE",
+    "model": "--proxy.model",
+    "output": "--output",
+    "template": "--proxy.template",
+    "max_length": "--proxy.max-length",
+    "seed": "--seed",
+    "budget": "--epochs",
+    "batch.size": "--batch-size",
+    "optimizer.lr": "--learning-rate",
+}
+"""Options of the trainer that other options here decide."""
+_FIXED = ("curriculum", "replay", "checkpoint", "eval.rows")
+
+
+@dataclass(frozen=True)
+class LearnerSettings(ProxySettings):
+    max_length: int = option(
+        "tokens of an example that the model reads, in training and when it is scored",
+        512,
+        at_least=2,
+        at_most=MOST_TOKENS,
+    )
+
+
+@dataclass(frozen=True)
+class LpSettings:
+    table: str = option(
+        "a finished table: what `curricle score` or `curricle select` wrote", positional=True, place=True
+    )
+    output: str = option(
+        "directory for the same table with the new columns; it is created, and resumed if it is there", place=True
+    )
+    epochs: int = option("passes over the table; each is a checkpoint that every row is scored with", 3, at_least=1)
+    batch_size: int = option("rows in an optimizer step", 32, at_least=1)
+    learning_rate: float = option(
+        "peak learning rate; it rises for 3% of training, then falls as a cosine", 2e-5, above=0
+    )
+    seed: int = option("of the order, which is random", 42, at_least=0)
+    train: dict[str, str] = option("other options of `curricle-train run`", {}, rest="train")
+    proxy: LearnerSettings = field(default=LearnerSettings())
+    compat: Literal["small2large"] | None = option(
+        "compute lp_1 and lp_app as their authors' code does, with 0 where nothing was learned", None
+    )
+    workers: int = option("worker processes that score", 1, at_least=1, at_most=4096)
+    shard_rows: int = option("rows in a shard, the unit of work, retry and resume of the scoring", 4096, at_least=1)
+    overwrite: bool = option("make it again where the output directory holds something else, or what is damaged", False)
+    log_format: Literal["text", "json"] = option("how log lines are written", "text")
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.proxy.checkpoints:
+            raise UsageError("--proxy.checkpoints are made here", remedy="give --proxy.model; or use `curricle score`")
+        for place in (self.table, self.output):
+            if "://" in place:
+                raise UsageError("training reads and writes local directories", where=place, remedy="copy it here")
+        for key in self.train:
+            taken = next((name for name in (*OURS, *_FIXED) if key == name or key.startswith(f"{name}.")), None)
+            if taken:
+                remedy = f"give {OURS[taken]}" if taken in OURS else "leave it out: what lp_1 and lp_app are decides it"
+                raise UsageError(f"--train.{key} is not for this command", remedy=remedy)

@@ -1,0 +1,73 @@
+"""The options of ``curricle score``: the flags, and the keys of its YAML file."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from curricle.curate.embedding.settings import PROXY, EmbeddingSettings
+from curricle.curate.proxy.settings import ProxySettings
+from curricle.schemas.common.config import check_ranges, option
+from curricle.schemas.common.errors import UsageError
+
+DEFAULT_METRICS = ("length", "mtld", "loss", "ifd")
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    inputs: tuple[str, ...] = option(
+        "files, folders or globs, local or of any filesystem Beam knows", positional=True, place=True
+    )
+    output: str = option("directory for the table; it is created, and resumed if it is there", place=True)
+    metrics: tuple[str, ...] = option("what to compute", DEFAULT_METRICS)
+    format: str | None = option("read every record in this format, instead of recognising it by its fields", None)
+    prompt_field: str | None = option("field that holds the prompt, in data of no known format", None)
+    response_field: str | None = option("field that holds the response, in data of no known format", None)
+    proxy: ProxySettings = field(default_factory=ProxySettings)
+    embedding: EmbeddingSettings = field(default_factory=EmbeddingSettings)
+    compat: Literal["small2large"] | None = option(
+        "compute the metric lp as its authors' code does, with 0 where nothing was learned", None
+    )
+    workers: int = option(
+        "worker processes here; elsewhere, the portions that a compressed file is cut into", 1, at_least=1, at_most=4096
+    )
+    engine: Literal["local", "dask", "portable", "flink", "spark", "dataflow"] = option("what runs the shards", "local")
+    engine_address: str | None = option("the dask scheduler, Beam job service, Flink or Spark master", None)
+    dask_resources: dict[str, float] = option("dask resources that a task needs", {}, rest="dask", above=0)
+    beam: dict[str, str] = option("Beam's own pipeline options", {}, rest="beam", place=True)
+    shard_rows: int = option("records in a shard, the unit of work, retry and resume", 4096, at_least=1)
+    max_record_bytes: int = option("a longer record is rejected, and never held in memory", 16 * 2**20, at_least=1)
+    max_expansion: int = option("a file that unpacks to more than this many times its size is refused", 500, at_least=1)
+    max_reject_fraction: float = option("with a larger share of rejects the exit code is 3", 0.1, at_least=0, at_most=1)
+    overwrite: bool = option("make it again where the output directory holds something else, or what is damaged", False)
+    stall_limit: float = option("seconds without any progress after which the job is given up", 3600.0, above=0)
+    prometheus_file: str | None = option(
+        "keep the job's figures here, for Prometheus's textfile collector", None, place=True
+    )
+    log_format: Literal["text", "json"] = option("how log lines are written", "text")
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if not self.output:
+            raise UsageError("--output is empty", remedy="name a directory, or an address such as s3://bucket/table")
+        self._check_engine()
+        if not self.metrics:
+            raise UsageError("--metrics names no metric", remedy="name at least one, such as length")
+        if self.compat and not self.proxy.checkpoints:
+            raise UsageError("--compat is for the metric lp", remedy="leave it out, or add --proxy.checkpoints")
+        if not self.inputs:
+            raise UsageError("no input is named", remedy="name files, folders or globs before the options")
+
+    @property
+    def encoder(self) -> str:
+        """The name of the model that embeds."""
+        return self.proxy.model if self.embedding.model == PROXY else self.embedding.model
+
+    def _check_engine(self) -> None:
+        needs_address = self.engine in ("portable", "flink", "spark")
+        if needs_address and not self.engine_address:
+            raise UsageError(f"--engine {self.engine} needs --engine-address", remedy="give its HOST:PORT")
+        if self.engine_address and not needs_address and self.engine != "dask":
+            raise UsageError(f"--engine {self.engine} has no --engine-address", remedy="leave it out")
+        if self.dask_resources and self.engine != "dask":
+            raise UsageError("--dask.… needs --engine dask", remedy="leave it out, or name the engine")
+        if self.beam and self.engine in ("local", "dask"):
+            raise UsageError(f"--engine {self.engine} takes no --beam.…", remedy="leave it out, or name another engine")

@@ -1,0 +1,1 @@
+"""Output directories that hold a table: reading, making, extending, selecting, signing."""

@@ -1,0 +1,108 @@
+"""The certificate of a selection: everything that is needed to derive it again, and what was found on the way."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from curricle.curate.selection.recipe import Recipe
+from curricle.pipelines.storage import open_storage
+from curricle.pipelines.tables.reader import FinishedTable
+from curricle.pipelines.tables.selection import VERSION, Derived, derive
+from curricle.pipelines.tables.writer import row_groups
+from curricle.schemas.common.config import build
+from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.fingerprint import differences
+from curricle.schemas.manifest import CERTIFICATE, MANIFEST
+from curricle.schemas.verify import verify
+
+
+def content(certificate: dict[str, Any]) -> dict[str, Any]:
+    """A certificate without where the table and the joined files lay, which may be moved: their digests say which."""
+    table = {key: value for key, value in certificate["table"].items() if key != "place"}
+    files = [Path(file).name for file in certificate["recipe"].get("join", [])]
+    return {**certificate, "table": table, "recipe": {**certificate["recipe"], "join": files}}
+
+
+def check(place: str, table: str | None, moved: Sequence[str] = ()) -> list[str]:
+    """Derive the selection with this certificate again: one line for each thing in which it is not the same.
+
+    ``place`` is a selection's directory or its ``certificate.json``; ``table`` says where the table lies now if not
+    where the certificate says, and ``moved`` where joined files lie. UserError if there is nothing to compare.
+    """
+    selection = FinishedTable(place.removesuffix(CERTIFICATE).rstrip("/") or ".")
+    if faults := verify(selection.files).faults:
+        return faults
+    recorded, recipe, from_place = _read(selection)
+    table = table or from_place
+    if not open_storage(table).exists(MANIFEST):
+        remedy = f"say where it lies now: `curricle select TABLE --check {place}`"
+        raise UsageError("the table that was selected from is not there", where=table, remedy=remedy)
+    recipe = replace(recipe, join=_found(recipe.join, moved, selection.files.uri(CERTIFICATE)))
+    derived = derive(recipe, FinishedTable(table))
+    faults = differences(content(recorded), content(derived.certificate()))
+    return faults or _changed_rows(derived, selection)
+
+
+def _found(files: Sequence[str], moved: Sequence[str], where: str) -> tuple[str, ...]:
+    """The joined files where they lie now: those that were moved have the names that they had."""
+    now, found = list(moved), []
+    for file in files:
+        here = next((other for other in now if Path(other).name == Path(file).name), None)
+        if here is not None:
+            now.remove(here)
+        if here is None and not Path(file).exists():
+            remedy = "say with --join where it lies now"
+            raise UsageError("the file that was joined is not there", where=file, remedy=remedy)
+        found.append(here or file)
+    if now:
+        names = ", ".join(Path(file).name for file in files) or "none"
+        raise UsageError(
+            f"joins no file {Path(now[0]).name}", where=where, remedy=f"--join names files where they lie now: {names}"
+        )
+    return tuple(found)
+
+
+def _read(selection: FinishedTable) -> tuple[dict[str, Any], Recipe, str]:
+    where = selection.files.uri(CERTIFICATE)
+    if selection.manifest.selected_from is None:
+        raise UsageError("is no selection", where=selection.place, remedy="name what `curricle select` wrote")
+    if selection.manifest.extended_from is not None:
+        raise UsageError(
+            "has columns that were added after its rows were selected",
+            where=selection.place,
+            remedy="check the selection that they were added to",
+        )
+    try:
+        recorded = _as_now(json.loads(selection.files.read(CERTIFICATE)))
+        return recorded, build(Recipe, recorded["recipe"], where), str(recorded["table"]["place"])
+    except UserError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"cannot be read: {error!r}", where=where, remedy="copy the selection again") from error
+
+
+def _as_now(certificate: dict[str, Any]) -> dict[str, Any]:
+    """What a certificate of version 1 says, in the words of this one: it had one meaning of near-duplicates."""
+    if certificate["certificate"] != 1:
+        return certificate
+    recipe = certificate["recipe"]
+    of = "both" if recipe["near_duplicates"] is None else "chains"
+    return {**certificate, "certificate": VERSION, "recipe": {"near_duplicates_of": of, **recipe}}
+
+
+def _changed_rows(derived: Derived, selection: FinishedTable) -> list[str]:
+    """Whether the rows that lie there are those of the table, to the last value."""
+    schema = derived.schema
+    if not selection.schema.equals(schema, check_metadata=True):
+        return ["the columns are not those of the table, or not described as there"]
+    lying = (pa.Table.from_arrays(group.columns, schema=schema) for group in selection.groups())
+    pairs = zip_longest(row_groups(derived.rows(), schema), row_groups(lying, schema))
+    return (
+        []
+        if all(one is not None and one.equals(other) for one, other in pairs)
+        else ["a row is not as it stands in the table"]
+    )

@@ -1,0 +1,145 @@
+"""Columns for a finished table: a new table with all that the old one has, under a fingerprint of its own."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from curricle.pipelines.tables.directory import OutputDirectory
+from curricle.pipelines.tables.making import check_place, making
+from curricle.pipelines.tables.reader import FinishedTable
+from curricle.pipelines.tables.sign import sign
+from curricle.pipelines.tables.writer import write_parts
+from curricle.schemas.columns import ScoreColumn
+from curricle.schemas.common.errors import UsageError
+from curricle.schemas.exchange import NEXT
+from curricle.schemas.fingerprint import digest, stands_for
+from curricle.schemas.manifest import CERTIFICATE, MANIFEST, Cost, ExtendedFrom, Manifest
+from curricle.schemas.table import CONTRACT, NOTES_FIELD, rejects_schema, table_schema
+
+log = logging.getLogger("curricle")
+
+SCORES = "_progress/scores"
+
+
+@dataclass(frozen=True)
+class Addition:
+    """What is added. ``identity`` says what made it, as JSON-like values.
+
+    ``rows()`` yields tables with ``example_id``, the columns and ``notes`` (null where there is nothing to say), in
+    the order of the table that they are for, in pieces of any size.
+    """
+
+    columns: Sequence[ScoreColumn]
+    identity: dict[str, Any]
+    rows: Callable[[], Iterator[pa.Table]]
+
+
+@contextmanager
+def extending(
+    table: FinishedTable,
+    output: str,
+    recipe: dict[str, Any],
+    overwrite: bool,
+    columns: Sequence[str],
+    beside: Sequence[str] = (),
+) -> Iterator[str | None]:
+    """Hold ``output`` while columns with these names are made by this recipe; yields the run.
+
+    None if they are there already. ``beside``: what the recipe leaves below ``output`` beside the table. UsageError if
+    the table has such a column, or something else lies there that is not to be overwritten.
+    """
+    directory = OutputDirectory(output)
+    if doubled := sorted({*columns} & {*table.schema.names}):
+        raise UsageError(
+            f"the table has a column {doubled[0]!r} already", where=table.place, remedy="name a table without it"
+        )
+    check_place(directory, table, overwrite)
+    recipe = json.loads(json.dumps(recipe, allow_nan=False))
+    plan = {"extends": table.manifest_sha256, "recipe": recipe}
+    with making(directory, plan, overwrite, (SCORES, *beside)) as run:
+        if run is None:
+            log.info("already there, nothing to do")
+        yield run
+    if directory.storage.names(SCORES):  # debris of a kill after the manifest, or the stage that is done
+        with directory.held():
+            directory.storage.remove(SCORES)
+
+
+def extend(table: FinishedTable, directory: OutputDirectory, run: str, addition: Addition) -> Manifest:
+    """Write the table with what is added to it, and its manifest last of what must be there."""
+    began, before, spent = time.monotonic(), table.manifest, _spent(directory)
+    table.check_bytes()
+    identity = {**before.identity, "added": [*before.identity.get("added", []), addition.identity]}
+    schema = table_schema([*table.scores.values(), *addition.columns], digest(identity))
+    data = write_parts(directory, run, "data", _joined(table, addition.rows(), schema), schema)
+    rejects = []
+    if before.rejects:
+        signed = rejects_schema(digest(identity))
+        rejects = write_parts(directory, run, "rejects", table.rejected(signed), signed)
+    manifest = Manifest(
+        contract=CONTRACT,
+        fingerprint=digest(identity),
+        identity=identity,
+        total=before.total,
+        sources=before.sources,
+        data=data,
+        rejects=rejects,
+        cost=Cost.now(
+            before.cost.seconds + spent.seconds + time.monotonic() - began, before.cost.tokens + spent.tokens
+        ),
+        selected_from=before.selected_from,
+        not_read=before.not_read,
+        extended_from=ExtendedFrom(manifest_sha256=table.manifest_sha256, fingerprint=before.fingerprint),
+    )
+    assert before.total.scored == sum(part.rows for part in data), "every row is written"
+    directory.check_held_by(run)
+    if before.selected_from:
+        directory.storage.write(f"{NEXT}/{CERTIFICATE}", table.files.read(CERTIFICATE))
+    sign(directory, run, manifest, schema)
+    return manifest
+
+
+def _spent(directory: OutputDirectory) -> Cost:
+    """What the scoring job took, if the recipe has one."""
+    if not directory.storage.exists(f"{SCORES}/{MANIFEST}"):
+        return Cost(seconds=0, tokens=0, created="")
+    return FinishedTable(directory.storage.uri(SCORES)).manifest.cost
+
+
+def _joined(table: FinishedTable, added: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The rows of the table with what is added to them."""
+    rest = None
+    for group in table.groups():
+        pieces: list[pa.Table] = [] if rest is None else [rest]
+        while sum(piece.num_rows for piece in pieces) < group.num_rows:
+            pieces.append(next(added))
+        waiting = pa.concat_tables(pieces)
+        mine, rest = waiting.slice(0, group.num_rows), waiting.slice(group.num_rows)
+        assert all(_same_example(*pair) for pair in _differing(mine, group)), "rows of one order"
+        columns = {name: group[name] if name in group.column_names else mine[name] for name in schema.names}
+        columns[NOTES_FIELD.name] = both_notes(group[NOTES_FIELD.name], mine[NOTES_FIELD.name])
+        yield pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
+    assert (rest is None or not rest.num_rows) and next(added, None) is None, "no row too many is added"
+
+
+def _differing(scored: pa.Table, table: pa.Table) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows that scoring has another name for than the table: one that is older, where an input stands apart."""
+    differ = pc.not_equal(scored["example_id"], table["example_id"])
+    named = table.select(["messages", "extra"])
+    return zip(scored["example_id"].filter(differ).to_pylist(), named.filter(differ).to_pylist(), strict=True)
+
+
+def _same_example(identity: str, row: dict[str, Any]) -> bool:
+    return stands_for(identity, [(turn["role"], turn["content"]) for turn in row["messages"]], row["extra"])
+
+
+def both_notes(old: pa.ChunkedArray, new: pa.ChunkedArray) -> pa.Array:
+    """The notes of each row: what was said before, then what is new. None is nothing to say."""
+    pairs = zip(old.to_pylist(), new.to_pylist(), strict=True)
+    return pa.array([[*(before or []), *(after or [])] or None for before, after in pairs], NOTES_FIELD.type)

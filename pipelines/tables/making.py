@@ -1,0 +1,73 @@
+"""Tables that are made from finished tables: where they may be written, and whether they are there already."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from curricle.pipelines.tables.directory import OutputDirectory
+from curricle.pipelines.tables.exchange import REPORT
+from curricle.pipelines.tables.reader import FinishedTable
+from curricle.pipelines.tables.recorded import LEAVES, begin, goes_on, is_there, read_recorded
+from curricle.pipelines.tables.sign import write_report
+from curricle.schemas.common.errors import UsageError
+from curricle.schemas.fingerprint import differences
+
+
+def check_place(directory: OutputDirectory, table: FinishedTable, overwrite: bool) -> None:
+    """UsageError if the place is the table's own, taken by something else, or cannot be written."""
+    if _same_place(table.place, directory.place):
+        raise UsageError("is the table itself", where=directory.place, remedy="name a directory of its own")
+    directory.check_usable(overwrite)
+
+
+def _same_place(one: str, other: str) -> bool:
+    if "://" in one or "://" in other:
+        return one.rstrip("/") == other.rstrip("/")
+    return Path(one).resolve() == Path(other).resolve()
+
+
+@contextmanager
+def making(
+    directory: OutputDirectory, plan: dict[str, Any], overwrite: bool, leaves: Sequence[str] = ()
+) -> Iterator[str | None]:
+    """Hold the directory while a table is made by this plan, and report on it; yields the run, or None if it is there.
+
+    What lies there of another plan stays until the new table takes its place; what that ``leaves`` beside its table
+    goes first. UsageError, naming what differs, if it is not to be overwritten.
+    """
+    plan = {**plan, LEAVES: [*leaves]}
+    directory.settle()
+    if _is_begun(directory, plan, overwrite) and is_there(directory, overwrite):
+        yield None
+    else:
+        with directory.held() as run:
+            begun = _is_begun(directory, plan, overwrite)
+            if begun and is_there(directory, overwrite):  # another job has come and gone
+                yield None
+            else:
+                if not begun or not goes_on(directory):
+                    begin(directory, plan, leaves)
+                yield run
+    if not directory.storage.exists(REPORT):
+        write_report(directory)
+
+
+def _is_begun(directory: OutputDirectory, plan: dict[str, Any], overwrite: bool) -> bool:
+    """Whether this plan lies in the directory. UsageError, naming what differs, if another does and is to be kept."""
+    try:
+        recorded = read_recorded(directory)
+    except UsageError:
+        if overwrite:
+            return False
+        raise
+    if recorded is None:
+        return False
+    changes = differences({LEAVES: plan[LEAVES]} | recorded, plan)
+    if changes and not overwrite:
+        raise UsageError(
+            "holds something else; these differ:" + "".join(f"\n  - {change:.200}" for change in changes[:10]),
+            where=directory.place,
+            remedy="name another --output, or add --overwrite to throw away what is there",
+        )
+    return not changes

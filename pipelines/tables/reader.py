@@ -1,0 +1,112 @@
+"""A finished table, read as the manifest promises it: some columns in memory, text by row group."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from curricle.pipelines.storage import open_storage
+from curricle.schemas.columns import ScoreColumn
+from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.exchange import committed
+from curricle.schemas.files import Files
+from curricle.schemas.manifest import MANIFEST, Manifest, Part, read_manifest
+from curricle.schemas.table import score_columns
+from curricle.schemas.verify import damaged
+from numpy.typing import NDArray
+
+_AGAIN = "copy the table again, or make it again with --overwrite"
+
+
+@dataclass(frozen=True)
+class FinishedTable:
+    """Rows are numbered from 0 in the order of the parts. UserError where a part is not as it was written."""
+
+    place: str
+
+    @cached_property
+    def files(self) -> Files:
+        return committed(open_storage(self.place))
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        try:
+            return read_manifest(self.files)
+        except UserError as error:  # wrong input, found before anything was written
+            raise UsageError(error.found, where=error.where, remedy=error.remedy) from error
+
+    @cached_property
+    def manifest_sha256(self) -> str:
+        return sha256(self.files.read(MANIFEST)).hexdigest()
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        with self._opened(self.manifest.data[0]) as parquet:
+            return parquet.schema_arrow
+
+    @cached_property
+    def scores(self) -> dict[str, ScoreColumn]:
+        return score_columns(self.schema)
+
+    def check_bytes(self) -> None:
+        """UserError unless the manifest is the one that was written, and every file has the bytes that it says."""
+        if faults := damaged(self.files, digests=True):
+            more = f" (and {len(faults) - 1} faults more)" if faults[1:] else ""
+            raise UserError(faults[0] + more, where=self.place, remedy=_AGAIN)
+
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        """These columns of all rows."""
+        tables = []
+        for part in self.manifest.data:
+            with self._opened(part) as parquet:
+                tables.append(parquet.read(list(names)).replace_schema_metadata())
+        return pa.concat_tables(tables)
+
+    def null_counts(self) -> dict[str, int]:
+        """How many rows have no value in each column, as the statistics of the parts say."""
+        counts = Counter[str]()
+        for part in self.manifest.data:
+            with self._opened(part) as parquet:
+                groups = [parquet.metadata.row_group(group) for group in range(parquet.num_row_groups)]
+                for column in (group.column(place) for group in groups for place in range(group.num_columns)):
+                    counts[column.path_in_schema.partition(".")[0]] += column.statistics.null_count
+        return dict(counts)
+
+    def groups(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """All rows, with all columns or these, a row group at a time."""
+        return (table for _, table in self.rows(np.arange(self.manifest.total.scored), columns))
+
+    def rejected(self, schema: pa.Schema) -> Iterator[pa.Table]:
+        """The rejects that belong to the table, under this schema."""
+        for part in self.manifest.rejects:
+            with self._opened(part) as parquet:
+                for batch in parquet.iter_batches():
+                    yield pa.Table.from_arrays(batch.columns, schema=schema)
+
+    def rows(
+        self, rows: NDArray[np.int64], columns: Sequence[str] | None = None
+    ) -> Iterator[tuple[NDArray[np.int64], pa.Table]]:
+        """These rows (rising), and their numbers, a row group at a time; groups with none of them are not read."""
+        start = 0
+        for part in self.manifest.data:
+            with self._opened(part) as parquet:
+                for group in range(parquet.num_row_groups):
+                    stop = start + parquet.metadata.row_group(group).num_rows
+                    wanted = rows[np.searchsorted(rows, start) : np.searchsorted(rows, stop)]
+                    if len(wanted):
+                        yield wanted, parquet.read_row_group(group, columns).take(pa.array(wanted - start))
+                    start = stop
+
+    @contextmanager
+    def _opened(self, part: Part) -> Iterator[pq.ParquetFile]:
+        with self.files.local(part.path) as path:
+            try:
+                with pq.ParquetFile(path) as parquet:
+                    yield parquet
+            except (OSError, pa.ArrowException) as error:
+                raise UserError(f"cannot be read: {error}", where=self.files.uri(part.path), remedy=_AGAIN) from error

@@ -1,0 +1,111 @@
+"""A recipe applied to a table."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from curricle.curate.selection.derive import KEYS, Rules, Selection, Turns
+from curricle.curate.selection.join import Joined, join
+from curricle.curate.selection.recipe import Recipe
+from curricle.pipelines.tables.directory import OutputDirectory
+from curricle.pipelines.tables.reader import FinishedTable
+from curricle.schemas.common.errors import UsageError
+from curricle.schemas.fingerprint import digest
+from curricle.schemas.table import table_schema
+from numpy.typing import NDArray
+
+VERSION = 2
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A recipe applied to a table: which rows it keeps, and what is written of them."""
+
+    table: FinishedTable
+    recipe: Recipe
+    joined: list[Joined]
+    keys: pl.DataFrame
+    selection: Selection
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What made the scores: those of the table, and the files that were joined."""
+        before = self.table.manifest.identity
+        files = [{"file": joined.file, "sha256": joined.sha256} for joined in self.joined]
+        return {**before, "joined": [*before.get("joined", []), *files]} if files else before
+
+    @property
+    def schema(self) -> pa.Schema:
+        added = [column for joined in self.joined for column in joined.described]
+        return table_schema([*self.table.scores.values(), *added], digest(self.identity))
+
+    def rows(self) -> Iterator[pa.Table]:
+        """The selected rows in the table's order, a row group at a time."""
+        schema = self.schema
+        added = {name: joined.columns[name] for joined in self.joined for name in joined.columns.columns}
+        for numbers, group in self.table.rows(self.selection.rows):
+            columns = [
+                pa.chunked_array([added[f.name].gather(numbers).to_arrow().cast(f.type)])
+                if f.name in added
+                else group[f.name]
+                for f in schema
+            ]
+            yield pa.Table.from_arrays(columns, schema=schema)
+
+    def certificate(self) -> dict[str, Any]:
+        """As JSON-like values. ``ids``: the SHA-256 of the selected example ids, one a line, in order."""
+        table, selected = self.table, len(self.selection.rows)
+        ids = "".join(f"{identity}\n" for identity in self.keys["example_id"].gather(self.selection.rows))
+        files = tuple(os.path.abspath(file) for file in self.recipe.join)
+        made = {
+            "certificate": VERSION,
+            "table": {
+                "place": OutputDirectory(table.place).absolute.place,
+                "manifest_sha256": table.manifest_sha256,
+                "fingerprint": table.manifest.fingerprint,
+                "rows": len(self.keys),
+            },
+            "recipe": asdict(self.recipe) | {"join": files},
+            "joined": [
+                {"file": j.file, "sha256": j.sha256, "columns": j.columns.columns, "covered": j.covered}
+                for j in self.joined
+            ],
+            "steps": self.selection.steps,
+            "selected": selected,
+            "left_out": len(self.keys) - selected,
+            "ids": hashlib.sha256(ids.encode()).hexdigest(),
+        }
+        return json.loads(json.dumps(made, allow_nan=False))
+
+
+def derive(recipe: Recipe, table: FinishedTable) -> Derived:
+    """Apply the recipe. UsageError for what the table or the joined files do not have."""
+    table.check_bytes()
+    keys = pl.DataFrame(table.columns(KEYS))
+    joined = [join(Path(file), keys) for file in recipe.join]
+    names = [name for columns in (table.schema.names, *(j.columns.columns for j in joined)) for name in columns]
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(
+            f"column {doubled[0]!r} stands in the table and in a joined file, or in two of them",
+            where=", ".join(recipe.join),
+            remedy="rename it in one of them",
+        )
+    rules = Rules(recipe, names, table.scores)
+    own = [name for name in rules.columns if name in table.schema.names and name not in KEYS]
+    read = [pl.DataFrame(table.columns(own))] if own else []
+    frame = pl.concat([keys, *read, *(j.columns for j in joined)], how="horizontal")
+    return Derived(table, recipe, joined, keys, rules.derive(frame, partial(_texts, table)))
+
+
+def _texts(table: FinishedTable, rows: NDArray[np.int64]) -> Iterator[Turns]:
+    for _, group in table.rows(rows, ["messages"]):
+        for turns in group["messages"].to_pylist():
+            yield [(turn["role"], turn["content"]) for turn in turns]

@@ -1,0 +1,34 @@
+"""What makes a directory a table: card, manifest, report."""
+
+import json
+from functools import partial
+
+import pyarrow as pa
+from curricle.curate.card import dataset_card
+from curricle.pipelines.tables.directory import OutputDirectory
+from curricle.pipelines.tables.exchange import CARD, REPORT, commit, publish
+from curricle.pipelines.tables.recorded import read_recorded
+from curricle.schemas.exchange import NEXT
+from curricle.schemas.manifest import Manifest
+from curricle.schemas.table import score_columns
+
+
+def write_report(directory: OutputDirectory) -> None:
+    """Write, or write again, the page that a person looks at first."""
+    from curricle.curate.report import report_page
+
+    directory.write_text(REPORT, report_page(directory.storage))
+
+
+def sign(directory: OutputDirectory, run: str, manifest: Manifest, schema: pa.Schema) -> None:
+    """Write the card and the manifest, last of what must be there, and put the table in its place.
+
+    Held if another run took the directory over.
+    """
+    plan = read_recorded(directory)
+    assert plan is not None, "it is written before anything else"
+    directory.check_held_by(run)
+    directory.write_text(f"{NEXT}/{CARD}", dataset_card(manifest, list(score_columns(schema).values())))
+    signed = json.dumps(manifest.model_dump(), ensure_ascii=False, indent=1) + "\n"
+    commit(directory.storage, plan, signed.encode())
+    publish(directory.storage, partial(directory.check_held_by, run))

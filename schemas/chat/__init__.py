@@ -1,0 +1,1 @@
+"""How both halves read a conversation: templates, rendering, generation, packaged models."""

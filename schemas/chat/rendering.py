@@ -1,0 +1,159 @@
+"""What a response is, in tokens: the same for the proxy that scores it and the model that learns it.
+
+A conversation is rendered as one text and tokenised once, and the response is found by its position in the text (see
+``schemas.chat.responses``). Tokens are never searched, because a response may be empty, repeat the prompt or hold
+markup of the template, and tokenising pieces does not give the tokens of the whole.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import Any
+
+from curricle.schemas.chat.responses import DATE, RESPONSE_ROLE, ChatTemplate, NotRendered, Text
+from curricle.schemas.inputs import Turn, with_input
+
+VERSION = 3
+IDENTITY = {"version": VERSION, "date": f"{DATE:%Y-%m-%d}"}
+"""What a rendering depends on beside the tokenizer, the template and the options: this code, and the date it gives."""
+ENCODED_AT_ONCE = 1 << 20
+"""Characters: while a text is tokenised, every token of it takes some hundred bytes."""
+
+Conversation = list[Turn] | None
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One conversation as a model reads it: token ids, and which of them are the response.
+
+    ``spans`` are half-open token ranges of the response inside ``ids``, in order, and ``answers`` says which of the
+    conversation's responses each is, from 0. ``headers`` are the ranges of template tokens that introduce each of them
+    (``<|im_start|>assistant``, for example).
+    ``ids`` and ``spans`` are cut to the maximum length; the counts are from before the cut.
+    ``note`` says why a conversation could not be rendered; it is then empty. ``remark`` says which responses are
+    context and no span, as the template leaves them out or alters them.
+    """
+
+    ids: Sequence[int] = ()
+    spans: Sequence[tuple[int, int]] = ()
+    headers: Sequence[tuple[int, int]] = ()
+    answers: Sequence[int] = ()
+    prompt_tokens: int | None = None
+    response_tokens: int | None = None
+    truncated: bool | None = None
+    note: str | None = None
+    remark: str | None = None
+
+
+def beyond(ids: Sequence[int], vocabulary: float) -> str | None:
+    """Why a model with so many embeddings cannot read these tokens, if it cannot.
+
+    A tokenizer to which tokens were added has ids that the model knows nothing of until its embedding is made larger.
+    """
+    highest = max(ids, default=0)
+    return f"token {highest} is beyond the model's {vocabulary} embeddings" if highest >= vocabulary else None
+
+
+class Rendering:
+    """Renders conversations with one fast tokenizer of transformers, one template and one maximum length.
+
+    ``template`` is ``chat``, the tokenizer's own, or a name in ``schemas.chat.templates.NAMED``. Without
+    ``end_of_turn`` a response is what was said, without the token that ends the turn. UsageError for a template that
+    draws lots.
+    """
+
+    def __init__(self, tokenizer: Any, template: str, max_length: int, end_of_turn: bool = True) -> None:
+        assert tokenizer.is_fast, "only fast tokenizers report character offsets"
+        self._tokenizer, self._template, self._max_length = tokenizer, template, max_length
+        self._end_of_turn = end_of_turn
+        self._chat_template = ChatTemplate(tokenizer, template)
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
+
+    def render(self, conversations: Sequence[Conversation], extras: Sequence[str | None]) -> list[Rendered]:
+        """Render conversations, in their order; ``extras`` are the column ``extra`` of the table.
+
+        A conversation that the template refuses is empty, with a note. A response is what was said, up to and with the
+        end-of-turn token; what the template puts before it, such as an empty thought, and white space after that token
+        are no part of it. A token belongs to a response if it holds at least one of its characters. What comes after
+        the last response is left out, as no loss depends on it.
+
+        An answer without text has no span and counts no response token: its end-of-turn token alone would give
+        a loss that says nothing of the answer. In a conversation with other answers it is scored with them.
+        """
+        rendered: list[Rendered] = []
+        waiting: list[Text | Rendered] = []
+        characters = 0
+        for conversation, extra in zip(conversations, extras, strict=True):
+            try:
+                row = self._read(conversation, extra)
+                characters += len(row.text)
+                waiting.append(row)
+            except NotRendered as refused:
+                waiting.append(Rendered(note=str(refused)))
+            if characters >= ENCODED_AT_ONCE:
+                rendered += self._encode(waiting)
+                waiting, characters = [], 0
+        return rendered + self._encode(waiting)
+
+    def _read(self, conversation: Conversation, extra: str | None) -> Text:
+        if not conversation:
+            raise NotRendered("there is no conversation")
+        if any(turn is None or None in turn.values() for turn in conversation):
+            raise NotRendered("a turn has no role or no content")
+        named = self._chat_template.named
+        return self._chat_template.read(with_input(conversation, extra) if named else conversation)
+
+    def _encode(self, rows: Sequence[Text | Rendered]) -> list[Rendered]:
+        texts = [row.text for row in rows if isinstance(row, Text)]
+        encoded = iter(self._tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False))
+        return [self._with_spans(next(encoded), row) if isinstance(row, Text) else row for row in rows]
+
+    def _with_spans(self, encoding: Any, row: Text) -> Rendered:
+        first = len(self._opening)
+        ids, offsets = self._opening + encoding.ids, encoding.offsets
+        ends = list(accumulate((end for _, end in offsets), max))
+        # Some tokenizers report a token without the space before it: it then reaches back to the token before.
+        starts = [min(start, before) for (start, _), before in zip(offsets, [0, *ends], strict=False)]
+        spans, headers = [], []
+        for response in row.responses:
+            start = first + bisect_right(ends, response.start)
+            end = first + bisect_left(starts, response.end if self._end_of_turn else response.said)
+            header = first + bisect_right(ends, response.header)
+            spans.append((start, max(start, end)))
+            headers.append((min(header, start), start))
+        if spans:
+            del ids[spans[-1][1] :]
+        scored = sum(end - start for start, end in spans)
+        limit = self._max_length
+        kept = [place for place, (start, end) in enumerate(spans) if row.answered and start < min(end, limit)]
+        return Rendered(
+            ids=tuple(ids[:limit]),
+            spans=tuple((spans[place][0], min(spans[place][1], limit)) for place in kept),
+            headers=tuple(headers[place] for place in kept),
+            answers=tuple(row.responses[place].number for place in kept),
+            prompt_tokens=len(ids) - scored,
+            response_tokens=scored if row.answered else 0,
+            truncated=len(ids) > limit,
+            remark=row.note,
+        )
+
+    def stops(self, config: Any) -> list[int]:
+        """The tokens that end a response, as the model's configuration, the tokenizer and the template say."""
+        probe = [{"role": "user", "content": "."}, {"role": RESPONSE_ROLE, "content": "."}]
+        (rendered,) = Rendering(self._tokenizer, self._template, self._max_length).render([probe], [None])
+        named = config.get_text_config().eos_token_id
+        found = {*(named if isinstance(named, list) else [named]), self._tokenizer.eos_token_id}
+        if not rendered.truncated:
+            found |= {*rendered.ids[-1:]} & {*self._tokenizer.all_special_ids}
+        return sorted(found - {None})
+
+    @cached_property
+    def _opening(self) -> list[int]:
+        """Tokens that the tokenizer puts before a text, such as BOS. A chat template writes its own."""
+        if self._chat_template.named is None:
+            return []
+        bare, whole = (self._tokenizer.encode("a", add_special_tokens=special) for special in (False, True))
+        return whole[: whole.index(bare[0])]

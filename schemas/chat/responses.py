@@ -1,0 +1,291 @@
+"""Where the responses are in the text that a chat template makes of a conversation.
+
+A template is a program of somebody else's: it may trim what is said, take thoughts out of it, put an empty one before
+it, move turns or repeat them. So nothing is assumed of its text and nothing is searched in it; it is asked. The same
+conversation is rendered again with a sentinel, a character that its text does not have, in place of what was answered.
+What comes before and after the sentinel is the template's, and the answer is what stands between that in the text.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from functools import cached_property
+from itertools import chain
+from typing import Any, NamedTuple
+
+from curricle.schemas.chat.templates import NAMED
+from curricle.schemas.common.errors import UsageError
+from curricle.schemas.inputs import Turn
+
+RESPONSE_ROLE = "assistant"
+MOST_TURNS = 1000
+DATE = datetime(2024, 7, 26)
+"""What a template that asks for the date is told: the same text has to give the same numbers tomorrow (DESIGN law 3).
+
+It is the date that Llama 3's templates say of themselves where they cannot ask for one.
+"""
+_SENTINELS = range(0xE000, 0x110000)  # for private use first: no template has reason to treat those in a special way
+_DRAWS = re.compile(r"\blipsum\b|\|\s*random\b|\bmap\(\s*[\"']random\b")
+
+
+class NotRendered(Exception):
+    """Why a conversation has no rendering; it ends up in a row's notes."""
+
+
+class Response(NamedTuple):
+    """One response in the rendered text, in characters: its header begins, it begins, it is said, its turn ends.
+
+    ``number`` counts the conversation's responses from 0, those that are not found in the text too.
+    """
+
+    number: int
+    header: int
+    start: int
+    said: int
+    end: int
+
+
+class Text(NamedTuple):
+    """A conversation as text, and the responses that are found in it, in order.
+
+    ``answered``: whether any of those says something. ``note``: what is not found and counts as context, if anything.
+    """
+
+    text: str
+    responses: list[Response]
+    answered: bool
+    note: str | None = None
+
+
+class _Markup(NamedTuple):
+    """What a template puts around answers: ``headers`` before the last one of a conversation, then before others.
+
+    ``closing`` comes after the last one; None where the template does not say. ``afterwards`` comes after every
+    conversation, whoever spoke last.
+    """
+
+    headers: tuple[Sequence[str], Sequence[str]]
+    closing: str | None
+    afterwards: str
+
+
+def _whole(content: str) -> str:
+    return content
+
+
+_TRIMS: tuple[Callable[[str], str], ...] = (_whole, str.strip, str.lstrip, str.rstrip)
+"""What templates do to the white space around every answer."""
+
+
+class ChatTemplate:
+    """The chat template of a tokenizer, or one of ``schemas.chat.templates.NAMED``.
+
+    UsageError for a template that draws random numbers: a text has one rendering.
+    """
+
+    def __init__(self, tokenizer: Any, name: str) -> None:
+        self._tokenizer, self.named = tokenizer, NAMED.get(name)
+        source = str(self.named or tokenizer.chat_template)
+        if _DRAWS.search(source):
+            raise UsageError(
+                "the chat template draws random numbers", remedy="take them out of it, or name another template"
+            )
+
+    def read(self, conversation: Sequence[Turn]) -> Text:
+        """The text of a conversation, and the responses in it.
+
+        An answer that the template leaves out or alters is not found; white space at its ends does not count.
+        Raises NotRendered if the template refuses the conversation, or if it has answers and none of them is found.
+        """
+        text = self._apply(conversation)
+        places = [place for place, turn in enumerate(conversation) if turn["role"] == RESPONSE_ROLE]
+        found = self._together(text, conversation, places)
+        if found is None:
+            found = self._apart(text, conversation, places)
+        responses = [
+            Response(number, self._header(text, start, last), start, said, self._end(text, said, last))
+            for number, (place, span) in enumerate(zip(places, found, strict=True))
+            if span is not None
+            for start, said, last in [(*span, place == len(conversation) - 1)]
+        ]
+        answered = any(conversation[places[response.number]]["content"].strip() for response in responses)
+        lost = sum(
+            span is None and bool(conversation[place]["content"].strip())
+            for place, span in zip(places, found, strict=True)
+        )
+        if lost and not answered:
+            raise NotRendered("the chat template leaves out or alters every answer")
+        note = f"{lost} of {len(places)} answers are context: the chat template leaves out or alters them"
+        return Text(text, responses, answered, note if lost else None)
+
+    def _together(
+        self, text: str, conversation: Sequence[Turn], places: Sequence[int]
+    ) -> Sequence[tuple[int, int] | None] | None:
+        """The range of every answer; None if the template treats some of them in a way of its own.
+
+        This takes one rendering, however long the conversation: every answer is replaced at once. The template's text
+        around the sentinels, with the answers in their place again, has to be the whole text to the last character.
+        """
+        pieces = self._pieces(text, conversation, places) if places else [text]
+        if pieces is None or len(pieces) != len(places) + 1:
+            return None
+        contents = [conversation[place]["content"] for place in places]
+        trimmed = any(content != content.strip() for content in contents)
+        for trim in _TRIMS if trimmed else _TRIMS[:1]:
+            answers = [trim(content) for content in contents]
+            if text == "".join(chain.from_iterable(zip(pieces, answers, strict=False))) + pieces[-1]:
+                ranges, at = [], 0
+                for piece, answer in zip(pieces, answers, strict=False):
+                    ranges.append((at + len(piece), at + len(piece) + len(answer)))
+                    at = ranges[-1][1]
+                return ranges
+        return None
+
+    def _apart(
+        self, text: str, conversation: Sequence[Turn], places: Sequence[int]
+    ) -> Sequence[tuple[int, int] | None]:
+        """The range of each answer, or None, found by replacing it alone.
+
+        That is a rendering for each answer, so the time grows with the square of the turns, and they are bounded.
+        """
+        if len(conversation) > MOST_TURNS:
+            raise NotRendered(f"the chat template alters answers, and there are more than {MOST_TURNS} turns")
+        found: list[tuple[int, int] | None] = []
+        floor = 0
+        for place in places:
+            span = self._alone(text, conversation, place)
+            if span is not None and span[0] < floor:
+                span = None
+            found.append(span)
+            floor = span[1] if span else floor
+        return found
+
+    def _alone(self, text: str, conversation: Sequence[Turn], place: int) -> tuple[int, int] | None:
+        pieces = self._pieces(text, conversation, [place])
+        if pieces is None or len(pieces) != 2:
+            return None
+        before, after = pieces
+        start, end = len(before), len(text) - len(after)
+        opens, closes = text.startswith(before), text.endswith(after)
+        answer = conversation[place]["content"].strip()
+        if opens and closes and start <= end and text[start:end].strip() == answer:
+            return start, end
+        # The template looked into the answer, as those do that know thoughts, and treats a sentinel in another way. It
+        # may still put the answer whole, but for white space, before what follows it or behind what comes before it.
+        if answer and closes:
+            begins = _back(text, end, answer)
+            last = place == len(conversation) - 1
+            if begins is not None and (self._header(text, begins, last) < begins or not self._headers(last)):
+                return begins, end
+        if answer and opens:
+            ends = _forth(text, start, answer)
+            if ends is not None:
+                return start, ends
+        return None
+
+    def _pieces(self, text: str, conversation: Sequence[Turn], places: Iterable[int]) -> list[str] | None:
+        """The text of the conversation with a sentinel for these turns' contents, split at the sentinels.
+
+        None if the template refuses it.
+        """
+        sentinel = next((each for each in map(chr, _SENTINELS) if each not in text), None)
+        if sentinel is None:
+            raise NotRendered("the conversation has every character that could mark an answer")
+        marked = list(conversation)
+        for place in places:
+            marked[place] = {**conversation[place], "content": sentinel}
+        try:
+            return self._apply(marked).split(sentinel)
+        except NotRendered:
+            return None
+
+    def _apply(self, conversation: Sequence[Turn], add_generation_prompt: bool = False) -> str:
+        try:
+            rendered: str = self._tokenizer.apply_chat_template(
+                list(conversation),
+                chat_template=self.named,
+                add_generation_prompt=add_generation_prompt,
+                tokenize=False,
+                strftime_now=DATE.strftime,  # the one clock that templates are given
+            )
+        except Exception as error:  # a template is a program of somebody else's and may raise anything
+            raise NotRendered(f"the chat template refused the conversation: {error}"[:300]) from error
+        return rendered
+
+    def _headers(self, last: bool) -> Sequence[str]:
+        return self._markup.headers[0 if last else 1]
+
+    def _header(self, text: str, start: int, last: bool) -> int:
+        """Where the header of the response that begins at ``start`` begins: ``start`` if it has none."""
+        return next((start - len(each) for each in self._headers(last) if text.endswith(each, 0, start)), start)
+
+    def _end(self, text: str, said: int, last: bool) -> int:
+        """Where the turn ends of which the answer ends at ``said``; white space after that is no part of it."""
+        closing = self._markup.closing
+        if last:
+            return max(said, len(text.removesuffix(self._markup.afterwards).rstrip()))
+        if closing is not None and text.startswith(closing, said):
+            return said + len(closing)
+        # after an answer that others follow, the template ends the turn in another way
+        special = re.compile(rf"\s*{self._special}").match(text, said)
+        return special.end() if special else said
+
+    @cached_property
+    def _markup(self) -> _Markup:
+        """What the template makes of a question, then of an answer to it, then of another round."""
+        question = {"role": "user", "content": "."}
+        answer = {"role": RESPONSE_ROLE, "content": "."}
+        try:
+            asked = self._apply([question])
+            opened = self._apply([question], add_generation_prompt=True)
+        except NotRendered:
+            return _Markup(((), ()), None, "")
+        prompt = self._beyond(asked, opened)
+        once = self._pieces(asked, [question, answer], [1]) or []
+        twice = self._pieces(asked, [question, answer] * 2, [1, 3]) or []
+        around = self._pieces(asked, [question, answer], [0, 1]) or []
+        closing = once[1] if len(once) == 2 else None
+        afterwards = ""
+        if closing is not None and closing.strip() and len(around) == 3 and around[1] == around[2]:
+            # whoever speaks, the same comes after it: the end of the turn, and the header of an answer that is to come
+            special = re.match(rf"\s*{self._special}", closing)
+            afterwards = closing[special.end() :] if special and closing[special.end() :].strip() else ""
+            closing = closing.removesuffix(afterwards) if afterwards else closing
+            prompt = prompt or afterwards
+        single, first = (self._beyond(asked, pieces[0]) if pieces else "" for pieces in (once, twice))
+        headers = (single, prompt, first), (first, prompt, single)
+        closing = None if closing is None else closing.rstrip()
+        return _Markup((_distinct(headers[0]), _distinct(headers[1])), closing, afterwards)
+
+    def _beyond(self, known: str, text: str) -> str:
+        """What is left of a text after all that it begins with as another does; special tokens are not split."""
+        units, others = (re.findall(rf"{self._special}|(?s:.)", each) for each in (text, known))
+        common = next((at for at, pair in enumerate(zip(units, others, strict=False)) if pair[0] != pair[1]), None)
+        return "".join(units[min(len(units), len(others)) if common is None else common :])
+
+    @cached_property
+    def _special(self) -> str:
+        """A pattern: one of the tokenizer's special tokens, the longest that fits."""
+        special = {str(each) for each in self._tokenizer.added_tokens_decoder.values() if each.special}
+        return f"(?:{'|'.join(map(re.escape, sorted(special, key=len, reverse=True))) or '(?!)'})"
+
+
+def _distinct(headers: Sequence[str]) -> Sequence[str]:
+    return [each for each in dict.fromkeys(headers) if each]
+
+
+def _back(text: str, end: int, answer: str) -> int | None:
+    """Where the answer begins that ends at ``end``, white space aside; None if it does not end there."""
+    letters = "".join(answer.split())
+    places = [found.start() for found in re.finditer(r"\S", text[:end])][-len(letters) :]
+    return places[0] if places and "".join(text[places[0] : end].split()) == letters else None
+
+
+def _forth(text: str, start: int, answer: str) -> int | None:
+    """Where the answer ends that begins at ``start``, white space aside; None if it does not begin there."""
+    letters = "".join(answer.split())
+    for number, found in enumerate(re.finditer(r"\S", text[start:]), 1):
+        if number == len(letters):
+            end = start + found.end()
+            return end if "".join(text[start:end].split()) == letters else None
+    return None

@@ -1,0 +1,1 @@
+"""What both commands are built from: configuration, errors, logs, files."""

@@ -1,0 +1,78 @@
+"""What both commands share: exit codes, dispatch, and errors as a person should see them."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from curricle.schemas.common.config import nearest
+from curricle.schemas.common.errors import Held, UsageError, UserError
+from curricle.schemas.common.log import set_up_logging
+from curricle.schemas.common.surroundings import forget_output, settle, show, unread
+
+DONE, FAILED, USAGE, TOO_MANY_REJECTS, HELD = 0, 1, 2, 3, 4
+UNREAD = 141
+"""Whoever read our output has gone: what a shell says of a program that a closed pipe ended."""
+
+log = logging.getLogger("curricle")
+
+Command = Callable[[Sequence[str]], int]
+
+
+def dispatch(program: str, commands: Mapping[str, Command], arguments: Sequence[str], resumes_from: str) -> int:
+    """Run the command that the first argument names, and turn its outcome into an exit code.
+
+    ``resumes_from`` says, after an interruption, where the same command goes on.
+    """
+    settle()
+    set_up_logging("text")
+    try:
+        try:
+            return _outcome(program, commands, arguments, resumes_from)
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()  # what cannot be written is known now, and not as the interpreter ends
+    except BrokenPipeError:
+        forget_output()
+        return UNREAD
+    except OSError as error:
+        forget_output()
+        log.error("%s: standard output cannot be written: %s", program, error.strerror)
+        return FAILED
+
+
+def _described(commands: Mapping[str, Command]) -> list[str]:
+    return [f"  {name:8} {command.__doc__}" for name, command in commands.items()]
+
+
+def _outcome(program: str, commands: Mapping[str, Command], arguments: Sequence[str], resumes_from: str) -> int:
+    def say(words: str) -> None:
+        # with several processes, what the first one says stands for all
+        if os.environ.get("RANK", "0") == "0":
+            log.error("%s: %s", program, words)
+
+    try:
+        if not arguments or arguments[0] in ("-h", "--help"):
+            for line in (f"usage: {program} COMMAND [--help]", "", *_described(commands)):
+                show(line)
+            return DONE if arguments else USAGE
+        if arguments[0] not in commands:
+            raise UsageError(f"unknown command {arguments[0]!r}", remedy=nearest(arguments[0], commands))
+        return commands[arguments[0]](arguments[1:])
+    except UsageError as error:
+        say(str(error))
+        return USAGE
+    except Held as error:
+        say(str(error))
+        return HELD
+    except UserError as error:
+        say(str(error))
+        return FAILED
+    except Exception as error:  # ours: a defect. Logged, and not raised, because lines of the log hide secrets
+        if isinstance(error, BrokenPipeError) and unread():
+            raise
+        log.exception("%s: this should not have happened; the same command may go on from %s", program, resumes_from)
+        return FAILED
+    except KeyboardInterrupt:
+        say(f"stopped; the same command goes on from {resumes_from}")
+        return FAILED

@@ -1,0 +1,25 @@
+"""The errors that users see."""
+
+from curricle.schemas.common.log import printable
+from curricle.schemas.common.secrets import redacted
+
+
+class UserError(ValueError):
+    """Something that a user can put right: where it is, what was found there, and what to do.
+
+    Commands print it without a traceback. Our own broken invariants are ``assert`` instead.
+    """
+
+    def __init__(self, found: str, *, where: str | None = None, remedy: str | None = None) -> None:
+        self.found, self.where, self.remedy = found, where, remedy
+        place = f"{printable(where)}: " if where else ""  # a file's name may hold an end of line
+        cure = f"\n  What to do: {remedy}" if remedy else ""
+        super().__init__(redacted(f"{place}{found}{cure}"))
+
+
+class UsageError(UserError):
+    """Wrong usage, input or configuration, found before anything was written (exit code 2)."""
+
+
+class Held(UserError):
+    """Another job holds the directory: the same command may succeed later (exit code 4)."""

@@ -1,0 +1,105 @@
+"""What a command finds around it: streams that cannot show every character, readers that leave, no home directory."""
+
+import contextlib
+import os
+import select
+import sys
+from pathlib import Path
+
+from curricle.schemas.common.errors import UserError
+from curricle.schemas.common.log import printable
+from curricle.schemas.common.secrets import redacted
+
+CACHES = {
+    "MPLCONFIGDIR": "matplotlib",
+    "NUMBA_CACHE_DIR": "numba",
+    "TORCHINDUCTOR_CACHE_DIR": "torchinductor",
+    "TRITON_CACHE_DIR": "triton",
+    "HF_HOME": "huggingface",
+    "VLLM_CACHE_ROOT": "vllm",
+    "VLLM_CONFIG_ROOT": "vllm-config",
+}
+"""Where libraries keep what they made; by themselves they look below the home directory, or into a folder called ~."""
+
+
+def settle() -> None:
+    """Make this process fit to say anything, and to run where nobody has a home; its children inherit that."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:  # closed: the next file that is opened would get its number, and what is printed
+            os.open(os.devnull, os.O_RDWR)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    # with the package `kernels` installed, transformers would fetch code from a hub for some architectures
+    os.environ.setdefault("USE_HUB_KERNELS", "NO")
+    if not CACHES.keys() <= os.environ.keys() and not _is_writable(os.path.expanduser("~")):
+        place = os.environ.get("CURRICLE_CACHE")
+        if not (place and _is_writable(place)):
+            place = _temporary()
+        for variable, name in CACHES.items():
+            os.environ.setdefault(variable, os.path.join(place, name))
+    if home := cache_home():  # torch keeps compiled code by a name that anyone can guess in the temporary directory
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home / "torchinductor"))
+
+
+def show(line: str) -> None:
+    """Print a line as log lines are: without what a terminal obeys, and without values of the environment.
+
+    UserError where standard output cannot be written, BrokenPipeError where nobody reads it.
+    """
+    try:
+        print(printable(redacted(line)))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UserError(f"standard output cannot be written: {error.strerror}", remedy="send it elsewhere") from error
+
+
+def unread() -> bool:
+    """Whether nobody can read any more what is written to standard output."""
+    try:
+        out = sys.stdout.fileno()
+    except (AttributeError, OSError, ValueError):  # no file
+        return False
+    poll = select.poll()
+    poll.register(out, select.POLLOUT)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def forget_output() -> None:
+    """Send what standard output still holds nowhere, so that the interpreter does not complain as it ends."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def _is_writable(place: str) -> bool:
+    return os.path.isabs(place) and os.path.isdir(place) and os.access(place, os.W_OK | os.X_OK)
+
+
+def _temporary() -> str:
+    import atexit
+    import shutil
+    import tempfile
+
+    place, maker = tempfile.mkdtemp(prefix="curricle-"), os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == maker:
+            shutil.rmtree(place, ignore_errors=True)
+
+    atexit.register(remove)
+    return place
+
+
+def cache_home() -> Path | None:
+    """$CURRICLE_CACHE, else ``curricle`` in $XDG_CACHE_HOME or ~/.cache; None where there is no home."""
+    if chosen := os.environ.get("CURRICLE_CACHE"):
+        return Path(os.path.abspath(chosen))
+    if shared := os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.path.abspath(shared), "curricle")
+    with contextlib.suppress(RuntimeError):
+        if (home := Path.home()).is_absolute():
+            return home / ".cache" / "curricle"
+    return None

@@ -1,0 +1,1 @@
+"""``curricle-train compare``: several orders over several seeds."""

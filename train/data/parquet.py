@@ -1,0 +1,206 @@
+"""Parquet files as one sequence of rows: checked when opened, read by column or by row group."""
+
+import binascii
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from curricle.schemas.common.config import nearest
+from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.fingerprint import file_sha256
+from curricle.schemas.manifest import MANIFEST, read_manifest
+from curricle.schemas.table import read_file_metadata
+from numpy.typing import NDArray
+
+ID_BYTES = 16
+TEXT_CACHE_BYTES = 1 << 30
+BATCH_ROWS = 1 << 17
+
+
+def locate(place: str | Path) -> tuple[list[Path], str | None]:
+    """The Parquet files that a place names, and the fingerprint that they should have, if anything says so.
+
+    A place is a table directory, a directory of Parquet files, or one file. A directory that scoring wrote must have
+    the manifest that says it is whole, and every part with the size and the SHA-256 that the manifest states.
+    UsageError otherwise.
+    """
+    root = Path(place)
+    if not root.exists():
+        raise UsageError("there is no such file or directory", where=str(root), remedy="check the path of the table")
+    if root.is_file():
+        return [root], None
+    loose = sorted(root.glob("*.parquet"))
+    if loose and not (root / MANIFEST).is_file() and not (root / "_progress").exists():
+        return loose, None
+    try:
+        manifest = read_manifest(root)
+    except UserError as error:  # wrong input, found before anything was written
+        raise UsageError(error.found, where=error.where, remedy=error.remedy) from error
+    paths = [root / part.path for part in manifest.data]
+    for path, part in zip(paths, manifest.data, strict=True):
+        if not path.resolve().is_relative_to(root.resolve()):
+            raise UsageError(
+                f"{part.path!r} leads out of the directory", where=str(root), remedy="fetch the table from its source"
+            )
+        size = path.stat().st_size if path.is_file() else None
+        if size != part.bytes:
+            found = "is absent" if size is None else f"has {size:,}"
+            raise UsageError(
+                f"the manifest promises {part.bytes:,} bytes, the file {found}",
+                where=str(path),
+                remedy="copy the table again, or score again",
+            )
+    _check_bytes(paths, [part.sha256 for part in manifest.data])
+    return paths, manifest.fingerprint
+
+
+def _check_bytes(paths: Sequence[Path], expected: Sequence[str]) -> None:
+    """UsageError if a part does not hold the bytes that its manifest states: a flipped bit in a score is a score.
+
+    Every byte is read once by a process, several parts at a time, and by the first of several processes alone.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        return
+    stats = [path.stat() for path in paths]
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        found = pool.map(_sha256, paths, [(stat.st_size, stat.st_mtime_ns) for stat in stats])
+        for path, digest, promised in zip(paths, found, expected, strict=True):
+            if digest != promised:
+                raise UsageError(
+                    "the bytes are not those that the manifest promises (SHA-256)",
+                    where=str(path),
+                    remedy="copy the table again, or score again",
+                )
+
+
+@lru_cache(maxsize=4096)
+def _sha256(path: Path, seen: tuple[int, int]) -> str:
+    """``seen``: size and time of the file, so that one that this process has read is not read again."""
+    with path.open("rb") as stream:
+        return file_sha256(stream)
+
+
+class Files:
+    """Parquet files with the same columns. ``fingerprint`` is None where they are not signed."""
+
+    def __init__(self, places: str | Path | Sequence[str | Path]) -> None:
+        places = [places] if isinstance(places, str | Path) else places
+        self.paths: list[Path] = []
+        self.where = str(places[0])
+        signed: dict[str | None, Path] = {}
+        for place in places:
+            paths, fingerprint = locate(place)
+            self.paths += paths
+            signed |= {fingerprint: Path(place)} if fingerprint else {}
+        schemas: list[pa.Schema] = []
+        self._groups: list[tuple[Path, int]] = []
+        sizes: list[int] = []
+        for path in self.paths:
+            try:
+                footer = pq.read_metadata(path)
+                schemas.append(footer.schema.to_arrow_schema())
+                self.schema = pa.unify_schemas(schemas, promote_options="permissive")
+            except (OSError, pa.ArrowException) as error:
+                raise UsageError(str(error), where=str(path), remedy="name Parquet files of one table") from error
+            signed[_fingerprint(schemas[-1], path)] = path
+            self._groups += [(path, index) for index in range(footer.num_row_groups)]
+            sizes += [footer.row_group(index).num_rows for index in range(footer.num_row_groups)]
+        if len(signed) != 1:
+            names = " and ".join(path.name for path in list(signed.values())[:2]) or "no files"
+            raise UsageError(
+                f"{names}: not one table with one fingerprint",
+                where=self.where,
+                remedy="name the files of one table, or copy it again",
+            )
+        self.fingerprint = next(iter(signed))
+        self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        self._text: OrderedDict[int, pa.Table] = OrderedDict()
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def batches(self, name: str) -> Iterator[pa.Array]:
+        """One column in order, some rows at a time; UsageError if a file does not have it."""
+        for path in self.paths:
+            with pq.ParquetFile(path) as file:
+                if name not in file.schema_arrow.names:
+                    raise missing_column(name, file.schema_arrow.names, str(path))
+                for batch in file.iter_batches(columns=[name], batch_size=BATCH_ROWS):
+                    yield batch.column(0)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One column, in memory."""
+        kind = self.schema.field(name).type
+        return pa.chunked_array([array.cast(kind) for array in self.batches(name)], kind)
+
+    def ids(self) -> NDArray[np.uint8]:
+        """The example ids, uint8 (rows, 16)."""
+        return np.concatenate([np.empty((0, ID_BYTES), np.uint8), *map(id_bytes, self.batches("example_id"))])
+
+    def text(self, rows: NDArray[np.int64]) -> list[dict[str, object]]:
+        """``messages`` and ``extra`` of these rows, in this order.
+
+        Each row group that they touch is read once; the groups read last stay in memory, up to about 1 GiB.
+        """
+        groups = np.searchsorted(self._starts, rows, side="right") - 1
+        found: dict[int, dict[str, object]] = {}
+        for group in np.unique(groups):
+            places = np.flatnonzero(groups == group)
+            records = self._group(int(group)).take(pa.array(rows[places] - self._starts[group])).to_pylist()
+            found.update(zip(places.tolist(), records, strict=True))
+        return [found[place] for place in range(len(rows))]
+
+    def _group(self, group: int) -> pa.Table:
+        if group not in self._text:
+            path, index = self._groups[group]
+            names = [name for name in ("messages", "extra") if name in self.schema.names]
+            with pq.ParquetFile(path) as file:
+                self._text[group] = file.read_row_group(index, columns=names)
+            while len(self._text) > 1 and sum(text.nbytes for text in self._text.values()) > TEXT_CACHE_BYTES:
+                self._text.popitem(last=False)
+        self._text.move_to_end(group)
+        return self._text[group]
+
+
+def id_bytes(ids: pa.Array) -> NDArray[np.uint8]:
+    """Example ids as uint8 (rows, 16): the bytes that 32 hex digits spell, or a hash of any other id."""
+    if ids.null_count:
+        raise UsageError(f"{ids.null_count} rows have no example_id", remedy="give every row an id")
+    texts = ids.cast(pa.large_string())
+    offsets = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    if len(texts) and (np.diff(offsets) == 2 * ID_BYTES).all():
+        try:
+            digits = memoryview(texts.buffers()[2])[offsets[0] : offsets[-1]]
+            return np.frombuffer(binascii.unhexlify(digits), np.uint8).reshape(-1, ID_BYTES)
+        except binascii.Error:
+            pass  # 32 characters, but not all of them hex: each id is looked at alone
+    return np.frombuffer(b"".join(map(_id_bytes, texts.to_pylist())), np.uint8).reshape(-1, ID_BYTES)
+
+
+def _id_bytes(text: str) -> bytes:
+    try:
+        if len(text) == 2 * ID_BYTES:
+            return binascii.unhexlify(text)
+    except ValueError:
+        pass
+    return blake2b(text.encode(), digest_size=ID_BYTES).digest()
+
+
+def missing_column(name: str, known: Iterable[str], where: str) -> UsageError:
+    """The error for a column that is not there, with the nearest name that is."""
+    return UsageError(f"there is no column {name!r}", where=where, remedy=nearest(name, known))
+
+
+def _fingerprint(schema: pa.Schema, path: Path) -> str | None:
+    try:
+        found = read_file_metadata(schema).get("fingerprint")
+    except (ValueError, AttributeError) as error:
+        raise UsageError(f"its metadata is not readable: {error}", where=str(path), remedy="score again") from error
+    return None if found is None else str(found)

@@ -1,0 +1,91 @@
+"""What the student says to a question: exact sums of the loss of rows, whatever they are batched with."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from curricle.schemas.common.errors import UserError
+from curricle.train.curricula.base import Answer, Probe
+from curricle.train.data.batching import Size, micro_batches
+from curricle.train.data.encoding import Encoded
+from curricle.train.data.table import Rows
+from curricle.train.distributed import Processes
+from curricle.train.model.student import Student
+from numpy.typing import NDArray
+
+CHUNK = 1024
+"""Rows that are encoded and sorted by length together."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """``nll``: float64 sums in nats, ``tokens``: int64 counts, one of each for a document. ``size``: what it took."""
+
+    nll: NDArray[np.float64]
+    tokens: NDArray[np.int64]
+    size: Size
+
+
+def score(
+    student: Student,
+    documents: Iterable[Sequence[Encoded]],
+    capacity: int,
+    processes: Processes,
+    between: Callable[[], None] = lambda: None,
+) -> Scores:
+    """The loss of every document of every chunk, in order, computed by all processes together.
+
+    Each process scores its share and leaves zeros elsewhere, so that the one sum at the end is exact, and every
+    process holds the same bits. All make as many passes, and call ``between`` after each.
+    UserError, with the rows, where a loss is not finite.
+    """
+    rows: list[int] = []
+    tokens: list[int] = []
+    places: list[int] = []
+    counts: list[int] = []
+    losses: list[torch.Tensor] = []
+    size = Size()
+    with student.answering():
+        for chunk in documents:
+            passes = micro_batches(chunk, capacity, processes.world, False, student.alike)
+            for micro in passes[processes.rank]:
+                losses.append(student.nll(micro))
+                places += [len(rows) + document for document in micro.documents]
+                counts += micro.counts
+                between()
+            size = sum((micro.size for share in passes for micro in share), size)
+            rows += [document.row for document in chunk]
+            tokens += [len(document.scored) for document in chunk]
+    nll = np.zeros(len(rows))
+    np.add.at(nll, np.repeat(places, counts).astype(np.int64), torch.cat(losses).double().cpu().numpy())
+    nll = processes.sum(nll)
+    if bad := [row for row, loss in zip(rows, nll, strict=True) if not np.isfinite(loss)]:
+        raise UserError(
+            f"the loss of rows {bad[:8]} is not finite, and of {len(bad)} in all",
+            remedy="look at these rows, or lower --optimizer.lr, with another --output; the last checkpoint is whole",
+        )
+    return Scores(nll, np.array(tokens, np.int64), size)
+
+
+def ask(
+    student: Student,
+    probe: Probe,
+    encode: Callable[[Rows], list[Encoded]],
+    capacity: int,
+    processes: Processes,
+    between: Callable[[], None] = lambda: None,
+) -> tuple[Answer, Size, float]:
+    """The answer to a probe, its size, and its seconds. A row of several candidates is scored once."""
+    began = time.perf_counter()
+    rows = np.unique(np.concatenate([candidate.rows for candidate in probe.candidates]))
+    scores = score(student, _chunks(rows, encode), capacity, processes, between)
+    places = [np.searchsorted(rows, candidate.rows) for candidate in probe.candidates]
+    answer = Answer(tuple(scores.nll[place] for place in places), tuple(scores.tokens[place] for place in places))
+    return answer, scores.size, time.perf_counter() - began
+
+
+def _chunks(rows: Rows, encode: Callable[[Rows], list[Encoded]]) -> Iterator[list[Encoded]]:
+    for start in range(0, len(rows), CHUNK):
+        yield encode(rows[start : start + CHUNK])

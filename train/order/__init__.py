@@ -1,0 +1,1 @@
+"""What will be visited, what was decided, and what was really consumed."""

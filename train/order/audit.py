@@ -1,0 +1,64 @@
+"""Two watches over a run that never make the device wait: what was really consumed, and whether losses are finite."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from curricle.schemas.common.errors import UserError
+from curricle.train.data.batching import MicroBatch
+from curricle.train.data.encoding import Encoded
+from curricle.train.distributed import Processes
+from curricle.train.order.batches import OrderHash
+from numpy.typing import NDArray
+
+
+class Order:
+    """Compares the ids of the rows that went through the model with the plan (DESIGN law 5).
+
+    The plan hashes the ids of each global batch. Every process notes the ids of the documents that it consumed, at
+    their places; ``check`` adds these up over the processes. A row consumed twice, or by nobody, or in another's place
+    gives another sum, and so another hash.
+    """
+
+    def __init__(self, processes: Processes) -> None:
+        self._planned, self._consumed = OrderHash(), OrderHash()
+        self._processes = processes
+        self._words: list[NDArray[np.int64]] = []
+
+    @property
+    def digest(self) -> str:
+        """The hash of what was planned so far."""
+        return self._planned.hexdigest()
+
+    def skip(self, ids: NDArray[np.uint8]) -> None:
+        """A global batch that was trained on, and checked, before the run was resumed."""
+        self._planned.update(ids)
+        self._consumed.update(ids)
+
+    def plan(self, ids: NDArray[np.uint8]) -> None:
+        """The next global batch, uint8 (rows, 16)."""
+        self._planned.update(ids)
+        self._words.append(np.zeros((len(ids), 2), np.int64))
+
+    def consume(self, passes: Sequence[MicroBatch], documents: Sequence[Encoded], ids: NDArray[np.uint8]) -> None:
+        """What this process trained on in the last batch; ``ids`` are those of the whole table."""
+        for micro in passes:
+            for place in micro.documents:
+                self._words[-1][place] += np.ascontiguousarray(ids[documents[place].row]).view("<i8")
+        if self._processes.first:  # a document without tokens is visited by nobody, and counts as consumed
+            for place, document in enumerate(documents):
+                if not len(document):
+                    self._words[-1][place] += np.ascontiguousarray(ids[document.row]).view("<i8")
+
+    def check(self, step: int) -> None:
+        """UserError if what was consumed is not what was planned."""
+        if self._words:
+            sizes = [len(words) for words in self._words]
+            summed = self._processes.sum(np.concatenate(self._words))
+            for words in np.split(summed, np.cumsum(sizes)[:-1]):
+                self._consumed.update(np.ascontiguousarray(words).view(np.uint8).reshape(-1, 16))
+            self._words = []
+        if self._consumed.hexdigest() != self.digest:
+            raise UserError(
+                f"the rows trained on before step {step} are not the rows that were planned",
+                remedy="the checkpoints up to the one before are in order; please report this",
+            )

@@ -1,0 +1,210 @@
+"""The journal of a run: its decisions and stages, one JSON object a line, on disk before anything follows from them.
+
+The first line says what defines the order: table, curriculum, options, seed, batch size and budget. Decisions and
+stages follow as they come. The rows themselves are not repeated: the curriculum derives them again from the decisions,
+and the digests prove that it did. There are no times in it, so that two runs of one order have the same journal, byte
+for byte. Every line tells whether it is as it was written.
+"""
+
+import base64
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from curricle.schemas.common.disk import sync
+from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.fingerprint import canonical_json, differences
+from curricle.train.curricula import build
+from curricle.train.curricula.base import Answer, Course, Decision, Probe, Stage, rows_digest
+from curricle.train.data.table import Table
+from curricle.train.records.sealed import lines_of, sealed, unsealed
+
+
+@dataclass(frozen=True)
+class Header:
+    """What defines an order: the first line of a journal. ``table`` is ``Table.digest``."""
+
+    table: str
+    fingerprint: str | None
+    curriculum: str
+    options: Mapping[str, Any]
+    seed: int
+    batch: int
+    budget: Mapping[str, int | None]
+
+    def to_json(self) -> dict[str, Any]:
+        """The header with every option of the curriculum, defaults among them."""
+        options = asdict(build(self.curriculum, self.options))
+        return json.loads(canonical_json(asdict(replace(self, options=options))))
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """A stage as it stands in the journal: how many rows, and the digest that proves which."""
+
+    index: int
+    choice: str | None
+    competence: Mapping[str, float]
+    rows: int
+    digest: str
+
+    @classmethod
+    def of(cls, stage: Stage) -> "StageRecord":
+        return cls(stage.index, stage.choice, dict(stage.competence), len(stage.rows), rows_digest(stage.rows))
+
+
+Record: TypeAlias = Decision | StageRecord
+
+
+@dataclass
+class Journal:
+    """An open journal: the records that were in it, and where further ones go (nowhere if ``path`` is None)."""
+
+    header: Header
+    records: list[Record] = field(default_factory=list)
+    path: Path | None = None
+
+    def append(self, record: Record) -> None:
+        """Add a record; it is on disk when this returns."""
+        self.records.append(record)
+        if self.path is not None:
+            _append(self.path, sealed(_to_line(record)))
+
+
+def read_journal(path: str | Path) -> Journal:
+    """A journal as it was recorded, for reading; UsageError if there is none or it cannot be trusted."""
+    header, records, _ = _parse(Path(path))
+    if header is None:
+        raise UsageError("the journal is absent or empty", where=str(path), remedy="name the journal.jsonl of a run")
+    return Journal(header, records)
+
+
+def open_journal(path: str | Path, header: Header, write: bool = True) -> Journal:
+    """Start a journal, or open the one that is there to go on with it. A line that a kill cut short is dropped.
+
+    With ``write=False`` (every process but the first) nothing on disk changes.
+    UsageError, with the differences, if the journal there is of another order.
+    """
+    path = Path(path)
+    found, records, whole = _parse(path)
+    if found and (changed := differences(found.to_json(), header.to_json())):
+        raise UsageError(
+            "the run was started with another order:\n  " + "\n  ".join(changed),
+            where=str(path),
+            remedy="run the same command as before, or choose another output directory",
+        )
+    if write:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if found is None:
+            path.write_bytes(b"")
+            _append(path, sealed(canonical_json(header.to_json())))
+            sync(path.parent)
+        else:
+            os.truncate(path, whole)
+    return Journal(header, records, path if write else None)
+
+
+def recorded_course(journal: Journal, table: Table) -> Course:
+    """The course that a journal records; UsageError if it was over another table."""
+    header = journal.header
+    if (header.table, header.fingerprint) != (table.digest, table.fingerprint):
+        raise UsageError(
+            "the journal was written for another table, or for other scores of it",
+            remedy=f"name the table with digest {header.table} and fingerprint {header.fingerprint}",
+        )
+    return Course(build(header.curriculum, header.options), table, header.seed, header.batch)
+
+
+def follow(
+    course: Course, journal: Journal, ask: Callable[[Probe], Answer] | None, recorded: Sequence[Record] = ()
+) -> Iterator[Stage]:
+    """The stages of a course: first as the journal has them, then as ``recorded`` does, then by asking the student.
+
+    What the journal does not have yet is appended to it before it takes effect. Without a student (``ask`` is None) the
+    stages end where the records end. UserError if a record does not fit what the course derives.
+    """
+    replayed = [*journal.records, *recorded[len(journal.records) :]]
+    done = 0
+    while (step := course.next()) is not None:
+        old = replayed[done] if done < len(replayed) else None
+        if old is None and ask is None:
+            return
+        if isinstance(step, Probe):
+            if old is None:
+                assert ask is not None
+                new: Record = course.answer(ask(step))
+            else:
+                if not isinstance(old, Decision):
+                    raise _diverged(done)
+                course.replay(old)
+                new = old
+        else:
+            new = StageRecord.of(step)
+            if old is not None and old != new:
+                raise _diverged(done)
+        if done >= len(journal.records):
+            journal.append(new)
+        done += 1
+        if isinstance(step, Stage):
+            yield step
+
+
+def _diverged(index: int) -> UserError:
+    return UserError(
+        f"record {index} of the journal is not what the curriculum derives",
+        remedy="use the version, table, options and seed that the journal was written with",
+    )
+
+
+def _to_line(record: Record) -> str:
+    if isinstance(record, StageRecord):
+        return canonical_json({"stage": asdict(record)})
+    fields = {name: value for name, value in vars(record).items() if name != "scores"}
+    if record.scores is not None:
+        fields["scores"] = base64.b64encode(record.scores.astype("<f8").tobytes()).decode()
+    return canonical_json({"decision": fields})
+
+
+def _from_line(line: bytes) -> Record:
+    match unsealed(line):
+        case {"stage": dict(fields)}:
+            return StageRecord(**fields)
+        case {"decision": dict(fields)}:
+            scores = fields.pop("scores", None)
+            if scores is not None:
+                scores = np.frombuffer(base64.b64decode(scores), "<f8")
+            values: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+            }
+            return Decision(**values, scores=scores)
+        case other:
+            raise ValueError(f"neither a stage nor a decision: {str(other)[:80]}")
+
+
+def _parse(path: Path) -> tuple[Header | None, list[Record], int]:
+    """Header, records, and the length in bytes of the lines that are whole."""
+    header, records, number = None, [], 0
+    try:
+        lines = lines_of(path)
+        for number, line in enumerate(lines):
+            if number:
+                records.append(_from_line(line))
+            else:
+                header = Header(**unsealed(line))
+    except (ValueError, TypeError) as error:
+        raise UsageError(
+            f"not a journal: line {number + 1}: {error}",
+            where=str(path),
+            remedy="copy state/journal.jsonl of the last checkpoint over it, or start a new run",
+        ) from error
+    return header, records, sum(len(line) + 1 for line in lines)
+
+
+def _append(path: Path, line: str) -> None:
+    with path.open("ab") as file:
+        file.write(line.encode() + b"\n")
+    sync(path)

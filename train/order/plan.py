@@ -1,0 +1,170 @@
+"""What a curriculum would visit, or what a journal did visit: a Parquet of rows and a picture, without a model."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from curricle.schemas.common.disk import refuse_links, replacing
+from curricle.schemas.common.errors import UsageError
+from curricle.train.curricula import build
+from curricle.train.curricula.base import Course, Probe, Stage
+from curricle.train.data.table import Rows, Table
+from curricle.train.order.batches import Budget, GlobalBatch, batches, response_tokens
+from curricle.train.order.journal import Header, Journal, follow, recorded_course
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+BATCHES_A_GROUP = 4096
+POINTS = 400  # of the picture, along the order
+
+PLAN = pa.schema(
+    [
+        pa.field("step", pa.int64(), metadata={"description": "optimizer step, from 0"}),
+        pa.field("position", pa.int32(), metadata={"description": "place in the global batch, from 0"}),
+        pa.field("row", pa.int64(), metadata={"description": "row of the table, from 0"}),
+        pa.field("example_id", pa.string(), metadata={"description": "the example's identity, 32 hex digits"}),
+        pa.field("stage", pa.int32(), metadata={"description": "stage of the curriculum, from 0"}),
+        pa.field("choice", pa.string(), metadata={"description": "the perspective chosen; null if none was to choose"}),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An order in figures. ``exposures[k]`` counts the rows that are visited k times."""
+
+    parquet: Path
+    picture: Path
+    steps: int
+    stages: int
+    samples: int
+    exposures: list[int]
+
+
+def plan(table: Table, order: Header | Journal, output: str | Path, columns: Sequence[str] = ()) -> Plan:
+    """Write ``plan.parquet`` and ``plan.png`` into a directory.
+
+    ``order``: a header, for a curriculum that never asks the student; or a journal, for what a run did.
+    ``columns``: the difficulties in the picture; by default those that the curriculum sorts by, or the loss.
+    UsageError, before anything is written, if the student would have to be asked or the table does not fit.
+    """
+    header = order.header if isinstance(order, Journal) else order
+    budget = Budget(**header.budget)
+    if budget == Budget():
+        raise UsageError("a plan without a budget has no end", remedy="set a budget in samples, tokens or steps")
+    tokens = response_tokens(table) if budget.tokens else None
+    ranks = {name: _percentiles(table, name, header.seed) for name in columns or _sorted_by(header, table)}
+    stages = follow(recorded_course(order, table), order, None) if isinstance(order, Journal) else _static(order, table)
+    found = batches(stages, header.batch, budget, tokens)
+    group = list(islice(found, BATCHES_A_GROUP))
+    if not group:
+        raise UsageError("the order is empty", remedy="raise the budget, or name the journal of a run that has begun")
+    directory = Path(output)
+    directory.mkdir(parents=True, exist_ok=True)
+    parquet, picture = directory / "plan.parquet", directory / "plan.png"
+    refuse_links(directory)
+    visited: list[GlobalBatch] = []
+    with replacing(parquet) as partial, pq.ParquetWriter(partial, PLAN, compression="zstd") as writer:
+        while group:
+            writer.write_table(_as_table(group, table))
+            visited += group
+            group = list(islice(found, BATCHES_A_GROUP))
+    rows = np.concatenate([batch.rows for batch in visited])
+    with replacing(picture) as partial:
+        _draw(visited, rows, ranks, f"{header.curriculum}, seed {header.seed}").savefig(partial, dpi=120, format="png")
+    return Plan(
+        parquet,
+        picture,
+        steps=len(visited),
+        stages=len({batch.stage.index for batch in visited}),
+        samples=len(rows),
+        exposures=np.bincount(np.bincount(rows, minlength=len(table))).tolist(),
+    )
+
+
+def _static(header: Header, table: Table) -> Iterator[Stage]:
+    course = Course(build(header.curriculum, header.options), table, header.seed, header.batch)
+    while (step := course.next()) is not None:
+        if isinstance(step, Probe):
+            raise UsageError(
+                f"curriculum {header.curriculum!r} asks the student, so its order is not known before training",
+                remedy="plan from the journal of a run, or choose a curriculum that never asks",
+            )
+        yield step
+
+
+def _sorted_by(header: Header, table: Table) -> list[str]:
+    """The columns that a curriculum sorts by; if it does not, the loss, if the table has it."""
+    curriculum = build(header.curriculum, header.options)
+    named = getattr(curriculum, "perspectives", None) or [getattr(curriculum, "by", "")]
+    return list(filter(None, named)) or [name for name in ("loss",) if name in table.columns]
+
+
+def _percentiles(table: Table, column: str, seed: int) -> NDArray[np.float32]:
+    """The place of each row in an order from easy to hard, in [0, 100]; NaN for rows that have no score."""
+    order = table.order(column, seed)
+    places = np.full(len(table), np.nan, np.float32)
+    places[order] = np.linspace(0, 100, len(order), dtype=np.float32)
+    return places
+
+
+def _as_table(group: Sequence[GlobalBatch], table: Table) -> pa.Table:
+    sizes = [len(batch.rows) for batch in group]
+    rows = np.concatenate([batch.rows for batch in group])
+    digits = table.ids[rows].tobytes().hex()
+    columns = [
+        np.repeat([batch.step for batch in group], sizes),
+        np.concatenate([np.arange(size, dtype=np.int32) for size in sizes]),
+        rows,
+        [digits[start : start + 32] for start in range(0, len(digits), 32)],
+        np.repeat(np.array([batch.stage.index for batch in group], np.int32), sizes),
+        np.repeat(np.array([batch.stage.choice for batch in group], object), sizes),
+    ]
+    return pa.table([pa.array(column, kind.type) for column, kind in zip(columns, PLAN, strict=True)], schema=PLAN)
+
+
+def _draw(visited: Sequence[GlobalBatch], rows: Rows, ranks: Mapping[str, NDArray[np.float32]], title: str) -> Figure:
+    """Mean difficulty percentile over the order, with the middle 80 per cent, and below it what was chosen when."""
+    choices = np.repeat(
+        np.array([batch.stage.choice or "" for batch in visited], object), [len(batch.rows) for batch in visited]
+    )
+    colours = {re.sub(":(high|low)$", "", name): f"C{place % 10}" for place, name in enumerate(ranks)}
+    chosen = list(dict.fromkeys([*colours, *filter(None, choices)])) if any(choices) else []
+    figure = Figure(figsize=(9, 5 if chosen else 4), layout="constrained")
+    axes = figure.subplots(2 if chosen else 1, 1, sharex=True, squeeze=False, height_ratios=[6, 1] if chosen else None)
+    above = axes[0, 0]
+    edges = np.unique(np.linspace(0, len(rows), min(POINTS, len(rows)) + 1).astype(np.int64))
+    middles = (edges[:-1] + edges[1:]) / 2
+    for name, places in ranks.items():
+        parts = [places[rows[start:end]] for start, end in pairwise(edges)]
+        low, mean, high = np.array([_spread(part) for part in parts]).T
+        above.plot(middles, mean, label=name, linewidth=1.2)
+        above.fill_between(middles, low, high, alpha=0.15, linewidth=0)
+    above.set_title(title, loc="left")
+    above.set(ylabel="difficulty percentile", ylim=(0, 100))
+    if ranks:
+        figure.legend(loc="outside upper right", ncols=len(ranks), frameon=False)
+    if chosen:
+        lanes = {name: lane for lane, name in enumerate(chosen)}
+        changes = np.flatnonzero(np.r_[True, choices[1:] != choices[:-1]])
+        for start, end in zip(changes, [*changes[1:], len(rows)], strict=True):
+            if choices[start]:
+                lane = lanes[choices[start]]
+                axes[1, 0].barh(lane, end - start, left=start, height=0.9, color=colours.get(choices[start], "0.5"))
+        axes[1, 0].set(yticks=range(len(chosen)), yticklabels=chosen, ylabel="chosen", ylim=(-0.6, len(chosen) - 0.4))
+    axes[-1, 0].set(xlabel="samples, in the order of training", xlim=(0, len(rows)))
+    return figure
+
+
+def _spread(places: NDArray[np.float32]) -> tuple[float, float, float]:
+    """10th percentile, mean and 90th percentile of the rows that have a place; NaN if none has."""
+    present = places[~np.isnan(places)]
+    if not len(present):
+        return np.nan, np.nan, np.nan
+    low, high = np.percentile(present, [10, 90])
+    return float(low), float(present.mean()), float(high)

@@ -1,0 +1,146 @@
+"""What a run reports: one JSON object a line, and the same to TensorBoard or another tracker."""
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from curricle.schemas.common.config import nearest
+from curricle.schemas.common.disk import write_whole
+from curricle.schemas.common.errors import UsageError
+from curricle.train.records.sealed import lines_of, unsealed, write_line
+from curricle.train.settings import LogSettings
+
+METRICS = "metrics.jsonl"
+
+PEAK_TFLOPS = {
+    "H200": 989.0,
+    "H100": 989.0,
+    "H800": 989.0,
+    "B200": 2250.0,
+    "GH200": 989.0,
+    "A100": 312.0,
+    "A800": 312.0,
+    "L40S": 362.0,
+    "L4": 121.0,
+    "A10G": 70.0,
+    "A10": 125.0,
+    "V100": 125.0,
+    "T4": 65.0,
+    "MI300X": 1307.0,
+}
+"""Dense bfloat16 (float16 where there is none) peaks in the vendors' data sheets, by part of the device's name."""
+
+
+class Metrics:
+    """``metrics.jsonl`` of a run. On a resume, what came after the checkpoint is dropped; it is about to come again.
+
+    The cost of probes stays: their decisions are replayed, not made again.
+    """
+
+    def __init__(self, run: Path, step: int, settings: LogSettings) -> None:
+        self._path = run / METRICS
+        kept = [line for line in read_metrics(run) if line["step"] <= step or line["kind"] == "probe"]
+        write_whole(self._path, "".join(map(write_line, kept)))
+        self.probes = {
+            key: sum(line[key] for line in kept if line["kind"] == "probe") for key in ("tokens", "flops", "seconds")
+        }
+        self._board = _tensorboard(run, step) if settings.tensorboard else None
+        self._tracker = _tracker(settings.tracker, run) if settings.tracker else None
+
+    def write(self, kind: str, step: int, **values: Any) -> None:
+        """Add a line. ``step`` is the number of optimizer steps done; nested values stay in the file alone."""
+        with self._path.open("a") as file:
+            file.write(write_line({"kind": kind, "step": step, **values}))
+        if kind == "probe":
+            for key in self.probes:
+                self.probes[key] += values[key]
+        flat = {f"{kind}/{name}": value for name, value in _flatten(values) if isinstance(value, int | float)}
+        if self._board is not None:
+            for name, value in flat.items():
+                self._board.add_scalar(name, value, step)
+        if self._tracker is not None:
+            self._tracker.log(flat, step=step)
+
+    def close(self) -> None:
+        if self._board is not None:
+            self._board.close()
+        if self._tracker is not None:
+            self._tracker.finish()
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run so far; one that a kill cut short is left out. UsageError if one is not as it was written."""
+    path = run / METRICS
+    try:
+        return [_line(number, line) for number, line in enumerate(lines_of(path), 1)]
+    except ValueError as error:
+        raise UsageError(
+            str(error),
+            where=str(path),
+            remedy="restore the file; or remove it, and what the run has reported so far is gone with it",
+        ) from error
+
+
+def _line(number: int, line: bytes) -> dict[str, Any]:
+    try:
+        found = unsealed(line)
+    except ValueError as error:
+        raise ValueError(f"line {number}: {error}") from error
+    if not isinstance(found.get("kind"), str) or not isinstance(found.get("step"), int):
+        raise ValueError(f"line {number}: it has no kind or no step")
+    return found
+
+
+def peak_flops(device: torch.device, given_tflops: float | None) -> float | None:
+    """FLOP/s that one device could do: as given, or from its data sheet; None where neither is known."""
+    if given_tflops:
+        return given_tflops * 1e12
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        for part in sorted(PEAK_TFLOPS, key=len, reverse=True):
+            if part in name:
+                return PEAK_TFLOPS[part] * 1e12
+    return None
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        pairs += _flatten(value, f"{prefix}{name}/") if isinstance(value, Mapping) else [(prefix + name, value)]
+    return pairs
+
+
+def check_trackers(settings: LogSettings) -> None:
+    """UsageError for a tracker that is unknown or not installed, before anything is written."""
+    if settings.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise UsageError("--log.tensorboard needs tensorboard", remedy="pip install tensorboard")
+    if settings.tracker:
+        _tracker_class(settings.tracker)
+
+
+def _tensorboard(run: Path, step: int) -> Any:
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+
+
+def _tracker(name: str, run: Path) -> Any:
+    cls = _tracker_class(name)
+    tracker = cls(run.name, logging_dir=str(run)) if cls.requires_logging_directory else cls(run.name)
+    tracker.start()
+    return tracker
+
+
+def _tracker_class(name: str) -> Any:
+    """One of accelerate's trackers: a maintained adapter to wandb, trackio, mlflow, comet, aim, clearml and others."""
+    try:
+        from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+    except ImportError as error:
+        raise UsageError("--log.tracker needs accelerate", remedy="pip install accelerate") from error
+    if name not in LOGGER_TYPE_TO_CLASS:
+        raise UsageError(f"unknown tracker {name!r}", remedy=nearest(name, LOGGER_TYPE_TO_CLASS))
+    if importlib.util.find_spec(name) is None:
+        raise UsageError(f"tracker {name!r} is not installed", remedy=f"pip install {name}")
+    return LOGGER_TYPE_TO_CLASS[name]

@@ -1,0 +1,87 @@
+"""``run.json``: what a run was started with, and whether it is finished."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from curricle.schemas.chat.rendering import IDENTITY
+from curricle.schemas.common.disk import write_whole
+from curricle.schemas.common.errors import UsageError
+from curricle.schemas.fingerprint import differences
+from curricle.train.data.table import Table
+from curricle.train.records.sealed import sealed, unsealed
+from curricle.train.settings import RewardSettings, RunSettings, identity
+
+log = logging.getLogger("curricle")
+
+RUN = "run.json"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a run is started with. ``identity``, JSON all through: its table, its settings, how conversations are
+    rendered, and its model, see ``train.model.load.identify``.
+    """
+
+    settings: RunSettings | RewardSettings
+    identity: dict[str, Any]
+
+    @classmethod
+    def of(cls, settings: RunSettings | RewardSettings, table: Table, model: Mapping[str, Any]) -> "Description":
+        known: dict[str, Any] = {
+            "table": {"digest": table.digest, "fingerprint": table.fingerprint},
+            "settings": identity(settings),
+            "rendering": IDENTITY,
+            "model": model,
+        }
+        return cls(settings, json.loads(json.dumps(known)))
+
+    def write(self, finished: int | None = None, files: Mapping[str, Any] | None = None) -> None:
+        """``finished`` is the step of the last checkpoint, or the rows scored, once nothing is left to do. ``files``
+        are the sizes and digests of what was made beside checkpoints, which have their own.
+        """
+        about: dict[str, Any] = {"identity": self.identity, "settings": asdict(self.settings), "finished": finished}
+        if files is not None:
+            about["files"] = files
+        write_whole(self.settings.output / RUN, sealed(json.dumps(about, indent=1, default=str)))
+
+    def before(self) -> dict[str, Any]:
+        """What ``run.json`` says; nothing if there is none.
+
+        UsageError, with the differences, if it was started with settings, a table or a model that teach something else.
+        """
+        before: dict[str, Any] = read_description(self.settings.output)
+        if not before:
+            return {}
+        then: dict[str, Any] = dict(before["identity"])
+        if "model" not in then:
+            log.info("the run was begun by an earlier version, and does not say which files its model had")
+            then["model"] = self.identity["model"]
+        if changed := differences(then, self.identity):
+            raise UsageError(
+                "the run was started with other settings, or another table or model:\n  " + "\n  ".join(changed),
+                where=str(self.settings.output / RUN),
+                remedy="run the same command as before, with the same table and model, or choose another --output",
+            )
+        return before
+
+
+def read_description(run: Path) -> dict[str, Any]:
+    """``run.json`` of a run; nothing if there is none. UsageError if it is not as it was written."""
+    path = run / RUN
+    try:
+        about = unsealed(path.read_bytes())
+        if not (isinstance(about.get("identity"), dict) and isinstance(about.get("settings"), dict)):
+            raise ValueError("it has no identity, or no settings")
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except ValueError as error:
+        raise UsageError(
+            f"not the description of a run: {error}",
+            where=str(path),
+            remedy="restore it; or remove it if the run was started with this very command, and run that again",
+        ) from error
+    return about
