@@ -44,8 +44,11 @@ def compute(batch: Batch) -> Scores:
         "truncated": [_truncated(row) for row in batch.rendered],
     }
     scores = to_scores(COLUMNS, cells)
-    remarks = {row: [f"loss: {each.remark}"] for row, each in enumerate(batch.rendered) if each.remark}
-    return Scores(scores.columns, {**scores.notes, **remarks})
+    notes = {row: list(texts) for row, texts in scores.notes.items()}
+    for row, each in enumerate(batch.rendered):
+        if each.remark:
+            notes.setdefault(row, []).append(f"loss: {each.remark}")
+    return Scores(scores.columns, notes)
 
 
 def _truncated(row: Rendered) -> Cell:

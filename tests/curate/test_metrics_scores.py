@@ -117,6 +117,16 @@ def test_loss_is_the_mean_over_tokens_and_a_null_where_there_is_none() -> None:
     }
 
 
+def test_a_row_keeps_the_reason_of_its_null_beside_what_is_to_be_said_of_its_answers() -> None:
+    remark = "1 of 2 answers is not scored"
+    rendered = [Rendered(truncated=False, remark=remark)] * 2
+    given = [LogLikelihood(-math.inf, 3), LogLikelihood(-6, 4)]
+    batch = batch_of(("", ""), ("", ""), rendered=rendered, conditional=given)
+    scores = REGISTRY["loss"].compute(batch)
+    assert values(scores)["loss"] == [None, 1.5]
+    assert scores.notes == {0: ["loss: the proxy's loss is inf", f"loss: {remark}"], 1: [f"loss: {remark}"]}
+
+
 def test_the_two_definitions_of_ifd_rank_differently() -> None:
     batch = scored([LogLikelihood(-1.0, 1), LogLikelihood(-8.0, 2)], [LogLikelihood(-2.0, 1), LogLikelihood(-12.0, 2)])
     by = values(REGISTRY["ifd"].compute(batch))
