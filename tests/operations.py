@@ -96,13 +96,12 @@ def _count(below: str, when: str, kill: int | None, counter: int) -> None:
 def _serve() -> None:
     import tempfile
 
-    ours = ("cluster", "derived", "engines.local", "select", "transfer", "transforms.score")
-    for name in (
-        *(f"pipelines.{module}" for module in ours),
-        "curricle.curate.metrics.mtld_kernel",
-        "curricle.curate.report",
-        "filelock",
-    ):
+    ours = (
+        *("commands.cluster", "commands.score", "commands.select", "commands.transfer"),
+        *("engines.local", "tables.making", "transforms.score"),
+    )
+    others = "curricle.curate.metrics.mtld_kernel", "curricle.curate.report", "filelock"
+    for name in (*(f"curricle.pipelines.{module}" for module in ours), *others):
         importlib.import_module(name)
     from curricle.pipelines.cli import main
     from curricle.pipelines.processes.log import quieten_beam
