@@ -27,7 +27,7 @@ __all__ = ["FORMATS", "MESSAGE_FIELDS", "Conversation", "Format", "FormatError",
 FORMATS = {format.name: format for format in (TABLE, STRINGS, SHAREGPT, OPENAI, ALPACA, PAIRS)}
 """In order of recognition: conversations first, since they often carry a ``prompt`` beside them."""
 
-VERSION = 2
+VERSION = 3
 """Of what a record becomes: raised with every change to it, so that no table mixes two readings."""
 
 _TEXTS = {"instruction", *OUTPUTS, *ELSEWHERE, *(name for pair in KNOWN for name in pair)}

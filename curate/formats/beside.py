@@ -3,7 +3,10 @@
 What a turn can hold, such as system prompts, contexts and histories, is followed where turns are put together.
 """
 
+import math
+import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from curricle.curate.batch import RESPONSE_ROLE
@@ -14,11 +17,17 @@ MEDIA = (
     *("image", "images", "image_url", "image_urls", "image_path", "image_paths"),
     *("video", "videos", "audio", "audios"),
 )
-LABELS = ("label", "kto_tag")
-"""True or false in data sets of good and bad answers; other values are classes of something."""
-VERDICTS = ("accepted", "is_accepted", "correct", "is_correct", "desirable")
+PLACEHOLDER = re.compile(r"<\|?(?:image|video|audio)(?:_pad|[ _]?\d+)?\|?>")
+"""Where a picture belongs, in texts whose pictures lie elsewhere, or are lost."""
+VERDICTS = ("kto_tag", "is_accepted", "is_correct", "desirable")
+"""True or false, as such or as 1 and 0: whether the answer is one to give."""
+LABELS = ("label", "accepted", "correct")
+"""The same in some data sets; in others a class of something, or a count."""
+NO, BAD = ("0", "false", "no"), ("bad", "rejected", "undesirable", "unacceptable")
+MORE_DOUBTS = ("negative", "incorrect", "wrong")
+"""An answer that is wrong, or a class that a right answer names."""
 WEIGHTS = ("weight", "loss_weight", "loss_scale", "loss", "train", "training", "trainable")
-SPANS = ("training_detail", "train_detail")
+SPANS = ("loss_mask", "mask", "training_detail", "train_detail")
 LIST_FIELDS = ("messages", "conversations", "conversation", "dialogue", "dialog")
 """Where turns are looked for, in this order."""
 PARTS_OF_THE_PROMPT = ("instruction", "input", "context", "history", "documents")
@@ -42,16 +51,7 @@ def check_record(fields: Mapping[str, Any], messages: Sequence[Message]) -> list
     Raises FormatError for media, and for an answer that is marked as one not to give.
     """
     check_media(fields)
-    for name in LABELS:
-        if fields.get(name) is False:
-            raise FormatError(
-                f"{name!r} is false: the answer is marked as one not to give; take the field away to have it scored"
-            )
-    notes = [
-        f"the field {name!r} is {str(fields[name]).lower()}, and the answer is scored"
-        for name in (*VERDICTS, *LABELS)
-        if fields.get(name) in (False, 0)
-    ]
+    notes = [*_check_verdicts(fields), *_check_learning(fields, messages), *_check_placeholders(messages)]
     for name in PARTS_OF_THE_PROMPT:
         if _is_text(value := fields.get(name)) and not _is_in(value, messages):
             notes.append(f"the field {name!r} is in no turn; it is kept in extra")
@@ -74,27 +74,90 @@ def check_turn(fields: Mapping[str, Any], role: str, where: str) -> list[str]:
     Every turn of the assistant is scored and trained on, and a table cannot say of one that it is not.
     """
     check_media(fields, where)
-    notes = []
-    for name in WEIGHTS:
-        value = fields.get(name)
-        if value is None or (role != RESPONSE_ROLE and not value) or (role == RESPONSE_ROLE and value == 1):
-            continue
-        if role == RESPONSE_ROLE and not value and isinstance(value, (bool, int, float)):
-            raise FormatError(
-                f"{where}{name!r} is {str(value).lower()}: the turn is not to be learnt, and every turn of the "
-                "assistant is; take the field away to have it scored"
-            )
-        turn = "an assistant's turn" if role == RESPONSE_ROLE else f"a turn of the role {role}"
-        notes.append(f"the field {name!r} of {turn} is not followed")
-    for name in SPANS:
-        if role == RESPONSE_ROLE and says(fields.get(name)):
-            raise FormatError(
-                f"{where}{name!r} says which parts of the turn are to be learnt, and every turn of the assistant is "
-                "scored whole; take the field away to have it scored"
-            )
+    if role == RESPONSE_ROLE:
+        notes = _check_verdicts(fields, where)
+        for name in (*WEIGHTS, *SPANS):
+            notes += _learnt(name, fields.get(name), "an assistant's turn", where)
+    else:
+        weights = (name for name in (*WEIGHTS, *SPANS) if says(fields.get(name)) and _number(fields[name], 0) != 0)
+        notes = [_not_followed(name, f"a turn of the role {role}") for name in weights]
     if says(fields.get("tools")):
         notes.append("the field 'tools' of a turn is not followed")
     return notes
+
+
+def _check_verdicts(fields: Mapping[str, Any], where: str = "") -> list[str]:
+    """Notes on what may say that an answer is bad. FormatError for what says so."""
+    notes = []
+    for name in (*VERDICTS, *LABELS):
+        value = fields.get(name)
+        word = known.strip().lower() if (known := as_text(value)) is not None else str(value).lower()
+        is_no = word in NO or _number(value, 1) == 0
+        if word in BAD or value is False or (is_no and name in VERDICTS):
+            raise FormatError(
+                f"{where}{name!r} is {word}: the answer is marked as one not to give; take the field away to have it "
+                "scored"
+            )
+        if is_no or word in MORE_DOUBTS:
+            notes.append(f"the field {name!r} is {word}, and the answer is scored")
+    return notes
+
+
+def _check_learning(fields: Mapping[str, Any], messages: Sequence[Message]) -> list[str]:
+    """Notes on how much of the whole conversation is to be learnt. FormatError where that is not all of its answers.
+
+    A list as long as the conversation, perhaps without a system turn that stood elsewhere, is of its turns.
+    """
+    notes = []
+    for name in (*WEIGHTS, *SPANS):
+        value = fields.get(name)
+        known = as_text(value)
+        if (name == "loss" and not isinstance(value, bool)) or (known and known.strip().lower() in ("user", "human")):
+            continue  # the loss that somebody measured; the role that is not learnt
+        turns = messages[1:] if messages and messages[0][0] == "system" else messages
+        if isinstance(value, list) and len(value) in (len(messages), len(turns)):
+            for (role, _), each in zip(messages[-len(value) :], value, strict=True):
+                if role == RESPONSE_ROLE:
+                    notes += _learnt(name, each, "an assistant's turn")
+                elif _number(each, 0) != 0:
+                    notes.append(_not_followed(name, f"a turn of the role {role}"))
+        else:
+            notes += _learnt(name, value, "the record")
+    return [*dict.fromkeys(notes)]
+
+
+def _learnt(name: str, value: Any, what: str, where: str = "") -> list[str]:
+    """Notes on what a field says of how much is to be learnt of something. FormatError for nothing, or a part."""
+    ones = isinstance(value, list) and all(_number(each, 0) == 1 for each in value)
+    if not says(value) or ones or (number := _number(value, math.nan)) == 1:
+        return []
+    if number == 0:
+        raise FormatError(
+            f"{where}{name!r} is {str(value).lower()}: {what} is not to be learnt, and every turn of the assistant is; "
+            "take the field away to have it scored"
+        )
+    if isinstance(value, (list, dict)):
+        raise FormatError(
+            f"{where}{name!r} says which parts of {what} are to be learnt, and every turn of the assistant is scored "
+            "whole; take the field away to have it scored"
+        )
+    return [_not_followed(name, what)]
+
+
+def _not_followed(name: str, what: str) -> str:
+    return f"the field {name!r} of {what} is not followed"
+
+
+def _check_placeholders(messages: Sequence[Message]) -> list[str]:
+    """A note where a turn before an answer has a picture's place: whether it is one, the text cannot say."""
+    found = (PLACEHOLDER.search(content) for role, content in messages if role != RESPONSE_ROLE)
+    marks = dict.fromkeys(mark.group() for mark in found if mark)
+    return [f"the text has {mark!r}, and only text is read" for mark in marks]
+
+
+def _number(value: Any, otherwise: float) -> Any:
+    """What is a number, or true or false, which equal 1 and 0."""
+    return value if isinstance(value, (bool, int, float, Decimal)) else otherwise
 
 
 def _is_text(value: Any) -> bool:

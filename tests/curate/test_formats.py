@@ -329,6 +329,18 @@ def test_what_stands_beside_is_followed(record: dict[str, Any], messages: list[t
         ({"audio": "a.wav"}, "'audio' belongs to the text"),
         ({"label": False}, "'label' is false: the answer is marked as one not to give"),
         ({"kto_tag": False}, "'kto_tag' is false"),
+        ({"kto_tag": 0}, "'kto_tag' is 0"),
+        ({"is_correct": False}, "'is_correct' is false"),
+        ({"desirable": "False"}, "'desirable' is false"),
+        ({"label": "bad"}, "'label' is bad: the answer is marked"),
+        ({"accepted": " Rejected"}, "'accepted' is rejected"),
+        ({"weight": 0}, "'weight' is 0: the record is not to be learnt"),
+        ({"train": False}, "'train' is false: the record is not to be learnt"),
+        ({"loss": False}, "'loss' is false"),
+        ({"loss_mask": [0, 0]}, "'loss_mask' is 0: an assistant's turn is not to be learnt"),
+        ({"weight": [1, 0.0]}, "'weight' is 0: an assistant's turn"),
+        ({"loss_mask": [0, 0, 0, 1, 1]}, "'loss_mask' says which parts of the record"),
+        ({"mask": {"begin": 0}}, "'mask' says which parts"),
         ({"tools": '[{"name": "a", "name": "b"}]'}, "'tools': duplicate key 'name'"),
         ({"tools": ['{"max": Infinity}']}, "'tools' 0: Infinity is not JSON"),
         ({"tools": '{"max": 1e999}'}, "'tools': the number 1e999 is out of range"),
@@ -346,7 +358,10 @@ def test_what_cannot_be_followed_is_refused(fields: dict[str, Any], reason: str)
 
 @pytest.mark.parametrize(
     "fields",
-    [{"weight": 0}, {"weight": 0.0}, {"train": False}, {"loss": False}, {"loss_weight": 0}, {"train_detail": [{}]}],
+    [
+        *({"weight": 0}, {"weight": 0.0}, {"loss_weight": 0}, {"loss_mask": 0}, {"mask": [0, 1]}),
+        *({"train": False}, {"loss": False}, {"label": False}, {"train_detail": [{}]}),
+    ],
 )
 def test_turns_that_are_not_to_be_learnt_are_refused(fields: dict[str, Any]) -> None:
     (name,) = fields
@@ -373,8 +388,14 @@ def test_turns_that_are_not_to_be_learnt_are_refused(fields: dict[str, Any]) -> 
         ({"instruction": "Hello", "output": "Hi", "response": "Hey"}, "'response' is another answer"),
         ({"prompt": "Hello", "completion": "Hi", "completions": ["Hi", "Hey"]}, "'completions' has other answers"),
         ({"messages": [USER, ASSISTANT], "conversations": ["Hello", "Hey"]}, "'conversations' has other turns"),
-        ({"prompt": "Hello", "completion": "Hi", "is_correct": False}, "'is_correct' is false"),
-        ({"prompt": "Hello", "completion": "Hi", "label": 0}, "'label' is 0"),
+        ({"prompt": "Hello", "completion": "Hi", "label": 0}, "'label' is 0, and the answer is scored"),
+        ({"prompt": "Hello", "completion": "Hi", "label": "False"}, "'label' is false, and the answer is scored"),
+        ({"prompt": "Hello", "completion": "Hi", "is_correct": "wrong"}, "'is_correct' is wrong"),
+        ({"prompt": "Hello", "completion": "Hi", "weight": 0.5}, "'weight' of the record is not followed"),
+        ({"messages": [USER, ASSISTANT], "mask": [True, True]}, "'mask' of a turn of the role user"),
+        ({"messages": [USER, ASSISTANT], "mask": "Assistant"}, "'mask' of the record is not followed"),
+        ({"instruction": "<image>\nHello", "output": "Hi", "id": 1}, "the text has '<image>'"),
+        ({"instruction": "Hello", "input": "<|video_pad|>", "output": "Hi"}, "the text has '<|video_pad|>'"),
     ],
 )
 def test_what_is_not_followed_is_said_and_kept(record: dict[str, Any], note: str) -> None:
@@ -392,7 +413,10 @@ def test_fields_that_repeat_what_is_read_are_no_news() -> None:
     record = {"messages": chat, "chosen": chat, "response": "Hi", "instruction": "Hello", "system": "", "images": []}
     record |= {"conversations": [{"from": "human", "value": "Hello"}, {"from": "gpt", "value": "Hi"}]}
     record |= {"image": {"bytes": None}, "videos": [None, ""]}
+    record |= {"weight": 1, "loss": 0.0, "loss_mask": [0, 1], "training": [1.0, 1.0, 1.0], "mask": "User"}
+    record |= {"kto_tag": 1, "label": 2, "correct": "yes", "is_correct": None}
     assert normalise({**record, "rejected": [USER], "score": 0.1, "label": True}).notes == []
+    assert normalise({"prompt": "Hello", "completion": "An <image> is drawn.", "weight": [1]}).notes == []
 
 
 @pytest.mark.parametrize(
