@@ -4,10 +4,18 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol, TypeAlias
 
 from curricle.schemas.common.errors import UserError
+
+
+def inside(name: str) -> str:
+    """The name of a file, or of a folder, that stays inside its directory, whoever wrote it; ValueError for others."""
+    pure = PurePosixPath(name)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name or not pure.parts:
+        raise ValueError(f"path {name!r} leaves the directory")
+    return name
 
 
 class Files(Protocol):

@@ -3,11 +3,10 @@
 import json
 import time
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from curricle.schemas.common.errors import UserError
-from curricle.schemas.files import Place, files_in
+from curricle.schemas.files import Place, files_in, inside
 from curricle.schemas.fingerprint import digest
 from curricle.schemas.table import CONTRACT
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
@@ -16,15 +15,7 @@ MANIFEST = "manifest.json"
 CERTIFICATE = "certificate.json"
 
 
-def _inside(path: str) -> str:
-    """A path in a manifest is relative and stays inside the directory, whoever wrote the manifest."""
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or "\\" in path or "\0" in path or not pure.parts:
-        raise ValueError(f"path {path!r} leaves the directory")
-    return path
-
-
-InsidePath = Annotated[str, AfterValidator(_inside)]
+InsidePath = Annotated[str, AfterValidator(inside)]
 
 
 class _Strict(BaseModel):

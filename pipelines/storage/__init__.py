@@ -5,14 +5,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-from curricle.schemas.common.errors import UsageError
-from curricle.schemas.files import Files
+from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.files import Files, inside
 
 
 class Storage(Files, Protocol):
     """Files that are there whole, as they were last written, or not at all.
 
-    UserError, with a remedy, where the place fails.
+    UserError, with a remedy, where the place fails, and for a change of what lies outside the directory.
     """
 
     interval: float
@@ -38,6 +38,15 @@ class Storage(Files, Protocol):
         Yields a function that writes the holder again: a sign of life, at least every ``SIGN_OF_LIFE`` seconds.
         """
         ...
+
+
+def check_inside(files: Files, *names: str) -> None:
+    """UserError for a name that leads out of the directory, before anything is written there or removed."""
+    for name in names:
+        try:
+            inside(name)
+        except ValueError as error:
+            raise UserError(str(error), where=files.uri(""), remedy="make the table again in another place") from error
 
 
 SIGN_OF_LIFE = 5.0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curricle.pipelines.storage import check_inside
 from curricle.pipelines.storage.held import held_by, read_holder
 from curricle.schemas.common.disk import refuse_link, refuse_links, remove, sync
 from curricle.schemas.common.errors import UserError
@@ -30,6 +31,7 @@ class Disk(Folder):
 
     @contextmanager
     def _beside(self, name: str, durable: bool) -> Iterator[Path]:
+        check_inside(self, name)
         final = self.root / name
         beside = self.root / "_progress" / "tmp" / f"{uuid.uuid4().hex}-{final.name}"
         with self._failing(name):
@@ -48,6 +50,7 @@ class Disk(Folder):
                 beside.unlink(missing_ok=True)
 
     def move(self, name: str, to: str) -> None:
+        check_inside(self, name, to)
         with self._failing(to):
             self._refuse_links((self.root / to).parent)
             (self.root / to).parent.mkdir(parents=True, exist_ok=True)
@@ -55,6 +58,7 @@ class Disk(Folder):
             sync((self.root / to).parent)
 
     def remove(self, name: str) -> None:
+        check_inside(self, name)
         with self._failing(name):
             remove(self.root / name)
 

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from curricle.pipelines.storage import SIGN_OF_LIFE
+from curricle.pipelines.storage import SIGN_OF_LIFE, check_inside
 from curricle.pipelines.storage.held import held_by, read_holder
 from curricle.schemas.common.errors import UsageError, UserError
 
@@ -56,6 +56,7 @@ class Objects:
     def write(self, name: str, data: bytes, durable: bool = True) -> None:
         import obstore
 
+        check_inside(self, name)
         with self._failing(name, "written"):
             obstore.put(self._store, name, data)
 
@@ -63,6 +64,7 @@ class Objects:
     def writing(self, name: str) -> Iterator[Path]:
         import obstore
 
+        check_inside(self, name)
         with tempfile.TemporaryDirectory(prefix="curricle-") as folder, self._failing(name, "written"):
             path = Path(folder, name.rpartition("/")[2])
             yield path
@@ -82,12 +84,14 @@ class Objects:
     def move(self, name: str, to: str) -> None:
         import obstore
 
+        check_inside(self, name, to)
         with self._failing(to, "written"):
             obstore.rename(self._store, name, to)
 
     def remove(self, name: str) -> None:
         import obstore
 
+        check_inside(self, name)
         with self._failing(name, "removed"):
             if found := self.names(name) or ([name] if self.exists(name) else []):
                 obstore.delete(self._store, found)

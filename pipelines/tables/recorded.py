@@ -12,29 +12,35 @@ from curricle.pipelines.tables.exchange import disown
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.exchange import read_finished
 from curricle.schemas.fingerprint import digest
-from curricle.schemas.manifest import MANIFEST
+from curricle.schemas.manifest import MANIFEST, InsidePath
 from curricle.schemas.sealed import unseal
 from curricle.schemas.verify import damaged
+from pydantic import TypeAdapter, ValidationError
 
 log = logging.getLogger("curricle")
 
 LEAVES = "leaves"
 """The key of a plan for what making the table leaves beside it, such as the checkpoints of a training."""
 
+_LEFT = TypeAdapter(list[InsidePath])
+
 
 def read_recorded(directory: OutputDirectory) -> dict[str, Any] | None:
     """The plan in a directory; None if there is none. UsageError if it is damaged."""
     try:
-        return unseal(directory.storage.read(PLAN))
+        plan = unseal(directory.storage.read(PLAN))
+        _LEFT.validate_python(plan.get(LEAVES, []))
+        return plan
     except FileNotFoundError:
         return None
     except UserError:
         raise
     except (ValueError, RecursionError) as error:
-        raise damaged_plan(directory, error) from error
+        found = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise damaged_plan(directory, found) from error
 
 
-def damaged_plan(directory: OutputDirectory, error: Exception) -> UsageError:
+def damaged_plan(directory: OutputDirectory, error: object) -> UsageError:
     return UsageError(
         f"the plan of the job is damaged: {error}",
         where=directory.storage.uri(PLAN),

@@ -14,6 +14,7 @@ from pathlib import Path
 import operations
 import pytest
 from curricle.schemas.manifest import MANIFEST, read_manifest
+from curricle.schemas.sealed import seal
 from curricle.schemas.verify import verify
 from operations import Server
 from running import curricle, read_data, signed, write_jsonl
@@ -187,6 +188,17 @@ def test_a_table_from_before_there_were_records(server: Server, work: Path):
     assert killed.code is None and verify(out).faults == []
     assert server.run(*over, cwd=work, below=out).code == 0
     assert verify(out).faults == [] and read_manifest(out).total.scored == ROWS
+
+
+@pytest.mark.parametrize("left", [["../victim"], ["checkpoints", ".."], "victim"])
+def test_a_plan_removes_nothing_outside(server: Server, work: Path, left: object):
+    """Whoever can write a plan can seal it."""
+    (work / "victim").mkdir()
+    (work / "out" / "_progress" / "plan.json").write_bytes(seal({"extends": "1", "leaves": left}))
+    said = server.run(*SCORE, cwd=work, below=work)
+    assert said.code == 2 and "plan of the job is damaged" in said.said and "--overwrite" in said.said, said.said
+    said = server.run(*SCORE, "--overwrite", cwd=work, below=work)
+    assert said.code == 0 and (work / "victim").is_dir() and verify(work / "out").faults == [], said.said
 
 
 def test_what_the_messages_advise_works(server: Server, work: Path):

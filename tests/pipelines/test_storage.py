@@ -54,6 +54,25 @@ def test_a_file_is_there_whole_or_not_at_all(storage):
     assert storage.names("") == []
 
 
+def test_nothing_is_changed_outside(storage):
+    storage.write("a", b"1")
+    outside = open_storage(storage.uri("").removesuffix("/") + "-beside")
+    outside.write("b", b"2")
+    beside = outside.uri("b").rstrip("/").split("/")[-2]
+    for name in (f"../{beside}/b", f"a/../../{beside}", outside.uri("b"), f"/{beside}", "", "."):
+        for change in (
+            lambda name: storage.remove(name),
+            lambda name: storage.write(name, b"3"),
+            lambda name: storage.writing(name).__enter__(),
+            lambda name: storage.move("a", name),
+            lambda name: storage.move(name, "c"),
+        ):
+            if "://" not in name:  # in a store an address is a name as any other
+                with pytest.raises(UserError, match="leaves the directory"):
+                    change(name)
+    assert storage.names("") == ["a"] and outside.read("b") == b"2"
+
+
 def test_one_of_many_gets_the_lock(storage):
     got, refused, over = [], [], threading.Event()
 
