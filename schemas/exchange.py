@@ -15,7 +15,7 @@ from hashlib import sha256
 
 from curricle.schemas.files import Files
 from curricle.schemas.manifest import MANIFEST, InsidePath, read_manifest
-from curricle.schemas.sealed import unseal
+from curricle.schemas.sealed import unsealed
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 NEXT = "_progress/next"
@@ -35,7 +35,7 @@ class Finished(BaseModel):
 def read_finished(files: Files, name: str = FINISHED) -> Finished | None:
     """What was recorded of the table; None if nothing was. ValueError if it is damaged."""
     try:
-        return Finished.model_validate(unseal(files.read(name)))
+        return Finished.model_validate(unsealed(files.read(name)))
     except FileNotFoundError:
         return None
     except ValidationError as error:

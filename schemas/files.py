@@ -13,6 +13,7 @@ from curricle.schemas.common.errors import UserError
 def inside(name: str) -> str:
     """The name of a file, or of a folder, that stays inside its directory, whoever wrote it; ValueError for others."""
     pure = PurePosixPath(name)
+    name.encode()  # a name with half a surrogate pair is none
     if pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name or not pure.parts:
         raise ValueError(f"path {name!r} leaves the directory")
     return name

@@ -187,7 +187,7 @@ def _compare_record(files: Files) -> list[str]:
         finished = read_finished(files)
     except UserError:
         raise
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         return [f"{FINISHED}: is damaged: {error}"]
     if finished is None or manifest_is_as_written(files, finished):
         return []

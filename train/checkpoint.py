@@ -23,11 +23,11 @@ import torch
 import torch.distributed.checkpoint as dcp
 from curricle.schemas.common.disk import beside, put_in_place, refuse_links
 from curricle.schemas.common.errors import Held, UserError
+from curricle.schemas.sealed import sealed, unsealed
 from curricle.schemas.sums import damaged, sums_of
 from curricle.train.distributed import Processes
 from curricle.train.model.lora import merged
 from curricle.train.model.student import Student
-from curricle.train.records.sealed import sealed, unsealed
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.api import CheckpointException

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.common.log import printable
+from curricle.schemas.sealed import is_sealed
 from curricle.schemas.sums import damaged
 from curricle.train.checkpoint import DIGESTS, checkpoints, faults, read_cursor, sums
 from curricle.train.order.journal import read_journal
 from curricle.train.records.metrics import METRICS, read_metrics
 from curricle.train.records.run_json import RUN, read_description
-from curricle.train.records.sealed import is_sealed
 
 JOURNAL = "journal.jsonl"
 EARLIER = "written by an earlier version, without digests: nothing proves it whole"

@@ -2,7 +2,7 @@
 
 from curricle.pipelines.scoring.plan import Shard
 from curricle.pipelines.tables.directory import SHARDS, OutputDirectory
-from curricle.schemas.sealed import unseal
+from curricle.schemas.sealed import unsealed
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
 
@@ -29,8 +29,8 @@ class Receipt(BaseModel):
 def read_receipt(directory: OutputDirectory, shard: Shard) -> Receipt:
     """The receipt of this shard. FileNotFoundError if there is none; ValueError if it is not what was written."""
     try:
-        receipt = Receipt.model_validate(unseal(directory.storage.read(directory.receipt(shard.index))))
-    except (ValidationError, RecursionError) as error:
+        receipt = Receipt.model_validate(unsealed(directory.storage.read(directory.receipt(shard.index))))
+    except ValidationError as error:
         raise ValueError("it is not as a receipt is written") from error
     named = [directory.shard(shard.index), *([directory.shard_rejects(shard.index)] if receipt.rejected else [])]
     promised = shard.index, shard.source, shard.slice.records, [name.removeprefix(f"{SHARDS}/") for name in named]

@@ -13,7 +13,7 @@ from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.exchange import read_finished
 from curricle.schemas.fingerprint import digest
 from curricle.schemas.manifest import MANIFEST, InsidePath
-from curricle.schemas.sealed import unseal
+from curricle.schemas.sealed import unsealed
 from curricle.schemas.verify import damaged
 from pydantic import TypeAdapter, ValidationError
 
@@ -28,14 +28,15 @@ _LEFT = TypeAdapter(list[InsidePath])
 def read_recorded(directory: OutputDirectory) -> dict[str, Any] | None:
     """The plan in a directory; None if there is none. UsageError if it is damaged."""
     try:
-        plan = unseal(directory.storage.read(PLAN))
+        plan = unsealed(directory.storage.read(PLAN))
         _LEFT.validate_python(plan.get(LEAVES, []))
+        digest(plan)  # ValueError for what Python reads and we do not write: NaN, infinities, lone surrogates
         return plan
     except FileNotFoundError:
         return None
     except UserError:
         raise
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         found = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise damaged_plan(directory, found) from error
 
@@ -59,7 +60,7 @@ def is_finished(directory: OutputDirectory) -> bool:
         finished = read_finished(directory.storage)
     except UserError:
         raise
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UsageError(
             f"the record of the table is damaged: {error}",
             where=directory.place,

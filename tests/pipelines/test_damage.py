@@ -13,8 +13,9 @@ from pathlib import Path
 
 import operations
 import pytest
+from curricle.schemas.fingerprint import digest
 from curricle.schemas.manifest import MANIFEST, read_manifest
-from curricle.schemas.sealed import seal
+from curricle.schemas.sealed import is_sealed, seal, unsealed
 from curricle.schemas.verify import verify
 from operations import Server
 from running import curricle, read_data, signed, write_jsonl
@@ -176,10 +177,9 @@ def test_a_whole_table_is_not_made_again(server: Server, work: Path):
 
 
 def test_a_table_from_before_there_were_records(server: Server, work: Path):
-    """No digest in the plan and no record of the table: it is found, and can be replaced."""
+    """No checksum in the plan and no record of the table: it is found, and can be replaced."""
     out = work / "out"
-    plan = json.loads((out / "_progress" / "plan.json").read_text())
-    del plan["digest"]
+    plan = unsealed((out / "_progress" / "plan.json").read_bytes())
     (out / "_progress" / "plan.json").write_text(json.dumps(plan))
     (out / "_progress" / "finished.json").unlink()
     assert "already scored" in server.run(*SCORE, cwd=work, below=out).said
@@ -199,6 +199,23 @@ def test_a_plan_removes_nothing_outside(server: Server, work: Path, left: object
     assert said.code == 2 and "plan of the job is damaged" in said.said and "--overwrite" in said.said, said.said
     said = server.run(*SCORE, "--overwrite", cwd=work, below=work)
     assert said.code == 0 and (work / "victim").is_dir() and verify(work / "out").faults == [], said.said
+
+
+def test_a_job_that_the_version_before_began_goes_on(server: Server, work: Path):
+    """Its plan, its receipts and its record of a table hold a digest of their value in place of a checksum."""
+    expected = signed(work / "out"), read_data(work / "out")
+    for place in ("out", "begun"):
+        for path in (work / place / "_progress").rglob("*.json"):
+            if is_sealed(path.read_bytes()):
+                value = unsealed(path.read_bytes())
+                path.write_text(json.dumps({**value, "digest": digest(value)}, ensure_ascii=False, indent=1) + "\n")
+    assert verify(work / "out").faults == []
+    assert "already scored" in server.run(*SCORE, cwd=work, below=work / "out").said
+    shutil.rmtree(work / "out")
+    (work / "begun").rename(work / "out")
+    said = server.run(*SCORE, cwd=work, below=work / "out")
+    assert said.code == 0 and "withdrawn" not in said.said, said.said
+    assert (signed(work / "out"), read_data(work / "out")) == expected
 
 
 def test_what_the_messages_advise_works(server: Server, work: Path):

@@ -18,10 +18,10 @@ import numpy as np
 from curricle.schemas.common.disk import sync
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.fingerprint import canonical_json, differences
+from curricle.schemas.sealed import lines_of, sealed, unsealed
 from curricle.train.curricula import build
 from curricle.train.curricula.base import Answer, Course, Decision, Probe, Stage, rows_digest
 from curricle.train.data.table import Table
-from curricle.train.records.sealed import lines_of, sealed, unsealed
 
 
 @dataclass(frozen=True)

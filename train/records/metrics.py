@@ -1,6 +1,7 @@
 """What a run reports: one JSON object a line, and the same to TensorBoard or another tracker."""
 
 import importlib.util
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 from curricle.schemas.common.config import nearest
 from curricle.schemas.common.disk import write_whole
 from curricle.schemas.common.errors import UsageError
-from curricle.train.records.sealed import lines_of, unsealed, write_line
+from curricle.schemas.sealed import lines_of, sealed, unsealed
 from curricle.train.settings import LogSettings
 
 METRICS = "metrics.jsonl"
@@ -42,7 +43,7 @@ class Metrics:
     def __init__(self, run: Path, step: int, settings: LogSettings) -> None:
         self._path = run / METRICS
         kept = [line for line in read_metrics(run) if line["step"] <= step or line["kind"] == "probe"]
-        write_whole(self._path, "".join(map(write_line, kept)))
+        write_whole(self._path, "".join(map(_to_line, kept)))
         self.probes = {
             key: sum(line[key] for line in kept if line["kind"] == "probe") for key in ("tokens", "flops", "seconds")
         }
@@ -52,7 +53,7 @@ class Metrics:
     def write(self, kind: str, step: int, **values: Any) -> None:
         """Add a line. ``step`` is the number of optimizer steps done; nested values stay in the file alone."""
         with self._path.open("a") as file:
-            file.write(write_line({"kind": kind, "step": step, **values}))
+            file.write(_to_line({"kind": kind, "step": step, **values}))
         if kind == "probe":
             for key in self.probes:
                 self.probes[key] += values[key]
@@ -81,6 +82,10 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
             where=str(path),
             remedy="restore the file; or remove it, and what the run has reported so far is gone with it",
         ) from error
+
+
+def _to_line(record: Mapping[str, Any]) -> str:
+    return sealed(json.dumps(record)) + "\n"
 
 
 def _line(number: int, line: bytes) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from curricle.schemas.chat.rendering import IDENTITY
 from curricle.schemas.common.disk import write_whole
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.fingerprint import differences
+from curricle.schemas.sealed import sealed, unsealed
 from curricle.train.data.table import Table
-from curricle.train.records.sealed import sealed, unsealed
 from curricle.train.settings import RewardSettings, RunSettings, identity
 
 log = logging.getLogger("curricle")
