@@ -1,16 +1,15 @@
 """A bit flips in a file of a table: it is noticed, or it can change no number, and what the message says helps.
 
-The bits are drawn by the day; ``CURRICLE_FLIPS=50`` draws that many in every kind of file.
+The bits are drawn, see ``drawn``; ``CURRICLE_FLIPS=50`` draws that many in every kind of file.
 """
 
 import json
 import os
-import random
 import shutil
 from collections.abc import Iterator
-from datetime import date
 from pathlib import Path
 
+import drawn
 import operations
 import pytest
 from curricle.schemas.fingerprint import digest
@@ -21,7 +20,6 @@ from operations import Server
 from running import curricle, read_data, signed, write_jsonl
 
 ROWS = 30
-FLIPS = int(os.environ.get("CURRICLE_FLIPS", "3"))
 SCORE = ["score", "in.jsonl", "--metrics", "mtld", "--shard-rows", "8", "--output", "out"]
 SELECT = ["select", "out", "--take", "low", "--by", "response_mtld", "--count", "9", "--output", "some"]
 
@@ -54,9 +52,8 @@ def work(place: Path, tmp_path: Path) -> Path:
 
 def flips(work: Path, name: str, pattern: str, source: str = "") -> Iterator[str]:
     """Flip a bit in a file of a kind, one after the other, each in a fresh copy of a directory that was whole."""
-    seed = f"{date.today().isoformat()} {pattern}"
-    draw = random.Random(seed)
-    for _ in range(FLIPS):
+    draw = drawn.draw(pattern)
+    for _ in range(drawn.flips(3)):
         shutil.rmtree(work / name, ignore_errors=True)
         shutil.copytree(work / "kept" / (source or name), work / name)
         path = draw.choice(sorted((work / name).glob(pattern)))
@@ -64,12 +61,11 @@ def flips(work: Path, name: str, pattern: str, source: str = "") -> Iterator[str
         bit = draw.randrange(8 * len(content))
         content[bit // 8] ^= 1 << bit % 8
         path.write_bytes(content)
-        print(said := f"seed {seed}: bit {bit} of {path.name}")
-        yield said
+        yield f"seed {drawn.SEED}: bit {bit} of {path.name}"
 
 
-def in_words(said: str) -> None:
-    assert "Traceback" not in said and "should not have happened" not in said, said
+def in_words(said: str, flip: str = "") -> None:
+    assert "Traceback" not in said and "should not have happened" not in said, f"{flip}: {said}"
 
 
 IN_PROGRESS = [
@@ -85,9 +81,9 @@ IN_PROGRESS = [
 def test_in_a_table_in_progress(server: Server, work: Path, pattern: str):
     expected = signed(work / "out"), read_data(work / "out")
     for flip in flips(work, "out", pattern, "begun"):
-        in_words(curricle_whatever("status", "out", cwd=work))
+        in_words(curricle_whatever("status", "out", cwd=work), flip)
         ended = server.run(*SCORE, cwd=work, below=work / "out")
-        in_words(ended.said)
+        in_words(ended.said, flip)
         if ended.code:
             assert "What to do" in ended.said, f"{flip}: {ended.said}"
             more = ["--overwrite"] if "--overwrite" in ended.said else []
@@ -109,15 +105,15 @@ def curricle_whatever(*arguments: object, cwd: Path) -> str:
 def test_in_a_finished_table(server: Server, work: Path, pattern: str):
     expected = signed(work / "out"), read_data(work / "out")
     for flip in flips(work, "out", pattern):
-        in_words(said := curricle("verify", "out", cwd=work, code=1))
-        in_words(curricle_whatever("report", "out", cwd=work))
+        in_words(said := curricle("verify", "out", cwd=work, code=1), flip)
+        in_words(curricle_whatever("report", "out", cwd=work), flip)
         shutil.rmtree(work / "some", ignore_errors=True)
         made = server.run(*SELECT, cwd=work, below=work / "some")
-        in_words(made.said)
+        in_words(made.said, flip)
         assert made.code in (1, 2), f"{flip}: {made.said}"
-        assert not (work / "some" / MANIFEST).exists()
+        assert not (work / "some" / MANIFEST).exists(), flip
         ended = server.run(*SCORE, cwd=work, below=work / "out")
-        in_words(ended.said)
+        in_words(ended.said, flip)
         if pattern in ("data/*", "rejects/*"):  # digests are looked at when it is asked for; what is read, is noticed
             assert "already scored" in ended.said and ended.code in (0, 1), f"{flip}: {ended.said}"
         else:

@@ -1,16 +1,14 @@
 """Every command, killed before each of its file operations: the same command ends whole, and an old table survives.
 
-Some of the operations are drawn by the day; ``CURRICLE_KILLS=all`` takes every one.
+Some of the operations are drawn, see ``drawn``; ``CURRICLE_KILLS=all`` takes every one.
 """
 
 import json
-import os
-import random
 import shutil
 from collections.abc import Iterator
-from datetime import date
 from pathlib import Path
 
+import drawn
 import operations
 import pytest
 from curricle.schemas.verify import verify
@@ -19,7 +17,6 @@ from running import curricle, signed, write_jsonl
 from table_maker import make_table, random_scores
 
 ROWS = 60
-KILLS = os.environ.get("CURRICLE_KILLS", "3")
 
 
 @pytest.fixture(scope="module")
@@ -75,15 +72,6 @@ def content(out: Path) -> object:
     return json.loads((out / "transfer.json").read_text()), (out / "transfer.html").read_bytes(), files(out)
 
 
-def numbers(count: int) -> list[int]:
-    """The operations before which is killed."""
-    if KILLS == "all":
-        return [*range(count)]
-    day = date.today().isoformat()
-    print(f"seed {day}")
-    return sorted(random.Random(day).sample(range(count), min(int(KILLS), count)))
-
-
 @pytest.mark.parametrize("name", COMMANDS)
 def test_killed_before_a_file_operation(server: Server, place: Path, tmp_path: Path, name: str):
     before, command = COMMANDS[name]
@@ -103,7 +91,7 @@ def test_killed_before_a_file_operation(server: Server, place: Path, tmp_path: P
     whole = again(None)
     assert whole.code == 0, whole.said
     expected = content(out)
-    for number in numbers(whole.operations):
+    for number in drawn.kills(name, whole.operations, usual=3):
         killed = again(number)
         assert killed.code is None, f"{number}: {killed.said}"
         if (before or [""])[0] in ("score", "select", "cluster"):

@@ -3,11 +3,11 @@
 import json
 import random
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import drawn
 import pytest
 from curricle.schemas.common.errors import UserError
 from curricle.schemas.sealed import unsealed
@@ -33,7 +33,7 @@ KINDS = {
     "checkpoints/*/state/optimizer/*": 15,
     "checkpoints/*/state/adapters.safetensors": 15,
 }
-"""How many bits are flipped in a file of each kind."""
+"""How many bits are flipped in a file of each kind, unless ``drawn`` is told otherwise."""
 
 
 @pytest.fixture
@@ -79,15 +79,14 @@ def content(run: Path) -> dict[str, object]:
 
 
 def test_a_flipped_bit_is_found(stopped):
-    seed = int(time.time()) // 86400
-    draw = random.Random(seed)
     whole = content(stopped)
     assert not any(finding.faults for finding in verify(stopped)), verify(stopped)
     for kind, times in KINDS.items():
         path = sorted(stopped.glob(kind))[-1]
-        for _ in range(times):
+        draw = drawn.draw(kind)
+        for _ in range(drawn.flips(times)):
             with flipped(path, draw) as what:
-                told = f"{what}, seed {seed}"
+                told = f"{what}, seed {drawn.SEED}"
                 assert any(finding.faults for finding in verify(stopped)) or content(stopped) == whole, told
                 try:
                     read = content(stopped)

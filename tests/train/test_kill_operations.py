@@ -1,24 +1,22 @@
 """Every command of the trainer, killed before its file operations: the same command ends as an undisturbed one does.
 
 An audit hook counts what Python does to files below the output directory, and dies before a chosen operation. Which of
-them are chosen is drawn by the day; KILLS says how many of each command.
+them are chosen is drawn, see ``drawn``; ``CURRICLE_KILLS`` says how many of each command.
 """
 
 import os
-import random
 import shutil
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+import drawn
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from curricle.train.verify import verify
 from kills import outcome
 
-KILLS = int(os.environ.get("KILLS", "6"))
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 OPERATIONS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink"}
 
@@ -51,13 +49,6 @@ def die_before(number: int, root: Path, count: Path | None = None) -> Callable[[
         sys.addaudithook(audit)
 
     return hook
-
-
-def spread(operations: int) -> list[int]:
-    """Some of so many operations: the first, the last, and others by the day."""
-    draw = random.Random(int(time.time()) // 86400)
-    inner = range(1, operations - 1)
-    return sorted({0, operations - 1, *draw.sample(inner, min(len(inner), max(0, KILLS - 2)))})
 
 
 def made(run: Path) -> dict[str, object]:
@@ -119,7 +110,7 @@ def test_a_command_that_was_killed_ends_as_one_that_was_not(name, commands, comm
     operations = len((tmp_path / "count").read_text())
     assert operations >= {"plan": 2, "report": 2}.get(name, 10)
     expected = made(whole)
-    for number in spread(operations):
+    for number in drawn.kills(name, operations, usual=6):
         shutil.rmtree(killed, ignore_errors=True)
         if name == "report":
             shutil.copytree(tmp_path / "begun", killed)
