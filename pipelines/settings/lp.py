@@ -77,6 +77,12 @@ class LpSettings:
         check_ranges(self)
         if self.proxy.checkpoints:
             raise UsageError("--proxy.checkpoints are made here", remedy="give --proxy.model; or use `curricle score`")
+        if self.proxy.end_of_turn == "no":
+            raise UsageError(
+                "training learns the token that ends a turn",
+                where="--proxy.end-of-turn no",
+                remedy="leave it out",
+            )
         for place in (self.table, self.output):
             if "://" in place:
                 raise UsageError("training reads and writes local directories", where=place, remedy="copy it here")

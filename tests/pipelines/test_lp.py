@@ -181,6 +181,7 @@ def test_trained_scored_and_killed_in_both(scored, checkpoints, tmp_path):
         (("--train.eval.rows", 9), "leave it out"),
         (("--epochs", 0), "--epochs is 0"),
         (("--proxy.checkpoints", "a,b"), "are made here"),
+        (("--proxy.end-of-turn", "no"), "learns the token that ends a turn"),
         (("--output", "s3://bucket/out"), "local directories"),
     ],
 )
