@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, NoReturn, Protocol, TypeVar
 
 from curricle.schemas.common.command import DONE, FAILED, TOO_MANY_REJECTS, Command, dispatch
-from curricle.schemas.common.config import option, parse
+from curricle.schemas.common.config import check_ranges, option, parse
 from curricle.schemas.common.surroundings import show
 
 log = logging.getLogger("curricle")
@@ -34,6 +34,9 @@ class DirectorySettings:
 class PoolSettings:
     host: str = option("the address to listen at; there is no password, so keep it private", "127.0.0.1")
     port: int = option("the port to listen at", 50000, at_least=1, at_most=65535)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 def _begun(cls: type[T], arguments: Sequence[str], name: str, description: str | None) -> T:

@@ -1,6 +1,8 @@
 """Every number that a user may type: it works, or it is refused by name before anything is read or loaded."""
 
 import dataclasses
+import itertools
+import math
 import typing
 
 import pytest
@@ -31,6 +33,15 @@ SETTINGS = {
     "curricle select": Recipe,
     **{f"curriculum {name}": curriculum for name, curriculum in CURRICULA.items()},
 }
+NEEDED: dict[str, dict[str, typing.Any]] = {
+    **{command: {"data": "x", "model": "x", "output": "x"} for command in ("run", "compare", "reward")},
+    "plan": {"data": "x", "output": "x"},
+    "curricle score": {"output": "x", "inputs": ["a"], "engine": "dask"},
+    "curricle select": {"distinct": True},
+    **{f"curricle {command}": {"table": "x", "output": "x"} for command in ("lp", "reward", "cluster")},
+}
+"""What a command cannot do without."""
+
 NEVER = ["nan", "inf", "-inf", "1e309", ""]
 """What no number may be, in a flag or in YAML."""
 
@@ -79,23 +90,11 @@ def outcome(command: str, name: str, text: object) -> str:
     values: dict[str, typing.Any] = {}
     key = name.split(".")
     config._put(values, key, {"gpu": text} if name == "dask_resources" else text)
-    required = {"curricle score": {"inputs": ["a"], "engine": "dask"}, "curricle select": {"distinct": True}}
-    needed = {
-        "run": ("data", "model", "output"),
-        "compare": ("data", "model", "output"),
-        "plan": ("data", "output"),
-        "reward": ("data", "model", "output"),
-        "curricle score": ("output",),
-        "curricle lp": ("table", "output"),
-        "curricle reward": ("table", "output"),
-        "curricle cluster": ("table", "output"),
-    }
     try:
         if command.startswith("curriculum "):
             build(command.removeprefix("curriculum "), values)
         else:
-            base = {option: "x" for option in needed.get(command, ())}
-            config.build(SETTINGS[command], {**base, **required.get(command, {}), **values}, where=command)
+            config.build(SETTINGS[command], {**NEEDED.get(command, {}), **values}, where=command)
     except UsageError as error:
         return str(error)
     return "accepted"
@@ -121,6 +120,19 @@ def test_every_number_has_bounds(command, name, item, whole):
         elif fine is None:
             assert flag in said and "What to do: give" in said, f"{text!r}: {said}"
         # what is refused together with another option, as thresholds with shares, is tested there
+
+
+@pytest.mark.parametrize(("command", "name", "item", "whole"), OPTIONS)
+def test_a_program_is_refused_what_a_command_is(command, name, item, whole):
+    """Settings that a program makes are looked at as those that are read from flags and files."""
+    settings = config.build(SETTINGS[command], NEEDED.get(command, {}), where=command)
+    *owners, last = name.split(".")
+    holders = list(itertools.accumulate(owners, getattr, initial=settings))
+    value = getattr(holders[-1], last)
+    bad = (math.nan,) if isinstance(value, tuple) else {"gpu": math.nan} if isinstance(value, dict) else math.nan
+    with pytest.raises(UsageError, match=last.replace("_", "-")):
+        for holder, field in zip(reversed(holders), reversed([*owners, last]), strict=True):
+            bad = dataclasses.replace(holder, **{field: bad})
 
 
 def test_every_command_is_looked_at():

@@ -190,6 +190,9 @@ class PlanSettings:
     columns: tuple[str, ...] = option("difficulties in the picture; otherwise those that the curriculum sorts by", ())
     eval: EvalSettings = field(default=EvalSettings())
 
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
 
 @dataclass(frozen=True)
 class ReportSettings:
