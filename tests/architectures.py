@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -188,6 +189,8 @@ def tiny_model(kind: str, **more: Any) -> PreTrainedModel:
 def write_tokenizer(directory: Path) -> None:
     """A tokenizer of as many words as the models know, for what asks for one."""
     words = {"<unk>": 0, "<s>": 1, "</s>": 2, **{f"w{place}": place for place in range(3, VOCABULARY)}}
+    made = Tokenizer(WordLevel(words, "<unk>"))
+    made.pre_tokenizer = WhitespaceSplit()
     PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(WordLevel(words, "<unk>")), unk_token="<unk>", bos_token="<s>", eos_token="</s>"
+        tokenizer_object=made, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
     ).save_pretrained(directory)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from architectures import VOCABULARY, tiny_config, tiny_model, write_tokenizer
+from curricle.curate.embedding.encoder import Encoder
+from curricle.curate.embedding.settings import EmbeddingSettings
 from curricle.curate.proxy.backend import load
 from curricle.curate.proxy.questions import Question
 from curricle.curate.proxy.sequences import Request
@@ -21,6 +23,7 @@ from curricle.train.model.load import load_model
 from curricle.train.model.probe import score
 from curricle.train.model.student import Student
 from curricle.train.settings import BatchSettings, DeviceSettings
+from transformers import AutoModel
 
 ORIGINAL, MOST, CAPACITY = 32, 64, 256
 ALONE = Processes(0, 1, torch.device("cpu"))
@@ -170,3 +173,27 @@ def test_a_model_that_mixes_answers_is_refused(tmp_path):
 
 def test_answers_that_outgrow_the_original_length_do_not_depend_on_each_other(model):
     assert answers(model, together=True)[0] == answers(model, together=False)[0]
+
+
+@pytest.mark.parametrize("kind", ["longrope", "dynamic"])
+def test_vectors_of_texts_are_those_of_the_text_alone(kind, tmp_path):
+    """Whatever was embedded before or beside it, and however far its neighbours are padded."""
+    family, options = MODELS[kind]
+    tiny_model(family, **options).save_pretrained(tmp_path)
+    write_tokenizer(tmp_path)
+    texts = [" ".join(f"w{3 + (7 * row + 5 * place) % 120}" for place in range(n)) for row, n in enumerate(LENGTHS)]
+
+    def vectors(some: list[str]) -> np.ndarray:
+        encoder = Encoder(EmbeddingSettings(str(tmp_path), ORIGINAL), Weights(tmp_path, {}))
+        encoder.max_length = MOST  # as of a config that leaves the length out, where it is the default of its class
+        encoder.tokenizer.enable_truncation(MOST)
+        return encoder.embed(some, lambda rows: None).vectors
+
+    together = vectors(texts)
+    assert np.array_equal(vectors(texts[::-1])[::-1], together)
+    for text, vector in zip(texts, together, strict=True):
+        own = AutoModel.from_pretrained(tmp_path).eval()
+        ids = torch.tensor([[int(word[1:]) for word in text.split()]])
+        with torch.no_grad():
+            mean = own(ids, use_cache=False).last_hidden_state[0].mean(0)
+        assert vector == pytest.approx((mean / mean.norm()).numpy(), abs=1e-5)

@@ -10,6 +10,7 @@ from curricle.curate.embedding.settings import EmbeddingSettings
 from curricle.curate.embedding.weights import parameters
 from curricle.curate.proxy.weights import Weights, loading
 from curricle.schemas.chat.models import implementations
+from curricle.schemas.chat.positions import growing, rewind, rows_alike
 from curricle.schemas.chat.rendering import ENCODED_AT_ONCE, beyond
 from curricle.schemas.common.errors import UserError
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from transformers.utils import logging
 
 BATCH_TOKENS = {"cpu": 512, "cuda": 32768}
 STEP = 16
-"""Texts are padded to multiples of so many tokens."""
+"""Texts are padded to multiples of so many tokens, where that is nothing to the model's positions."""
 NO_TEXT = "there is no text"
 
 
@@ -49,6 +50,7 @@ class Encoder:
             raise UserError("has no tokenizer.json", where=settings.model, remedy="choose a model with one")
         model.config.use_cache = False
         self.model = model.eval().to(self.device)
+        self._alike, self._growing = rows_alike(model.config), growing(model.modules())
         self.vocabulary = len(model.get_input_embeddings().weight)
         self.padding = tokenizer.pad_token_id or 0
         self.tokenizer = tokenizer.backend_tokenizer
@@ -67,7 +69,7 @@ class Encoder:
                 continue
             if cut:
                 notes[place] = f"of the first {self.max_length} tokens"
-            by_width[min(self.max_length, -(-len(ids) // STEP) * STEP)].append((place, ids))
+            by_width[self._width(len(ids))].append((place, ids))
         embedded = {place for waiting in by_width.values() for place, _ in waiting}
         for width, waiting in by_width.items():
             rows = max(1, BATCH_TOKENS[self.device.type] // width)
@@ -81,6 +83,11 @@ class Encoder:
             if place in embedded:
                 notes[place] = "the encoder's vector is not finite"
         return Embedded(vectors, notes)
+
+    def _width(self, length: int) -> int:
+        """How far a text of so many tokens is padded: not so far that its positions are those of a longer one."""
+        width = min(self.max_length, -(-length // STEP) * STEP)
+        return width if self._alike(width) == self._alike(length) else length
 
     def _tokens(self, texts: Sequence[str]) -> Iterator[tuple[list[int], bool]]:
         """The token ids of each text, cut to the maximum length, and whether they were cut; none for an empty text."""
@@ -102,6 +109,7 @@ class Encoder:
             ids[row, : len(tokens)] = torch.tensor(tokens)
             mask[row, : len(tokens)] = 1
         mask = mask.to(self.device)
+        rewind(self._growing)
         hidden = self.model(input_ids=ids.to(self.device), attention_mask=mask).last_hidden_state
         if hidden.shape[-1] != self.dimensions:
             raise UserError(

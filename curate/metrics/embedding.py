@@ -15,7 +15,7 @@ COLUMNS = (ScoreColumn("embedding", VECTOR, "unit vector", "sentence embedding o
 def metric(pooling: str, max_length: int, dimensions: int, text: str = FORM) -> Metric:
     """The metric for an encoder that pools so, reads so many tokens, and gives vectors of so many dimensions."""
     params = {"pooling": pooling, "max_length": max_length, "dimensions": dimensions, "text": text}
-    return Metric("embedding", 1, COLUMNS, compute, params=params)
+    return Metric("embedding", 2, COLUMNS, compute, params=params)
 
 
 def compute(batch: Batch) -> Scores:
