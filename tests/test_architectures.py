@@ -8,15 +8,18 @@ import pytest
 import torch
 from architectures import KINDS, VOCABULARY, tiny_model, write_tokenizer
 from curricle.curate.proxy.backend import load
+from curricle.curate.proxy.questions import Question
 from curricle.curate.proxy.sequences import Request
-from curricle.curate.proxy.settings import ProxySettings
+from curricle.curate.proxy.settings import GenerationSettings, ProxySettings
 from curricle.curate.proxy.weights import Weights
 from curricle.schemas.common.errors import UserError
 from curricle.train.data.batching import micro_batches
-from curricle.train.data.encoding import Encoded
+from curricle.train.data.encoding import Encoded, Encoder
+from curricle.train.data.table import Example
 from curricle.train.distributed import Processes
-from curricle.train.model.load import load_model
+from curricle.train.model.load import load_model, load_tokenizer
 from curricle.train.model.student import Student
+from curricle.train.reward.refresh import Refresher
 from curricle.train.settings import BatchSettings, DeviceSettings
 from transformers import PreTrainedModel
 
@@ -167,3 +170,27 @@ def test_rows_longer_than_a_model_has_positions_for_are_refused(kind: str, tmp_p
     with pytest.raises(UserError, match=r"give --proxy\.max-length 512"):
         load(ProxySettings(max_length=600), Weights(tmp_path, {}))
     Student(tiny_model("llama"), DeviceSettings(), ALONE, BatchSettings(tokens=600), 600)
+
+
+@pytest.mark.parametrize("positions", [64, 24])
+@pytest.mark.parametrize("kind", ["gpt2", "opt", "llama"])
+def test_an_answer_for_which_a_model_has_no_positions_is_not_begun(kind: str, positions: int, tmp_path: Path) -> None:
+    """By the proxy and by the student alike, whatever kind of positions; shorter prompts beside it are answered."""
+    tiny_model(kind, max_position_embeddings=positions).save_pretrained(tmp_path)
+    write_tokenizer(tmp_path)
+    settings = GenerationSettings(max_new_tokens=16)
+    proxy = load(ProxySettings(max_length=positions, generation=settings), Weights(tmp_path, {}))
+    words = [" ".join(["w7"] * length) for length in (positions - 4, positions - 16, 5)]
+    prompts = [[7] * len(said.split()) for said in words]
+    asked = [proxy.speech.question(prompt, "0a") for prompt in prompts]
+    assert asked[0] == f"after {positions - 4} tokens the model cannot read 16 more"
+    answers = proxy.answer([each for each in asked if isinstance(each, Question)], lambda tokens: None)
+    assert [0 < len(answer) <= 16 for answer in answers] == [True, True]
+
+    student = Student(load_model(str(tmp_path), "auto"), DeviceSettings(), ALONE, BatchSettings(), positions)
+    turns = [[{"role": "user", "content": said}, {"role": "assistant", "content": "w3"}] for said in words]
+    examples = [Example(each, None) for each in turns]
+    encoder = Encoder(load_tokenizer(str(tmp_path)), "plain", positions)
+    refresher = Refresher(student, encoder, None, None, 0, 512, ALONE, lambda: None)  # type: ignore[arg-type]
+    found, _ = refresher.generate(examples, range(3), 16)
+    assert [answer is None for answer in found] == [True, False, False]

@@ -3,15 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from curricle.curate.batch import Generated
 from curricle.curate.proxy.settings import ProxySettings
-from curricle.schemas.chat.generation import cut, draw_seed
+from curricle.schemas.chat.generation import cut, draw_seed, no_room
 from curricle.schemas.chat.rendering import Rendering
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,6 @@ class Speech:
     def __init__(self, tokenizer: Any, config: Any, settings: ProxySettings) -> None:
         self.tokenizer, self.settings = tokenizer, settings.generation
         self._config, self._rendering = config, Rendering(tokenizer, settings.template, settings.max_length)
-        self._positions = getattr(config.get_text_config(), "max_position_embeddings", None)
 
     @cached_property
     def stops(self) -> list[int]:
@@ -36,9 +32,8 @@ class Speech:
 
     def question(self, prompt: Sequence[int], example_id: str) -> Question | str:
         """What to ask the model, or the reason why it cannot be asked."""
-        if self._positions and len(prompt) + self.settings.max_new_tokens > self._positions:
-            return f"after {len(prompt)} tokens the model cannot read {self.settings.max_new_tokens} more"
-        return Question(prompt, draw_seed(self.settings.seed, example_id))
+        lacking = no_room(self._config, len(prompt), self.settings.max_new_tokens)
+        return lacking or Question(prompt, draw_seed(self.settings.seed, example_id))
 
     def generated(self, tokens: Sequence[int] | str) -> Generated:
         """An answer from the tokens that were drawn, or the reason why there are none."""

@@ -120,9 +120,9 @@ class TransformersBackend:
             answers[place] = f"out of memory for {lengths[place]} tokens"
 
         if self._answers_alike is None:
-            vocabulary, tolerance = embeddings(self.model), max(1e-3, 64 * torch.finfo(self.dtype).eps)
+            tolerance = max(1e-3, 64 * torch.finfo(self.dtype).eps)
             self._answers_alike = answers_alike(
-                lambda prompts, heard: self._go_on(prompts, heard, heard.steps), vocabulary, tolerance, self.alike
+                lambda prompts, heard: self._go_on(prompts, heard, heard.steps), self.model, tolerance
             )
         in_batches(lengths, CACHED * self.batch_tokens, work, failed, self._answers_alike)
         return answers

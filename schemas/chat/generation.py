@@ -3,11 +3,13 @@
 The same for the proxy, which answers every prompt once, and for the student, which answers again while it learns.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Any
 
-from curricle.schemas.chat.positions import Alike
+from curricle.schemas.chat.models import embeddings
+from curricle.schemas.chat.positions import Alike, rows_alike
 from curricle.schemas.chat.rendering import Rendered
 from curricle.schemas.chat.responses import RESPONSE_ROLE
 from curricle.schemas.common.errors import UserError
@@ -28,6 +30,23 @@ def prompt_of(conversation: Sequence[Turn], rendered: Rendered) -> Sequence[int]
             return f"the prompt fills the maximum length of {len(rendered.ids)} tokens"
         return "the chat template leaves out or alters the last answer"
     return rendered.ids[: rendered.spans[-1][0]]
+
+
+def no_room(config: Any, prompt: int, limit: int) -> str | None:
+    """Why a model of this config gives no answer of up to ``limit`` tokens to a prompt of so many; None if it does.
+
+    Learned positions end there. Where others could go on, some engines of generation do and some do not; nobody does.
+    """
+    positions = _positions(config)
+    if positions is not None and prompt + limit > positions:
+        return f"after {prompt} tokens the model cannot read {limit} more"
+    return None
+
+
+def _positions(config: Any) -> int | None:
+    """How many tokens the model was made to read; None where its config does not say."""
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return positions if isinstance(positions, int) and positions > 0 else None
 
 
 def reference(conversation: Sequence[Turn]) -> str:
@@ -106,20 +125,21 @@ class Heard:
         return drawn
 
 
-def answers_alike(
-    go_on: Callable[[Sequence[Sequence[int]], Heard], Any], vocabulary: int, tolerance: float, alike: Alike
-) -> Alike:
+def answers_alike(go_on: Callable[[Sequence[Sequence[int]], Heard], Any], model: Any, tolerance: float) -> Alike:
     """Which lengths of prompt and answer may be drawn together: a key for each, see ``schemas.chat.positions``.
 
-    ``go_on`` draws ``Heard.steps`` tokens after each prompt. Where the padding of prompts is read (some models with
-    states have no use for a mask), or positions depend on the longest row, only prompts of one length go on together.
+    ``go_on`` has the model of transformers draw ``Heard.steps`` tokens after each prompt. Where the padding of prompts
+    is read (some models with states have no use for a mask), or positions depend on the longest row, only prompts of
+    one length go on together.
     UserError if not even those go on as each does alone.
     """
+    vocabulary, alike = embeddings(model), rows_alike(model.config)
+    longest = max(1, (_positions(model.config) or sys.maxsize) - Heard.steps)
 
     def apart(lengths: Sequence[int]) -> bool:
         prompts = [
             [(7 * place + 5 * row + length) % vocabulary for place in range(length)]
-            for row, length in enumerate(lengths)
+            for row, length in enumerate(min(length, longest) for length in lengths)
         ]
         go_on(prompts, together := Heard(vocabulary))
         for row, prompt in enumerate(prompts):

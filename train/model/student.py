@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from curricle.schemas.chat.generation import Draw, Heard, answers_alike, cut, left_padded
-from curricle.schemas.chat.models import body, check_reach, embeddings
+from curricle.schemas.chat.models import body, check_reach
 from curricle.schemas.chat.positions import Alike, growing, rewind, rows_alike
 from curricle.schemas.common.errors import UsageError
 from curricle.train.data.batching import MicroBatch, Size
@@ -150,9 +150,9 @@ class Student:
     def answers_alike(self) -> Alike:
         """Which lengths of prompt and answer ``generate`` may be given together, so that each goes on as it does alone;
         a key for each."""
-        vocabulary, tolerance = embeddings(self.model), 1e-3 if self._exact else 0.5
+        tolerance = 1e-3 if self._exact else 0.5
         return answers_alike(
-            lambda prompts, heard: self.generate(prompts, heard, heard.steps, []), vocabulary, tolerance, self.alike
+            lambda prompts, heard: self.generate(prompts, heard, heard.steps, []), self.model, tolerance
         )
 
     def generate(

@@ -4,12 +4,13 @@ Whether the paper's scoring model has a body of its own or shares the student's,
 known; here it reads the student's own states, so that it never lags behind, and its last fit is not kept.
 """
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from curricle.schemas.chat.generation import Draw, draw_seed, prompt_of
+from curricle.schemas.chat.generation import Draw, draw_seed, no_room, prompt_of
 from curricle.train.curricula.base import Answer, Probe
 from curricle.train.curricula.campus import ANSWERS
 from curricle.train.data.batching import Size, shares
@@ -22,6 +23,8 @@ from curricle.train.reward.head import Accuracy, cross_fit, folds, rewards
 from curricle.train.reward.pairs import Answers, Generated, last_states, read_pairs
 from curricle.train.settings import L2
 from numpy.typing import NDArray
+
+log = logging.getLogger("curricle")
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,12 @@ class Refresher:
             good += [pair.remarks.left_out is None for pair in pairs]
             size = size + took + read
         learned = anew & good
+        if self.processes.first and (lost := int((anew & ~learned).sum())):
+            log.info(
+                "the reward does not learn from %s of %s rows: no prompt, no room for an answer, or twice the same",
+                f"{lost:,}",
+                f"{len(asked):,}",
+            )
         fold = folds(self.table.ids[rows], learned, self.seed)
         gaps = np.full(len(rows), np.nan)  # with nothing to learn from, the order stays
         if learned.any():
@@ -93,14 +102,19 @@ class Refresher:
     def generate(
         self, examples: Sequence[Example], seeds: Sequence[int], limit: int
     ) -> tuple[list[Generated | None], Size]:
-        """The student's own answer to each prompt, drawn at temperature 1; None where there is no prompt.
+        """The student's own answer to each prompt, drawn at temperature 1; None where there is no prompt, or no room
+        for so long an answer.
 
         Each process answers its share. Zeros elsewhere make the one sum at the end exact.
         """
         rendered = self.encoder.render(examples)
         prompts = [prompt_of(example.messages, each) for example, each in zip(examples, rendered, strict=True)]
+        config = self.student.model.config
+        prompts = [
+            prompt if isinstance(prompt, str) else no_room(config, len(prompt), limit) or prompt for prompt in prompts
+        ]
         lengths = [0 if isinstance(prompt, str) else len(prompt) + limit for prompt in prompts]
-        stops = self.encoder.stops(self.student.model.config)
+        stops = self.encoder.stops(config)
         tokens = np.zeros((len(examples), limit), np.int64)  # each one more than it is; 0 is none
         with self.student.answering():
             alike = self.student.answers_alike()
