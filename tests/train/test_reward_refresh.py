@@ -196,10 +196,12 @@ def test_the_student_says_which_of_its_answers_it_did_not_end(tiny_model, table_
     (stop,) = encoder.stops(model.config)
     drawn = [[5, 6, 7], [5, 6, stop], [stop], [5, stop], [7, 8, 9], [6, 6, stop]]
 
+    tried = []
     own = student.generate
 
     def generate(prompts, draw, limit, stops):
         if not isinstance(draw, Draw):  # whether rows are alike in a batch is looked at first
+            tried.append(prompts)
             return own(prompts, draw, limit, stops)
         assert limit == 3 and stops == [stop]
         return [drawn[seed] for seed in draw._seeds]
@@ -207,6 +209,9 @@ def test_the_student_says_which_of_its_answers_it_did_not_end(tiny_model, table_
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(student, "generate", generate)
         answers, _ = refresher.generate(examples, range(6), 3)
+        tries = len(tried)
+        refresher.generate(examples, range(6), 3)
+        assert 0 < tries == len(tried)  # it is looked at once
     assert [answer.truncated for answer in answers] == [True, False, False, False, True, False]
     pairs = read_pairs(encoder, examples, answers)
     assert [pair.generated[-1] == stop for pair in pairs] == [not answer.truncated for answer in answers]

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -147,9 +148,10 @@ class Student:
         with torch.autocast(device.type, self._autocast, enabled=self._autocast is not None):
             return self.scorer.states(ids.to(device), lengths.to(device) - 1).cpu()
 
+    @cached_property
     def answers_alike(self) -> Alike:
         """Which lengths of prompt and answer ``generate`` may be given together, so that each goes on as it does alone;
-        a key for each."""
+        a key for each. It is the model's architecture that decides, which training does not change."""
         tolerance = 1e-3 if self._exact else 0.5
         return answers_alike(
             lambda prompts, heard: self.generate(prompts, heard, heard.steps, []), self.model, tolerance

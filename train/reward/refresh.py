@@ -117,7 +117,7 @@ class Refresher:
         stops = self.encoder.stops(config)
         tokens = np.zeros((len(examples), limit), np.int64)  # each one more than it is; 0 is none
         with self.student.answering():
-            alike = self.student.answers_alike()
+            alike = self.student.answers_alike
             passes = shares(lengths, max([self.capacity, *lengths]), self.processes.world, False, alike)
             for places in passes[self.processes.rank]:
                 if len(places):
