@@ -72,11 +72,6 @@ def text(record: Record, name: str, where: str = "") -> str:
     return known
 
 
-def optional_text(record: Record, name: str, where: str = "") -> str:
-    """The text in a field that may be absent, which null is too; then an empty text."""
-    return "" if record.get(name) is None else text(record, name, where)
-
-
 def items(record: Record, name: str, where: str = "") -> list[Any]:
     """The list in a field that must be there."""
     if name not in record:
