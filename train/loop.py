@@ -285,7 +285,11 @@ class Loop:
             self.processes,
             self._stop_if_asked,
         ).refresh(probe)
-        log.info("step %d  the reward ranks the reference first in %s held out", self.step, made.accuracy)
+        log.info(
+            "step %d  the reward ranks the reference first in %s, each by a head that has not seen it",
+            self.step,
+            made.accuracy,
+        )
         self._report_probe(probe, made.size, made.seconds, accuracy=made.accuracy._asdict())
         return made.answer
 
