@@ -73,7 +73,7 @@ class VllmBackend:
                 max_num_batched_tokens=settings.batch_tokens
                 or min(most, max(256, LOGIT_BYTES // (6 * self.vocabulary))),
                 enable_chunked_prefill=True,
-                enable_prefix_caching=False,  # prefixes read from it give other scores, so that the order of requests shows
+                enable_prefix_caching=False,  # what is read from it shifts scores: the order of requests would show
                 enforce_eager=True,  # graphs and compilation pay off where tokens are generated
                 load_format="safetensors",
                 trust_remote_code=False,
