@@ -9,6 +9,8 @@ import pyarrow as pa
 from curricle.schemas.common.errors import UserError
 
 METADATA_KEY = b"curricle"
+REWARD_VERSION = 2
+"""Of the rewards, which the trainer computes and `curricle reward` signs: raised with every change to a number."""
 
 Hard = Literal["high", "low"] | None
 

@@ -17,6 +17,7 @@ from curricle.pipelines.settings.reward import RewardSettings
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.extend import Addition, both_notes, extend, extending
 from curricle.pipelines.tables.reader import FinishedTable
+from curricle.schemas.columns import REWARD_VERSION
 from curricle.schemas.manifest import Manifest, read_manifest
 from curricle.schemas.table import score_columns
 
@@ -65,7 +66,7 @@ def _recipe(settings: RewardSettings, weights: Weights) -> dict[str, Any]:
         "metric": generated.METRIC.as_rendered(settings.proxy.rendering).identity(),
         **of_proxy(weights, settings.proxy),
         "generation": asdict(settings.proxy.generation),
-        "reward": asdict(settings.reward),
+        "reward": {"version": REWARD_VERSION, **asdict(settings.reward)},
     }
 
 

@@ -4,6 +4,7 @@ import curricle.pipelines.commands.reward
 import pyarrow.compute as pc
 import pytest
 from curricle.pipelines.tables.reader import FinishedTable
+from curricle.schemas.columns import REWARD_VERSION
 from running import curricle, read_data, signed, write_jsonl
 
 ROWS = 40
@@ -68,7 +69,7 @@ def test_a_table_with_rewards(table, arguments, tmp_path, monkeypatch):
     assert columns["reward_gap"].hard == "high" and columns["generated"].metric == "generated"
     made = signed(tmp_path / "out")["identity"]["added"][-1]
     assert made["generation"] == {"max_new_tokens": 6, "temperature": 1.0, "seed": 0}
-    assert made["reward"] == {"seed": 0, "l2": 1.0}
+    assert made["reward"] == {"version": REWARD_VERSION, "seed": 0, "l2": 1.0}
     assert (tmp_path / "out" / "reward_model" / "model" / "model.safetensors").exists()
     assert "already there" in curricle(*arguments, "--output", "out", cwd=tmp_path)
     said = curricle(*arguments, "--proxy.generation.seed", 1, "--output", "out", cwd=tmp_path, code=2)

@@ -10,10 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from curricle.schemas.columns import REWARD_VERSION
 from curricle.schemas.table import score_columns
 from curricle.train.data.encoding import Encoder
 from curricle.train.data.table import open_table
 from curricle.train.model.load import load_model, load_tokenizer
+from curricle.train.records.run_json import read_description
 from curricle.train.reward.correlation import correlations
 from curricle.train.reward.head import Accuracy, cross_fit, fit, folds, rewards
 from curricle.train.reward.pairs import Answers, Generated, read_pairs
@@ -153,6 +155,7 @@ def test_the_reward_prefers_the_responses_and_is_a_model_of_transformers(fit_rew
 
     scores = pq.read_table(place / "scores.parquet")
     columns = score_columns(scores.schema)
+    assert columns["reward_gap"].version == read_description(place)["identity"]["version"] == REWARD_VERSION
     assert columns["reward_gap"].hard == "high" and columns["reward_reference"].hard is None
     assert scores["example_id"].equals(pq.read_table(answers)["example_id"])
     reference, generated, gap = (scores[name].to_numpy() for name in columns)

@@ -23,20 +23,28 @@ RUN = "run.json"
 @dataclass(frozen=True)
 class Description:
     """What a run is started with. ``identity``, JSON all through: its table, its settings, how conversations are
-    rendered, and its model, see ``train.model.load.identify``.
+    rendered, and its model, see ``train.model.load.identify``; of a reward model, which version of it is made.
     """
 
     settings: RunSettings | RewardSettings
     identity: dict[str, Any]
 
     @classmethod
-    def of(cls, settings: RunSettings | RewardSettings, table: Table, model: Mapping[str, Any]) -> "Description":
+    def of(
+        cls,
+        settings: RunSettings | RewardSettings,
+        table: Table,
+        model: Mapping[str, Any],
+        version: int | None = None,
+    ) -> "Description":
         known: dict[str, Any] = {
             "table": {"digest": table.digest, "fingerprint": table.fingerprint},
             "settings": identity(settings),
             "rendering": IDENTITY,
             "model": model,
         }
+        if version is not None:
+            known["version"] = version
         return cls(settings, json.loads(json.dumps(known)))
 
     def write(self, finished: int | None = None, files: Mapping[str, Any] | None = None) -> None:

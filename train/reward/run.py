@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from curricle.schemas.chat.models import embeddings
-from curricle.schemas.columns import ScoreColumn
+from curricle.schemas.columns import REWARD_VERSION, ScoreColumn
 from curricle.schemas.common.disk import check_writable, replacing, write_whole
 from curricle.schemas.common.errors import UserError
 from curricle.schemas.sums import damaged, sums_of
@@ -48,7 +48,6 @@ log = logging.getLogger("curricle")
 
 MODEL, SCORES, REPORT, STATES = "model", "scores.parquet", "reward.json", "states"
 LOSS = "loss"
-VERSION = 2
 
 COLUMNS = (
     ScoreColumn(
@@ -76,7 +75,7 @@ def reward(settings: RewardSettings, processes: Processes) -> Path:
     table = open_table(settings.data, settings.join)
     if read_description(settings.output).get("finished") is None:
         check_writable(settings.output)
-    description = Description.of(settings, table, identify(settings.model))
+    description = Description.of(settings, table, identify(settings.model), REWARD_VERSION)
     before = description.before()
     if before.get("finished") is not None:
         wrong = damaged(settings.output, before.get("files", {}), every_byte=False)
@@ -258,7 +257,7 @@ def _write_scores(settings: RewardSettings, table: Table, rewards: NDArray[np.fl
             row.append(f"reward_gap: an answer is cut at {settings.max_length} tokens")
         notes.append(row or None)
     params = {name: getattr(settings, name) for name in ("seed", "l2", "template", "max_length")}
-    columns = [column.made_by("reward", VERSION, {"folds": FOLDS, **params}) for column in COLUMNS]
+    columns = [column.made_by("reward", REWARD_VERSION, {"folds": FOLDS, **params}) for column in COLUMNS]
     schema = pa.schema([("example_id", pa.string()), *(column.to_field() for column in columns), NOTES_FIELD])
     arrays = [
         table.texts("example_id").cast(pa.string()),
