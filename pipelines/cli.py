@@ -33,7 +33,7 @@ class DirectorySettings:
 @dataclass(frozen=True)
 class PoolSettings:
     host: str = option("the address to listen at; there is no password, so keep it private", "127.0.0.1")
-    port: int = option("the port to listen at", 50000, at_least=1, at_most=65535)
+    port: int = option("the port to listen at; 0 takes any that is free", 50000, at_least=0, at_most=65535)
 
     def __post_init__(self) -> None:
         check_ranges(self)

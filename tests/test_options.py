@@ -49,7 +49,7 @@ ZERO_IS_MEANT = {
     *("optimizer.beta1", "optimizer.beta2", "optimizer.weight_decay", "optimizer.clip", "optimizer.warmup"),
     *("optimizer.floor", "lora.rank", "lora.dropout", "eval.rows", "eval.every", "eval.seed", "checkpoint.every"),
     *("seed", "max_reject_fraction", "proxy.generation.temperature", "proxy.generation.seed"),
-    "reward.seed",
+    *("reward.seed", "port"),
     *("temperature", "probe_rows", "probe_cost", "resort_every", "resort_epochs", "refresh_rows", "parts"),
     *("percentiles", "last_steps", "thresholds"),
 }
