@@ -12,10 +12,11 @@ from curricle.curate.proxy.backend import load
 from curricle.curate.proxy.questions import Question
 from curricle.curate.proxy.sequences import Request
 from curricle.curate.proxy.settings import GenerationSettings, ProxySettings
+from curricle.curate.proxy.vllm_backend import check_positions
 from curricle.curate.proxy.weights import Weights
 from curricle.schemas.chat.generation import cut
 from curricle.schemas.chat.positions import always_alike, rows_alike, telling_lengths
-from curricle.schemas.common.errors import UserError
+from curricle.schemas.common.errors import UsageError, UserError
 from curricle.train.data.batching import micro_batches, shares
 from curricle.train.data.encoding import Encoded
 from curricle.train.distributed import Processes
@@ -23,7 +24,7 @@ from curricle.train.model.load import load_model
 from curricle.train.model.probe import score
 from curricle.train.model.student import Student
 from curricle.train.settings import BatchSettings, DeviceSettings
-from transformers import AutoModel
+from transformers import AutoConfig, AutoModel
 
 ORIGINAL, MOST, CAPACITY = 32, 64, 256
 ALONE = Processes(0, 1, torch.device("cpu"))
@@ -197,3 +198,17 @@ def test_vectors_of_texts_are_those_of_the_text_alone(kind, tmp_path):
         with torch.no_grad():
             mean = own(ids, use_cache=False).last_hidden_state[0].mean(0)
         assert vector == pytest.approx((mean / mean.norm()).numpy(), abs=1e-5)
+
+
+def test_the_engine_with_one_choice_for_all_rows_is_refused_where_lengths_would_choose(model):
+    """vLLM's own room counts: it is that by which it chooses."""
+    config = AutoConfig.from_pretrained(model)
+    short = GenerationSettings(max_new_tokens=4)
+    check_positions(ProxySettings(backend="vllm", max_length=ORIGINAL - 5, generation=short), config)
+    for most in (ORIGINAL + 1, MOST):
+        with pytest.raises(UsageError, match=r"--proxy\.backend transformers"):
+            check_positions(ProxySettings(backend="vllm", max_length=most, generation=short), config)
+    plain = tiny_config("llama", max_position_embeddings=ORIGINAL)
+    check_positions(ProxySettings(backend="vllm", max_length=ORIGINAL), plain)
+    with pytest.raises(UsageError, match="has positions for 32 tokens"):
+        check_positions(ProxySettings(backend="vllm", max_length=ORIGINAL + 1), plain)

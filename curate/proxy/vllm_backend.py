@@ -13,7 +13,8 @@ from curricle.curate.proxy.questions import Question, Speech
 from curricle.curate.proxy.sequences import Request, SpecialTokens
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.proxy.weights import Weights
-from curricle.schemas.common.errors import UserError
+from curricle.schemas.chat.positions import rows_alike
+from curricle.schemas.common.errors import UsageError, UserError
 
 REQUESTS_PER_CALL = 512
 
@@ -44,6 +45,31 @@ def longest_sequence(settings: ProxySettings, config: Any) -> int:
     return max(settings.max_length + 2, int(min(settings.max_length + 1 + follow, positions)))
 
 
+def check_positions(settings: ProxySettings, config: Any) -> None:
+    """UsageError where the engine's positions are not those that the model has for a row of some length alone.
+
+    vLLM chooses LongRoPE's factors once, for all rows, by the longest sequence that it has room for. Its tables of
+    dynamic NTK, as of plain rotary positions, end where the config does, and nothing stops a row that goes on.
+    """
+    longest, alike = longest_sequence(settings, config), rows_alike(config)
+    remedy = "give --proxy.backend transformers, or "
+    if alike(longest) != alike(1):
+        most = next(length for length in range(longest, 0, -1) if alike(length) == alike(1))
+        raise UsageError(
+            f"vLLM would read all rows with the positions of the longest, and the model has others from {most + 1:,} "
+            f"tokens on: the job needs room for {longest:,}",
+            where="--proxy.backend",
+            remedy=f"{remedy}so small a --proxy.max-length (and --proxy.generation.max-new-tokens) that {most:,} do",
+        )
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if isinstance(positions, int) and 0 < positions < settings.max_length:
+        raise UsageError(
+            f"vLLM has positions for {positions:,} tokens, and --proxy.max-length is {settings.max_length:,}",
+            where="--proxy.backend",
+            remedy=f"{remedy}--proxy.max-length {positions}",
+        )
+
+
 class VllmBackend:
     def __init__(self, settings: ProxySettings, weights: Weights) -> None:
         for name, value in _ENVIRONMENT.items():
@@ -61,7 +87,8 @@ class VllmBackend:
 
         tokenizer = AutoTokenizer.from_pretrained(weights.directory, trust_remote_code=False)
         self.special = SpecialTokens(tokenizer.bos_token_id, tokenizer.eos_token_id)
-        config = AutoConfig.from_pretrained(weights.directory)
+        config = AutoConfig.from_pretrained(weights.directory, trust_remote_code=False)
+        check_positions(settings, config)
         self.speech = Speech(tokenizer, config, settings)
         self.vocabulary: int = config.get_text_config().vocab_size
         most = BATCH_TOKENS["cpu" if current_platform.is_cpu() else "cuda"]
