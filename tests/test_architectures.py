@@ -12,13 +12,15 @@ from curricle.curate.proxy.questions import Question
 from curricle.curate.proxy.sequences import Request
 from curricle.curate.proxy.settings import GenerationSettings, ProxySettings
 from curricle.curate.proxy.weights import Weights
+from curricle.schemas.chat.positions import rows_alike
 from curricle.schemas.common.errors import UserError
 from curricle.train.data.batching import micro_batches
 from curricle.train.data.encoding import Encoded, Encoder
 from curricle.train.data.table import Example
 from curricle.train.distributed import Processes
+from curricle.train.model.checks import check_passes
 from curricle.train.model.load import load_model, load_tokenizer
-from curricle.train.model.student import Student
+from curricle.train.model.student import Scorer, Student
 from curricle.train.reward.refresh import Refresher
 from curricle.train.settings import BatchSettings, DeviceSettings
 from transformers import PreTrainedModel
@@ -194,3 +196,24 @@ def test_an_answer_for_which_a_model_has_no_positions_is_not_begun(kind: str, po
     refresher = Refresher(student, encoder, None, None, 0, 512, ALONE, lambda: None)  # type: ignore[arg-type]
     found, _ = refresher.generate(examples, range(3), 16)
     assert [answer is None for answer in found] == [True, False, False]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma2", "phi3", "falcon_h1", "lfm2", "opt"])
+def test_half_precision_does_not_hide_what_float32_shows(kind: str) -> None:
+    """As under flash attention, for which bfloat16 with another attention stands here: the head is told apart, and
+    packing refused, by losses in float32. In bfloat16 alone Gemma-2's cap and Falcon-H1's states would pass."""
+    model, batch = tiny_model(kind), BatchSettings(tokens=CAPACITY, packing=True)
+    alike = rows_alike(model.config)
+    plain_heads, refusals = [], []
+    for half in (False, True):
+        scorer = Scorer(model)
+        refused = None
+        try:
+            check_passes(scorer, alike, batch, MOST, ALONE.device, half)
+        except UserError as error:
+            refused = str(error)
+        plain_heads.append(scorer.plain_head)
+        refusals.append(refused)
+    assert refusals[0] == refusals[1]
+    assert plain_heads[0] == plain_heads[1] == (kind != "gemma2")
+    assert (refusals[0] is None) == (kind in ("llama", "gemma2", "phi3"))

@@ -9,13 +9,8 @@ from curricle.curate.proxy.bounded import in_batches
 from curricle.curate.proxy.packing import Layout, Trunk, attending_along_branches, packed, packs, padded
 from curricle.curate.proxy.sequences import Request
 from curricle.schemas.chat.positions import Alike, telling_lengths
+from curricle.schemas.chat.trials import LENGTHS, REACH, tolerance, vocabulary
 from curricle.schemas.common.errors import UsageError
-
-TOLERANCE = 1e-4
-"""Nats a token, on average over a row, in float32. Half precisions are coarser, by their step."""
-LENGTHS = (5, 17, 40)
-REACH = 32
-"""Tokens beyond a length from which on the model does something else."""
 
 
 class Passes(Protocol):
@@ -38,12 +33,12 @@ def check_passes(proxy: Passes, max_length: int) -> None:
     """
     name = type(proxy.model).__name__
     requests = _requests(proxy.model, max_length)
-    tolerance = max(TOLERANCE, 16 * torch.finfo(proxy.dtype).eps)
+    bound = tolerance(torch.finfo(proxy.dtype).eps)
     proxy.plain_head = proxy.in_packs = False
     try:
         alone = [proxy.nats([each], padded([each.ids], proxy.device)) for each in requests]
         proxy.plain_head = isinstance(proxy.model.get_output_embeddings(), torch.nn.Linear) and _tried(
-            proxy, alone, requests, _padded, tolerance, plain_head=True
+            proxy, alone, requests, _padded, bound, plain_head=True
         )
         off = _furthest(proxy, alone, requests, _padded)
     except torch.OutOfMemoryError:
@@ -53,7 +48,7 @@ def check_passes(proxy: Passes, max_length: int) -> None:
             f"{name} cannot be asked for the log p of tokens: {type(error).__name__}: {error}",
             remedy="choose another architecture",
         ) from error
-    if not off <= tolerance:
+    if not off <= bound:
         raise UsageError(
             f"{name} gives a row another loss beside a longer one than alone, by {off:.2g} nats a token: "
             "what stands after a token changes its loss",
@@ -64,21 +59,21 @@ def check_passes(proxy: Passes, max_length: int) -> None:
     near = any(window and window <= max_length for window in windows)
     # On a GPU packs are as exact, but it has better things to do than to attend row by row.
     if proxy.device.type == "cpu" and config._attn_implementation == "sdpa" and not near:
-        proxy.in_packs = _tried(proxy, alone, requests, _packed, tolerance)
+        proxy.in_packs = _tried(proxy, alone, requests, _packed, bound)
 
 
 _Way = Callable[[Passes, Sequence[Request]], dict[int, torch.Tensor]]
 
 
 def _tried(
-    proxy: Passes, alone: Sequence[torch.Tensor], requests: Sequence[Request], way: _Way, tolerance: float, **how: bool
+    proxy: Passes, alone: Sequence[torch.Tensor], requests: Sequence[Request], way: _Way, bound: float, **how: bool
 ) -> bool:
     """Whether rows scored in this way have the numbers that they have alone. What fails in it is not for this model."""
     before = {name: getattr(proxy, name) for name in how}
     try:
         for name, value in how.items():
             setattr(proxy, name, value)
-        return _furthest(proxy, alone, requests, way) <= tolerance
+        return _furthest(proxy, alone, requests, way) <= bound
     except torch.OutOfMemoryError:
         raise
     except (TypeError, AttributeError, KeyError, IndexError, ValueError, RuntimeError):
@@ -130,14 +125,13 @@ def _requests(model: Any, max_length: int) -> list[Request]:
     """Rows of random tokens and unlike lengths, two of which begin alike, and longer ones where the config says that
     length matters. Of those the last tokens are scored, which is where it shows.
     """
-    known = int(model.get_input_embeddings().weight.shape[0])
     draw = np.random.default_rng(0)
     spans = {max(2, min(length, max_length)): 1 for length in LENGTHS}
     for length in telling_lengths(model.config, max_length):
         spans.setdefault(min(length + REACH, max_length), max(1, length - REACH))
-    vocabulary = min(known, getattr(model.config.get_text_config(), "vocab_size", known))
-    rows = [(draw.integers(0, vocabulary, length).tolist(), start) for length, start in spans.items()]
+    known = vocabulary(model)
+    rows = [(draw.integers(0, known, length).tolist(), start) for length, start in spans.items()]
     row, start = rows[len(LENGTHS) - 1] if len(rows) >= len(LENGTHS) else rows[-1]
     half = len(row) // 2
-    rows.append((row[:half] + draw.integers(0, vocabulary, len(row) - half).tolist(), max(start, half)))
+    rows.append((row[:half] + draw.integers(0, known, len(row) - half).tolist(), max(start, half)))
     return [Request(ids, ((start, len(ids)),)) for ids, start in rows]

@@ -7,17 +7,16 @@ from typing import Protocol
 import numpy as np
 import torch
 from curricle.schemas.chat.positions import Alike, telling_lengths
+from curricle.schemas.chat.trials import LENGTHS, REACH, TOLERANCE, tolerance, vocabulary
 from curricle.schemas.common.errors import UsageError
 from curricle.train.data.batching import MicroBatch, micro_batches
 from curricle.train.data.encoding import Encoded
 from curricle.train.settings import BatchSettings
 from transformers import PreTrainedModel
 
-TOLERANCE, TOLERANCE_HALF = 1e-4, 0.1
-"""Nats a token, on average over a document; the second for a forward pass in bfloat16."""
-LENGTHS = (5, 17, 40)
-REACH = 32
-"""Tokens beyond a length from which on the model does something else."""
+HALF = torch.bfloat16
+"""The arithmetic of flash attention, which has no other here."""
+OTHER = "choose another architecture"
 
 
 class Passes(Protocol):
@@ -32,43 +31,79 @@ class Passes(Protocol):
 
 
 def check_passes(
-    scorer: Passes, alike: Alike, batch: BatchSettings, max_length: int, device: torch.device, tolerance: float
+    scorer: Passes, alike: Alike, batch: BatchSettings, max_length: int, device: torch.device, half: bool = False
 ) -> None:
     """Find out whether the head is plain, and whether documents in one pass have the losses that each has alone.
 
-    UsageError, with the remedy, where they have not.
+    UsageError, with the remedy, where they have not. In bfloat16 alone that would prove little: with ``half`` the
+    architecture is tried in float32 first, by another attention where its own has no float32, and then its own passes
+    in bfloat16 are tried against each other.
     """
     model = scorer.model
-    name, training = type(model).__name__, model.training
     documents = _documents(model, max_length, batch)
     capacity = max(batch.tokens, len(LENGTHS) * max(LENGTHS))
+    padded = micro_batches(documents, capacity, 1, False, alike)[0]
+    packed = micro_batches(documents, capacity, 1, True, alike)[0] if batch.packing else None
+    training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            with _in_words(f"{name} cannot be asked for the losses of documents", "choose another architecture"):
-                alone = [_alone(scorer, document, device) for document in documents]
-                padded = micro_batches(documents, capacity, 1, False, alike)[0]
-                scorer.plain_head = _head_is_plain(scorer, alone, padded, device, tolerance)
-                off = _furthest(scorer, alone, padded, device)
-            if not off <= tolerance:
-                raise UsageError(
-                    f"{name} gives a document other losses beside a longer one than alone, by {off:.2g} nats a token: "
-                    "what stands after a token changes its loss",
-                    remedy="choose a causal language model",
-                )
-            if not batch.packing:
-                return
-            remedy = "leave out --batch.packing: padded batches of documents of like length are exact"
-            with _in_words(f"--batch.packing: {name} does not read documents in one sequence", remedy):
-                off = _furthest(scorer, alone, micro_batches(documents, capacity, 1, True, alike)[0], device)
-            if not off <= tolerance:
-                raise UsageError(
-                    f"--batch.packing: {name} with {model.config._attn_implementation} attention does not keep "
-                    f"documents of a sequence apart: their losses are off by {off:.2g} nats a token",
-                    remedy=remedy,
-                )
+            with _in_float32(model):
+                with _in_words(f"{type(model).__name__} cannot be asked for the losses of documents", OTHER):
+                    alone = [_alone(scorer, document, device) for document in documents]
+                    scorer.plain_head = _head_is_plain(scorer, alone, padded, device)
+                _compare(scorer, alone, padded, packed, device, TOLERANCE)
+            if half:
+                with torch.autocast(device.type, HALF):
+                    alone = [scorer(_single(each).to(device)).double().cpu() for each in documents]
+                    _compare(scorer, alone, padded, packed, device, tolerance(torch.finfo(HALF).eps))
     finally:
         model.train(training)
+
+
+def _compare(
+    scorer: Passes,
+    alone: Sequence[torch.Tensor],
+    padded: Sequence[MicroBatch],
+    packed: Sequence[MicroBatch] | None,
+    device: torch.device,
+    bound: float,
+) -> None:
+    """UsageError where passes over several documents are further than this from those over each alone."""
+    name = type(scorer.model).__name__
+    with _in_words(f"{name} cannot be asked for the losses of documents", OTHER):
+        off = _furthest(scorer, alone, padded, device)
+    if not off <= bound:
+        raise UsageError(
+            f"{name} gives a document other losses beside a longer one than alone, by {off:.2g} nats a token: "
+            "what stands after a token changes its loss",
+            remedy="choose a causal language model",
+        )
+    if packed is None:
+        return
+    remedy = "leave out --batch.packing: padded batches of documents of like length are exact"
+    with _in_words(f"--batch.packing: {name} does not read documents in one sequence", remedy):
+        off = _furthest(scorer, alone, packed, device)
+    if not off <= bound:
+        raise UsageError(
+            f"--batch.packing: {name} with {scorer.model.config._attn_implementation} attention does not keep "
+            f"documents of a sequence apart: their losses are off by {off:.2g} nats a token",
+            remedy=remedy,
+        )
+
+
+@contextlib.contextmanager
+def _in_float32(model: PreTrainedModel) -> Iterator[None]:
+    """Attention that knows float32 in place of flash attention, which does not."""
+    own = model.config._attn_implementation
+    if own != "flash_attention_2":
+        yield
+        return
+    model.set_attn_implementation("sdpa" if model._supports_sdpa else "eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(own)
 
 
 @contextlib.contextmanager
@@ -83,14 +118,14 @@ def _in_words(found: str, remedy: str) -> Iterator[None]:
 
 
 def _head_is_plain(
-    scorer: Passes, alone: Sequence[torch.Tensor], passes: Sequence[MicroBatch], device: torch.device, tolerance: float
+    scorer: Passes, alone: Sequence[torch.Tensor], passes: Sequence[MicroBatch], device: torch.device
 ) -> bool:
     """Whether the output embedding of the last hidden state gives the losses that the model itself gives."""
     if not isinstance(scorer.model.get_output_embeddings(), torch.nn.Linear):
         return False
     scorer.plain_head = True
     try:
-        return _furthest(scorer, alone, passes, device) <= tolerance
+        return _furthest(scorer, alone, passes, device) <= TOLERANCE
     except torch.OutOfMemoryError:
         raise
     except (TypeError, AttributeError, KeyError, IndexError, ValueError, RuntimeError):
@@ -102,8 +137,7 @@ def _documents(model: PreTrainedModel, max_length: int, batch: BatchSettings) ->
 
     Of those the last tokens are scored, which is where it shows. With packing, sequences are as long, too.
     """
-    known = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[arg-type, union-attr, index]
-    vocabulary = min(known, getattr(model.config.get_text_config(), "vocab_size", known))
+    known = vocabulary(model)
     scored_from = {min(length, max_length): 1 for length in LENGTHS}
     order = [min(length, max_length) for length in LENGTHS]
     for length in telling_lengths(model.config, batch.tokens if batch.packing else max_length):
@@ -114,7 +148,7 @@ def _documents(model: PreTrainedModel, max_length: int, batch: BatchSettings) ->
         scored_from.update({each: max(1, each - 2 * REACH) for each in more if each not in scored_from})
     draw = np.random.default_rng(0)
     return [
-        Encoded(row, draw.integers(0, vocabulary, length), np.arange(scored_from[length], length))
+        Encoded(row, draw.integers(0, known, length), np.arange(scored_from[length], length))
         for row, length in enumerate(order)
     ]
 

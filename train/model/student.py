@@ -10,10 +10,11 @@ import torch
 from curricle.schemas.chat.generation import Draw, Heard, answers_alike, cut, left_padded
 from curricle.schemas.chat.models import body, check_reach
 from curricle.schemas.chat.positions import Alike, growing, rewind, rows_alike
+from curricle.schemas.chat.trials import tolerance
 from curricle.schemas.common.errors import UsageError
 from curricle.train.data.batching import MicroBatch, Size
 from curricle.train.distributed import Processes
-from curricle.train.model.checks import TOLERANCE, TOLERANCE_HALF, check_passes
+from curricle.train.model.checks import HALF, check_passes
 from curricle.train.model.loss import token_nll
 from curricle.train.settings import BatchSettings, DeviceSettings
 from torch.nn import functional as F
@@ -104,9 +105,8 @@ class Student:
         model.to(processes.device)  # type: ignore[arg-type]
         scorer = Scorer(model)
         self.alike = rows_alike(model.config)
-        half = torch.bfloat16 if settings.attention == "flash_attention_2" else None  # it has no other arithmetic
-        with torch.autocast(processes.device.type, half, enabled=half is not None):
-            check_passes(scorer, self.alike, batch, max_length, processes.device, TOLERANCE_HALF if half else TOLERANCE)
+        half = settings.attention == "flash_attention_2"
+        check_passes(scorer, self.alike, batch, max_length, processes.device, half)
         if settings.activation_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if settings.compile:
@@ -152,10 +152,17 @@ class Student:
     def answers_alike(self) -> Alike:
         """Which lengths of prompt and answer ``generate`` may be given together, so that each goes on as it does alone;
         a key for each. It is the model's architecture that decides, which training does not change."""
-        tolerance = 1e-3 if self._exact else 0.5
-        return answers_alike(
-            lambda prompts, heard: self.generate(prompts, heard, heard.steps, []), self.model, tolerance
-        )
+        # float32 tells more, where the weights and the attention have it
+        half = not self._exact and (self._sharded or self.model.config._attn_implementation == "flash_attention_2")
+        own, self._autocast = self._autocast, self._autocast if half else None
+        try:
+            return answers_alike(
+                lambda prompts, heard: self.generate(prompts, heard, heard.steps, []),
+                self.model,
+                tolerance(torch.finfo(HALF if half else torch.float32).eps),
+            )
+        finally:
+            self._autocast = own
 
     def generate(
         self, prompts: Sequence[Sequence[int]], draw: Draw | Heard, limit: int, stops: Sequence[int]
