@@ -19,6 +19,7 @@ from curricle.curate.proxy.weights import Weights
 from curricle.schemas.chat.generation import Draw, Heard, answers_alike, left_padded
 from curricle.schemas.chat.models import body, check_reach, embeddings, implementations
 from curricle.schemas.chat.positions import Alike, growing, rewind, rows_alike
+from curricle.schemas.chat.trials import tolerance
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging
 
@@ -120,9 +121,10 @@ class TransformersBackend:
             answers[place] = f"out of memory for {lengths[place]} tokens"
 
         if self._answers_alike is None:
-            tolerance = max(1e-3, 64 * torch.finfo(self.dtype).eps)
             self._answers_alike = answers_alike(
-                lambda prompts, heard: self._go_on(prompts, heard, heard.steps), self.model, tolerance
+                lambda prompts, heard: self._go_on(prompts, heard, heard.steps),
+                self.model,
+                tolerance(torch.finfo(self.dtype).eps),
             )
         in_batches(lengths, CACHED * self.batch_tokens, work, failed, self._answers_alike)
         return answers

@@ -125,13 +125,13 @@ class Heard:
         return drawn
 
 
-def answers_alike(go_on: Callable[[Sequence[Sequence[int]], Heard], Any], model: Any, tolerance: float) -> Alike:
+def answers_alike(go_on: Callable[[Sequence[Sequence[int]], Heard], Any], model: Any, bound: float) -> Alike:
     """Which lengths of prompt and answer may be drawn together: a key for each, see ``schemas.chat.positions``.
 
     ``go_on`` has the model of transformers draw ``Heard.steps`` tokens after each prompt. Where the padding of prompts
     is read (some models with states have no use for a mask), or positions depend on the longest row, only prompts of
     one length go on together.
-    UserError if not even those go on as each does alone.
+    UserError if not even those go on as each does alone: to ``bound`` nats, on average over the vocabulary.
     """
     vocabulary, alike = embeddings(model), rows_alike(model.config)
     longest = max(1, (_positions(model.config) or sys.maxsize) - Heard.steps)
@@ -144,7 +144,8 @@ def answers_alike(go_on: Callable[[Sequence[Sequence[int]], Heard], Any], model:
         go_on(prompts, together := Heard(vocabulary))
         for row, prompt in enumerate(prompts):
             go_on([prompt], alone := Heard(vocabulary))
-            if not float((alone.logits[0] - together.logits[row]).abs().max()) <= tolerance:
+            off = alone.logits[0].log_softmax(-1) - together.logits[row].log_softmax(-1)
+            if not float(off.abs().mean()) <= bound:
                 return False
         return True
 
