@@ -29,6 +29,8 @@ def select(settings: SelectSettings) -> Manifest:
     assert settings.table and settings.output, "the settings have checked it"
     began = time.monotonic()
     directory, table = OutputDirectory(settings.output), FinishedTable(settings.table)
+    if not table.manifest.total.scored:
+        raise UsageError("the table has no rows", where=settings.table, remedy="name one in which something was scored")
     check_place(directory, table, settings.overwrite)
     derived = derive(settings.recipe(), table)
     certificate = derived.certificate()

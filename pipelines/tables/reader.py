@@ -73,6 +73,7 @@ class FinishedTable:
         for part in self.manifest.data:
             with self._opened(part) as parquet:
                 groups = [parquet.metadata.row_group(group) for group in range(parquet.num_row_groups)]
+                groups = [group for group in groups if group.num_rows]  # without rows there are no statistics
                 for column in (group.column(place) for group in groups for place in range(group.num_columns)):
                     counts[column.path_in_schema.partition(".")[0]] += column.statistics.null_count
         return dict(counts)

@@ -22,3 +22,11 @@ def test_a_table_without_nulls_says_nothing(tiny_model, tmp_path):
     write_jsonl(tmp_path / "in.jsonl", [{"prompt": "Q", "completion": "A"}])
     options = ("--metrics", "loss", "--proxy.model", tiny_model)
     assert " null" not in curricle("score", "in.jsonl", "--output", "out", *options, cwd=tmp_path)
+
+
+def test_a_table_without_rows_is_finished_and_said_to_have_none(tmp_path):
+    write_jsonl(tmp_path / "in.jsonl", [{"prompt": 3, "completion": "x"}])
+    printed = curricle("score", "in.jsonl", "--output", "out", "--metrics", "length", cwd=tmp_path, code=3)
+    assert "1 records read = 0 scored + 1 rejected" in printed and "Traceback" not in printed
+    command = ["select", "out", "--take", "random", "--count", 1, "--output", "some"]
+    assert "the table has no rows" in curricle(*command, cwd=tmp_path, code=2)
