@@ -1,6 +1,6 @@
 """The ``curricle`` command. Heavy libraries are imported inside the commands, so that help is quick."""
 
-import gc
+import atexit
 import logging
 import os
 import sys
@@ -233,13 +233,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def command() -> NoReturn:
-    """The console script. After a failure or a stop nothing is waited for: a shard at work is scored again."""
+    """The console script. After a failure or a stop nothing is waited for: a shard at work is scored again.
+
+    Else threads end, and what libraries have registered for the end is done. But nothing is taken apart: the
+    interpreter would look for garbage among all that was imported, for most of a second, and if it were kept from that,
+    libraries written in C++ would print what they count as leaks.
+    """
+    code: int | None = None
+
+    def leave() -> None:
+        if code is not None:
+            logging.shutdown()
+            for stream in (sys.stdout, sys.stderr):
+                if stream:  # not where it was closed from the start
+                    stream.flush()
+            os._exit(code)
+
+    atexit.register(leave)  # the first that is registered is the last that is called
     code = main()
     if code == FAILED:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    gc.freeze()  # the interpreter would look for garbage among all that was imported, for most of a second
+        leave()
     sys.exit(code)
 
 

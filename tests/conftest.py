@@ -1,5 +1,7 @@
 """Fixtures that every test may use."""
 
+import atexit
+import gc
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,8 @@ from curricle.curate.proxy.backend import load
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.proxy.weights import Weights, resolve
 from curricle.schemas.common import secrets
+
+atexit.register(gc.unfreeze)  # commands freeze what is loaded, and a process that is none would print that it leaks
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -43,6 +43,34 @@ def test_a_broken_reader_of_our_output_is_no_crash(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+END = """
+import atexit, gc, sys, threading, time
+import curricle.pipelines.cli as cli
+
+def main():
+    import triton  # what a model loads; its types are counted as the interpreter ends
+    atexit.register(print, "what is registered")
+    threading.Thread(target=lambda: (time.sleep(0.2), print("a thread"))).start()
+    gc.freeze()  # as where metrics are computed
+    return 3
+
+cli.main = main
+sys.exit(main()) if sys.argv[1:] else cli.command()
+"""
+
+
+def test_a_command_ends_without_a_word_after_what_is_registered_for_its_end():
+    pytest.importorskip("triton")
+
+    def ended(*arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-P", "-c", END, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+    done = ended()
+    assert (done.returncode, done.stdout, done.stderr) == (3, "a thread\nwhat is registered\n", "")
+    assert "leaked" in ended("as the interpreter ends by itself").stderr
+
+
 def test_config_file_and_json_log(tmp_path):
     import json
 
