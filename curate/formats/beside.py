@@ -23,11 +23,15 @@ VERDICTS = ("kto_tag", "is_accepted", "is_correct", "desirable")
 """True or false, as such or as 1 and 0: whether the answer is one to give."""
 LABELS = ("label", "accepted", "correct")
 """The same in some data sets; in others a class of something, or a count."""
-NO, BAD = ("0", "false", "no"), ("bad", "rejected", "undesirable", "unacceptable")
+WORDS = {"false": 0, "no": 0, "true": 1, "yes": 1}
+BAD = ("bad", "rejected", "undesirable", "unacceptable")
 MORE_DOUBTS = ("negative", "incorrect", "wrong")
 """An answer that is wrong, or a class that a right answer names."""
-WEIGHTS = ("weight", "loss_weight", "loss_scale", "loss", "train", "training", "trainable")
-SPANS = ("loss_mask", "mask", "training_detail", "train_detail")
+WEIGHTS = (
+    *("weight", "weights", "loss_weight", "loss_weights", "loss_scale", "loss"),
+    *("train", "training", "trainable", "train_on_turn"),
+)
+SPANS = ("loss_mask", "response_mask", "assistant_masks", "mask", "training_detail", "train_detail")
 LIST_FIELDS = ("messages", "conversations", "conversation", "dialogue", "dialog")
 """Where turns are looked for, in this order."""
 PARTS_OF_THE_PROMPT = ("instruction", "input", "context", "history", "documents")
@@ -92,7 +96,7 @@ def _check_verdicts(fields: Mapping[str, Any], where: str = "") -> list[str]:
     for name in (*VERDICTS, *LABELS):
         value = fields.get(name)
         word = known.strip().lower() if (known := as_text(value)) is not None else str(value).lower()
-        is_no = word in NO or _number(value, 1) == 0
+        is_no = _number(value, 1) == 0
         if word in BAD or value is False or (is_no and name in VERDICTS):
             raise FormatError(
                 f"{where}{name!r} is {word}: the answer is marked as one not to give; take the field away to have it "
@@ -156,7 +160,13 @@ def _check_placeholders(messages: Sequence[Message]) -> list[str]:
 
 
 def _number(value: Any, otherwise: float) -> Any:
-    """What is a number, or true or false, which equal 1 and 0."""
+    """What is a number, or true or false, which equal 1 and 0; written as a text, too."""
+    if (known := as_text(value)) is not None:
+        word = known.strip().lower()
+        try:
+            return WORDS[word] if word in WORDS else float(word)
+        except ValueError:
+            return otherwise
     return value if isinstance(value, (bool, int, float, Decimal)) else otherwise
 
 

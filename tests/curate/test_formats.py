@@ -335,6 +335,9 @@ def test_what_stands_beside_is_followed(record: dict[str, Any], messages: list[t
         ({"label": "bad"}, "'label' is bad: the answer is marked"),
         ({"accepted": " Rejected"}, "'accepted' is rejected"),
         ({"weight": 0}, "'weight' is 0: the record is not to be learnt"),
+        ({"weight": "0.0"}, "'weight' is 0.0: the record is not to be learnt"),
+        ({"weights": [0, 0]}, "'weights' is 0"),
+        ({"train": "no"}, "'train' is no: the record"),
         ({"train": False}, "'train' is false: the record is not to be learnt"),
         ({"loss": False}, "'loss' is false"),
         ({"loss_mask": [0, 0]}, "'loss_mask' is 0: an assistant's turn is not to be learnt"),
@@ -413,7 +416,14 @@ def test_fields_that_repeat_what_is_read_are_no_news() -> None:
     record = {"messages": chat, "chosen": chat, "response": "Hi", "instruction": "Hello", "system": "", "images": []}
     record |= {"conversations": [{"from": "human", "value": "Hello"}, {"from": "gpt", "value": "Hi"}]}
     record |= {"image": {"bytes": None}, "videos": [None, ""]}
-    record |= {"weight": 1, "loss": 0.0, "loss_mask": [0, 1], "training": [1.0, 1.0, 1.0], "mask": "User"}
+    record |= {
+        "weight": 1,
+        "loss": 0.0,
+        "loss_mask": [0, 1],
+        "training": [1.0, 1.0, 1.0],
+        "mask": "User",
+        "train": "True",
+    }
     record |= {"kto_tag": 1, "label": 2, "correct": "yes", "is_correct": None}
     assert normalise({**record, "rejected": [USER], "score": 0.1, "label": True}).notes == []
     assert normalise({"prompt": "Hello", "completion": "An <image> is drawn.", "weight": [1]}).notes == []
