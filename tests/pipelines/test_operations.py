@@ -113,6 +113,7 @@ def test_the_operations_are_seen(server: Server, place: Path, tmp_path: Path):
 
 LONG = {  # commands that train: killed where the plan is replaced, where the new table is begun, and in the exchange
     "lp": (["--epochs", "1", "--batch-size", "8", "--train.batch.tokens", "2048"], ["--seed", "1"]),
+    "reward": (["--proxy.generation.max-new-tokens", "4"], ["--reward.seed", "1"]),
 }
 
 
@@ -120,8 +121,10 @@ LONG = {  # commands that train: killed where the plan is replaced, where the ne
 def test_a_training_over_another_is_killed(server: Server, place: Path, tiny_model: Path, tmp_path: Path, name: str):
     options, other = LONG[name]
     model = ["--proxy.model", str(tiny_model), "--proxy.max-length", "128", "--output", "out"]
-    command = [name, "table", *options, *model]
+    command = [name, "scored", *options, *model]
     work, out = Path(shutil.copytree(place, tmp_path / "work")), tmp_path / "work" / "out"
+    assert server.run(*SCORE, cwd=work, below=out).code == 0
+    out.rename(work / "scored")
     made = server.run(*command, cwd=work, below=out)
     assert made.code == 0, made.said
     old = signed(out)
