@@ -231,7 +231,7 @@ class TestDirectory:
     def test_garbage_with_the_right_size(self, scored):
         directory, parts = scored
         parts[0].write_bytes(b"\0" * parts[0].stat().st_size)
-        with pytest.raises(UsageError, match="Parquet"):
+        with pytest.raises(UsageError, match="SHA-256"):
             open_table(directory)
 
 
