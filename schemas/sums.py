@@ -12,14 +12,24 @@ _THREADS = min(8, os.cpu_count() or 1)
 
 
 def sums_of(directory: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """``{"bytes": …, "sha256": …}`` of each file, by name; several are read at once."""
+    """``{"bytes": …, "sha256": …}`` of each file, by name."""
+    return {
+        name: {"bytes": (directory / name).stat().st_size, "sha256": sha256}
+        for name, sha256 in digests(directory, names).items()
+    }
+
+
+def digests(directory: Path, names: Iterable[str]) -> dict[str, str]:
+    """The SHA-256 of each file, by name; several are read at once."""
     names = list(names)
     with ThreadPoolExecutor(_THREADS) as pool:
-        digests = list(pool.map(lambda name: _sha256(directory / name), names))
-    return {
-        name: {"bytes": (directory / name).stat().st_size, "sha256": digest}
-        for name, digest in zip(names, digests, strict=True)
-    }
+        return dict(zip(names, pool.map(sha256_of, [directory / name for name in names]), strict=True))
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of one file, in hex."""
+    with path.open("rb") as stream:
+        return file_sha256(stream)
 
 
 def damaged(directory: Path, sums: Mapping[str, Mapping[str, Any]], every_byte: bool = True) -> list[str]:
@@ -33,11 +43,6 @@ def damaged(directory: Path, sums: Mapping[str, Mapping[str, Any]], every_byte: 
             faults.append(f"{name} has {size:,} bytes, and had {sum.get('bytes'):,} when it was written")
         else:
             whole.append(name)
-    found = sums_of(directory, whole) if every_byte else {}
-    changed = [name for name in found if found[name]["sha256"] != sums[name].get("sha256")]
+    found = digests(directory, whole) if every_byte else {}
+    changed = [name for name in found if found[name] != sums[name].get("sha256")]
     return [*faults, *(f"{name} does not hold the bytes that were written (SHA-256)" for name in changed)]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return file_sha256(stream)

@@ -7,11 +7,12 @@ from typing import Any
 import pyarrow as pa
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.proxy.weights import Weights
-from curricle.schemas.chat.modelfiles import digests, tokenizer_files
+from curricle.schemas.chat.modelfiles import tokenizer_files
 from curricle.schemas.chat.rendering import IDENTITY, Rendered, Rendering
 from curricle.schemas.chat.templates import NAMED
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.fingerprint import digest
+from curricle.schemas.sums import digests
 
 _SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
 _SPLITS = ("added_tokens", "normalizer", "pre_tokenizer", "model", "post_processor")

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curricle.schemas.chat.modelfiles import ADAPTER, PATTERNS, digests, model_files
+from curricle.schemas.chat.modelfiles import ADAPTER, PATTERNS, model_files
 from curricle.schemas.chat.packaged import PACKAGED, Packaged, damaged, unpacked
 from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.sums import digests
 
 _INSTALL = 'run `pip install "curricle[curate]"`'
 _CARRIED = {model.hub_id: model.distributions for model in PACKAGED.values()}

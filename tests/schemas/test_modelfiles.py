@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from curricle.schemas.chat.modelfiles import digests, gguf_files, model_files, tokenizer_files
+from curricle.schemas.chat.modelfiles import gguf_files, model_files, tokenizer_files
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.sums import digests
 from small_llama import write_small_llama
 
 

@@ -3,8 +3,7 @@
 import binascii
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
@@ -14,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from curricle.schemas.common.config import nearest
 from curricle.schemas.common.errors import UsageError, UserError
-from curricle.schemas.fingerprint import file_sha256
 from curricle.schemas.manifest import MANIFEST, read_manifest
+from curricle.schemas.sums import digests
 from curricle.schemas.table import read_file_metadata
 from numpy.typing import NDArray
 
@@ -57,34 +56,32 @@ def locate(place: str | Path) -> tuple[list[Path], str | None]:
                 where=str(path),
                 remedy="copy the table again, or score again",
             )
-    _check_bytes(paths, [part.sha256 for part in manifest.data])
+    _check_bytes(root, {part.path: part.sha256 for part in manifest.data})
     return paths, manifest.fingerprint
 
 
-def _check_bytes(paths: Sequence[Path], expected: Sequence[str]) -> None:
+def _check_bytes(root: Path, expected: Mapping[str, str]) -> None:
     """UsageError if a part does not hold the bytes that its manifest states: a flipped bit in a score is a score.
 
     Every byte is read once by a process, several parts at a time, and by the first of several processes alone.
     """
     if os.environ.get("RANK", "0") != "0":
         return
-    stats = [path.stat() for path in paths]
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        found = pool.map(_sha256, paths, [(stat.st_size, stat.st_mtime_ns) for stat in stats])
-        for path, digest, promised in zip(paths, found, expected, strict=True):
-            if digest != promised:
-                raise UsageError(
-                    "the bytes are not those that the manifest promises (SHA-256)",
-                    where=str(path),
-                    remedy="copy the table again, or score again",
-                )
+    stats = [(root / name).stat() for name in expected]
+    found = _digests(root, (*expected,), tuple((stat.st_size, stat.st_mtime_ns) for stat in stats))
+    for name, digest in found.items():
+        if digest != expected[name]:
+            raise UsageError(
+                "the bytes are not those that the manifest promises (SHA-256)",
+                where=str(root / name),
+                remedy="copy the table again, or score again",
+            )
 
 
-@lru_cache(maxsize=4096)
-def _sha256(path: Path, seen: tuple[int, int]) -> str:
-    """``seen``: size and time of the file, so that one that this process has read is not read again."""
-    with path.open("rb") as stream:
-        return file_sha256(stream)
+@lru_cache(maxsize=64)
+def _digests(root: Path, names: tuple[str, ...], seen: tuple[tuple[int, int], ...]) -> dict[str, str]:
+    """``seen``: sizes and times of the files, so that what this process has read is not read again."""
+    return digests(root, names)
 
 
 class Files:

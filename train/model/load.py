@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from curricle.schemas.chat.modelfiles import ADAPTER, PATTERNS, digests, gguf_files, model_files
+from curricle.schemas.chat.modelfiles import ADAPTER, PATTERNS, gguf_files, model_files
 from curricle.schemas.chat.models import implementations
 from curricle.schemas.chat.packaged import SMOLLM2, cache_directory, unpacked
 from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.sums import digests
 from tokenizers import pre_tokenizers
 from transformers import (
     AutoConfig,
