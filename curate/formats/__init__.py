@@ -15,6 +15,7 @@ from curricle.curate.formats.conversation import MESSAGE_FIELDS, Conversation, F
 from curricle.curate.formats.openai import OPENAI
 from curricle.curate.formats.pairs import KNOWN, PAIRS, pairs
 from curricle.curate.formats.sharegpt import SHAREGPT
+from curricle.curate.formats.spelling import respelt
 from curricle.curate.formats.strings import STRINGS
 from curricle.curate.formats.table import TABLE
 from curricle.curate.formats.turns import is_turns
@@ -22,12 +23,22 @@ from curricle.curate.formats.values import as_text, kind, says
 from curricle.schemas.common.config import nearest
 from curricle.schemas.common.errors import UsageError
 
-__all__ = ["FORMATS", "MESSAGE_FIELDS", "Conversation", "Format", "FormatError", "named", "normalise", "recognise"]
+__all__ = [
+    "FORMATS",
+    "MESSAGE_FIELDS",
+    "Conversation",
+    "Format",
+    "FormatError",
+    "fits",
+    "named",
+    "normalise",
+    "recognise",
+]
 
 FORMATS = {format.name: format for format in (TABLE, STRINGS, SHAREGPT, OPENAI, ALPACA, PAIRS)}
 """In order of recognition: conversations first, since they often carry a ``prompt`` beside them."""
 
-VERSION = 3
+VERSION = 4
 """Of what a record becomes: raised with every change to it, so that no table mixes two readings."""
 
 _TEXTS = {"instruction", *OUTPUTS, *ELSEWHERE, *(name for pair in KNOWN for name in pair)}
@@ -40,6 +51,15 @@ def recognise(record: Record) -> Format | None:
     were put together every record has every column. Only if nothing is recognised do names decide, so that the
     record's reject says what is wrong with them.
     """
+    return _recognise(respelt(record).fields)
+
+
+def fits(record: Record, format: Format | None) -> bool:
+    """Whether a record has the fields of ``format``, or of any."""
+    return format.matches(respelt(record, format.own).fields) if format else recognise(record) is not None
+
+
+def _recognise(record: Record) -> Format | None:
     fitting = {name: value for name, value in record.items() if says(value) and _fits(name, value)}
     filled = {name: value for name, value in record.items() if value is not None}
     for fields in (fitting, filled, record):
@@ -78,9 +98,17 @@ def normalise(record: Any, format: Format | None = None) -> Conversation:
     """Read a record, as ``format`` or as what it looks like. Raises FormatError with the reason if it is neither."""
     if not isinstance(record, dict):
         raise FormatError(f"the record is {kind(record)}, not an object")
-    format = format or recognise(record)
+    if format is TABLE or (format is None and TABLE.matches(record)):
+        made = TABLE.read(record)
+        made.notes += check_record(made.extra, made.messages)
+        return made
+    spelt, spellings, clash = respelt(record, format.own if format else ())
+    format = format or _recognise(spelt)
     if format is None:
         raise FormatError(f"no known format; {found(record)}")
-    made = format.read(record)
+    if clash:
+        raise FormatError(clash)
+    made = format.read(spelt)
     made.notes += check_record(made.extra, made.messages)
+    made.extra = {spellings.get(name, name): value for name, value in made.extra.items()}
     return made

@@ -11,38 +11,54 @@ from typing import Any
 
 from curricle.curate.batch import RESPONSE_ROLE
 from curricle.curate.formats.conversation import FormatError, Message
-from curricle.curate.formats.values import as_text, says
+from curricle.curate.formats.values import as_text, folded, says
 
-MEDIA = (
-    *("image", "images", "image_url", "image_urls", "image_path", "image_paths"),
-    *("video", "videos", "audio", "audios"),
+MEDIA = re.compile(
+    "(?:img|image|picture|photo|video|audio)s?(?:path|url|uri|file|filename|name|id|bytes|base64|data)?s?"
 )
+"""Names of fields that hold pictures, sound and films or say where they lie, as ``values.folded`` gives them."""
 PLACEHOLDER = re.compile(r"<\|?(?:image|video|audio)(?:_pad|[ _]?\d+)?\|?>")
 """Where a picture belongs, in texts whose pictures lie elsewhere, or are lost."""
-VERDICTS = ("kto_tag", "is_accepted", "is_correct", "desirable")
-"""True or false, as such or as 1 and 0: whether the answer is one to give."""
-LABELS = ("label", "accepted", "correct")
-"""The same in some data sets; in others a class of something, or a count."""
-WORDS = {"false": 0, "no": 0, "true": 1, "yes": 1}
+VERDICTS = (
+    *("kto_tag", "is_accepted", "is_acceptable", "is_correct", "is_chosen", "is_good", "is_preferred"),
+    *("desirable", "is_desirable"),
+)
+"""True or false, as such or as 1 and 0 or -1: whether the answer is one to give."""
+AGAINST = ("is_rejected", "is_bad", "is_wrong", "is_incorrect", "undesirable", "is_undesirable")
+"""The same the other way round: whether the answer is one not to give."""
+LABELS = ("label", "accepted", "acceptable", "correct", "preferred")
+"""As verdicts in some data sets; in others a class of something, or a count."""
+NO, YES = ("false", "no"), ("true", "yes")
 BAD = ("bad", "rejected", "undesirable", "unacceptable")
 MORE_DOUBTS = ("negative", "incorrect", "wrong")
 """An answer that is wrong, or a class that a right answer names."""
 WEIGHTS = (
     *("weight", "weights", "loss_weight", "loss_weights", "loss_scale", "loss"),
-    *("train", "training", "trainable", "train_on_turn"),
+    *("train", "training", "trainable", "is_trainable", "train_on_turn"),
 )
-SPANS = ("loss_mask", "response_mask", "assistant_masks", "mask", "training_detail", "train_detail")
+SPANS = (
+    *("loss_mask", "loss_masks", "mask", "masks", "train_mask", "response_mask", "assistant_masks"),
+    *("training_detail", "train_detail"),
+)
+IGNORED = ("ignore", "ignored", "is_ignored", "ignore_loss", "no_loss", "masked", "is_masked", "skip", "exclude")
+"""Weights the other way round: what is true is not to be learnt."""
+LEARNING = (*WEIGHTS, *SPANS, *IGNORED)
+NUMBER = re.compile(r"[-+]?[0-9]{1,9}(?:\.[0-9]{0,9})?")
 LIST_FIELDS = ("messages", "conversations", "conversation", "dialogue", "dialog")
 """Where turns are looked for, in this order."""
-PARTS_OF_THE_PROMPT = ("instruction", "input", "context", "history", "documents")
+PARTS_OF_THE_PROMPT = (
+    *("instruction", "input", "context", "contexts", "passage", "passages", "history"),
+    *("document", "documents", "paragraph", "paragraphs", "article", "background", "knowledge"),
+)
 ANSWERS = ("output", "response", "completion", "chosen")
 MANY_ANSWERS = ("outputs", "responses", "completions", "generations")
 
 
 def check_media(fields: Mapping[str, Any], where: str = "") -> None:
     """Raises FormatError for pictures, sound and films beside a text: without them it means something else."""
-    for name in MEDIA:
-        value = fields.get(name)
+    for name, value in fields.items():
+        if not MEDIA.fullmatch(folded(name)):
+            continue
         if any(map(says, value)) if isinstance(value, list) else says(value):
             raise FormatError(
                 f"{where}{name!r} belongs to the text, and only text is read; take the field away to score it alone"
@@ -80,8 +96,10 @@ def check_turn(fields: Mapping[str, Any], role: str, where: str) -> list[str]:
     check_media(fields, where)
     if role == RESPONSE_ROLE:
         notes = _check_verdicts(fields, where)
-        for name in (*WEIGHTS, *SPANS):
+        for name in LEARNING:
             notes += _learnt(name, fields.get(name), "an assistant's turn", where)
+        if _number(fields.get("mask"), 0) == 1:
+            notes.append("the field 'mask' is true, which may mean learnt or left out, and the answer is scored")
     else:
         weights = (name for name in (*WEIGHTS, *SPANS) if says(fields.get(name)) and _number(fields[name], 0) != 0)
         notes = [_not_followed(name, f"a turn of the role {role}") for name in weights]
@@ -93,17 +111,24 @@ def check_turn(fields: Mapping[str, Any], role: str, where: str) -> list[str]:
 def _check_verdicts(fields: Mapping[str, Any], where: str = "") -> list[str]:
     """Notes on what may say that an answer is bad. FormatError for what says so."""
     notes = []
-    for name in (*VERDICTS, *LABELS):
+    for name in (*VERDICTS, *AGAINST, *LABELS):
         value = fields.get(name)
         word = known.strip().lower() if (known := as_text(value)) is not None else str(value).lower()
-        is_no = _number(value, 1) == 0
-        if word in BAD or value is False or (is_no and name in VERDICTS):
+        number = _number(value, math.nan)
+        is_no = number == 1 if name in AGAINST else number in (0, -1)
+        if (is_no and (name not in LABELS or word in NO)) or word in BAD:
             raise FormatError(
                 f"{where}{name!r} is {word}: the answer is marked as one not to give; take the field away to have it "
                 "scored"
             )
         if is_no or word in MORE_DOUBTS:
             notes.append(f"the field {name!r} is {word}, and the answer is scored")
+    for name, bad in (("chosen", False), ("rejected", True)):
+        if fields.get(name) is bad:
+            raise FormatError(
+                f"{where}{name!r} is {str(bad).lower()}: the answer is marked as one not to give; take the field away "
+                "to have it scored"
+            )
     return notes
 
 
@@ -113,7 +138,7 @@ def _check_learning(fields: Mapping[str, Any], messages: Sequence[Message]) -> l
     A list as long as the conversation, perhaps without a system turn that stood elsewhere, is of its turns.
     """
     notes = []
-    for name in (*WEIGHTS, *SPANS):
+    for name in LEARNING:
         value = fields.get(name)
         known = as_text(value)
         if (name == "loss" and not isinstance(value, bool)) or (known and known.strip().lower() in ("user", "human")):
@@ -123,7 +148,7 @@ def _check_learning(fields: Mapping[str, Any], messages: Sequence[Message]) -> l
             for (role, _), each in zip(messages[-len(value) :], value, strict=True):
                 if role == RESPONSE_ROLE:
                     notes += _learnt(name, each, "an assistant's turn")
-                elif _number(each, 0) != 0:
+                elif name not in IGNORED and _number(each, 0) != 0:
                     notes.append(_not_followed(name, f"a turn of the role {role}"))
         else:
             notes += _learnt(name, value, "the record")
@@ -132,10 +157,13 @@ def _check_learning(fields: Mapping[str, Any], messages: Sequence[Message]) -> l
 
 def _learnt(name: str, value: Any, what: str, where: str = "") -> list[str]:
     """Notes on what a field says of how much is to be learnt of something. FormatError for nothing, or a part."""
-    ones = isinstance(value, list) and all(_number(each, 0) == 1 for each in value)
-    if not says(value) or ones or (number := _number(value, math.nan)) == 1:
+    none, all_ = (1, 0) if name in IGNORED else (0, 1)
+    parts = [_number(each, math.nan) for each in value] if isinstance(value, list) else []
+    number = _number(value, math.nan)
+    whole = parts and all(part == all_ for part in parts)
+    if not says(value) or whole or number == all_ or (name in IGNORED and all(map(math.isnan, [number, *parts]))):
         return []
-    if number == 0:
+    if number == none:
         raise FormatError(
             f"{where}{name!r} is {str(value).lower()}: {what} is not to be learnt, and every turn of the assistant is; "
             "take the field away to have it scored"
@@ -160,14 +188,13 @@ def _check_placeholders(messages: Sequence[Message]) -> list[str]:
 
 
 def _number(value: Any, otherwise: float) -> Any:
-    """What is a number, or true or false, which equal 1 and 0; written as a text, too."""
-    if (known := as_text(value)) is not None:
-        word = known.strip().lower()
-        try:
-            return WORDS[word] if word in WORDS else float(word)
-        except ValueError:
-            return otherwise
-    return value if isinstance(value, (bool, int, float, Decimal)) else otherwise
+    """What is a number, or true or false, which equal 1 and 0, or the same as text."""
+    if isinstance(value, (bool, int, float, Decimal)):
+        return value
+    word = known.strip().lower() if (known := as_text(value)) is not None else ""
+    if word in NO or word in YES:
+        return word in YES
+    return float(word) if NUMBER.fullmatch(word) else otherwise
 
 
 def _is_text(value: Any) -> bool:

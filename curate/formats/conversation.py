@@ -41,14 +41,15 @@ class Format:
     """A way to write conversations down as JSON objects.
 
     ``fields`` says for people what such a record has. ``matches`` looks at the names of fields, of the record
-    and of its first turn, not at what is in them. ``read`` raises
-    FormatError.
+    and of its first turn, not at what is in them. ``read`` raises FormatError. ``own`` are names of fields that a
+    user gave, and that stand as they are spelt.
     """
 
     name: str
     fields: str
     matches: Callable[[Record], bool]
     read: Callable[[Record], Conversation]
+    own: Sequence[str] = ()
 
 
 def found(record: Record) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 
 from curricle.curate.formats.conversation import Conversation, Format, Record, first_saying
 from curricle.curate.formats.question import answered_question
@@ -20,7 +21,8 @@ KNOWN = (
 def pairs(fields: Sequence[tuple[str, str]] = KNOWN) -> Format:
     """The format of records with one of these pairs of fields; the first that fits is read."""
     described = "; ".join(f"{prompt}, {response}" for prompt, response in fields)
-    return Format("pairs", described, partial(_matches, fields), partial(_read, fields))
+    own = tuple(chain.from_iterable(fields))
+    return Format("pairs", described, partial(_matches, fields), partial(_read, fields), own)
 
 
 def _matches(fields: Sequence[tuple[str, str]], record: Record) -> bool:

@@ -14,8 +14,8 @@ from curricle.curate.formats.conversation import (
 from curricle.curate.formats.turns import context
 from curricle.curate.formats.values import as_text, says
 
-INPUTS = ("input", "context")
-"""Alpaca's name and Dolly's; the first that says something is the input."""
+INPUTS = ("input", "context", "passage")
+"""Alpaca's name, Dolly's and BoolQ's; the first that says something is the input."""
 
 
 def answered_question(record: Record, asked_in: str, answered_in: str) -> Conversation:

@@ -21,7 +21,10 @@ from curricle.curate.formats.conversation import (
 )
 from curricle.curate.formats.values import as_text, canonical, kind, says
 
-SYSTEM_FIELDS = ("system", "system_prompt", "system_message")
+SYSTEM_FIELDS = (
+    *("system", "system_prompt", "system_message", "system_instruction", "system_instructions", "system_content"),
+    "sys_prompt",
+)
 TOOL_FIELDS = ("tools", "functions")
 ANSWER_FIELDS = ("chosen", "response", "completion", "answer", "output")
 """What may hold the answer to a conversation that ends before it."""

@@ -69,6 +69,11 @@ def says(value: Any) -> bool:
     return value is not None and value != [] and value != {}
 
 
+def folded(name: str) -> str:
+    """A field's name as all its spellings have it: ``systemPrompt``, ``System-Prompt`` and ``system_prompt``."""
+    return name.lower().replace("_", "").replace("-", "").replace(" ", "")
+
+
 def as_text(value: Any) -> str | None:
     """Text, or bytes that are UTF-8 text: some writers of Parquet do not say which columns are. None for others."""
     if isinstance(value, bytes):

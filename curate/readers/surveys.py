@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Literal, NamedTuple
 
-from curricle.curate.formats import FORMATS, Format, recognise
+from curricle.curate.formats import FORMATS, Format, fits
 from curricle.curate.formats.conversation import found
 from curricle.curate.readers.kinds import Kind, kind_of
 from curricle.curate.readers.parquet import ParquetRows, open_parquet
@@ -207,7 +207,7 @@ class _Peek:
         if isinstance(record.value, dict):
             self.objects += 1
             self.first_object = self.first_object or record.value
-            self.known = self.format.matches(record.value) if self.format else recognise(record.value) is not None
+            self.known = fits(record.value, self.format)
         else:
             self.first_reject = self.first_reject or record
 

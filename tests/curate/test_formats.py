@@ -278,7 +278,9 @@ def test_the_field_that_says_something_is_read(record: dict[str, Any], messages:
 SAID = [("system", "Be brief."), *HELLO]
 
 
-@pytest.mark.parametrize("field", ["system", "system_prompt", "system_message"])
+@pytest.mark.parametrize(
+    "field", ["system", "system_prompt", "system_message", "systemPrompt", "System", "system-instruction"]
+)
 @pytest.mark.parametrize(
     "record",
     [
@@ -334,6 +336,25 @@ def test_what_stands_beside_is_followed(record: dict[str, Any], messages: list[t
         ({"desirable": "False"}, "'desirable' is false"),
         ({"label": "bad"}, "'label' is bad: the answer is marked"),
         ({"accepted": " Rejected"}, "'accepted' is rejected"),
+        ({"label": "False"}, "'label' is false"),
+        ({"Label": "no"}, "'label' is no"),
+        ({"isChosen": False}, "'is_chosen' is false"),
+        ({"kto-tag": -1}, "'kto_tag' is -1"),
+        ({"desirable": "no"}, "'desirable' is no"),
+        ({"is_bad": "true"}, "'is_bad' is true"),
+        ({"chosen": False}, "'chosen' is false: the answer is marked"),
+        ({"rejected": True}, "'rejected' is true: the answer is marked"),
+        ({"img": "a.png"}, "'img' belongs to the text"),
+        ({"ImagePath": "a.png"}, "'ImagePath' belongs to the text"),
+        ({"audio_paths": ["a.wav"]}, "'audio_paths' belongs to the text"),
+        ({"image_id": 7}, "'image_id' belongs to the text"),
+        ({"weight": "0"}, "'weight' is 0: the record is not to be learnt"),
+        ({"Train": "false"}, "'train' is false: the record is not to be learnt"),
+        ({"ignore": True}, "'ignore' is true: the record is not to be learnt"),
+        ({"weights": [1, "0"]}, "'weights' is 0: an assistant's turn is not to be learnt"),
+        ({"lossMask": [0, False]}, "'loss_mask' is false: an assistant's turn"),
+        ({"ignore": [0, 1]}, "'ignore' is 1: an assistant's turn"),
+        ({"System": "Be brief.", "systemPrompt": "Be long.", "SYSTEM": "Be loud."}, "are one field, and differ"),
         ({"weight": 0}, "'weight' is 0: the record is not to be learnt"),
         ({"weight": "0.0"}, "'weight' is 0.0: the record is not to be learnt"),
         ({"weights": [0, 0]}, "'weights' is 0"),
@@ -364,6 +385,7 @@ def test_what_cannot_be_followed_is_refused(fields: dict[str, Any], reason: str)
     [
         *({"weight": 0}, {"weight": 0.0}, {"loss_weight": 0}, {"loss_mask": 0}, {"mask": [0, 1]}),
         *({"train": False}, {"loss": False}, {"label": False}, {"train_detail": [{}]}),
+        *({"weight": "0.0"}, {"train": "False"}, {"ignore": True}, {"masked": "yes"}, {"is_bad": 1}),
     ],
 )
 def test_turns_that_are_not_to_be_learnt_are_refused(fields: dict[str, Any]) -> None:
@@ -374,7 +396,7 @@ def test_turns_that_are_not_to_be_learnt_are_refused(fields: dict[str, Any]) -> 
     ):
         with pytest.raises(FormatError, match=f"messages 1: '{name}' (is|says)"):
             normalise({"messages": turns})
-    learnt = {name: 1} if name != "train_detail" else {}
+    learnt = {name: int(name not in ("ignore", "masked", "is_bad"))} if name not in ("train_detail", "mask") else {}
     assert normalise({"messages": [USER | fields, ASSISTANT | learnt]}).notes == []
 
 
@@ -392,7 +414,13 @@ def test_turns_that_are_not_to_be_learnt_are_refused(fields: dict[str, Any]) -> 
         ({"prompt": "Hello", "completion": "Hi", "completions": ["Hi", "Hey"]}, "'completions' has other answers"),
         ({"messages": [USER, ASSISTANT], "conversations": ["Hello", "Hey"]}, "'conversations' has other turns"),
         ({"prompt": "Hello", "completion": "Hi", "label": 0}, "'label' is 0, and the answer is scored"),
-        ({"prompt": "Hello", "completion": "Hi", "label": "False"}, "'label' is false, and the answer is scored"),
+        ({"prompt": "Hello", "completion": "Hi", "label": "0"}, "'label' is 0, and the answer is scored"),
+        ({"prompt": "Hello", "completion": "Hi", "label": -1}, "'label' is -1, and the answer is scored"),
+        ({"prompt": "Hello", "completion": "Hi", "Label": 0.0}, "'label' is 0, and the answer is scored"),
+        ({"messages": [USER, ASSISTANT | {"mask": True}]}, "'mask' is true, which may mean learnt or left out"),
+        ({"messages": [USER, ASSISTANT], "passages": ["It is noon."]}, "'passages' is in no turn"),
+        ({"question": "Hello", "answer": "Hi", "documents": ["It is noon."]}, "'documents' is in no turn"),
+        ({"question": "Hello", "answer": "Hi", "Article": "It is noon."}, "'article' is in no turn"),
         ({"prompt": "Hello", "completion": "Hi", "is_correct": "wrong"}, "'is_correct' is wrong"),
         ({"prompt": "Hello", "completion": "Hi", "weight": 0.5}, "'weight' of the record is not followed"),
         ({"messages": [USER, ASSISTANT], "mask": [True, True]}, "'mask' of a turn of the role user"),
@@ -406,7 +434,7 @@ def test_what_is_not_followed_is_said_and_kept(record: dict[str, Any], note: str
     assert len(made.notes) == 1 and note in made.notes[0]
     assert made.extra
     without = normalise(
-        {**record, "context": None, "chosen": None, "response": None, "label": True, "is_correct": True}
+        {**record, "context": None, "chosen": None, "response": None, "label": 1, "Label": 1, "is_correct": True}
     )
     assert made.messages == without.messages
 
@@ -416,17 +444,45 @@ def test_fields_that_repeat_what_is_read_are_no_news() -> None:
     record = {"messages": chat, "chosen": chat, "response": "Hi", "instruction": "Hello", "system": "", "images": []}
     record |= {"conversations": [{"from": "human", "value": "Hello"}, {"from": "gpt", "value": "Hi"}]}
     record |= {"image": {"bytes": None}, "videos": [None, ""]}
+    record |= {"weight": 1, "loss": 0.0, "loss_mask": [0, 1], "training": [1.0, 1.0, 1.0], "mask": "User"}
     record |= {
-        "weight": 1,
-        "loss": 0.0,
-        "loss_mask": [0, 1],
-        "training": [1.0, 1.0, 1.0],
-        "mask": "User",
         "train": "True",
+        "weights": ["0", 1.0],
+        "ignore": [1, 0],
+        "masked": "The [MASK] barks.",
+        "skip": False,
+        "Image Size": 3,
     }
-    record |= {"kto_tag": 1, "label": 2, "correct": "yes", "is_correct": None}
+    record |= {"kto_tag": 1, "is_bad": 0, "label": 2, "correct": "yes", "is_correct": None}
     assert normalise({**record, "rejected": [USER], "score": 0.1, "label": True}).notes == []
     assert normalise({"prompt": "Hello", "completion": "An <image> is drawn.", "weight": [1]}).notes == []
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"Instruction": "Hello", "Output": "Hi", "Id": 3},
+        {"PROMPT": "Hello", "Completion": "Hi", "Id": 3},
+        {"Messages": [{"Role": "user", "Content": "Hello"}, {"Role": "assistant", "Content": "Hi"}], "Id": 3},
+        {"conversations": [{"From": "human", "Value": "Hello"}, {"from": "gpt", "value": "Hi"}], "Id": 3},
+        {"prompt": "Hello", "Prompt": "", "completion": None, "Completion": "Hi", "Id": 3},
+    ],
+)
+def test_a_field_in_another_spelling_is_that_field(record: dict[str, Any]) -> None:
+    assert recognise(record) is not None
+    assert normalise(record) == Conversation(HELLO, {"Id": 3})
+    asked = [turn for turn in normalise({**record, "Context": "It is noon."}).messages if turn[0] == "user"]
+    assert asked == [("user", "Hello" if "essages" in str(record) or "conv" in str(record) else "Hello\n\nIt is noon.")]
+
+
+def test_what_is_kept_keeps_its_spelling() -> None:
+    made = normalise({"prompt": "Hello", "completion": "Hi", "Label": 1, "kto-tag": True, "Passage": "It is noon."})
+    assert made.messages[0] == ("user", "Hello\n\nIt is noon.")
+    assert made.extra == {"Label": 1, "kto-tag": True, "input": "It is noon."}
+    own = named(None, "Prompt", "Tell")
+    assert normalise({"Prompt": "Hello", "Tell": "Hi", "prompt": "Hey"}, own) == Conversation(HELLO, {"prompt": "Hey"})
+    table = {"example_id": "a", "source": "b", "source_position": 0, "messages": [ASSISTANT], "extra": {"Tags": 1}}
+    assert normalise(table).extra == {"Tags": 1}
 
 
 @pytest.mark.parametrize(
