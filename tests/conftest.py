@@ -9,10 +9,14 @@ from curricle.curate.proxy.backend import load
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.proxy.weights import Weights, resolve
 from curricle.schemas.common import secrets
+from hypothesis import settings
 
 atexit.register(gc.unfreeze)  # commands freeze what is loaded, and a process that is none would print that it leaks
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+settings.register_profile("curricle", deadline=None)  # how long an example takes says more of the machine than of us
+settings.load_profile("curricle")
 
 
 LONGEST = ("test_engines", "test_loop_processes", "test_faults", "test_kill", "test_proxy_scoring", "test_lean")
