@@ -32,8 +32,6 @@ def settle() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    # with the package `kernels` installed, transformers would fetch code from a hub for some architectures
-    os.environ.setdefault("USE_HUB_KERNELS", "NO")
     if not CACHES.keys() <= os.environ.keys() and not _is_writable(os.path.expanduser("~")):
         place = os.environ.get("CURRICLE_CACHE")
         if not (place and _is_writable(place)):
