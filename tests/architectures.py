@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
-from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -177,8 +177,17 @@ def tiny_config(kind: str, **more: Any) -> PreTrainedConfig:
 
 def tiny_model(kind: str, **more: Any) -> PreTrainedModel:
     """A model with weights so large that whatever reaches a token shows in its loss."""
+    return _tiny(AutoModelForCausalLM, tiny_config(kind, **more))
+
+
+def tiny_encoder(kind: str) -> PreTrainedModel:
+    """The body of such a model, or an encoder: its output is the last hidden state."""
+    return _tiny(AutoModel, tiny_config(kind))
+
+
+def _tiny(made: Any, config: PreTrainedConfig) -> PreTrainedModel:
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(tiny_config(kind, **more), dtype=torch.float32)
+    model: PreTrainedModel = made.from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim >= 2:

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from architectures import KINDS, VOCABULARY, tiny_model, write_tokenizer
+from architectures import KINDS, VOCABULARY, tiny_encoder, tiny_model, write_tokenizer
+from curricle.curate.embedding.encoder import Encoder
+from curricle.curate.embedding.settings import EmbeddingSettings
 from curricle.curate.proxy.backend import load
 from curricle.curate.proxy.questions import Question
 from curricle.curate.proxy.sequences import Request
@@ -15,7 +17,8 @@ from curricle.curate.proxy.weights import Weights
 from curricle.schemas.chat.positions import rows_alike
 from curricle.schemas.common.errors import UserError
 from curricle.train.data.batching import micro_batches
-from curricle.train.data.encoding import Encoded, Encoder
+from curricle.train.data.encoding import Encoded
+from curricle.train.data.encoding import Encoder as Reader
 from curricle.train.data.table import Example
 from curricle.train.distributed import Processes
 from curricle.train.model.checks import check_passes
@@ -192,7 +195,7 @@ def test_an_answer_for_which_a_model_has_no_positions_is_not_begun(kind: str, po
     student = Student(load_model(str(tmp_path), "auto"), DeviceSettings(), ALONE, BatchSettings(), positions)
     turns = [[{"role": "user", "content": said}, {"role": "assistant", "content": "w3"}] for said in words]
     examples = [Example(each, None) for each in turns]
-    encoder = Encoder(load_tokenizer(str(tmp_path)), "plain", positions)
+    encoder = Reader(load_tokenizer(str(tmp_path)), "plain", positions)
     refresher = Refresher(student, encoder, None, None, 0, 512, ALONE, lambda: None)  # type: ignore[arg-type]
     found, _ = refresher.generate(examples, range(3), 16)
     assert [answer is None for answer in found] == [True, False, False]
@@ -217,3 +220,21 @@ def test_half_precision_does_not_hide_what_float32_shows(kind: str) -> None:
     assert refusals[0] == refusals[1]
     assert plain_heads[0] == plain_heads[1] == (kind != "gemma2")
     assert (refusals[0] is None) == (kind in ("llama", "gemma2", "phi3"))
+
+
+@pytest.mark.parametrize(
+    "kind", ["bert", "mpnet", "modernbert", "qwen3", "mistral", "convbert", "fnet", "nystromformer"]
+)
+def test_vectors_are_those_of_a_plain_pass_over_each_text(kind: str, tmp_path: Path) -> None:
+    """Of encoders that mask padding and of those that cannot, whatever the order of the texts."""
+    own = tiny_encoder(kind)
+    own.save_pretrained(tmp_path)
+    write_tokenizer(tmp_path)
+    encoder = Encoder(EmbeddingSettings(str(tmp_path), MOST), Weights(tmp_path, {}))
+    texts = [" ".join(f"w{token}" for token in row.ids) for row in ROWS]
+    vectors = encoder.embed(texts, lambda rows: None).vectors
+    assert np.array_equal(encoder.embed(texts[::-1], lambda rows: None).vectors[::-1], vectors)
+    for row, vector in zip(ROWS, vectors, strict=True):
+        with torch.no_grad():
+            mean = own(torch.from_numpy(row.ids)[None]).last_hidden_state[0].mean(0)
+        assert vector == pytest.approx((mean / mean.norm()).numpy(), abs=1e-5)

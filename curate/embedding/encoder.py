@@ -10,7 +10,7 @@ from curricle.curate.embedding.settings import EmbeddingSettings
 from curricle.curate.embedding.weights import parameters
 from curricle.curate.proxy.weights import Weights, loading
 from curricle.schemas.chat.models import implementations
-from curricle.schemas.chat.positions import growing, rewind, rows_alike
+from curricle.schemas.chat.positions import Alike, growing, rewind, rows_alike
 from curricle.schemas.chat.rendering import ENCODED_AT_ONCE, beyond
 from curricle.schemas.common.errors import UserError
 from numpy.typing import NDArray
@@ -19,7 +19,9 @@ from transformers.utils import logging
 
 BATCH_TOKENS = {"cpu": 512, "cuda": 32768}
 STEP = 16
-"""Texts are padded to multiples of so many tokens, where that is nothing to the model's positions."""
+"""Texts are padded to multiples of so many tokens, where that is nothing to the model."""
+PADDED = 1e-5
+"""Of a unit vector's components: how far padding may move them."""
 NO_TEXT = "there is no text"
 
 
@@ -50,12 +52,13 @@ class Encoder:
             raise UserError("has no tokenizer.json", where=settings.model, remedy="choose a model with one")
         model.config.use_cache = False
         self.model = model.eval().to(self.device)
-        self._alike, self._growing = rows_alike(model.config), growing(model.modules())
+        self._growing = growing(model.modules())
         self.vocabulary = len(model.get_input_embeddings().weight)
         self.padding = tokenizer.pad_token_id or 0
         self.tokenizer = tokenizer.backend_tokenizer
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(self.max_length)
+        self._alike: Alike = (lambda length: length) if self._reads_padding() else rows_alike(model.config)
 
     def embed(self, texts: Sequence[str], on_progress: Callable[[int], None]) -> Embedded:
         """A vector for each text; none, with a note, for an empty one. ``on_progress`` is told of finished texts."""
@@ -85,9 +88,15 @@ class Encoder:
         return Embedded(vectors, notes)
 
     def _width(self, length: int) -> int:
-        """How far a text of so many tokens is padded: not so far that its positions are those of a longer one."""
+        """How far a text of so many tokens is padded: not where the model would read it in another way."""
         width = min(self.max_length, -(-length // STEP) * STEP)
         return width if self._alike(width) == self._alike(length) else length
+
+    def _reads_padding(self) -> bool:
+        """Whether the model has no use for a mask, as those that convolve or transform the whole width."""
+        ids = [(7 * place + 5) % self.vocabulary for place in range(min(self.max_length, STEP) // 2)]
+        alone, beside = (self._forward([ids], width)[0] for width in (len(ids), 2 * len(ids)))
+        return not np.abs(alone - beside).max() <= PADDED
 
     def _tokens(self, texts: Sequence[str]) -> Iterator[tuple[list[int], bool]]:
         """The token ids of each text, cut to the maximum length, and whether they were cut; none for an empty text."""
