@@ -24,9 +24,10 @@ class Joined:
     unused: int
 
 
-def join(path: Path, keys: pl.DataFrame) -> Joined:
+def join(path: Path, keys: pl.DataFrame, name: str | None = None) -> Joined:
     """Join the file's columns to the rows with these ``example_id``, ``source`` and ``source_position``.
 
+    ``name`` is what the columns say that they are joined from, where the file has been renamed since.
     The file has ``example_id``, or ``source`` and ``source_position``; the source may be left out where the table has
     one. UsageError if it cannot be read, has neither, or has two rows for one key.
     """
@@ -53,13 +54,14 @@ def join(path: Path, keys: pl.DataFrame) -> Joined:
     except pl.exceptions.PolarsError as error:
         raise UsageError(f"its {' and '.join(on)} cannot be compared: {error}", where=str(path)) from error
     columns = pl.DataFrame([column.gather(rows) for column in values])
-    made = {"file": path.name, "sha256": sha256}
+    file = name or path.name
+    made = {"file": file, "sha256": sha256}
     described = [
-        ScoreColumn(name, column.type, "as given", f"joined from {path.name}").made_by("join", 1, made)
-        for name, column in zip(columns.columns, columns.to_arrow().schema, strict=True)
+        ScoreColumn(column, field.type, "as given", f"joined from {file}").made_by("join", 1, made)
+        for column, field in zip(columns.columns, columns.to_arrow().schema, strict=True)
     ]
     covered, used = len(rows) - rows.null_count(), rows.drop_nulls().n_unique()
-    return Joined(columns, described, path.name, sha256, covered, given - used)
+    return Joined(columns, described, file, sha256, covered, given - used)
 
 
 def _plain(column: pl.Series, path: Path) -> pl.Series:

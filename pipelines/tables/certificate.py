@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from curricle.pipelines.tables.selection import VERSION, Derived, derive
 from curricle.pipelines.tables.writer import row_groups
 from curricle.schemas.common.config import build
 from curricle.schemas.common.errors import UsageError, UserError
-from curricle.schemas.fingerprint import differences
+from curricle.schemas.fingerprint import differences, file_sha256
 from curricle.schemas.manifest import CERTIFICATE, MANIFEST
 from curricle.schemas.verify import verify
 
@@ -36,37 +35,49 @@ def check(place: str, table: str | None, moved: Sequence[str] = ()) -> list[str]
     selection = FinishedTable(place.removesuffix(CERTIFICATE).rstrip("/") or ".")
     if faults := verify(selection.files).faults:
         return faults
-    recorded, recipe, from_place = _read(selection)
+    recorded, recipe, from_place, sums = _read(selection)
     table = table or from_place
     if not open_storage(table).exists(MANIFEST):
         remedy = f"say where it lies now: `curricle select TABLE --check {place}`"
         raise UsageError("the table that was selected from is not there", where=table, remedy=remedy)
-    recipe = replace(recipe, join=_found(recipe.join, moved, selection.files.uri(CERTIFICATE)))
-    derived = derive(recipe, FinishedTable(table))
+    lying = _found(recipe.join, sums, moved, selection.files.uri(CERTIFICATE))
+    derived = derive(recipe, FinishedTable(table), lying)
     faults = differences(content(recorded), content(derived.certificate()))
     return faults or _changed_rows(derived, selection)
 
 
-def _found(files: Sequence[str], moved: Sequence[str], where: str) -> tuple[str, ...]:
-    """The joined files where they lie now: those that were moved have the names that they had."""
-    now, found = list(moved), []
-    for file in files:
-        here = next((other for other in now if Path(other).name == Path(file).name), None)
-        if here is not None:
-            now.remove(here)
-        if here is None and not Path(file).exists():
-            remedy = "say with --join where it lies now"
-            raise UsageError("the file that was joined is not there", where=file, remedy=remedy)
-        found.append(here or file)
+def _found(files: Sequence[str], sums: Sequence[str], moved: Sequence[str], where: str) -> list[str]:
+    """The joined files where they lie now: what was moved is known by its bytes, or else by its name."""
+    now, found = list(moved), dict[int, str]()
+    held = {place: _sha256(Path(place)) for place in now}
+    for number, sha256 in enumerate(sums):
+        if same := next((place for place in now if held[place] == sha256), None):
+            now.remove(found.setdefault(number, same))
+    for number, file in enumerate(files):
+        called = next((place for place in now if Path(place).name == Path(file).name), None)
+        if number not in found and called is not None:
+            now.remove(found.setdefault(number, called))
+    missing = [number for number, file in enumerate(files) if number not in found and not Path(file).exists()]
     if now:
         names = ", ".join(Path(file).name for file in files) or "none"
-        raise UsageError(
-            f"joins no file {Path(now[0]).name}", where=where, remedy=f"--join names files where they lie now: {names}"
-        )
-    return tuple(found)
+        remedy = f"--join names files where they lie now, which have the name or the bytes that they had: {names}"
+        raise UsageError(f"joins no file {Path(now[0]).name}, nor one with its bytes", where=where, remedy=remedy)
+    if missing:
+        remedy = "say with --join where it lies now, by whatever name"
+        raise UsageError("the file that was joined is not there", where=files[missing[0]], remedy=remedy)
+    return [found.get(number, file) for number, file in enumerate(files)]
 
 
-def _read(selection: FinishedTable) -> tuple[dict[str, Any], Recipe, str]:
+def _sha256(path: Path) -> str | None:
+    """None where there is no such file, which is said when it is looked for by its name."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as stream:
+        return file_sha256(stream)
+
+
+def _read(selection: FinishedTable) -> tuple[dict[str, Any], Recipe, str, list[str]]:
+    """The certificate, its recipe, where the table lay, and the SHA-256 of each joined file."""
     where = selection.files.uri(CERTIFICATE)
     if selection.manifest.selected_from is None:
         raise UsageError("is no selection", where=selection.place, remedy="name what `curricle select` wrote")
@@ -78,7 +89,10 @@ def _read(selection: FinishedTable) -> tuple[dict[str, Any], Recipe, str]:
         )
     try:
         recorded = _as_now(json.loads(selection.files.read(CERTIFICATE)))
-        return recorded, build(Recipe, recorded["recipe"], where), str(recorded["table"]["place"])
+        recipe, sums = build(Recipe, recorded["recipe"], where), [str(j["sha256"]) for j in recorded["joined"]]
+        if len(sums) != len(recipe.join):
+            raise ValueError(f"{len(sums)} of {len(recipe.join)} joined files")
+        return recorded, recipe, str(recorded["table"]["place"]), sums
     except UserError:
         raise
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:

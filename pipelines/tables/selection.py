@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -86,11 +86,15 @@ class Derived:
         return json.loads(json.dumps(made, allow_nan=False))
 
 
-def derive(recipe: Recipe, table: FinishedTable) -> Derived:
-    """Apply the recipe. UsageError for what the table or the joined files do not have."""
+def derive(recipe: Recipe, table: FinishedTable, lying: Sequence[str] | None = None) -> Derived:
+    """Apply the recipe. UsageError for what the table or the joined files do not have.
+
+    ``lying``: where the joined files lie now, if not where the recipe says.
+    """
     table.check_bytes()
     keys = pl.DataFrame(table.columns(KEYS))
-    joined = [join(Path(file), keys) for file in recipe.join]
+    places = zip(recipe.join, recipe.join if lying is None else lying, strict=True)
+    joined = [join(Path(place), keys, Path(file).name) for file, place in places]
     names = [name for columns in (table.schema.names, *(j.columns.columns for j in joined)) for name in columns]
     if doubled := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(
