@@ -6,6 +6,7 @@ spellings that programs give a missing number are missing there; in a column of 
 
 import csv
 import io
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ _INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]*)")  # 007 is a name, not seven
 _NUMBER = re.compile(r"[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf|infinity)", re.IGNORECASE)
 _ZEROS = re.compile(r"[+-]?0[0-9]")
 _BITS_64 = range(-(2**63), 2**63)
+_DIGITS_64 = len(str(-(2**63)))
 
 
 def read_columns(path: Path) -> tuple[pl.DataFrame, str]:
@@ -76,20 +78,38 @@ def _of_texts(name: str, texts: Sequence[str], path: Path) -> pl.Series:
     stripped = [text.strip() for text in texts]
     values = [None if not text or text.lower() in _MISSING else text for text in stripped]
     there = [value for value in values if value is not None]
-    if all(_INTEGER.fullmatch(value) for value in there) and there:
-        return _integers(name, [None if value is None else int(value) for value in values], path)
     if all(_NUMBER.fullmatch(value) and not _ZEROS.match(value) for value in there):
-        return pl.Series(name, [None if value is None else float(value) for value in values], pl.Float64)
+        return _numbers(name, [None if value is None else _number(name, value, path) for value in values], path)
     if all(value.lower() in ("true", "false") for value in there):
         return pl.Series(name, [None if value is None else value.lower() == "true" for value in values], pl.Boolean)
     return pl.Series(name, [text or None for text in texts], pl.String)
 
 
-def _integers(name: str, values: list[int | None], path: Path) -> pl.Series:
-    if large := [value for value in values if value is not None and value not in _BITS_64]:
-        found = f"column {name!r} holds {large[0]}, which has more than 64 bits"
-        raise UsageError(found, where=str(path), remedy="write it as a text, or with a point")
-    return pl.Series(name, values, pl.Int64)
+def _number(name: str, text: str, path: Path) -> int | float:
+    if _INTEGER.fullmatch(text) and len(text) <= _DIGITS_64:
+        return int(text)
+    number = float(text)
+    if _INTEGER.fullmatch(text) or (math.isinf(number) and "inf" not in text.lower()):
+        raise _too_large(name, text, path)
+    return number
+
+
+def _numbers(name: str, values: Sequence[int | float | None], path: Path) -> pl.Series:
+    """Integers where all are, and else fractions; UsageError where one would be another number there."""
+    whole = [value for value in values if isinstance(value, int)]
+    if large := [value for value in whole if value not in _BITS_64]:
+        raise _too_large(name, str(large[0]), path)
+    if whole and not any(isinstance(value, float) for value in values):
+        return pl.Series(name, values, pl.Int64)
+    if rounded := [value for value in whole if int(float(value)) != value]:
+        found = f"column {name!r} holds fractions and {rounded[0]}, which would be rounded to {float(rounded[0]):.0f}"
+        raise UsageError(found, where=str(path), remedy="write the whole numbers and the fractions as two columns")
+    return pl.Series(name, [None if value is None else float(value) for value in values], pl.Float64)
+
+
+def _too_large(name: str, number: str, path: Path) -> UsageError:
+    found = f"column {name!r} holds {number:.40}, which has more than 64 bits"
+    return UsageError(found, where=str(path), remedy="write it as a text, or with a point")
 
 
 def _read_lines(data: bytes, path: Path) -> pl.DataFrame:
@@ -113,10 +133,8 @@ def _of_values(name: str, values: list[Any], lines: Sequence[int], path: Path) -
         if value is not None:
             first.setdefault(type(value), line)
     kinds = first.keys()
-    if kinds == {int}:
-        return _integers(name, values, path)
     if kinds <= {int, float}:
-        return pl.Series(name, [None if value is None else float(value) for value in values], pl.Float64)
+        return _numbers(name, values, path)
     if len(kinds) == 1 and kinds <= {str, bool}:
         return pl.Series(name, values, pl.String if kinds == {str} else pl.Boolean)
     words = {

@@ -343,6 +343,17 @@ BAD_FILES = {
     "short.csv": (b"example_id,q\na,1\nb\n", "line 3 has 1 values"),
     "quotes.csv": (b'example_id,q\na,"1\n', "cannot be read"),
     "large.csv": (b"example_id,q\na,99999999999999999999\n", "more than 64 bits"),
+    "digits.csv": (b"example_id,q\na," + b"9" * 5000 + b"\n", "more than 64 bits"),
+    "power.csv": (b"example_id,q\na,1e400\n", "more than 64 bits"),
+    "rounded.csv": (b"example_id,q\na,9007199254740993\nb,0.5\n", "rounded to 9007199254740992"),
+    "rounded.jsonl": (
+        b'{"example_id": "a", "q": 0.5}\n{"example_id": "b", "q": -9007199254740993}\n',
+        "rounded to -9007199254740992",
+    ),
+    "fraction.jsonl": (
+        b'{"example_id": "a", "q": 0.5}\n{"example_id": "b", "q": 1' + b"0" * 400 + b"}\n",
+        "more than 64 bits",
+    ),
     "keys.jsonl": (b'{"example_id": "a", "q": 1, "q": 2}\n', "line 1: duplicate key 'q'"),
     "nan.jsonl": (b'{"example_id": "a", "q": 1}\n{"example_id": "b", "q": NaN}\n', "line 2: NaN is not JSON"),
     "kinds.jsonl": (
