@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from curricle.curate.selection.joined_file import BY_ID, BY_POSITION, read_columns
@@ -13,7 +14,8 @@ from curricle.schemas.common.errors import UsageError
 class Joined:
     """Columns as long as the table and in its order, null where the file has no row, and how many rows it covers.
 
-    ``unused`` are the rows of the file that belong to no row of the table: of another key, or of none.
+    ``unused`` are the rows of the file that belong to no row of the table: of another key, or of none; ``on`` are the
+    names of the key, and ``first`` is the first key in the file, if it has one.
     """
 
     columns: pl.DataFrame
@@ -22,6 +24,8 @@ class Joined:
     sha256: str
     covered: int
     unused: int
+    on: list[str]
+    first: tuple[Any, ...] | None
 
 
 def join(path: Path, keys: pl.DataFrame, name: str | None = None) -> Joined:
@@ -61,7 +65,7 @@ def join(path: Path, keys: pl.DataFrame, name: str | None = None) -> Joined:
         for column, field in zip(columns.columns, columns.to_arrow().schema, strict=True)
     ]
     covered, used = len(rows) - rows.null_count(), rows.drop_nulls().n_unique()
-    return Joined(columns, described, file, sha256, covered, given - used)
+    return Joined(columns, described, file, sha256, covered, given - used, on, next(iter(read.select(on).rows()), None))
 
 
 def _plain(column: pl.Series, path: Path) -> pl.Series:

@@ -7,6 +7,7 @@ from collections import Counter
 from hashlib import sha256
 from typing import Any
 
+from curricle.curate.selection.join import Joined
 from curricle.pipelines.settings.select import SelectSettings
 from curricle.pipelines.tables.certificate import content
 from curricle.pipelines.tables.directory import OutputDirectory
@@ -39,6 +40,8 @@ def select(settings: SelectSettings) -> Manifest:
     for joined in derived.joined:
         if joined.unused:
             log.warning("%s: %d rows belong to no row of the table", joined.file, joined.unused)
+        if not joined.covered:
+            raise _matches_nothing(derived, joined)
     if not certificate["selected"]:
         raise UsageError("no row is selected", where=settings.table, remedy="ask for less")
     plan = content(certificate)
@@ -46,6 +49,19 @@ def select(settings: SelectSettings) -> Manifest:
         if run:
             _write(directory, derived, certificate, run, began)
     return read_manifest(directory.storage)
+
+
+def _matches_nothing(derived: Derived, joined: Joined) -> UsageError:
+    """A join that gives no row a value, with a key of each side to compare."""
+    on = " and ".join(joined.on)
+    there = ", ".join(map(repr, derived.keys.select(joined.on).row(0)))
+    if joined.first is None:
+        found, remedy = f"no row of it has {on}", f"write the table's {on} beside each value, such as {there}"
+    else:
+        here = ", ".join(f"{value!r:.100}" for value in joined.first)
+        found = f"none of its rows has {on} of a row of the table: {here} in its first, {there} in the table's"
+        remedy = f"write the table's {on} beside each value, or name the file that belongs to this table"
+    return UsageError(found, where=joined.file, remedy=remedy)
 
 
 def _told(certificate: dict[str, Any]) -> list[str]:

@@ -261,6 +261,21 @@ def test_rows_of_a_joined_file_that_belong_nowhere_are_said(scored, judged, tmp_
     assert "more.csv: 2 rows belong to no row of the table" in curricle("select", scored, *command)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("example_id,quality\nrow-1,2\n", "example_id of a row of the table: 'row-1' in its first, '"),
+        ("source,source_position,quality\nother.jsonl,0,2\n", "'other.jsonl', 0 in its first, '"),
+        ("example_id,quality\n", "no row of it has example_id"),
+    ],
+)
+def test_a_joined_file_that_belongs_to_another_table_is_refused(scored, tmp_path, text, said):
+    (tmp_path / "judged.csv").write_text(text)
+    command = ["--join", tmp_path / "judged.csv", "--where", "quality > 1", "--output", tmp_path / "out"]
+    assert said in curricle("select", scored, *command, code=2)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_certificate_holds_from_any_directory_and_where_everything_was_moved(scored, judged, tmp_path):
     (tmp_path / "here").mkdir()
     shutil.copytree(scored, tmp_path / "here" / "table")
