@@ -15,6 +15,9 @@ from curricle.schemas.common.secrets import remember
 
 _VARIABLE = re.compile(r"\$(\$?)\{(\w+)(?::-([^{}]*))?\}")
 
+_NOT_PLAIN = re.compile(r"[+-]?(0[0-9_]|[0-9][0-9_]*:)")
+"""Of what YAML 1.1 takes for numbers: 0100, which is 64 to it, and 1:30, which is 90."""
+
 
 def read_options(path: Path) -> dict[str, Any]:
     """The options in a file, named as the dataclasses name them. UsageError for what is no YAML of options."""
@@ -38,6 +41,17 @@ def read_options(path: Path) -> dict[str, Any]:
                     raise UsageError(found, where=where, remedy="write it once")
                 seen[name] = line
             return super().construct_mapping(node, deep)
+
+        def construct_number(self, node: Any) -> int | float:
+            if _NOT_PLAIN.match(node.value):
+                found = f"line {node.start_mark.line + 1} holds a number that YAML reads as octal or in base 60"
+                remedy = "write it plainly, without a 0 before it or a colon in it; a text goes in quotes"
+                raise UsageError(found, where=where, remedy=remedy)
+            kind = node.tag.rpartition(":")[2]
+            return self.construct_yaml_int(node) if kind == "int" else self.construct_yaml_float(node)
+
+    for kind in ("int", "float"):
+        Loader.add_constructor(f"tag:yaml.org,2002:{kind}", Loader.construct_number)
 
     where = str(path)
     try:

@@ -261,3 +261,16 @@ def test_every_option_that_names_files_is_marked_as_a_place():
                     assert item.metadata.get("place"), f"{cls.__name__}.{item.name}: {words}"
                     seen += 1
     assert seen > 15
+
+
+@pytest.mark.parametrize("number", ["0100", "1:30", "-010", "0_7", "1:30.5"])
+def test_numbers_that_yaml_reads_in_another_base_are_refused(tmp_path, number):
+    (tmp_path / "job.yaml").write_text(f"inputs: [f]\noutput: o\ninner: {{max-length: 8}}\nshare: {number}\n")
+    with pytest.raises(UsageError, match=r"line 4 .* octal or in base 60"):
+        of("--config", str(tmp_path / "job.yaml"))
+
+
+@pytest.mark.parametrize(("text", "value"), [("0", 0), ("0.5", 0.5), ("1_000", 1000), ("1e-3", 1e-3), ("0.0", 0)])
+def test_plain_numbers_of_yaml_are_read(tmp_path, text, value):
+    (tmp_path / "job.yaml").write_text(f"inputs: [f]\noutput: o\nshare: {text}\n")
+    assert of("--config", str(tmp_path / "job.yaml")).share == value
