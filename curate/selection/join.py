@@ -46,17 +46,15 @@ def join(path: Path, keys: pl.DataFrame, name: str | None = None) -> Joined:
             remedy="give it example_id, or source and source_position",
         )
     given = len(read)
-    read = read.drop([name for name in BY_ID + BY_POSITION if name not in on], strict=False).drop_nulls(on)
+    read = read.drop([name for name in BY_ID + BY_POSITION if name not in on], strict=False)
+    read = read.with_columns([_key(read[name], keys[name].dtype, path) for name in on]).drop_nulls(on)
     if read.select(on).is_duplicated().any():
         raise UsageError(f"has two rows for one {' and '.join(on)}", where=str(path), remedy="keep one of them")
     values = [_plain(read[name], path) for name in read.columns if name not in on]
     if not values:
         raise UsageError("has no column to join", where=str(path), remedy="add a score to it")
-    try:
-        numbered = read.select(on).with_row_index("row").cast({"row": pl.Int64})
-        rows = keys.select(on).join(numbered, on=on, how="left", maintain_order="left")["row"]
-    except pl.exceptions.PolarsError as error:
-        raise UsageError(f"its {' and '.join(on)} cannot be compared: {error}", where=str(path)) from error
+    numbered = read.select(on).with_row_index("row").cast({"row": pl.Int64})
+    rows = keys.select(on).join(numbered, on=on, how="left", maintain_order="left")["row"]
     columns = pl.DataFrame([column.gather(rows) for column in values])
     file = name or path.name
     made = {"file": file, "sha256": sha256}
@@ -66,6 +64,26 @@ def join(path: Path, keys: pl.DataFrame, name: str | None = None) -> Joined:
     ]
     covered, used = len(rows) - rows.null_count(), rows.drop_nulls().n_unique()
     return Joined(columns, described, file, sha256, covered, given - used, on, next(iter(read.select(on).rows()), None))
+
+
+def _key(column: pl.Series, wanted: pl.DataType, path: Path) -> pl.Series:
+    """A key of the table's type. Positions may be whole floats, as pandas makes them of integers with gaps."""
+    made = _plain(column, path) if column.dtype.is_float() or column.dtype in (pl.Categorical, pl.Enum) else column
+    if made.dtype in (wanted, pl.Null):
+        return made.cast(wanted)
+    if made.dtype.is_numeric() and wanted.is_integer():
+        cast = made.cast(wanted, strict=False)
+        other = made.filter(made.is_not_null() & cast.ne_missing(made))
+        if other.is_empty():
+            return cast
+        found, remedy = f"its {column.name} holds {other[0]}", "write positions as whole numbers from 0"
+        raise UsageError(found, where=str(path), remedy=remedy)
+    kind = "whole numbers" if wanted.is_integer() else "text"
+    raise UsageError(
+        f"its {column.name} holds {column.dtype}, which cannot be compared with the table's {wanted}",
+        where=str(path),
+        remedy=f"write {column.name} as it stands in the table, as {kind}",
+    )
 
 
 def _plain(column: pl.Series, path: Path) -> pl.Series:

@@ -55,6 +55,9 @@ def _read_csv(data: bytes, path: Path) -> pl.DataFrame:
     names = next(reader, None)
     if not names:
         raise UsageError("is empty", where=str(path), remedy="name a file with a line of names and lines of values")
+    if len(names) == 1 and (mark := next((mark for mark in ";\t|" if mark in names[0]), None)):
+        found = f"its first line has {mark!r} and no comma between the names"
+        raise UsageError(found, where=str(path), remedy="write it with commas (pandas: sep=',')")
     if "" in names:
         remedy = "give it one, or leave the column out (pandas: index=False)"
         raise UsageError("a column has no name", where=str(path), remedy=remedy)

@@ -254,6 +254,14 @@ def test_keys_are_texts_even_where_they_are_digits(tmp_path):
     assert read_columns(tmp_path / "a.csv")[0]["example_id"].to_list() == ["0" * 31 + "7"]
 
 
+def test_positions_may_be_whole_floats_and_ids_may_be_categories(scored, judged, tmp_path):
+    """As pandas writes integers with a gap among them, and texts of few values."""
+    chosen = judged.select(pl.col("source").cast(pl.Categorical), pl.col("source_position").cast(pl.Float64), "quality")
+    chosen.write_parquet(tmp_path / "judged.parquet")
+    command = ["--join", tmp_path / "judged.parquet", "--take", "random", "--count", 5, "--output", tmp_path / "out"]
+    assert f"covers {len(judged)} of {ROWS} rows" in curricle("select", scored, *command)
+
+
 def test_rows_of_a_joined_file_that_belong_nowhere_are_said(scored, judged, tmp_path):
     more = pl.DataFrame({"example_id": ["nobody", None], "quality": [1.0, 2.0]})
     pl.concat([judged.select("example_id", "quality"), more]).write_csv(tmp_path / "more.csv")
@@ -369,6 +377,11 @@ BAD_FILES = {
         b'{"example_id": "a", "q": 0.5}\n{"example_id": "b", "q": 1' + b"0" * 400 + b"}\n",
         "more than 64 bits",
     ),
+    "half.csv": (b"source,source_position,q\ns,0.5,1\n", "source_position holds 0.5"),
+    "named.csv": (b"source,source_position,q\ns,first,1\n", "write source_position as it stands in the table"),
+    "bytes.parquet": (as_parquet(example_id=[b"a"], quality=[2.0]), "write example_id as it stands in the table"),
+    "semicolons.csv": (b"example_id;q\na;1\n", "write it with commas"),
+    "tabs.csv": (b"example_id\tq\na\t1\n", "write it with commas"),
     "keys.jsonl": (b'{"example_id": "a", "q": 1, "q": 2}\n', "line 1: duplicate key 'q'"),
     "nan.jsonl": (b'{"example_id": "a", "q": 1}\n{"example_id": "b", "q": NaN}\n', "line 2: NaN is not JSON"),
     "kinds.jsonl": (
