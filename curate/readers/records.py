@@ -45,7 +45,7 @@ def parse(data: bytes, position: int) -> Record:
     except UnicodeDecodeError as error:
         reason = f"invalid UTF-8 at byte {error.start}"
     except json.JSONDecodeError as error:
-        reason = f"not JSON: {error.msg} at column {error.pos + 1}"
+        reason = f"not JSON: {error.msg.removesuffix(' at')} at column {error.pos + 1}"  # "... starting at"
     except strict.Refused as error:
         reason = str(error)
     return Record(position, None, reason, data)

@@ -18,6 +18,7 @@ import zstandard
 from bad_inputs import CORPUS, BadInput
 from curricle.curate.formats import FormatError, normalise
 from curricle.curate.readers import RAW_LIMIT, Record, Slice, kind_of, read, survey
+from curricle.curate.readers.records import parse
 from curricle.curate.readers.split import elements, lines
 from curricle.schemas.common.errors import UsageError, UserError
 from hypothesis import example, given
@@ -301,3 +302,7 @@ def test_zeros_do_not_hide_that_an_archive_is_cut_short(end: int) -> None:
     for content in (whole + whole[:-end], whole[:-end], whole[:-end] + bytes(20)):
         with pytest.raises(UsageError, match="cannot be read"):
             survey(lambda content=content: io.BytesIO(content), "a.jsonl.gz", 10, LIMIT, MOST)
+
+
+def test_the_place_of_what_is_no_json_is_said_once() -> None:
+    assert parse(b'{"prompt": "a', 0).reason == "not JSON: Unterminated string starting at column 12"
