@@ -33,7 +33,7 @@ class Rendered:
     (``<|im_start|>assistant``, for example).
     ``ids`` and ``spans`` are cut to the maximum length; the counts are from before the cut.
     ``note`` says why a conversation could not be rendered; it is then empty. ``remark`` says which responses are
-    context and no span, as the template leaves them out or alters them.
+    context and no span, as the template leaves them out or alters them, and which turns of the prompt it leaves out.
     """
 
     ids: Sequence[int] = ()

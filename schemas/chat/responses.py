@@ -4,6 +4,7 @@ A template is a program of somebody else's: it may trim what is said, take thoug
 it, move turns or repeat them. So nothing is assumed of its text and nothing is searched in it; it is asked. The same
 conversation is rendered again with a sentinel, a character that its text does not have, in place of what was answered.
 What comes before and after the sentinel is the template's, and the answer is what stands between that in the text.
+A turn of the prompt that can be replaced without a change to the text is one that the template leaves out.
 """
 
 import re
@@ -19,6 +20,8 @@ from curricle.schemas.inputs import Turn
 
 RESPONSE_ROLE = "assistant"
 MOST_TURNS = 1000
+MOST_LOOKS = 64
+"""Renderings of one conversation, at most, to tell which turns of its prompt the template leaves out."""
 DATE = datetime(2024, 7, 26)
 """What a template that asks for the date is told: the same text has to give the same numbers tomorrow (DESIGN law 3).
 
@@ -48,7 +51,8 @@ class Response(NamedTuple):
 class Text(NamedTuple):
     """A conversation as text, and the responses that are found in it, in order.
 
-    ``answered``: whether any of those says something. ``note``: what is not found and counts as context, if anything.
+    ``answered``: whether any of those says something. ``note``: answers that are not found and count as context, and
+    turns of the prompt that are left out, if any.
     """
 
     text: str
@@ -115,8 +119,48 @@ class ChatTemplate:
         )
         if lost and not answered:
             raise NotRendered("the chat template leaves out or alters every answer")
-        note = f"{lost} of {len(places)} answers are context: the chat template leaves out or alters them"
-        return Text(text, responses, answered, note if lost else None)
+        notes = [self._left_out(text, conversation, places)]
+        if lost:
+            notes.append(f"{lost} of {len(places)} answers are context: the chat template leaves out or alters them")
+        return Text(text, responses, answered, "; ".join(filter(None, notes)) or None)
+
+    def _left_out(self, text: str, conversation: Sequence[Turn], places: Sequence[int]) -> str:
+        """Which turns that say something before the last of the answers at ``places`` are left out, or altered.
+
+        This takes one rendering, with a sentinel of its own behind each of them. A turn of which that is missing is
+        looked at again: it is not in the text if another content gives the same, nor is it if its words are not there.
+        """
+        prompt = [
+            place
+            for place, turn in enumerate(conversation[: places[-1]] if places else conversation)
+            if turn["role"] != RESPONSE_ROLE and turn["content"].strip()
+        ]
+        known = {*text}
+        sentinels = dict(zip(prompt, (each for each in map(chr, _SENTINELS) if each not in known), strict=False))
+        marked = list(conversation)
+        for place, sentinel in sentinels.items():
+            marked[place] = {**conversation[place], "content": conversation[place]["content"] + sentinel}
+        absent = {place for place in prompt if conversation[place]["content"].strip() not in text}
+        try:
+            shown = {*self._apply(marked)} if prompt else set()
+            doubtful = [place for place in prompt if sentinels.get(place) not in shown]
+        except NotRendered:  # a template that reads what is said: whether it writes it otherwise, nobody can ask
+            doubtful, absent = sorted(absent), set()
+        groups, out = [doubtful] if doubtful else [], []
+        for _ in range(MOST_LOOKS):
+            if not groups:
+                break
+            group = groups.pop()
+            if {*group} <= absent or self._pieces(text, conversation, group) == [text]:
+                out += group
+            elif len(group) > 1:
+                groups += [group[len(group) // 2 :], group[: len(group) // 2]]
+        unknown = sum(map(len, groups))
+        if not out and not unknown:
+            return ""
+        roles = ", ".join(dict.fromkeys(conversation[place]["role"] for place in sorted(out)))
+        said = f"the chat template leaves out or alters {len(out)} of {len(prompt)} turns of the prompt"
+        return said + (f" ({roles})" if roles else "") + (f", and perhaps some of {unknown} more" if unknown else "")
 
     def _together(
         self, text: str, conversation: Sequence[Turn], places: Sequence[int]

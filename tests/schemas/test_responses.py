@@ -243,14 +243,101 @@ class Counting:
         return self.inner.apply_chat_template(*arguments, **options)
 
 
-def test_two_renderings_for_a_conversation_of_any_length(of):
+SYSTEM, TOOL = turns("system: Be brief.", "tool: 12:00")
+ALL = "{{ '<|head|>' + m.role + '\n' + m.content + '<|end|>' }}"
+
+
+@pytest.mark.parametrize(
+    ("template", "conversation", "note"),
+    [
+        ("{% for m in messages if m.role != 'system' %}" + ALL + "{% endfor %}", [SYSTEM, *ROUNDS], "1 of 3 (system)"),
+        (
+            "{% for m in messages if m.role in ('user', 'assistant') %}" + ALL + "{% endfor %}",
+            [SYSTEM, *ROUNDS[:3], TOOL, ROUNDS[3]],
+            "2 of 4 (system, tool)",
+        ),
+        ("{% for m in messages[-2:] %}" + ALL + "{% endfor %}", [SYSTEM, *ROUNDS], "2 of 3 (system, user)"),
+        # by what a turn says: the sentinel is shown and the words are not, or the other way round
+        (
+            "{% for m in messages if 'brief' not in m.content %}" + ALL + "{% endfor %}",
+            [SYSTEM, *ROUNDS],
+            "1 of 3 (system)",
+        ),
+        (
+            "{% for m in messages if m.role != 'system' or m.content | length > 4 %}" + ALL + "{% endfor %}",
+            [SYSTEM, *ROUNDS],
+            None,
+        ),
+        # cut
+        (
+            "{% for m in messages %}" + ALL.replace("m.content", "m.content[:20]") + "{% endfor %}",
+            turns(f"system: {'Be brief. ' * 4}", "user: Hi", "assistant: Hello"),
+            "1 of 2 (system)",
+        ),
+        # left out, and its words stand elsewhere
+        (
+            "{% for m in messages if m.role != 'system' %}" + ALL + "{% endfor %}",
+            turns("system: Hi", "user: Hi", "assistant: Hello"),
+            "1 of 2 (system)",
+        ),
+        # put in other words, in another place, or after the last answer
+        (
+            "{% for m in messages %}" + ALL.replace("m.content", "m.content | tojson") + "{% endfor %}",
+            [SYSTEM, TOOL, *ROUNDS],
+            None,
+        ),
+        (
+            "{% for m in messages %}" + ALL.replace("m.content", "m.content | upper") + "{% endfor %}",
+            turns("user: hi", "assistant: A"),
+            None,
+        ),
+        ("{% for m in messages | reverse if m.role != 'tool' %}" + ALL + "{% endfor %}", [*ROUNDS[:2], TOOL], None),
+        # a template that refuses what is not a number
+        (
+            "{% for m in messages %}{% if m.role == 'tool' and not m.content[0].isdigit() %}{{ raise_exception('no') }}"
+            "{% endif %}" + ALL + "{% endfor %}",
+            [*ROUNDS[:3], TOOL, ROUNDS[3]],
+            None,
+        ),
+    ],
+)
+def test_turns_of_the_prompt_that_a_template_leaves_out_are_named(of, template, conversation, note):
+    found = ChatTemplate(of(template), "chat").read(conversation).note
+    of_prompt = [part for part in (found or "").split("; ") if "of the prompt" in part]
+    said = note and note.replace(" (", " turns of the prompt (")
+    assert of_prompt == ([f"the chat template leaves out or alters {said}"] if note else [])
+
+
+def test_a_left_out_turn_is_a_remark_and_the_answer_is_scored(of):
+    template = "{% for m in messages if m.role != 'system' %}" + ALL + "{% endfor %}"
+    with_, without = Rendering(of(template), "chat", 2048).render([[SYSTEM, *ROUNDS], ROUNDS], [None, None])
+    assert (with_.ids, with_.spans, with_.note) == (without.ids, without.spans, None) and without.remark is None
+    assert with_.remark == "the chat template leaves out or alters 1 of 3 turns of the prompt (system)"
+
+
+def test_renderings_of_a_prompt_are_bounded(of):
+    """Tools' results that stand in the text whole, with an end that the template takes for its own."""
+    template = (
+        "{% for m in messages %}{% if m.role != 'tool' %}"
+        + ALL
+        + "{% else %}{{ m.content[:8] }}{% endif %}{% endfor %}"
+    )
+    counting = Counting(of(template))
+    chat = ChatTemplate(counting, "chat")
+    results = turns(*(f"tool: {n:08}" for n in range(500)))
+    note = chat.read([*ROUNDS[:1], *results, ROUNDS[1]]).note
+    assert counting.renderings < 100
+    assert note.startswith("the chat template leaves out or alters 0 of 501 turns of the prompt, and perhaps some of ")
+
+
+def test_three_renderings_for_a_conversation_of_any_length(of):
     counting = Counting(of(chat_templates.KEEPS_THE_LAST_THOUGHT))
     template = ChatTemplate(counting, "chat")
     template.read(ROUNDS)
     for conversation in ROUNDS[:2], ROUNDS * 600:
         before = counting.renderings
         assert len(template.read(conversation).responses) == len(conversation) // 2
-        assert counting.renderings == before + 2
+        assert counting.renderings == before + 3
 
 
 def test_many_turns_that_are_altered_are_refused(of):

@@ -78,7 +78,7 @@ class Encoder:
         elif not scored:
             self.notes["no response token to learn from"] += 1
         if rendered.remark:
-            self.notes["some answers are context: the chat template leaves them out or alters them"] += 1
+            self.notes["the chat template leaves out or alters some turns; such answers are context"] += 1
         if rendered.truncated:
             self.notes["cut to --max-length"] += 1
         return Encoded(row, np.array(rendered.ids, np.int64), np.array(scored, np.int64))
