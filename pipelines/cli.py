@@ -59,6 +59,16 @@ def _say_nulls(directory: str) -> None:
         log.log(logging.WARNING if column.rows == column.of else logging.INFO, "  %s", column)
 
 
+def _say_rejected(directory: str) -> None:
+    """The reason that most rejects have, and where all of them stand."""
+    from curricle.pipelines.tables.nulls import most_rejected
+    from curricle.pipelines.tables.reader import FinishedTable
+    from curricle.schemas.common.log import printable
+
+    reason = most_rejected(FinishedTable(directory))
+    log.warning("  rejected, most often: %s (%s/rejects has every one)", printable(reason or ""), directory)
+
+
 def score(arguments: Sequence[str]) -> int:
     """Score instruction data into a difficulty table; run it again to resume."""
     from curricle.pipelines.processes.log import quieten_beam
@@ -71,6 +81,8 @@ def score(arguments: Sequence[str]) -> int:
     manifest = run(settings)
     total = manifest.total
     log.info("%d records read = %d scored + %d rejected", total.read, total.scored, total.rejected)
+    if total.rejected:
+        _say_rejected(settings.output)
     _say_nulls(settings.output)
     log.info("table: %s (look at %s/report.html, check with `curricle verify`)", settings.output, settings.output)
     if total.rejected > settings.max_reject_fraction * total.read:

@@ -1,4 +1,4 @@
-"""What a finished table has no value for, by column, and why."""
+"""What a finished table has no value for, by column, and no row for, and why."""
 
 import re
 from collections import Counter
@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from curricle.pipelines.tables.reader import FinishedTable
-from curricle.schemas.table import NOTES_FIELD
+from curricle.schemas.table import NOTES_FIELD, REJECTS
 
 LOOKED_AT = 100_000
-"""Rows without a value whose notes are read, for each column, to tell the most frequent reason."""
+"""Rows without a value whose notes are read, for each column, and rejects, to tell the most frequent reason."""
 _NUMBER = re.compile(r"(?<![\w.])\d[\d,]*\b")
 
 
@@ -30,6 +30,20 @@ def nulls(table: FinishedTable) -> list[Nulls]:
     counts = {name: rows for name, rows in table.null_counts().items() if rows and name in table.scores}
     reasons = dict(_reasons(table, counts))
     return [Nulls(name, rows, table.manifest.total.scored, reasons[name]) for name, rows in counts.items()]
+
+
+def most_rejected(table: FinishedTable) -> str | None:
+    """Why most of the rejects are no rows; None if there are none. UserError if a part cannot be read."""
+    found, first = Counter[str](), dict[str, str]()
+    for group in table.rejected(REJECTS):
+        for reason in group["reason"].to_pylist():
+            kind = _NUMBER.sub("N", reason)
+            found[kind] += 1
+            first.setdefault(kind, reason)
+        if found.total() >= LOOKED_AT:
+            break
+    best = found.most_common(1)
+    return first[best[0][0]] if best else None
 
 
 def _reasons(table: FinishedTable, counts: dict[str, int]) -> Iterator[tuple[str, str | None]]:
