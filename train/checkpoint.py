@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -214,12 +215,13 @@ def load_optimizer(checkpoint: Path, student: Student, optimizer: torch.optim.Op
     """Put a checkpoint's moments into an optimizer, whatever the number of processes that wrote them."""
     state: dict[str, Any] = get_optimizer_state_dict(student.scorer, optimizer)
     try:
-        dcp.load(
-            _moments(state),
-            storage_reader=HuggingFaceStorageReader(str(checkpoint / "state" / "optimizer")),
-            process_group=processes.group,
-            no_dist=processes.group is None,
-        )
+        with _alone():
+            dcp.load(
+                _moments(state),
+                storage_reader=HuggingFaceStorageReader(str(checkpoint / "state" / "optimizer")),
+                process_group=processes.group,
+                no_dist=processes.group is None,
+            )
     except (CheckpointException, OSError, SafetensorError) as error:
         raise _unreadable(checkpoint, _reason(error)) from error
     set_optimizer_state_dict(student.scorer, optimizer, state)
@@ -250,12 +252,21 @@ def _is_finite(tensor: torch.Tensor) -> bool:
 
 
 def _save_optimizer(partial: Path, moments: dict[str, Any], processes: Processes) -> None:
-    dcp.save(
-        moments,
-        storage_writer=HuggingFaceStorageWriter(str(partial / "state" / "optimizer"), save_distributed=True),
-        process_group=processes.group,
-        no_dist=processes.group is None,
-    )
+    with _alone():
+        dcp.save(
+            moments,
+            storage_writer=HuggingFaceStorageWriter(str(partial / "state" / "optimizer"), save_distributed=True),
+            process_group=processes.group,
+            no_dist=processes.group is None,
+        )
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Without torch's warning, at every save and load, that one process is what ``no_dist`` asks for."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
+        yield
 
 
 def _moments(state: dict[str, Any]) -> dict[str, Any]:

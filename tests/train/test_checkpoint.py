@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import warnings
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,14 @@ def test_only_the_last_ones_stay(command, train_in_fork, tmp_path):
     assert train_in_fork(command("--budget.steps", "6", "--checkpoint.every", "1", "--checkpoint.keep", "2")).code == 0
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert names == ["step-00000005", "step-00000006"]
+
+
+def test_one_process_is_nothing_to_warn_of(command, train_in_fork):
+    def raised() -> None:
+        warnings.filterwarnings("error", "torch.distributed is disabled")
+
+    ended = train_in_fork(command("--budget.steps", "1"), raised)
+    assert ended.code == 0, ended.text
 
 
 def test_nothing_is_a_pickle(command, train_in_fork, tmp_path):
