@@ -8,7 +8,7 @@ from curricle.pipelines.scoring.plan import pending_shards, read_plan
 from curricle.pipelines.scoring.snapshot import standing
 from curricle.pipelines.storage import SIGN_OF_LIFE
 from curricle.pipelines.storage.held import describe as describe_holder
-from curricle.pipelines.storage.held import read_holder
+from curricle.pipelines.storage.held import is_gone, read_holder
 from curricle.pipelines.tables.directory import HOLDER, OutputDirectory
 from curricle.pipelines.tables.recorded import is_finished
 from curricle.schemas.common.errors import UsageError
@@ -50,5 +50,7 @@ def _lines(directory: OutputDirectory, now: datetime) -> Iterator[str]:
     yield replace(run, already=max(0, already - run.rows)).line()
     if silent > 3 * SIGN_OF_LIFE:
         yield f"{describe_holder(holder)}: no sign of life for {silent:.0f} s, so it was probably killed"
+    elif is_gone(holder):
+        yield f"{describe_holder(holder)}: there is no such process on this machine, so it was probably killed"
     else:
         yield f"{describe_holder(holder)}, at work"

@@ -1,6 +1,8 @@
 """What is said of who holds a table."""
 
 import json
+import os
+import socket
 from typing import Any
 
 from curricle.schemas.common.errors import Held
@@ -28,6 +30,20 @@ def held_by(where: str, holder: dict) -> Held:
         where=where,
         remedy="wait for it, stop it, or name another --output",
     )
+
+
+def is_gone(holder: dict) -> bool:
+    """Whether the holder was a process of this machine that has ended; of another machine's nothing can be told."""
+    pid = holder.get("pid")
+    if holder.get("host") != socket.gethostname() or not isinstance(pid, int) or not 0 < pid < 2**31:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # it lives, as another user's
+        pass
+    return False
 
 
 def describe(holder: dict) -> str:

@@ -25,6 +25,8 @@ def test_a_job_is_followed_from_its_start_to_its_end(alpaca_rows, tmp_path):
     said = curricle("status", "out", cwd=tmp_path)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
+    killed = curricle("status", "out", cwd=tmp_path)
+    assert "no such process on this machine" in killed and "at work" not in killed, killed
     assert f"process {process.pid} on" in said and "at work" in said, said
     assert "of 20 shards are finished" in said and "of 4,000 rows" in said and "left" in said
     now = figures(tmp_path / "job.prom")
