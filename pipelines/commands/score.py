@@ -141,7 +141,7 @@ def _recorded_plan(directory: OutputDirectory, job: Job, files: Sequence[InputFi
     raise UsageError(
         "holds another job's scores; these differ:" + _listed(changes),
         where=directory.place,
-        remedy="name another --output, or add --overwrite to throw the scores away and start again",
+        remedy="name another --output, or add --overwrite: a finished table stays until the new one is whole",
     )
 
 

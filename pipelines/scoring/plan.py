@@ -98,7 +98,7 @@ def read_plan(directory: OutputDirectory) -> Plan | None:
         raise UsageError(
             f"holds {what}, not scores",
             where=directory.place,
-            remedy="name another directory; `curricle score` with --overwrite throws away what is there",
+            remedy="name another directory; `curricle score` with --overwrite replaces it, once the scores are whole",
         )
     try:
         return Plan.from_json(recorded)

@@ -91,7 +91,7 @@ class OutputDirectory:
                 raise UsageError(
                     f"holds a finished table without {PLAN}, so that it cannot be told what it was made from",
                     where=self.place,
-                    remedy="name another --output, or add --overwrite to throw the table away and score again",
+                    remedy="name another --output, or add --overwrite: the table stays until the new one is whole",
                 )
         elif foreign:
             raise UsageError(

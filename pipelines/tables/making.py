@@ -68,6 +68,6 @@ def _is_begun(directory: OutputDirectory, plan: dict[str, Any], overwrite: bool)
         raise UsageError(
             "holds something else; these differ:" + "".join(f"\n  - {change:.200}" for change in changes[:10]),
             where=directory.place,
-            remedy="name another --output, or add --overwrite to throw away what is there",
+            remedy="name another --output, or add --overwrite: a finished table stays until the new one is whole",
         )
     return not changes
