@@ -98,8 +98,7 @@ def check_turn(fields: Mapping[str, Any], role: str, where: str) -> list[str]:
         notes = _check_verdicts(fields, where)
         for name in LEARNING:
             notes += _learnt(name, fields.get(name), "an assistant's turn", where)
-        if _number(fields.get("mask"), 0) == 1:
-            notes.append("the field 'mask' is true, which may mean learnt or left out, and the answer is scored")
+        notes += _doubted_mask(fields)
     else:
         weights = (name for name in (*WEIGHTS, *SPANS) if says(fields.get(name)) and _number(fields[name], 0) != 0)
         notes = [_not_followed(name, f"a turn of the role {role}") for name in weights]
@@ -152,6 +151,7 @@ def _check_learning(fields: Mapping[str, Any], messages: Sequence[Message]) -> l
                     notes.append(_not_followed(name, f"a turn of the role {role}"))
         else:
             notes += _learnt(name, value, "the record")
+    notes += _doubted_mask(fields)
     return [*dict.fromkeys(notes)]
 
 
@@ -174,6 +174,13 @@ def _learnt(name: str, value: Any, what: str, where: str = "") -> list[str]:
             "whole; take the field away to have it scored"
         )
     return [_not_followed(name, what)]
+
+
+def _doubted_mask(fields: Mapping[str, Any]) -> list[str]:
+    """A note on a mask that is true: of what is learnt, or of what is hidden."""
+    if _number(fields.get("mask"), 0) != 1:
+        return []
+    return ["the field 'mask' is true, which may mean learnt or left out, and the answer is scored"]
 
 
 def _not_followed(name: str, what: str) -> str:

@@ -418,6 +418,7 @@ def test_turns_that_are_not_to_be_learnt_are_refused(fields: dict[str, Any]) -> 
         ({"prompt": "Hello", "completion": "Hi", "label": -1}, "'label' is -1, and the answer is scored"),
         ({"prompt": "Hello", "completion": "Hi", "Label": 0.0}, "'label' is 0, and the answer is scored"),
         ({"messages": [USER, ASSISTANT | {"mask": True}]}, "'mask' is true, which may mean learnt or left out"),
+        ({"prompt": "Hello", "completion": "Hi", "mask": 1}, "'mask' is true, which may mean learnt or left out"),
         ({"messages": [USER, ASSISTANT], "passages": ["It is noon."]}, "'passages' is in no turn"),
         ({"question": "Hello", "answer": "Hi", "documents": ["It is noon."]}, "'documents' is in no turn"),
         ({"question": "Hello", "answer": "Hi", "Article": "It is noon."}, "'article' is in no turn"),
