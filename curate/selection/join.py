@@ -69,8 +69,10 @@ def join(path: Path, keys: pl.DataFrame, name: str | None = None) -> Joined:
 def _key(column: pl.Series, wanted: pl.DataType, path: Path) -> pl.Series:
     """A key of the table's type. Positions may be whole floats, as pandas makes them of integers with gaps."""
     made = _plain(column, path) if column.dtype.is_float() or column.dtype in (pl.Categorical, pl.Enum) else column
-    if made.dtype in (wanted, pl.Null):
-        return made.cast(wanted)
+    if made.null_count() == len(made):
+        return pl.Series(column.name, [None] * len(made), wanted)
+    if made.dtype == wanted:
+        return made
     if made.dtype.is_numeric() and wanted.is_integer():
         cast = made.cast(wanted, strict=False)
         other = made.filter(made.is_not_null() & cast.ne_missing(made))

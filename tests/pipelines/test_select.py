@@ -379,6 +379,7 @@ BAD_FILES = {
     ),
     "half.csv": (b"source,source_position,q\ns,0.5,1\n", "source_position holds 0.5"),
     "named.csv": (b"source,source_position,q\ns,first,1\n", "write source_position as it stands in the table"),
+    "nobody.jsonl": (b'{"example_id": null, "q": 1}\n', "no row of it has example_id"),
     "bytes.parquet": (as_parquet(example_id=[b"a"], quality=[2.0]), "write example_id as it stands in the table"),
     "semicolons.csv": (b"example_id;q\na;1\n", "write it with commas"),
     "tabs.csv": (b"example_id\tq\na\t1\n", "write it with commas"),
