@@ -2,8 +2,6 @@
 
 import json
 import random
-import statistics
-import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -158,23 +156,6 @@ def test_any_split_of_a_batch_gives_the_same_numbers(texts: list[str], data: st.
     cut = data.draw(st.integers(0, len(texts)))
     assert mtld(texts[:cut]) + mtld(texts[cut:]) == mtld(texts)
     assert mtld(texts[::-1]) == mtld(texts)[::-1]
-
-
-def test_time_grows_with_the_text_and_not_with_its_square() -> None:
-    def seconds(words: int) -> float:
-        text = " ".join(f"{chr(97 + i % 26) * (i % 7)}suffixes{i % 1000}".translate(LETTERS) for i in range(words))
-        return statistics.median(_timed(text) for _ in range(3))
-
-    def _timed(text: str) -> float:
-        begin = time.perf_counter()
-        mtld([text])
-        return time.perf_counter() - begin
-
-    mtld(["compile"])
-    assert seconds(200_000) < 100 * seconds(20_000)
-
-
-LETTERS = str.maketrans("0123456789", "qwertyuiop")
 
 
 def test_compiles_where_nothing_can_be_cached() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from curricle.pipelines.scoring import compact as module
 from curricle.pipelines.scoring.compact import ShardFile, compact
+from curricle.pipelines.tables import writer
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.fingerprint import file_sha256
@@ -51,9 +51,9 @@ def written(directory: OutputDirectory, shards: list, schema: pa.Schema) -> list
 
 @pytest.fixture
 def small_groups(monkeypatch):
-    monkeypatch.setattr(module, "GROUP_ROWS", 256)
-    monkeypatch.setattr(module, "GROUP_TEXT_BYTES", 30_000)
-    monkeypatch.setattr(module, "PART_BYTES", 15_000)
+    monkeypatch.setattr(writer, "GROUP_ROWS", 256)
+    monkeypatch.setattr(writer, "GROUP_TEXT_BYTES", 30_000)
+    monkeypatch.setattr(writer, "PART_BYTES", 15_000)
 
 
 def test_shard_size_does_not_show(tmp_path, small_groups):

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from curricle.curate.selection.joined_file import read_columns
-from curricle.pipelines.scoring import compact
+from curricle.pipelines.tables import writer
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.table import score_columns
 from curricle.train.data.table import open_table
@@ -187,8 +187,8 @@ def test_many_row_groups_and_parts(scored, tmp_path, monkeypatch):
     """How the rows are cut into groups and parts shows neither in a selection nor in a check."""
     command = ["select", scored, "--take", "random", "--fraction", 0.5, "--output"]
     curricle(*command, tmp_path / "one")
-    monkeypatch.setattr(compact, "GROUP_ROWS", 16)
-    monkeypatch.setattr(compact, "PART_BYTES", 4_000)
+    monkeypatch.setattr(writer, "GROUP_ROWS", 16)
+    monkeypatch.setattr(writer, "PART_BYTES", 4_000)
     curricle(*command, tmp_path / "many")
     assert len(signed(tmp_path / "many")["data"]) > 2
     assert read_data(tmp_path / "many").equals(read_data(tmp_path / "one"))
