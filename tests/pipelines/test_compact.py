@@ -9,6 +9,7 @@ from curricle.pipelines.scoring.compact import ShardFile, compact
 from curricle.pipelines.tables import writer
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.schemas.columns import ScoreColumn
+from curricle.schemas.exchange import NEXT
 from curricle.schemas.fingerprint import file_sha256
 from curricle.schemas.table import table_schema
 
@@ -45,8 +46,11 @@ def write_shards(directory: OutputDirectory, table: pa.Table, rows: int) -> list
 
 
 def written(directory: OutputDirectory, shards: list, schema: pa.Schema) -> list:
+    """The parts, in the places that they have once the table is published."""
     with directory.held() as run:
-        return compact(directory, run, "data", shards, schema)
+        parts = compact(directory, run, "data", shards, schema)
+    Path(directory.place, NEXT, "data").rename(Path(directory.place, "data"))
+    return parts
 
 
 @pytest.fixture

@@ -56,7 +56,8 @@ COMMANDS: dict[str, tuple[list[str] | None, list[str]]] = {  # what lies there b
     ),
     "report": (SCORE, ["report", "out"]),
 }
-WORKING = {"_progress/lock", "_progress/workers.log"}
+WORKING = {"_progress/lock", "_progress/workers.log", "_progress/holder.json"}
+"""Of who is, or was, at work. What a killed process left of itself is written over by whoever takes the lock next."""
 
 
 def files(out: Path) -> set[str]:
