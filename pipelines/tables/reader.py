@@ -54,7 +54,11 @@ class FinishedTable:
         return score_columns(self.schema)
 
     def check_bytes(self) -> None:
-        """UserError unless the manifest is the one that was written, and every file has the bytes that it says."""
+        """UserError unless the manifest is the one that was written, and every file has the bytes that it says.
+
+        UsageError, as from every reading, where there is no table at all.
+        """
+        _ = self.manifest
         if faults := damaged(self.files, digests=True):
             more = f" (and {len(faults) - 1} faults more)" if faults[1:] else ""
             raise UserError(faults[0] + more, where=self.place, remedy=_AGAIN)

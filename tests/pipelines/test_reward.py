@@ -1,8 +1,8 @@
 """Rewards through the command: answers, fit and columns; interrupted and resumed; what it refuses."""
 
-import curricle.pipelines.commands.reward
 import pyarrow.compute as pc
 import pytest
+from curricle.pipelines.commands import reward
 from curricle.pipelines.tables.reader import FinishedTable
 from curricle.schemas.columns import REWARD_VERSION
 from running import curricle, read_data, signed, write_jsonl
@@ -41,7 +41,7 @@ def test_a_table_with_rewards(table, arguments, tmp_path, monkeypatch):
     scores, fitted = tmp_path / "out" / "_progress" / "scores", tmp_path / "out" / "reward_model"
     for name, stage in (("run_trainer", scores / "manifest.json"), ("extend", fitted / "reward.json")):
         with monkeypatch.context() as patch:
-            patch.setattr(curricle.pipelines.commands.reward, name, interrupt)
+            patch.setattr(reward, name, interrupt)
             curricle(*arguments, "--output", "out", cwd=tmp_path, code=1)
         assert stage.exists()
     answers = read_data(scores)["generated"]
