@@ -126,7 +126,8 @@ def _worker_died(printed: Path, failure: threading.ExceptHookArgs) -> None:
     with this process is no surprise.
     """
     ended = re.search(r"Worker subprocess exited with return code (-?\d+)", str(failure.exc_value))
-    if stop.requested.wait(GRACE_ASKED if ended and int(ended[1]) in _ASKED else GRACE):
+    # the closed channel of a worker that ended shows in a thread of its own, which does not know how it ended
+    if stop.requested.wait(GRACE if ended and int(ended[1]) not in _ASKED else GRACE_ASKED):
         return
     threading.__excepthook__(failure)
     if ended:
