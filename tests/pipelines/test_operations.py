@@ -57,12 +57,13 @@ COMMANDS: dict[str, tuple[list[str] | None, list[str]]] = {  # what lies there b
     "report": (SCORE, ["report", "out"]),
 }
 WORKING = {"_progress/lock", "_progress/workers.log", "_progress/holder.json"}
-"""Of who is, or was, at work. What a killed process left of itself is written over by whoever takes the lock next."""
+"""Of who is, or was, at work. What a killed process left of itself, and what it was writing below ``_progress/tmp``,
+goes when somebody takes the lock next."""
 
 
 def files(out: Path) -> set[str]:
     names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
-    return names - WORKING
+    return {name for name in names - WORKING if not name.startswith("_progress/tmp/")}
 
 
 def content(out: Path) -> object:
