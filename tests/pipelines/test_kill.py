@@ -75,8 +75,8 @@ def test_a_job_that_surveyed_while_another_finished_does_not_touch_its_table(rec
     write_jsonl(tmp_path / "in.jsonl", records[:100])
     survey = module._survey
 
-    def survey_while_another_job_runs(job, files):
-        plan = survey(job, files)
+    def survey_while_another_job_runs(*arguments):
+        plan = survey(*arguments)
         monkeypatch.setattr(module, "_survey", survey)
         curricle("score", "in.jsonl", "--output", "out", "--metrics", "mtld", cwd=tmp_path)
         return plan
