@@ -25,6 +25,28 @@ class Nulls(NamedTuple):
         return f"{self.column}: {self.rows:,} of {self.of:,} null" + (f": {self.reason}" if self.reason else "")
 
 
+class _Reasons:
+    """Counts reasons by kind, and keeps the first of each: kinds differ in more than their numbers."""
+
+    def __init__(self) -> None:
+        self._kinds: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
+
+    def add(self, reason: str) -> None:
+        kind = _NUMBER.sub("N", reason)
+        self._kinds[kind] += 1
+        self._first.setdefault(kind, reason)
+
+    @property
+    def total(self) -> int:
+        return self._kinds.total()
+
+    @property
+    def most_frequent(self) -> str | None:
+        best = self._kinds.most_common(1)
+        return self._first[best[0][0]] if best else None
+
+
 def nulls(table: FinishedTable) -> list[Nulls]:
     """The score columns that have nulls, in their order. UserError if a part cannot be read."""
     counts = {name: rows for name, rows in table.null_counts().items() if rows and name in table.scores}
@@ -34,22 +56,18 @@ def nulls(table: FinishedTable) -> list[Nulls]:
 
 def most_rejected(table: FinishedTable) -> str | None:
     """Why most of the rejects are no rows; None if there are none. UserError if a part cannot be read."""
-    found, first = Counter[str](), dict[str, str]()
+    reasons = _Reasons()
     for group in table.rejected(REJECTS):
         for reason in group["reason"].to_pylist():
-            kind = _NUMBER.sub("N", reason)
-            found[kind] += 1
-            first.setdefault(kind, reason)
-        if found.total() >= LOOKED_AT:
+            reasons.add(reason)
+        if reasons.total >= LOOKED_AT:
             break
-    best = found.most_common(1)
-    return first[best[0][0]] if best else None
+    return reasons.most_frequent
 
 
 def _reasons(table: FinishedTable, counts: dict[str, int]) -> Iterator[tuple[str, str | None]]:
-    """The most frequent kind of note that a column's nulls have; kinds differ in more than their numbers."""
-    found: dict[str, Counter[str]] = {name: Counter() for name in counts}
-    first: dict[tuple[str, str], str] = {}
+    """The most frequent note that each column's nulls have."""
+    found = {name: _Reasons() for name in counts}
     looked = Counter[str]()
     for group in table.groups([*counts, NOTES_FIELD.name]) if counts else ():
         for name in counts:
@@ -58,12 +76,8 @@ def _reasons(table: FinishedTable, counts: dict[str, int]) -> Iterator[tuple[str
                 looked[name] += 1
                 for note in row.as_py() or ():
                     if note.startswith(f"{name}: "):
-                        reason = note.removeprefix(f"{name}: ")
-                        kind = _NUMBER.sub("N", reason)
-                        found[name][kind] += 1
-                        first.setdefault((name, kind), reason)
+                        found[name].add(note.removeprefix(f"{name}: "))
         if all(looked[name] >= min(LOOKED_AT, rows) for name, rows in counts.items()):
             break
-    for name, kinds in found.items():
-        best = kinds.most_common(1)
-        yield name, first[name, best[0][0]] if best else None
+    for name, reasons in found.items():
+        yield name, reasons.most_frequent
