@@ -73,8 +73,7 @@ def _tidy(directory: OutputDirectory) -> None:
 def _score_held(directory: OutputDirectory, job: Job, plan: Plan, new: bool, run: str) -> None:
     if new or not goes_on(directory):
         begin(directory, plan.to_json())
-    _withdraw_damaged(directory, plan)
-    pending = pending_shards(directory, plan)
+    pending = _pending(directory, plan)
     if len(pending) < len(plan.shards):
         log.info(
             "%d of %d shards were finished before; they are kept", len(plan.shards) - len(pending), len(plan.shards)
@@ -149,12 +148,13 @@ def _listed(changes: Sequence[str]) -> str:
     return "".join(f"\n  - {change}" for change in changes[:10])
 
 
-def _withdraw_damaged(directory: OutputDirectory, plan: Plan) -> None:
-    """Remove receipts that are not what was written: their shards are scored again."""
-    pending = {shard.index for shard in pending_shards(directory, plan)}
-    done = [shard for shard in plan.shards if shard.index not in pending]
+def _pending(directory: OutputDirectory, plan: Plan) -> list[Shard]:
+    """The shards that are left. Receipts that are not what was written are removed: their shards are among them."""
+    left = {shard.index for shard in pending_shards(directory, plan)}
 
-    def look(shard: Shard) -> None:
+    def is_left(shard: Shard) -> bool:
+        if shard.index in left:
+            return True
         try:
             read_receipt(directory, shard)
         except UserError:
@@ -163,9 +163,11 @@ def _withdraw_damaged(directory: OutputDirectory, plan: Plan) -> None:
             name = directory.receipt(shard.index)
             log.warning("%s: the receipt is damaged (%s): scored again", directory.storage.uri(name), error)
             directory.storage.remove(name)
+            return True
+        return False
 
     with ThreadPoolExecutor(_READERS) as pool:  # from an object store each is a request
-        list(pool.map(look, done))
+        return [shard for shard, waits in zip(plan.shards, pool.map(is_left, plan.shards), strict=True) if waits]
 
 
 def _run_engine(directory: OutputDirectory, job: Job, plan: Plan, pending: Sequence[Shard], run: str) -> None:

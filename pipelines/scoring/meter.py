@@ -13,8 +13,6 @@ from curricle.pipelines.tables.directory import LIVE, OutputDirectory
 from curricle.schemas.common.errors import UserError
 
 _counters: dict[str, Counter[str]] = {}
-
-
 _written: dict[str, float] = {}
 
 
