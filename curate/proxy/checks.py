@@ -37,9 +37,8 @@ def check_passes(proxy: Passes, max_length: int) -> None:
     proxy.plain_head = proxy.in_packs = False
     try:
         alone = [proxy.nats([each], padded([each.ids], proxy.device)) for each in requests]
-        proxy.plain_head = isinstance(proxy.model.get_output_embeddings(), torch.nn.Linear) and _tried(
-            proxy, alone, requests, _padded, bound, plain_head=True
-        )
+        proxy.plain_head = isinstance(proxy.model.get_output_embeddings(), torch.nn.Linear)
+        proxy.plain_head = proxy.plain_head and _tried(proxy, alone, requests, _padded, bound)
         off = _furthest(proxy, alone, requests, _padded)
     except torch.OutOfMemoryError:
         raise
@@ -65,22 +64,14 @@ def check_passes(proxy: Passes, max_length: int) -> None:
 _Way = Callable[[Passes, Sequence[Request]], dict[int, torch.Tensor]]
 
 
-def _tried(
-    proxy: Passes, alone: Sequence[torch.Tensor], requests: Sequence[Request], way: _Way, bound: float, **how: bool
-) -> bool:
+def _tried(proxy: Passes, alone: Sequence[torch.Tensor], requests: Sequence[Request], way: _Way, bound: float) -> bool:
     """Whether rows scored in this way have the numbers that they have alone. What fails in it is not for this model."""
-    before = {name: getattr(proxy, name) for name in how}
     try:
-        for name, value in how.items():
-            setattr(proxy, name, value)
         return _furthest(proxy, alone, requests, way) <= bound
     except torch.OutOfMemoryError:
         raise
     except (TypeError, AttributeError, KeyError, IndexError, ValueError, RuntimeError):
         return False
-    finally:
-        for name, value in before.items():
-            setattr(proxy, name, value)
 
 
 def _furthest(proxy: Passes, alone: Sequence[torch.Tensor], requests: Sequence[Request], way: _Way) -> float:
