@@ -50,13 +50,14 @@ def _begun(cls: type[T], arguments: Sequence[str], name: str, description: str |
     return settings
 
 
-def _say_nulls(directory: str) -> None:
-    """A line for each column that has no value for some rows; a warning where it has none for any."""
+def _say_made(directory: str) -> None:
+    """A line for each column that has no value for some rows, a warning where it has none for any; then the table."""
     from curricle.pipelines.tables.nulls import nulls
     from curricle.pipelines.tables.reader import FinishedTable
 
     for column in nulls(FinishedTable(directory)):
         log.log(logging.WARNING if column.rows == column.of else logging.INFO, "  %s", column)
+    log.info("table: %s (look at %s/report.html, check with `curricle verify`)", directory, directory)
 
 
 def _say_rejected(directory: str) -> None:
@@ -83,8 +84,7 @@ def score(arguments: Sequence[str]) -> int:
     log.info("%d records read = %d scored + %d rejected", total.read, total.scored, total.rejected)
     if total.rejected:
         _say_rejected(settings.output)
-    _say_nulls(settings.output)
-    log.info("table: %s (look at %s/report.html, check with `curricle verify`)", settings.output, settings.output)
+    _say_made(settings.output)
     if total.rejected > settings.max_reject_fraction * total.read:
         share, most = total.rejected / total.read, settings.max_reject_fraction
         log.error("%.1f%% of the records were rejected, more than --max-reject-fraction %g", 100 * share, most)
@@ -143,8 +143,7 @@ def lp(arguments: Sequence[str]) -> int:
 
     quieten_beam()
     run(settings)
-    _say_nulls(settings.output)
-    log.info("table: %s (look at %s/report.html, check with `curricle verify`)", settings.output, settings.output)
+    _say_made(settings.output)
     return DONE
 
 
@@ -158,8 +157,7 @@ def reward(arguments: Sequence[str]) -> int:
 
     quieten_beam()
     run(settings)
-    _say_nulls(settings.output)
-    log.info("table: %s (look at %s/report.html, check with `curricle verify`)", settings.output, settings.output)
+    _say_made(settings.output)
     return DONE
 
 

@@ -116,19 +116,19 @@ def _check_verdicts(fields: Mapping[str, Any], where: str = "") -> list[str]:
         number = _number(value, math.nan)
         is_no = number == 1 if name in AGAINST else number in (0, -1)
         if (is_no and (name not in LABELS or word in NO)) or word in BAD:
-            raise FormatError(
-                f"{where}{name!r} is {word}: the answer is marked as one not to give; take the field away to have it "
-                "scored"
-            )
+            raise _not_to_give(name, word, where)
         if is_no or word in MORE_DOUBTS:
             notes.append(f"the field {name!r} is {word}, and the answer is scored")
     for name, bad in (("chosen", False), ("rejected", True)):
         if fields.get(name) is bad:
-            raise FormatError(
-                f"{where}{name!r} is {str(bad).lower()}: the answer is marked as one not to give; take the field away "
-                "to have it scored"
-            )
+            raise _not_to_give(name, str(bad).lower(), where)
     return notes
+
+
+def _not_to_give(name: str, word: str, where: str) -> FormatError:
+    return FormatError(
+        f"{where}{name!r} is {word}: the answer is marked as one not to give; take the field away to have it scored"
+    )
 
 
 def _check_learning(fields: Mapping[str, Any], messages: Sequence[Message]) -> list[str]:
