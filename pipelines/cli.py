@@ -53,9 +53,9 @@ def _begun(cls: type[T], arguments: Sequence[str], name: str, description: str |
 def _say_made(directory: str) -> None:
     """A line for each column that has no value for some rows, a warning where it has none for any; then the table."""
     from curricle.pipelines.tables.nulls import nulls
-    from curricle.pipelines.tables.reader import FinishedTable
+    from curricle.pipelines.tables.reader import TableReader
 
-    for column in nulls(FinishedTable(directory)):
+    for column in nulls(TableReader(directory)):
         log.log(logging.WARNING if column.rows == column.of else logging.INFO, "  %s", column)
     log.info("table: %s (look at %s/report.html, check with `curricle verify`)", directory, directory)
 
@@ -63,10 +63,10 @@ def _say_made(directory: str) -> None:
 def _say_rejected(directory: str) -> None:
     """The reason that most rejects have, and where all of them stand."""
     from curricle.pipelines.tables.nulls import most_rejected
-    from curricle.pipelines.tables.reader import FinishedTable
+    from curricle.pipelines.tables.reader import TableReader
     from curricle.schemas.common.log import printable
 
-    reason = most_rejected(FinishedTable(directory))
+    reason = most_rejected(TableReader(directory))
     log.warning("  rejected, most often: %s (%s/rejects has every one)", printable(reason or ""), directory)
 
 
@@ -192,11 +192,11 @@ def report(arguments: Sequence[str]) -> int:
     settings = parse(DirectorySettings, arguments, "curricle report", report.__doc__)
     from curricle.pipelines.tables.directory import OutputDirectory
     from curricle.pipelines.tables.exchange import REPORT
-    from curricle.pipelines.tables.reader import FinishedTable
+    from curricle.pipelines.tables.reader import TableReader
     from curricle.pipelines.tables.sign import write_report
 
     directory = OutputDirectory(settings.directory)
-    FinishedTable(settings.directory).check_bytes()
+    TableReader(settings.directory).check_bytes()
     write_report(directory)
     show(directory.storage.uri(REPORT))
     return DONE

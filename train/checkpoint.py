@@ -23,7 +23,7 @@ import numpy as np
 import torch
 import torch.distributed.checkpoint as dcp
 from curricle.schemas.common.disk import beside, put_in_place, refuse_links
-from curricle.schemas.common.errors import Held, UserError
+from curricle.schemas.common.errors import DirectoryLocked, UserError
 from curricle.schemas.sealed import sealed, unsealed
 from curricle.schemas.sums import damaged, sums_of
 from curricle.train.distributed import Processes
@@ -305,7 +305,7 @@ def locked(run: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise Held(
+            raise DirectoryLocked(
                 "another process is training in this directory", where=str(run), remedy="wait for it, or stop it first"
             ) from error
         for stale in (run / "checkpoints").glob(".step-*"):

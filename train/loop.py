@@ -16,11 +16,11 @@ from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.fingerprint import stands_for
 from curricle.train import checkpoint as checkpoints
 from curricle.train.checkpoint import Cursor
-from curricle.train.curricula.base import Answer, Probe, Stage
+from curricle.train.curricula.base import Probe, ProbeResult, Stage
 from curricle.train.data.batching import MicroBatch, Size, micro_batches
 from curricle.train.data.encoding import Encoded, Encoder
 from curricle.train.data.holdout import split
-from curricle.train.data.prefetch import Ahead
+from curricle.train.data.prefetch import Prefetcher
 from curricle.train.data.table import Example, Rows, Table
 from curricle.train.distributed import Processes, Stop
 from curricle.train.finite import Finite
@@ -30,7 +30,7 @@ from curricle.train.model.lora import add_adapters
 from curricle.train.model.optimizer import build_optimizer, learning_rate
 from curricle.train.model.probe import ask
 from curricle.train.model.student import Student
-from curricle.train.order.audit import Order
+from curricle.train.order.audit import OrderAudit
 from curricle.train.order.batches import Budget, GlobalBatch, batches, response_tokens
 from curricle.train.order.journal import Header, Journal, follow, open_journal, read_journal, recorded_course
 from curricle.train.progress import Spent, Window
@@ -123,7 +123,7 @@ class Loop:
             checkpoints.load_weights(self.resumed, self.student)
             checkpoints.load_optimizer(self.resumed, self.student, self.optimizer, processes)
         self.peak = peak_flops(processes.device, settings.device.peak_tflops)
-        self.order, self.finite, self.window = Order(processes), Finite(processes), Window(processes.device)
+        self.order, self.finite, self.window = OrderAudit(processes), Finite(processes), Window(processes.device)
         self.step, self.spent = 0, Spent(self.budget)
         self.stage: Stage | None = None
         self.last: tuple[MicroBatch, Sequence[Encoded]] | None = None
@@ -165,7 +165,7 @@ class Loop:
         self.metrics = Metrics(settings.output, self.cursor.step, settings.log) if write else None
         stages = follow(self.course, self.journal, self._refuse if settings.replay else self._ask, self.recorded)
         plan = batches(stages, self.header.batch, self.budget, self.tokens)
-        ahead, self.stop = Ahead(self._encode, self.header.batch), Stop(self.processes)
+        ahead, self.stop = Prefetcher(self._encode, self.header.batch), Stop(self.processes)
         began = time.perf_counter()
         rest = self._fast_forward(plan)
         self.window.pause(time.perf_counter() - began)
@@ -252,7 +252,7 @@ class Loop:
         self.step += 1
         self.last = everyone[rank][-1], documents
 
-    def _ask(self, probe: Probe) -> Answer:
+    def _ask(self, probe: Probe) -> ProbeResult:
         """What the student, as it is now, says to a question of the curriculum."""
         if self.step < self.cursor.step:
             raise UserError(
@@ -273,7 +273,7 @@ class Loop:
         self._report_probe(probe, size, seconds, loss=losses)
         return answer
 
-    def _refresh(self, probe: Probe) -> Answer:
+    def _refresh(self, probe: Probe) -> ProbeResult:
         """The reward gaps, by a head that is fitted on the answers of the student as it is now."""
         made = Refresher(
             self.student,
@@ -309,7 +309,7 @@ class Loop:
                 **said,
             )
 
-    def _refuse(self, probe: Probe) -> Answer:
+    def _refuse(self, probe: Probe) -> ProbeResult:
         """A journal that is replayed has no answer to this question. What it does record is trained, and saved."""
         if self.step > self.cursor.step:
             self._save_what_is_learned()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from curricle.curate.batch import LogLikelihood
-from curricle.curate.proxy.questions import Question, Speech
+from curricle.curate.proxy.questions import Decoder, GenerationRequest
 from curricle.curate.proxy.sequences import Request, SpecialTokens
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.proxy.weights import Weights, loading
@@ -16,7 +16,7 @@ class Backend(Protocol):
     special: SpecialTokens
     vocabulary: int
     """How many tokens the model has embeddings for; a tokenizer may have more."""
-    speech: Speech
+    speech: Decoder
 
     def take(self, weights: Weights) -> None:
         """Put the weights of another checkpoint of the same model in the place of those that are loaded.
@@ -32,7 +32,9 @@ class Backend(Protocol):
         """
         ...
 
-    def answer(self, questions: Sequence[Question], on_progress: Callable[[int], None]) -> list[Sequence[int] | str]:
+    def answer(
+        self, questions: Sequence[GenerationRequest], on_progress: Callable[[int], None]
+    ) -> list[Sequence[int] | str]:
         """The tokens of the model's own answer to each question, in order; or the reason why there are none."""
         ...
 

@@ -12,14 +12,14 @@ from curricle.schemas.chat.rendering import Rendering
 
 
 @dataclass(frozen=True)
-class Question:
+class GenerationRequest:
     """The tokens that an answer follows, and the seed of its draws."""
 
     ids: Sequence[int]
     seed: int
 
 
-class Speech:
+class Decoder:
     """What answers of one model have in common: which tokens end one, how many fit, and how tokens become text."""
 
     def __init__(self, tokenizer: Any, config: Any, settings: ProxySettings) -> None:
@@ -30,10 +30,10 @@ class Speech:
     def stops(self) -> list[int]:
         return self._rendering.stops(self._config)
 
-    def question(self, prompt: Sequence[int], example_id: str) -> Question | str:
+    def question(self, prompt: Sequence[int], example_id: str) -> GenerationRequest | str:
         """What to ask the model, or the reason why it cannot be asked."""
         lacking = no_room(self._config, len(prompt), self.settings.max_new_tokens)
-        return lacking or Question(prompt, draw_seed(self.settings.seed, example_id))
+        return lacking or GenerationRequest(prompt, draw_seed(self.settings.seed, example_id))
 
     def generated(self, tokens: Sequence[int] | str) -> Generated:
         """An answer from the tokens that were drawn, or the reason why there are none."""

@@ -12,7 +12,7 @@ from curricle.curate.proxy.bounded import in_batches
 from curricle.curate.proxy.checks import check_passes
 from curricle.curate.proxy.likelihood import log_p, log_p_of_logits
 from curricle.curate.proxy.packing import Layout, Trunk, attending_along_branches, packed, packs, padded
-from curricle.curate.proxy.questions import Question, Speech
+from curricle.curate.proxy.questions import Decoder, GenerationRequest
 from curricle.curate.proxy.sequences import Request, SpecialTokens
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.proxy.weights import Weights
@@ -50,7 +50,7 @@ class TransformersBackend:
         self.batch_tokens = settings.batch_tokens or BATCH_TOKENS[self.device.type]
         tokenizer = AutoTokenizer.from_pretrained(weights.directory, trust_remote_code=False)
         self.special = SpecialTokens(tokenizer.bos_token_id, tokenizer.eos_token_id)
-        self.speech = Speech(tokenizer, self.model.config, settings)
+        self.speech = Decoder(tokenizer, self.model.config, settings)
 
     def take(self, weights: Weights) -> None:
         """See ``Backend.take``."""
@@ -106,7 +106,9 @@ class TransformersBackend:
             in_batches([len(row) for row in rows], self.batch_tokens, work_padded, failed, self.alike)
         return scores
 
-    def answer(self, questions: Sequence[Question], on_progress: Callable[[int], None]) -> list[Sequence[int] | str]:
+    def answer(
+        self, questions: Sequence[GenerationRequest], on_progress: Callable[[int], None]
+    ) -> list[Sequence[int] | str]:
         """See ``Backend.answer``."""
         answers: list[Sequence[int] | str] = [()] * len(questions)
         lengths = [len(question.ids) + self.speech.settings.max_new_tokens for question in questions]
@@ -129,7 +131,7 @@ class TransformersBackend:
         in_batches(lengths, CACHED * self.batch_tokens, work, failed, self._answers_alike)
         return answers
 
-    def _drawn(self, batch: Sequence[Question]) -> list[Sequence[int] | str]:
+    def _drawn(self, batch: Sequence[GenerationRequest]) -> list[Sequence[int] | str]:
         """The tokens that follow each question, or the reason why none do."""
         settings = self.speech.settings
         draw = Draw([each.seed for each in batch], settings.temperature)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from curricle.curate.batch import LogLikelihood
-from curricle.curate.proxy.questions import Question, Speech
+from curricle.curate.proxy.questions import Decoder, GenerationRequest
 from curricle.curate.proxy.sequences import Request, SpecialTokens
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.proxy.weights import Weights
@@ -89,7 +89,7 @@ class VllmBackend:
         self.special = SpecialTokens(tokenizer.bos_token_id, tokenizer.eos_token_id)
         config = AutoConfig.from_pretrained(weights.directory, trust_remote_code=False)
         check_positions(settings, config)
-        self.speech = Speech(tokenizer, config, settings)
+        self.speech = Decoder(tokenizer, config, settings)
         self.vocabulary: int = config.get_text_config().vocab_size
         most = BATCH_TOKENS["cpu" if current_platform.is_cpu() else "cuda"]
         with _hidden("llvmlite.binding.ffi"):
@@ -136,7 +136,9 @@ class VllmBackend:
             on_progress(sum(len(requests[place].ids) for place in places))
         return scores
 
-    def answer(self, questions: Sequence[Question], on_progress: Callable[[int], None]) -> list[Sequence[int] | str]:
+    def answer(
+        self, questions: Sequence[GenerationRequest], on_progress: Callable[[int], None]
+    ) -> list[Sequence[int] | str]:
         """See ``Backend.answer``."""
         from vllm import SamplingParams, TokensPrompt
 

@@ -13,14 +13,14 @@ COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd"}
 READ = ".jsonl, .ndjson and .json, plain or with .gz or .zst, and .parquet"
 
 
-class Kind(NamedTuple):
+class FileKind(NamedTuple):
     """``json`` is an array or lines, which its first byte that is not white space decides."""
 
     layout: Layout
     compression: Compression | None
 
 
-def kind_of(name: str) -> Kind:
+def kind_of(name: str) -> FileKind:
     """The kind of the file with this name or address. Raises UsageError if files like it are not read."""
     suffixes = [suffix.lower() for suffix in PurePosixPath(name).suffixes[-2:]]
     compression = COMPRESSIONS.get(suffixes[-1]) if suffixes else None
@@ -37,4 +37,4 @@ def kind_of(name: str) -> Kind:
             where=name,
             remedy="decompress it; Parquet compresses inside",
         )
-    return Kind(layout, compression)
+    return FileKind(layout, compression)

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from curricle.curate.formats import FORMATS, Format, fits
 from curricle.curate.formats.conversation import found
-from curricle.curate.readers.kinds import Kind, kind_of
+from curricle.curate.readers.kinds import FileKind, kind_of
 from curricle.curate.readers.parquet import ParquetRows, open_parquet
 from curricle.curate.readers.records import Record, parse, too_long
 from curricle.curate.readers.split import BOM, JSON_SPACE, Broken, Piece, elements, lines
@@ -100,7 +100,7 @@ def survey(
                 expansion.check(parquet.promised_bytes, hashed.size)
                 slices = _rows(parquet, rows_per_slice, max_record_bytes, peek, expansion, hashed.size)
     records = sum(part.records for part in slices)
-    if not hashed.size and kind != Kind("lines", None):
+    if not hashed.size and kind != FileKind("lines", None):
         raise UsageError("the file has 0 bytes", where=name, remedy="fetch or write the file again, or leave it out")
     if records:
         peek.settle()
@@ -114,7 +114,7 @@ def record_of(piece: Piece, position: int, limit: int) -> Record:
 
 
 def _text(
-    content: Iterator[bytes], name: str, kind: Kind, rows_per_slice: int, limit: int, peek: "_Peek"
+    content: Iterator[bytes], name: str, kind: FileKind, rows_per_slice: int, limit: int, peek: "_Peek"
 ) -> list[Slice]:
     layout, start, content = _opening(content, kind)
     pieces = (elements if layout == "elements" else lines)(content, start, limit)
@@ -154,7 +154,7 @@ def _slices(layout: Layout, places: Iterable[_Place], rows_per_slice: int) -> li
     return slices
 
 
-def _opening(content: Iterator[bytes], kind: Kind) -> tuple[Literal["lines", "elements"], int, Iterator[bytes]]:
+def _opening(content: Iterator[bytes], kind: FileKind) -> tuple[Literal["lines", "elements"], int, Iterator[bytes]]:
     """How the text is laid out, where its records begin, and the bytes from there on."""
     head = b""
     for chunk in content:

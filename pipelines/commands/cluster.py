@@ -13,7 +13,7 @@ from curricle.curate.selection.representative import matrix
 from curricle.pipelines.settings.cluster import ClusterSettings
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.extend import Addition, extend, extending
-from curricle.pipelines.tables.reader import FinishedTable
+from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.config import nearest
 from curricle.schemas.common.errors import UsageError, UserError
@@ -32,7 +32,7 @@ MOST_WHOLE = 100_000
 
 def cluster(settings: ClusterSettings) -> Manifest:
     """Write the table with the column, ``clusters.json`` and ``clusters.html``, unless they are there."""
-    table, directory = FinishedTable(settings.table), OutputDirectory(settings.output)
+    table, directory = TableReader(settings.table), OutputDirectory(settings.output)
     params = _params(settings, table)
     column = ScoreColumn(COLUMN, pa.int32(), "cluster number", f"k-means cluster of {settings.by}, from 0")
     signed = column.made_by(COLUMN, 1, params)
@@ -44,7 +44,7 @@ def cluster(settings: ClusterSettings) -> Manifest:
     return read_manifest(directory.storage)
 
 
-def _params(settings: ClusterSettings, table: FinishedTable) -> dict[str, Any]:
+def _params(settings: ClusterSettings, table: TableReader) -> dict[str, Any]:
     rows = table.manifest.total.scored
     if settings.by not in table.schema.names:
         found = f"there is no column {settings.by!r}"
@@ -56,7 +56,7 @@ def _params(settings: ClusterSettings, table: FinishedTable) -> dict[str, Any]:
     return {"by": settings.by, "k": settings.k, "algorithm": chosen, "seed": settings.seed, "library": LIBRARY}
 
 
-def _labels(table: FinishedTable, directory: OutputDirectory, params: dict[str, Any]) -> NDArray[np.int32]:
+def _labels(table: TableReader, directory: OutputDirectory, params: dict[str, Any]) -> NDArray[np.int32]:
     """The cluster of each row, -1 without a vector; what there is to say of them is written down."""
     vectors, present = read_vectors(table, params["by"])
     if len(vectors) < params["k"]:
@@ -80,7 +80,7 @@ def _labels(table: FinishedTable, directory: OutputDirectory, params: dict[str, 
     return labels
 
 
-def read_vectors(table: FinishedTable, name: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def read_vectors(table: TableReader, name: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """The vectors that there are, of shape (rows with one, dimensions), and which rows have one.
 
     They stand in memory once, beside one row group. UsageError if the column holds something else.
@@ -103,7 +103,7 @@ def read_vectors(table: FinishedTable, name: str) -> tuple[NDArray[np.float32], 
     return vectors[:filled], present
 
 
-def _rows(table: FinishedTable, labels: NDArray[np.int32], by: str) -> Iterator[pa.Table]:
+def _rows(table: TableReader, labels: NDArray[np.int32], by: str) -> Iterator[pa.Table]:
     start = 0
     for group in table.groups(["example_id"]):
         mine = labels[start : start + group.num_rows]

@@ -14,7 +14,7 @@ from curricle.pipelines.scoring.rescore import of_proxy, scored_rows, table_scor
 from curricle.pipelines.settings.lp import PUBLISHED, LpSettings
 from curricle.pipelines.tables.directory import PLAN, OutputDirectory
 from curricle.pipelines.tables.extend import Addition, extend, extending
-from curricle.pipelines.tables.reader import FinishedTable
+from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.manifest import MANIFEST, Manifest, read_manifest
 
@@ -26,10 +26,10 @@ TRAINING = "training"
 def lp(settings: LpSettings) -> Manifest:
     """Write the table with learning percentages, or what is left of it, and return its manifest.
 
-    The checkpoints stay in ``training`` below the output. UsageError, UserError and Held as for scoring, and where
-    `curricle-train run` ends with them.
+    The checkpoints stay in ``training`` below the output. UsageError, UserError and DirectoryLocked as for scoring, and
+    where `curricle-train run` ends with them.
     """
-    table, directory = FinishedTable(settings.table), OutputDirectory(settings.output)
+    table, directory = TableReader(settings.table), OutputDirectory(settings.output)
     weights = resolve(settings.proxy.model)
     metric = learning.metric(settings.epochs + 1, settings.compat).as_rendered(settings.proxy.rendering)
     recipe = _recipe(settings, weights, metric)
@@ -68,7 +68,7 @@ def _recipe(settings: LpSettings, weights: Weights, metric: Metric) -> dict[str,
     }
 
 
-def _train(settings: LpSettings, table: FinishedTable, weights: Weights) -> list[Path]:
+def _train(settings: LpSettings, table: TableReader, weights: Weights) -> list[Path]:
     """Train on every row of the table, in random order, and return the checkpoint of each epoch.
 
     A batch never spans two epochs, so the last one of an epoch ends with it. A run that is finished is left as it is.

@@ -16,7 +16,7 @@ from curricle.pipelines.scoring.rescore import of_proxy, scored_rows, table_scor
 from curricle.pipelines.settings.reward import RewardSettings
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.extend import Addition, both_notes, extend, extending
-from curricle.pipelines.tables.reader import FinishedTable
+from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.columns import REWARD_VERSION
 from curricle.schemas.manifest import Manifest, read_manifest
 from curricle.schemas.table import score_columns
@@ -31,10 +31,10 @@ REWARDS = ["reward_reference", "reward_generated", "reward_gap"]
 def reward(settings: RewardSettings) -> Manifest:
     """Write the table with the proxy's answers and the rewards, or what is left of it, and return its manifest.
 
-    The reward model stays in ``reward_model`` below the output. UsageError, UserError and Held as for scoring, and
-    where `curricle-train reward` ends with them.
+    The reward model stays in ``reward_model`` below the output. UsageError, UserError and DirectoryLocked as for
+    scoring, and where `curricle-train reward` ends with them.
     """
-    table, directory = FinishedTable(settings.table), OutputDirectory(settings.output)
+    table, directory = TableReader(settings.table), OutputDirectory(settings.output)
     weights = resolve(settings.proxy.model)
     recipe = _recipe(settings, weights)
     names = [*ANSWERS, *REWARDS]

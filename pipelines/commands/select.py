@@ -12,7 +12,7 @@ from curricle.pipelines.settings.select import SelectSettings
 from curricle.pipelines.tables.certificate import content
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.making import check_place, making
-from curricle.pipelines.tables.reader import FinishedTable
+from curricle.pipelines.tables.reader import TableReader
 from curricle.pipelines.tables.selection import Derived, derive
 from curricle.pipelines.tables.sign import sign
 from curricle.pipelines.tables.writer import write_parts
@@ -29,7 +29,7 @@ def select(settings: SelectSettings) -> Manifest:
     """Write the selection that the settings describe, unless it is there, and return its manifest."""
     assert settings.table and settings.output, "the settings have checked it"
     began = time.monotonic()
-    directory, table = OutputDirectory(settings.output), FinishedTable(settings.table)
+    directory, table = OutputDirectory(settings.output), TableReader(settings.table)
     if not table.manifest.total.scored:
         raise UsageError("the table has no rows", where=settings.table, remedy="name one in which something was scored")
     check_place(directory, table, settings.overwrite)

@@ -13,7 +13,7 @@ from curricle.curate.report.distributions import is_numeric
 from curricle.curate.report.transfer import Comparison, transfer_page
 from curricle.pipelines.settings.transfer import TransferSettings
 from curricle.pipelines.tables.directory import PLAN, OutputDirectory
-from curricle.pipelines.tables.reader import FinishedTable
+from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.config import nearest
 from curricle.schemas.common.errors import UsageError
@@ -27,7 +27,7 @@ def transfer(settings: TransferSettings) -> list[str]:
     there = {name for name in directory.storage.names("") if not name.startswith("_progress/") or name == PLAN}
     if foreign := sorted(there - {JSON, PAGE}):
         raise UsageError(f"holds other files ({foreign[0]})", where=settings.output, remedy="name a new directory")
-    tables = dict(zip(_labels(settings.tables), map(FinishedTable, settings.tables), strict=True))
+    tables = dict(zip(_labels(settings.tables), map(TableReader, settings.tables), strict=True))
     columns = _columns(list(tables.values()), settings.columns)
     for table in tables.values():
         table.check_bytes()
@@ -65,7 +65,7 @@ def _labels(places: Sequence[str]) -> list[str]:
     return names if max(Counter(names).values()) == 1 else list(places)
 
 
-def _columns(tables: Sequence[FinishedTable], names: Sequence[str]) -> dict[str, ScoreColumn]:
+def _columns(tables: Sequence[TableReader], names: Sequence[str]) -> dict[str, ScoreColumn]:
     """What is compared: as the first table describes it."""
     numbers = [{name: column for name, column in table.scores.items() if is_numeric(column)} for table in tables]
     for table, there in zip(tables, numbers, strict=True):
@@ -78,7 +78,7 @@ def _columns(tables: Sequence[FinishedTable], names: Sequence[str]) -> dict[str,
     return {name: numbers[0][name] for name in wanted}
 
 
-def _frame(table: FinishedTable, columns: Sequence[str]) -> pl.DataFrame:
+def _frame(table: TableReader, columns: Sequence[str]) -> pl.DataFrame:
     """The columns by example, finite numbers or null; of equal examples, the first."""
     frame = pl.DataFrame(table.columns(["example_id", *columns])).unique(
         "example_id", keep="first", maintain_order=True

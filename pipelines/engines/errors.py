@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from curricle.schemas.common.errors import Held, UserError
+from curricle.schemas.common.errors import DirectoryLocked, UserError
 
 
 @contextmanager
@@ -22,15 +22,15 @@ def saying_why() -> Iterator[None]:
 
 def user_error(traceback: str) -> UserError | None:
     """The last UserError in a traceback, without what a runner adds to it."""
-    last = re.search(r".*^[\w.]*(UserError|UsageError|Held): ", traceback, re.MULTILINE | re.DOTALL)
+    last = re.search(r".*^[\w.]*(UserError|UsageError|DirectoryLocked): ", traceback, re.MULTILINE | re.DOTALL)
     if last is None:
         return None
-    return (Held if last[1] == "Held" else UserError)(_plain(traceback[last.end() :]))
+    return (DirectoryLocked if last[1] == "DirectoryLocked" else UserError)(_plain(traceback[last.end() :]))
 
 
 def as_in_driver(error: UserError) -> UserError:
     """The same error where shards may have been written by now: wrong usage it is no more."""
-    return (Held if isinstance(error, Held) else UserError)(_plain(str(error)))
+    return (DirectoryLocked if isinstance(error, DirectoryLocked) else UserError)(_plain(str(error)))
 
 
 def _plain(said: str) -> str:

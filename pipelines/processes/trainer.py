@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from curricle.schemas.common.command import DONE, HELD, USAGE
-from curricle.schemas.common.errors import Held, UsageError, UserError
+from curricle.schemas.common.errors import DirectoryLocked, UsageError, UserError
 
 
 def run_trainer(command: str, output: Path, options: Mapping[str, object]) -> None:
     """Run ``curricle-train COMMAND --output OUTPUT`` to its end; what it says goes where our own lines go.
 
-    It is asked to stop, and saves, where we are. UsageError, Held and UserError where it ends with their exit codes.
+    It is asked to stop, and saves, where we are. UsageError, DirectoryLocked and UserError where it ends with their
+    exit codes.
     """
     flags = [f"--output={output}"]
     for key, value in options.items():
@@ -30,7 +31,9 @@ def run_trainer(command: str, output: Path, options: Mapping[str, object]) -> No
     if code == USAGE:
         raise UsageError(ended, where=str(output), remedy="see what it says above")
     if code == HELD:
-        raise Held(ended, where=str(output), remedy="let the training that is going on there end, and run this again")
+        raise DirectoryLocked(
+            ended, where=str(output), remedy="let the training that is going on there end, and run this again"
+        )
     if code != DONE:
         remedy = "see what it says above; the same command goes on from what is whole"
         raise UserError(ended, where=str(output), remedy=remedy)

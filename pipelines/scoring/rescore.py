@@ -10,7 +10,7 @@ from curricle.curate.proxy.weights import Weights
 from curricle.pipelines.settings.score import ScoreSettings
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.extend import SCORES
-from curricle.pipelines.tables.reader import FinishedTable
+from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.common.errors import UserError
 from curricle.schemas.table import NOTES_FIELD
 
@@ -28,7 +28,7 @@ def of_proxy(weights: Weights, settings: ProxySettings) -> dict[str, Any]:
     }
 
 
-def table_scoring(table: FinishedTable, directory: OutputDirectory, **options: Any) -> ScoreSettings:
+def table_scoring(table: TableReader, directory: OutputDirectory, **options: Any) -> ScoreSettings:
     """The settings of a scoring job, with these options, over the texts of a table: a stage of making columns.
 
     What it finds damaged of its own earlier work it makes again: there is nothing that a user could do about it.
@@ -47,7 +47,7 @@ def table_scoring(table: FinishedTable, directory: OutputDirectory, **options: A
 
 def scored_rows(directory: OutputDirectory, names: Sequence[str]) -> Iterator[pa.Table]:
     """What that job wrote, as an ``Addition`` wants it. UserError if it could not read every row of the table."""
-    scored = FinishedTable(directory.storage.uri(SCORES))
+    scored = TableReader(directory.storage.uri(SCORES))
     if rejected := scored.manifest.total.rejected:
         raise UserError(
             f"{rejected} rows of the table could not be read again",

@@ -33,7 +33,7 @@ class Storage(Files, Protocol):
         ...
 
     def locked(self, name: str, holder: dict[str, Any]) -> AbstractContextManager[Callable[[dict[str, Any]], None]]:
-        """Be the only one who holds the lock, with ``holder`` written to the file ``name``; Held if somebody else is.
+        """Be the only one who holds the lock, with ``holder`` in the file ``name``; DirectoryLocked if another is.
 
         Yields a function that writes the holder again: a sign of life, at least every ``SIGN_OF_LIFE`` seconds.
         """

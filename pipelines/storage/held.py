@@ -5,7 +5,7 @@ import os
 import socket
 from typing import Any
 
-from curricle.schemas.common.errors import Held
+from curricle.schemas.common.errors import DirectoryLocked
 from curricle.schemas.files import Files
 
 
@@ -23,9 +23,9 @@ def read_holder(files: Files, name: str) -> dict[str, Any]:
     return holder if isinstance(holder, dict) and holder else {"run": None}
 
 
-def held_by(where: str, holder: dict) -> Held:
+def held_by(where: str, holder: dict) -> DirectoryLocked:
     """The refusal, with what the holder wrote of itself."""
-    return Held(
+    return DirectoryLocked(
         f"another job holds this directory: {describe(holder)}",
         where=where,
         remedy="wait for it, stop it, or name another --output",

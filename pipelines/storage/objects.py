@@ -119,7 +119,7 @@ class Objects:
                 self.remove(name)
 
     def _take(self, name: str, data: bytes) -> dict[str, str]:
-        """Create the lock, or take over one whose holder has died; Held if it is alive or another was quicker."""
+        """Create the lock, or take over a dead holder's; DirectoryLocked if it is alive or another was quicker."""
         seen, until = None, 0.0
         while True:
             found = self._version(self._head(name))

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from curricle.curate.selection.recipe import Recipe
 from curricle.pipelines.storage import open_storage
-from curricle.pipelines.tables.reader import FinishedTable
+from curricle.pipelines.tables.reader import TableReader
 from curricle.pipelines.tables.selection import VERSION, Derived, derive
 from curricle.pipelines.tables.writer import row_groups
 from curricle.schemas.common.config import build
@@ -32,7 +32,7 @@ def check(place: str, table: str | None, moved: Sequence[str] = ()) -> list[str]
     ``place`` is a selection's directory or its ``certificate.json``; ``table`` says where the table lies now if not
     where the certificate says, and ``moved`` where joined files lie. UserError if there is nothing to compare.
     """
-    selection = FinishedTable(place.removesuffix(CERTIFICATE).rstrip("/") or ".")
+    selection = TableReader(place.removesuffix(CERTIFICATE).rstrip("/") or ".")
     if faults := verify(selection.files).faults:
         return faults
     recorded, recipe, from_place, sums = _read(selection)
@@ -41,7 +41,7 @@ def check(place: str, table: str | None, moved: Sequence[str] = ()) -> list[str]
         remedy = f"say where it lies now: `curricle select TABLE --check {place}`"
         raise UsageError("the table that was selected from is not there", where=table, remedy=remedy)
     lying = _found(recipe.join, sums, moved, selection.files.uri(CERTIFICATE))
-    derived = derive(recipe, FinishedTable(table), lying)
+    derived = derive(recipe, TableReader(table), lying)
     faults = differences(content(recorded), content(derived.certificate()))
     return faults or _changed_rows(derived, selection)
 
@@ -76,7 +76,7 @@ def _sha256(path: Path) -> str | None:
         return file_sha256(stream)
 
 
-def _read(selection: FinishedTable) -> tuple[dict[str, Any], Recipe, str, list[str]]:
+def _read(selection: TableReader) -> tuple[dict[str, Any], Recipe, str, list[str]]:
     """The certificate, its recipe, where the table lay, and the SHA-256 of each joined file."""
     where = selection.files.uri(CERTIFICATE)
     if selection.manifest.selected_from is None:
@@ -108,7 +108,7 @@ def _as_now(certificate: dict[str, Any]) -> dict[str, Any]:
     return {**certificate, "certificate": VERSION, "recipe": {"near_duplicates_of": of, **recipe}}
 
 
-def _changed_rows(derived: Derived, selection: FinishedTable) -> list[str]:
+def _changed_rows(derived: Derived, selection: TableReader) -> list[str]:
     """Whether the rows that lie there are those of the table, to the last value."""
     schema = derived.schema
     if not selection.schema.equals(schema, check_metadata=True):

@@ -19,7 +19,7 @@ from curricle.pipelines.storage import SIGN_OF_LIFE, Storage, open_storage
 from curricle.pipelines.storage.held import describe, read_holder
 from curricle.pipelines.tables.exchange import settle
 from curricle.schemas.common.disk import check_writable
-from curricle.schemas.common.errors import Held, UsageError, UserError
+from curricle.schemas.common.errors import DirectoryLocked, UsageError, UserError
 from curricle.schemas.exchange import NEXT
 from curricle.schemas.manifest import MANIFEST
 from curricle.schemas.sealed import seal
@@ -102,7 +102,7 @@ class OutputDirectory:
     def held(self) -> Iterator[str]:
         """Hold the directory for this process; yields the identity of the run that workers commit under.
 
-        Held if another job holds it. A thread gives a sign of life, for `status` and for who waits for the lock.
+        DirectoryLocked if another job holds it. A thread gives a sign of life, for `status` and for who waits for it.
         """
         run = uuid.uuid4().hex
         holder = {"run": run, "pid": os.getpid(), "host": socket.gethostname(), "since": _now(), "beat": 0}
@@ -113,7 +113,9 @@ class OutputDirectory:
                 holder["beat"] += 1  # type: ignore[operator]
                 try:
                     renew({**holder, "seen": _now()})
-                except Held as error:  # everything that this run still wants to commit asks first, and finds the same
+                except (
+                    DirectoryLocked
+                ) as error:  # everything that this run still wants to commit asks first, and finds the same
                     log.error("%s", error)
                     return
                 except UserError as error:
@@ -135,7 +137,9 @@ class OutputDirectory:
         """A worker that outlived its job must not write into the next one's directory."""
         holder = read_holder(self.storage, HOLDER)
         if holder.get("run") != run:
-            raise Held(f"was taken over by {describe(holder)}", where=self.place, remedy="let that job finish")
+            raise DirectoryLocked(
+                f"was taken over by {describe(holder)}", where=self.place, remedy="let that job finish"
+            )
 
     def settle(self) -> None:
         """Go on with an exchange of tables that a kill interrupted, before anything is looked at."""

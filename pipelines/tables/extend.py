@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.making import check_place, making
-from curricle.pipelines.tables.reader import FinishedTable
+from curricle.pipelines.tables.reader import TableReader
 from curricle.pipelines.tables.sign import sign
 from curricle.pipelines.tables.writer import write_parts
 from curricle.schemas.columns import ScoreColumn
@@ -42,7 +42,7 @@ class Addition:
 
 @contextmanager
 def extending(
-    table: FinishedTable,
+    table: TableReader,
     output: str,
     recipe: dict[str, Any],
     overwrite: bool,
@@ -71,7 +71,7 @@ def extending(
             directory.storage.remove(SCORES)
 
 
-def extend(table: FinishedTable, directory: OutputDirectory, run: str, addition: Addition) -> Manifest:
+def extend(table: TableReader, directory: OutputDirectory, run: str, addition: Addition) -> Manifest:
     """Write the table with what is added to it, and its manifest last of what must be there."""
     began, before, spent = time.monotonic(), table.manifest, _spent(directory)
     table.check_bytes()
@@ -109,10 +109,10 @@ def _spent(directory: OutputDirectory) -> Cost:
     """What the scoring job took, if the recipe has one."""
     if not directory.storage.exists(f"{SCORES}/{MANIFEST}"):
         return Cost(seconds=0, tokens=0, created="")
-    return FinishedTable(directory.storage.uri(SCORES)).manifest.cost
+    return TableReader(directory.storage.uri(SCORES)).manifest.cost
 
 
-def _joined(table: FinishedTable, added: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+def _joined(table: TableReader, added: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
     """The rows of the table with what is added to them."""
     rest = None
     for group in table.groups():

@@ -7,14 +7,14 @@ from typing import Any
 
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.exchange import REPORT
-from curricle.pipelines.tables.reader import FinishedTable
+from curricle.pipelines.tables.reader import TableReader
 from curricle.pipelines.tables.recorded import LEAVES, begin, goes_on, is_there, read_recorded
 from curricle.pipelines.tables.sign import write_report
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.fingerprint import differences
 
 
-def check_place(directory: OutputDirectory, table: FinishedTable, overwrite: bool) -> None:
+def check_place(directory: OutputDirectory, table: TableReader, overwrite: bool) -> None:
     """UsageError if the place is the table's own, taken by something else, or cannot be written."""
     if _same_place(table.place, directory.place):
         raise UsageError("is the table itself", where=directory.place, remedy="name a directory of its own")

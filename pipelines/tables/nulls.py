@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from curricle.pipelines.tables.reader import FinishedTable
+from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.table import NOTES_FIELD, REJECTS
 
 LOOKED_AT = 100_000
@@ -47,14 +47,14 @@ class _Reasons:
         return self._first[best[0][0]] if best else None
 
 
-def nulls(table: FinishedTable) -> list[Nulls]:
+def nulls(table: TableReader) -> list[Nulls]:
     """The score columns that have nulls, in their order. UserError if a part cannot be read."""
     counts = {name: rows for name, rows in table.null_counts().items() if rows and name in table.scores}
     reasons = dict(_reasons(table, counts))
     return [Nulls(name, rows, table.manifest.total.scored, reasons[name]) for name, rows in counts.items()]
 
 
-def most_rejected(table: FinishedTable) -> str | None:
+def most_rejected(table: TableReader) -> str | None:
     """Why most of the rejects are no rows; None if there are none. UserError if a part cannot be read."""
     reasons = _Reasons()
     for group in table.rejected(REJECTS):
@@ -65,7 +65,7 @@ def most_rejected(table: FinishedTable) -> str | None:
     return reasons.most_frequent
 
 
-def _reasons(table: FinishedTable, counts: dict[str, int]) -> Iterator[tuple[str, str | None]]:
+def _reasons(table: TableReader, counts: dict[str, int]) -> Iterator[tuple[str, str | None]]:
     """The most frequent note that each column's nulls have."""
     found = {name: _Reasons() for name in counts}
     looked = Counter[str]()

@@ -24,7 +24,7 @@ _AGAIN = "copy the table again, or make it again with --overwrite"
 
 
 @dataclass(frozen=True)
-class FinishedTable:
+class TableReader:
     """Rows are numbered from 0 in the order of the parts. UserError where a part is not as it was written."""
 
     place: str

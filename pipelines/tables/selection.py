@@ -16,7 +16,7 @@ from curricle.curate.selection.derive import KEYS, Rules, Selection, Turns
 from curricle.curate.selection.join import Joined, join
 from curricle.curate.selection.recipe import Recipe
 from curricle.pipelines.tables.directory import OutputDirectory
-from curricle.pipelines.tables.reader import FinishedTable
+from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.fingerprint import digest
 from curricle.schemas.table import table_schema
@@ -29,7 +29,7 @@ VERSION = 2
 class Derived:
     """A recipe applied to a table: which rows it keeps, and what is written of them."""
 
-    table: FinishedTable
+    table: TableReader
     recipe: Recipe
     joined: list[Joined]
     keys: pl.DataFrame
@@ -86,7 +86,7 @@ class Derived:
         return json.loads(json.dumps(made, allow_nan=False))
 
 
-def derive(recipe: Recipe, table: FinishedTable, lying: Sequence[str] | None = None) -> Derived:
+def derive(recipe: Recipe, table: TableReader, lying: Sequence[str] | None = None) -> Derived:
     """Apply the recipe. UsageError for what the table or the joined files do not have.
 
     ``lying``: where the joined files lie now, if not where the recipe says.
@@ -109,7 +109,7 @@ def derive(recipe: Recipe, table: FinishedTable, lying: Sequence[str] | None = N
     return Derived(table, recipe, joined, keys, rules.derive(frame, partial(_texts, table)))
 
 
-def _texts(table: FinishedTable, rows: NDArray[np.int64]) -> Iterator[Turns]:
+def _texts(table: TableReader, rows: NDArray[np.int64]) -> Iterator[Turns]:
     for _, group in table.rows(rows, ["messages"]):
         for turns in group["messages"].to_pylist():
             yield [(turn["role"], turn["content"]) for turn in turns]

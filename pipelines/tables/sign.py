@@ -23,7 +23,7 @@ def write_report(directory: OutputDirectory) -> None:
 def sign(directory: OutputDirectory, run: str, manifest: Manifest, schema: pa.Schema) -> None:
     """Write the card and the manifest, last of what must be there, and put the table in its place.
 
-    Held if another run took the directory over.
+    DirectoryLocked if another run took the directory over.
     """
     plan = read_recorded(directory)
     assert plan is not None, "it is written before anything else"

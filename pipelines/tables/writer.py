@@ -29,7 +29,7 @@ def write_parts(
     """Write the rows of tables, in order, as Parquet parts of the table that is to take its place; at least one, even
     if empty. Their paths are those that they will have, in ``folder``.
 
-    Held if another run than ``run`` took the directory over meanwhile, before anything of its table is touched.
+    DirectoryLocked if another run than ``run`` took the directory over meanwhile, before its table is touched.
     """
     storage = directory.storage
     groups = _ahead(row_groups(tables, schema))

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from curricle.schemas.common.config import nearest
-from curricle.schemas.common.errors import Held, UsageError, UserError
+from curricle.schemas.common.errors import DirectoryLocked, UsageError, UserError
 from curricle.schemas.common.log import set_up_logging
 from curricle.schemas.common.surroundings import forget_output, settle, show, unread
 
@@ -62,7 +62,7 @@ def _outcome(program: str, commands: Mapping[str, Command], arguments: Sequence[
     except UsageError as error:
         say(str(error))
         return USAGE
-    except Held as error:
+    except DirectoryLocked as error:
         say(str(error))
         return HELD
     except UserError as error:

@@ -21,5 +21,5 @@ class UsageError(UserError):
     """Wrong usage, input or configuration, found before anything was written (exit code 2)."""
 
 
-class Held(UserError):
+class DirectoryLocked(UserError):
     """Another job holds the directory: the same command may succeed later (exit code 4)."""

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from alpaca import first
-from curricle.train.curricula.base import generator
+from curricle.train.curricula.base import rng
 from curricle.train.data.batching import micro_batches
 from curricle.train.data.encoding import Encoder
 from curricle.train.data.table import open_table
@@ -51,7 +51,7 @@ class Work:
         pq.write_table(first(data, ROWS), self.table)
         self.parameters = write_small_model(place / "model")
         encoder, opened = Encoder(load_tokenizer(self.model), "chat", LENGTH), open_table(self.table)
-        parts = split(generator(0, 0).permutation(ROWS), BATCH)
+        parts = split(rng(0, 0).permutation(ROWS), BATCH)
         self.batches = [encoder.encode(part.tolist(), opened.examples(part)) for part in parts]
         self.tokens = sum(len(each) for batch in self.batches for each in batch)
 

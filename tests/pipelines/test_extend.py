@@ -11,7 +11,7 @@ from curricle.pipelines.commands.score import score
 from curricle.pipelines.scoring.rescore import scored_rows, table_scoring
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.extend import Addition, extend, extending
-from curricle.pipelines.tables.reader import FinishedTable
+from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.fingerprint import example_id
@@ -28,10 +28,10 @@ def table(tmp_path_factory, alpaca_rows):
     records.append({"prompt": "a", "completion": "b", "tags": ["é", 1.5, {"x": None}], "id": 2**70})
     write_jsonl(folder / "in.jsonl", records)
     curricle("score", "in.jsonl", "--output", "out", "--metrics", "mtld", cwd=folder)
-    return FinishedTable(str(folder / "out"))
+    return TableReader(str(folder / "out"))
 
 
-def run(table: FinishedTable, output, recipe: dict, **options) -> bool:
+def run(table: TableReader, output, recipe: dict, **options) -> bool:
     """Add the lengths, under other names, by a scoring job over the table."""
     directory = OutputDirectory(str(output))
     with extending(table, str(output), recipe, options.pop("overwrite", False), ("longer",)) as held:
@@ -72,12 +72,12 @@ def test_another_recipe_is_refused_and_overwrites_only_when_told(table, tmp_path
         run(table, tmp_path / "more", {"made": "otherwise"})
     assert run(table, tmp_path / "more", {"made": "otherwise"}, overwrite=True)
     with pytest.raises(UsageError, match="has a column 'longer' already"):
-        run(FinishedTable(str(tmp_path / "more")), tmp_path / "twice", {"made": "lengths"})
+        run(TableReader(str(tmp_path / "more")), tmp_path / "twice", {"made": "lengths"})
 
 
 def test_a_selection_with_a_column_more_is_not_checked_as_the_selection(table, tmp_path):
     curricle("select", table.place, "--output", tmp_path / "some", "--take", "random", "--count", 20)
-    run(FinishedTable(str(tmp_path / "some")), tmp_path / "more", {"made": "lengths"})
+    run(TableReader(str(tmp_path / "some")), tmp_path / "more", {"made": "lengths"})
     assert "20 selected" in curricle("verify", tmp_path / "more")
     assert "added after its rows were selected" in curricle("select", "--check", tmp_path / "more", code=2)
 
@@ -107,7 +107,7 @@ def test_a_table_whose_names_do_not_cover_inputs_stays_whole_and_keeps_them(tmp_
     (tmp_path / "out" / "manifest.json").write_text(json.dumps(manifest))
     (tmp_path / "out" / "_progress" / "finished.json").unlink()  # which knows the manifest as it was written
     assert "whole" in curricle("verify", tmp_path / "out")
-    assert run(FinishedTable(str(tmp_path / "out")), tmp_path / "more", {"made": "lengths"})
+    assert run(TableReader(str(tmp_path / "out")), tmp_path / "more", {"made": "lengths"})
     after = read_data(tmp_path / "more")
     assert after["example_id"].to_pylist() == names.to_pylist() and after["longer"].to_pylist() == [1, 1]
     assert "whole" in curricle("verify", tmp_path / "more")

@@ -57,14 +57,14 @@ def test_second_job_is_refused_while_the_first_runs(records, tmp_path):
 def test_worker_that_outlives_its_job_cannot_write(tmp_path):
     """A worker commits only under the run that holds the directory."""
     from curricle.pipelines.tables.directory import OutputDirectory
-    from curricle.schemas.common.errors import Held
+    from curricle.schemas.common.errors import DirectoryLocked
 
     directory = OutputDirectory(str(tmp_path))
     with directory.held() as old:
         directory.check_held_by(old)
     with directory.held() as new:
         directory.check_held_by(new)
-        with pytest.raises(Held):
+        with pytest.raises(DirectoryLocked):
             directory.check_held_by(old)
 
 

@@ -3,7 +3,7 @@
 import pyarrow.compute as pc
 import pytest
 from curricle.pipelines.commands import reward
-from curricle.pipelines.tables.reader import FinishedTable
+from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.columns import REWARD_VERSION
 from running import curricle, read_data, signed, write_jsonl
 
@@ -65,7 +65,7 @@ def test_a_table_with_rewards(table, arguments, tmp_path, monkeypatch):
         any(note.startswith("generated: cut after 6") for note in notes or []) for notes in after["notes"].to_pylist()
     ]
     assert [bool(flag) for flag in after["generated_truncated"].to_pylist()] == truncated and sum(truncated) > ROWS / 2
-    columns = FinishedTable(str(tmp_path / "out")).scores
+    columns = TableReader(str(tmp_path / "out")).scores
     assert columns["reward_gap"].hard == "high" and columns["generated"].metric == "generated"
     made = signed(tmp_path / "out")["identity"]["added"][-1]
     assert made["generation"] == {"max_new_tokens": 6, "temperature": 1.0, "seed": 0}

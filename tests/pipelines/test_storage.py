@@ -14,7 +14,7 @@ from curricle.pipelines.commands import score
 from curricle.pipelines.storage import objects, open_storage
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.writer import write_parts
-from curricle.schemas.common.errors import Held, UsageError, UserError
+from curricle.schemas.common.errors import DirectoryLocked, UsageError, UserError
 from curricle.schemas.table import table_schema
 from running import curricle, read_data, signed, start, write_jsonl
 
@@ -83,7 +83,7 @@ def test_one_of_many_gets_the_lock(storage):
                 beat = 0
                 while not over.wait(0.1):
                     renew({"pid": number, "beat": (beat := beat + 1)})
-        except Held:
+        except DirectoryLocked:
             refused.append(number)
 
     threads = [threading.Thread(target=take, args=(number,)) for number in range(5)]
@@ -102,7 +102,7 @@ def test_a_dead_holder_is_replaced_and_finds_out(bucket, monkeypatch):
     """A lease has no process to go with: it ends when nobody has renewed it for long enough."""
     monkeypatch.setattr(objects, "LEASE", 0.6)
     storage = open_storage(bucket)
-    with pytest.raises(Held), storage.locked("holder.json", {"run": "one", "beat": 0}) as renew:
+    with pytest.raises(DirectoryLocked), storage.locked("holder.json", {"run": "one", "beat": 0}) as renew:
         renew({"run": "one", "beat": 1})
         with storage.locked("holder.json", {"run": "two", "beat": 0}):
             renew({"run": "one", "beat": 2})
@@ -130,7 +130,7 @@ def test_a_job_that_lost_its_hold_leaves_the_others_table_alone(storage):
         storage.write("data/part-00000-of-00001.parquet", b"the other's")
         yield schema.empty_table()
 
-    with directory.held() as run, pytest.raises(Held, match="process 7"):
+    with directory.held() as run, pytest.raises(DirectoryLocked, match="process 7"):
         write_parts(directory, run, "data", lost(), schema)
     assert storage.read("data/part-00000-of-00001.parquet") == b"the other's"
 
@@ -140,7 +140,7 @@ def test_workers_of_a_lost_run_cannot_commit(storage):
     with directory.held() as run:
         directory.check_held_by(run)
         directory.write_json("_progress/holder.json", {"run": "of another", "pid": 7})
-        with pytest.raises(Held, match="process 7"):
+        with pytest.raises(DirectoryLocked, match="process 7"):
             directory.check_held_by(run)
 
 

@@ -8,13 +8,13 @@ from typing import Literal
 import pytest
 from curricle.schemas.common.command import DONE, FAILED, HELD, USAGE, dispatch
 from curricle.schemas.common.config import option, parse
-from curricle.schemas.common.errors import Held, UsageError, UserError
+from curricle.schemas.common.errors import DirectoryLocked, UsageError, UserError
 from curricle.schemas.common.log import set_up_logging
 from curricle.schemas.common.surroundings import show
 
 ERRORS = {
     "usage": (UsageError("wrong", remedy="mend it"), USAGE),
-    "held": (Held("another job holds this directory", where="out"), HELD),
+    "held": (DirectoryLocked("another job holds this directory", where="out"), HELD),
     "failed": (UserError("the disk is full"), FAILED),
     "stopped": (KeyboardInterrupt(), FAILED),
 }

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from curricle.schemas.common.errors import UserError
-from curricle.train.curricula.base import Answer, Course, Probe, Stage
+from curricle.train.curricula.base import Course, Probe, ProbeResult, Stage
 from curricle.train.curricula.campus import Campus
 from curricle.train.curricula.perplexity import log_perplexity
 from curricle.train.data.table import open_table
@@ -22,7 +22,7 @@ def answer(probe, nll, tokens=None):
     """The answer of a student whose loss on row i is nll[i] over tokens[i] tokens (1 unless told)."""
     nll = np.asarray(nll, float)
     tokens = np.ones(len(nll), np.int64) if tokens is None else np.asarray(tokens, np.int64)
-    return Answer(
+    return ProbeResult(
         tuple(nll[each.rows] for each in probe.candidates), tuple(tokens[each.rows] for each in probe.candidates)
     )
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.train.curricula import build
-from curricle.train.curricula.base import Answer, Course, Probe
+from curricle.train.curricula.base import Course, Probe, ProbeResult
 from curricle.train.order.journal import Header, follow, open_journal, read_journal, recorded_course
 from train_tables import make_table
 
@@ -41,13 +41,13 @@ class Student:
         self.losses = np.random.default_rng(seed).random(ROWS) * 4
         self.asked, self.patience = 0, patience
 
-    def __call__(self, probe: Probe) -> Answer:
+    def __call__(self, probe: Probe) -> ProbeResult:
         if self.asked == self.patience:
             raise KeyboardInterrupt
         self.asked += 1
         tokens = tuple(each.rows % 5 for each in probe.candidates)
         nll = tuple(self.losses[each.rows] * (each.rows % 5) * 0.9**self.asked for each in probe.candidates)
-        return Answer(nll, tokens)
+        return ProbeResult(nll, tokens)
 
 
 def course(table, head):

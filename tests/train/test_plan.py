@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from curricle.schemas.common.errors import UsageError
 from curricle.train.curricula import build
-from curricle.train.curricula.base import Answer, Course
+from curricle.train.curricula.base import Course, ProbeResult
 from curricle.train.order.batches import Budget, OrderHash, batches
 from curricle.train.order.journal import Header, follow, open_journal, read_journal
 from curricle.train.order.plan import plan
@@ -57,7 +57,7 @@ def test_the_plan_of_a_journal(table, tmp_path):
     random = np.random.default_rng(0)
 
     def student(probe):
-        return Answer(
+        return ProbeResult(
             tuple(random.random(len(each.rows)) for each in probe.candidates),
             tuple(np.ones(len(each.rows), np.int64) for each in probe.candidates),
         )

@@ -14,7 +14,7 @@ import torch
 from curricle.schemas.chat.generation import Draw
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.errors import UsageError
-from curricle.train.curricula.base import Answer, Course, Decision, Probe
+from curricle.train.curricula.base import Course, Decision, Probe, ProbeResult
 from curricle.train.curricula.campus import Campus
 from curricle.train.data.encoding import Encoder
 from curricle.train.data.table import open_table
@@ -38,7 +38,7 @@ def follow(course, gaps):
         if isinstance(step, Probe):
             zeros = tuple(np.zeros(len(each.rows)) for each in step.candidates)
             rows = step.candidates[0].rows
-            course.answer(Answer(zeros, tuple(each.astype(int) + 1 for each in zeros), np.array(gaps)[rows]))
+            course.answer(ProbeResult(zeros, tuple(each.astype(int) + 1 for each in zeros), np.array(gaps)[rows]))
             probes += [step] if step.purpose != "choose" else []
         else:
             stages.append(step.rows.tolist())

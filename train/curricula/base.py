@@ -26,7 +26,7 @@ def rows_digest(rows: Rows) -> str:
     return blake2b(np.ascontiguousarray(rows, "<i8").data, digest_size=16).hexdigest()
 
 
-def generator(seed: int, *path: int) -> np.random.Generator:
+def rng(seed: int, *path: int) -> np.random.Generator:
     """Random numbers that depend on ``seed`` and ``path`` alone, never on what was drawn before."""
     return np.random.Generator(np.random.PCG64([seed, *path]))
 
@@ -65,7 +65,7 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ProbeResult:
     """What the student said, aligned with the candidates of a probe and their rows.
 
     ``nll``: for each candidate a float64 array of sums of the negative log-likelihood of the response tokens, in nats.
@@ -135,7 +135,7 @@ class Curriculum(ABC):
         The first step must not come before every option and column has been checked (``UsageError``).
         """
 
-    def decide(self, probe: Probe, answer: Answer, seed: int) -> Decision:
+    def decide(self, probe: Probe, answer: ProbeResult, seed: int) -> Decision:
         """What follows from an answer. Only for curricula that ask."""
         raise AssertionError(f"{type(self).__name__} never asks")
 
@@ -175,7 +175,7 @@ class Course:
             self._stages += 1
         return step
 
-    def answer(self, answer: Answer) -> Decision:
+    def answer(self, answer: ProbeResult) -> Decision:
         """Decide on what the student said; the decision is to be journalled before anything is trained."""
         assert self._pending is not None, "no probe waits for an answer"
         decision = self._curriculum.decide(self._pending, answer, self._seed)

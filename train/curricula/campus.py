@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from curricle.schemas.common.config import option
 from curricle.schemas.common.errors import UserError
-from curricle.train.curricula.base import Answer, Candidate, Curriculum, Decision, Probe, Stage, Steps, check, generator
+from curricle.train.curricula.base import Candidate, Curriculum, Decision, Probe, ProbeResult, Stage, Steps, check, rng
 from curricle.train.curricula.perplexity import Averaging, log_perplexity
 from curricle.train.curricula.scope import Reading, cuts
 from curricle.train.data.table import Rows, Table
@@ -172,7 +172,7 @@ class Campus(Curriculum):
                 unscored = rest[np.isnan(decision.scores)]  # they stay last, in the order that they had
                 chosen.replace_rest(np.concatenate([table.sort(difficulty, seed), unscored]))
 
-    def decide(self, probe: Probe, answer: Answer, seed: int) -> Decision:
+    def decide(self, probe: Probe, answer: ProbeResult, seed: int) -> Decision:
         for candidate, nll, tokens in zip(probe.candidates, answer.nll, answer.tokens, strict=True):
             bad = candidate.rows[(tokens > 0) & ~np.isfinite(nll)]
             if len(bad):
@@ -185,7 +185,7 @@ class Campus(Curriculum):
         )
         choice, scores = None, answer.gaps
         if probe.purpose == "choose":
-            choice = probe.candidates[self._choose(logs, generator(seed, DRAW, probe.index))].name
+            choice = probe.candidates[self._choose(logs, rng(seed, DRAW, probe.index))].name
         elif probe.purpose == "resort":
             nll, tokens = answer.nll[0], answer.tokens[0]
             scores = np.divide(nll, tokens, out=np.full(len(nll), np.nan), where=tokens > 0)
@@ -248,7 +248,7 @@ class Campus(Curriculum):
         asked = []
         for place, (name, rows) in enumerate(candidates.items()):
             if 0 < self.probe_rows < len(rows):
-                random = generator(seed, SAMPLE, stage, place)
+                random = rng(seed, SAMPLE, stage, place)
                 rows = rows[np.sort(random.choice(len(rows), self.probe_rows, replace=False))]
             asked.append(Candidate(name, rows))
         return tuple(asked)
@@ -270,7 +270,7 @@ class Campus(Curriculum):
             return Probe((rest,), "resort")
         asked = rest.rows
         if 0 < self.refresh_rows < len(asked):
-            random = generator(seed, ASKED, stage)
+            random = rng(seed, ASKED, stage)
             asked = asked[np.sort(random.choice(len(asked), self.refresh_rows, replace=False))]
         return Probe((rest, Candidate(ANSWERS, asked)), "refresh", limit=self.refresh_tokens)
 

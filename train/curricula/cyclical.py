@@ -6,7 +6,7 @@ from math import floor
 
 import numpy as np
 from curricle.schemas.common.config import option
-from curricle.train.curricula.base import Curriculum, Stage, Steps, check, generator
+from curricle.train.curricula.base import Curriculum, Stage, Steps, check, rng
 from curricle.train.data.table import Table
 
 
@@ -45,5 +45,5 @@ class Cyclical(Curriculum):
         for chunk, share in enumerate(cycle_sizes(self.start, self.end, self.alpha)):
             # the k smallest exponential waiting times of rate 1 / loss are a weighted draw without repeats
             # (Efraimidis and Spirakis 2006)
-            waits = generator(seed, chunk).exponential(size=len(rows)) * losses
+            waits = rng(seed, chunk).exponential(size=len(rows)) * losses
             yield Stage(rows[np.argsort(waits, kind="stable")[: max(1, floor(share * len(rows)))]])

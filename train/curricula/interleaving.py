@@ -6,7 +6,7 @@ from itertools import count
 
 import numpy as np
 from curricle.schemas.common.config import option
-from curricle.train.curricula.base import Stage, Steps, generator
+from curricle.train.curricula.base import Stage, Steps, rng
 from curricle.train.curricula.bins import Binning
 from curricle.train.data.table import Rows, Table
 from numpy.typing import NDArray
@@ -47,7 +47,7 @@ class ByCategory(Binning):
     def steps(self, table: Table, seed: int, batch: int) -> Steps:
         codes, _ = table.category(self.category)
         for epoch in count():
-            random = generator(seed, epoch)
+            random = rng(seed, epoch)
             if self.by:
                 rows, bins = self.sort(table, self.by, seed, random)
             else:

@@ -7,7 +7,7 @@ from math import e, exp, floor, log
 from typing import Literal
 
 from curricle.schemas.common.config import option
-from curricle.train.curricula.base import Curriculum, Stage, Steps, check, generator
+from curricle.train.curricula.base import Curriculum, Stage, Steps, check, rng
 from curricle.train.data.table import Rows, Table
 
 Shape = Literal["linear", "quad", "root", "step", "exp", "log"]
@@ -80,7 +80,7 @@ class Paced(Curriculum):
         if self.order == "hard_to_easy":
             rows = rows[::-1]
         elif self.order == "random":
-            rows = generator(seed, 0).permutation(rows)
+            rows = rng(seed, 0).permutation(rows)
         total = max(1, round(self.length * len(rows) / batch))
         for step in count():
             share = self.share(step, total)
@@ -103,4 +103,4 @@ class Paced(Curriculum):
 def draw(rows: Rows, share: float, batch: int, seed: int, step: int) -> Rows:
     """A batch drawn uniformly, without repeats, from the first ``share`` of ``rows`` (at least a batch of them)."""
     pool = min(len(rows), max(batch, floor(share * len(rows) + 1e-9)))
-    return rows[generator(seed, 1, step).choice(pool, min(batch, pool), replace=False)]
+    return rows[rng(seed, 1, step).choice(pool, min(batch, pool), replace=False)]

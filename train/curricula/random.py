@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from itertools import count
 
-from curricle.train.curricula.base import Curriculum, Stage, Steps, generator
+from curricle.train.curricula.base import Curriculum, Stage, Steps, rng
 from curricle.train.data.table import Table
 
 
@@ -13,4 +13,4 @@ class Random(Curriculum):
 
     def steps(self, table: Table, seed: int, batch: int) -> Steps:
         for epoch in count():
-            yield Stage(generator(seed, epoch).permutation(len(table)))
+            yield Stage(rng(seed, epoch).permutation(len(table)))

@@ -5,7 +5,7 @@ from itertools import count
 from typing import Literal
 
 from curricle.schemas.common.config import option
-from curricle.train.curricula.base import Stage, Steps, generator
+from curricle.train.curricula.base import Stage, Steps, rng
 from curricle.train.curricula.bins import Binning
 from curricle.train.data.table import Table
 
@@ -22,5 +22,5 @@ class Sorted(Binning):
 
     def steps(self, table: Table, seed: int, batch: int) -> Steps:
         for epoch in count():
-            rows, _ = self.sort(table, self.by, seed, generator(seed, epoch))
+            rows, _ = self.sort(table, self.by, seed, rng(seed, epoch))
             yield Stage(rows if self.direction == "easy_to_hard" else rows[::-1])

@@ -8,7 +8,7 @@ from curricle.train.data.encoding import Encoded
 from curricle.train.data.table import Rows
 
 
-class Ahead:
+class Prefetcher:
     """Encodes the rows of one stage at a time in a thread. The next may depend on the student: it is not touched."""
 
     def __init__(self, encode: Callable[[Rows], list[Encoded]], size: int) -> None:

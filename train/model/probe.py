@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from curricle.schemas.common.errors import UserError
-from curricle.train.curricula.base import Answer, Probe
+from curricle.train.curricula.base import Probe, ProbeResult
 from curricle.train.data.batching import Size, micro_batches
 from curricle.train.data.encoding import Encoded
 from curricle.train.data.table import Rows
@@ -76,13 +76,13 @@ def ask(
     capacity: int,
     processes: Processes,
     between: Callable[[], None] = lambda: None,
-) -> tuple[Answer, Size, float]:
+) -> tuple[ProbeResult, Size, float]:
     """The answer to a probe, its size, and its seconds. A row of several candidates is scored once."""
     began = time.perf_counter()
     rows = np.unique(np.concatenate([candidate.rows for candidate in probe.candidates]))
     scores = score(student, _chunks(rows, encode), capacity, processes, between)
     places = [np.searchsorted(rows, candidate.rows) for candidate in probe.candidates]
-    answer = Answer(tuple(scores.nll[place] for place in places), tuple(scores.tokens[place] for place in places))
+    answer = ProbeResult(tuple(scores.nll[place] for place in places), tuple(scores.tokens[place] for place in places))
     return answer, scores.size, time.perf_counter() - began
 
 

@@ -11,7 +11,7 @@ from curricle.train.order.batches import OrderHash
 from numpy.typing import NDArray
 
 
-class Order:
+class OrderAudit:
     """Compares the ids of the rows that went through the model with the plan (DESIGN law 5).
 
     The plan hashes the ids of each global batch. Every process notes the ids of the documents that it consumed, at

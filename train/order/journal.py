@@ -20,7 +20,7 @@ from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.fingerprint import canonical_json, differences
 from curricle.schemas.sealed import lines_of, sealed, unsealed
 from curricle.train.curricula import build
-from curricle.train.curricula.base import Answer, Course, Decision, Probe, Stage, rows_digest
+from curricle.train.curricula.base import Course, Decision, Probe, ProbeResult, Stage, rows_digest
 from curricle.train.data.table import Table
 
 
@@ -120,7 +120,7 @@ def recorded_course(journal: Journal, table: Table) -> Course:
 
 
 def follow(
-    course: Course, journal: Journal, ask: Callable[[Probe], Answer] | None, recorded: Sequence[Record] = ()
+    course: Course, journal: Journal, ask: Callable[[Probe], ProbeResult] | None, recorded: Sequence[Record] = ()
 ) -> Iterator[Stage]:
     """The stages of a course: first as the journal has them, then as ``recorded`` does, then by asking the student.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from curricle.schemas.chat.generation import Draw, draw_seed, no_room, prompt_of
-from curricle.train.curricula.base import Answer, Probe
+from curricle.train.curricula.base import Probe, ProbeResult
 from curricle.train.curricula.campus import ANSWERS
 from curricle.train.data.batching import Size, shares
 from curricle.train.data.encoding import Encoder
@@ -31,7 +31,7 @@ log = logging.getLogger("curricle")
 class Refreshed:
     """``size``: what it took, the generation too. ``accuracy``: of each pair, by a head that has not seen it."""
 
-    answer: Answer
+    answer: ProbeResult
     size: Size
     seconds: float
     accuracy: Accuracy
@@ -96,7 +96,7 @@ class Refresher:
                 gaps = rewards(whole, cross_fit(whole, learned, fold, L2), fold)
             gaps = self.processes.sum(gaps)
         nll = tuple(np.zeros(len(each.rows)) for each in probe.candidates)
-        told = Answer(nll, tuple(each.astype(np.int64) for each in nll), gaps)
+        told = ProbeResult(nll, tuple(each.astype(np.int64) for each in nll), gaps)
         return Refreshed(told, size, time.perf_counter() - began, Accuracy.of(gaps[learned]))
 
     def generate(
