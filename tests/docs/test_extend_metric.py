@@ -1,35 +1,19 @@
-"""What the README shows works as it stands there."""
+"""The metric that docs/extend.md adds, in a copy of the packages."""
 
-import re
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 from curricle.schemas.table import score_columns
+from pages import block, copy_of_the_packages
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-README = (REPOSITORY / "README.md").read_text("utf-8")
-
-
-def block(marker: str) -> tuple[str, str]:
-    """The name after a marker comment, and the code block that follows it."""
-    found = re.search(rf"<!-- {marker}:? ?(.*?) ?-->\n```python\n(.*?)```", README, re.DOTALL)
-    assert found, f"the README has no block marked {marker}"
-    return found[1], found[2]
-
-
-def copy_of_the_packages(place: Path) -> Path:
-    for name in ("schemas", "curate", "pipelines", "train"):
-        shutil.copytree(REPOSITORY / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
-    return place
+PAGE = "docs/extend.md"
 
 
 def test_a_metric_is_one_file_and_one_line(tmp_path):
     root = copy_of_the_packages(tmp_path / "curricle")
-    name, code = block("metric")
+    name, code = block(PAGE, "metric")
     (root / name).write_text(code, "utf-8")
-    _, line = block("registration")
+    _, line = block(PAGE, "registration")
     registry = root / "curate" / "metrics" / "__init__.py"
     text = registry.read_text("utf-8")
     text = text.replace("from curricle.curate.metrics import ", "from curricle.curate.metrics import questions, ", 1)
@@ -58,9 +42,3 @@ def test_a_metric_is_one_file_and_one_line(tmp_path):
     assert table["response_questions"].to_pylist() == [2, 0]
     column = score_columns(pq.read_schema(next((tmp_path / "out" / "data").iterdir())))["response_questions"]
     assert (column.metric, column.version, column.hard) == ("questions", 1, "high")
-
-
-def test_commands_that_are_named_exist():
-    targets = set(re.findall(r"^(\w+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
-    for target in re.findall(r"`?make (\w+)`?", README):
-        assert target in targets, target

@@ -1,21 +1,22 @@
-"""The curriculum that the README adds, in a copy of the packages."""
+"""The curriculum that docs/extend.md adds, in a copy of the packages."""
 
 import subprocess
 import sys
 
 import numpy as np
 import pyarrow.parquet as pq
-from test_readme import block, copy_of_the_packages
+from pages import block, copy_of_the_packages
 from train_tables import write_table
 
+PAGE = "docs/extend.md"
 ROWS = 12
 
 
 def test_a_curriculum_is_one_file_and_one_line(tmp_path):
     root = copy_of_the_packages(tmp_path / "curricle")
-    name, code = block("curriculum")
+    name, code = block(PAGE, "curriculum")
     (root / name).write_text(code, "utf-8")
-    _, line = block("curriculum-registration")
+    _, line = block(PAGE, "curriculum-registration")
     registry = root / "train" / "curricula" / "__init__.py"
     text = registry.read_text("utf-8")
     for before, after in (
