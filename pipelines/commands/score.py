@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from curricle.curate.readers.inputs import InputFile, say_left_out
 from curricle.pipelines.scoring.compact import ShardFile, compact
-from curricle.pipelines.scoring.inputs import InputFile, find_inputs
+from curricle.pipelines.scoring.inputs import find_inputs
 from curricle.pipelines.scoring.job import Job, make_job
 from curricle.pipelines.scoring.plan import (
     Plan,
@@ -36,14 +37,14 @@ log = logging.getLogger("curricle")
 _READERS = 16
 _LOOKS, _LOOK_EVERY = 5, 2.0
 _NAMED = 20
-"""Paths and notes that a log names; the manifest and the table have them all."""
+"""Notes that a log names; the table has them all."""
 
 
 def score(settings: ScoreSettings) -> Manifest:
     """Run the job that the settings describe, or what is left of it, and return the signed manifest."""
     directory = OutputDirectory(settings.output)
     files, not_read = find_inputs(settings.inputs, settings.output)
-    _say_not_read(not_read)
+    say_left_out(not_read)
     directory.check_usable(settings.overwrite)
     directory.settle()
     job = make_job(settings)
@@ -98,13 +99,6 @@ def _check_unchanged(job: Job, plan: Plan) -> None:
             where=job.settings.output,
             remedy="put it back and run the same command, or add --overwrite to score it as it is now",
         )
-
-
-def _say_not_read(not_read: Sequence[NotRead]) -> None:
-    for reason in sorted({other.reason for other in not_read}):
-        paths = [printable(other.path) for other in not_read if other.reason == reason]
-        more = f" and {len(paths) - _NAMED:,} more" if len(paths) > _NAMED else ""
-        log.warning("left out, %s: %s%s", reason, ", ".join(paths[:_NAMED]), more)
 
 
 def _survey(job: Job, files: Sequence[InputFile], not_read: Sequence[NotRead]) -> Plan:

@@ -7,11 +7,13 @@ undo, counts the records that the ledger must account for, and makes shards a pr
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from typing import Any
 
 from curricle.curate.formats import Format
 from curricle.curate.readers import Slice, survey
-from curricle.pipelines.scoring.inputs import InputFile
+from curricle.curate.readers.inputs import InputFile
+from curricle.pipelines.scoring.inputs import open_input
 from curricle.pipelines.tables.directory import RECEIPTS, SHARDS, OutputDirectory
 from curricle.pipelines.tables.recorded import damaged_plan, read_recorded
 from curricle.schemas.common.errors import UsageError
@@ -122,7 +124,7 @@ def survey_inputs(
     """Survey files in order, a few at a time; UsageError names the first that cannot be read."""
 
     def one(file: InputFile) -> PlannedSource:
-        found = survey(file.open, file.place, shard_rows, max_record_bytes, max_expansion, format)
+        found = survey(partial(open_input, file.place), file.place, shard_rows, max_record_bytes, max_expansion, format)
         return PlannedSource(file, found.sha256, found.records, tuple(found.slices))
 
     with ThreadPoolExecutor(max_workers=4) as pool:
@@ -151,7 +153,7 @@ def _same(planned: PlannedSource, file: InputFile) -> bool:
         return True
     if planned.file.bytes != file.bytes:
         return False
-    with file.open() as stream:
+    with open_input(file.place) as stream:
         return file_sha256(stream) == planned.sha256
 
 

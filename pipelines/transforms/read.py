@@ -1,19 +1,16 @@
 """From bytes to normalised examples, a shard at a time."""
 
-import json
 import time
 from collections import Counter
 from collections.abc import Iterator
 
 import apache_beam as beam
-import pyarrow as pa
 from curricle.curate.batch import Batch
-from curricle.curate.formats import Conversation, Format, FormatError, normalise
-from curricle.curate.readers import Record, read
+from curricle.curate.examples import normalise_records
+from curricle.curate.formats import Format
+from curricle.curate.readers import read
 from curricle.pipelines.scoring.inputs import open_input
 from curricle.pipelines.transforms.shards import ShardBatch, ShardRun
-from curricle.schemas.fingerprint import example_id
-from curricle.schemas.table import EXAMPLES, REJECTS
 
 
 class ReadShards(beam.PTransform):
@@ -37,40 +34,6 @@ def read_run(run: ShardRun, format: Format | None, max_record_bytes: int, cwd: s
     opened = read(lambda: open_input(place, cwd), place, slices, max_record_bytes)
     for shard, (_, records) in zip(run.shards, opened, strict=True):
         started = time.monotonic()
-        examples: list[tuple] = []
-        rejects: list[tuple] = []
-        notes: list[tuple[int, str]] = []
-        for record in records:
-            conversation = _normalise(record, format)
-            if isinstance(conversation, str):
-                rejects.append((source, record.position, conversation, record.raw))
-            else:
-                notes += [(len(examples), note) for note in conversation.notes]
-                examples.append(_example(source, record.position, conversation))
-        batch, rejected = Batch(_table(examples, EXAMPLES)), _table(rejects, REJECTS)
+        examples, rejects, notes = normalise_records(records, source, format)
         noted = dict(Counter(note for _, note in notes))
-        yield ShardBatch(shard, batch, rejected, started, notes=tuple(notes), noted=noted)
-
-
-def _normalise(record: Record, format: Format | None) -> Conversation | str:
-    """The conversation, or the reason why there is none."""
-    if record.reason is not None:
-        return record.reason
-    try:
-        return normalise(record.value, format)
-    except FormatError as error:
-        return str(error)
-    except RecursionError:  # text inside a record may hold JSON of its own, deeper than the record's limit
-        return "nested too deeply"
-
-
-def _example(source: str, position: int, conversation: Conversation) -> tuple:
-    extra = json.dumps(conversation.extra, ensure_ascii=False, allow_nan=False) if conversation.extra else None
-    turns = [{"role": role, "content": content} for role, content in conversation.messages]
-    return example_id(conversation.messages, conversation.extra), source, position, turns, extra
-
-
-def _table(rows: list[tuple], schema: pa.Schema) -> pa.Table:
-    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
-    arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=schema)
+        yield ShardBatch(shard, Batch(examples), rejects, started, notes=notes, noted=noted)

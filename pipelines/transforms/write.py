@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 import pyarrow as pa
+from curricle.curate.examples import notes_column
 from curricle.pipelines.scoring.meter import Meter
 from curricle.pipelines.scoring.receipts import Receipt
 from curricle.pipelines.tables.directory import OutputDirectory
@@ -62,11 +63,8 @@ class ShardWriter:
         return index
 
     def _assemble(self, element: ShardBatch) -> pa.Table:
-        notes: list[list[str] | None] = [None] * len(element.batch)
-        for row, text in element.notes:
-            notes[row] = [*(notes[row] or []), text]
         columns = {name: element.batch.table[name] for name in element.batch.table.column_names}
-        columns |= dict(element.scores) | {"notes": pa.array(notes, self.schema.field("notes").type)}
+        columns |= dict(element.scores) | {"notes": notes_column(element.notes, len(element.batch))}
         return pa.Table.from_arrays([columns[name] for name in self.schema.names], schema=self.schema)
 
 

@@ -8,16 +8,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from curricle.pipelines.scoring.inputs import (
-    FOLDER,
-    HIDDEN,
-    NO_FILE,
-    NO_FORMAT,
-    NOWHERE,
-    READ_ALREADY,
-    find_inputs,
-    is_seekable,
-)
+from curricle.curate.readers.inputs import FOLDER, HIDDEN, NO_FILE, NO_FORMAT, NOWHERE, READ_ALREADY
+from curricle.pipelines.scoring.inputs import find_inputs, is_seekable
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.verify import verify
 from running import curricle, read_data, write_jsonl

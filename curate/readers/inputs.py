@@ -1,0 +1,220 @@
+"""From what the user named to the files that are read."""
+
+import glob
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from curricle.curate.readers.kinds import READ, kind_of
+from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.log import printable
+from curricle.schemas.common.secrets import redacted, restored
+from curricle.schemas.manifest import NotRead
+
+log = logging.getLogger("curricle")
+
+_NAMED = 20
+"""Paths that a log names; a manifest has them all."""
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file as found: its name as the user gave it, size, and when it was last changed (Unix seconds).
+
+    The name is written to files: in it ``${NAME}`` stands for a value of the environment. ``place`` is where it lies.
+    """
+
+    name: str
+    bytes: int
+    modified: float
+
+    @property
+    def place(self) -> str:
+        return restored(self.name)
+
+
+Expanded = tuple[bool, list[InputFile], list[NotRead]]
+"""Whether a pattern is a folder, the files that it stands for, sorted by name, and what is beside them."""
+
+
+HIDDEN = "its name begins with . or _"
+NO_FORMAT = "no format for it"
+NOWHERE = "a link that leads nowhere: what it names was not fetched"
+READ_ALREADY = "a link to what is read under another name"
+NO_FILE = "neither a file nor a folder"
+FOLDER = "a folder, and the pattern names files"
+
+
+def expand_remote(pattern: str) -> Expanded:
+    """UsageError: without Beam there is no client for addresses."""
+    remedy = "fetch it first, or score it with `curricle score` or curricle.pipelines.score"
+    raise UsageError("is no file of this machine", where=pattern, remedy=remedy)
+
+
+def find_inputs(
+    patterns: Iterable[str], output: str | None = None, remote: Callable[[str], Expanded] = expand_remote
+) -> tuple[list[InputFile], list[NotRead]]:
+    """The files that the patterns name, each once, and what lies beside them and is not read.
+
+    A file or a glob must name readable files (UsageError otherwise); from a folder, searched at any depth and
+    through links, the others are left out and returned so that they can be reported. What lies in ``output`` is
+    no input. ``remote`` lists what is behind an address.
+    """
+    found: dict[str, InputFile] = {}
+    not_read: list[NotRead] = []
+    for pattern in patterns:
+        in_folder, files, others = _expand(pattern, output, remote)
+        not_read += [other for other in others if not _is_below(other.path, output)]
+        files = [file for file in files if not _is_below(file.name, output)]
+        readable = [file for file in files if _is_readable(file.name)]
+        if in_folder:
+            not_read += [NotRead(file.name, NO_FORMAT) for file in files if not _is_readable(file.name)]
+        else:
+            for file in files:
+                kind_of(file.name)  # raises for what cannot be read, and says what can
+        if not readable:
+            what = (
+                "a directory, not a file, and no file that can be read is in it"
+                if in_folder
+                else "there is no such file"
+            )
+            beside = "".join(f"\n  - {_shown(other.path)}: {other.reason}" for other in others[:10])
+            raise UsageError(what + (beside and f"; left out:{beside}"), where=pattern, remedy=f"name {READ}")
+        for file in readable:
+            _check_name(file.name)
+            first = found.setdefault(_place(file.name), file)
+            if os.path.abspath(first.name) != os.path.abspath(file.name):
+                not_read.append(NotRead(file.name, READ_ALREADY))
+    left_out = {NotRead(redacted(_shown(other.path)), other.reason) for other in not_read}
+    return [replace(file, name=_named(file.name)) for file in found.values()], sorted(left_out)
+
+
+def say_left_out(not_read: Sequence[NotRead]) -> None:
+    """A line of the log for each reason why something beside the inputs is not read."""
+    for reason in sorted({other.reason for other in not_read}):
+        paths = [printable(other.path) for other in not_read if other.reason == reason]
+        more = f" and {len(paths) - _NAMED:,} more" if len(paths) > _NAMED else ""
+        log.warning("left out, %s: %s%s", reason, ", ".join(paths[:_NAMED]), more)
+
+
+def _place(name: str) -> str:
+    """What a name stands for, whatever links lead there."""
+    return name if is_remote(name) else os.path.realpath(name)
+
+
+def _shown(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _named(place: str) -> str:
+    """The name that is written for an input; UsageError if it would not say where that lies."""
+    name = redacted(place)
+    if restored(name) != place:
+        raise UsageError("the name of the file holds a variable's own name", where=place, remedy="rename the file")
+    return name
+
+
+def _check_name(name: str) -> None:
+    """UsageError for bytes that are no text: the table says of every row which file it came from."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("the name of the file is not UTF-8", where=_shown(name), remedy="rename it") from error
+
+
+def _is_below(name: str, output: str | None) -> bool:
+    """Whether a file lies in the output directory: a job must not read what it wrote."""
+    if output is None:
+        return False
+    if is_remote(name) or is_remote(output):
+        return name.startswith(output.rstrip("/") + "/")
+    return Path(os.path.realpath(output)) in Path(os.path.realpath(name)).parents
+
+
+def _is_readable(name: str) -> bool:
+    try:
+        kind_of(name)
+    except UsageError:
+        return False
+    return True
+
+
+def is_remote(name: str) -> bool:
+    return "://" in name
+
+
+def _expand(pattern: str, output: str | None, remote: Callable[[str], Expanded]) -> Expanded:
+    if is_remote(pattern):
+        return remote(pattern)
+    path = Path(pattern)
+    if path.is_dir():
+        inside, others = _walk(path, output)
+        return True, _stat(inside), others
+    names = [pattern] if os.path.lexists(pattern) else glob.glob(pattern, recursive=True)
+    for name in names:
+        if not os.path.exists(name):
+            raise UsageError(
+                "a link that leads nowhere", where=_shown(name), remedy="fetch what it names, or remove it"
+            )
+    folders = [] if "**" in pattern else [NotRead(name, FOLDER) for name in names if os.path.isdir(name)]
+    return False, _stat(name for name in names if os.path.isfile(name)), folders
+
+
+def _walk(folder: Path, output: str | None) -> tuple[list[str], list[NotRead]]:
+    """The files below a folder, and what is none or hidden.
+
+    Linked folders are opened last, and each folder once: a link may lead back to where it is.
+    """
+    files: list[str] = []
+    others: list[NotRead] = []
+    linked, opened = [folder], set()
+    for start in linked:
+        if start is not folder and os.path.realpath(start) in opened:
+            others.append(NotRead(str(start), READ_ALREADY))
+            continue
+        for root, folders, names in os.walk(start, onerror=_raise):
+            opened.add(os.path.realpath(root))
+            inside, below = Path(root), []
+            for name in sorted(folders):
+                path = inside / name
+                if _is_output(path, output):
+                    continue
+                if is_hidden([name]):
+                    others.append(NotRead(f"{path}/", HIDDEN))
+                elif path.is_symlink():
+                    linked.append(path)
+                else:
+                    below.append(name)
+            folders[:] = below
+            for name in names:
+                path = inside / name
+                if is_hidden([name]):
+                    others.append(NotRead(str(path), HIDDEN))
+                elif path.is_file():
+                    files.append(str(path))
+                else:
+                    others.append(NotRead(str(path), NO_FILE if path.exists() else NOWHERE))
+    return files, others
+
+
+def _is_output(folder: Path, output: str | None) -> bool:
+    return output is not None and not is_remote(output) and os.path.realpath(folder) == os.path.realpath(output)
+
+
+def _raise(error: OSError) -> None:
+    raise UsageError(
+        f"the folder cannot be read: {error.strerror}",
+        where=_shown(str(error.filename)),
+        remedy="ask for the right to read it, or name the files that are to be read",
+    ) from error
+
+
+def is_hidden(below: Iterable[str]) -> bool:
+    """Whether a path below the folder that the user named has a step that tools keep for themselves."""
+    return any(step.startswith((".", "_")) for step in below)
+
+
+def _stat(names: Iterable[str]) -> list[InputFile]:
+    return [InputFile(name, (stat := Path(name).stat()).st_size, stat.st_mtime) for name in sorted(names)]

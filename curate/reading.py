@@ -1,0 +1,128 @@
+"""``curate.read``: files or records to Arrow tables, in this process."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain, islice
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
+
+import pyarrow as pa
+from curricle.curate.examples import Normalised, normalise_records, notes_column
+from curricle.curate.formats import Format, named
+from curricle.curate.progress import NoProgress, Progress
+from curricle.curate.readers import Record, survey
+from curricle.curate.readers import read as read_slices
+from curricle.curate.readers.inputs import find_inputs, say_left_out
+from curricle.schemas.common.config import at_home
+from curricle.schemas.table import EXAMPLE_FIELDS, NOTES_FIELD, REJECTS
+
+StrPath: TypeAlias = str | os.PathLike[str]
+Records: TypeAlias = Iterable[Mapping[str, Any]]
+
+ROWS = 4096
+"""Records that are Python objects at once."""
+MAX_RECORD_BYTES = 16 * 2**20
+MAX_EXPANSION = 500
+
+READ = pa.schema([*EXAMPLE_FIELDS, NOTES_FIELD])
+"""A table without scores: the columns of every example, and the notes of reading."""
+
+
+class Read(NamedTuple):
+    """``examples`` have the columns of a table without scores, ``rejects`` those of ``schemas.table.REJECTS``.
+
+    Together they are every record that was read, each once and in order.
+    """
+
+    examples: pa.Table
+    rejects: pa.Table
+
+
+def read(
+    inputs: StrPath | Iterable[StrPath] | Records | pa.Table | pa.RecordBatch,
+    *,
+    format: str | None = None,
+    prompt_field: str | None = None,
+    response_field: str | None = None,
+    source: str = "records",
+    max_record_bytes: int = MAX_RECORD_BYTES,
+    max_expansion: int = MAX_EXPANSION,
+    progress: Progress | None = None,
+) -> Read:
+    """Read instruction data into examples, as ``curricle score`` reads it.
+
+    ``inputs``: a file, a folder, a pattern such as ``data/*.jsonl``, or several of them; or records, as dicts in any
+    iterable or as an Arrow table. Files are of this machine.
+    ``format``, or ``prompt_field`` and ``response_field``, read every record in one way; left out, each is recognised
+    by its fields.
+    ``source`` names records that come from no file in the column ``source``; their position is their number, from 0.
+    ``max_record_bytes``: a longer record of a file is rejected. ``max_expansion``: a file that unpacks to more than
+    so many times its size is refused.
+
+    Raises UsageError for a file that cannot be read as a whole, an unknown format, and a pattern that names nothing.
+    A record that is no conversation raises nothing: it is a row of ``rejects``, with the reason.
+
+    >>> examples, rejects = read([{"instruction": "Add 2 and 2.", "output": "4"}, {"output": "4"}])
+    >>> examples["messages"][0].as_py()[1], rejects["reason"].to_pylist()
+    ({'role': 'assistant', 'content': '4'}, ["no known format; found 'output'"])
+    """
+    chosen, progress = named(format, prompt_field, response_field), progress or NoProgress()
+    paths, records = _sorted_out(inputs)
+    if records is not None:
+        parts = _of_records(records, source, chosen)
+    else:
+        parts = _of_files([at_home(path, "read") for path in paths], chosen, max_record_bytes, max_expansion)
+    return _joined(parts, progress)
+
+
+def _sorted_out(inputs: Any) -> tuple[list[str], Iterator[Any] | None]:
+    """The paths that were named, or the records."""
+    if isinstance(inputs, (str, os.PathLike)):
+        return [os.fspath(inputs)], None
+    if isinstance(inputs, (pa.Table, pa.RecordBatch)):
+        batches = [inputs] if isinstance(inputs, pa.RecordBatch) else inputs.to_batches(ROWS)
+        return [], (row for batch in batches for row in batch.to_pylist(maps_as_pydicts="strict"))
+    if isinstance(inputs, Mapping):
+        raise TypeError("one record: put it into a list")
+    rows = iter(inputs)
+    first = list(islice(rows, 1))
+    if first and isinstance(first[0], (str, os.PathLike)):
+        return [os.fspath(path) for path in chain(first, rows)], None
+    return [], chain(first, rows)
+
+
+def _of_records(records: Iterator[Any], source: str, format: Format | None) -> Iterator[Normalised]:
+    # what is a mapping of another kind is an object all the same
+    values = (dict(value) if isinstance(value, Mapping) else value for value in records)
+    numbered = (Record(position, value) for position, value in enumerate(values))
+    while some := list(islice(numbered, ROWS)):
+        yield normalise_records(some, source, format)
+
+
+def _of_files(
+    patterns: Sequence[str], format: Format | None, max_record_bytes: int, max_expansion: int
+) -> Iterator[Normalised]:
+    files, not_read = find_inputs(patterns)
+    say_left_out(not_read)
+    # what spoils a file as a whole is found before the first is read
+    slices = {
+        file: survey(partial(_open, file.place), file.place, ROWS, max_record_bytes, max_expansion, format).slices
+        for file in files
+    }
+    for file, cut in slices.items():
+        for _, records in read_slices(partial(_open, file.place), file.place, cut, max_record_bytes):
+            yield normalise_records(records, file.name, format)
+
+
+def _open(path: str) -> BinaryIO:
+    return open(path, "rb")
+
+
+def _joined(parts: Iterable[Normalised], progress: Progress) -> Read:
+    examples, rejects = [READ.empty_table()], [REJECTS.empty_table()]
+    for part in parts:
+        notes = notes_column(part.notes, part.examples.num_rows)
+        examples.append(part.examples.append_column(NOTES_FIELD, notes))
+        rejects.append(part.rejects)
+        progress.add(rows=part.examples.num_rows + part.rejects.num_rows, rejects=part.rejects.num_rows)
+    return Read(pa.concat_tables(examples), pa.concat_tables(rejects))
