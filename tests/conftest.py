@@ -2,6 +2,8 @@
 
 import atexit
 import gc
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,11 @@ from hypothesis import settings
 atexit.register(gc.unfreeze)  # commands freeze what is loaded, and a process that is none would print that it leaks
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+# Tests start a hundred interpreters, and each would compile torch again where bytecode is not to lie beside its source.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = str(REPOSITORY / "build" / "bytecode")
+sys.dont_write_bytecode = False
 
 settings.register_profile("curricle", deadline=None)  # how long an example takes says more of the machine than of us
 settings.load_profile("curricle")
