@@ -24,7 +24,7 @@ from curricle.train.distributed import Processes
 from curricle.train.model.checks import check_passes
 from curricle.train.model.load import load_model, load_tokenizer
 from curricle.train.model.student import Scorer, Student
-from curricle.train.reward.refresh import Refresher
+from curricle.train.rewards.refresh import Refresher
 from curricle.train.settings import BatchSettings, DeviceSettings
 from transformers import PreTrainedModel
 

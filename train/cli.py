@@ -44,8 +44,8 @@ def plan(arguments: Sequence[str]) -> int:
     from dataclasses import asdict, replace
 
     from curricle.train.data.holdout import split
-    from curricle.train.order.journal import Header, read_journal
-    from curricle.train.order.plan import plan as write
+    from curricle.train.ordering.journal import Header, read_journal
+    from curricle.train.ordering.plan import plan as write
 
     table, _ = split(settings)
     budget = settings.budget
@@ -77,7 +77,7 @@ def compare(arguments: Sequence[str]) -> int:
     check_writable(settings.output)
 
     def train(processes: "Processes") -> "Path":
-        from curricle.train.compare.run import compare
+        from curricle.train.comparison.run import compare
 
         return compare(settings, processes)
 
@@ -91,7 +91,7 @@ def reward(arguments: Sequence[str]) -> int:
     settings = parse(RewardSettings, arguments, "curricle-train reward", reward.__doc__)
 
     def fit(processes: "Processes") -> "Path":
-        from curricle.train.reward.run import reward
+        from curricle.train.rewards.run import reward
 
         return reward(settings, processes)
 
@@ -104,7 +104,7 @@ def report(arguments: Sequence[str]) -> int:
 
     settings = parse(ReportSettings, arguments, "curricle-train report", report.__doc__)
     check_writable(settings.directory)
-    from curricle.train.report import write_report
+    from curricle.train.reporting import write_report
 
     show(str(write_report(settings.directory)))
     return DONE
@@ -115,7 +115,7 @@ def verify(arguments: Sequence[str]) -> int:
     from curricle.train.settings import VerifySettings
 
     settings = parse(VerifySettings, arguments, "curricle-train verify", verify.__doc__)
-    from curricle.train.verify import verify as look
+    from curricle.train.verification import verify as look
 
     findings = look(settings.directory)
     for finding in findings:

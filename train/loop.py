@@ -30,13 +30,13 @@ from curricle.train.model.lora import add_adapters
 from curricle.train.model.optimizer import build_optimizer, learning_rate
 from curricle.train.model.probe import ask
 from curricle.train.model.student import Student
-from curricle.train.order.audit import OrderAudit
-from curricle.train.order.batches import Budget, GlobalBatch, batches, response_tokens
-from curricle.train.order.journal import Header, Journal, follow, open_journal, read_journal, recorded_course
+from curricle.train.ordering.audit import OrderAudit
+from curricle.train.ordering.batches import Budget, GlobalBatch, batches, response_tokens
+from curricle.train.ordering.journal import Header, Journal, follow, open_journal, read_journal, recorded_course
 from curricle.train.progress import Spent, Window
 from curricle.train.records.metrics import Metrics, check_trackers, peak_flops, read_metrics
 from curricle.train.records.run_json import Description, read_description
-from curricle.train.reward.refresh import Refresher
+from curricle.train.rewards.refresh import Refresher
 from curricle.train.settings import RunSettings
 
 log = logging.getLogger("curricle")

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from curricle.train.data.batching import Size
 from curricle.train.distributed import Processes
-from curricle.train.order.batches import Budget, GlobalBatch
+from curricle.train.ordering.batches import Budget, GlobalBatch
 from numpy.typing import NDArray
 
 

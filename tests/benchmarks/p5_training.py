@@ -23,7 +23,7 @@ from curricle.train.data.table import open_table
 from curricle.train.distributed import Processes, connect
 from curricle.train.loop import run
 from curricle.train.model.load import load_model, load_tokenizer
-from curricle.train.order.batches import split
+from curricle.train.ordering.batches import split
 from curricle.train.records.metrics import read_metrics
 from curricle.train.settings import (
     BatchSettings,

@@ -55,8 +55,8 @@ def test_help_names_curricula_and_each_shows_its_options(capsys):
 def test_the_trainer_imports_neither_half_of_the_curation():
     code = (
         "import sys\n"
-        "import curricle.train.loop, curricle.train.cli, curricle.train.compare.run, curricle.train.order.plan\n"
-        "import curricle.train.report\n"
+        "import curricle.train.loop, curricle.train.cli, curricle.train.comparison.run, curricle.train.ordering.plan\n"
+        "import curricle.train.reporting\n"
         "absent = {'curricle.curate', 'curricle.pipelines', 'apache_beam', 'vllm', 'peft', 'tensorboard'}\n"
         "print(sorted(absent & set(sys.modules)))"
     )

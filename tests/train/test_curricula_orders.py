@@ -8,7 +8,7 @@ from curricle.schemas.common.errors import UsageError
 from curricle.train.curricula import build
 from curricle.train.curricula.base import Course, Stage
 from curricle.train.curricula.interleaving import interleave
-from curricle.train.order.batches import Budget, OrderHash, batches, response_tokens, split
+from curricle.train.ordering.batches import Budget, OrderHash, batches, response_tokens, split
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from train_tables import make_table

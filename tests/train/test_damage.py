@@ -13,10 +13,10 @@ from curricle.schemas.common.errors import UserError
 from curricle.schemas.sealed import unsealed
 from curricle.train import checkpoint as checkpoints
 from curricle.train.cli import main
-from curricle.train.order.journal import read_journal
+from curricle.train.ordering.journal import read_journal
 from curricle.train.records.metrics import read_metrics
 from curricle.train.records.run_json import read_description
-from curricle.train.verify import verify
+from curricle.train.verification import verify
 from kills import at_call, outcome
 
 KINDS = {

@@ -8,7 +8,7 @@ import pytest
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.train.curricula import build
 from curricle.train.curricula.base import Course, Probe, ProbeResult
-from curricle.train.order.journal import Header, follow, open_journal, read_journal, recorded_course
+from curricle.train.ordering.journal import Header, follow, open_journal, read_journal, recorded_course
 from train_tables import make_table
 
 ROWS = 60

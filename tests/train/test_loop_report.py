@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 from curricle.schemas.sealed import sealed, unsealed
-from curricle.train.compare.figures import Curve, _interval, _until
-from curricle.train.compare.render import picture
+from curricle.train.comparison.figures import Curve, _interval, _until
+from curricle.train.comparison.render import picture
 from curricle.train.model.optimizer import learning_rate
 from curricle.train.settings import OptimizerSettings
 

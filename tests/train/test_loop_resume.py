@@ -11,7 +11,7 @@ from pathlib import Path
 import curricle.schemas.common.disk
 import curricle.train.checkpoint
 import curricle.train.loop
-import curricle.train.order.journal
+import curricle.train.ordering.journal
 import pytest
 import torch
 from kills import at_call, die, outcome
@@ -34,10 +34,10 @@ PROBING = ("inside a probe", "after a decision")  # instants that only a curricu
 def instants() -> dict[str, Callable[[], None]]:
     from curricle.train.curricula.base import Decision
     from curricle.train.model.student import Student
-    from curricle.train.order.journal import Journal, StageRecord
+    from curricle.train.ordering.journal import Journal, StageRecord
 
     def half_a_line() -> None:
-        original = curricle.train.order.journal._append
+        original = curricle.train.ordering.journal._append
 
         def half(path: Path, line: str) -> None:
             if '"stage"' in line:
@@ -46,7 +46,7 @@ def instants() -> dict[str, Callable[[], None]]:
                 die()
             original(path, line)
 
-        curricle.train.order.journal._append = half
+        curricle.train.ordering.journal._append = half
 
     def timer() -> None:
         threading.Timer(random.uniform(0.05, 2), die).start()
@@ -94,7 +94,7 @@ def test_kill_and_resume_gives_the_same_bits(curriculum, command, train_in_fork,
 def test_without_the_journal_a_resume_decides_again_and_differs(command, train_in_fork, tmp_path, monkeypatch):
     """The negative control: the decisions of a trained student are not those that were made."""
     from curricle.train.loop import Loop
-    from curricle.train.order.journal import read_journal
+    from curricle.train.ordering.journal import read_journal
 
     arguments = command("--budget.steps", "6", "--checkpoint.every", "6")
     assert train_in_fork(arguments).code == 0

@@ -9,9 +9,9 @@ import pytest
 from curricle.schemas.common.errors import UsageError
 from curricle.train.curricula import build
 from curricle.train.curricula.base import Course, ProbeResult
-from curricle.train.order.batches import Budget, OrderHash, batches
-from curricle.train.order.journal import Header, follow, open_journal, read_journal
-from curricle.train.order.plan import plan
+from curricle.train.ordering.batches import Budget, OrderHash, batches
+from curricle.train.ordering.journal import Header, follow, open_journal, read_journal
+from curricle.train.ordering.plan import plan
 from train_tables import make_table
 
 ROWS = 50
@@ -91,7 +91,7 @@ def test_nothing_is_written_for_an_order_without_end_or_column(table, tmp_path):
 
 
 def test_planning_needs_neither_torch_nor_the_other_half():
-    modules = ", ".join(f"curricle.train.order.{name}" for name in ("plan", "journal", "batches"))
+    modules = ", ".join(f"curricle.train.ordering.{name}" for name in ("plan", "journal", "batches"))
     code = f"import sys, {modules}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "transformers", "curricle.curate", "curricle.pipelines", "apache_beam", "vllm"} & set(loaded)

@@ -4,7 +4,7 @@ import json
 import signal
 from pathlib import Path
 
-import curricle.train.reward.run
+import curricle.train.rewards.run
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,9 +16,9 @@ from curricle.train.data.encoding import Encoder
 from curricle.train.data.table import open_table
 from curricle.train.model.load import load_model, load_tokenizer
 from curricle.train.records.run_json import read_description
-from curricle.train.reward.correlation import correlations
-from curricle.train.reward.head import Accuracy, cross_fit, fit, folds, rewards
-from curricle.train.reward.pairs import Answers, Generated, read_pairs
+from curricle.train.rewards.correlation import correlations
+from curricle.train.rewards.head import Accuracy, cross_fit, fit, folds, rewards
+from curricle.train.rewards.pairs import Answers, Generated, read_pairs
 from kills import at_call
 from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
@@ -131,7 +131,7 @@ def answers(table_file: Path, tmp_path: Path) -> Path:
 def fit_reward(answers: Path, tiny_model: Path, tmp_path: Path, train_in_fork):
     def run(output: str, *more: str, patch=lambda: None, code: int = 0):
         def patched() -> None:
-            curricle.train.reward.run.CHUNK = 16
+            curricle.train.rewards.run.CHUNK = 16
             patch()
 
         arguments = ["reward", "--data", str(answers), "--model", str(tiny_model), "--output", str(tmp_path / output)]
@@ -234,11 +234,11 @@ def test_an_answer_that_was_cut_has_no_end_of_turn(answers, tiny_model, tmp_path
 def test_a_fit_that_is_killed_goes_on_to_the_same_model(fit_reward):
     whole, _ = fit_reward("whole")
     kills = {
-        "while states are written": lambda: at_call(curricle.train.reward.run, "save_file", 1),
-        "before the model": lambda: at_call(curricle.train.reward.run, "save_reward_model", 0),
-        "before it is said to be finished": lambda: at_call(curricle.train.reward.run, "write_whole", 0, after=True),
+        "while states are written": lambda: at_call(curricle.train.rewards.run, "save_file", 1),
+        "before the model": lambda: at_call(curricle.train.rewards.run, "save_reward_model", 0),
+        "before it is said to be finished": lambda: at_call(curricle.train.rewards.run, "write_whole", 0, after=True),
         "before it is tidied": lambda: at_call(
-            curricle.train.reward.run.shutil, "rmtree", 0, lambda at: at.name == "states"
+            curricle.train.rewards.run.shutil, "rmtree", 0, lambda at: at.name == "states"
         ),
     }
     for patch in kills.values():

@@ -5,7 +5,7 @@ import random
 import signal
 from pathlib import Path
 
-import curricle.train.reward.refresh
+import curricle.train.rewards.refresh
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,9 +21,9 @@ from curricle.train.data.table import open_table
 from curricle.train.distributed import Processes
 from curricle.train.model.load import load_model, load_tokenizer
 from curricle.train.model.student import Student
-from curricle.train.order.journal import Journal, StageRecord, read_journal
-from curricle.train.reward.pairs import read_pairs
-from curricle.train.reward.refresh import Refresher
+from curricle.train.ordering.journal import Journal, StageRecord, read_journal
+from curricle.train.rewards.pairs import read_pairs
+from curricle.train.rewards.refresh import Refresher
 from curricle.train.settings import DeviceSettings
 from kills import at_call, outcome
 from train_tables import make_table
@@ -154,7 +154,7 @@ def test_a_refresh_is_counted_journalled_resumed_and_never_repeated(four, train_
 
     kills = {
         "while it answers": lambda: at_call(Student, "generate", 1),
-        "after the fit": lambda: at_call(curricle.train.reward.refresh, "cross_fit", 0, after=True),
+        "after the fit": lambda: at_call(curricle.train.rewards.refresh, "cross_fit", 0, after=True),
         "after the decision": lambda: at_call(Journal, "append", 0, is_refresh, after=True),
     }
     for name, patch in kills.items():

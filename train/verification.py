@@ -9,7 +9,7 @@ from curricle.schemas.common.log import printable
 from curricle.schemas.sealed import is_sealed
 from curricle.schemas.sums import damaged
 from curricle.train.checkpoint import DIGESTS, checkpoints, faults, read_cursor, sums
-from curricle.train.order.journal import read_journal
+from curricle.train.ordering.journal import read_journal
 from curricle.train.records.metrics import METRICS, read_metrics
 from curricle.train.records.run_json import RUN, read_description
 

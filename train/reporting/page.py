@@ -6,8 +6,8 @@ from typing import Any
 from curricle.schemas.common.disk import write_whole
 from curricle.schemas.fingerprint import canonical_json
 from curricle.train.curricula.base import Decision
-from curricle.train.report.charts import bars, lanes, lines, perplexity
-from curricle.train.report.history import History, read_history
+from curricle.train.reporting.charts import bars, lanes, lines, perplexity
+from curricle.train.reporting.history import History, read_history
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -22,7 +22,7 @@ def write_report(run: Path) -> Path:
     run = Path(run)
     history = read_history(run)
     environment = Environment(
-        loader=PackageLoader("curricle.train.report"),
+        loader=PackageLoader("curricle.train.reporting"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -7,7 +7,7 @@ from curricle.schemas.common.errors import UserError
 from curricle.train.data.batching import MicroBatch
 from curricle.train.data.encoding import Encoded
 from curricle.train.distributed import Processes
-from curricle.train.order.batches import OrderHash
+from curricle.train.ordering.batches import OrderHash
 from numpy.typing import NDArray
 
 

@@ -14,8 +14,8 @@ from curricle.schemas.common.errors import UsageError
 from curricle.train.curricula import build
 from curricle.train.curricula.base import Course, Probe, Stage
 from curricle.train.data.table import Rows, Table
-from curricle.train.order.batches import Budget, GlobalBatch, batches, response_tokens
-from curricle.train.order.journal import Header, Journal, follow, recorded_course
+from curricle.train.ordering.batches import Budget, GlobalBatch, batches, response_tokens
+from curricle.train.ordering.journal import Header, Journal, follow, recorded_course
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 

@@ -13,8 +13,8 @@ import numpy as np
 from curricle.schemas.common.disk import refuse_links, write_whole
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.manifest import MANIFEST, read_manifest
-from curricle.train.compare.figures import Curve, Row, read_curve, row_of
-from curricle.train.compare.render import markdown, picture
+from curricle.train.comparison.figures import Curve, Row, read_curve, row_of
+from curricle.train.comparison.render import markdown, picture
 from curricle.train.curricula import build
 from curricle.train.curricula.base import Course
 from curricle.train.data.holdout import split

@@ -35,10 +35,10 @@ from curricle.train.model.load import identify, load_model, load_tokenizer
 from curricle.train.model.probe import CHUNK
 from curricle.train.model.student import Student
 from curricle.train.records.run_json import Description, read_description
-from curricle.train.reward.correlation import correlations
-from curricle.train.reward.head import FOLDS, Accuracy, cross_fit, fit, folds, rewards
-from curricle.train.reward.model import check_architecture, save_reward_model
-from curricle.train.reward.pairs import Answers, Remarks, last_states, read_pairs
+from curricle.train.rewards.correlation import correlations
+from curricle.train.rewards.head import FOLDS, Accuracy, cross_fit, fit, folds, rewards
+from curricle.train.rewards.model import check_architecture, save_reward_model
+from curricle.train.rewards.pairs import Answers, Remarks, last_states, read_pairs
 from curricle.train.settings import BatchSettings, RewardSettings
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open

@@ -10,8 +10,8 @@ from curricle.schemas.common.config import build
 from curricle.schemas.common.errors import UsageError
 from curricle.train.curricula.base import Decision
 from curricle.train.data.holdout import split
-from curricle.train.order.batches import Budget, batches, response_tokens
-from curricle.train.order.journal import Journal, StageRecord, follow, read_journal, recorded_course
+from curricle.train.ordering.batches import Budget, batches, response_tokens
+from curricle.train.ordering.journal import Journal, StageRecord, follow, read_journal, recorded_course
 from curricle.train.records.metrics import read_metrics
 from curricle.train.records.run_json import RUN, read_description
 from curricle.train.settings import RunSettings

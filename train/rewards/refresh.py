@@ -19,8 +19,8 @@ from curricle.train.data.table import Example, Rows, Table
 from curricle.train.distributed import Processes
 from curricle.train.model.probe import CHUNK
 from curricle.train.model.student import Student
-from curricle.train.reward.head import Accuracy, cross_fit, folds, rewards
-from curricle.train.reward.pairs import Answers, Generated, last_states, read_pairs
+from curricle.train.rewards.head import Accuracy, cross_fit, folds, rewards
+from curricle.train.rewards.pairs import Answers, Generated, last_states, read_pairs
 from curricle.train.settings import L2
 from numpy.typing import NDArray
 
