@@ -26,7 +26,7 @@ T = TypeVar("T", bound=_Logged)
 @dataclass(frozen=True)
 class DirectorySettings:
     directory: str = option(
-        "where `curricle score` writes, or wrote: a directory, or an address", positional=True, place=True
+        "where `curricle score` writes, or wrote: a directory, or an address", positional=True, path=True
     )
 
 

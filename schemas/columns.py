@@ -56,8 +56,8 @@ class ScoreColumn:
         described = read_metadata(arrow.metadata)
         if not described.get("metric"):
             return None
-        known = {name: kind for name, kind in _DESCRIBED.items() if isinstance(described.get(name), kind)}
-        if known.keys() != described.keys() or described["hard"] not in ("high", "low", None):
+        valid = {name: kind for name, kind in _DESCRIBED.items() if isinstance(described.get(name), kind)}
+        if valid.keys() != described.keys() or described["hard"] not in ("high", "low", None):
             raise UserError(f"the description of column {arrow.name!r} breaks the contract", remedy="score again")
         return cls(arrow.name, arrow.type, **described)
 
@@ -76,9 +76,9 @@ def read_metadata(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
     """What we wrote into the metadata of a field or a file; empty if nothing. UserError if it is damaged."""
     encoded = (metadata or {}).get(METADATA_KEY, b"{}")
     try:
-        found = json.loads(encoded)
+        value = json.loads(encoded)
     except (ValueError, RecursionError) as error:
         raise UserError(f"the metadata is not JSON: {error}", remedy="copy the table again, or score again") from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise UserError("the metadata is no JSON object", remedy="copy the table again, or score again")
-    return found
+    return value

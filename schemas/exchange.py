@@ -1,7 +1,7 @@
-"""A table that is about to take the place of another, for readers.
+"""A table that is about to replace another, for readers.
 
 A new table is written below ``_progress/next``, under the names that it will have, its manifest last. From that moment
-it is the table of the directory: what lies below ``next`` counts before what lies in its place, until all of it is
+it is the table of the directory: what lies below ``next`` counts before what lies at its own path, until all of it is
 there. Who reads through ``committed`` therefore finds, at every instant and after a kill at any, the old table whole or
 the new one whole. Who does not (a glob over ``data``) finds no ``manifest.json`` for as long as the files are moved.
 
@@ -53,7 +53,7 @@ def committed(files: Files) -> Files:
 
 @dataclass(frozen=True)
 class _Exchanged:
-    """See ``Files``. A table of which some files may not be in their places yet."""
+    """See ``Files``. A table of which some files may not have been moved yet."""
 
     files: Files
 

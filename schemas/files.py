@@ -77,9 +77,9 @@ class Folder:
         yield path
 
 
-Place: TypeAlias = str | os.PathLike[str] | Files
+Location: TypeAlias = str | os.PathLike[str] | Files
 
 
-def files_in(place: Place) -> Files:
+def files_in(location: Location) -> Files:
     """The files of a directory, or those that are handed over."""
-    return Folder(Path(place)) if isinstance(place, (str, os.PathLike)) else place
+    return Folder(Path(location)) if isinstance(location, (str, os.PathLike)) else location

@@ -23,7 +23,7 @@ def digest(value: Any) -> str:
 def example_id(messages: Iterable[tuple[str, str]], extra: str | Mapping[str, object] | None = None) -> str:
     """The identity of an example: the digest of its ``(role, content)`` turns, in order.
 
-    ``extra``: the column of the table, or its fields. An input in it that a template places by itself is a part of its
+    ``extra``: the column of the table, or its fields. An input in it that a template writes by itself is a part of its
     turn, as two renderings may not have one identity.
     """
     turns = with_input([{"role": role, "content": content} for role, content in messages], extra)

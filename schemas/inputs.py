@@ -1,4 +1,4 @@
-"""The input that a record gave beside its instruction: a part of a question that a template may place by itself."""
+"""The input that a record gave beside its instruction: a part of a question that a template may write by itself."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,15 +12,15 @@ def with_input(conversation: Sequence[Turn], extra: str | Mapping[str, object] |
     ``extra``: the column of the table, or the fields that it is made of. The conversation as it is where there is no
     input, or where its last question does not end with it after an empty line.
     """
-    given = _fields(extra).get("input")
+    text = _fields(extra).get("input")
     # the input belongs to the last question: what comes before it is history
-    last = max((place for place, turn in enumerate(conversation) if turn["role"] == "user"), default=None)
-    if last is None or not isinstance(given, str) or not given:
+    last = max((index for index, turn in enumerate(conversation) if turn["role"] == "user"), default=None)
+    if last is None or not isinstance(text, str) or not text:
         return list(conversation)
     content = conversation[last]["content"]
-    if not isinstance(content, str) or not content.endswith(f"\n\n{given}"):
+    if not isinstance(content, str) or not content.endswith(f"\n\n{text}"):
         return list(conversation)
-    apart = {**conversation[last], "content": content.removesuffix(f"\n\n{given}"), "input": given}
+    apart = {**conversation[last], "content": content.removesuffix(f"\n\n{text}"), "input": text}
     return [*conversation[:last], apart, *conversation[last + 1 :]]
 
 

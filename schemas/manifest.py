@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from curricle.schemas.common.errors import UserError
-from curricle.schemas.files import Place, files_in, inside
+from curricle.schemas.files import Location, files_in, inside
 from curricle.schemas.fingerprint import digest
 from curricle.schemas.table import CONTRACT
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
@@ -114,9 +114,9 @@ class Manifest(_Strict):
     not_read: list[NotRead] = []
 
 
-def read_manifest(place: Place) -> Manifest:
+def read_manifest(location: Location) -> Manifest:
     """The manifest of a finished table; UserError if there is none or it cannot be trusted."""
-    files = files_in(place)
+    files = files_in(location)
     where, remedy = files.uri(MANIFEST), "restore the file, or make the table again with --overwrite"
     try:
         data = files.read(MANIFEST)
@@ -129,9 +129,9 @@ def read_manifest(place: Place) -> Manifest:
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror or error}", where=where, remedy=remedy) from error
     try:
-        found = json.loads(data)
-        digest(found)  # ValueError for what Python lets pass: NaN, infinities, lone surrogates
-        manifest = Manifest.model_validate(found)
+        value = json.loads(data)
+        digest(value)  # ValueError for what Python lets pass: NaN, infinities, lone surrogates
+        manifest = Manifest.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
         step = ".".join(map(str, first["loc"]))

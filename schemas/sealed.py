@@ -30,7 +30,7 @@ def sealed(text: str) -> str:
 
 
 def unsealed(data: bytes) -> dict[str, Any]:
-    """The object, without its checksum. Earlier versions wrote a digest of the value in its place, or nothing: what
+    """The object, without its checksum. Earlier versions wrote a digest of the value instead, or nothing: what
     has neither is taken as it is.
 
     ValueError if it is no JSON object, or not as it was written.
@@ -41,17 +41,17 @@ def unsealed(data: bytes) -> dict[str, Any]:
     if not seal and _RENAMED.search(data):
         raise ValueError(_DAMAGED)
     try:
-        found = json.loads(data)
-        if not isinstance(found, dict):
+        value = json.loads(data)
+        if not isinstance(value, dict):
             raise ValueError("it is no JSON object")
-        if (found.pop("crc32", None) is None) != (seal is None):
+        if (value.pop("crc32", None) is None) != (seal is None):
             raise ValueError(_DAMAGED)
-        written = None if seal else found.pop("digest", None)
-        if written is not None and written != digest(found):
+        written = None if seal else value.pop("digest", None)
+        if written is not None and written != digest(value):
             raise ValueError("it is not as it was written (digest)")
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-    return found
+    return value
 
 
 def is_sealed(data: bytes) -> bool:

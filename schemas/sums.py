@@ -43,6 +43,6 @@ def damaged(directory: Path, sums: Mapping[str, Mapping[str, Any]], every_byte: 
             faults.append(f"{name} has {size:,} bytes, and had {sum.get('bytes'):,} when it was written")
         else:
             whole.append(name)
-    found = digests(directory, whole) if every_byte else {}
-    changed = [name for name in found if found[name] != sums[name].get("sha256")]
+    computed = digests(directory, whole) if every_byte else {}
+    changed = [name for name in computed if computed[name] != sums[name].get("sha256")]
     return [*faults, *(f"{name} does not hold the bytes that were written (SHA-256)" for name in changed)]

@@ -66,5 +66,5 @@ def read_file_metadata(schema: pa.Schema) -> dict[str, int | str]:
 
 def score_columns(schema: pa.Schema) -> dict[str, ScoreColumn]:
     """The score columns of a table by name, in order."""
-    found = (ScoreColumn.from_field(arrow) for arrow in schema)
-    return {column.name: column for column in found if column}
+    columns = (ScoreColumn.from_field(arrow) for arrow in schema)
+    return {column.name: column for column in columns if column}

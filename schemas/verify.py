@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from curricle.schemas.common.errors import UserError
 from curricle.schemas.common.log import printable
 from curricle.schemas.exchange import FINISHED, committed, manifest_is_as_written, read_finished
-from curricle.schemas.files import Files, Place, files_in
+from curricle.schemas.files import Files, Location, files_in
 from curricle.schemas.fingerprint import digest, file_sha256, stands_for
 from curricle.schemas.manifest import CERTIFICATE, MANIFEST, Counts, Manifest, Part, read_manifest
 from curricle.schemas.table import (
@@ -36,12 +36,12 @@ class Verification:
     faults: list[str] = field(default_factory=list)
 
 
-def verify(place: Place) -> Verification:
+def verify(location: Location) -> Verification:
     """Recount a finished table: files, digests, schema, rows per source, positions, and example ids.
 
     Raises UserError if there is no manifest to hold the table to.
     """
-    files = committed(files_in(place))
+    files = committed(files_in(location))
     manifest = read_manifest(files)
     faults = _compare_record(files)
     if digest(manifest.identity) != manifest.fingerprint:
@@ -158,12 +158,12 @@ class _Recount:
                 return
 
 
-def damaged(place: Place, digests: bool) -> list[str]:
+def damaged(location: Location, digests: bool) -> list[str]:
     """What of a finished table is not there as it was written: by names and sizes, or by digests as well.
 
     Quick, where ``verify`` recounts what the files hold. One line for each fault.
     """
-    files = committed(files_in(place))
+    files = committed(files_in(location))
     try:
         manifest = read_manifest(files)
     except UserError as error:
@@ -196,8 +196,8 @@ def _compare_record(files: Files) -> list[str]:
 
 def _unexpected_files(files: Files, manifest: Manifest) -> list[str]:
     expected = {part.path for part in [*manifest.data, *manifest.rejects]}
-    found = {*files.names("data"), *files.names("rejects")}
-    return [f"{path}: the file is not in the manifest" for path in sorted(found - expected)]
+    present = {*files.names("data"), *files.names("rejects")}
+    return [f"{path}: the file is not in the manifest" for path in sorted(present - expected)]
 
 
 def _check_signature(path: str, schema: pa.Schema, manifest: Manifest) -> list[str]:
@@ -212,8 +212,10 @@ def _check_data_schema(path: str, schema: pa.Schema, manifest: Manifest) -> list
     for expected in [*EXAMPLE_FIELDS, NOTES_FIELD]:
         if not _has(schema, expected):
             faults.append(f"{path}: column {expected.name} is missing or is not {expected.type}")
-    known = {*score_columns(schema), *(arrow.name for arrow in EXAMPLE_FIELDS), NOTES_FIELD.name}
-    faults += [f"{path}: column {name} does not say which metric made it" for name in schema.names if name not in known]
+    columns = {*score_columns(schema), *(arrow.name for arrow in EXAMPLE_FIELDS), NOTES_FIELD.name}
+    faults += [
+        f"{path}: column {name} does not say which metric made it" for name in schema.names if name not in columns
+    ]
     return faults
 
 
@@ -223,8 +225,8 @@ def _check_rejects_schema(path: str, schema: pa.Schema, manifest: Manifest) -> l
 
 
 def _has(schema: pa.Schema, expected: pa.Field) -> bool:
-    place = schema.get_field_index(expected.name)  # -1 for two of one name, too
-    return place >= 0 and schema.field(place).type == expected.type
+    index = schema.get_field_index(expected.name)  # -1 for two of one name, too
+    return index >= 0 and schema.field(index).type == expected.type
 
 
 def _batch_rows(footer: pq.FileMetaData) -> int:
@@ -250,9 +252,9 @@ def _compare_ledger(manifest: Manifest, scored: Counter[str], rejected: Counter[
                 f"the manifest says {source.scored} and {source.rejected}"
             )
     for count in ("read", "scored", "rejected", "left_out"):
-        said, summed = getattr(manifest.total, count), sum(getattr(source, count) for source in manifest.sources)
-        if said != summed:
-            faults.append(f"manifest.json: total {count} is {said}, the sources sum to {summed}")
+        total, summed = getattr(manifest.total, count), sum(getattr(source, count) for source in manifest.sources)
+        if total != summed:
+            faults.append(f"manifest.json: total {count} is {total}, the sources sum to {summed}")
     return faults
 
 

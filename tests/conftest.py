@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _nothing_to_hide(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command is a process of its own, and here many are one: what one hides would be hidden from the next."""
-    monkeypatch.setattr(secrets, "_KNOWN", {})
+    monkeypatch.setattr(secrets, "_SECRETS", {})
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed.checkpoint as dcp
-from curricle.schemas.common.disk import beside, put_in_place, refuse_links
+from curricle.schemas.common.disk import beside, publish, refuse_links
 from curricle.schemas.common.errors import DirectoryLocked, UserError
 from curricle.schemas.sealed import sealed, unsealed
 from curricle.schemas.sums import damaged, sums_of
@@ -183,7 +183,7 @@ def _write(
     shutil.copyfile(journal, state / "journal.jsonl")
     names = sorted(path.relative_to(partial).as_posix() for path in partial.rglob("*") if path.is_file())
     (partial / DIGESTS).write_text(sealed(json.dumps(sums_of(partial, names), indent=1)))
-    put_in_place(place)
+    publish(place)
 
 
 def _name(step: int) -> str:

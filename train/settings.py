@@ -120,7 +120,7 @@ class TrainSettings:
     join: tuple[Path, ...] = option("Parquet files with more score columns, joined on example_id", (), free=True)
     model: str = option(
         "directory, or org/name[@revision] of the hub, of a causal language model, a .gguf file, or smollm2-135m",
-        place=True,
+        path=True,
     )
     output: Path = option("directory of the run; the same command resumes it", free=True)
     template: Literal["chat", "alpaca", "plain"] = option(
@@ -230,7 +230,7 @@ class RewardSettings:
     generated: str = option("the column of answers that the references are preferred to", "generated")
     model: str = option(
         "the language model whose states are read: a directory, org/name[@revision] of the hub, or smollm2-135m",
-        place=True,
+        path=True,
     )
     output: Path = option("directory of the model and the scores; the same command resumes", free=True)
     template: Literal["chat", "alpaca", "plain"] = option("how a conversation becomes text", "chat")

@@ -36,8 +36,8 @@ class Encoder:
     def __init__(self, settings: EmbeddingSettings, weights: Weights) -> None:
         logging.disable_progress_bar()  # the job has a bar of its own
         weights.verify()
-        found = parameters(weights, settings)
-        self.max_length, self.pooling, self.dimensions = found["max_length"], found["pooling"], found["dimensions"]
+        sizes = parameters(weights, settings)
+        self.max_length, self.pooling, self.dimensions = sizes["max_length"], sizes["pooling"], sizes["dimensions"]
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         with loading("encoder", settings.model, "transformers"):
             tokenizer = AutoTokenizer.from_pretrained(weights.directory, trust_remote_code=False)
@@ -65,26 +65,26 @@ class Encoder:
         vectors = np.full((len(texts), self.dimensions), np.nan, np.float32)
         notes: dict[int, str] = {}
         by_width: defaultdict[int, list[tuple[int, list[int]]]] = defaultdict(list)
-        for place, (ids, cut) in enumerate(self._tokens(texts)):
+        for index, (ids, cut) in enumerate(self._tokens(texts)):
             unread = beyond(ids, self.vocabulary) if ids else NO_TEXT
             if unread:
-                notes[place] = unread
+                notes[index] = unread
                 continue
             if cut:
-                notes[place] = f"of the first {self.max_length} tokens"
-            by_width[self._width(len(ids))].append((place, ids))
-        embedded = {place for waiting in by_width.values() for place, _ in waiting}
+                notes[index] = f"of the first {self.max_length} tokens"
+            by_width[self._width(len(ids))].append((index, ids))
+        embedded = {index for waiting in by_width.values() for index, _ in waiting}
         for width, waiting in by_width.items():
             rows = max(1, BATCH_TOKENS[self.device.type] // width)
             for start in range(0, len(waiting), rows):
-                places, batch = zip(*waiting[start : start + rows], strict=True)
+                indices, batch = zip(*waiting[start : start + rows], strict=True)
                 filled = [*batch, *batch[-1:] * (rows - len(batch))]
-                vectors[list(places)] = self._forward(filled, width)[: len(batch)]
+                vectors[list(indices)] = self._forward(filled, width)[: len(batch)]
                 on_progress(len(batch))
-        for place in np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
-            vectors[place] = np.nan
-            if place in embedded:
-                notes[place] = "the encoder's vector is not finite"
+        for index in np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
+            vectors[index] = np.nan
+            if index in embedded:
+                notes[index] = "the encoder's vector is not finite"
         return Embedded(vectors, notes)
 
     def _width(self, length: int) -> int:
@@ -94,20 +94,20 @@ class Encoder:
 
     def _reads_padding(self) -> bool:
         """Whether the model has no use for a mask, as those that convolve or transform the whole width."""
-        ids = [(7 * place + 5) % self.vocabulary for place in range(min(self.max_length, STEP) // 2)]
+        ids = [(7 * index + 5) % self.vocabulary for index in range(min(self.max_length, STEP) // 2)]
         alone, beside = (self._forward([ids], width)[0] for width in (len(ids), 2 * len(ids)))
         return not np.abs(alone - beside).max() <= PADDED
 
     def _tokens(self, texts: Sequence[str]) -> Iterator[tuple[list[int], bool]]:
         """The token ids of each text, cut to the maximum length, and whether they were cut; none for an empty text."""
         start, characters = 0, 0
-        for place, text in enumerate(texts):
+        for index, text in enumerate(texts):
             characters += len(text)
-            if characters >= ENCODED_AT_ONCE or place == len(texts) - 1:
-                group = texts[start : place + 1]
+            if characters >= ENCODED_AT_ONCE or index == len(texts) - 1:
+                group = texts[start : index + 1]
                 for one, encoding in zip(group, self.tokenizer.encode_batch(group), strict=True):
                     yield (encoding.ids, bool(encoding.overflowing)) if one else ([], False)
-                start, characters = place + 1, 0
+                start, characters = index + 1, 0
 
     @torch.inference_mode()
     def _forward(self, batch: Sequence[Sequence[int]], width: int) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ SHORTEST = 8
 @dataclass(frozen=True)
 class EmbeddingSettings:
     model: str = option(
-        "minilm, proxy (the mean of its last layer), a directory, or org/name[@revision]", MINILM, place=True
+        "minilm, proxy (the mean of its last layer), a directory, or org/name[@revision]", MINILM, path=True
     )
     max_length: int = option(
         "tokens of an example that the encoder reads; the rest is cut off on the right",

@@ -1,6 +1,6 @@
 """Formats of raw instruction data, told apart by their fields and read into one kind of conversation.
 
-In every format: a field that says nothing is absent where another can take its place; an empty prompt or answer
+In every format: a field that says nothing is absent where another can stand for it; an empty prompt or answer
 that stands alone is a conversation like any other; what a format does not know stays in ``extra``. Tool
 definitions stand in the system turn as ``<tools>``, what the assistant calls and thinks in its own turn as
 ``<tool_call>`` and ``<think>``, tool results in turns of the role ``tool``. Images and sound are refused, whether
@@ -11,9 +11,9 @@ from typing import Any
 
 from curricle.curate.formats.alpaca import ALPACA, ELSEWHERE, OUTPUTS
 from curricle.curate.formats.beside import LIST_FIELDS, check_record
-from curricle.curate.formats.conversation import MESSAGE_FIELDS, Conversation, Format, FormatError, Record, found
+from curricle.curate.formats.conversation import MESSAGE_FIELDS, Conversation, Format, FormatError, Record, fields_of
 from curricle.curate.formats.openai import OPENAI
-from curricle.curate.formats.pairs import KNOWN, PAIRS, pairs
+from curricle.curate.formats.pairs import FIELD_PAIRS, PAIRS, pairs
 from curricle.curate.formats.sharegpt import SHAREGPT
 from curricle.curate.formats.spelling import respelt
 from curricle.curate.formats.strings import STRINGS
@@ -41,7 +41,7 @@ FORMATS = {format.name: format for format in (TABLE, STRINGS, SHAREGPT, OPENAI, 
 VERSION = 4
 """Of what a record becomes: raised with every change to it, so that no table mixes two readings."""
 
-_TEXTS = {"instruction", *OUTPUTS, *ELSEWHERE, *(name for pair in KNOWN for name in pair)}
+_TEXTS = {"instruction", *OUTPUTS, *ELSEWHERE, *(name for pair in FIELD_PAIRS for name in pair)}
 
 
 def recognise(record: Record) -> Format | None:
@@ -99,16 +99,16 @@ def normalise(record: Any, format: Format | None = None) -> Conversation:
     if not isinstance(record, dict):
         raise FormatError(f"the record is {kind(record)}, not an object")
     if format is TABLE or (format is None and TABLE.matches(record)):
-        made = TABLE.read(record)
-        made.notes += check_record(made.extra, made.messages)
-        return made
+        conversation = TABLE.read(record)
+        conversation.notes += check_record(conversation.extra, conversation.messages)
+        return conversation
     spelt, spellings, clash = respelt(record, format.own if format else ())
     format = format or _recognise(spelt)
     if format is None:
-        raise FormatError(f"no known format; {found(record)}")
+        raise FormatError(f"no known format; {fields_of(record)}")
     if clash:
         raise FormatError(clash)
-    made = format.read(spelt)
-    made.notes += check_record(made.extra, made.messages)
-    made.extra = {spellings.get(name, name): value for name, value in made.extra.items()}
-    return made
+    conversation = format.read(spelt)
+    conversation.notes += check_record(conversation.extra, conversation.messages)
+    conversation.extra = {spellings.get(name, name): value for name, value in conversation.extra.items()}
+    return conversation

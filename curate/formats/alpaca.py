@@ -1,7 +1,7 @@
 """Alpaca: an instruction, perhaps an input, an output; Dolly's names for the same."""
 
 from curricle.curate.formats.conversation import Conversation, Format, Record, first_saying
-from curricle.curate.formats.question import answered_question
+from curricle.curate.formats.question import question_and_answer
 
 OUTPUTS = ("output", "response")  # Dolly says context and response; a record may mix the two ways of naming
 ELSEWHERE = ("completion", "answer", "chosen")
@@ -14,7 +14,7 @@ def matches(record: Record) -> bool:
 
 def read(record: Record) -> Conversation:
     present = next((name for name in OUTPUTS if record.get(name) is not None), OUTPUTS[0])
-    return answered_question(record, "instruction", first_saying(record, (*OUTPUTS, *ELSEWHERE)) or present)
+    return question_and_answer(record, "instruction", first_saying(record, (*OUTPUTS, *ELSEWHERE)) or present)
 
 
 ALPACA = Format("alpaca", "instruction, output (and input, system, history)", matches, read)

@@ -83,7 +83,7 @@ def check_record(fields: Mapping[str, Any], messages: Sequence[Message]) -> list
             notes.append(f"the field {name!r} has other answers, and they are not read; it is kept in extra")
     for name in LIST_FIELDS:
         turns = value if isinstance(value := fields.get(name), list) else []
-        if any(as_text(said := _text_of(turn)) is not None and not _is_in(said, messages) for turn in turns):
+        if any(as_text(thought := _text_of(turn)) is not None and not _is_in(thought, messages) for turn in turns):
             notes.append(f"the field {name!r} has other turns, and they are not read; it is kept in extra")
     return notes
 
@@ -112,7 +112,7 @@ def _check_verdicts(fields: Mapping[str, Any], where: str = "") -> list[str]:
     notes = []
     for name in (*VERDICTS, *AGAINST, *LABELS):
         value = fields.get(name)
-        word = known.strip().lower() if (known := as_text(value)) is not None else str(value).lower()
+        word = string.strip().lower() if (string := as_text(value)) is not None else str(value).lower()
         number = _number(value, math.nan)
         is_no = number == 1 if name in AGAINST else number in (0, -1)
         if (is_no and (name not in LABELS or word in NO)) or word in BAD:
@@ -139,8 +139,8 @@ def _check_learning(fields: Mapping[str, Any], messages: Sequence[Message]) -> l
     notes = []
     for name in LEARNING:
         value = fields.get(name)
-        known = as_text(value)
-        if (name == "loss" and not isinstance(value, bool)) or (known and known.strip().lower() in ("user", "human")):
+        string = as_text(value)
+        if (name == "loss" and not isinstance(value, bool)) or (string and string.strip().lower() in ("user", "human")):
             continue  # the loss that somebody measured; the role that is not learnt
         turns = messages[1:] if messages and messages[0][0] == "system" else messages
         if isinstance(value, list) and len(value) in (len(messages), len(turns)):
@@ -188,9 +188,9 @@ def _not_followed(name: str, what: str) -> str:
 
 
 def _check_placeholders(messages: Sequence[Message]) -> list[str]:
-    """A note where a turn before an answer has a picture's place: whether it is one, the text cannot say."""
-    found = (PLACEHOLDER.search(content) for role, content in messages if role != RESPONSE_ROLE)
-    marks = dict.fromkeys(mark.group() for mark in found if mark)
+    """A note where a turn before an answer has a placeholder for a picture: whether it is one, the text cannot say."""
+    matches = (PLACEHOLDER.search(content) for role, content in messages if role != RESPONSE_ROLE)
+    marks = dict.fromkeys(mark.group() for mark in matches if mark)
     return [f"the text has {mark!r}, and only text is read" for mark in marks]
 
 
@@ -198,7 +198,7 @@ def _number(value: Any, otherwise: float) -> Any:
     """What is a number, or true or false, which equal 1 and 0, or the same as text."""
     if isinstance(value, (bool, int, float, Decimal)):
         return value
-    word = known.strip().lower() if (known := as_text(value)) is not None else ""
+    word = string.strip().lower() if (string := as_text(value)) is not None else ""
     if word in NO or word in YES:
         return word in YES
     return float(word) if NUMBER.fullmatch(word) else otherwise
@@ -210,8 +210,8 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_in(value: Any, messages: Sequence[Message]) -> bool:
-    known = as_text(value)
-    return known is not None and any(known.strip() in said for _, said in messages)
+    string = as_text(value)
+    return string is not None and any(string.strip() in content for _, content in messages)
 
 
 def _is_last(value: Any, messages: Sequence[Message]) -> bool:

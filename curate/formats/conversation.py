@@ -52,7 +52,7 @@ class Format:
     own: Sequence[str] = ()
 
 
-def found(record: Record) -> str:
+def fields_of(record: Record) -> str:
     """The names of a record's fields, for a message; cut, because a hostile record may have thousands."""
     names = ", ".join(repr(name)[:40] for name in list(record)[:12])
     return f"found {names}{', ...' if len(record) > 12 else ''}" if record else "it has no fields"
@@ -66,17 +66,17 @@ def first_saying(record: Record, names: Sequence[str]) -> str | None:
 def text(record: Record, name: str, where: str = "") -> str:
     """The text in a field that must be there."""
     if name not in record:
-        raise FormatError(f"{where}no field {name!r}; {found(record)}")
+        raise FormatError(f"{where}no field {name!r}; {fields_of(record)}")
     value = record[name]
-    if (known := as_text(value)) is None:
+    if (string := as_text(value)) is None:
         raise FormatError(f"{where}{name!r} is {kind(value)}, not text")
-    return known
+    return string
 
 
 def items(record: Record, name: str, where: str = "") -> list[Any]:
     """The list in a field that must be there."""
     if name not in record:
-        raise FormatError(f"{where}no field {name!r}; {found(record)}")
+        raise FormatError(f"{where}no field {name!r}; {fields_of(record)}")
     if not isinstance(value := record[name], list):
         raise FormatError(f"{where}{name!r} is {kind(value)}, not a list")
     return value
@@ -109,10 +109,10 @@ def conversation(
     """
     if not any(role == RESPONSE_ROLE for role, _ in messages):
         raise FormatError("no assistant turn")
-    extra, said = {}, list(notes)
+    extra, remarks = {}, list(notes)
     for name, value in rest(record, consumed).items():
         if isinstance(value, Unreadable):
-            said.append(f"the field {name!r} cannot be read and is left out: {value.reason}")
+            remarks.append(f"the field {name!r} cannot be read and is left out: {value.reason}")
         else:
             extra[name] = value
     if any(message_fields):
@@ -121,8 +121,8 @@ def conversation(
         in_front = len(messages) - len(message_fields)
         extra[MESSAGE_FIELDS] = [None] * in_front + [fields or None for fields in message_fields]
     extra = canonical(stand_in(extra))
-    check_characters([messages, extra, said])
-    return Conversation(list(messages), extra, said)
+    check_characters([messages, extra, remarks])
+    return Conversation(list(messages), extra, remarks)
 
 
 def check_characters(value: Any, where: str = "") -> None:

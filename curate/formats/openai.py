@@ -84,8 +84,8 @@ def _content(message: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any
         parts = [_Part(text(message, "content", where))]
     else:
         parts = []
-    if thought and not begins_with(_join(parts), said := text(message, thought, where)):
-        parts.insert(0, _Part(reasoning(said)))
+    if thought and not begins_with(_join(parts), thoughts := text(message, thought, where)):
+        parts.insert(0, _Part(reasoning(thoughts)))
     parts += [_Part(tool_call(call), True) for call, _ in read]
     return _join(parts), beside
 
@@ -110,12 +110,12 @@ def _part(part: Any, where: str) -> _Part:
     field = first_saying(part, fields) or next((field for field in fields if part.get(field) is not None), "value")
     value = part.get(field)
     if name in CALL_PARTS:
-        known = as_text(value)
-        if known is not None:
-            return _Part(written_call(known, where), True)
+        string = as_text(value)
+        if string is not None:
+            return _Part(written_call(string, where), True)
         return _Part(tool_call(_call(turn_object(value, where), where)[0]), True)
-    known = text(part, field, where)
-    return _Part(reasoning(known) if known and name in REASONING_PARTS else known)
+    string = text(part, field, where)
+    return _Part(reasoning(string) if string and name in REASONING_PARTS else string)
 
 
 def _calls(message: Mapping[str, Any], where: str) -> list[Mapping[str, Any]]:
@@ -134,18 +134,18 @@ def _call(call: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
     function = turn_object(call["function"], where) if says(call.get("function")) else call
     name, field = text(function, "name", where), first_saying(function, ARGUMENT_FIELDS) or "arguments"
     arguments = function.get(field)
-    known = as_text(arguments)
-    if known is not None and known.strip():
-        arguments = nested(known, f"{where}{field!r}: ")
+    string = as_text(arguments)
+    if string is not None and string.strip():
+        arguments = nested(string, f"{where}{field!r}: ")
     elif isinstance(arguments, (dict, list)):
         arguments = canonical(arguments)
     elif says(arguments):
         raise FormatError(f"{where}{field!r} is {kind(arguments)}, neither an object nor text")
-    made: dict[str, Any] = {"name": name, "arguments": arguments if says(arguments) else {}}
+    result: dict[str, Any] = {"name": name, "arguments": arguments if says(arguments) else {}}
     left = rest(call, ("function", "name", field))
     if function is not call and (more := rest(function, ("name", field))):
         left["function"] = more
-    return as_json(made, f"{where}{field!r} "), left
+    return as_json(result, f"{where}{field!r} "), left
 
 
 OPENAI = Format("openai", "messages: a list of role, content (and tools)", matches, read)

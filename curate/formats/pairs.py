@@ -5,10 +5,10 @@ from functools import partial
 from itertools import chain
 
 from curricle.curate.formats.conversation import Conversation, Format, Record, first_saying
-from curricle.curate.formats.question import answered_question
+from curricle.curate.formats.question import question_and_answer
 from curricle.curate.formats.values import says
 
-KNOWN = (
+FIELD_PAIRS = (
     ("prompt", "completion"),
     ("prompt", "response"),
     ("question", "answer"),
@@ -18,7 +18,7 @@ KNOWN = (
 )
 
 
-def pairs(fields: Sequence[tuple[str, str]] = KNOWN) -> Format:
+def pairs(fields: Sequence[tuple[str, str]] = FIELD_PAIRS) -> Format:
     """The format of records with one of these pairs of fields; the first that fits is read."""
     described = "; ".join(f"{prompt}, {response}" for prompt, response in fields)
     own = tuple(chain.from_iterable(fields))
@@ -30,7 +30,7 @@ def _matches(fields: Sequence[tuple[str, str]], record: Record) -> bool:
 
 
 def _read(fields: Sequence[tuple[str, str]], record: Record) -> Conversation:
-    return answered_question(record, *_chosen(fields, record))
+    return question_and_answer(record, *_chosen(fields, record))
 
 
 def _chosen(fields: Sequence[tuple[str, str]], record: Record) -> tuple[str, str]:

@@ -18,27 +18,27 @@ INPUTS = ("input", "context", "passage")
 """Alpaca's name, Dolly's and BoolQ's; the first that says something is the input."""
 
 
-def answered_question(record: Record, asked_in: str, answered_in: str) -> Conversation:
+def question_and_answer(record: Record, question_field: str, answer_field: str) -> Conversation:
     """One user turn, the question and after an empty line the input; ``history`` and the system prompt before it.
 
-    ``extra["input"]`` keeps an input, so that a template can place it by itself.
+    ``extra["input"]`` keeps an input, so that a template can write it by itself.
     """
-    question, answer = text(record, asked_in), text(record, answered_in)
-    beside = [name for name in INPUTS if name not in (asked_in, answered_in)]
+    question, answer = text(record, question_field), text(record, answer_field)
+    beside = [name for name in INPUTS if name not in (question_field, answer_field)]
     field = first_saying(record, beside)
-    given = text(record, field) if field else ""
-    if given == question:
-        field, given = None, ""
+    addition = text(record, field) if field else ""
+    if addition == question:
+        field, addition = None, ""
     messages = _history(record)
-    messages.append(("user", f"{question}\n\n{given}" if given else question))
+    messages.append(("user", f"{question}\n\n{addition}" if addition else question))
     messages.append((RESPONSE_ROLE, answer))
     messages, consumed, notes = context(record, messages)
     empty = [name for name in (*beside, "history") if not says(record.get(name))]
-    read = (asked_in, answered_in, *([field] if field else []), *empty, *consumed)
-    made = conversation(messages, record, (*read, *(["history"] if _has_history(record) else [])), notes=notes)
-    if given:
-        made.extra["input"] = given
-    return made
+    read = (question_field, answer_field, *([field] if field else []), *empty, *consumed)
+    result = conversation(messages, record, (*read, *(["history"] if _has_history(record) else [])), notes=notes)
+    if addition:
+        result.extra["input"] = addition
+    return result
 
 
 def _has_history(record: Record) -> bool:

@@ -44,35 +44,35 @@ class Respelt(NamedTuple):
 
 def respelt(record: Record, own: Collection[str] = ()) -> Respelt:
     """The record under known names; ``own`` stand as they are."""
-    made, spellings, clash = _respelt(record, RECORD, "", own)
-    for field in sorted({*LIST_FIELDS, *ANSWER_FIELDS} & {*made} - {*own}):
-        turns = value if isinstance(value := made[field], list) else [value]
+    fields, spellings, clash = _respelt(record, RECORD, "", own)
+    for field in sorted({*LIST_FIELDS, *ANSWER_FIELDS} & {*fields} - {*own}):
+        turns = value if isinstance(value := fields[field], list) else [value]
         read = [
             _respelt(turn, TURN, f"{field} {index}: ") if isinstance(turn, dict) else Respelt(turn, {}, None)
             for index, turn in enumerate(turns)
         ]
-        made[field] = [turn.fields for turn in read] if turns is value else read[0].fields
+        fields[field] = [turn.fields for turn in read] if turns is value else read[0].fields
         clash = clash or next((turn.clash for turn in read if turn.clash), None)
-    spellings.pop("input", None)  # in extra that name is ours, for templates that place an input by themselves
-    return Respelt(made, spellings, clash)
+    spellings.pop("input", None)  # in extra that name is ours, for templates that write an input by themselves
+    return Respelt(fields, spellings, clash)
 
 
 def _respelt(fields: Record, names: Mapping[str, str], where: str, own: Collection[str] = ()) -> Respelt:
-    made: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     spellings: dict[str, str] = {}
     clash = None
     for spelling, value in fields.items():
-        known = isinstance(spelling, str) and spelling not in own  # a map of Arrow has keys of any type
-        name = names.get(folded(spelling), spelling) if known else spelling
-        if name in made and not says(value):
+        ours = isinstance(spelling, str) and spelling not in own  # a map of Arrow has keys of any type
+        name = names.get(folded(spelling), spelling) if ours else spelling
+        if name in result and not says(value):
             continue
-        if name in made and says(made[name]):
-            if value != made[name]:
+        if name in result and says(result[name]):
+            if value != result[name]:
                 clash = f"{where}{spellings.get(name, name)!r} and {spelling!r} are one field, and differ"
-                made[spelling] = value
+                result[spelling] = value
             continue
-        made[name] = value
+        result[name] = value
         spellings.pop(name, None)
         if name != spelling:
             spellings[name] = spelling
-    return Respelt(made, spellings, clash)
+    return Respelt(result, spellings, clash)

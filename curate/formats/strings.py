@@ -17,9 +17,9 @@ def read(record: Record) -> Conversation:
     roles = cycle(("user", "assistant"))
 
     def read_turn(item: Any, where: str) -> Turn:
-        if (known := as_text(item)) is None:
+        if (string := as_text(item)) is None:
             raise FormatError(f"{where}{kind(item)}, not text")
-        return Turn(next(roles), known)
+        return Turn(next(roles), string)
 
     return read_turns(record, list_field(record) or LIST_FIELDS[1], read_turn)
 

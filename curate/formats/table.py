@@ -28,8 +28,8 @@ def _extra(written: object) -> dict[str, object]:
     if written is None:
         return {}
     try:
-        known = as_text(written)
-        fields = written if known is None else strict.loads(known)
+        string = as_text(written)
+        fields = written if string is None else strict.loads(string)
     except (json.JSONDecodeError, strict.Refused) as error:
         raise FormatError(f"extra is not JSON: {error}") from error
     if not isinstance(fields, dict):

@@ -124,9 +124,9 @@ def begins_with(content: str, thought: str) -> bool:
 
 
 def read_turns(record: Record, field: str, read_turn: ReadTurn) -> Conversation:
-    """The conversation whose turns are in ``field``, with what stands beside them in its place."""
+    """The conversation whose turns are in ``field``, with what stands beside them in the field that it was in."""
     turns = [read_turn(item, f"{field} {index}: ") for index, item in enumerate(items(record, field))]
-    turns, answer = _answered(record, turns, read_turn)
+    turns, answer = _with_answer(record, turns, read_turn)
     notes = []
     for index, turn in enumerate(turns):
         notes += check_turn(turn.fields, turn.role, f"{field} {index}: ")
@@ -135,7 +135,7 @@ def read_turns(record: Record, field: str, read_turn: ReadTurn) -> Conversation:
     return conversation(messages, record, (field, *answer, *consumed), fields, [*dict.fromkeys(notes), *more])
 
 
-def _answered(record: Record, turns: list[Turn], read_turn: ReadTurn) -> tuple[list[Turn], tuple[str, ...]]:
+def _with_answer(record: Record, turns: list[Turn], read_turn: ReadTurn) -> tuple[list[Turn], tuple[str, ...]]:
     """Turns that end before the answer, with the answer that stands beside them, and the field that it stood in.
 
     It is a text, a turn, or a list of turns, which may begin with the whole conversation again.
@@ -146,8 +146,8 @@ def _answered(record: Record, turns: list[Turn], read_turn: ReadTurn) -> tuple[l
         value = record.get(name)
         if not says(value):
             continue
-        if (known := as_text(value)) is not None:
-            return [*turns, Turn(RESPONSE_ROLE, known)], (name,)
+        if (string := as_text(value)) is not None:
+            return [*turns, Turn(RESPONSE_ROLE, string)], (name,)
         if isinstance(value, dict):
             value = [value]
         if isinstance(value, list):
@@ -170,16 +170,16 @@ def context(record: Record, messages: Sequence[Message]) -> tuple[list[Message],
     system = text(record, field) if field else ""
     own = messages[0][1] if messages and messages[0][0] == "system" else None
     turns = list(messages if own is None else messages[1:])
-    kept, notes = own if own and own.strip() else system, []
+    instructions, notes = own if own and own.strip() else system, []
     consumed = [name for name in SYSTEM_FIELDS if not says(record.get(name))]
     for name in SYSTEM_FIELDS:
-        if says(record.get(name)) and as_text(record[name]) == kept:
+        if says(record.get(name)) and as_text(record[name]) == instructions:
             consumed.append(name)
         elif says(record.get(name)):
             notes.append(f"the field {name!r} is not read: the conversation has another system prompt")
     tool_field = first_saying(record, TOOL_FIELDS) or TOOL_FIELDS[0]
     tools = _tools(record.get(tool_field), tool_field)
-    content = "\n\n".join(part for part in (kept, f"<tools>\n{tools}\n</tools>" if tools else "") if part)
+    content = "\n\n".join(part for part in (instructions, f"<tools>\n{tools}\n</tools>" if tools else "") if part)
     if content or own is not None:
         turns = [("system", content), *turns]
     return turns, (tool_field, *consumed), notes
@@ -187,9 +187,9 @@ def context(record: Record, messages: Sequence[Message]) -> tuple[list[Message],
 
 def _tools(value: Any, name: str) -> str:
     """Tool definitions, one a line: a list of objects, or the same as JSON text, which stays as written."""
-    known = as_text(value)
-    if known is not None:
-        return "" if not says(nested(known, f"{name!r}: ")) else known.strip()
+    string = as_text(value)
+    if string is not None:
+        return "" if not says(nested(string, f"{name!r}: ")) else string.strip()
     if isinstance(value, list):
         return "\n".join(_tool(tool, f"{name!r} {index}: ") for index, tool in enumerate(value) if tool is not None)
     if not says(value):
@@ -198,19 +198,19 @@ def _tools(value: Any, name: str) -> str:
 
 
 def _tool(value: Any, where: str) -> str:
-    known = as_text(value)
-    if known is None:
+    string = as_text(value)
+    if string is None:
         return as_json(canonical(value), where)
-    nested(known, where)
-    return known
+    nested(string, where)
+    return string
 
 
-def nested(known: str, where: str) -> Any:
+def nested(string: str, where: str) -> Any:
     """The JSON that a text holds, read as strictly as the record; the text itself if it is none."""
     try:
-        value = strict.loads(known)
+        value = strict.loads(string)
     except json.JSONDecodeError:
-        return known.strip()
+        return string.strip()
     except strict.Refused as error:
         raise FormatError(f"{where}{error}") from error
     check_characters(value, where)

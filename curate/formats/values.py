@@ -17,8 +17,8 @@ from decimal import Decimal
 from typing import Any
 
 KEY_ORDER = {
-    name: place
-    for place, name in enumerate(("type", "function", "name", "description", "parameters", "properties", "required"))
+    name: index
+    for index, name in enumerate(("type", "function", "name", "description", "parameters", "properties", "required"))
 }
 """How tools are written everywhere; other keys follow by name."""
 
@@ -87,7 +87,7 @@ def as_text(value: Any) -> str | None:
 def canonical(value: Any) -> Any:
     """The value as every kind of file gives it: no null keys, keys in one order, whole numbers as integers."""
     if isinstance(value, dict):
-        named = sorted(((_key(name), item) for name, item in value.items() if item is not None), key=_place)
+        named = sorted(((_key(name), item) for name, item in value.items() if item is not None), key=_rank)
         return {name: canonical(item) for name, item in named}
     if isinstance(value, (list, tuple)):
         return [canonical(item) for item in value]
@@ -96,14 +96,14 @@ def canonical(value: Any) -> Any:
     return value
 
 
-def _place(field: tuple[str, Any]) -> tuple[int, str]:
+def _rank(field: tuple[str, Any]) -> tuple[int, str]:
     return KEY_ORDER.get(field[0], len(KEY_ORDER)), field[0]
 
 
 def _key(name: Any) -> str:
     """A key, which only a map of Arrow has in other types than text."""
-    known = as_text(name)
-    return known if known is not None else str(stand_in(name))
+    string = as_text(name)
+    return string if string is not None else str(stand_in(name))
 
 
 def written(value: Any) -> str:
@@ -117,10 +117,10 @@ def written(value: Any) -> str:
 
 
 def _text_only(value: Any) -> str:
-    known = as_text(value)
-    if known is None:
+    string = as_text(value)
+    if string is None:
         raise NotJson(kind(value))
-    return known
+    return string
 
 
 def stand_in(value: Any) -> Any:

@@ -24,14 +24,14 @@ class ProxySettings:
     model: str = option(
         "smollm2-135m, gemma3-270m, a local directory, or a hub id as org/name or org/name@revision",
         "smollm2-135m",
-        place=True,
+        path=True,
     )
     backend: Literal["transformers", "vllm"] = option("what runs the model", "transformers")
     checkpoints: tuple[str, ...] = option(
         "checkpoints of one model, in place of --proxy.model: P0 before training, then P1,P2,… after each epoch; "
         "adds the metric lp, and other metrics are those of P0",
         (),
-        place=True,
+        path=True,
     )
     template: Literal["chat", "alpaca", "plain"] = option(
         "the model's own chat template, the Alpaca prompt for a base model, or plain: no markup", "chat"

@@ -72,7 +72,7 @@ class ParquetRows:
     def _batches(self, group: int) -> Iterator[pa.RecordBatch]:
         """A row group in batches that fit into memory. Raises one of ``UNREADABLE`` where it is damaged."""
         schema = self.plain.schema
-        widest = max((schema.column(place).length for place in range(len(schema))), default=0)
+        widest = max((schema.column(index).length for index in range(len(schema))), default=0)
         longest = self.plain.metadata.row_group(group).total_byte_size
         done = 0
         try:
@@ -117,7 +117,7 @@ class ParquetRows:
 
     def _short_columns(self, row: pa.RecordBatch) -> bytes:
         """What can be shown of one row that is too long."""
-        short = [place for place, column in enumerate(row.columns) if value_bytes(column)[0] <= RAW_LIMIT]
+        short = [index for index, column in enumerate(row.columns) if value_bytes(column)[0] <= RAW_LIMIT]
         return next(self._unfold(row.select(short), 0)).raw.encode() if short else b""
 
     def _unfold(self, batch: pa.RecordBatch, first: int) -> Iterator[Record]:
@@ -149,7 +149,7 @@ def open_parquet(stream: BinaryIO, name: str) -> ParquetRows:
     options: dict[str, Any] = {"buffer_size": BUFFER_BYTES, "pre_buffer": False, "arrow_extensions_enabled": False}
     try:
         plain = pq.ParquetFile(stream, **options)
-        leaves = [plain.schema.column(place) for place in range(len(plain.schema))]
+        leaves = [plain.schema.column(index) for index in range(len(plain.schema))]
         texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
         folded = pq.ParquetFile(stream, metadata=plain.metadata, read_dictionary=texts, **options)
     except UNREADABLE as error:
@@ -179,8 +179,8 @@ def _stretches(sizes: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:
 def _as(kind: pa.DataType, array: pa.Array) -> pa.Array:
     """The values as their own type, of which Arrow makes Python's many times faster than of dictionaries."""
     try:
-        made = array.cast(kind)
-        made.validate()  # columns of nothing but null inside lists come out too short
-        return made
+        cast = array.cast(kind)
+        cast.validate()  # columns of nothing but null inside lists come out too short
+        return cast
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # the values in the dictionary are the same
         return array

@@ -27,8 +27,8 @@ def value_bytes(array: pa.Array) -> Sizes:
         return value_bytes(array.storage)
     if types.is_dictionary(kind):
         count = len(array.dictionary)
-        known = _numbers(array.indices.drop_null())
-        if len(known) and not 0 <= known.min() <= known.max() < count:
+        numbers = _numbers(array.indices.drop_null())
+        if len(numbers) and not 0 <= numbers.min() <= numbers.max() < count:
             raise pa.ArrowInvalid("an index is not in its dictionary")  # Arrow takes them from the file as they are
         return np.append(value_bytes(array.dictionary), VALUE_BYTES)[_numbers(array.indices.fill_null(count))]
     if types.is_struct(kind):

@@ -34,16 +34,16 @@ class _Open:
 
     def __init__(self, start: int, limit: int) -> None:
         self.start, self.length, self.limit = start, 0, limit
-        self.kept: list[bytes] = []
+        self.pieces: list[bytes] = []
 
     def add(self, data: bytes) -> None:
         if self.length <= self.limit:
-            self.kept.append(data[: self.limit + 1 - self.length])
+            self.pieces.append(data[: self.limit + 1 - self.length])
         self.length += len(data)
 
     def close(self, data: bytes) -> Piece:
         self.add(data)
-        return Piece(self.start, self.length, b"".join(self.kept)[: self.limit])
+        return Piece(self.start, self.length, b"".join(self.pieces)[: self.limit])
 
 
 def lines(data: Iterable[bytes], start: int, limit: int) -> Iterator[Piece]:

@@ -80,8 +80,8 @@ class _Zstd(io.RawIOBase):
             if "requires too much memory" not in str(error):
                 raise
             window = _window(self._head.bytes)
-            found = f"a window of {window:,} bytes" if window > WINDOW_BYTES else "a frame with a window"
-            raise WindowTooLarge(f"its zstd has {found}, over the limit of {WINDOW_BYTES:,}") from error
+            excess = f"a window of {window:,} bytes" if window > WINDOW_BYTES else "a frame with a window"
+            raise WindowTooLarge(f"its zstd has {excess}, over the limit of {WINDOW_BYTES:,}") from error
 
 
 class _Head(io.RawIOBase):
@@ -108,7 +108,7 @@ def _window(head: bytes) -> int:
 
 
 class Forward:
-    """A stream that goes forward, by seeking where it can, and knows its place in the content."""
+    """A stream that goes forward, by seeking where it can, and knows its position in the content."""
 
     def __init__(self, stream: Any) -> None:
         self.stream, self.offset = stream, 0

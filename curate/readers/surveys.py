@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Literal, NamedTuple
 
 from curricle.curate.formats import FORMATS, Format, fits
-from curricle.curate.formats.conversation import found
+from curricle.curate.formats.conversation import fields_of
 from curricle.curate.readers.kinds import FileKind, kind_of
 from curricle.curate.readers.parquet import ParquetRows, open_parquet
 from curricle.curate.readers.records import Record, parse, too_long
@@ -50,7 +50,7 @@ class Slice(NamedTuple):
     position: int
 
 
-class _Place(NamedTuple):
+class _Extent(NamedTuple):
     """Where a record is, in the terms of ``Slice``, and how many bytes it has."""
 
     position: int
@@ -119,21 +119,21 @@ def _text(
     layout, start, content = _opening(content, kind)
     pieces = (elements if layout == "elements" else lines)(content, start, limit)
 
-    def places() -> Iterator[_Place]:
+    def extents() -> Iterator[_Extent]:
         for position, piece in enumerate(pieces):
             if piece.blank:
                 continue
             if not peek.done:
                 peek.see(record_of(piece, position, limit))
-            yield _Place(position, piece.start, piece.start + piece.length, piece.length)
+            yield _Extent(position, piece.start, piece.start + piece.length, piece.length)
 
     try:
-        return _slices(layout, places(), rows_per_slice)
+        return _slices(layout, extents(), rows_per_slice)
     except Broken as error:
         raise UsageError(str(error), where=name, remedy="mend the file, or write one record a line") from error
 
 
-def _slices(layout: Layout, places: Iterable[_Place], rows_per_slice: int) -> list[Slice]:
+def _slices(layout: Layout, extents: Iterable[_Extent], rows_per_slice: int) -> list[Slice]:
     """Consecutive records together, until they are enough or large enough."""
     slices: list[Slice] = []
     records = count = held = begin = stop = first = 0
@@ -142,12 +142,12 @@ def _slices(layout: Layout, places: Iterable[_Place], rows_per_slice: int) -> li
         if count:
             slices.append(Slice(layout, records - count, count, begin, stop, first))
 
-    for place in places:
+    for extent in extents:
         if not count or count == rows_per_slice or held >= SLICE_BYTES:
             cut()
-            count, held, begin, first = 0, 0, place.start, place.position
-        stop = place.stop
-        held += place.bytes
+            count, held, begin, first = 0, 0, extent.start, extent.position
+        stop = extent.stop
+        held += extent.bytes
         count += 1
         records += 1
     cut()
@@ -177,14 +177,14 @@ def _rows(
             break
         peek.see(record)
 
-    def places() -> Iterator[_Place]:
+    def extents() -> Iterator[_Extent]:
         unpacked = 0
         for row, size in enumerate(parquet.sizes()):
             unpacked += size
             expansion.check(unpacked, stored)
-            yield _Place(row, row, row + 1, size)
+            yield _Extent(row, row, row + 1, size)
 
-    return _slices("rows", places(), rows_per_slice)
+    return _slices("rows", extents(), rows_per_slice)
 
 
 REMEDY = "write one JSON object a line, or in a file that ends in .json an array of objects"
@@ -195,24 +195,24 @@ class _Peek:
 
     def __init__(self, name: str, format: Format | None) -> None:
         self.name, self.format = name, format
-        self.objects, self.known = 0, False
+        self.objects, self.settled = 0, False
         self.first_object: dict[str, object] | None = None
         self.first_reject: Record | None = None
 
     @property
     def done(self) -> bool:
-        return self.known or self.objects == PEEK
+        return self.settled or self.objects == PEEK
 
     def see(self, record: Record) -> None:
         if isinstance(record.value, dict):
             self.objects += 1
             self.first_object = self.first_object or record.value
-            self.known = fits(record.value, self.format)
+            self.settled = fits(record.value, self.format)
         else:
             self.first_reject = self.first_reject or record
 
     def settle(self) -> None:
-        if self.known:
+        if self.settled:
             return
         hint = self._hint()
         if self.first_object is None:
@@ -227,7 +227,7 @@ class _Peek:
         else:
             remedy = f"name the two fields with {fields}, or one of the formats {', '.join(FORMATS)} with --format"
         missing = f"no record of the format {self.format.name}" if self.format else "no known format"
-        raise UsageError(f"{missing}{hint}; {found(self.first_object)}", where=self.name, remedy=remedy)
+        raise UsageError(f"{missing}{hint}; {fields_of(self.first_object)}", where=self.name, remedy=remedy)
 
     def _hint(self) -> str:
         """What a file of lines is more likely to be, by its first bytes."""

@@ -24,19 +24,19 @@ from curricle.curate.report.rows import SHOWN_KINDS, Example, examples, note_kin
 from curricle.curate.report.text import MINUS, leaves, marked, number, one_line
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.exchange import committed
-from curricle.schemas.files import Place, files_in
+from curricle.schemas.files import Location, files_in
 from curricle.schemas.manifest import Manifest, read_manifest
 from curricle.schemas.table import score_columns
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
-def report_page(place: Place) -> str:
-    """The finished table at ``place`` described on one self-contained HTML page.
+def report_page(location: Location) -> str:
+    """The finished table at ``location`` described on one self-contained HTML page.
 
     The page fetches nothing and runs nothing; all text of the data set on it is escaped. The same table
     gives the same page. Raises UserError if the directory holds no finished table.
     """
-    files = committed(files_in(place))
+    files = committed(files_in(location))
     manifest = read_manifest(files)
     with ExitStack() as opened:
         data = [opened.enter_context(files.local(part.path)) for part in manifest.data]

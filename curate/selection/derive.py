@@ -68,7 +68,7 @@ class Rules:
     def derive(self, table: pl.DataFrame, texts: Texts) -> Selection:
         """The rows that the recipe keeps of a table with these ``columns`` and texts."""
         ties, steps = tie_order(table), []
-        for rule in (self._meeting, self._distinct, partial(self._unlike, texts), self._taken):
+        for rule in (self._meeting, self._distinct, partial(self._unlike, texts), self._take):
             ties, step = rule(table, ties)
             if step:
                 steps.append(step)
@@ -79,16 +79,16 @@ class Rules:
         if self.where is None:
             return rows, {}
         met = self.where.mask(table)
-        kept = rows[met.fill_null(False).to_numpy()[rows]]
+        left = rows[met.fill_null(False).to_numpy()[rows]]
         step = {"rule": "where", "condition": self.where.text, "nulls": met.null_count()}
-        return kept, step | {"rows": len(rows), "left": len(kept)}
+        return left, step | {"rows": len(rows), "left": len(left)}
 
     def _distinct(self, table: pl.DataFrame, rows: Rows) -> tuple[Rows, dict[str, Any]]:
         """The first row of each conversation, by source and position."""
         if not self.recipe.distinct:
             return rows, {}
-        kept = rows[table["example_id"].gather(rows).is_first_distinct().to_numpy()]
-        return kept, {"rule": "distinct", "rows": len(rows), "left": len(kept)}
+        left = rows[table["example_id"].gather(rows).is_first_distinct().to_numpy()]
+        return left, {"rule": "distinct", "rows": len(rows), "left": len(left)}
 
     def _unlike(self, texts: Texts, table: pl.DataFrame, rows: Rows) -> tuple[Rows, dict[str, Any]]:
         """The rows that are not nearly the same as one that is kept, which comes before them by source and position."""
@@ -98,23 +98,23 @@ class Rules:
         rising = np.sort(rows)
         views = VIEWS.get(of, (of,))
         signed = signatures((contents(views[0], turns) for turns in texts(rising)), len(rows), seed)
-        by_place = table.select(KEYS[1:])[rising].select(pl.arg_sort_by(KEYS[1:])).to_series()
-        in_place = by_place.to_numpy().astype(np.int64)
+        by_position = table.select(KEYS[1:])[rising].select(pl.arg_sort_by(KEYS[1:])).to_series()
+        in_order = by_position.to_numpy().astype(np.int64)
         nulls = len(rows) - int(has_words(signed).sum())
         if of == "chains":
-            like = chains.stand_ins(signed, in_place, threshold)
+            like = chains.stand_ins(signed, in_order, threshold)
         else:
             shared = buckets(signed, threshold)
             del signed
             parts = (contents(view, turns) for turns in texts(rising[shared.rows]) for view in views)
-            like = stand_ins(shared, grams(parts), len(views), in_place, threshold)
+            like = stand_ins(shared, grams(parts), len(views), in_order, threshold)
         step = {"rule": "near_duplicates", "threshold": threshold, "words": WORDS, "permutations": PERMUTATIONS}
         step |= {} if of == "chains" else {"of": of}
         step |= {"seed": seed, "nulls": nulls}
-        kept = rows[~np.isin(rows, rising[like >= 0])]
-        return kept, step | {"groups": len(np.unique(like[like >= 0])), "rows": len(rows), "left": len(kept)}
+        left = rows[~np.isin(rows, rising[like >= 0])]
+        return left, step | {"groups": len(np.unique(like[like >= 0])), "rows": len(rows), "left": len(left)}
 
-    def _taken(self, table: pl.DataFrame, rows: Rows) -> tuple[Rows, dict[str, Any]]:
+    def _take(self, table: pl.DataFrame, rows: Rows) -> tuple[Rows, dict[str, Any]]:
         """The rows at one end of an order, or a sample: in all, or in each stratum."""
         if self.recipe.take is None:
             return rows, {}
@@ -127,17 +127,17 @@ class Rules:
         names, strata = self._strata(table, ordered)
         if self.recipe.per:
             step["nulls_per"] = len(ordered) - sum(map(len, strata))
-        asked, ranges = self._ranges([len(stratum) for stratum in strata])
-        taken = [self._picked(table, stratum, *reach) for stratum, reach in zip(strata, ranges, strict=True)]
-        kept = np.concatenate([np.empty(0, np.int64), *taken])
-        step |= {"asked": asked, "left": len(kept)}
-        ends = [_ends(self.by, values, chosen) for chosen in taken]
+        count, ranges = self._ranges([len(stratum) for stratum in strata])
+        picked = [self._picked(table, stratum, *reach) for stratum, reach in zip(strata, ranges, strict=True)]
+        left = np.concatenate([np.empty(0, np.int64), *picked])
+        step |= {"asked": count, "left": len(left)}
+        ends = [_ends(self.by, values, chosen) for chosen in picked]
         if self.recipe.per:
-            told = zip(names, strata, taken, ends, strict=True)
-            step["strata"] = [{"value": n, "rows": len(s), "taken": len(t)} | e for n, s, t, e in told]
+            columns = zip(names, strata, picked, ends, strict=True)
+            step["strata"] = [{"value": n, "rows": len(s), "taken": len(t)} | e for n, s, t, e in columns]
         elif ends:
             step |= ends[0]
-        return kept, step
+        return left, step
 
     def _keys(self, table: pl.DataFrame, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """What the rows are ordered by, high first."""
@@ -177,10 +177,10 @@ class Rules:
         if recipe.part is not None:
             part, parts = recipe.part_numbers()
             return _rounded(sum(sizes) / parts), [part_of(size, part - 1, parts) for size in sizes]
-        asked = recipe.count if recipe.fraction is None else _rounded(recipe.fraction * sum(sizes))
-        assert asked is not None, "a recipe that takes has a size"
+        count = recipe.count if recipe.fraction is None else _rounded(recipe.fraction * sum(sizes))
+        assert count is not None, "a recipe that takes has a size"
         share = equal if recipe.shares == "equal" else proportional
-        return asked, [(0, size) for size in share(sizes, min(asked, sum(sizes)))]
+        return count, [(0, size) for size in share(sizes, min(count, sum(sizes)))]
 
 
 def _low_first(recipe: Recipe, scores: Mapping[str, ScoreColumn]) -> bool:

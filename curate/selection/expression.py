@@ -85,11 +85,11 @@ class Expression:
         return values
 
 
-def parse(text: str, known: Collection[str]) -> Expression:
-    """Read an expression over the columns that are ``known``; UsageError for anything else."""
+def parse(text: str, table_columns: Collection[str]) -> Expression:
+    """Read an expression over the ``table_columns``; UsageError for anything else."""
     if len(text) > LONGEST:
         raise UsageError(f"an expression of {len(text):,} characters", remedy=f"write at most {LONGEST:,}")
-    reader = _Reader(text, known)
+    reader = _Reader(text, table_columns)
     try:
         read = reader.read(ast.parse(text.strip(), mode="eval").body)
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError, pl.exceptions.PolarsError) as error:
@@ -97,14 +97,14 @@ def parse(text: str, known: Collection[str]) -> Expression:
             raise
         raise UsageError(f"{text!r} is not an expression", remedy=f"there are: {MEANING}") from error
     if not reader.columns:
-        raise UsageError(f"{text!r} names no column", remedy=nearest(text, known))
+        raise UsageError(f"{text!r} names no column", remedy=nearest(text, table_columns))
     return Expression(text, tuple(dict.fromkeys(reader.columns)), read)
 
 
 @dataclass
 class _Reader:
     text: str
-    known: Collection[str]
+    table_columns: Collection[str]
 
     def __post_init__(self) -> None:
         self.columns: list[str] = []
@@ -141,10 +141,10 @@ class _Reader:
         return self.read(node) * _ONE
 
     def _name(self, name: str) -> pl.Expr:
-        if name not in self.known and name in _WORDS:
+        if name not in self.table_columns and name in _WORDS:
             return pl.lit(_WORDS[name])
-        if name not in self.known:
-            raise UsageError(f"there is no column {name!r}", remedy=nearest(name, self.known))
+        if name not in self.table_columns:
+            raise UsageError(f"there is no column {name!r}", remedy=nearest(name, self.table_columns))
         self.columns.append(name)
         return pl.col(name)
 

@@ -45,7 +45,7 @@ def join(path: Path, keys: pl.DataFrame, name: str | None = None) -> Joined:
             where=str(path),
             remedy="give it example_id, or source and source_position",
         )
-    given = len(read)
+    total = len(read)
     read = read.drop([name for name in BY_ID + BY_POSITION if name not in on], strict=False)
     read = read.with_columns([_key(read[name], keys[name].dtype, path) for name in on]).drop_nulls(on)
     if read.select(on).is_duplicated().any():
@@ -57,25 +57,25 @@ def join(path: Path, keys: pl.DataFrame, name: str | None = None) -> Joined:
     rows = keys.select(on).join(numbered, on=on, how="left", maintain_order="left")["row"]
     columns = pl.DataFrame([column.gather(rows) for column in values])
     file = name or path.name
-    made = {"file": file, "sha256": sha256}
+    origin = {"file": file, "sha256": sha256}
     described = [
-        ScoreColumn(column, field.type, "as given", f"joined from {file}").made_by("join", 1, made)
+        ScoreColumn(column, field.type, "as given", f"joined from {file}").made_by("join", 1, origin)
         for column, field in zip(columns.columns, columns.to_arrow().schema, strict=True)
     ]
     covered, used = len(rows) - rows.null_count(), rows.drop_nulls().n_unique()
-    return Joined(columns, described, file, sha256, covered, given - used, on, next(iter(read.select(on).rows()), None))
+    return Joined(columns, described, file, sha256, covered, total - used, on, next(iter(read.select(on).rows()), None))
 
 
 def _key(column: pl.Series, wanted: pl.DataType, path: Path) -> pl.Series:
     """A key of the table's type. Positions may be whole floats, as pandas makes them of integers with gaps."""
-    made = _plain(column, path) if column.dtype.is_float() or column.dtype in (pl.Categorical, pl.Enum) else column
-    if made.null_count() == len(made):
-        return pl.Series(column.name, [None] * len(made), wanted)
-    if made.dtype == wanted:
-        return made
-    if made.dtype.is_numeric() and wanted.is_integer():
-        cast = made.cast(wanted, strict=False)
-        other = made.filter(made.is_not_null() & cast.ne_missing(made))
+    series = _plain(column, path) if column.dtype.is_float() or column.dtype in (pl.Categorical, pl.Enum) else column
+    if series.null_count() == len(series):
+        return pl.Series(column.name, [None] * len(series), wanted)
+    if series.dtype == wanted:
+        return series
+    if series.dtype.is_numeric() and wanted.is_integer():
+        cast = series.cast(wanted, strict=False)
+        other = series.filter(series.is_not_null() & cast.ne_missing(series))
         if other.is_empty():
             return cast
         found, remedy = f"its {column.name} holds {other[0]}", "write positions as whole numbers from 0"

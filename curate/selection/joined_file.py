@@ -32,7 +32,7 @@ _DIGITS_64 = len(str(-(2**63)))
 
 
 def read_columns(path: Path) -> tuple[pl.DataFrame, str]:
-    """The columns of a file and its SHA-256. UsageError, naming the place, for what has not one meaning."""
+    """The columns of a file and its SHA-256. UsageError, naming the line, for what has not one meaning."""
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise UsageError("is of no known kind", where=str(path), remedy=f"name a file of {', '.join(_READERS)}")
@@ -148,9 +148,9 @@ def _of_values(name: str, values: list[Any], lines: Sequence[int], path: Path) -
         list: "a list",
         dict: "an object",
     }
-    found = " and ".join(f"{words[kind]} (line {line})" for kind, line in first.items())
+    mixture = " and ".join(f"{words[kind]} (line {line})" for kind, line in first.items())
     raise UsageError(
-        f"column {name!r} holds {found}", where=str(path), remedy="leave it out, or write plain values of one kind"
+        f"column {name!r} holds {mixture}", where=str(path), remedy="leave it out, or write plain values of one kind"
     )
 
 

@@ -38,7 +38,7 @@ def signatures(texts: Iterable[Sequence[str]], rows: int, seed: int) -> NDArray[
     """A MinHash of the ``WORDS``-grams of each of ``rows`` texts, of shape (rows, permutations): 512 bytes a row.
 
     A text comes as its parts, such as the turns of a conversation. Case and what is no word do not count. A text with
-    fewer words is one gram; one without any has the largest number in every place.
+    fewer words is one gram; one without any has the largest number in every position.
     """
     signed = np.empty((rows, PERMUTATIONS), np.uint32)
     sketch = MinHash(PERMUTATIONS, seed % 2**32, scheme="affine32")
@@ -55,7 +55,7 @@ def _batches(words: Sequence[str]) -> Iterator[list[bytes]]:
     count = max(len(words) - WORDS + 1, min(len(words), 1))
     for start in range(0, count, AT_ONCE):
         stop = min(count, start + AT_ONCE)
-        yield [" ".join(words[place : place + WORDS]).encode() for place in range(start, stop)]
+        yield [" ".join(words[index : index + WORDS]).encode() for index in range(start, stop)]
 
 
 def has_words(signed: NDArray[np.uint32]) -> NDArray[np.bool_]:
@@ -112,7 +112,7 @@ def grams(texts: Iterable[Sequence[str]]) -> Grams:
 
     As for ``signatures``, but that a text without words is one gram: itself.
     """
-    values, starts = array("Q"), array("q", [0])  # which grow in place, where lists of arrays would be copied
+    values, starts = array("Q"), array("q", [0])  # which grow without a copy, where lists of arrays would be copied
     for parts in texts:
         values.frombytes(_grams(parts).tobytes())
         starts.append(len(values))
@@ -124,7 +124,7 @@ def _grams(parts: Sequence[str]) -> NDArray[np.uint64]:
     if not words:
         return np.array([_hash("\n".join(parts).strip())], np.uint64)
     hashed, count = np.array(words, np.uint64), max(1, len(words) - WORDS + 1)
-    runs = [hashed[place : place + count] * POWERS[place] for place in range(min(WORDS, len(words)))]
+    runs = [hashed[index : index + count] * POWERS[index] for index in range(min(WORDS, len(words)))]
     return np.unique(np.sum(runs, axis=0, dtype=np.uint64))
 
 
@@ -146,8 +146,8 @@ def stand_ins(
         decide,  # numba takes a while to import: only where it is used
     )
 
-    place = np.full(len(shared.starts) - 1, -1)
-    place[shared.rows] = np.arange(len(shared.rows)) * views
+    first_text = np.full(len(shared.starts) - 1, -1)
+    first_text[shared.rows] = np.arange(len(shared.rows)) * views
     sizes = np.bincount(shared.bucket, minlength=shared.total)
-    among, room = order[place[order] >= 0], np.cumsum(sizes) - sizes
-    return decide(among, place, shared.starts, shared.bucket, room, *compared, views, threshold, MOST_COMPARED)
+    among, room = order[first_text[order] >= 0], np.cumsum(sizes) - sizes
+    return decide(among, first_text, shared.starts, shared.bucket, room, *compared, views, threshold, MOST_COMPARED)

@@ -27,29 +27,29 @@ def _alike(values, starts, one, other, views, threshold):  # type: ignore[no-unt
 
 
 @compiled
-def decide(order, place, first, bucket, room, values, starts, views, threshold, most):  # type: ignore[no-untyped-def]
+def decide(order, first_text, first, bucket, room, values, starts, views, threshold, most):  # type: ignore[no-untyped-def]
     """Of each row the kept one that it is alike to, -1 if none is. See ``near_duplicates.stand_ins``.
 
-    ``place`` (rows,): the first of a row's texts, one for each view. ``bucket[first[i]:first[i + 1]]``: the buckets of
-    row i. ``room``: where each bucket's kept rows begin. ``values[starts[j]:starts[j + 1]]``: the sorted grams of text
-    j. A row is compared with at most ``most`` kept rows of a bucket.
+    ``first_text`` (rows,): the first of a row's texts, one for each view. ``bucket[first[i]:first[i + 1]]``: the
+    buckets of row i. ``room``: where each bucket's kept rows begin. ``values[starts[j]:starts[j + 1]]``: the sorted
+    grams of text j. A row is compared with at most ``most`` kept rows of a bucket.
     """
-    of, compared = np.full(len(place), -1), np.full(len(place), -1)
-    kept, filled = np.empty(len(bucket), np.int32), np.zeros(len(room), np.int32)
+    of, compared = np.full(len(first_text), -1), np.full(len(first_text), -1)
+    stand_ins, filled = np.empty(len(bucket), np.int32), np.zeros(len(room), np.int32)
     for row in order:
         for entry in range(first[row], first[row + 1]):
             begin, end = room[bucket[entry]], room[bucket[entry]] + filled[bucket[entry]]
             for at in range(end - 1, max(begin, end - most) - 1, -1):  # the last ones first: they stand near
-                other = kept[at]
+                other = stand_ins[at]
                 if compared[other] != row:
                     compared[other] = row
-                    if _alike(values, starts, place[row], place[other], views, threshold):
+                    if _alike(values, starts, first_text[row], first_text[other], views, threshold):
                         of[row] = other
                         break
             if of[row] >= 0:
                 break
         if of[row] < 0:
             for entry in range(first[row], first[row + 1]):
-                kept[room[bucket[entry]] + filled[bucket[entry]]] = row
+                stand_ins[room[bucket[entry]] + filled[bucket[entry]]] = row
                 filled[bucket[entry]] += 1
     return of

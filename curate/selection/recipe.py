@@ -15,7 +15,7 @@ class Recipe:
     """The rules, in the order in which they apply."""
 
     join: tuple[str, ...] = option(
-        "files with more columns (Parquet, CSV, JSONL), joined by id or by position", (), place=True
+        "files with more columns (Parquet, CSV, JSONL), joined by id or by position", (), path=True
     )
     where: str | None = option("a condition that rows must meet, such as 'ifd_ppl_ratio < 1 and loss < 3'", None)
     distinct: bool = option("keep one of the rows that hold the same conversation", False)
@@ -48,8 +48,8 @@ class Recipe:
         if not (self.take or self.where or self.distinct or near or sizes):
             raise UsageError("nothing is asked for", remedy="give --where, --distinct, --near-duplicates or --take")
         if len(sizes) != bool(self.take):
-            found = " and ".join(f"--{name}" for name in (["take"] if self.take else []) + sizes)
-            raise UsageError(f"{found} alone says too little, or too much", remedy="--take wants one size beside it")
+            flags = " and ".join(f"--{name}" for name in (["take"] if self.take else []) + sizes)
+            raise UsageError(f"{flags} alone says too little, or too much", remedy="--take wants one size beside it")
         self._check_together("by", self.take not in (None, "random"), needed=True)
         self._check_together("per", self.take is not None)
         self._check_together("part", self.take != "representative")
@@ -64,13 +64,13 @@ class Recipe:
     def _check_together(self, name: str, used: bool, needed: bool = False) -> None:
         """An option that changes nothing is a misunderstanding, and one that is missing is, too."""
         value = getattr(self, name)
-        given = value != next(item.default for item in fields(Recipe) if item.name == name)
-        if given and not used:
+        is_set = value != next(item.default for item in fields(Recipe) if item.name == name)
+        if is_set and not used:
             raise UsageError(
                 f"--{name.replace('_', '-')} {value} has no use here",
                 remedy="leave it out, or see --help for what uses it",
             )
-        if needed and used and not given:
+        if needed and used and not is_set:
             raise UsageError(f"--take {self.take} needs --{name}", remedy="name a score column, or an expression")
 
     def part_numbers(self) -> tuple[int, int]:

@@ -16,10 +16,10 @@ def matrix(vectors: pl.Series) -> NDArray[np.float32]:
     lists = vectors.arr.to_list() if isinstance(vectors.dtype, pl.Array) else vectors
     if not isinstance(lists.dtype, pl.List) or not lists.dtype.inner.is_numeric():  # type: ignore[union-attr]
         raise UsageError(f"column {vectors.name!r} holds {vectors.dtype}", remedy="name vectors, such as embedding")
-    found = lists.explode().cast(pl.Float32).to_numpy()
-    if lists.list.len().n_unique() > 1 or not np.isfinite(found).all():
+    flat = lists.explode().cast(pl.Float32).to_numpy()
+    if lists.list.len().n_unique() > 1 or not np.isfinite(flat).all():
         raise UsageError(f"column {vectors.name!r} holds vectors of several lengths, or of what is no number")
-    return found.reshape(len(vectors), -1) if len(vectors) else np.empty((0, 0), np.float32)
+    return flat.reshape(len(vectors), -1) if len(vectors) else np.empty((0, 0), np.float32)
 
 
 def facility_location(vectors: NDArray[np.float32], count: int) -> NDArray[np.int64]:
@@ -44,8 +44,8 @@ def facility_location(vectors: NDArray[np.float32], count: int) -> NDArray[np.in
     heapq.heapify(heap)
     chosen: list[int] = []
     while len(chosen) < count:
-        _, row, seen = heapq.heappop(heap)
-        if seen < len(chosen):
+        _, row, size = heapq.heappop(heap)
+        if size < len(chosen):
             heapq.heappush(heap, (-float(gains(slice(row, row + 1))[0]), row, len(chosen)))
             continue
         chosen.append(row)

@@ -9,8 +9,8 @@ from curricle.schemas.common.errors import UsageError
 
 @dataclass(frozen=True)
 class ClusterSettings:
-    table: str = option("a finished table with a column of vectors", positional=True, place=True)
-    output: str = option("directory for the table with the column `cluster`", place=True)
+    table: str = option("a finished table with a column of vectors", positional=True, path=True)
+    output: str = option("directory for the table with the column `cluster`", path=True)
     by: str = option("the column of vectors", "embedding")
     k: int = option("how many clusters", 1000, at_least=1)
     algorithm: Literal["kmeans", "minibatch"] | None = option(

@@ -52,10 +52,10 @@ class LearnerSettings(ProxySettings):
 @dataclass(frozen=True)
 class LpSettings:
     table: str = option(
-        "a finished table: what `curricle score` or `curricle select` wrote", positional=True, place=True
+        "a finished table: what `curricle score` or `curricle select` wrote", positional=True, path=True
     )
     output: str = option(
-        "directory for the same table with the new columns; it is created, and resumed if it is there", place=True
+        "directory for the same table with the new columns; it is created, and resumed if it is there", path=True
     )
     epochs: int = option("passes over the table; each is a checkpoint that every row is scored with", 3, at_least=1)
     batch_size: int = option("rows in an optimizer step", 32, at_least=1)

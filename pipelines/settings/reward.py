@@ -17,10 +17,10 @@ class HeadSettings:
 @dataclass(frozen=True)
 class RewardSettings:
     table: str = option(
-        "a finished table: what `curricle score` or `curricle select` wrote", positional=True, place=True
+        "a finished table: what `curricle score` or `curricle select` wrote", positional=True, path=True
     )
     output: str = option(
-        "directory for the same table with the new columns; it is created, and resumed if it is there", place=True
+        "directory for the same table with the new columns; it is created, and resumed if it is there", path=True
     )
     proxy: ProxySettings = field(default_factory=ProxySettings)
     reward: HeadSettings = field(default_factory=HeadSettings)

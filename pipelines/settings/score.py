@@ -14,9 +14,9 @@ DEFAULT_METRICS = ("length", "mtld", "loss", "ifd")
 @dataclass(frozen=True)
 class ScoreSettings:
     inputs: tuple[str, ...] = option(
-        "files, folders or globs, local or of any filesystem Beam knows", positional=True, place=True
+        "files, folders or globs, local or of any filesystem Beam knows", positional=True, path=True
     )
-    output: str = option("directory for the table; it is created, and resumed if it is there", place=True)
+    output: str = option("directory for the table; it is created, and resumed if it is there", path=True)
     metrics: tuple[str, ...] = option("what to compute", DEFAULT_METRICS)
     format: str | None = option("read every record in this format, instead of recognising it by its fields", None)
     prompt_field: str | None = option("field that holds the prompt, in data of no known format", None)
@@ -32,7 +32,7 @@ class ScoreSettings:
     engine: Literal["local", "dask", "portable", "flink", "spark", "dataflow"] = option("what runs the shards", "local")
     engine_address: str | None = option("the dask scheduler, Beam job service, Flink or Spark master", None)
     dask_resources: dict[str, float] = option("dask resources that a task needs", {}, rest="dask", above=0)
-    beam: dict[str, str] = option("Beam's own pipeline options", {}, rest="beam", place=True)
+    beam: dict[str, str] = option("Beam's own pipeline options", {}, rest="beam", path=True)
     shard_rows: int = option("records in a shard, the unit of work, retry and resume", 4096, at_least=1)
     max_record_bytes: int = option("a longer record is rejected, and never held in memory", 16 * 2**20, at_least=1)
     max_expansion: int = option("a file that unpacks to more than this many times its size is refused", 500, at_least=1)
@@ -40,7 +40,7 @@ class ScoreSettings:
     overwrite: bool = option("make it again where the output directory holds something else, or what is damaged", False)
     stall_limit: float = option("seconds without any progress after which the job is given up", 3600.0, above=0)
     prometheus_file: str | None = option(
-        "keep the job's figures here, for Prometheus's textfile collector", None, place=True
+        "keep the job's figures here, for Prometheus's textfile collector", None, path=True
     )
     log_format: Literal["text", "json"] = option("how log lines are written", "text")
 

@@ -14,14 +14,14 @@ class SelectSettings(Recipe):
         "a finished table: what `curricle score` or `curricle select` wrote",
         None,
         positional=True,
-        place=True,
+        path=True,
     )
-    output: str | None = option("directory for the selected rows, a table like the other", None, place=True)
+    output: str | None = option("directory for the selected rows, a table like the other", None, path=True)
     check: str | None = option(
         "derive the selection with this certificate again, and compare; nothing is written. TABLE and --join then say "
         "where what was moved lies now",
         None,
-        place=True,
+        path=True,
     )
     overwrite: bool = option("make it again where the output directory holds something else, or what is damaged", False)
     log_format: Literal["text", "json"] = option("how log lines are written", "text")

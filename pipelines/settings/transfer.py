@@ -11,9 +11,9 @@ class TransferSettings:
     tables: tuple[str, ...] = option(
         "finished tables of the same examples, scored by different models",
         positional=True,
-        place=True,
+        path=True,
     )
-    output: str = option("directory for transfer.json and transfer.html", place=True)
+    output: str = option("directory for transfer.json and transfer.html", path=True)
     columns: tuple[str, ...] = option("score columns to compare; left out: all numbers that all tables have", ())
 
     def __post_init__(self) -> None:

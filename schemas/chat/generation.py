@@ -20,7 +20,7 @@ def prompt_of(conversation: Sequence[Turn], rendered: Rendered) -> Sequence[int]
     """The tokens that the last response follows, its header among them; or the reason why there is no such prompt."""
     if rendered.note:
         return rendered.note
-    responses = [place for place, turn in enumerate(conversation) if turn["role"] == RESPONSE_ROLE]
+    responses = [index for index, turn in enumerate(conversation) if turn["role"] == RESPONSE_ROLE]
     if not responses or rendered.response_tokens == 0:
         return "there is no response"
     if responses[-1] == 0:
@@ -54,13 +54,13 @@ def reference(conversation: Sequence[Turn]) -> str:
     return conversation[_last(conversation)]["content"]
 
 
-def answered(conversation: Sequence[Turn], text: str) -> list[Turn]:
+def with_answer(conversation: Sequence[Turn], text: str) -> list[Turn]:
     """The conversation with this text as its last response, and nothing after it."""
     return [*conversation[: _last(conversation)], {"role": RESPONSE_ROLE, "content": text}]
 
 
 def _last(conversation: Sequence[Turn]) -> int:
-    return max(place for place, turn in enumerate(conversation) if turn["role"] == RESPONSE_ROLE)
+    return max(index for index, turn in enumerate(conversation) if turn["role"] == RESPONSE_ROLE)
 
 
 def draw_seed(*of: int | str) -> int:
@@ -68,21 +68,21 @@ def draw_seed(*of: int | str) -> int:
     return int.from_bytes(blake2b(" ".join(map(str, of)).encode(), digest_size=8).digest()) >> 1
 
 
-def uniform(seed: int, place: int) -> float:
-    """The number in [0, 1) that decides on the token at this place of an answer."""
-    return (int.from_bytes(blake2b(f"{seed} {place}".encode(), digest_size=8).digest()) >> 11) * 2.0**-53
+def uniform(seed: int, step: int) -> float:
+    """The number in [0, 1) that decides on the token at this step of an answer."""
+    return (int.from_bytes(blake2b(f"{seed} {step}".encode(), digest_size=8).digest()) >> 11) * 2.0**-53
 
 
 class Draw:
     """Draws the next token of each row of a batch, as a logits processor of transformers: all others get -inf.
 
-    Each token is the inverse of the distribution at a number that depends on the row's own seed and on the place in
+    Each token is the inverse of the distribution at a number that depends on the row's own seed and on the step in
     the answer, so that an answer does not depend on the batch (but for ties of floats). Temperature 0 takes the most
     likely token. ``failed``: rows whose logits were not numbers.
     """
 
     def __init__(self, seeds: Sequence[int], temperature: float) -> None:
-        self._seeds, self._temperature, self._place = seeds, temperature, 0
+        self._seeds, self._temperature, self._step = seeds, temperature, 0
         self.failed: Any = None
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
@@ -91,12 +91,12 @@ class Draw:
         self.failed = failed if self.failed is None else self.failed | failed
         if self._temperature:
             cumulative = (scores.double() / self._temperature).softmax(-1).cumsum(-1)
-            drawn = cumulative.new_tensor([[uniform(seed, self._place)] for seed in self._seeds])
+            drawn = cumulative.new_tensor([[uniform(seed, self._step)] for seed in self._seeds])
             below = (cumulative <= drawn * cumulative[:, -1:]).sum(-1, keepdim=True)
             chosen = below.clamp(max=scores.shape[1] - 1)
         else:
             chosen = scores.argmax(-1, keepdim=True)
-        self._place += 1
+        self._step += 1
         return scores.new_full(scores.shape, float("-inf")).scatter(1, chosen, 0.0)
 
 
@@ -116,12 +116,12 @@ class Heard:
     steps = 3
 
     def __init__(self, vocabulary: int) -> None:
-        self._vocabulary, self._place = vocabulary, 0
+        self._vocabulary, self._step = vocabulary, 0
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
-        self.logits, self._place = scores.float(), self._place + 1
+        self.logits, self._step = scores.float(), self._step + 1
         drawn = scores.new_full(scores.shape, float("-inf"))
-        drawn[:, (11 * self._place + 3) % self._vocabulary] = 0.0
+        drawn[:, (11 * self._step + 3) % self._vocabulary] = 0.0
         return drawn
 
 
@@ -138,7 +138,7 @@ def answers_alike(go_on: Callable[[Sequence[Sequence[int]], Heard], Any], model:
 
     def apart(lengths: Sequence[int]) -> bool:
         prompts = [
-            [(7 * place + 5 * row + length) % vocabulary for place in range(length)]
+            [(7 * index + 5 * row + length) % vocabulary for index in range(length)]
             for row, length in enumerate(min(length, longest) for length in lengths)
         ]
         go_on(prompts, together := Heard(vocabulary))
@@ -161,5 +161,5 @@ def answers_alike(go_on: Callable[[Sequence[Sequence[int]], Heard], Any], model:
 
 def cut(tokens: Sequence[int], stops: Sequence[int]) -> list[int]:
     """An answer through the token that ends it, if one does."""
-    end = next((place for place, token in enumerate(tokens) if token in stops), len(tokens))
+    end = next((index for index, token in enumerate(tokens) if token in stops), len(tokens))
     return list(tokens[: end + 1])

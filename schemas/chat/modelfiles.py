@@ -69,11 +69,11 @@ def model_files(directory: Path) -> list[str]:
         config = _object(directory / name)
         _refuse_what_lies_elsewhere(directory / name, config)
         if (chosen := config.get("transformers_weights")) is not None:
-            found = {_weights(directory, name, each) for each in _named(directory, name, [chosen])}
-            names |= found
-            indexes |= {each for each in found if each.endswith(".index.json")}
+            weights = {_weights(directory, name, each) for each in _named(directory, name, [chosen])}
+            names |= weights
+            indexes |= {each for each in weights if each.endswith(".index.json")}
     for index in indexes:
-        # model.safetensors is opened in place of the index, where there is one
+        # model.safetensors is opened instead of the index, where there is one
         needed = index != INDEX or not (directory / "model.safetensors").is_file()
         names |= {index, *_shards(directory, index, needed)}
     if not any(name.endswith(".safetensors") for name in names):
@@ -108,8 +108,8 @@ def _refuse_adapter(directory: Path) -> None:
 
 
 def _matching(directory: Path, patterns: Iterable[str]) -> set[str]:
-    found = {path for pattern in patterns for path in directory.glob(pattern) if path.is_file()}
-    return {path.relative_to(directory).as_posix() for path in found}
+    paths = {path for pattern in patterns for path in directory.glob(pattern) if path.is_file()}
+    return {path.relative_to(directory).as_posix() for path in paths}
 
 
 def _tokenizer_named(directory: Path) -> Iterator[str]:
@@ -187,9 +187,9 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_bytes())
+        value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"cannot be read: {error}", where=str(path), remedy="fetch the model again") from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise UsageError("is not a JSON object", where=str(path), remedy="fetch the model again")
-    return found
+    return value

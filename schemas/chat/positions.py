@@ -40,13 +40,13 @@ def rows_alike(config: Any) -> Alike:
 
 def telling_lengths(config: Any, longest: int) -> list[int]:
     """Lengths below ``longest`` from which on the model does something else: windows, chunks, schemes of positions."""
-    found = {
+    keys = {
         value
         for part in _dicts(config.to_dict())
         for name, value in part.items()
         if type(value) is int and 0 < value < longest and _LENGTHS.search(name)
     }
-    return sorted(found)
+    return sorted(keys)
 
 
 def growing(modules: Iterable[Any]) -> Sequence[Any]:

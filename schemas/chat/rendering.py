@@ -120,7 +120,7 @@ class Rendering:
         spans, headers = [], []
         for response in row.responses:
             start = first + bisect_right(ends, response.start)
-            end = first + bisect_left(starts, response.end if self._end_of_turn else response.said)
+            end = first + bisect_left(starts, response.end if self._end_of_turn else response.content_end)
             header = first + bisect_right(ends, response.header)
             spans.append((start, max(start, end)))
             headers.append((min(header, start), start))
@@ -128,12 +128,12 @@ class Rendering:
             del ids[spans[-1][1] :]
         scored = sum(end - start for start, end in spans)
         limit = self._max_length
-        kept = [place for place, (start, end) in enumerate(spans) if row.answered and start < min(end, limit)]
+        inside = [index for index, (start, end) in enumerate(spans) if row.answered and start < min(end, limit)]
         return Rendered(
             ids=tuple(ids[:limit]),
-            spans=tuple((spans[place][0], min(spans[place][1], limit)) for place in kept),
-            headers=tuple(headers[place] for place in kept),
-            answers=tuple(row.responses[place].number for place in kept),
+            spans=tuple((spans[index][0], min(spans[index][1], limit)) for index in inside),
+            headers=tuple(headers[index] for index in inside),
+            answers=tuple(row.responses[index].number for index in inside),
             prompt_tokens=len(ids) - scored,
             response_tokens=scored if row.answered else 0,
             truncated=len(ids) > limit,
@@ -145,10 +145,10 @@ class Rendering:
         probe = [{"role": "user", "content": "."}, {"role": RESPONSE_ROLE, "content": "."}]
         (rendered,) = Rendering(self._tokenizer, self._template, self._max_length).render([probe], [None])
         named = config.get_text_config().eos_token_id
-        found = {*(named if isinstance(named, list) else [named]), self._tokenizer.eos_token_id}
+        ends = {*(named if isinstance(named, list) else [named]), self._tokenizer.eos_token_id}
         if not rendered.truncated:
-            found |= {*rendered.ids[-1:]} & {*self._tokenizer.all_special_ids}
-        return sorted(found - {None})
+            ends |= {*rendered.ids[-1:]} & {*self._tokenizer.all_special_ids}
+        return sorted(ends - {None})
 
     @cached_property
     def _opening(self) -> list[int]:

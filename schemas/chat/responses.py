@@ -2,7 +2,7 @@
 
 A template is a program of somebody else's: it may trim what is said, take thoughts out of it, put an empty one before
 it, move turns or repeat them. So nothing is assumed of its text and nothing is searched in it; it is asked. The same
-conversation is rendered again with a sentinel, a character that its text does not have, in place of what was answered.
+conversation is rendered again with a sentinel, a character that its text does not have, instead of each answer.
 What comes before and after the sentinel is the template's, and the answer is what stands between that in the text.
 A turn of the prompt that can be replaced without a change to the text is one that the template leaves out.
 """
@@ -36,7 +36,7 @@ class NotRendered(Exception):
 
 
 class Response(NamedTuple):
-    """One response in the rendered text, in characters: its header begins, it begins, it is said, its turn ends.
+    """One response in the rendered text, in characters: its header begins, it begins, it ends, its turn ends.
 
     ``number`` counts the conversation's responses from 0, those that are not found in the text too.
     """
@@ -44,7 +44,7 @@ class Response(NamedTuple):
     number: int
     header: int
     start: int
-    said: int
+    content_end: int
     end: int
 
 
@@ -102,48 +102,48 @@ class ChatTemplate:
         Raises NotRendered if the template refuses the conversation, or if it has answers and none of them is found.
         """
         text = self._apply(conversation)
-        places = [place for place, turn in enumerate(conversation) if turn["role"] == RESPONSE_ROLE]
-        found = self._together(text, conversation, places)
-        if found is None:
-            found = self._apart(text, conversation, places)
+        indices = [index for index, turn in enumerate(conversation) if turn["role"] == RESPONSE_ROLE]
+        spans = self._together(text, conversation, indices)
+        if spans is None:
+            spans = self._apart(text, conversation, indices)
         responses = [
-            Response(number, self._header(text, start, last), start, said, self._end(text, said, last))
-            for number, (place, span) in enumerate(zip(places, found, strict=True))
+            Response(number, self._header(text, start, last), start, content_end, self._end(text, content_end, last))
+            for number, (index, span) in enumerate(zip(indices, spans, strict=True))
             if span is not None
-            for start, said, last in [(*span, place == len(conversation) - 1)]
+            for start, content_end, last in [(*span, index == len(conversation) - 1)]
         ]
-        answered = any(conversation[places[response.number]]["content"].strip() for response in responses)
+        answered = any(conversation[indices[response.number]]["content"].strip() for response in responses)
         lost = sum(
-            span is None and bool(conversation[place]["content"].strip())
-            for place, span in zip(places, found, strict=True)
+            span is None and bool(conversation[index]["content"].strip())
+            for index, span in zip(indices, spans, strict=True)
         )
         if lost and not answered:
             raise NotRendered("the chat template leaves out or alters every answer")
-        notes = [self._left_out(text, conversation, places)]
+        notes = [self._left_out(text, conversation, indices)]
         if lost:
-            notes.append(f"{lost} of {len(places)} answers are context: the chat template leaves out or alters them")
+            notes.append(f"{lost} of {len(indices)} answers are context: the chat template leaves out or alters them")
         return Text(text, responses, answered, "; ".join(filter(None, notes)) or None)
 
-    def _left_out(self, text: str, conversation: Sequence[Turn], places: Sequence[int]) -> str:
-        """Which turns that say something before the last of the answers at ``places`` are left out, or altered.
+    def _left_out(self, text: str, conversation: Sequence[Turn], indices: Sequence[int]) -> str:
+        """Which turns that say something before the last of the answers at ``indices`` are left out, or altered.
 
         This takes one rendering, with a sentinel of its own behind each of them. A turn of which that is missing is
         looked at again: it is not in the text if another content gives the same, nor is it if its words are not there.
         """
         prompt = [
-            place
-            for place, turn in enumerate(conversation[: places[-1]] if places else conversation)
+            index
+            for index, turn in enumerate(conversation[: indices[-1]] if indices else conversation)
             if turn["role"] != RESPONSE_ROLE and turn["content"].strip()
         ]
-        known = {*text}
-        sentinels = dict(zip(prompt, (each for each in map(chr, _SENTINELS) if each not in known), strict=False))
+        characters = {*text}
+        sentinels = dict(zip(prompt, (each for each in map(chr, _SENTINELS) if each not in characters), strict=False))
         marked = list(conversation)
-        for place, sentinel in sentinels.items():
-            marked[place] = {**conversation[place], "content": conversation[place]["content"] + sentinel}
-        absent = {place for place in prompt if conversation[place]["content"].strip() not in text}
+        for index, sentinel in sentinels.items():
+            marked[index] = {**conversation[index], "content": conversation[index]["content"] + sentinel}
+        absent = {index for index in prompt if conversation[index]["content"].strip() not in text}
         try:
             shown = {*self._apply(marked)} if prompt else set()
-            doubtful = [place for place in prompt if sentinels.get(place) not in shown]
+            doubtful = [index for index in prompt if sentinels.get(index) not in shown]
         except NotRendered:  # a template that reads what is said: whether it writes it otherwise, nobody can ask
             doubtful, absent = sorted(absent), set()
         groups, out = [doubtful] if doubtful else [], []
@@ -158,22 +158,22 @@ class ChatTemplate:
         unknown = sum(map(len, groups))
         if not out and not unknown:
             return ""
-        roles = ", ".join(dict.fromkeys(conversation[place]["role"] for place in sorted(out)))
-        said = f"the chat template leaves out or alters {len(out)} of {len(prompt)} turns of the prompt"
-        return said + (f" ({roles})" if roles else "") + (f", and perhaps some of {unknown} more" if unknown else "")
+        roles = ", ".join(dict.fromkeys(conversation[index]["role"] for index in sorted(out)))
+        note = f"the chat template leaves out or alters {len(out)} of {len(prompt)} turns of the prompt"
+        return note + (f" ({roles})" if roles else "") + (f", and perhaps some of {unknown} more" if unknown else "")
 
     def _together(
-        self, text: str, conversation: Sequence[Turn], places: Sequence[int]
+        self, text: str, conversation: Sequence[Turn], indices: Sequence[int]
     ) -> Sequence[tuple[int, int] | None] | None:
         """The range of every answer; None if the template treats some of them in a way of its own.
 
         This takes one rendering, however long the conversation: every answer is replaced at once. The template's text
-        around the sentinels, with the answers in their place again, has to be the whole text to the last character.
+        around the sentinels, with the answers put back, has to be the whole text to the last character.
         """
-        pieces = self._pieces(text, conversation, places) if places else [text]
-        if pieces is None or len(pieces) != len(places) + 1:
+        pieces = self._pieces(text, conversation, indices) if indices else [text]
+        if pieces is None or len(pieces) != len(indices) + 1:
             return None
-        contents = [conversation[place]["content"] for place in places]
+        contents = [conversation[index]["content"] for index in indices]
         trimmed = any(content != content.strip() for content in contents)
         for trim in _TRIMS if trimmed else _TRIMS[:1]:
             answers = [trim(content) for content in contents]
@@ -186,7 +186,7 @@ class ChatTemplate:
         return None
 
     def _apart(
-        self, text: str, conversation: Sequence[Turn], places: Sequence[int]
+        self, text: str, conversation: Sequence[Turn], indices: Sequence[int]
     ) -> Sequence[tuple[int, int] | None]:
         """The range of each answer, or None, found by replacing it alone.
 
@@ -194,31 +194,31 @@ class ChatTemplate:
         """
         if len(conversation) > MOST_TURNS:
             raise NotRendered(f"the chat template alters answers, and there are more than {MOST_TURNS} turns")
-        found: list[tuple[int, int] | None] = []
+        spans: list[tuple[int, int] | None] = []
         floor = 0
-        for place in places:
-            span = self._alone(text, conversation, place)
+        for index in indices:
+            span = self._alone(text, conversation, index)
             if span is not None and span[0] < floor:
                 span = None
-            found.append(span)
+            spans.append(span)
             floor = span[1] if span else floor
-        return found
+        return spans
 
-    def _alone(self, text: str, conversation: Sequence[Turn], place: int) -> tuple[int, int] | None:
-        pieces = self._pieces(text, conversation, [place])
+    def _alone(self, text: str, conversation: Sequence[Turn], index: int) -> tuple[int, int] | None:
+        pieces = self._pieces(text, conversation, [index])
         if pieces is None or len(pieces) != 2:
             return None
         before, after = pieces
         start, end = len(before), len(text) - len(after)
         opens, closes = text.startswith(before), text.endswith(after)
-        answer = conversation[place]["content"].strip()
+        answer = conversation[index]["content"].strip()
         if opens and closes and start <= end and text[start:end].strip() == answer:
             return start, end
         # The template looked into the answer, as those do that know thoughts, and treats a sentinel in another way. It
         # may still put the answer whole, but for white space, before what follows it or behind what comes before it.
         if answer and closes:
             begins = _back(text, end, answer)
-            last = place == len(conversation) - 1
+            last = index == len(conversation) - 1
             if begins is not None and (self._header(text, begins, last) < begins or not self._headers(last)):
                 return begins, end
         if answer and opens:
@@ -227,7 +227,7 @@ class ChatTemplate:
                 return start, ends
         return None
 
-    def _pieces(self, text: str, conversation: Sequence[Turn], places: Iterable[int]) -> list[str] | None:
+    def _pieces(self, text: str, conversation: Sequence[Turn], indices: Iterable[int]) -> list[str] | None:
         """The text of the conversation with a sentinel for these turns' contents, split at the sentinels.
 
         None if the template refuses it.
@@ -236,8 +236,8 @@ class ChatTemplate:
         if sentinel is None:
             raise NotRendered("the conversation has every character that could mark an answer")
         marked = list(conversation)
-        for place in places:
-            marked[place] = {**conversation[place], "content": sentinel}
+        for index in indices:
+            marked[index] = {**conversation[index], "content": sentinel}
         try:
             return self._apply(marked).split(sentinel)
         except NotRendered:
@@ -263,16 +263,16 @@ class ChatTemplate:
         """Where the header of the response that begins at ``start`` begins: ``start`` if it has none."""
         return next((start - len(each) for each in self._headers(last) if text.endswith(each, 0, start)), start)
 
-    def _end(self, text: str, said: int, last: bool) -> int:
-        """Where the turn ends of which the answer ends at ``said``; white space after that is no part of it."""
+    def _end(self, text: str, content_end: int, last: bool) -> int:
+        """Where the turn ends of which the answer ends at ``content_end``; white space after that is no part of it."""
         closing = self._markup.closing
         if last:
-            return max(said, len(text.removesuffix(self._markup.afterwards).rstrip()))
-        if closing is not None and text.startswith(closing, said):
-            return said + len(closing)
+            return max(content_end, len(text.removesuffix(self._markup.afterwards).rstrip()))
+        if closing is not None and text.startswith(closing, content_end):
+            return content_end + len(closing)
         # after an answer that others follow, the template ends the turn in another way
-        special = re.compile(rf"\s*{self._special}").match(text, said)
-        return special.end() if special else said
+        special = re.compile(rf"\s*{self._special}").match(text, content_end)
+        return special.end() if special else content_end
 
     @cached_property
     def _markup(self) -> _Markup:
@@ -280,14 +280,14 @@ class ChatTemplate:
         question = {"role": "user", "content": "."}
         answer = {"role": RESPONSE_ROLE, "content": "."}
         try:
-            asked = self._apply([question])
+            alone = self._apply([question])
             opened = self._apply([question], add_generation_prompt=True)
         except NotRendered:
             return _Markup(((), ()), None, "")
-        prompt = self._beyond(asked, opened)
-        once = self._pieces(asked, [question, answer], [1]) or []
-        twice = self._pieces(asked, [question, answer] * 2, [1, 3]) or []
-        around = self._pieces(asked, [question, answer], [0, 1]) or []
+        prompt = self._beyond(alone, opened)
+        once = self._pieces(alone, [question, answer], [1]) or []
+        twice = self._pieces(alone, [question, answer] * 2, [1, 3]) or []
+        around = self._pieces(alone, [question, answer], [0, 1]) or []
         closing = once[1] if len(once) == 2 else None
         afterwards = ""
         if closing is not None and closing.strip() and len(around) == 3 and around[1] == around[2]:
@@ -296,14 +296,14 @@ class ChatTemplate:
             afterwards = closing[special.end() :] if special and closing[special.end() :].strip() else ""
             closing = closing.removesuffix(afterwards) if afterwards else closing
             prompt = prompt or afterwards
-        single, first = (self._beyond(asked, pieces[0]) if pieces else "" for pieces in (once, twice))
+        single, first = (self._beyond(alone, pieces[0]) if pieces else "" for pieces in (once, twice))
         headers = (single, prompt, first), (first, prompt, single)
         closing = None if closing is None else closing.rstrip()
         return _Markup((_distinct(headers[0]), _distinct(headers[1])), closing, afterwards)
 
-    def _beyond(self, known: str, text: str) -> str:
+    def _beyond(self, other: str, text: str) -> str:
         """What is left of a text after all that it begins with as another does; special tokens are not split."""
-        units, others = (re.findall(rf"{self._special}|(?s:.)", each) for each in (text, known))
+        units, others = (re.findall(rf"{self._special}|(?s:.)", each) for each in (text, other))
         common = next((at for at, pair in enumerate(zip(units, others, strict=False)) if pair[0] != pair[1]), None)
         return "".join(units[min(len(units), len(others)) if common is None else common :])
 
@@ -321,15 +321,15 @@ def _distinct(headers: Sequence[str]) -> Sequence[str]:
 def _back(text: str, end: int, answer: str) -> int | None:
     """Where the answer begins that ends at ``end``, white space aside; None if it does not end there."""
     letters = "".join(answer.split())
-    places = [found.start() for found in re.finditer(r"\S", text[:end])][-len(letters) :]
-    return places[0] if places and "".join(text[places[0] : end].split()) == letters else None
+    starts = [letter.start() for letter in re.finditer(r"\S", text[:end])][-len(letters) :]
+    return starts[0] if starts and "".join(text[starts[0] : end].split()) == letters else None
 
 
 def _forth(text: str, start: int, answer: str) -> int | None:
     """Where the answer ends that begins at ``start``, white space aside; None if it does not begin there."""
     letters = "".join(answer.split())
-    for number, found in enumerate(re.finditer(r"\S", text[start:]), 1):
+    for number, letter in enumerate(re.finditer(r"\S", text[start:]), 1):
         if number == len(letters):
-            end = start + found.end()
+            end = start + letter.end()
             return end if "".join(text[start:end].split()) == letters else None
     return None

@@ -5,7 +5,7 @@ _REQUEST = "Write a response that appropriately completes the request."
 
 # The prompt of Stanford Alpaca (tatsu-lab/stanford_alpaca, train.py), with its two wordings; the response follows
 # "### Response:" directly and ends with the end-of-text token, as in its training code. It knows one turn. Here a
-# system turn takes the place of the opening sentence, a tool's result is an input, and later turns follow after an
+# system turn replaces the opening sentence, a tool's result is an input, and later turns follow after an
 # empty line.
 ALPACA = (
     "{% if messages[0]['role'] == 'system' %}{{ messages[0]['content'] }}"

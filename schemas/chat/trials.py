@@ -25,5 +25,5 @@ def tolerance(eps: float) -> float:
 
 def vocabulary(model: Any) -> int:
     """The first so many tokens are read, predicted and known to the config of a model of transformers."""
-    known = embeddings(model)
-    return min(known, getattr(model.config.get_text_config(), "vocab_size", known))
+    rows = embeddings(model)
+    return min(rows, getattr(model.config.get_text_config(), "vocab_size", rows))

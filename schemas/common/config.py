@@ -33,7 +33,7 @@ def option(help: str, default: Any = dataclasses.MISSING, **metadata: Any) -> An
 
     ``positional=True`` makes it an argument without a flag. ``rest="PREFIX"`` on a ``dict[str, str]`` field
     collects ``--PREFIX.KEY VALUE`` for keys that are only known later. ``at_least``, ``above``, ``at_most`` and
-    ``below`` bound a number, or each of several: see ``check_ranges``. ``place=True`` on a text, or on several, says
+    ``below`` bound a number, or each of several: see ``check_ranges``. ``path=True`` on a text, or on several, says
     that it may be a path: there, as in a ``Path``, ``~`` is the home directory.
     """
     metadata = {"help": help, **metadata}
@@ -42,11 +42,11 @@ def option(help: str, default: Any = dataclasses.MISSING, **metadata: Any) -> An
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, names: Iterable[str]) -> str:
     """“did you mean …?” for a misspelt name, and otherwise what there is."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known)}"
+    names = sorted(names)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(names)}"
 
 
 def parse(cls: type[T], arguments: Sequence[str], prog: str, description: str | None = None) -> T:
@@ -60,17 +60,17 @@ def parse(cls: type[T], arguments: Sequence[str], prog: str, description: str | 
         parser.add_argument("--config", metavar="FILE", default=None, help="YAML file with the same keys as the flags")
     _add_flags(parser, cls)
     rest: dict[str, str] = {}
-    given, unknown = parser.parse_known_args(_collect_rest(cls, arguments, rest))
-    flags_given = vars(given)
-    config = flags_given.pop("config", None)
-    _log_as(flags_given)
+    namespace, unknown = parser.parse_known_args(_collect_rest(cls, arguments, rest))
+    flag_values = vars(namespace)
+    config = flag_values.pop("config", None)
+    _log_as(flag_values)
     if unknown:
         flags = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
         raise UsageError(
             f"unknown argument {unknown[0]!r}", remedy=nearest(unknown[0].split("=")[0], flags), where=prog
         )
     values = read_options(Path(at_home(config, "--config"))) if config else {}
-    for key, value in flags_given.items():
+    for key, value in flag_values.items():
         _put(values, key.split("."), value)
     for key, value in rest.items():
         _put(values, key.split(".", 1), value)
@@ -85,17 +85,17 @@ def build(cls: type[T], values: Mapping[str, Any], where: str, prefix: str = "")
     for key in values:
         if key not in fields:
             raise UsageError(f"unknown option {prefix + key!r}", where=where, remedy=nearest(key, fields))
-    made = {}
+    options = {}
     for name, item in fields.items():
         if name in values:
-            made[name] = _convert(values[name], hints[name], where, prefix + name)
-            _check_range(item, made[name], where, prefix)
-            if item.metadata.get("place"):
-                made[name] = _at_home(made[name], where)
+            options[name] = _convert(values[name], hints[name], where, prefix + name)
+            _check_range(item, options[name], where, prefix)
+            if item.metadata.get("path"):
+                options[name] = _at_home(options[name], where)
         elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
             shown = name if item.metadata.get("positional") else f"--{_flag(prefix + name)}"
             raise UsageError(f"{shown} is required", where=where, remedy=item.metadata.get("help", ""))
-    return cls(**made)
+    return cls(**options)
 
 
 def check_ranges(settings: Any, where: str | None = None, prefix: str = "") -> None:
@@ -136,34 +136,34 @@ def _check_range(item: "dataclasses.Field[Any]", value: Any, where: str | None, 
 def _range(bounds: Mapping[str, Any], whole: bool) -> str:
     """The bounds of an option in words."""
     words = {"at_least": "from", "above": "above", "at_most": "to", "below": "below"}
-    said = [f"{word} {bounds[key]:,}" for key, word in words.items() if key in bounds]
+    limits = [f"{word} {bounds[key]:,}" for key, word in words.items() if key in bounds]
     if whole and not {"at_most", "below"} & {*bounds}:
-        said.append("to 2^63 - 1")
-    return " ".join(["a whole number" if whole else "a finite number", *said])
+        limits.append("to 2^63 - 1")
+    return " ".join(["a whole number" if whole else "a finite number", *limits])
 
 
-def at_home(place: str, where: str) -> str:
+def at_home(path: str, where: str) -> str:
     """The path with ``~`` or ``~NAME`` at its start as the home directory; UsageError where there is none.
 
     What is called so all the same (``./~/x``, ``~x``) is made absolute: libraries expand a ``~`` too, and would open
     another file than we do.
     """
-    if not place.isascii() and sys.getfilesystemencoding() != "utf-8":
+    if not path.isascii() and sys.getfilesystemencoding() != "utf-8":
         raise UsageError(
-            f"{place} would be another file for libraries that take every name for UTF-8",
+            f"{path} would be another file for libraries that take every name for UTF-8",
             where=where,
             remedy="set PYTHONUTF8=1, or a locale with UTF-8",
         )
-    if place == "~" or (place.startswith("~") and "/" in place):
-        expanded = os.path.expanduser(place)
-        if expanded == place or (place[:2] in ("~", "~/") and os.environ.get("HOME") == ""):
+    if path == "~" or (path.startswith("~") and "/" in path):
+        expanded = os.path.expanduser(path)
+        if expanded == path or (path[:2] in ("~", "~/") and os.environ.get("HOME") == ""):
             raise UsageError(
-                f"{place} is in no home directory that is known here",
+                f"{path} is in no home directory that is known here",
                 where=where,
-                remedy=f"write out the path, or ./{place} for what is called so",
+                remedy=f"write out the path, or ./{path} for what is called so",
             )
         return expanded
-    return os.path.abspath(place) if place and os.path.normpath(place).startswith("~") else place
+    return os.path.abspath(path) if path and os.path.normpath(path).startswith("~") else path
 
 
 def _at_home(value: Any, where: str) -> Any:

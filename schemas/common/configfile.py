@@ -31,15 +31,15 @@ def read_options(path: Path) -> dict[str, Any]:
             return super().compose_node(parent, index)
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            seen: dict[str, int] = {}
+            lines: dict[str, int] = {}
             for key, _ in node.value:
                 if key.tag == "tag:yaml.org,2002:merge":
                     raise yaml.constructor.ConstructorError(problem="<< is not read", problem_mark=key.start_mark)
                 name, line = _name(self.construct_object(key, deep=True)), key.start_mark.line + 1
-                if name in seen:
-                    found = f"the option {name!r} is there twice, in line {seen[name]} and line {line}"
+                if name in lines:
+                    found = f"the option {name!r} is there twice, in line {lines[name]} and line {line}"
                     raise UsageError(found, where=where, remedy="write it once")
-                seen[name] = line
+                lines[name] = line
             return super().construct_mapping(node, deep)
 
         def construct_number(self, node: Any) -> int | float:
@@ -86,13 +86,13 @@ def _expand(value: Any, where: str, name: str) -> Any:
         return {_name(key): _expand(item, where, f"{name}.{key}" if name else str(key)) for key, item in value.items()}
     if isinstance(value, list):
         return [_expand(item, where, name) for item in value]
-    return _VARIABLE.sub(lambda found: _value_of(found, where, name), value) if isinstance(value, str) else value
+    return _VARIABLE.sub(lambda match: _value_of(match, where, name), value) if isinstance(value, str) else value
 
 
-def _value_of(found: re.Match[str], where: str, name: str) -> str:
-    escaped, variable, default = found.groups()
+def _value_of(match: re.Match[str], where: str, name: str) -> str:
+    escaped, variable, default = match.groups()
     if escaped:
-        return found[0][1:]
+        return match[0][1:]
     value = os.environ.get(variable)
     if default is not None and not value:
         return default

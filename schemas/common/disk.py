@@ -72,7 +72,7 @@ def refuse_link(path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A place to write a file to that replaces ``path`` when the block ends well: whoever reads it, also after a power
+    """A path to write a file to that replaces ``path`` when the block ends well: whoever reads it, also after a power
     failure, finds the old content or the new one.
     """
     refuse_link(path)
@@ -90,7 +90,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def put_in_place(directory: Path) -> None:
+def publish(directory: Path) -> None:
     """Give the directory that was written ``beside`` this name, where there is none, its name; whole or not at all."""
     partial = beside(directory)
     for path in [*partial.rglob("*"), partial]:

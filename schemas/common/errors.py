@@ -12,9 +12,9 @@ class UserError(ValueError):
 
     def __init__(self, found: str, *, where: str | None = None, remedy: str | None = None) -> None:
         self.found, self.where, self.remedy = found, where, remedy
-        place = f"{printable(where)}: " if where else ""  # a file's name may hold an end of line
+        prefix = f"{printable(where)}: " if where else ""  # a file's name may hold an end of line
         cure = f"\n  What to do: {remedy}" if remedy else ""
-        super().__init__(redacted(f"{place}{found}{cure}"))
+        super().__init__(redacted(f"{prefix}{found}{cure}"))
 
 
 class UsageError(UserError):

@@ -33,11 +33,11 @@ def settle() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     if not CACHES.keys() <= os.environ.keys() and not _is_writable(os.path.expanduser("~")):
-        place = os.environ.get("CURRICLE_CACHE")
-        if not (place and _is_writable(place)):
-            place = _temporary()
+        cache = os.environ.get("CURRICLE_CACHE")
+        if not (cache and _is_writable(cache)):
+            cache = _temporary()
         for variable, name in CACHES.items():
-            os.environ.setdefault(variable, os.path.join(place, name))
+            os.environ.setdefault(variable, os.path.join(cache, name))
     if home := cache_home():  # torch keeps compiled code by a name that anyone can guess in the temporary directory
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home / "torchinductor"))
 
@@ -72,8 +72,8 @@ def forget_output() -> None:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
-def _is_writable(place: str) -> bool:
-    return os.path.isabs(place) and os.path.isdir(place) and os.access(place, os.W_OK | os.X_OK)
+def _is_writable(path: str) -> bool:
+    return os.path.isabs(path) and os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK)
 
 
 def _temporary() -> str:
@@ -81,14 +81,14 @@ def _temporary() -> str:
     import shutil
     import tempfile
 
-    place, maker = tempfile.mkdtemp(prefix="curricle-"), os.getpid()
+    directory, maker = tempfile.mkdtemp(prefix="curricle-"), os.getpid()
 
     def remove() -> None:
         if os.getpid() == maker:
-            shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(directory, ignore_errors=True)
 
     atexit.register(remove)
-    return place
+    return directory
 
 
 def cache_home() -> Path | None:

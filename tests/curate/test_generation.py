@@ -13,7 +13,7 @@ from curricle.curate.proxy.rendering import Renderer
 from curricle.curate.proxy.settings import GenerationSettings, ProxySettings
 from curricle.curate.proxy.vllm_backend import longest_sequence
 from curricle.curate.proxy.weights import Weights
-from curricle.schemas.chat.generation import Draw, answered, draw_seed
+from curricle.schemas.chat.generation import Draw, draw_seed, with_answer
 from proxy_examples import ROWS, SHORT, SINGLE, table, turns
 from transformers import GenerationConfig, LlamaConfig
 
@@ -112,7 +112,7 @@ def test_the_last_response_is_the_one_that_is_answered(generated):
     first, both = turns("user: Q", "assistant: A"), turns("user: Q", "assistant: A", "user: R", "assistant: B")
     found = generated([first, turns("user: Q", "assistant: other"), both, both[:-1]], temperature=0.0)
     assert found[0] == found[1] == found[3] != found[2]
-    assert answered([*both, {"role": "user", "content": "after"}], "mine") == [*both[:-1], *turns("assistant: mine")]
+    assert with_answer([*both, {"role": "user", "content": "after"}], "mine") == [*both[:-1], *turns("assistant: mine")]
 
 
 def test_logits_that_are_not_numbers_are_null_with_a_note(generated, backend, monkeypatch):

@@ -187,11 +187,11 @@ def test_what_came_from_the_environment_is_never_printed(tmp_path, monkeypatch, 
 
 @dataclass(frozen=True)
 class Places:
-    inputs: tuple[str, ...] = option("files", (), positional=True, place=True)
-    output: str | None = option("where", None, place=True)
+    inputs: tuple[str, ...] = option("files", (), positional=True, path=True)
+    output: str | None = option("where", None, path=True)
     path: Path | None = option("where", None)
     more: tuple[Path, ...] = option("where", ())
-    beam: dict[str, str] = option("other", {}, rest="beam", place=True)
+    beam: dict[str, str] = option("other", {}, rest="beam", path=True)
     words: str = option("no place", "")
 
 
@@ -258,7 +258,7 @@ def test_every_option_that_names_files_is_marked_as_a_place():
                 words = item.metadata.get("help", "")
                 names_files = any(word in words for word in ("director", "a finished table", "files", "certificate"))
                 if names_files and item.type in (str, str | None, tuple[str, ...]):
-                    assert item.metadata.get("place"), f"{cls.__name__}.{item.name}: {words}"
+                    assert item.metadata.get("path"), f"{cls.__name__}.{item.name}: {words}"
                     seen += 1
     assert seen > 15
 

@@ -41,7 +41,7 @@ def read(tokenizer, conversation):
     found = ChatTemplate(tokenizer, "chat").read(conversation)
     text = found.text
     parts = [
-        (text[each.header : each.start], text[each.start : each.said], text[each.said : each.end])
+        (text[each.header : each.start], text[each.start : each.content_end], text[each.content_end : each.end])
         for each in found.responses
     ]
     return text, parts, found.note
@@ -221,7 +221,7 @@ def test_answers_are_found_where_a_template_of_known_parts_puts_them(tokenizer, 
         assert any(answer.strip() for _, answer in rounds)
         return
     assert found.text == text
-    places = {each.number: (each.start, each.said) for each in found.responses}
+    places = {each.number: (each.start, each.content_end) for each in found.responses}
     # an answer that lost its beginning may stand whole in the text after all, by what the template puts before it
     assert {number: place for number, place in places.items() if number in expected} == expected
     for number in places.keys() - expected.keys():

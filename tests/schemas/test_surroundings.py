@@ -116,7 +116,7 @@ def test_no_place_for_the_packaged_model(home, anyones):
     arguments = ["score", "a.jsonl", "--output", "out", "--metrics", "length"]
     ended = run(*arguments, nobody=True, cwd=anyones, env=environment)
     assert ended.returncode == USAGE, ended.stderr
-    assert "there is no place for the model" in ended.stderr and "set CURRICLE_CACHE to a directory" in ended.stderr
+    assert "there is no directory for the model" in ended.stderr and "set CURRICLE_CACHE to a directory" in ended.stderr
     assert {path.name for path in anyones.iterdir()} == {"a.jsonl"}
 
 

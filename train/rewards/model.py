@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from curricle.schemas.common.disk import beside, put_in_place
+from curricle.schemas.common.disk import beside, publish
 from curricle.schemas.common.errors import UsageError
 from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -55,7 +55,7 @@ def save_reward_model(
     if padding is not None:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(padding)
     tokenizer.save_pretrained(partial)
-    put_in_place(place)
+    publish(place)
 
 
 def _classifier(config: PretrainedConfig) -> Any:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from curricle.schemas.chat.generation import answered, prompt_of, reference
+from curricle.schemas.chat.generation import prompt_of, reference, with_answer
 from curricle.schemas.common.errors import UserError
 from curricle.train.data.batching import Size, shares
 from curricle.train.data.encoding import Encoder
@@ -93,9 +93,9 @@ def read_pairs(encoder: Encoder, examples: Sequence[Example], generated: Sequenc
         elif answer is None:
             pairs.append(Pair(rendered.ids, NONE, len(prompt), cut=bool(rendered.truncated)))
         else:
-            said = answered(example.messages, answer.text)
-            (other,) = encoder.render([Example(said, example.extra)], ended=not answer.truncated)
-            lost = prompt_of(said, other) if answer.text.strip() else other.note
+            conversation = with_answer(example.messages, answer.text)
+            (other,) = encoder.render([Example(conversation, example.extra)], ended=not answer.truncated)
+            lost = prompt_of(conversation, other) if answer.text.strip() else other.note
             same = answer.text.strip() == reference(example.messages).strip()
             longer = bool(rendered.truncated or other.truncated)
             pairs.append(Pair(rendered.ids, lost if isinstance(lost, str) else other.ids, len(prompt), same, longer))
