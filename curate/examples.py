@@ -28,7 +28,7 @@ def normalise_records(records: Iterable[Record], source: str, format: Format | N
     rejects: list[tuple[Any, ...]] = []
     notes: list[Note] = []
     for record in records:
-        conversation = _conversation(record, format)
+        conversation = _conversation(record, source, format)
         if isinstance(conversation, str):
             rejects.append((source, record.position, conversation, record.raw))
         else:
@@ -45,7 +45,7 @@ def notes_column(notes: Iterable[Note], rows: int) -> pa.Array:
     return pa.array(texts, NOTES_FIELD.type)
 
 
-def _conversation(record: Record, format: Format | None) -> Conversation | str:
+def _conversation(record: Record, source: str, format: Format | None) -> Conversation | str:
     """The conversation, or the reason why there is none."""
     if record.reason is not None:
         return record.reason
@@ -55,6 +55,11 @@ def _conversation(record: Record, format: Format | None) -> Conversation | str:
         return str(error)
     except RecursionError:  # text inside a record may hold JSON of its own, deeper than the record's limit
         return "nested too deeply"
+    except Exception:
+        if format is None or format.origin is None:
+            raise
+        with format.origin.blamed(f"{source} position {record.position}"):
+            raise
 
 
 def _example(source: str, position: int, conversation: Conversation) -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ definitions stand in the system turn as ``<tools>``, what the assistant calls an
 they are parts of a message or fields beside it. docs/formats.md lists what becomes of each field.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from curricle.curate.formats.alpaca import ALPACA, ELSEWHERE, OUTPUTS
@@ -20,12 +21,13 @@ from curricle.curate.formats.strings import STRINGS
 from curricle.curate.formats.table import TABLE
 from curricle.curate.formats.turns import is_turns
 from curricle.curate.formats.values import as_text, kind, says
-from curricle.schemas.common.config import nearest
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.plugins import Group
 
 __all__ = [
     "FORMATS",
     "MESSAGE_FIELDS",
+    "PLUGINS",
     "Conversation",
     "Format",
     "FormatError",
@@ -37,6 +39,15 @@ __all__ = [
 
 FORMATS = {format.name: format for format in (TABLE, STRINGS, SHAREGPT, OPENAI, ALPACA, PAIRS)}
 """In order of recognition: conversations first, since they often carry a ``prompt`` beside them."""
+
+PLUGINS: Group[Format] = Group(
+    "curricle.formats",
+    "format",
+    "a Format of curricle.curate.formats",
+    lambda found: isinstance(found, Format),
+    tuple(FORMATS),
+)
+"""Formats of others. They are read where they are named, and never recognised."""
 
 VERSION = 4
 """Of what a record becomes: raised with every change to it, so that no table mixes two readings."""
@@ -76,7 +87,7 @@ def _fits(name: str, value: Any) -> bool:
 def named(name: str | None, prompt_field: str | None = None, response_field: str | None = None) -> Format | None:
     """The format that a user asks for; None, to recognise each record, if nothing is asked for.
 
-    Two fields are a format of their own. Raises UsageError for an unknown name or half a pair.
+    Two fields are a format of their own. Raises UsageError for an unknown name or half a pair, and as a plug-in does.
     """
     if prompt_field or response_field:
         if not (prompt_field and response_field):
@@ -87,11 +98,10 @@ def named(name: str | None, prompt_field: str | None = None, response_field: str
         return pairs([(prompt_field, response_field)])
     if name is None:
         return None
-    if name not in FORMATS:
-        raise UsageError(
-            f"--format is {name!r}", remedy=f"{nearest(name, FORMATS)} (formats: {', '.join(sorted(FORMATS))})"
-        )
-    return FORMATS[name]
+    if name in FORMATS:
+        return FORMATS[name]
+    plugin = PLUGINS.load(name)
+    return replace(plugin.object, origin=PLUGINS.origin(plugin))
 
 
 def normalise(record: Any, format: Format | None = None) -> Conversation:

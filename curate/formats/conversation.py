@@ -7,6 +7,7 @@ from typing import Any
 
 from curricle.curate.batch import RESPONSE_ROLE
 from curricle.curate.formats.values import NotJson, Unreadable, as_text, canonical, kind, says, stand_in, written
+from curricle.schemas.common.plugins import Origin, Pluggable
 
 MESSAGE_FIELDS = "message_fields"
 """Key in ``extra`` for what messages carried beside role and content (``name``, ``tool_call_id``, ...).
@@ -37,7 +38,7 @@ class Conversation:
 
 
 @dataclass(frozen=True)
-class Format:
+class Format(Pluggable):
     """A way to write conversations down as JSON objects.
 
     ``fields`` says for people what such a record has. ``matches`` looks at the names of fields, of the record
@@ -50,6 +51,14 @@ class Format:
     matches: Callable[[Record], bool]
     read: Callable[[Record], Conversation]
     own: Sequence[str] = ()
+    origin: Origin | None = None
+    """Set where a plug-in is loaded"""
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Which plug-in it is."""
+        assert self.origin is not None
+        return {"name": self.name, **self.origin.identity}
 
 
 def fields_of(record: Record) -> str:

@@ -207,9 +207,18 @@ class _Peek:
         if isinstance(record.value, dict):
             self.objects += 1
             self.first_object = self.first_object or record.value
-            self.settled = fits(record.value, self.format)
+            self.settled = self._fits(record.value)
         else:
             self.first_reject = self.first_reject or record
+
+    def _fits(self, record: dict[str, object]) -> bool:
+        try:
+            return fits(record, self.format)
+        except Exception:
+            if self.format is None or self.format.origin is None:
+                raise
+            with self.format.origin.blamed(f"{self.name}, object {self.objects}"):
+                raise
 
     def settle(self) -> None:
         if self.settled:

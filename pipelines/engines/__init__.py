@@ -1,5 +1,6 @@
 """Engines: what runs the shards. Whatever the engine, a shard's file and receipt are the same bytes."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -7,8 +8,11 @@ from importlib import import_module
 from curricle.pipelines.scoring.inputs import is_seekable
 from curricle.pipelines.scoring.job import Job
 from curricle.pipelines.scoring.plan import Shard
+from curricle.pipelines.settings.score import ENGINE_PLUGINS
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.transforms.shards import ShardRun, shard_runs
+
+log = logging.getLogger("curricle")
 
 MODULES = {
     "local": "curricle.pipelines.engines.local",
@@ -45,6 +49,14 @@ class Work:
 def run(work: Work) -> None:
     """Run the engine that the settings name until every shard has its receipt; UserError where it fails.
 
+    That of a plug-in is called with the work. What it leaves undone is found after it, as for every engine.
+
     An engine's libraries take seconds to import, and a run that has nothing to score does not need them.
     """
-    import_module(MODULES[work.job.settings.engine]).run(work)
+    engine = work.job.settings.engine
+    if engine in MODULES:
+        import_module(MODULES[engine]).run(work)
+    else:
+        plugin = ENGINE_PLUGINS.load(engine)
+        log.info("engine: %s %s", engine, plugin.identity)
+        plugin.object(work)

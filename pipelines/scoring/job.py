@@ -60,7 +60,7 @@ class Job:
         settings = self.settings
         return {
             "formats_version": FORMATS_VERSION,
-            "format": settings.format,
+            "format": self.format.identity if self.format and self.format.origin else settings.format,
             "prompt_field": settings.prompt_field,
             "response_field": settings.response_field,
             "max_record_bytes": settings.max_record_bytes,

@@ -1,5 +1,6 @@
 """The options of ``curricle score``: the flags, and the keys of its YAML file."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -7,6 +8,12 @@ from curricle.curate.embedding.settings import PROXY, EmbeddingSettings
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.schemas.common.config import check_ranges, option
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.plugins import Group
+
+ENGINES = ("local", "dask", "portable", "flink", "spark", "dataflow")
+ENGINE_PLUGINS: Group[Callable[..., None]] = Group(
+    "curricle.engines", "engine", "a function of a Work of curricle.pipelines.engines", callable, ENGINES
+)
 
 DEFAULT_METRICS = ("length", "mtld", "loss", "ifd")
 
@@ -29,7 +36,7 @@ class ScoreSettings:
     workers: int = option(
         "worker processes here; elsewhere, the portions that a compressed file is cut into", 1, at_least=1, at_most=4096
     )
-    engine: Literal["local", "dask", "portable", "flink", "spark", "dataflow"] = option("what runs the shards", "local")
+    engine: str = option(f"what runs the shards: {', '.join(ENGINES)}, or a plug-in", "local")
     engine_address: str | None = option("the dask scheduler, Beam job service, Flink or Spark master", None)
     dask_resources: dict[str, float] = option("dask resources that a task needs", {}, rest="dask", above=0)
     beam: dict[str, str] = option("Beam's own pipeline options", {}, rest="beam", path=True)
@@ -65,7 +72,9 @@ class ScoreSettings:
         needs_address = self.engine in ("portable", "flink", "spark")
         if needs_address and not self.engine_address:
             raise UsageError(f"--engine {self.engine} needs --engine-address", remedy="give its HOST:PORT")
-        if self.engine_address and not needs_address and self.engine != "dask":
+        if self.engine not in ENGINES:
+            ENGINE_PLUGINS.load(self.engine)
+        if self.engine_address and self.engine in ("local", "dataflow"):
             raise UsageError(f"--engine {self.engine} has no --engine-address", remedy="leave it out")
         if self.dask_resources and self.engine != "dask":
             raise UsageError("--dask.… needs --engine dask", remedy="leave it out, or name the engine")

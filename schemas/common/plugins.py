@@ -1,15 +1,17 @@
 """Plug-ins: what others add under a name of their own, from an installed distribution or from a file.
 
-A name is that of an entry point in one of the groups ``curricle.metrics``, ``curricle.formats``, ``curricle.curricula``
-and ``curricle.engines``, or ``PATH.py:NAME``, what a file calls NAME. A file runs as it is loaded, so it is only ever
-loaded because a user names it, never because a table or a journal does. Nothing of a plug-in is imported before it is
-asked for by its name.
+A name is that of an entry point in one of the groups ``curricle.metrics``, ``curricle.formats``, ``curricle.readers``,
+``curricle.curricula`` and ``curricle.engines``, or ``PATH.py:NAME``, what a file calls NAME. A file runs as it is
+loaded, so it is only ever loaded because a user names it, never because a table or a journal does. Nothing of a plug-in
+is imported before it is asked for by its name.
 """
 
 import hashlib
+import os
 import sys
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -18,7 +20,7 @@ from types import ModuleType
 from typing import Any, Generic, TypeVar, cast
 
 from curricle.schemas.common.config import nearest
-from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.errors import UsageError, UserError
 
 T = TypeVar("T")
 
@@ -32,6 +34,63 @@ class Plugin(Generic[T]):
     name: str
     object: T
     identity: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a plug-in is from, so that another process loads the same one. ``name`` of a file has its whole path."""
+
+    group: str
+    noun: str
+    name: str
+    identity: dict[str, str]
+
+    def load(self) -> Any:
+        """The plug-in, loaded again. UserError if it is not there, or is another one."""
+        remedy = f"put the same file there on every machine, or install the {self.noun} everywhere as a package"
+        try:
+            plugin = Group[Any](self.group, self.noun, "the same", lambda _: True).load(self.name)
+        except UsageError as error:
+            found = f"a worker cannot load the {self.noun}: {error.found}"
+            raise UserError(found, where=error.where or self.name, remedy=remedy) from error
+        if plugin.identity != self.identity:
+            found = f"a worker has another {self.noun} there than the driver: {plugin.identity}, not {self.identity}"
+            raise UserError(found, where=self.name, remedy=remedy)
+        return plugin.object
+
+    @contextmanager
+    def blamed(self, at: str) -> Iterator[None]:
+        """What goes wrong inside the plug-in, as an error that names it and what it was at."""
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:
+            found = f"failed: {_reason(error)}"
+            where = f"{self.noun} {self.name}, {at}"
+            raise UserError(found, where=where, remedy=f"mend the {self.noun}, or leave it out") from error
+
+
+class Pluggable:
+    """A base for dataclasses that a plug-in may hold: they are pickled as where they are from, and loaded again.
+
+    The code of a plug-in is never pickled: what runs in a worker is what lies there, if it is the same.
+    """
+
+    origin: Origin | None
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if self.origin is None:
+            return super().__reduce_ex__(protocol)
+        return _again, (self.origin, self._set_here())
+
+    def _set_here(self) -> dict[str, Any]:
+        """The fields that differ from what the plug-in says."""
+        return {}
+
+
+def _again(origin: Origin, fields: dict[str, Any]) -> Any:
+    return replace(origin.load(), origin=origin, **fields)
 
 
 @dataclass(frozen=True)
@@ -57,12 +116,21 @@ class Group(Generic[T]):
         assert name not in self.ours, f"{name!r} is ours"
         return self._from_file(name) if is_file(name) else self._installed(name)
 
+    def origin(self, plugin: Plugin[T]) -> Origin:
+        """Where this plug-in of the group is from."""
+        path, _, attribute = plugin.name.rpartition(":")
+        name = f"{os.path.abspath(path)}:{attribute}" if is_file(plugin.name) else plugin.name
+        return Origin(self.name, self.noun, name, plugin.identity)
+
     def _installed(self, name: str) -> Plugin[T]:
         points = [point for point in entry_points(group=self.name) if point.name == name]
         if not points:
+            known = [*self.ours, *self.names()]
+            there, close = f"there are: {', '.join(sorted(known))}", nearest(name, known)
+            named = there if close == there else f"{close} {there}"
             raise UsageError(
                 f"unknown {self.noun} {name!r}",
-                remedy=f"{nearest(name, [*self.ours, *self.names()])} (or name a file: ./my.py:{self.noun.upper()})",
+                remedy=f"{named} (or name a file: ./my.py:{self.noun.upper()})",
             )
         if len(points) > 1:
             raise UsageError(
