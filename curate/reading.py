@@ -106,11 +106,11 @@ def _of_files(
     say_left_out(not_read)
     # what spoils a file as a whole is found before the first is read
     slices = {
-        file: survey(partial(_open, file.place), file.place, ROWS, max_record_bytes, max_expansion, format).slices
+        file: survey(partial(_open, file.path), file.path, ROWS, max_record_bytes, max_expansion, format).slices
         for file in files
     }
     for file, cut in slices.items():
-        for _, records in read_slices(partial(_open, file.place), file.place, cut, max_record_bytes):
+        for _, records in read_slices(partial(_open, file.path), file.path, cut, max_record_bytes):
             yield normalise_records(records, file.name, format)
 
 

@@ -28,11 +28,11 @@ def loads(text: str) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
         (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
         raise Refused(f"duplicate key {ascii(twice)[:60]}")
-    return made
+    return fields
 
 
 def _constant(name: str) -> NoReturn:

@@ -50,7 +50,7 @@ def _begun(cls: type[T], arguments: Sequence[str], name: str, description: str |
     return settings
 
 
-def _say_made(directory: str) -> None:
+def _say_where(directory: str) -> None:
     """A line for each column that has no value for some rows, a warning where it has none for any; then the table."""
     from curricle.pipelines.tables.nulls import nulls
     from curricle.pipelines.tables.reader import TableReader
@@ -84,7 +84,7 @@ def score(arguments: Sequence[str]) -> int:
     log.info("%d records read = %d scored + %d rejected", total.read, total.scored, total.rejected)
     if total.rejected:
         _say_rejected(settings.output)
-    _say_made(settings.output)
+    _say_where(settings.output)
     if total.rejected > settings.max_reject_fraction * total.read:
         share, most = total.rejected / total.read, settings.max_reject_fraction
         log.error("%.1f%% of the records were rejected, more than --max-reject-fraction %g", 100 * share, most)
@@ -143,7 +143,7 @@ def lp(arguments: Sequence[str]) -> int:
 
     quieten_beam()
     run(settings)
-    _say_made(settings.output)
+    _say_where(settings.output)
     return DONE
 
 
@@ -157,7 +157,7 @@ def reward(arguments: Sequence[str]) -> int:
 
     quieten_beam()
     run(settings)
-    _say_made(settings.output)
+    _say_where(settings.output)
     return DONE
 
 

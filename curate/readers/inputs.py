@@ -23,7 +23,7 @@ _NAMED = 20
 class InputFile:
     """A file as found: its name as the user gave it, size, and when it was last changed (Unix seconds).
 
-    The name is written to files: in it ``${NAME}`` stands for a value of the environment. ``place`` is where it lies.
+    The name is written to files: in it ``${NAME}`` stands for a value of the environment. ``path`` is where it lies.
     """
 
     name: str
@@ -31,7 +31,7 @@ class InputFile:
     modified: float
 
     @property
-    def place(self) -> str:
+    def path(self) -> str:
         return restored(self.name)
 
 
@@ -62,7 +62,7 @@ def find_inputs(
     through links, the others are left out and returned so that they can be reported. What lies in ``output`` is
     no input. ``remote`` lists what is behind an address.
     """
-    found: dict[str, InputFile] = {}
+    by_path: dict[str, InputFile] = {}
     not_read: list[NotRead] = []
     for pattern in patterns:
         in_folder, files, others = _expand(pattern, output, remote)
@@ -84,11 +84,11 @@ def find_inputs(
             raise UsageError(what + (beside and f"; left out:{beside}"), where=pattern, remedy=f"name {READ}")
         for file in readable:
             _check_name(file.name)
-            first = found.setdefault(_place(file.name), file)
+            first = by_path.setdefault(_real_path(file.name), file)
             if os.path.abspath(first.name) != os.path.abspath(file.name):
                 not_read.append(NotRead(file.name, READ_ALREADY))
     left_out = {NotRead(redacted(_shown(other.path)), other.reason) for other in not_read}
-    return [replace(file, name=_named(file.name)) for file in found.values()], sorted(left_out)
+    return [replace(file, name=_named(file.name)) for file in by_path.values()], sorted(left_out)
 
 
 def say_left_out(not_read: Sequence[NotRead]) -> None:
@@ -99,7 +99,7 @@ def say_left_out(not_read: Sequence[NotRead]) -> None:
         log.warning("left out, %s: %s%s", reason, ", ".join(paths[:_NAMED]), more)
 
 
-def _place(name: str) -> str:
+def _real_path(name: str) -> str:
     """What a name stands for, whatever links lead there."""
     return name if is_remote(name) else os.path.realpath(name)
 
@@ -108,11 +108,11 @@ def _shown(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _named(place: str) -> str:
+def _named(path: str) -> str:
     """The name that is written for an input; UsageError if it would not say where that lies."""
-    name = redacted(place)
-    if restored(name) != place:
-        raise UsageError("the name of the file holds a variable's own name", where=place, remedy="rename the file")
+    name = redacted(path)
+    if restored(name) != path:
+        raise UsageError("the name of the file holds a variable's own name", where=path, remedy="rename the file")
     return name
 
 

@@ -47,19 +47,19 @@ def agreement(one: NDArray[np.float64], other: NDArray[np.float64], hard: End) -
         len(one),
         spearman,
         [_overlap(one, other, share, end) for end in ends for share in SHARES],
-        [(found.chance, found.overlap) for found in (_overlap(one, other, share, hard) for share in CURVE)],
+        [(overlap.chance, overlap.overlap) for overlap in (_overlap(one, other, share, hard) for share in CURVE)],
     )
 
 
 def _overlap(one: NDArray[np.float64], other: NDArray[np.float64], share: float, end: End) -> Overlap:
-    taken = max(1, round(share * len(one)))
+    count = max(1, round(share * len(one)))
     sign = -1 if end == "high" else 1
-    common = float(_taken(sign * one, taken) @ _taken(sign * other, taken))
-    return Overlap(end, share, taken, common / taken, taken / len(one))
+    common = float(_membership(sign * one, count) @ _membership(sign * other, count))
+    return Overlap(end, share, count, common / count, count / len(one))
 
 
-def _taken(values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """How surely each row is among the ``count`` lowest: equal rows share the places that are left for them."""
+def _membership(values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """How surely each row is among the ``count`` lowest: equal rows share the ranks that are left for them."""
     last = np.partition(values, count - 1)[count - 1]
     below, equal = values < last, values == last
     return below + equal * ((count - below.sum()) / equal.sum())

@@ -15,5 +15,5 @@ def clusters_page(figures: Mapping[str, Any]) -> str:
     """One self-contained HTML page; ``figures`` are what stands in ``clusters.json``."""
     column = ScoreColumn("rows in a cluster", pa.int64(), "rows", "the height is clusters")
     shape = distribution(column, pl.Series(figures["sizes"]))
-    told = {name: value for name, value in figures.items() if name != "sizes"}
-    return rendered("clusters.html.j2", {"figures": told, "histogram": histogram(shape, "h0")})
+    shown = {name: value for name, value in figures.items() if name != "sizes"}
+    return rendered("clusters.html.j2", {"figures": shown, "histogram": histogram(shape, "h0")})

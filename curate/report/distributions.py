@@ -66,11 +66,11 @@ def distribution(column: ScoreColumn, series: pl.Series) -> Distribution:
     counts, _ = np.histogram(ranked, edges)
     minimum, maximum = ranked[0].item(), ranked[-1].item()
 
-    def example(place: int) -> tuple[int, float | int]:
-        """Row and value at a place in ascending order; ties stay in table order: the same page every time."""
-        value = ranked[place].item()
+    def example(rank: int) -> tuple[int, float | int]:
+        """Row and value at a rank in ascending order; ties stay in table order: the same page every time."""
+        value = ranked[rank].item()
         equal = (series == value).arg_true()
-        return equal[int(place - np.searchsorted(ranked, value))], value
+        return equal[int(rank - np.searchsorted(ranked, value))], value
 
     return Distribution(
         column,
@@ -83,7 +83,7 @@ def distribution(column: ScoreColumn, series: pl.Series) -> Distribution:
         edges.tolist(),
         counts.tolist(),
         log,
-        {heading: [example(place) for place in places] for heading, places in _shown(len(ranked), column.hard)}
+        {heading: [example(rank) for rank in ranks] for heading, ranks in _shown(len(ranked), column.hard)}
         if minimum != maximum
         else {},
     )
@@ -128,18 +128,18 @@ def _edges(ranked: np.ndarray, log: bool) -> np.ndarray:
 
 
 def _shown(count: int, hard: str | None) -> list[tuple[str, np.ndarray]]:
-    """Headings and places in ascending order; a place is shown once, however few there are."""
+    """Headings and ranks in ascending order; a rank is shown once, however few there are."""
     top, bottom = ("Hardest", "Easiest") if hard == "high" else ("Easiest", "Hardest")
     if hard is None:
         top, bottom = "Highest", "Lowest"
     middle = np.arange(max(0, (count - SHOWN) // 2), count)[:SHOWN]
     ends = [(top, np.arange(count - 1, max(-1, count - 1 - SHOWN), -1)), (bottom, np.arange(min(SHOWN, count)))]
     first, last = ends if hard != "low" else ends[::-1]
-    taken: set[int] = set()
+    earlier: set[int] = set()
     groups = []
-    for heading, places in (first, last, ("Median", middle)):
-        fresh = np.array([place for place in places if place not in taken], dtype=np.int64)
-        taken |= {int(place) for place in fresh}
+    for heading, ranks in (first, last, ("Median", middle)):
+        fresh = np.array([rank for rank in ranks if rank not in earlier], dtype=np.int64)
+        earlier |= {int(rank) for rank in fresh}
         groups.append((heading, fresh))
     hardest, easiest, median = groups
     return [group for group in (hardest, median, easiest) if len(group[1])]
@@ -184,8 +184,8 @@ def rank_correlations(frame: pl.DataFrame) -> list[list[float | None]]:
     rho = frame.select(
         pl.when(both[one, other].sum() >= 3)
         .then(pl.corr(*(pl.col(name).filter(both[one, other]) for name in (one, other)), method="spearman"))
-        .alias(str(place))
-        for place, (one, other) in enumerate(pairs)
+        .alias(str(number))
+        for number, (one, other) in enumerate(pairs)
     ).row(0)
-    known = iter(value if value is not None and np.isfinite(value) else None for value in rho)
-    return [[next(known) for _ in names[:i]] for i in range(len(names))]
+    correlations = iter(value if value is not None and np.isfinite(value) else None for value in rho)
+    return [[next(correlations) for _ in names[:i]] for i in range(len(names))]

@@ -112,8 +112,8 @@ def _page(manifest: Manifest, data: Sequence[Path], rejected: Sequence[Path]) ->
         "identity": list(leaves(manifest.identity)),
         "scores": scores,
         "histograms": {
-            shape.column.name: histogram(shape, f"h{place}")
-            for place, shape in enumerate(scores.distributions)
+            shape.column.name: histogram(shape, f"h{number}")
+            for number, shape in enumerate(scores.distributions)
             if shape.drawn
         },
         "sample": CORRELATION_ROWS if manifest.total.scored > CORRELATION_ROWS else None,

@@ -74,7 +74,7 @@ class Example:
 def examples(parts: Sequence[Path], rows: Iterable[int]) -> dict[int, Example]:
     """The examples at these row numbers of the table, read from the row groups that hold them, a little at a time."""
     waiting = deque(sorted(set(rows)))
-    found: dict[int, Example] = {}
+    examples: dict[int, Example] = {}
     end = 0
     for part in parts:
         with pq.ParquetFile(part) as file:
@@ -85,9 +85,9 @@ def examples(parts: Sequence[Path], rows: Iterable[int]) -> dict[int, Example]:
                 for batch in file.iter_batches(_READ_ROWS, [group], _EXAMPLE, use_threads=False):
                     while waiting and waiting[0] < start + len(batch):
                         row = waiting.popleft()
-                        found[row] = Example.of(batch.slice(row - start, 1).to_pylist()[0])
+                        examples[row] = Example.of(batch.slice(row - start, 1).to_pylist()[0])
                     start += len(batch)
-    return found
+    return examples
 
 
 def _kind(text: pl.Expr) -> pl.Expr:

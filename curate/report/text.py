@@ -24,7 +24,7 @@ def _picture(character: str) -> str:
 
 
 def visible(text: str) -> str:
-    """The text with a visible picture in place of each control or invisible character."""
+    """The text with a visible picture instead of each control or invisible character."""
     return _HIDDEN.sub(lambda match: _picture(match[0]), text)
 
 

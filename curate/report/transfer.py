@@ -22,6 +22,6 @@ class Comparison:
 
 def transfer_page(tables: Sequence[dict[str, Any]], comparisons: Sequence[Comparison]) -> str:
     """One self-contained HTML page, which fetches nothing and runs nothing; every name on it is escaped."""
-    pictures = [overlap_curve(each.agreement, f"t{place}") for place, each in enumerate(comparisons)]
+    pictures = [overlap_curve(each.agreement, f"t{number}") for number, each in enumerate(comparisons)]
     shown = {"tables": tables, "comparisons": list(zip(comparisons, pictures, strict=True))}
     return rendered("transfer.html.j2", shown)

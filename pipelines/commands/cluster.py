@@ -48,7 +48,7 @@ def _params(settings: ClusterSettings, table: TableReader) -> dict[str, Any]:
     rows = table.manifest.total.scored
     if settings.by not in table.schema.names:
         found = f"there is no column {settings.by!r}"
-        raise UsageError(found, where=table.place, remedy=nearest(settings.by, table.schema.names))
+        raise UsageError(found, where=table.path, remedy=nearest(settings.by, table.schema.names))
     if settings.k > rows:
         found = f"{settings.k:,} clusters of {rows:,} rows"
         raise UsageError(found, where="--k", remedy=f"give --k {rows} or less")
@@ -62,21 +62,21 @@ def _labels(table: TableReader, directory: OutputDirectory, params: dict[str, An
     if len(vectors) < params["k"]:
         raise UserError(
             f"{params['k']:,} clusters of {len(vectors):,} rows with a vector",
-            where=table.place,
+            where=table.path,
             remedy=f"give --k {len(vectors)} or less, and --overwrite",
         )
-    found = k_means(vectors, params["k"], params["algorithm"], params["seed"])
-    figures = params | {"rows_without_vector": len(present) - len(vectors)} | summary(found)
+    clusters = k_means(vectors, params["k"], params["algorithm"], params["seed"])
+    figures = params | {"rows_without_vector": len(present) - len(vectors)} | summary(clusters)
     directory.write_json(f"{NEXT}/{FIGURES}", figures)
     directory.write_text(f"{NEXT}/{PAGE}", clusters_page(figures))
     log.info(
         "%d rows in %d clusters of %d to %d rows, median %g, %d empty; silhouette %s over %d rows",
         *(figures[name] for name in ("rows", "clusters", "smallest", "largest", "median", "empty")),
-        "undefined" if found.silhouette is None else f"{found.silhouette:.3f}",
-        found.sample,
+        "undefined" if clusters.silhouette is None else f"{clusters.silhouette:.3f}",
+        clusters.sample,
     )
     labels = np.full(len(present), -1, np.int32)
-    labels[present] = found.labels
+    labels[present] = clusters.labels
     return labels
 
 
@@ -96,7 +96,7 @@ def read_vectors(table: TableReader, name: str) -> tuple[NDArray[np.float32], ND
             vectors = np.empty((rows, read.shape[1]), np.float32)
         if len(read) and read.shape[1] != vectors.shape[1]:
             raise UsageError(
-                f"column {name!r} holds vectors of several lengths", where=table.place, remedy="name another"
+                f"column {name!r} holds vectors of several lengths", where=table.path, remedy="name another"
             )
         vectors[filled : filled + len(read)] = read
         start, filled = start + len(column), filled + len(read)

@@ -70,7 +70,7 @@ def _recipe(settings: RewardSettings, weights: Weights) -> dict[str, Any]:
     }
 
 
-def _fit(settings: RewardSettings, answered: str, weights: Weights) -> pa.Table:
+def _fit(settings: RewardSettings, answers: str, weights: Weights) -> pa.Table:
     """Fit the reward on the answers, and return the rewards of every row."""
     output = Path(settings.output, TRAINING)
     log.info("fitting a reward on the states of %s", settings.proxy.model)
@@ -78,7 +78,7 @@ def _fit(settings: RewardSettings, answered: str, weights: Weights) -> pa.Table:
         "reward",
         output,
         {
-            "data": answered,
+            "data": answers,
             "model": weights.directory,
             "template": settings.proxy.template,
             "max-length": settings.proxy.max_length,

@@ -133,7 +133,7 @@ def _recorded_plan(directory: OutputDirectory, job: Job, files: Sequence[InputFi
         return None
     raise UsageError(
         "holds another job's scores; these differ:" + _listed(changes),
-        where=directory.place,
+        where=directory.path,
         remedy="name another --output, or add --overwrite: a finished table stays until the new one is whole",
     )
 
@@ -180,7 +180,7 @@ def _run_engine(directory: OutputDirectory, job: Job, plan: Plan, pending: Seque
     if undone := _without_receipt(directory, plan):
         raise UserError(
             f"{len(undone)} shards have no receipt though the engine ended (the first is {undone[0].index})",
-            where=directory.place,
+            where=directory.path,
             remedy="run the same command again; what is finished is kept",
         )
 

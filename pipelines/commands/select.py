@@ -11,7 +11,7 @@ from curricle.curate.selection.join import Joined
 from curricle.pipelines.settings.select import SelectSettings
 from curricle.pipelines.tables.certificate import content
 from curricle.pipelines.tables.directory import OutputDirectory
-from curricle.pipelines.tables.making import check_place, making
+from curricle.pipelines.tables.making import check_output, making
 from curricle.pipelines.tables.reader import TableReader
 from curricle.pipelines.tables.selection import Derived, derive
 from curricle.pipelines.tables.sign import sign
@@ -32,10 +32,10 @@ def select(settings: SelectSettings) -> Manifest:
     directory, table = OutputDirectory(settings.output), TableReader(settings.table)
     if not table.manifest.total.scored:
         raise UsageError("the table has no rows", where=settings.table, remedy="name one in which something was scored")
-    check_place(directory, table, settings.overwrite)
+    check_output(directory, table, settings.overwrite)
     derived = derive(settings.recipe(), table)
     certificate = derived.certificate()
-    for line in _told(certificate):
+    for line in _summary(certificate):
         log.info("%s", line)
     for joined in derived.joined:
         if joined.unused:
@@ -64,7 +64,7 @@ def _matches_nothing(derived: Derived, joined: Joined) -> UsageError:
     return UsageError(found, where=joined.file, remedy=remedy)
 
 
-def _told(certificate: dict[str, Any]) -> list[str]:
+def _summary(certificate: dict[str, Any]) -> list[str]:
     """What each rule did, for a person."""
     rows = certificate["table"]["rows"]
     lines = [
@@ -92,16 +92,16 @@ def _write(directory: OutputDirectory, derived: Derived, certificate: dict[str, 
 
 def _manifest(derived: Derived, data: list[Part], certificate_sha256: str, seconds: float) -> Manifest:
     table = derived.table
-    taken = Counter(derived.keys["source"].gather(derived.selection.rows))
+    counts = Counter(derived.keys["source"].gather(derived.selection.rows))
     sources = [
         Source(
             source=source.source,
             bytes=source.bytes,
             sha256=source.sha256,
             read=source.scored,
-            scored=taken[source.source],
+            scored=counts[source.source],
             rejected=0,
-            left_out=source.scored - taken[source.source],
+            left_out=source.scored - counts[source.source],
         )
         for source in table.manifest.sources
     ]

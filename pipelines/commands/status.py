@@ -14,9 +14,9 @@ from curricle.pipelines.tables.recorded import is_finished
 from curricle.schemas.common.errors import UsageError
 
 
-def describe(place: str) -> list[str]:
+def describe(path: str) -> list[str]:
     """A few lines: done and left, by whom, at which rate, and until when. UsageError if no job is there."""
-    directory = OutputDirectory(place)
+    directory = OutputDirectory(path)
     return list(_lines(directory, datetime.now(UTC)))
 
 
@@ -25,15 +25,15 @@ def _lines(directory: OutputDirectory, now: datetime) -> Iterator[str]:
     if plan is None:
         raise UsageError(
             "there is no job here, or it is still reading its input",
-            where=directory.place,
+            where=directory.path,
             remedy="name the --output of a `curricle score`",
         )
     if is_finished(directory):
-        yield f"{directory.place}: finished, {plan.records:,} records in {len(plan.shards)} shards"
+        yield f"{directory.path}: finished, {plan.records:,} records in {len(plan.shards)} shards"
         return
     pending = pending_shards(directory, plan)
     already = plan.records - sum(shard.slice.records for shard in pending)
-    yield f"{directory.place}: {len(plan.shards) - len(pending)} of {len(plan.shards)} shards are finished"
+    yield f"{directory.path}: {len(plan.shards) - len(pending)} of {len(plan.shards)} shards are finished"
     holder = read_holder(directory.storage, HOLDER)
     if not holder:
         yield f"{already:,} of {plan.records:,} rows"

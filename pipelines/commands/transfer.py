@@ -40,29 +40,29 @@ def transfer(settings: TransferSettings) -> list[str]:
     about = [
         {
             "label": label,
-            "place": table.place,
+            "place": table.path,
             "rows": table.manifest.total.scored,
             "fingerprint": table.manifest.fingerprint,
             "manifest_sha256": table.manifest_sha256,
         }
         for label, table in tables.items()
     ]
-    found = [
+    records = [
         {"one": each.one, "other": each.other, "column": each.column.name, "hard": each.column.hard}
         | asdict(each.agreement)
         for each in comparisons
     ]
     page = transfer_page(about, comparisons)
     with directory.held():
-        directory.write_json(JSON, {"tables": about, "comparisons": found})
+        directory.write_json(JSON, {"tables": about, "comparisons": records})
         directory.write_text(PAGE, page)
     return _lines(comparisons)
 
 
-def _labels(places: Sequence[str]) -> list[str]:
+def _labels(paths: Sequence[str]) -> list[str]:
     """The names of the directories; their paths where two have one name."""
-    names = [PurePosixPath(place.rstrip("/")).name or place for place in places]
-    return names if max(Counter(names).values()) == 1 else list(places)
+    names = [PurePosixPath(path.rstrip("/")).name or path for path in paths]
+    return names if max(Counter(names).values()) == 1 else list(paths)
 
 
 def _columns(tables: Sequence[TableReader], names: Sequence[str]) -> dict[str, ScoreColumn]:
@@ -71,7 +71,7 @@ def _columns(tables: Sequence[TableReader], names: Sequence[str]) -> dict[str, S
     for table, there in zip(tables, numbers, strict=True):
         for name in names:
             if name not in there:
-                raise UsageError(f"no column of numbers {name!r}", where=table.place, remedy=nearest(name, there))
+                raise UsageError(f"no column of numbers {name!r}", where=table.path, remedy=nearest(name, there))
     wanted = names or [name for name in numbers[0] if all(name in there for there in numbers)]
     if not wanted:
         raise UsageError("the tables have no column of numbers in common", remedy="score them with the same metrics")
@@ -109,9 +109,9 @@ def _lines(comparisons: Sequence[Comparison]) -> list[str]:
     ends = [f"{hardness} {share:.0%}" for hardness in ("hard", "easy") for share in SHARES]
     rows = [["tables", "column", "rows", "rho", *ends]]
     for each in comparisons:
-        said = each.agreement
-        rho = "-" if said.spearman is None else f"{said.spearman:.3f}"
-        overlaps = [f"{100 * found.overlap:.1f} ({100 * found.chance:.1f})" for found in said.overlaps]
-        rows.append([f"{each.one} x {each.other}", each.column.name, f"{said.rows:,}", rho, *overlaps])
+        agreement = each.agreement
+        rho = "-" if agreement.spearman is None else f"{agreement.spearman:.3f}"
+        overlaps = [f"{100 * overlap.overlap:.1f} ({100 * overlap.chance:.1f})" for overlap in agreement.overlaps]
+        rows.append([f"{each.one} x {each.other}", each.column.name, f"{agreement.rows:,}", rho, *overlaps])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -15,8 +15,8 @@ def saying_why() -> Iterator[None]:
     except UserError as error:  # from this process, with a runner's addition all the same
         raise as_in_driver(error) from error
     except Exception as error:
-        if said := user_error(str(error)):
-            raise said from error
+        if readable := user_error(str(error)):
+            raise readable from error
         raise
 
 
@@ -33,5 +33,5 @@ def as_in_driver(error: UserError) -> UserError:
     return (DirectoryLocked if isinstance(error, DirectoryLocked) else UserError)(_plain(str(error)))
 
 
-def _plain(said: str) -> str:
-    return re.split(r" \[while running |\n\n", said)[0].strip()
+def _plain(text: str) -> str:
+    return re.split(r" \[while running |\n\n", text)[0].strip()

@@ -25,11 +25,11 @@ from curricle.schemas.common.errors import UserError
 
 log = logging.getLogger("curricle")
 
-GRACE, GRACE_ASKED = 3.0, 30.0
+GRACE, GRACE_ON_REQUEST = 3.0, 30.0
 """Seconds in which a signal that has ended a worker may still reach this process, which is sent it too. It may be busy:
 after a signal that asks a worker to end, which is seldom meant for that worker alone, there is time to wait."""
 
-_ASKED = {code for number in (signal.SIGTERM, signal.SIGINT) for code in (-number, 128 + number)}
+_ON_REQUEST = {code for number in (signal.SIGTERM, signal.SIGINT) for code in (-number, 128 + number)}
 """Return codes of workers that were asked to end, and of the shells around them."""
 
 
@@ -51,10 +51,10 @@ def on_loopback() -> Iterator[None]:
     """Beam's runner and its workers talk through ports without a password, and would bind them on every interface."""
 
     def server(*arguments: Any, **options: Any) -> grpc.Server:
-        made = grpc.server(*arguments, **options)
-        bind = made.add_insecure_port
-        made.add_insecure_port = lambda address: bind(address.replace("[::]", "127.0.0.1"))  # type: ignore[method-assign]
-        return made
+        proxy = grpc.server(*arguments, **options)
+        bind = proxy.add_insecure_port
+        proxy.add_insecure_port = lambda address: bind(address.replace("[::]", "127.0.0.1"))  # type: ignore[method-assign]
+        return proxy
 
     class Grpc:
         def __getattr__(self, name: str) -> Any:
@@ -127,13 +127,13 @@ def _worker_died(printed: Path, failure: threading.ExceptHookArgs) -> None:
     """
     ended = re.search(r"Worker subprocess exited with return code (-?\d+)", str(failure.exc_value))
     # the closed channel of a worker that ended shows in a thread of its own, which does not know how it ended
-    if stop.requested.wait(GRACE if ended and int(ended[1]) not in _ASKED else GRACE_ASKED):
+    if stop.requested.wait(GRACE if ended and int(ended[1]) not in _ON_REQUEST else GRACE_ON_REQUEST):
         return
     threading.__excepthook__(failure)
     if ended:
-        found = UserError(
+        error = UserError(
             f"a worker process died; what it printed is in {printed}",
             remedy="run the same command again, with fewer --workers if memory ran out; finished shards are kept",
         )
-        log.error("curricle: %s", found)
+        log.error("curricle: %s", error)
         os._exit(FAILED)

@@ -32,11 +32,11 @@ log = logging.getLogger("curricle")
 def pipeline_options(settings: ScoreSettings) -> list[str]:
     """Beam's options for the engine that the settings name."""
     runner, address = RUNNERS[settings.engine]
-    given = {address: settings.engine_address} if address else {}
+    endpoint = {address: settings.engine_address} if address else {}
     # a switch of Beam's takes no value, and is left out where it is off
     options = (
         f"--{name}" if value.lower() == "true" else f"--{name}={value}"
-        for name, value in {**given, **settings.beam}.items()
+        for name, value in {**endpoint, **settings.beam}.items()
         if value and value.lower() != "false"
     )
     return [f"--runner={runner}", *options]
@@ -52,11 +52,11 @@ def run(work: Work) -> None:
         _knock(str(settings.engine_address))
     runs = work.runs(settings.workers)
     try:
-        made = pipeline(pipeline_options(settings), work.directory, work.job, work.run, runs)
+        beam_pipeline = pipeline(pipeline_options(settings), work.directory, work.job, work.run, runs)
     except ValueError as error:  # Beam's validation, which knows what its runner needs
         raise UserError(str(error), where=f"--engine {settings.engine}", remedy="mend the --beam.… options") from error
     with saying_why(), _plainly(settings), _quiet_threads():
-        result = made.run()
+        result = beam_pipeline.run()
         ended: list[Any] = []
         waiting = threading.Thread(target=_wait, args=(result, ended), daemon=True)
         waiting.start()

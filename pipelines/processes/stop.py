@@ -32,15 +32,15 @@ def _wake_the_main_thread() -> None:
     """The kernel may hand a signal to any thread, and Python runs its handler in the main one alone, which would sleep
     on in a lock of Beam's. So whoever gets the signal tells a thread, which wakes the main one by a signal of its own.
     """
-    told, tell = os.pipe()
-    os.set_blocking(tell, False)
+    receiver, sender = os.pipe()
+    os.set_blocking(sender, False)
     signal.signal(_WAKE, lambda number, frame: None)
-    signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    signal.set_wakeup_fd(sender, warn_on_full_buffer=False)
     main = threading.main_thread().ident
     assert main is not None
 
     def watch() -> None:
-        while number := os.read(told, 1):
+        while number := os.read(receiver, 1):
             if number[0] in _SIGNALS:
                 time.sleep(_SOON)  # awake, it needs no more than this
                 signal.pthread_kill(main, _WAKE)

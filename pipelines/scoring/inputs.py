@@ -22,7 +22,7 @@ def open_input(name: str, cwd: str = "") -> BinaryIO:
 def is_seekable(name: str) -> bool:
     """Whether reading can start anywhere in the file at no cost.
 
-    A compressed stream is read from its start to reach a place in it, and Parquet from the start of a row group,
+    A compressed stream is read from its start to reach a position in it, and Parquet from the start of a row group,
     which may hold the whole file.
     """
     kind = kind_of(name)
@@ -60,7 +60,7 @@ def _expand_remote(pattern: str) -> Expanded:
     for item in matched:
         steps = item.path.removeprefix(pattern).split("/")
         if folder and is_hidden(steps):
-            first = next(place for place, step in enumerate(steps) if is_hidden([step]))
+            first = next(index for index, step in enumerate(steps) if is_hidden([step]))
             whole = "/".join(steps[: first + 1])
             hidden.append(
                 NotRead(item.path.removesuffix("/".join(steps)) + whole + "/" * (first + 1 < len(steps)), HIDDEN)

@@ -35,17 +35,17 @@ class PlannedSource:
 class Shard:
     """The unit of work, retry, resume and output: consecutive records of one file.
 
-    ``place`` is where the file lies, if its name does not say it; workers are told, and no file is.
+    ``path`` is where the file lies, if its name does not say it; workers are told, and no file is.
     """
 
     index: int
     source: str
     slice: Slice
-    place: str = ""
+    path: str = ""
 
     @property
     def opened(self) -> str:
-        return self.place or self.source
+        return self.path or self.source
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Plan:
     @property
     def shards(self) -> list[Shard]:
         slices = [(source.file, part) for source in self.sources for part in source.slices]
-        return [Shard(index, file.name, part, file.place) for index, (file, part) in enumerate(slices)]
+        return [Shard(index, file.name, part, file.path) for index, (file, part) in enumerate(slices)]
 
     @property
     def records(self) -> int:
@@ -99,7 +99,7 @@ def read_plan(directory: OutputDirectory) -> Plan | None:
         what = "a table with columns that were added" if "extends" in recorded else "a selection"
         raise UsageError(
             f"holds {what}, not scores",
-            where=directory.place,
+            where=directory.path,
             remedy="name another directory; `curricle score` with --overwrite replaces it, once the scores are whole",
         )
     try:
@@ -124,8 +124,10 @@ def survey_inputs(
     """Survey files in order, a few at a time; UsageError names the first that cannot be read."""
 
     def one(file: InputFile) -> PlannedSource:
-        found = survey(partial(open_input, file.place), file.place, shard_rows, max_record_bytes, max_expansion, format)
-        return PlannedSource(file, found.sha256, found.records, tuple(found.slices))
+        surveyed = survey(
+            partial(open_input, file.path), file.path, shard_rows, max_record_bytes, max_expansion, format
+        )
+        return PlannedSource(file, surveyed.sha256, surveyed.records, tuple(surveyed.slices))
 
     with ThreadPoolExecutor(max_workers=4) as pool:
         yield from pool.map(one, files)
@@ -153,7 +155,7 @@ def _same(planned: PlannedSource, file: InputFile) -> bool:
         return True
     if planned.file.bytes != file.bytes:
         return False
-    with open_input(file.place) as stream:
+    with open_input(file.path) as stream:
         return file_sha256(stream) == planned.sha256
 
 

@@ -52,7 +52,7 @@ class Progress:
         if (idle := time.monotonic() - self._moved) > self.stall_limit:
             raise UserError(
                 f"no worker has done anything for {idle:.0f} s",
-                where=self.directory.place,
+                where=self.directory.path,
                 remedy="look whether the engine's workers start (their logs say why not); finished shards are kept, "
                 "and --stall-limit sets how long to wait",
             )
@@ -81,5 +81,5 @@ class Progress:
             self._moved = time.monotonic()
         self._last = now
         if self.prometheus:
-            write_textfile(self.prometheus, self.directory.place, now)
+            write_textfile(self.prometheus, self.directory.path, now)
         return now

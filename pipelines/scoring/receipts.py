@@ -34,8 +34,8 @@ def read_receipt(directory: OutputDirectory, shard: Shard) -> Receipt:
         raise ValueError("it is not as a receipt is written") from error
     named = [directory.shard(shard.index), *([directory.shard_rejects(shard.index)] if receipt.rejected else [])]
     promised = shard.index, shard.source, shard.slice.records, [name.removeprefix(f"{SHARDS}/") for name in named]
-    said = receipt.shard, receipt.source, receipt.read, [*receipt.files]
-    if said != promised or receipt.scored + receipt.rejected != receipt.read:
+    contents = receipt.shard, receipt.source, receipt.read, [*receipt.files]
+    if contents != promised or receipt.scored + receipt.rejected != receipt.read:
         raise ValueError("it is of another shard")
     return receipt
 

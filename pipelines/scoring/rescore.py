@@ -51,7 +51,7 @@ def scored_rows(directory: OutputDirectory, names: Sequence[str]) -> Iterator[pa
     if rejected := scored.manifest.total.rejected:
         raise UserError(
             f"{rejected} rows of the table could not be read again",
-            where=scored.place,
+            where=scored.path,
             remedy="run `curricle verify` on the table",
         )
     return (group.select(["example_id", *names, NOTES_FIELD.name]) for group in scored.groups())

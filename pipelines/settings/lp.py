@@ -83,11 +83,15 @@ class LpSettings:
                 where="--proxy.end-of-turn no",
                 remedy="leave it out",
             )
-        for place in (self.table, self.output):
-            if "://" in place:
-                raise UsageError("training reads and writes local directories", where=place, remedy="copy it here")
+        for path in (self.table, self.output):
+            if "://" in path:
+                raise UsageError("training reads and writes local directories", where=path, remedy="copy it here")
         for key in self.train:
-            taken = next((name for name in (*OURS, *_FIXED) if key == name or key.startswith(f"{name}.")), None)
-            if taken:
-                remedy = f"give {OURS[taken]}" if taken in OURS else "leave it out: what lp_1 and lp_app are decides it"
+            reserved = next((name for name in (*OURS, *_FIXED) if key == name or key.startswith(f"{name}.")), None)
+            if reserved:
+                remedy = (
+                    f"give {OURS[reserved]}"
+                    if reserved in OURS
+                    else "leave it out: what lp_1 and lp_app are decides it"
+                )
                 raise UsageError(f"--train.{key} is not for this command", remedy=remedy)

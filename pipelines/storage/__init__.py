@@ -12,7 +12,7 @@ from curricle.schemas.files import Files, inside
 class Storage(Files, Protocol):
     """Files that are there whole, as they were last written, or not at all.
 
-    UserError, with a remedy, where the place fails, and for a change of what lies outside the directory.
+    UserError, with a remedy, where the disk or the store fails, and for a change of what lies outside the directory.
     """
 
     interval: float
@@ -46,26 +46,28 @@ def check_inside(files: Files, *names: str) -> None:
         try:
             inside(name)
         except ValueError as error:
-            raise UserError(str(error), where=files.uri(""), remedy="make the table again in another place") from error
+            raise UserError(
+                str(error), where=files.uri(""), remedy="make the table again in another directory"
+            ) from error
 
 
 SIGN_OF_LIFE = 5.0
 """Seconds between two signs of life of who holds a lock."""
 
 
-def open_storage(place: str) -> Storage:
+def open_storage(path: str) -> Storage:
     """The storage that a path or an address names; UsageError for an address that cannot be written to."""
-    if "://" not in place:
+    if "://" not in path:
         from curricle.pipelines.storage.disk import Disk
 
-        return Disk(Path(place))
-    scheme = place.partition("://")[0]
+        return Disk(Path(path))
+    scheme = path.partition("://")[0]
     if scheme not in ("s3", "gs", "az", "abfs", "abfss"):
         raise UsageError(
             f"cannot write to {scheme}://",
-            where=place,
+            where=path,
             remedy="name a local directory (a mounted disk is one), or an address of s3://, gs:// or az://",
         )
     from curricle.pipelines.storage.objects import Objects
 
-    return Objects(place.rstrip("/"))
+    return Objects(path.rstrip("/"))

@@ -1,4 +1,4 @@
-"""A local disk, or one that is mounted: writes go beside their place, are flushed, and renamed."""
+"""A local disk, or one that is mounted: a file is written beside its path, flushed, and renamed."""
 
 import json
 import uuid
@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 @dataclass(frozen=True)
 class Disk(Folder):
-    """See ``Storage``. What is being written lies in ``_progress/tmp`` below the root, for no other place is ours."""
+    """See ``Storage``. What is being written lies in ``_progress/tmp`` below the root, as no other is ours."""
 
     interval = 0.5
 

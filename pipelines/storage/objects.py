@@ -44,8 +44,8 @@ class Objects:
         return self._head(name) is not None
 
     def size(self, name: str) -> int | None:
-        found = self._head(name)
-        return None if found is None else int(found["size"])
+        head = self._head(name)
+        return None if head is None else int(head["size"])
 
     def names(self, folder: str) -> list[str]:
         import obstore
@@ -93,8 +93,8 @@ class Objects:
 
         check_inside(self, name)
         with self._failing(name, "removed"):
-            if found := self.names(name) or ([name] if self.exists(name) else []):
-                obstore.delete(self._store, found)
+            if names := self.names(name) or ([name] if self.exists(name) else []):
+                obstore.delete(self._store, names)
 
     @contextmanager
     def locked(self, name: str, holder: dict[str, Any]) -> Iterator[Callable[[dict[str, Any]], None]]:
@@ -120,18 +120,18 @@ class Objects:
 
     def _take(self, name: str, data: bytes) -> dict[str, str]:
         """Create the lock, or take over a dead holder's; DirectoryLocked if it is alive or another was quicker."""
-        seen, until = None, 0.0
+        holder_version, until = None, 0.0
         while True:
-            found = self._version(self._head(name))
-            if found is None or (found == seen and time.monotonic() > until):
+            version = self._version(self._head(name))
+            if version is None or (version == holder_version and time.monotonic() > until):
                 try:
-                    return self._put(name, data, found)
+                    return self._put(name, data, version)
                 except _conflicts():
-                    found = self._version(self._head(name))
-            if seen is not None and found is not None and found != seen:
+                    version = self._version(self._head(name))
+            if holder_version is not None and version is not None and version != holder_version:
                 raise held_by(self.url, read_holder(self, name))
-            if seen is None and found is not None:
-                seen, until = found, time.monotonic() + LEASE
+            if holder_version is None and version is not None:
+                holder_version, until = version, time.monotonic() + LEASE
                 log.info("%s is locked: looking for %.0f s whether its holder is alive", self.url, LEASE)
             time.sleep(LEASE / 30)
 
@@ -153,8 +153,8 @@ class Objects:
                 return None
 
     @staticmethod
-    def _version(found: Any) -> dict[str, str] | None:
-        return None if found is None else {key: found[key] for key in ("e_tag", "version") if found.get(key)}
+    def _version(head: Any) -> dict[str, str] | None:
+        return None if head is None else {key: head[key] for key in ("e_tag", "version") if head.get(key)}
 
     @property
     def _store(self) -> Any:

@@ -26,38 +26,38 @@ def content(certificate: dict[str, Any]) -> dict[str, Any]:
     return {**certificate, "table": table, "recipe": {**certificate["recipe"], "join": files}}
 
 
-def check(place: str, table: str | None, moved: Sequence[str] = ()) -> list[str]:
+def check(path: str, table: str | None, moved: Sequence[str] = ()) -> list[str]:
     """Derive the selection with this certificate again: one line for each thing in which it is not the same.
 
-    ``place`` is a selection's directory or its ``certificate.json``; ``table`` says where the table lies now if not
+    ``path`` is a selection's directory or its ``certificate.json``; ``table`` says where the table lies now if not
     where the certificate says, and ``moved`` where joined files lie. UserError if there is nothing to compare.
     """
-    selection = TableReader(place.removesuffix(CERTIFICATE).rstrip("/") or ".")
+    selection = TableReader(path.removesuffix(CERTIFICATE).rstrip("/") or ".")
     if faults := verify(selection.files).faults:
         return faults
-    recorded, recipe, from_place, sums = _read(selection)
-    table = table or from_place
+    recorded, recipe, recorded_path, sums = _read(selection)
+    table = table or recorded_path
     if not open_storage(table).exists(MANIFEST):
-        remedy = f"say where it lies now: `curricle select TABLE --check {place}`"
+        remedy = f"say where it lies now: `curricle select TABLE --check {path}`"
         raise UsageError("the table that was selected from is not there", where=table, remedy=remedy)
-    lying = _found(recipe.join, sums, moved, selection.files.uri(CERTIFICATE))
+    lying = _relocated(recipe.join, sums, moved, selection.files.uri(CERTIFICATE))
     derived = derive(recipe, TableReader(table), lying)
     faults = differences(content(recorded), content(derived.certificate()))
     return faults or _changed_rows(derived, selection)
 
 
-def _found(files: Sequence[str], sums: Sequence[str], moved: Sequence[str], where: str) -> list[str]:
+def _relocated(files: Sequence[str], sums: Sequence[str], moved: Sequence[str], where: str) -> list[str]:
     """The joined files where they lie now: what was moved is known by its bytes, or else by its name."""
-    now, found = list(moved), dict[int, str]()
-    held = {place: _sha256(Path(place)) for place in now}
+    now, paths = list(moved), dict[int, str]()
+    hashes = {path: _sha256(Path(path)) for path in now}
     for number, sha256 in enumerate(sums):
-        if same := next((place for place in now if held[place] == sha256), None):
-            now.remove(found.setdefault(number, same))
+        if same := next((path for path in now if hashes[path] == sha256), None):
+            now.remove(paths.setdefault(number, same))
     for number, file in enumerate(files):
-        called = next((place for place in now if Path(place).name == Path(file).name), None)
-        if number not in found and called is not None:
-            now.remove(found.setdefault(number, called))
-    missing = [number for number, file in enumerate(files) if number not in found and not Path(file).exists()]
+        called = next((path for path in now if Path(path).name == Path(file).name), None)
+        if number not in paths and called is not None:
+            now.remove(paths.setdefault(number, called))
+    missing = [number for number, file in enumerate(files) if number not in paths and not Path(file).exists()]
     if now:
         names = ", ".join(Path(file).name for file in files) or "none"
         remedy = f"--join names files where they lie now, which have the name or the bytes that they had: {names}"
@@ -65,7 +65,7 @@ def _found(files: Sequence[str], sums: Sequence[str], moved: Sequence[str], wher
     if missing:
         remedy = "say with --join where it lies now, by whatever name"
         raise UsageError("the file that was joined is not there", where=files[missing[0]], remedy=remedy)
-    return [found.get(number, file) for number, file in enumerate(files)]
+    return [paths.get(number, file) for number, file in enumerate(files)]
 
 
 def _sha256(path: Path) -> str | None:
@@ -80,11 +80,11 @@ def _read(selection: TableReader) -> tuple[dict[str, Any], Recipe, str, list[str
     """The certificate, its recipe, where the table lay, and the SHA-256 of each joined file."""
     where = selection.files.uri(CERTIFICATE)
     if selection.manifest.selected_from is None:
-        raise UsageError("is no selection", where=selection.place, remedy="name what `curricle select` wrote")
+        raise UsageError("is no selection", where=selection.path, remedy="name what `curricle select` wrote")
     if selection.manifest.extended_from is not None:
         raise UsageError(
             "has columns that were added after its rows were selected",
-            where=selection.place,
+            where=selection.path,
             remedy="check the selection that they were added to",
         )
     try:

@@ -38,16 +38,16 @@ RECEIPTS = "_progress/receipts"
 class OutputDirectory:
     """The files of one table, on a disk or in an object store. Nothing is written anywhere else."""
 
-    place: str
+    path: str
 
     @property
     def absolute(self) -> "OutputDirectory":
         """The same, by a name that does not depend on where a process stands."""
-        return self if "://" in self.place else OutputDirectory(os.path.abspath(self.place))
+        return self if "://" in self.path else OutputDirectory(os.path.abspath(self.path))
 
     @cached_property
     def storage(self) -> Storage:
-        return open_storage(self.place)
+        return open_storage(self.path)
 
     @staticmethod
     def shard(index: int) -> str:
@@ -68,8 +68,8 @@ class OutputDirectory:
         In the directory; beside an object store in the temporary directory, by a name that nobody can guess, until all
         has gone well.
         """
-        if "://" not in self.place:
-            yield Path(self.place, "_progress", "workers.log")
+        if "://" not in self.path:
+            yield Path(self.path, "_progress", "workers.log")
             return
         handle, name = tempfile.mkstemp(prefix="curricle-workers-", suffix=".log")
         os.close(handle)
@@ -77,11 +77,11 @@ class OutputDirectory:
         os.unlink(name)
 
     def check_usable(self, overwrite: bool) -> None:
-        """UsageError if the place is taken by something else, or cannot be written."""
-        if "://" not in self.place:
-            _check_disk(Path(self.place))
+        """UsageError if something else lies at the path, or cannot be written."""
+        if "://" not in self.path:
+            _check_disk(Path(self.path))
             if not self.storage.exists(MANIFEST):
-                check_writable(Path(self.place))
+                check_writable(Path(self.path))
         # names alone prove nothing: a user's own data/ and README.md are called so too
         if self.storage.exists(PLAN):
             return
@@ -90,12 +90,12 @@ class OutputDirectory:
             if not overwrite:
                 raise UsageError(
                     f"holds a finished table without {PLAN}, so that it cannot be told what it was made from",
-                    where=self.place,
+                    where=self.path,
                     remedy="name another --output, or add --overwrite: the table stays until the new one is whole",
                 )
         elif foreign:
             raise UsageError(
-                f"holds other files ({', '.join(foreign[:3])})", where=self.place, remedy="name a new directory"
+                f"holds other files ({', '.join(foreign[:3])})", where=self.path, remedy="name a new directory"
             )
 
     @contextmanager
@@ -138,7 +138,7 @@ class OutputDirectory:
         holder = read_holder(self.storage, HOLDER)
         if holder.get("run") != run:
             raise DirectoryLocked(
-                f"was taken over by {describe(holder)}", where=self.place, remedy="let that job finish"
+                f"was taken over by {describe(holder)}", where=self.path, remedy="let that job finish"
             )
 
     def settle(self) -> None:

@@ -1,4 +1,4 @@
-"""How a finished table takes its place, and how an older one that lies there survives until then.
+"""How a finished table moves into its directory, and how an older one that lies there survives until then.
 
 The states of an output directory, each of which a kill may leave and the same command goes on from:
 
@@ -7,9 +7,9 @@ The states of an output directory, each of which a kill may leave and the same c
 2. The new table lies whole below ``_progress/next``; its manifest was written last, and with it the directory has
    changed hands (schemas.exchange).
 3. ``publish``: the old manifest is removed; then every file of the old table that the new one does not have; then each
-   new file is moved to its place, the manifest last. Each step can be done again, so whoever holds the directory next
+   new file is moved to its own path, the manifest last. Each step can be done again: whoever holds the directory next
    goes on (``OutputDirectory.held``).
-4. The table is in its place, and nothing is left below ``next``.
+4. The table lies at its own paths, and nothing is left below ``next``.
 
 Why the files are not exchanged at once: no system call exchanges a manifest together with folders, an object store
 renames nothing, and the output directory itself may be a mount that cannot be renamed.
@@ -35,7 +35,7 @@ REPORT = "report.html"
 
 
 def disown(storage: Storage, before: dict[str, Any] | None, plan: dict[str, Any]) -> None:
-    """See to it that the table in its place is not taken for this plan's: it is of the one before, or nobody's."""
+    """See to it that the table that is published is not taken for this plan's: it is of the one before, or nobody's."""
     try:
         finished = read_finished(storage)
     except ValueError:
@@ -53,7 +53,7 @@ def commit(storage: Storage, plan: dict[str, Any], manifest: bytes) -> None:
 
 
 def publish(storage: Storage, check: Callable[[], None]) -> None:
-    """Put the table that was committed into its place, or what is left of it. ``check`` raises if it is not ours to do.
+    """Move the table that was committed to its own paths, or the rest of it. ``check`` raises if it is not ours to do.
 
     The page that was made of the old table goes with it; who publishes writes the new one. ValueError if what was
     committed is damaged.
@@ -82,12 +82,12 @@ def settle(storage: Storage, check: Callable[[], None]) -> None:
         except ValueError as error:
             if isinstance(error, UserError):
                 raise
-            log.warning("%s: a table that was about to take its place is damaged: %s", storage.uri(NEXT), error)
+            log.warning("%s: a table that was about to be published is damaged: %s", storage.uri(NEXT), error)
     storage.remove(NEXT)
 
 
 def _files(storage: Storage) -> set[str]:
-    """What belongs to the table in its place, as far as that was recorded and can be read."""
+    """What belongs to the table that is published, as far as that was recorded and can be read."""
     try:
         finished = read_finished(storage)
     except ValueError:
@@ -96,5 +96,5 @@ def _files(storage: Storage) -> set[str]:
 
 
 def _finished(plan: dict[str, Any] | None, manifest: bytes, files: Iterable[str]) -> bytes:
-    made = Finished(plan=digest(plan), manifest=sha256(manifest).hexdigest(), files=sorted(files))
-    return seal(made.model_dump())
+    marker = Finished(plan=digest(plan), manifest=sha256(manifest).hexdigest(), files=sorted(files))
+    return seal(marker.model_dump())

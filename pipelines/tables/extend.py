@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from curricle.pipelines.tables.directory import OutputDirectory
-from curricle.pipelines.tables.making import check_place, making
+from curricle.pipelines.tables.making import check_output, making
 from curricle.pipelines.tables.reader import TableReader
 from curricle.pipelines.tables.sign import sign
 from curricle.pipelines.tables.writer import write_parts
@@ -57,9 +57,9 @@ def extending(
     directory = OutputDirectory(output)
     if doubled := sorted({*columns} & {*table.schema.names}):
         raise UsageError(
-            f"the table has a column {doubled[0]!r} already", where=table.place, remedy="name a table without it"
+            f"the table has a column {doubled[0]!r} already", where=table.path, remedy="name a table without it"
         )
-    check_place(directory, table, overwrite)
+    check_output(directory, table, overwrite)
     recipe = json.loads(json.dumps(recipe, allow_nan=False))
     plan = {"extends": table.manifest_sha256, "recipe": recipe}
     with making(directory, plan, overwrite, (SCORES, *beside)) as run:

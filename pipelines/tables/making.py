@@ -14,14 +14,14 @@ from curricle.schemas.common.errors import UsageError
 from curricle.schemas.fingerprint import differences
 
 
-def check_place(directory: OutputDirectory, table: TableReader, overwrite: bool) -> None:
-    """UsageError if the place is the table's own, taken by something else, or cannot be written."""
-    if _same_place(table.place, directory.place):
-        raise UsageError("is the table itself", where=directory.place, remedy="name a directory of its own")
+def check_output(directory: OutputDirectory, table: TableReader, overwrite: bool) -> None:
+    """UsageError if the path is the table's own, holds something else, or cannot be written."""
+    if _same_path(table.path, directory.path):
+        raise UsageError("is the table itself", where=directory.path, remedy="name a directory of its own")
     directory.check_usable(overwrite)
 
 
-def _same_place(one: str, other: str) -> bool:
+def _same_path(one: str, other: str) -> bool:
     if "://" in one or "://" in other:
         return one.rstrip("/") == other.rstrip("/")
     return Path(one).resolve() == Path(other).resolve()
@@ -33,7 +33,7 @@ def making(
 ) -> Iterator[str | None]:
     """Hold the directory while a table is made by this plan, and report on it; yields the run, or None if it is there.
 
-    What lies there of another plan stays until the new table takes its place; what that ``leaves`` beside its table
+    What lies there of another plan stays until the new table replaces it; what that ``leaves`` beside its table
     goes first. UsageError, naming what differs, if it is not to be overwritten.
     """
     plan = {**plan, LEAVES: [*leaves]}
@@ -67,7 +67,7 @@ def _is_begun(directory: OutputDirectory, plan: dict[str, Any], overwrite: bool)
     if changes and not overwrite:
         raise UsageError(
             "holds something else; these differ:" + "".join(f"\n  - {change:.200}" for change in changes[:10]),
-            where=directory.place,
+            where=directory.path,
             remedy="name another --output, or add --overwrite: a finished table stays until the new one is whole",
         )
     return not changes

@@ -67,7 +67,7 @@ def most_rejected(table: TableReader) -> str | None:
 
 def _reasons(table: TableReader, counts: dict[str, int]) -> Iterator[tuple[str, str | None]]:
     """The most frequent note that each column's nulls have."""
-    found = {name: _Reasons() for name in counts}
+    columns = {name: _Reasons() for name in counts}
     looked = Counter[str]()
     for group in table.groups([*counts, NOTES_FIELD.name]) if counts else ():
         for name in counts:
@@ -76,8 +76,8 @@ def _reasons(table: TableReader, counts: dict[str, int]) -> Iterator[tuple[str, 
                 looked[name] += 1
                 for note in row.as_py() or ():
                     if note.startswith(f"{name}: "):
-                        found[name].add(note.removeprefix(f"{name}: "))
+                        columns[name].add(note.removeprefix(f"{name}: "))
         if all(looked[name] >= min(LOOKED_AT, rows) for name, rows in counts.items()):
             break
-    for name, reasons in found.items():
+    for name, reasons in columns.items():
         yield name, reasons.most_frequent

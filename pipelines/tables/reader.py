@@ -27,11 +27,11 @@ _AGAIN = "copy the table again, or make it again with --overwrite"
 class TableReader:
     """Rows are numbered from 0 in the order of the parts. UserError where a part is not as it was written."""
 
-    place: str
+    path: str
 
     @cached_property
     def files(self) -> Files:
-        return committed(open_storage(self.place))
+        return committed(open_storage(self.path))
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -61,7 +61,7 @@ class TableReader:
         _ = self.manifest
         if faults := damaged(self.files, digests=True):
             more = f" (and {len(faults) - 1} faults more)" if faults[1:] else ""
-            raise UserError(faults[0] + more, where=self.place, remedy=_AGAIN)
+            raise UserError(faults[0] + more, where=self.path, remedy=_AGAIN)
 
     def columns(self, names: Sequence[str]) -> pa.Table:
         """These columns of all rows."""
@@ -78,7 +78,7 @@ class TableReader:
             with self._opened(part) as parquet:
                 groups = [parquet.metadata.row_group(group) for group in range(parquet.num_row_groups)]
                 groups = [group for group in groups if group.num_rows]  # without rows there are no statistics
-                for column in (group.column(place) for group in groups for place in range(group.num_columns)):
+                for column in (group.column(path) for group in groups for path in range(group.num_columns)):
                     counts[column.path_in_schema.partition(".")[0]] += column.statistics.null_count
         return dict(counts)
 

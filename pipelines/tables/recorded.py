@@ -63,7 +63,7 @@ def is_finished(directory: OutputDirectory) -> bool:
     except ValueError as error:
         raise UsageError(
             f"the record of the table is damaged: {error}",
-            where=directory.place,
+            where=directory.path,
             remedy="copy the table again, or add --overwrite to make it again",
         ) from error
     return finished is None or finished.plan == digest(read_recorded(directory))
@@ -94,11 +94,11 @@ def is_there(directory: OutputDirectory, overwrite: bool) -> bool:
     if faults and not overwrite:
         raise UsageError(
             "the table is not as it was written:" + "".join(f"\n  - {fault:.200}" for fault in faults[:10]),
-            where=directory.place,
+            where=directory.path,
             remedy="copy it again, or add --overwrite to make it again",
         )
     if faults:
-        log.warning("%s: %s; the table is made again", directory.place, faults[0])
+        log.warning("%s: %s; the table is made again", directory.path, faults[0])
     return not faults
 
 

@@ -65,10 +65,10 @@ class Derived:
         table, selected = self.table, len(self.selection.rows)
         ids = "".join(f"{identity}\n" for identity in self.keys["example_id"].gather(self.selection.rows))
         files = tuple(os.path.abspath(file) for file in self.recipe.join)
-        made = {
+        certificate = {
             "certificate": VERSION,
             "table": {
-                "place": OutputDirectory(table.place).absolute.place,
+                "place": OutputDirectory(table.path).absolute.path,
                 "manifest_sha256": table.manifest_sha256,
                 "fingerprint": table.manifest.fingerprint,
                 "rows": len(self.keys),
@@ -83,7 +83,7 @@ class Derived:
             "left_out": len(self.keys) - selected,
             "ids": hashlib.sha256(ids.encode()).hexdigest(),
         }
-        return json.loads(json.dumps(made, allow_nan=False))
+        return json.loads(json.dumps(certificate, allow_nan=False))
 
 
 def derive(recipe: Recipe, table: TableReader, lying: Sequence[str] | None = None) -> Derived:
@@ -93,8 +93,8 @@ def derive(recipe: Recipe, table: TableReader, lying: Sequence[str] | None = Non
     """
     table.check_bytes()
     keys = pl.DataFrame(table.columns(KEYS))
-    places = zip(recipe.join, recipe.join if lying is None else lying, strict=True)
-    joined = [join(Path(place), keys, Path(file).name) for file, place in places]
+    paths = zip(recipe.join, recipe.join if lying is None else lying, strict=True)
+    joined = [join(Path(path), keys, Path(file).name) for file, path in paths]
     names = [name for columns in (table.schema.names, *(j.columns.columns for j in joined)) for name in columns]
     if doubled := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(

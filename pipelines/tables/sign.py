@@ -21,7 +21,7 @@ def write_report(directory: OutputDirectory) -> None:
 
 
 def sign(directory: OutputDirectory, run: str, manifest: Manifest, schema: pa.Schema) -> None:
-    """Write the card and the manifest, last of what must be there, and put the table in its place.
+    """Write the card and the manifest, last of what must be there, and publish the table.
 
     DirectoryLocked if another run took the directory over.
     """

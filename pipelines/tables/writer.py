@@ -26,7 +26,7 @@ PART_BYTES = 256 * 2**20
 def write_parts(
     directory: OutputDirectory, run: str, folder: str, tables: Iterable[pa.Table], schema: pa.Schema
 ) -> list[Part]:
-    """Write the rows of tables, in order, as Parquet parts of the table that is to take its place; at least one, even
+    """Write the rows of tables, in order, as Parquet parts of the table that is to be published; at least one, even
     if empty. Their paths are those that they will have, in ``folder``.
 
     DirectoryLocked if another run than ``run`` took the directory over meanwhile, before its table is touched.

@@ -37,7 +37,7 @@ class ShardBatch:
 def shard_runs(shards: Sequence[Shard], workers: int, seekable: set[str]) -> list[ShardRun]:
     """Group shards into runs: one shard each where a file can be entered anywhere, else a run a worker.
 
-    A compressed stream is read from its start to reach any place in it; with a run a worker that costs at
+    A compressed stream is read from its start to reach any position in it; with a run a worker that costs at
     most one extra pass of decompression a worker, instead of one a shard.
     """
     runs: list[ShardRun] = []

@@ -34,7 +34,7 @@ def write_shards(directory: OutputDirectory, table: pa.Table, rows: int) -> list
     shards = []
     for index, start in enumerate(range(0, table.num_rows, rows)):
         part = table.slice(start, rows)
-        path = Path(directory.place, directory.shard(index))
+        path = Path(directory.path, directory.shard(index))
         path.parent.mkdir(parents=True, exist_ok=True)
         # the way that arrays came about (sliced, or built anew) must not show either
         part = part if index % 2 else pa.Table.from_pylist(part.to_pylist(), SCHEMA)
@@ -49,7 +49,7 @@ def written(directory: OutputDirectory, shards: list, schema: pa.Schema) -> list
     """The parts, in the places that they have once the table is published."""
     with directory.held() as run:
         parts = compact(directory, run, "data", shards, schema)
-    Path(directory.place, NEXT, "data").rename(Path(directory.place, "data"))
+    Path(directory.path, NEXT, "data").rename(Path(directory.path, "data"))
     return parts
 
 
@@ -67,7 +67,7 @@ def test_shard_size_does_not_show(tmp_path, small_groups):
         directory = OutputDirectory(str(tmp_path / str(rows)))
         parts = written(directory, write_shards(directory, table, rows), SCHEMA)
         results.append([(part.path, part.rows, part.sha256) for part in parts])
-        together = pa.concat_tables(pq.read_table(Path(directory.place, part.path)) for part in parts)
+        together = pa.concat_tables(pq.read_table(Path(directory.path, part.path)) for part in parts)
         assert together.equals(table)
     assert len(results[0]) > 1, "the test needs several parts"
     assert all(result == results[0] for result in results)

@@ -76,7 +76,7 @@ def test_another_recipe_is_refused_and_overwrites_only_when_told(table, tmp_path
 
 
 def test_a_selection_with_a_column_more_is_not_checked_as_the_selection(table, tmp_path):
-    curricle("select", table.place, "--output", tmp_path / "some", "--take", "random", "--count", 20)
+    curricle("select", table.path, "--output", tmp_path / "some", "--take", "random", "--count", 20)
     run(TableReader(str(tmp_path / "some")), tmp_path / "more", {"made": "lengths"})
     assert "20 selected" in curricle("verify", tmp_path / "more")
     assert "added after its rows were selected" in curricle("select", "--check", tmp_path / "more", code=2)
