@@ -1,5 +1,42 @@
-"""The lean trainer: reads the difficulty table and trains on it in the order of a curriculum."""
+"""The lean trainer: reads the difficulty table and trains on it in the order of a curriculum.
+
+``train.open_table`` opens a table, ``train.order`` gives the order of a curriculum over it, and there is a function
+beside each command of ``curricle-train``. What is heavy is imported when it is needed.
+"""
 
 import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("USE_HUB_KERNELS", "NO")  # with `kernels` installed, transformers fetches code for some models
+
+if TYPE_CHECKING:
+    from curricle.train.commands import compare as compare
+    from curricle.train.commands import plan as plan
+    from curricle.train.commands import report as report
+    from curricle.train.commands import reward as reward
+    from curricle.train.commands import run as run
+    from curricle.train.commands import verify as verify
+    from curricle.train.data.holdout import hold_out as hold_out
+    from curricle.train.data.table import Table as Table
+    from curricle.train.data.table import open_table as open_table
+    from curricle.train.ordering.order import Order as Order
+    from curricle.train.ordering.order import order as order
+
+_MODULES = {
+    "Order": "ordering.order",
+    "Table": "data.table",
+    "hold_out": "data.holdout",
+    "open_table": "data.table",
+    "order": "ordering.order",
+    **dict.fromkeys(("compare", "plan", "report", "reward", "run", "verify"), "commands"),
+}
+"""The public names, and where each is: imported when it is asked for, because ``--help`` reads this package too."""
+
+__all__ = [*_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -40,31 +40,9 @@ def plan(arguments: Sequence[str]) -> int:
 
     _show_curriculum(arguments, "curricle-train plan")
     settings = parse(PlanSettings, arguments, "curricle-train plan", plan.__doc__)
-    check_writable(settings.output)
-    from dataclasses import asdict, replace
+    from curricle.train.ordering.plan import plan_of
 
-    from curricle.train.data.holdout import split
-    from curricle.train.ordering.journal import Header, read_journal
-    from curricle.train.ordering.plan import plan as write
-
-    table, _ = split(settings)
-    budget = settings.budget
-    if not any(asdict(budget).values()):
-        budget = replace(budget, samples=len(table))
-    order = (
-        read_journal(settings.journal)
-        if settings.journal
-        else Header(
-            table.digest,
-            table.fingerprint,
-            settings.curriculum,
-            settings.curriculum_options,
-            settings.seed,
-            settings.batch_size,
-            asdict(budget),
-        )
-    )
-    made = write(table, order, settings.output, settings.columns)
+    made = plan_of(settings)
     show(f"{made.samples:,} samples in {made.steps:,} steps of {made.stages:,} stages: {made.parquet}, {made.picture}")
     return DONE
 

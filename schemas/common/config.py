@@ -280,6 +280,11 @@ def _convert(value: Any, hint: Any, where: str, name: str) -> Any:
         if dataclasses.is_dataclass(inner) or get_origin(inner) is dict:
             return _convert({}, inner, where, name)
         raise UsageError(f"--{_flag(name)} has no value", where=where, remedy="give one, or leave the key out")
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if dataclasses.is_dataclass(inner) and isinstance(value, inner):  # type: ignore[arg-type]
+        check_ranges(value, where, f"{name}.")
+        return value
     if dataclasses.is_dataclass(inner) and isinstance(value, Mapping):
         return build(inner, value, where, f"{name}.")  # type: ignore[arg-type, type-var]
     if get_origin(inner) is tuple:

@@ -119,7 +119,7 @@ def test_a_column_of_text_is_no_score(tmp_path):
 def test_join_reports_its_coverage_and_keeps_direction(tmp_path):
     base = write_table(tmp_path / "base.parquet", {"length": [1, 2, 3, 4]})
     extra = write_table(tmp_path / "extra.parquet", {"lp": [0.1, 0.3, 0.2]}, low=["lp"], first=1)
-    table = open_table(base, joins=[extra])
+    table = open_table(base, join=[extra])
     assert table.order("lp", 0).tolist() == [2, 3, 1]
     assert "covers 3 of 4 rows" in table.notes[0]
     assert table.take(np.array([3, 0, 1])).order("lp", 0).tolist() == [0, 2]
@@ -129,13 +129,13 @@ def test_a_column_in_two_places_is_refused(tmp_path):
     base = write_table(tmp_path / "base.parquet", {"loss": [1.0, 2.0]})
     extra = write_table(tmp_path / "extra.parquet", {"loss": [2.0, 1.0]})
     with pytest.raises(UsageError, match="stands in the table and in a joined file"):
-        open_table(base, joins=[extra]).order("loss", 0)
+        open_table(base, join=[extra]).order("loss", 0)
 
 
 def test_ids_that_are_not_hex_are_hashed_and_still_join(tmp_path):
     for name, column, ids in (("a", "x", ["one", "two", "3" * 32]), ("b", "y", ["3" * 32, "z" * 32, "one"])):
         pq.write_table(pa.table({"example_id": ids, column: [1.0, 2.0, 3.0]}), tmp_path / f"{name}.parquet")
-    table = open_table(tmp_path / "a.parquet", joins=[tmp_path / "b.parquet"])
+    table = open_table(tmp_path / "a.parquet", join=[tmp_path / "b.parquet"])
     assert table.ids[2].tobytes() == bytes.fromhex("3" * 32)
     np.testing.assert_array_equal(table.numbers("y"), [3.0, np.nan, 1.0])
 

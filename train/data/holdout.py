@@ -21,14 +21,22 @@ def split(settings: TrainSettings | PlanSettings) -> tuple[Table, Table | None]:
         return table, held_out
     if not settings.eval.rows:
         return table, None
-    order = table.tie_order(settings.eval.seed)  # equal ids have equal hashes, and so stand side by side
-    held = min(settings.eval.rows, len(order))
+    return hold_out(table, settings.eval.rows, settings.eval.seed)
+
+
+def hold_out(table: Table, rows: int, seed: int = 0) -> tuple[Table, Table]:
+    """The rows to train on, and at least ``rows`` that are held out, as ``--eval.rows`` and ``--eval.seed`` do it.
+
+    Raises UsageError where fewer than two are left to train on.
+    """
+    order = table.tie_order(seed)  # equal ids have equal hashes, and so stand side by side
+    held = min(rows, len(order))
     while held < len(order) and (table.ids[order[held]] == table.ids[order[held - 1]]).all():
         held += 1
     left = len(order) - held
     if left < FEWEST:
         raise UsageError(
-            f"--eval.rows {settings.eval.rows} leaves {left or 'none'} of {len(order)} rows to train on",
+            f"--eval.rows {rows} leaves {left or 'none'} of {len(order)} rows to train on",
             where=table.where,
             remedy="hold out fewer: an order needs two rows, and rows with one example_id are held out together",
         )

@@ -51,13 +51,15 @@ FEWEST = 2
 
 
 def open_table(
-    place: str | Path | Sequence[str | Path], joins: Sequence[str | Path] = (), fewest: int = FEWEST
+    data: str | Path | Sequence[str | Path], join: Sequence[str | Path] = (), *, fewest: int = FEWEST
 ) -> "Table":
-    """Open a table directory or any Parquet files with ``example_id``, and files whose scores are joined on it.
+    """Open a scored table: scores in memory by column, texts on disk until they are asked for.
 
-    UsageError for what is not whole, not signed alike, or has fewer rows than ``fewest``.
+    ``data``: a directory that ``curricle score`` wrote, or Parquet files with its columns, among them ``example_id``.
+    ``join``: Parquet files with more score columns, joined on ``example_id``. ``fewest``: rows that it has to have.
+    Raises UsageError for what is not whole, not signed alike, or too small.
     """
-    table = Table(Files(place), [Files(join) for join in joins])
+    table = Table(Files(data), [Files(each) for each in join])
     if len(table) < fewest:
         raise UsageError(
             f"the table has {len(table)} row{'s' * (len(table) != 1)}, "
@@ -69,7 +71,7 @@ def open_table(
 
 
 class Table:
-    """Rows numbered from 0 in the order of the files.
+    """Rows numbered from 0 in the order of the files; ``len`` counts them.
 
     ``ids``: example ids, uint8 (rows, 16). ``fingerprint``: the identity of the scores, None if they are not signed.
     ``notes``: what a person should know of the columns read so far: nulls, and coverage of joins.

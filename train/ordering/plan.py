@@ -1,7 +1,7 @@
 """What a curriculum would visit, or what a journal did visit: a Parquet of rows and a picture, without a model."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from curricle.schemas.common.disk import refuse_links, replacing
+from curricle.schemas.common.disk import check_writable, refuse_links, replacing
 from curricle.schemas.common.errors import UsageError
 from curricle.train.curricula import build
-from curricle.train.curricula.base import Course, Probe, Stage
+from curricle.train.data.holdout import split
 from curricle.train.data.table import Rows, Table
-from curricle.train.ordering.batches import Budget, GlobalBatch, batches, response_tokens
-from curricle.train.ordering.journal import Header, Journal, follow, recorded_course
+from curricle.train.ordering.batches import GlobalBatch
+from curricle.train.ordering.journal import Header, Journal, read_journal
+from curricle.train.ordering.order import global_batches, header_of
+from curricle.train.settings import PlanSettings
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -46,6 +48,25 @@ class Plan:
     exposures: list[int]
 
 
+def plan_of(settings: PlanSettings) -> Plan:
+    """Write the plan that settings ask for: of a journal, or of a curriculum over the rows that are not held out."""
+    check_writable(settings.output)
+    table, _ = split(settings)
+    order = (
+        read_journal(settings.journal)
+        if settings.journal
+        else header_of(
+            table,
+            settings.curriculum,
+            settings.curriculum_options,
+            settings.seed,
+            settings.batch_size,
+            settings.budget,
+        )
+    )
+    return plan(table, order, settings.output, settings.columns)
+
+
 def plan(table: Table, order: Header | Journal, output: str | Path, columns: Sequence[str] = ()) -> Plan:
     """Write ``plan.parquet`` and ``plan.png`` into a directory.
 
@@ -54,13 +75,8 @@ def plan(table: Table, order: Header | Journal, output: str | Path, columns: Seq
     UsageError, before anything is written, if the student would have to be asked or the table does not fit.
     """
     header = order.header if isinstance(order, Journal) else order
-    budget = Budget(**header.budget)
-    if budget == Budget():
-        raise UsageError("a plan without a budget has no end", remedy="set a budget in samples, tokens or steps")
-    tokens = response_tokens(table) if budget.tokens else None
+    found = global_batches(table, order)
     ranks = {name: _percentiles(table, name, header.seed) for name in columns or _sorted_by(header, table)}
-    stages = follow(recorded_course(order, table), order, None) if isinstance(order, Journal) else _static(order, table)
-    found = batches(stages, header.batch, budget, tokens)
     group = list(islice(found, BATCHES_A_GROUP))
     if not group:
         raise UsageError("the order is empty", remedy="raise the budget, or name the journal of a run that has begun")
@@ -85,17 +101,6 @@ def plan(table: Table, order: Header | Journal, output: str | Path, columns: Seq
         samples=len(rows),
         exposures=np.bincount(np.bincount(rows, minlength=len(table))).tolist(),
     )
-
-
-def _static(header: Header, table: Table) -> Iterator[Stage]:
-    course = Course(build(header.curriculum, header.options), table, header.seed, header.batch)
-    while (step := course.next()) is not None:
-        if isinstance(step, Probe):
-            raise UsageError(
-                f"curriculum {header.curriculum!r} asks the student, so its order is not known before training",
-                remedy="plan from the journal of a run, or choose a curriculum that never asks",
-            )
-        yield step
 
 
 def _sorted_by(header: Header, table: Table) -> list[str]:

@@ -1,0 +1,188 @@
+"""A function beside each command of ``curricle-train``: the same options as keywords, the same refusals as exceptions.
+
+What each option means and what it is when it is left out stands in ``curricle.train.settings``, and is what
+``curricle-train COMMAND --help`` prints. A group of options is a mapping, or an instance of its class there:
+``batch={"size": 16}``.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack
+
+from curricle.schemas.common.config import build
+from curricle.schemas.common.disk import check_writable
+from curricle.schemas.common.errors import UsageError
+from curricle.train.settings import (
+    BatchSettings,
+    BudgetSettings,
+    CheckpointSettings,
+    CompareSettings,
+    DeviceSettings,
+    EvalSettings,
+    LogSettings,
+    LoraSettings,
+    OptimizerSettings,
+    PlanSettings,
+    ReportSettings,
+    RewardSettings,
+    RunSettings,
+    VerifySettings,
+)
+
+if TYPE_CHECKING:
+    from curricle.train.distributed import Processes
+    from curricle.train.ordering.plan import Plan
+    from curricle.train.verification import Finding
+
+StrPath: TypeAlias = str | os.PathLike[str]
+Template: TypeAlias = Literal["chat", "alpaca", "plain"]
+S = TypeVar("S")
+
+
+class TrainOptions(TypedDict, total=False):
+    """Options of every training run, whatever its order."""
+
+    join: Sequence[StrPath]
+    template: Template
+    max_length: int
+    budget: BudgetSettings | Mapping[str, Any]
+    batch: BatchSettings | Mapping[str, Any]
+    optimizer: OptimizerSettings | Mapping[str, Any]
+    lora: LoraSettings | Mapping[str, Any]
+    device: DeviceSettings | Mapping[str, Any]
+    eval: EvalSettings | Mapping[str, Any]
+    checkpoint: CheckpointSettings | Mapping[str, Any]
+    log: LogSettings | Mapping[str, Any]
+
+
+class RunOptions(TrainOptions, total=False):
+    """Options of ``run``."""
+
+    curriculum: str
+    curriculum_options: Mapping[str, Any]
+    seed: int
+    replay: StrPath | None
+
+
+class CompareOptions(TrainOptions, total=False):
+    """Options of ``compare``."""
+
+    arms: Sequence[str]
+    seeds: int
+    learning_rates: Sequence[float]
+
+
+class PlanOptions(TypedDict, total=False):
+    """Options of ``plan``."""
+
+    join: Sequence[StrPath]
+    journal: StrPath | None
+    curriculum: str
+    curriculum_options: Mapping[str, Any]
+    seed: int
+    batch_size: int
+    budget: BudgetSettings | Mapping[str, Any]
+    columns: Sequence[str]
+    eval: EvalSettings | Mapping[str, Any]
+
+
+class RewardOptions(TypedDict, total=False):
+    """Options of ``reward``."""
+
+    join: Sequence[StrPath]
+    generated: str
+    template: Template
+    max_length: int
+    seed: int
+    l2: float
+    batch_tokens: int
+    device: DeviceSettings | Mapping[str, Any]
+    log_format: Literal["text", "json"]
+
+
+def run(data: StrPath, model: str, output: StrPath, **options: Unpack[RunOptions]) -> Path:
+    """Train a model on a scored table in the order of a curriculum, and return the last checkpoint.
+
+    ``data``: a directory that ``curricle score`` wrote, or Parquet files with its columns. ``model``: a causal language
+    model, see ``--model``. ``output``: the directory of the run; the same call resumes it, and so does the command.
+    Under torchrun every process makes the same call.
+
+    Raises UsageError for what is wrong before anything is written, and UserError for what stops a run.
+    """
+    from curricle.train.loop import run
+
+    return _together(run, _settings(RunSettings, "run", data=data, model=model, output=output, **options))
+
+
+def compare(data: StrPath, model: str, output: StrPath, **options: Unpack[CompareOptions]) -> Path:
+    """Train several orders over several seeds at the same budget, and return the path of ``compare.md``.
+
+    ``arms``: the orders, ``NAME`` or ``NAME?key=value&key=value``. Rows have to be held out: ``eval={"rows": 100}``.
+    Raises UsageError and UserError as ``run`` does.
+    """
+    from curricle.train.comparison.run import compare
+
+    return _together(compare, _settings(CompareSettings, "compare", data=data, model=model, output=output, **options))
+
+
+def reward(data: StrPath, model: str, output: StrPath, **options: Unpack[RewardOptions]) -> Path:
+    """Fit a reward model to references over a model's own answers, score both, and return the directory.
+
+    ``data``: a table with a column of generated answers. Raises UsageError for what is wrong before anything is
+    written, and UserError where there is no pair to learn from.
+    """
+    from curricle.train.rewards.run import reward
+
+    return _together(reward, _settings(RewardSettings, "reward", data=data, model=model, output=output, **options))
+
+
+def plan(data: StrPath, output: StrPath, **options: Unpack[PlanOptions]) -> "Plan":
+    """Write what a curriculum would visit, or what a journal did visit: ``plan.parquet`` and ``plan.png``.
+
+    No model is needed. ``train.order`` gives the same order in memory. Raises UsageError, before anything is written,
+    if the student would have to be asked or the table does not fit.
+    """
+    from curricle.train.ordering.plan import plan_of
+
+    return plan_of(_settings(PlanSettings, "plan", data=data, output=output, **options))
+
+
+def report(directory: StrPath) -> Path:
+    """Write ``report.html`` for the directory of a run: what it learned, in which order, and at what cost."""
+    from curricle.train.reporting import write_report
+
+    settings = _settings(ReportSettings, "report", directory=directory)
+    check_writable(settings.directory)
+    return write_report(settings.directory)
+
+
+def verify(directory: StrPath) -> "list[Finding]":
+    """Look at every byte of a run, of a comparison or of a reward model: what is wrong with each file or checkpoint.
+
+    All is whole where no finding has ``faults``. Raises UsageError where there is no run.
+    """
+    from curricle.train.verification import verify
+
+    return verify(_settings(VerifySettings, "verify", directory=directory).directory)
+
+
+def _settings(cls: type[S], name: str, **values: Any) -> S:
+    return build(cls, values, f"train.{name}")
+
+
+def _together(work: "Callable[[S, Processes], Path]", settings: S) -> Path:
+    """The work of a command in the processes that torchrun has started, or in this one alone."""
+    from curricle.train.distributed import connect
+
+    nproc = settings.device.nproc  # type: ignore[attr-defined]
+    if nproc > 1 and "RANK" not in os.environ:
+        raise UsageError(
+            f"device.nproc is {nproc}, and a function has one process",
+            remedy="use the command, or start your program with torchrun",
+        )
+    processes = connect()
+    try:
+        return work(settings, processes)
+    finally:
+        processes.disconnect()

@@ -1,0 +1,130 @@
+"""An order without a model: what a curriculum that never asks means for a table, or what a journal records."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from curricle.schemas.common.config import at_home, build, check_ranges
+from curricle.schemas.common.errors import UsageError
+from curricle.train import curricula
+from curricle.train.curricula.base import Course, Probe, Stage
+from curricle.train.data.table import Rows, Table
+from curricle.train.ordering.batches import Budget, GlobalBatch, OrderHash, batches, response_tokens
+from curricle.train.ordering.journal import Header, Journal, follow, read_journal, recorded_course
+from curricle.train.settings import BudgetSettings
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """The rows of a table in the order of training, one entry a visit: a row may come more than once, or never.
+
+    ``rows``: row numbers from 0, int64 (visits,). ``steps``: the optimizer step of each visit, from 0, int64 (visits,).
+    ``stages``: the stage of the curriculum that each visit belongs to, from 0, int64 (visits,). ``choices``: for each
+    stage the perspective that it comes from, None where there was none to choose. ``digest``: 32 hex digits of the
+    example ids, step by step, which a run states in ``state/cursor.json`` of its checkpoints.
+    """
+
+    rows: Rows
+    steps: NDArray[np.int64]
+    stages: NDArray[np.int64]
+    choices: tuple[str | None, ...]
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def batches(self) -> list[Rows]:
+        """The rows of each optimizer step."""
+        return np.split(self.rows, np.flatnonzero(np.diff(self.steps)) + 1)
+
+
+def order(
+    table: Table,
+    curriculum: str = "random",
+    *,
+    seed: int = 0,
+    batch_size: int = 32,
+    budget: BudgetSettings | Mapping[str, int] | None = None,
+    journal: str | Path | None = None,
+    **options: Any,
+) -> Order:
+    """The order of a curriculum over a table, as ``curricle-train plan`` writes it. No model is needed, and no torch.
+
+    ``options``: those of the curriculum, such as ``by="loss"``; ``curricle-train plan --curriculum NAME --help`` lists
+    them. ``batch_size``: rows in an optimizer step. ``budget``: ``samples``, ``tokens`` or ``steps`` at which the order
+    ends; by default as many samples as the table has rows.
+    ``journal``: the ``journal.jsonl`` of a run, for the order that it took; it decides all the rest.
+
+    Raises UsageError for an unknown curriculum, option or column, and for a curriculum that asks the student, such as
+    CAMPUS: its order is known from a journal alone.
+    """
+    if journal is not None:
+        if options or curriculum != "random" or budget:
+            raise UsageError("a journal decides the order", where=str(journal), remedy="leave the other options out")
+        return taken(table, read_journal(at_home(str(journal), "train.order")))
+    if isinstance(budget, BudgetSettings):
+        check_ranges(budget, prefix="budget.")
+    else:
+        budget = build(BudgetSettings, budget or {}, "train.order", "budget.")
+    return taken(table, header_of(table, curriculum, options, seed, batch_size, budget))
+
+
+def header_of(
+    table: Table, curriculum: str, options: Mapping[str, Any], seed: int, batch: int, budget: BudgetSettings
+) -> Header:
+    """What defines an order over a table. Without a budget it has as many samples as there are rows."""
+    if budget == BudgetSettings():
+        budget = replace(budget, samples=len(table))
+    return Header(table.digest, table.fingerprint, curriculum, options, seed, batch, asdict(budget))
+
+
+def taken(table: Table, order: Header | Journal) -> Order:
+    """The order of a curriculum that never asks, or of a journal, to its end."""
+    visited = list(global_batches(table, order))
+    if not visited:
+        raise UsageError("the order is empty", remedy="raise the budget, or name the journal of a run that has begun")
+    running = OrderHash()
+    for batch in visited:
+        running.update(table.ids[batch.rows])
+    choices = {batch.stage.index: batch.stage.choice for batch in visited}
+    sizes = [len(batch.rows) for batch in visited]
+    return Order(
+        np.concatenate([batch.rows for batch in visited]).astype(np.int64, copy=False),
+        np.repeat(np.array([batch.step for batch in visited], np.int64), sizes),
+        np.repeat(np.array([batch.stage.index for batch in visited], np.int64), sizes),
+        tuple(choices.get(index) for index in range(max(choices) + 1)),
+        running.hexdigest(),
+    )
+
+
+def global_batches(table: Table, order: Header | Journal) -> Iterator[GlobalBatch]:
+    """The global batches of a curriculum that never asks, or those that a journal records.
+
+    UsageError, here already, for a budget without end, an option that does not fit, or a journal of another table;
+    later, if the student would have to be asked.
+    """
+    header = order.header if isinstance(order, Journal) else order
+    budget = Budget(**header.budget)
+    if budget == Budget():
+        raise UsageError("a plan without a budget has no end", remedy="set a budget in samples, tokens or steps")
+    tokens = response_tokens(table) if budget.tokens else None
+    if isinstance(order, Journal):
+        stages = follow(recorded_course(order, table), order, None)
+    else:
+        curriculum = curricula.build(header.curriculum, header.options)
+        stages = _static(Course(curriculum, table, header.seed, header.batch), header.curriculum)
+    return batches(stages, header.batch, budget, tokens)
+
+
+def _static(course: Course, name: str) -> Iterator[Stage]:
+    while (step := course.next()) is not None:
+        if isinstance(step, Probe):
+            raise UsageError(
+                f"curriculum {name!r} asks the student, so its order is not known before training",
+                remedy="plan from the journal of a run, or choose a curriculum that never asks",
+            )
+        yield step
