@@ -2,18 +2,58 @@
 
 import re
 import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGES = ("schemas", "curate", "pipelines", "train")
+_FENCE = re.compile(r"^(?:<!-- (?P<note>[^\n]*?) -->\n)?```(?P<language>[^\n]*)\n(?P<body>.*?)^```$", re.M | re.S)
+
+
+def all_pages() -> list[str]:
+    """Every page for users, README first, as paths in the repository."""
+    docs = sorted(path.name for path in (REPOSITORY / "docs").glob("*.md"))
+    return ["README.md", *(f"docs/{name}" for name in docs), "docker/README.md"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page. ``note`` is the HTML comment above it, which no reader of the page sees:
+
+    * ``with: FLAGS`` are added to each command of the block, so that it is quick; they override those that it has;
+    * ``not run: REASON``: its flags are looked up in ``--help``, and that is all;
+    * ``file: NAME``: the block is a file of this name;
+    * anything else is the name under which a test of its own takes it.
+    """
+
+    page: str
+    line: int
+    language: str
+    note: str
+    body: str
+
+    @property
+    def about(self) -> str:
+        return f"{self.page}:{self.line}"
+
+    def noted(self, what: str) -> str | None:
+        """What the comment says of ``what``, or None."""
+        return self.note.removeprefix(f"{what}:").strip() if self.note.startswith(f"{what}:") else None
+
+
+def blocks(page: str) -> Iterator[Block]:
+    text = (REPOSITORY / page).read_text("utf-8")
+    for found in _FENCE.finditer(text):
+        line = text.count("\n", 0, found.start("body"))
+        yield Block(page, line, found["language"], found["note"] or "", found["body"])
 
 
 def block(page: str, marker: str) -> tuple[str, str]:
     """The name after a marker comment of a page, and the code block that follows it."""
-    text = (REPOSITORY / page).read_text("utf-8")
-    found = re.search(rf"<!-- {marker}:? ?(.*?) ?-->\n```python\n(.*?)```", text, re.DOTALL)
+    found = [one for one in blocks(page) if one.note == marker or one.noted(marker) is not None]
     assert found, f"{page} has no block marked {marker}"
-    return found[1], found[2]
+    return found[0].noted(marker) or "", found[0].body
 
 
 def copy_of_the_packages(directory: Path) -> Path:

@@ -69,7 +69,13 @@ def check(command: list[str], config: Path = EXAMPLES / "job.yaml") -> ScoreSett
     return parse(SETTINGS[command[0]], arguments, command[0])
 
 
-FILES = [DOCKER / "README.md", DOCKER / "Dockerfile", DOCKER / "compose.yaml", *sorted(EXAMPLES.iterdir())]
+FILES = [
+    DOCKER / "README.md",
+    DOCKER.parent / "docs" / "engines.md",
+    DOCKER / "Dockerfile",
+    DOCKER / "compose.yaml",
+    *sorted(EXAMPLES.iterdir()),
+]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -82,7 +88,8 @@ def test_commands_are_found():
     found = {path.name: [command[0] for command in commands(path)] for path in FILES}
     for script in ("dataflow.sh", "flink.sh", "spark.sh", "nightly.sh"):
         assert {"score", "verify"} <= set(found[script])
-    assert {"score", "status", "verify", "workers", "run"} <= set(found["README.md"])
+    assert {"score", "status", "verify", "run"} <= set(found["README.md"])
+    assert {"score", "status", "workers"} <= set(found["engines.md"])
 
 
 def test_compose_scores_with_options_that_curricle_has():
