@@ -1,6 +1,6 @@
 """Small difficulty tables for tests of the trainer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,9 @@ import pyarrow.parquet as pq
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.fingerprint import example_id
 from curricle.schemas.table import MESSAGES, file_metadata
+from curricle.train.curricula.base import Course, Probe, ProbeResult, Stage
 from curricle.train.data.table import Table, open_table
+from curricle.train.ordering.journal import Journal, JournaledCourse
 
 
 def write_table(
@@ -42,3 +44,13 @@ def write_table(
 
 def make_table(directory: Path, columns: Mapping[str, Sequence[Any]], **options: Any) -> Table:
     return open_table(write_table(directory / "table.parquet", columns, **options))
+
+
+def stages_of(course: Course, journal: Journal, student: Callable[[Probe], ProbeResult]) -> Iterator[Stage]:
+    """The stages of a course that a journal keeps, for a student that is asked where the journal does not know."""
+    kept = JournaledCourse(course, journal)
+    while (step := kept.next()) is not None:
+        if isinstance(step, Probe):
+            kept.answer(student(step))
+        else:
+            yield step

@@ -2,8 +2,10 @@
 
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
@@ -16,7 +18,7 @@ from curricle.schemas.common.surroundings import show
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from curricle.train.distributed import Processes
+    from curricle.train.distributed import Processes, Stop
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -29,7 +31,8 @@ def run(arguments: Sequence[str]) -> int:
     def train(processes: "Processes") -> "Path":
         from curricle.train.loop import run
 
-        return run(settings, processes)
+        with _signals(processes) as stop:
+            return run(settings, processes, stop)
 
     return _in_processes(settings.log.format, settings.device.nproc, ["run", *arguments], train, "model")
 
@@ -57,7 +60,8 @@ def compare(arguments: Sequence[str]) -> int:
     def train(processes: "Processes") -> "Path":
         from curricle.train.comparison.run import compare
 
-        return compare(settings, processes)
+        with _signals(processes) as stop:
+            return compare(settings, processes, stop)
 
     return _in_processes(settings.log.format, settings.device.nproc, ["compare", *arguments], train, "comparison")
 
@@ -147,6 +151,26 @@ def _in_processes(
     if processes.first:
         show(f"{made}: {place}")
     return DONE
+
+
+@contextmanager
+def _signals(processes: "Processes") -> "Iterator[Stop]":
+    """SIGTERM and SIGINT ask a run to stop at its next step; before it has begun, they end the command at once."""
+    from curricle.train.distributed import Stop
+
+    stop = Stop(processes)
+
+    def request(number: int, frame: object) -> None:
+        if not stop.watched:
+            raise KeyboardInterrupt
+        stop.request()
+
+    before = {number: signal.signal(number, request) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

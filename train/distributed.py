@@ -156,16 +156,19 @@ def _end_with_the_launcher() -> None:
 
 
 class Stop:
-    """A request to stop (SIGTERM, SIGINT) on which all processes agree, so that they save the same step."""
+    """A request to stop on which all processes agree, so that they save the same step.
+
+    Anybody may make it: a command when a signal comes, a notebook from another thread. ``watched``: whether a run looks
+    at it by now, between two steps or two passes of a probe.
+    """
 
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
         self._requested = torch.zeros(1)
         self._asked: tuple[torch.Tensor, dist.Work | None] | None = None
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._request)
+        self.watched = False
 
-    def _request(self, number: int, frame: object) -> None:
+    def request(self) -> None:
         self._requested.fill_(1)
 
     def agreed(self) -> bool:

@@ -3,10 +3,9 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from curricle.schemas.common.disk import check_writable
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.fingerprint import stands_for
 from curricle.train import checkpoint as checkpoints
+from curricle.train.asking import Asking
 from curricle.train.checkpoint import Cursor
 from curricle.train.curricula.base import Probe, ProbeResult, Stage
 from curricle.train.data.batching import MicroBatch, Size, micro_batches
@@ -23,20 +23,25 @@ from curricle.train.data.holdout import split
 from curricle.train.data.prefetch import Prefetcher
 from curricle.train.data.table import Example, Rows, Table
 from curricle.train.distributed import Processes, Stop
-from curricle.train.finite import Finite
 from curricle.train.model.evaluate import evaluate
+from curricle.train.model.finite import Finite
 from curricle.train.model.load import identify, load_model, load_tokenizer
 from curricle.train.model.lora import add_adapters
 from curricle.train.model.optimizer import build_optimizer, learning_rate
-from curricle.train.model.probe import ask
 from curricle.train.model.student import Student
 from curricle.train.ordering.audit import OrderAudit
-from curricle.train.ordering.batches import Budget, GlobalBatch, batches, response_tokens
-from curricle.train.ordering.journal import Header, Journal, follow, open_journal, read_journal, recorded_course
-from curricle.train.progress import Spent, Window
+from curricle.train.ordering.batches import Budget, Cutter, GlobalBatch, response_tokens
+from curricle.train.ordering.journal import (
+    Header,
+    Journal,
+    JournaledCourse,
+    open_journal,
+    read_journal,
+    recorded_course,
+)
+from curricle.train.progress import Reporter, Spent
 from curricle.train.records.metrics import Metrics, check_trackers, peak_flops, read_metrics
 from curricle.train.records.run_json import Description, read_description
-from curricle.train.rewards.refresh import Refresher
 from curricle.train.settings import RunSettings
 
 log = logging.getLogger("curricle")
@@ -62,26 +67,39 @@ def order_of(settings: RunSettings, table: Table) -> Header:
     )
 
 
-def run(settings: RunSettings, processes: Processes) -> Path:
+def run(settings: RunSettings, processes: Processes, stop: Stop | None = None) -> Path:
     """Train, or go on training, and return the last checkpoint.
 
-    UsageError for what is wrong before anything is written; UserError for what stops a run. A run that is asked to stop
-    (SIGTERM) saves and raises KeyboardInterrupt.
+    ``stop``: where somebody may ask the run to stop; it then saves and raises KeyboardInterrupt. It runs in any thread,
+    installs no signal handler, and leaves torch's settings and random numbers as they were.
+    UsageError for what is wrong before anything is written; UserError for what stops a run.
     """
-    loop = Loop(settings, processes)
-    if loop.resumed and loop.finished == loop.cursor.step:
-        log.info("the run is finished: there is nothing left to do after step %d", loop.finished)
-        return loop.resumed
-    loop.load()
-    return loop.run()
+    with _reproducible(processes.device):
+        loop = Loop(settings, processes, stop or Stop(processes))
+        if loop.resumed and loop.finished == loop.cursor.step:
+            log.info("the run is finished: there is nothing left to do after step %d", loop.finished)
+            return loop.resumed
+        loop.load()
+        return loop.run()
+
+
+@contextmanager
+def _reproducible(device: torch.device) -> Iterator[None]:
+    """Deterministic kernels on a CPU, and random numbers of a run's own; afterwards both are as they were."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.use_deterministic_algorithms(device.type == "cpu")
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 class Loop:
     """One run. Everything that may be refused is read first, by ``load`` at last; only ``run`` writes."""
 
-    def __init__(self, settings: RunSettings, processes: Processes) -> None:
-        self.settings, self.processes = settings, processes
-        torch.use_deterministic_algorithms(processes.device.type == "cpu")
+    def __init__(self, settings: RunSettings, processes: Processes, stop: Stop) -> None:
+        self.settings, self.processes, self.stop = settings, processes, stop
         check_trackers(settings.log)
         self.table, self.held_out_table = split(settings)
         recorded = read_journal(settings.replay) if settings.replay else None
@@ -122,8 +140,18 @@ class Loop:
         if self.resumed:
             checkpoints.load_weights(self.resumed, self.student)
             checkpoints.load_optimizer(self.resumed, self.student, self.optimizer, processes)
-        self.peak = peak_flops(processes.device, settings.device.peak_tflops)
-        self.order, self.finite, self.window = OrderAudit(processes), Finite(processes), Window(processes.device)
+        self.asking = Asking(
+            self.student,
+            self.encoder,
+            self.table,
+            lambda rows: self._examples(self.table, rows),
+            self._encode,
+            self.header.seed,
+            settings.batch.tokens,
+            processes,
+            self._stop_if_asked,
+        )
+        self.order, self.finite = OrderAudit(processes), Finite(processes)
         self.step, self.spent = 0, Spent(self.budget)
         self.stage: Stage | None = None
         self.last: tuple[MicroBatch, Sequence[Encoded]] | None = None
@@ -160,62 +188,96 @@ class Loop:
 
     def _train(self, write: bool) -> Path:
         """Follow the order from where the last checkpoint left it. Every process takes its share of every batch."""
-        settings = self.settings
+        settings, processes = self.settings, self.processes
         self.journal = open_journal(settings.output / "journal.jsonl", self.header, write)
-        self.metrics = Metrics(settings.output, self.cursor.step, settings.log) if write else None
-        stages = follow(self.course, self.journal, self._refuse if settings.replay else self._ask, self.recorded)
-        plan = batches(stages, self.header.batch, self.budget, self.tokens)
-        ahead, self.stop = Prefetcher(self._encode, self.header.batch), Stop(self.processes)
-        began = time.perf_counter()
-        rest = self._fast_forward(plan)
-        self.window.pause(time.perf_counter() - began)
-        self._announce()
-        for batch in plan:
-            if batch.stage is not self.stage:
-                self.stage, rest = batch.stage, batch.stage.rows
-            if rest is not None:
-                ahead.begin(rest)
-                rest = None
-            self._step(batch, ahead.take(len(batch.rows)))
-            looks = bool(settings.eval.every) and self.step % settings.eval.every == 0
-            if looks or self.step % settings.log.every == 0:
-                self._report()
-            if looks:
-                self._evaluate()
-            if settings.checkpoint.every and self.step % settings.checkpoint.every == 0:
-                self._save_what_is_learned()
-            self._stop_if_asked()
-        ahead.drop()
+        course = JournaledCourse(self.course, self.journal, self.recorded)
+        cutter = Cutter(self.header.batch, self.budget, self.tokens)
+        metrics = Metrics(settings.output, self.cursor.step, settings.log) if write else None
+        peak = peak_flops(processes.device, settings.device.peak_tflops)
+        self.reporter = Reporter(self.student, processes, metrics, self.cursor.totals, peak)
+        self.ahead = Prefetcher(self._encode, self.header.batch)
+        self.stop.watched = True
+        self.began = time.perf_counter()
+        try:
+            if not self.cursor.step:
+                self._begin()
+            while not cutter.spent and (step := course.next()) is not None:
+                if isinstance(step, Probe):
+                    course.answer(self._refuse(step) if settings.replay else self._ask(step))
+                else:
+                    self._train_on(step, cutter)
+            if self.step < self.cursor.step:
+                raise self._another_order()
+            return self._finish()
+        finally:
+            self.ahead.close()
+            self.reporter.close()
+
+    def _train_on(self, stage: Stage, cutter: Cutter) -> None:
+        """Make the steps of a stage; those before the checkpoint were made, and are passed over."""
+        self.stage, rest, begun = stage, stage.rows, False
+        for batch in cutter.cut(stage):
+            if self.step < self.cursor.step:
+                rest = rest[len(batch.rows) :]
+                self._pass_over(batch)
+                continue
+            if not begun:
+                self.ahead.begin(rest)
+                begun = True
+            self._step(batch, self.ahead.take(len(batch.rows)))
+            self._look()
+
+    def _pass_over(self, batch: GlobalBatch) -> None:
+        self.spent.add(batch, self.tokens)
+        self.order.skip(self.table.ids[batch.rows])
+        self.step += 1
+        if self.step == self.cursor.step:
+            self._begin()
+
+    def _begin(self) -> None:
+        """The next step is one that the checkpoint does not have."""
+        if self.order.digest != self.cursor.order:
+            raise self._another_order()
+        self.reporter.window.pause(time.perf_counter() - self.began)
+        where = f"going on after step {self.step}" if self.resumed else "from the start"
+        log.info("%s rows, %s, %s", f"{len(self.table):,}", self.header.curriculum, where)
+        for note in self.table.notes:
+            log.info("  %s", note)
+
+    def _another_order(self) -> UserError:
+        return UserError(
+            "the order so far is not the order that the checkpoint was trained on",
+            where=str(self.resumed),
+            remedy="use the same table, journal and version as before, or choose another output directory",
+        )
+
+    def _look(self) -> None:
+        """What is due between two steps."""
+        settings, step = self.settings, self.step
+        looks = bool(settings.eval.every) and step % settings.eval.every == 0
+        if looks or step % settings.log.every == 0:
+            self._report()
+        if looks:
+            self._evaluate()
+        if settings.checkpoint.every and step % settings.checkpoint.every == 0:
+            self._save_what_is_learned()
+        self._stop_if_asked()
+
+    def _finish(self) -> Path:
+        self.ahead.drop()
         for note, visits in self.encoder.notes.items():
             log.info("  %s: %d visits", note, visits)
         if self.step == 0:
             raise UserError("the order is empty", remedy="raise the budget, or look at the options of the curriculum")
         self._report()
-        if not self.cursor.totals.get("scored"):
+        if not self.reporter.totals.get("scored"):
             raise UserError(
                 f"no token was scored in {self.step} steps, and nothing is learned: {self._notes()}",
-                where=str(settings.data),
+                where=str(self.settings.data),
                 remedy="look at the roles in the table, raise --max-length, or choose another --template",
             )
         self._evaluate()
         return self._save()
-
-    def _fast_forward(self, plan: Iterator[GlobalBatch]) -> Rows | None:
-        """Pass over the batches before the checkpoint, from the journal; what is left of the stage it stands in."""
-        rest: Rows | None = None
-        for batch in islice(plan, self.cursor.step):
-            rest = (batch.stage.rows if batch.stage is not self.stage else rest)[len(batch.rows) :]  # type: ignore[index]
-            self.stage = batch.stage
-            self.spent.add(batch, self.tokens)
-            self.order.skip(self.table.ids[batch.rows])
-            self.step += 1
-        if (self.step, self.order.digest) != (self.cursor.step, self.cursor.order):
-            raise UserError(
-                "the order so far is not the order that the checkpoint was trained on",
-                where=str(self.resumed),
-                remedy="use the same table, journal and version as before, or choose another output directory",
-            )
-        return rest
 
     def _step(self, batch: GlobalBatch, documents: Sequence[Encoded]) -> None:
         """One optimizer step. Sums of losses are divided once, by the scored tokens of the whole global batch.
@@ -236,7 +298,7 @@ class Loop:
                 # processes average their gradients: times their number, the average is the sum
                 (nll_S.sum() * (world / max(1, scored))).backward()
             self.finite.watch(micro, nll_S, documents)
-            self.window.add(nll_S)
+            self.reporter.window.add(nll_S)
         lr = learning_rate(self.settings.optimizer, self.spent.middle)
         norm = clip(self.student.scorer, self.settings.optimizer.clip)
         self.finite.close(batch.step, norm)
@@ -248,7 +310,7 @@ class Loop:
         self.optimizer.zero_grad()
         self.order.consume(everyone[rank], documents, self.table.ids)
         size = sum((micro.size for share in everyone for micro in share), Size())
-        self.window.close(size, len(documents), norm, lr)
+        self.reporter.window.close(size, len(documents), norm, lr)
         self.step += 1
         self.last = everyone[rank][-1], documents
 
@@ -261,53 +323,11 @@ class Loop:
                 remedy=f"copy it back from {self.resumed}/state/journal.jsonl",
             )
         self._check()
-        if probe.purpose == "refresh":
-            return self._refresh(probe)
-        answer, size, seconds = ask(
-            self.student, probe, self._encode, self.settings.batch.tokens, self.processes, self._stop_if_asked
-        )
-        losses = {
-            candidate.name: float(nll.sum() / tokens.sum()) if tokens.any() else None
-            for candidate, nll, tokens in zip(probe.candidates, answer.nll, answer.tokens, strict=True)
-        }
-        self._report_probe(probe, size, seconds, loss=losses)
-        return answer
-
-    def _refresh(self, probe: Probe) -> ProbeResult:
-        """The reward gaps, by a head that is fitted on the answers of the student as it is now."""
-        made = Refresher(
-            self.student,
-            self.encoder,
-            self.table,
-            lambda rows: self._examples(self.table, rows),
-            self.header.seed,
-            self.settings.batch.tokens,
-            self.processes,
-            self._stop_if_asked,
-        ).refresh(probe)
-        log.info(
-            "step %d  the reward ranks the reference first in %s, each by a head that has not seen it",
-            self.step,
-            made.accuracy,
-        )
-        self._report_probe(probe, made.size, made.seconds, accuracy=made.accuracy._asdict())
-        return made.answer
-
-    def _report_probe(self, probe: Probe, size: Size, seconds: float, **said: Any) -> None:
-        """What a probe cost, and what came of it."""
-        self.window.pause(seconds)
-        if self.metrics:
-            self.metrics.write(
-                "probe",
-                self.step,
-                index=probe.index,
-                purpose=probe.purpose,
-                tokens=size.tokens,
-                scored=size.scored,
-                flops=self.student.flops(size, backward=False),
-                seconds=seconds,
-                **said,
-            )
+        answer = self.asking.answer(probe)
+        for words in answer.words:
+            log.info("step %d  %s", self.step, words)
+        self.reporter.probe(self.step, probe, answer.size, answer.seconds, **answer.remarks)
+        return answer.result
 
     def _refuse(self, probe: Probe) -> ProbeResult:
         """A journal that is replayed has no answer to this question. What it does record is trained, and saved."""
@@ -328,56 +348,10 @@ class Loop:
             raise KeyboardInterrupt
 
     def _report(self) -> None:
-        """A line of the log and of the metrics: the steps since the last one. Here the host waits for the device."""
-        if not self.window.steps:
-            return
-        assert self.stage is not None
-        self._check()
-        window, totals, stage = self.window, self.cursor.totals, self.stage
-        seconds, (nll, norm) = window.read(self.processes)
-        flops = self.student.flops(window.size, backward=True)
-        new = {
-            "samples": window.samples,
-            "tokens": window.size.tokens,
-            "scored": window.size.scored,
-            "flops": flops,
-            "seconds": seconds,
-        }
-        for name, value in new.items():
-            totals[name] = totals.get(name, 0) + value
-        loss = nll / window.size.scored if window.size.scored else None
-        rate = window.size.tokens / seconds
-        mfu = flops / seconds / self.peak / self.processes.world if self.peak else None
-        self.window = Window(self.processes.device)
-        if not self.metrics:
-            return
-        self.metrics.write(
-            "train",
-            self.step,
-            loss=loss,
-            lr=window.lr,
-            gradient_norm=norm,
-            tokens_per_second=rate,
-            mfu=mfu,
-            budget=self.spent.share,
-            stage=stage.index,
-            choice=stage.choice,
-            competence=dict(stage.competence),
-            total=dict(totals),
-            probes=dict(self.metrics.probes),
-        )
-        log.info(
-            "step %d  %3.0f%%  loss %s  lr %.2e  norm %.2f  %s tokens/s%s%s%s",
-            self.step,
-            100 * self.spent.share,
-            "none: no token is scored" if loss is None else f"{loss:.4f}",
-            window.lr,
-            norm,
-            f"{rate:,.0f}",
-            "" if mfu is None else f"  MFU {mfu:.1%}",
-            f"  {stage.choice} (stage {stage.index})" if stage.choice else "",
-            f"  probes {self.metrics.probes['flops'] / totals['flops']:.0%}" if self.metrics.probes["flops"] else "",
-        )
+        if self.reporter.window.steps:
+            assert self.stage is not None
+            self._check()
+            self.reporter.steps(self.step, self.stage, self.spent.share)
 
     def _evaluate(self) -> None:
         if not self.held_out or self.evaluated == self.step:
@@ -385,25 +359,12 @@ class Loop:
         self.evaluated = self.step
         began = time.perf_counter()
         loss, tokens, _ = evaluate(self.student, self.held_out, self.settings.batch.tokens, self.processes)
-        seconds = time.perf_counter() - began
-        self.window.pause(seconds)
-        if self.metrics:
-            self.metrics.write(
-                "eval",
-                self.step,
-                loss=loss,
-                tokens=tokens,
-                seconds=seconds,
-                budget=self.spent.share,
-                total=dict(self.cursor.totals),
-                probes=dict(self.metrics.probes),
-            )
-            log.info("step %d  held-out loss %s nats/token over %d tokens", self.step, loss and f"{loss:.4f}", tokens)
+        self.reporter.evaluation(self.step, self.spent.share, loss, tokens, time.perf_counter() - began)
 
     def _save_what_is_learned(self) -> None:
         """Save, but not as long as the weights are what they were at the start."""
         self._report()
-        if self.cursor.totals.get("scored"):
+        if self.reporter.totals.get("scored"):
             self._save()
         else:
             log.warning("step %d is not saved: no token is scored so far, and nothing is learned", self.step)
@@ -413,7 +374,7 @@ class Loop:
         self._report()
         began = time.perf_counter()
         self._look_again()
-        cursor = Cursor(self.step, self.order.digest, len(self.journal.records), dict(self.cursor.totals))
+        cursor = Cursor(self.step, self.order.digest, len(self.journal.records), dict(self.reporter.totals))
         place = checkpoints.save(
             self.settings.output,
             cursor,
@@ -423,7 +384,7 @@ class Loop:
             self.settings.checkpoint.keep,
             self.processes,
         )
-        self.window.pause(time.perf_counter() - began)
+        self.reporter.window.pause(time.perf_counter() - began)
         return place
 
     def _look_again(self) -> None:
@@ -439,12 +400,6 @@ class Loop:
     def _check(self) -> None:
         self.finite.check()
         self.order.check(self.step)
-
-    def _announce(self) -> None:
-        where = f"going on after step {self.step}" if self.resumed else "from the start"
-        log.info("%s rows, %s, %s", f"{len(self.table):,}", self.header.curriculum, where)
-        for note in self.table.notes:
-            log.info("  %s", note)
 
     def _encode(self, rows: Rows) -> list[Encoded]:
         return self._encode_from(self.table, rows)

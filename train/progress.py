@@ -1,13 +1,20 @@
-"""How far a run has come, and what it has done since the last line of the log."""
+"""How far a run has come, what it has done since the last line of the log, and what it says of that."""
 
+import logging
 import time
+from typing import Any
 
 import numpy as np
 import torch
+from curricle.train.curricula.base import Probe, Stage
 from curricle.train.data.batching import Size
 from curricle.train.distributed import Processes
+from curricle.train.model.student import Student
 from curricle.train.ordering.batches import Budget, GlobalBatch
+from curricle.train.records.metrics import Metrics
 from numpy.typing import NDArray
+
+log = logging.getLogger("curricle")
 
 
 class Spent:
@@ -56,3 +63,108 @@ class Window:
         """Seconds of training; the sum of the losses of all processes, and the last norm of the gradient."""
         nll = float(processes.sum(self._nll.cpu().numpy()[None])[0])
         return time.perf_counter() - self._began - self._paused, (nll, float(self._norm))
+
+
+class Reporter:
+    """What a run says of its steps, probes and evaluations, in the log and in its metrics.
+
+    ``totals``: what training has cost so far, which a checkpoint keeps. Every process keeps them, and the first one,
+    which alone has ``metrics``, writes.
+    """
+
+    def __init__(
+        self,
+        student: Student,
+        processes: Processes,
+        metrics: Metrics | None,
+        totals: dict[str, float],
+        peak: float | None,
+    ) -> None:
+        """``peak``: FLOP/s that one device could do, None where that is not known."""
+        self._student, self._processes, self._metrics, self._peak = student, processes, metrics, peak
+        self.totals, self.window = totals, Window(processes.device)
+
+    def steps(self, step: int, stage: Stage, share: float) -> None:
+        """A line for the steps since the last one. Here the host waits for the device."""
+        window, totals = self.window, self.totals
+        seconds, (nll, norm) = window.read(self._processes)
+        flops = self._student.flops(window.size, backward=True)
+        new = {
+            "samples": window.samples,
+            "tokens": window.size.tokens,
+            "scored": window.size.scored,
+            "flops": flops,
+            "seconds": seconds,
+        }
+        for name, value in new.items():
+            totals[name] = totals.get(name, 0) + value
+        loss = nll / window.size.scored if window.size.scored else None
+        rate = window.size.tokens / seconds
+        mfu = flops / seconds / self._peak / self._processes.world if self._peak else None
+        self.window = Window(self._processes.device)
+        if not self._metrics:
+            return
+        self._metrics.write(
+            "train",
+            step,
+            loss=loss,
+            lr=window.lr,
+            gradient_norm=norm,
+            tokens_per_second=rate,
+            mfu=mfu,
+            budget=share,
+            stage=stage.index,
+            choice=stage.choice,
+            competence=dict(stage.competence),
+            total=dict(totals),
+            probes=dict(self._metrics.probes),
+        )
+        probes = self._metrics.probes["flops"]
+        log.info(
+            "step %d  %3.0f%%  loss %s  lr %.2e  norm %.2f  %s tokens/s%s%s%s",
+            step,
+            100 * share,
+            "none: no token is scored" if loss is None else f"{loss:.4f}",
+            window.lr,
+            norm,
+            f"{rate:,.0f}",
+            "" if mfu is None else f"  MFU {mfu:.1%}",
+            f"  {stage.choice} (stage {stage.index})" if stage.choice else "",
+            f"  probes {probes / totals['flops']:.0%}" if probes else "",
+        )
+
+    def probe(self, step: int, probe: Probe, size: Size, seconds: float, **remarks: Any) -> None:
+        """What a probe cost, and what came of it."""
+        self.window.pause(seconds)
+        if self._metrics:
+            self._metrics.write(
+                "probe",
+                step,
+                index=probe.index,
+                purpose=probe.purpose,
+                tokens=size.tokens,
+                scored=size.scored,
+                flops=self._student.flops(size, backward=False),
+                seconds=seconds,
+                **remarks,
+            )
+
+    def evaluation(self, step: int, share: float, loss: float | None, tokens: int, seconds: float) -> None:
+        """The loss on the held-out rows."""
+        self.window.pause(seconds)
+        if self._metrics:
+            self._metrics.write(
+                "eval",
+                step,
+                loss=loss,
+                tokens=tokens,
+                seconds=seconds,
+                budget=share,
+                total=dict(self.totals),
+                probes=dict(self._metrics.probes),
+            )
+            log.info("step %d  held-out loss %s nats/token over %d tokens", step, loss and f"{loss:.4f}", tokens)
+
+    def close(self) -> None:
+        if self._metrics:
+            self._metrics.close()

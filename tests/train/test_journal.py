@@ -8,8 +8,15 @@ import pytest
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.train.curricula import build
 from curricle.train.curricula.base import Course, Probe, ProbeResult
-from curricle.train.ordering.journal import Header, follow, open_journal, read_journal, recorded_course
-from train_tables import make_table
+from curricle.train.ordering.journal import (
+    Header,
+    JournaledCourse,
+    follow,
+    open_journal,
+    read_journal,
+    recorded_course,
+)
+from train_tables import make_table, stages_of
 
 ROWS = 60
 OPTIONS = {
@@ -58,7 +65,8 @@ def run(table, path, student, count=12, **options):
     """The rows of the first stages, with a journal."""
     head = header(table, **options)
     return [
-        stage.rows.tolist() for stage in islice(follow(course(table, head), open_journal(path, head), student), count)
+        stage.rows.tolist()
+        for stage in islice(stages_of(course(table, head), open_journal(path, head), student), count)
     ]
 
 
@@ -75,7 +83,7 @@ def test_replay_gives_the_same_stages_without_a_student(table, tmp_path, name, o
     path = tmp_path / "journal.jsonl"
     stages = run(table, path, Student(), name=name, options=options)
     recorded = read_journal(path)
-    replayed = [stage.rows.tolist() for stage in follow(recorded_course(recorded, table), recorded, None)]
+    replayed = [stage.rows.tolist() for stage in follow(recorded_course(recorded, table), recorded)]
     assert replayed == stages
     assert len(stages) == 12
 
@@ -118,13 +126,14 @@ def test_a_recorded_order_is_trained_without_probing_and_journalled_again(table,
     stages = run(table, tmp_path / "old.jsonl", Student())
     old = read_journal(tmp_path / "old.jsonl")
     new = open_journal(tmp_path / "new.jsonl", old.header)
-    assert [stage.rows.tolist() for stage in follow(recorded_course(old, table), new, None, old.records)] == stages
+    replayed = JournaledCourse(recorded_course(old, table), new, old.records)
+    assert [replayed.next().rows.tolist() for _ in stages] == stages
     assert (tmp_path / "new.jsonl").read_bytes() == (tmp_path / "old.jsonl").read_bytes()
 
 
 def test_records_are_on_disk_before_their_stage_is_given_out(table, tmp_path):
     path, head = tmp_path / "journal.jsonl", header(table)
-    for stage in islice(follow(course(table, head), open_journal(path, head), Student()), 5):
+    for stage in islice(stages_of(course(table, head), open_journal(path, head), Student()), 5):
         last = json.loads(path.read_text().splitlines()[-1])["stage"]
         assert (last["index"], last["rows"], last["choice"]) == (stage.index, len(stage.rows), stage.choice)
 
@@ -136,7 +145,7 @@ def test_other_processes_read_and_never_write(table, tmp_path):
     stages = run(table, path, Student())
     content = path.read_bytes() + b'{"decis'
     path.write_bytes(content)
-    other = follow(course(table, head), open_journal(path, head, write=False), Student())
+    other = stages_of(course(table, head), open_journal(path, head, write=False), Student())
     assert [stage.rows.tolist() for stage in islice(other, 14)][:12] == stages
     assert path.read_bytes() == content
 
@@ -201,7 +210,7 @@ def test_an_absent_journal(tmp_path):
 def test_scores_of_a_resort_survive_to_the_bit(table, tmp_path):
     path, head = tmp_path / "journal.jsonl", header(table)
     journal = open_journal(path, head)
-    list(islice(follow(course(table, head), journal, Student()), 12))
+    list(islice(stages_of(course(table, head), journal, Student()), 12))
     kept = [record.scores for record in read_journal(path).records if getattr(record, "scores", None) is not None]
     made = [record.scores for record in journal.records if getattr(record, "scores", None) is not None]
     assert len(kept) == len(made) > 1

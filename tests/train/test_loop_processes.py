@@ -119,9 +119,9 @@ def test_a_probe_is_shared_and_added_up_once(command, train_in_forks, tmp_path):
     """Each process scores a part of the rows, and the parts make the whole; between them is one sum."""
 
     def count() -> None:
-        import curricle.train.loop
+        import curricle.train.asking
 
-        ask = curricle.train.loop.ask
+        ask = curricle.train.asking.ask
 
         def counted(student, probe, *rest):  # type: ignore[no-untyped-def]
             calls: dict[str, list] = {"sum": [], "nll": [], "forward": []}
@@ -140,7 +140,7 @@ def test_a_probe_is_shared_and_added_up_once(command, train_in_forks, tmp_path):
             print("COUNTED", len(calls["sum"]) + len(calls["forward"]), mine, asked)
             return answer
 
-        curricle.train.loop.ask = counted
+        curricle.train.asking.ask = counted
 
     ended = train_in_forks(2, command("--budget.steps", "2"), count)
     assert [each.code for each in ended] == [0, 0], ended

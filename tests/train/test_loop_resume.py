@@ -12,6 +12,7 @@ import curricle.schemas.common.disk
 import curricle.train.checkpoint
 import curricle.train.loop
 import curricle.train.ordering.journal
+import curricle.train.progress
 import pytest
 import torch
 from kills import at_call, die, outcome
@@ -61,7 +62,7 @@ def instants() -> dict[str, Callable[[], None]]:
         "after a decision": lambda: at_call(Journal, "append", 0, lambda _, it: isinstance(it, Decision), after=True),
         "while a checkpoint is written": lambda: at_call(curricle.train.checkpoint, "_save_optimizer", 0, after=True),
         "before its name": lambda: at_call(curricle.schemas.common.disk, "sync", 3, lambda path: ".step-" in str(path)),
-        "after it": lambda: at_call(curricle.train.loop.Window, "pause", 0, after=True),
+        "after it": lambda: at_call(curricle.train.progress.Window, "pause", 0, after=True),
         "while an old one is removed": lambda: at_call(curricle.train.checkpoint, "_remove", 0, after=True),
         "at random": timer,
         "between backward and step": lambda: at_call(torch.optim.AdamW, "step", 2),

@@ -10,9 +10,9 @@ from curricle.schemas.common.errors import UsageError
 from curricle.train.curricula import build
 from curricle.train.curricula.base import Course, ProbeResult
 from curricle.train.ordering.batches import Budget, OrderHash, batches
-from curricle.train.ordering.journal import Header, follow, open_journal, read_journal
+from curricle.train.ordering.journal import Header, open_journal, read_journal
 from curricle.train.ordering.plan import plan
-from train_tables import make_table
+from train_tables import make_table, stages_of
 
 ROWS = 50
 
@@ -64,7 +64,7 @@ def test_the_plan_of_a_journal(table, tmp_path):
 
     journal = open_journal(tmp_path / "journal.jsonl", head)
     running = OrderHash()
-    for batch in batches(follow(course, journal, student), 8, Budget(samples=60)):
+    for batch in batches(stages_of(course, journal, student), 8, Budget(samples=60)):
         running.update(table.ids[batch.rows])
     made = plan(table, read_journal(tmp_path / "journal.jsonl"), tmp_path / "plan")
     planned = OrderHash()

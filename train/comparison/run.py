@@ -18,7 +18,7 @@ from curricle.train.comparison.render import markdown, picture
 from curricle.train.curricula import build
 from curricle.train.curricula.base import Course
 from curricle.train.data.holdout import split
-from curricle.train.distributed import Processes
+from curricle.train.distributed import Processes, Stop
 from curricle.train.loop import run as train
 from curricle.train.settings import CompareSettings, RunSettings, TrainSettings
 
@@ -27,7 +27,7 @@ log = logging.getLogger("curricle")
 BASELINE = "random"
 
 
-def compare(settings: CompareSettings, processes: Processes) -> Path:
+def compare(settings: CompareSettings, processes: Processes, stop: Stop | None = None) -> Path:
     """Train every arm with every seed, and write ``compare.md``, ``compare.json`` and ``compare.png``.
 
     Every arm has the same budget, schedule and seeds. With several learning rates the baseline is trained with each
@@ -44,8 +44,9 @@ def compare(settings: CompareSettings, processes: Processes) -> Path:
     table, _ = split(settings)
     for name, options in arms.values():
         Course(build(name, options), table, 0, settings.batch.size)  # refuses what does not fit, before hours of others
-    rate, tried = _tuned_rate(settings, processes)
-    curves = {arm: _trained(settings, arm, rate, processes) for arm in arms}
+    stop = stop or Stop(processes)  # one for all runs
+    rate, tried = _tuned_rate(settings, processes, stop)
+    curves = {arm: _trained(settings, arm, rate, processes, stop) for arm in arms}
     rows = [row_of(arm, curves[arm], curves[BASELINE]) for arm in arms]
     if processes.first:
         _write(settings, rows, curves, rate, tried)
@@ -67,15 +68,15 @@ def _slug(arm: str) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in arm)
 
 
-def _tuned_rate(settings: CompareSettings, processes: Processes) -> tuple[float, dict[float, float]]:
+def _tuned_rate(settings: CompareSettings, processes: Processes, stop: Stop) -> tuple[float, dict[float, float]]:
     tried = {
-        rate: float(np.mean([curve.loss[-1] for curve in _trained(settings, BASELINE, rate, processes)]))
+        rate: float(np.mean([curve.loss[-1] for curve in _trained(settings, BASELINE, rate, processes, stop)]))
         for rate in settings.learning_rates
     }
     return (min(tried, key=tried.__getitem__) if tried else settings.optimizer.lr), tried
 
 
-def _trained(settings: CompareSettings, arm: str, rate: float, processes: Processes) -> list[Curve]:
+def _trained(settings: CompareSettings, arm: str, rate: float, processes: Processes, stop: Stop) -> list[Curve]:
     """The curves of an arm, one for each seed. A run that is there already, as from tuning, is not made again."""
     name, options = _arm(arm)
     common = {item.name: getattr(settings, item.name) for item in fields(TrainSettings)}
@@ -85,7 +86,7 @@ def _trained(settings: CompareSettings, arm: str, rate: float, processes: Proces
         common["output"] = settings.output / _slug(arm) / f"lr-{rate:g}" / f"seed-{seed}"
         if processes.first:
             log.info("%s, seed %d, learning rate %g", arm, seed, rate)
-        train(RunSettings(**common, curriculum=name, curriculum_options=options, seed=seed), processes)
+        train(RunSettings(**common, curriculum=name, curriculum_options=options, seed=seed), processes, stop)
         curves.append(read_curve(common["output"]))
     return curves
 

@@ -39,6 +39,10 @@ class Prefetcher:
         self._ready.clear()
         self._rows = None
 
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown(cancel_futures=True)
+
     def _submit(self) -> None:
         if self._rows is not None and len(self._rows):
             self._futures.append(self._thread.submit(self._encode, self._rows[: self._size]))

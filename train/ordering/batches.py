@@ -50,34 +50,49 @@ def split(rows: Rows, size: int) -> list[Rows]:
     return np.array_split(rows, -(-len(rows) // size)) if len(rows) else []
 
 
+class Cutter:
+    """Cuts stages into global batches until the budget is spent; ``spent`` says that it is.
+
+    A batch never spans two stages, so that a decision rests on a student that has trained on all that was decided
+    before. The stage at which the budget ends is cut before it is split.
+    """
+
+    def __init__(self, size: int, budget: Budget, tokens: NDArray[np.integer] | None = None) -> None:
+        """``size``: rows in a batch. ``tokens`` (one for each row of the table) is needed for a budget in tokens."""
+        if size < 1:
+            raise UsageError(f"a global batch of {size} rows", remedy="give at least 1")
+        assert budget.tokens is None or tokens is not None, "a budget in tokens needs the token counts"
+        self._size, self._budget, self._counts = size, budget, tokens
+        self._steps = self._samples = self._tokens = 0
+        self.spent = False
+
+    def cut(self, stage: Stage) -> Iterator[GlobalBatch]:
+        """The batches of the next stage; to be taken to their end before another one is cut."""
+        budget, rows = self._budget, stage.rows
+        if budget.samples is not None:
+            rows = rows[: budget.samples - self._samples]
+        if budget.tokens is not None and self._counts is not None:
+            ends = self._tokens + np.cumsum(self._counts[rows], dtype=np.int64)
+            rows = rows[: np.searchsorted(ends, budget.tokens, side="right")]
+            self._tokens += int(self._counts[rows].sum())
+        self._samples += len(rows)
+        for part in split(rows, self._size):
+            self._steps += 1
+            yield GlobalBatch(self._steps - 1, part, stage)
+            if self._steps == budget.steps:
+                self.spent = True
+                return
+        self.spent = len(rows) < len(stage.rows) or self._samples == budget.samples or self._tokens == budget.tokens
+
+
 def batches(
     stages: Iterable[Stage], size: int, budget: Budget, tokens: NDArray[np.integer] | None = None
 ) -> Iterator[GlobalBatch]:
-    """Cut stages into global batches until the budget is spent or the stages end.
-
-    A batch never spans two stages, so that a decision rests on a student that has trained on all that was decided
-    before. The stage at which the budget ends is cut before it is split. The next stage, and with it a probe, is
-    asked for only while budget is left. ``tokens`` (one for each row of the table) is needed for a budget in tokens.
-    """
-    if size < 1:
-        raise UsageError(f"a global batch of {size} rows", remedy="give at least 1")
-    assert budget.tokens is None or tokens is not None, "a budget in tokens needs the token counts"
-    step = samples = spent = 0
+    """The global batches of stages, see ``Cutter``. The next stage is asked for only while budget is left."""
+    cutter = Cutter(size, budget, tokens)
     for stage in stages:
-        rows = stage.rows
-        if budget.samples is not None:
-            rows = rows[: budget.samples - samples]
-        if budget.tokens is not None and tokens is not None:
-            fits = np.searchsorted(spent + np.cumsum(tokens[rows], dtype=np.int64), budget.tokens, side="right")
-            rows = rows[:fits]
-            spent += int(tokens[rows].sum())
-        samples += len(rows)
-        for part in split(rows, size):
-            yield GlobalBatch(step, part, stage)
-            step += 1
-            if step == budget.steps:
-                return
-        if len(rows) < len(stage.rows) or samples == budget.samples or spent == budget.tokens:
+        yield from cutter.cut(stage)
+        if cutter.spent:
             return
 
 

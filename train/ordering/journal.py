@@ -9,10 +9,10 @@ for byte. Every line tells whether it is as it was written.
 import base64
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from curricle.schemas.common.disk import sync
@@ -58,6 +58,7 @@ class StageRecord:
 
 
 Record: TypeAlias = Decision | StageRecord
+R = TypeVar("R", bound=Record)
 
 
 @dataclass
@@ -119,45 +120,71 @@ def recorded_course(journal: Journal, table: Table) -> Course:
     return Course(build(header.curriculum, header.options), table, header.seed, header.batch)
 
 
-def follow(
-    course: Course, journal: Journal, ask: Callable[[Probe], ProbeResult] | None, recorded: Sequence[Record] = ()
-) -> Iterator[Stage]:
-    """The stages of a course: first as the journal has them, then as ``recorded`` does, then by asking the student.
+class JournaledCourse:
+    """A course that a journal keeps: what the records know is replayed, and what is new is appended to them before it
+    takes effect.
 
-    What the journal does not have yet is appended to it before it takes effect. Without a student (``ask`` is None) the
-    stages end where the records end. UserError if a record does not fit what the course derives.
+    The records are first those of the journal, then ``recorded``, which another run has left.
     """
-    replayed = [*journal.records, *recorded[len(journal.records) :]]
-    done = 0
-    while (step := course.next()) is not None:
-        old = replayed[done] if done < len(replayed) else None
-        if old is None and ask is None:
-            return
-        if isinstance(step, Probe):
-            if old is None:
-                assert ask is not None
-                new: Record = course.answer(ask(step))
-            else:
-                if not isinstance(old, Decision):
-                    raise _diverged(done)
-                course.replay(old)
-                new = old
-        else:
-            new = StageRecord.of(step)
-            if old is not None and old != new:
-                raise _diverged(done)
-        if done >= len(journal.records):
-            journal.append(new)
-        done += 1
+
+    def __init__(self, course: Course, journal: Journal, recorded: Sequence[Record] = ()) -> None:
+        self._course, self._journal = course, journal
+        self._records = [*journal.records, *recorded[len(journal.records) :]]
+        self._done = 0
+
+    @property
+    def beyond(self) -> bool:
+        """Whether the last step is one that the records do not have."""
+        return self._done > len(self._records)
+
+    def next(self) -> Probe | Stage | None:
+        """The next stage, or a probe that the records do not answer; None when the curriculum has ended.
+
+        UserError if a record does not fit what the course derives.
+        """
+        while isinstance(step := self._course.next(), Probe):
+            decision = self._recorded(Decision)
+            if decision is None:
+                return step
+            self._course.replay(decision)
+            self._keep(decision)
         if isinstance(step, Stage):
-            yield step
+            new = StageRecord.of(step)
+            if self._recorded(StageRecord) not in (None, new):
+                raise self._diverged()
+            self._keep(new)
+        return step
+
+    def answer(self, result: ProbeResult) -> None:
+        """What the student says to the probe that ``next`` gave."""
+        self._keep(self._course.answer(result))
+
+    def _recorded(self, kind: type[R]) -> R | None:
+        """The next record; None if there is none."""
+        if self._done >= len(self._records):
+            return None
+        record = self._records[self._done]
+        if not isinstance(record, kind):
+            raise self._diverged()
+        return record
+
+    def _keep(self, record: Record) -> None:
+        if self._done >= len(self._journal.records):
+            self._journal.append(record)
+        self._done += 1
+
+    def _diverged(self) -> UserError:
+        return UserError(
+            f"record {self._done} of the journal is not what the curriculum derives",
+            remedy="use the version, table, options and seed that the journal was written with",
+        )
 
 
-def _diverged(index: int) -> UserError:
-    return UserError(
-        f"record {index} of the journal is not what the curriculum derives",
-        remedy="use the version, table, options and seed that the journal was written with",
-    )
+def follow(course: Course, journal: Journal) -> Iterator[Stage]:
+    """The stages of a course that a journal records, without a student. UserError as ``JournaledCourse.next``."""
+    kept = JournaledCourse(course, Journal(journal.header), journal.records)
+    while isinstance(step := kept.next(), Stage) and not kept.beyond:
+        yield step
 
 
 def _to_line(record: Record) -> str:

@@ -113,7 +113,7 @@ def global_batches(table: Table, order: Header | Journal) -> Iterator[GlobalBatc
         raise UsageError("a plan without a budget has no end", remedy="set a budget in samples, tokens or steps")
     tokens = response_tokens(table) if budget.tokens else None
     if isinstance(order, Journal):
-        stages = follow(recorded_course(order, table), order, None)
+        stages = follow(recorded_course(order, table), order)
     else:
         curriculum = curricula.build(header.curriculum, header.options)
         stages = _static(Course(curriculum, table, header.seed, header.batch), header.curriculum)

@@ -65,7 +65,7 @@ def _exposure(values: dict[str, Any], journal: Journal, steps: int) -> Exposure 
     budget = Budget(**journal.header.budget)
     tokens = response_tokens(table) if budget.tokens else None
     times = np.zeros(len(table), np.int64)
-    for batch in batches(follow(recorded_course(journal, table), journal, None), journal.header.batch, budget, tokens):
+    for batch in batches(follow(recorded_course(journal, table), journal), journal.header.batch, budget, tokens):
         if batch.step >= steps:
             break
         np.add.at(times, batch.rows, 1)
