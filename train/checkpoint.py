@@ -4,7 +4,7 @@
 tokenizer. ``state/`` holds the optimizer and the adapters as safetensors, the cursor as JSON, and the journal so far.
 Every process writes the part of the optimizer that it has, and reads the part that it needs, whatever the number of
 processes then and now. There is no random state: every step seeds its own (train.loop). A checkpoint is written beside
-its place, flushed and renamed, so that one with its name is whole. Nothing is unpickled from disk.
+its path, flushed and renamed, so that one with its name is whole. Nothing is unpickled from disk.
 """
 
 import json
@@ -100,11 +100,11 @@ def sums(checkpoint: Path) -> dict[str, Any]:
 
 def check(checkpoint: Path, every_byte: bool = True) -> None:
     """UserError if a checkpoint is not as it was written."""
-    found = faults(checkpoint, every_byte)
-    if found is None and every_byte:
+    problems = faults(checkpoint, every_byte)
+    if problems is None and every_byte:
         log.info("%s was written by an earlier version, without digests: it is taken as it is", checkpoint.name)
-    if found:
-        raise _unreadable(checkpoint, "; ".join(found))
+    if problems:
+        raise _unreadable(checkpoint, "; ".join(problems))
 
 
 def check_together(checkpoint: Path, processes: Processes) -> None:
@@ -133,42 +133,42 @@ def save(
     UserError if it cannot be written, for example because the disk is full, or if a weight or a moment is not finite;
     the one before it is whole then.
     """
-    place = run / "checkpoints" / _name(cursor.step)
-    if place.exists():
-        return place
+    directory = run / "checkpoints" / _name(cursor.step)
+    if directory.exists():
+        return directory
     # The first process gets the weights; all give back those that fsdp leaves gathered after an evaluation.
     weights: dict[str, Any] = get_model_state_dict(student.scorer, options=_WHOLE)
     moments = _moments(get_optimizer_state_dict(student.scorer, optimizer))
     _check_finite(run, cursor.step, {**(weights if processes.first else {}), **moments}, processes)
     failed: BaseException | None = None
     try:
-        _save_optimizer(beside(place), moments, processes)
+        _save_optimizer(beside(directory), moments, processes)
         if processes.first:
-            _write(place, cursor, student, weights, tokenizer, run / "journal.jsonl")
+            _write(directory, cursor, student, weights, tokenizer, run / "journal.jsonl")
             for old in checkpoints(run)[:-keep]:
                 _remove(old)
     except (OSError, SafetensorError, CheckpointException) as error:
         failed = error
     if processes.sum(np.array([failed is not None], np.int64))[0]:
         if processes.first:
-            shutil.rmtree(beside(place), ignore_errors=True)
+            shutil.rmtree(beside(directory), ignore_errors=True)
         raise UserError(
             f"the checkpoint could not be written: {_reason(failed) if failed else 'the first process says why'}",
-            where=str(place),
+            where=str(directory),
             remedy=f"free space, and run the same command to go on from {_last(run)}",
         ) from failed
-    return place
+    return directory
 
 
 def _write(
-    place: Path,
+    directory: Path,
     cursor: Cursor,
     student: Student,
     whole: dict[str, Any],
     tokenizer: PreTrainedTokenizerBase,
     journal: Path,
 ) -> None:
-    partial = beside(place)
+    partial = beside(directory)
     state = partial / "state"
     weights = {name.removeprefix(_PREFIX): weight for name, weight in whole.items()}
     adapters = {name: weight.contiguous() for name, weight in weights.items() if "lora_" in name}
@@ -183,7 +183,7 @@ def _write(
     shutil.copyfile(journal, state / "journal.jsonl")
     names = sorted(path.relative_to(partial).as_posix() for path in partial.rglob("*") if path.is_file())
     (partial / DIGESTS).write_text(sealed(json.dumps(sums_of(partial, names), indent=1)))
-    publish(place)
+    publish(directory)
 
 
 def _name(step: int) -> str:

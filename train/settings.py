@@ -13,7 +13,7 @@ from curricle.schemas.common.config import check_ranges, option
 from curricle.schemas.common.errors import UsageError
 
 MOST_TOKENS = 2**31 - 1
-"""Of a forward pass: a tensor's places are counted in 32 bits by several kernels, and no device holds more."""
+"""Of a forward pass: a tensor's elements are counted in 32 bits by several kernels, and no device holds more."""
 
 L2 = 1.0
 """Of a reward model: the strength of the penalty."""

@@ -14,14 +14,14 @@ def in_batches(
     failed: Callable[[int], None],
     alike: Alike = always_alike,
 ) -> None:
-    """Call ``work`` with the places of all rows, those of a batch padded to at most ``budget`` tokens.
+    """Call ``work`` with the indices of all rows, those of a batch padded to at most ``budget`` tokens.
 
     Only rows whose lengths are ``alike`` (schemas.chat.positions) share a batch.
 
     Longest first: rows of a batch need little padding, and a lack of memory shows at once. ``failed`` is told of a row
     that does not fit into memory alone.
     """
-    waiting = deque(sorted(range(len(lengths)), key=lambda place: -lengths[place]))
+    waiting = deque(sorted(range(len(lengths)), key=lambda index: -lengths[index]))
     while waiting:
         batch = _take(waiting, lengths, budget, alike)
         try:

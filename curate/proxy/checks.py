@@ -76,39 +76,39 @@ def _tried(proxy: Passes, alone: Sequence[torch.Tensor], requests: Sequence[Requ
 
 def _furthest(proxy: Passes, alone: Sequence[torch.Tensor], requests: Sequence[Request], way: _Way) -> float:
     """How far the log p of a row's tokens is from that of the row alone, in nats a token, for the worst of them."""
-    found = way(proxy, requests)
-    return float(torch.stack([(found[place] - nats).abs().mean() for place, nats in enumerate(alone)]).max())
+    nats_of = way(proxy, requests)
+    return float(torch.stack([(nats_of[index] - nats).abs().mean() for index, nats in enumerate(alone)]).max())
 
 
 def _padded(proxy: Passes, requests: Sequence[Request]) -> dict[int, torch.Tensor]:
-    found: dict[int, torch.Tensor] = {}
+    nats_of: dict[int, torch.Tensor] = {}
     rows = [request.ids for request in requests]
 
     def work(batch: list[int]) -> None:
-        _take(proxy, requests, batch, padded([rows[place] for place in batch], proxy.device), found)
+        _take(proxy, requests, batch, padded([rows[index] for index in batch], proxy.device), nats_of)
 
     in_batches([len(row) for row in rows], len(rows) * max(LENGTHS), work, _unexpected, proxy.alike)
-    return found
+    return nats_of
 
 
 def _packed(proxy: Passes, requests: Sequence[Request]) -> dict[int, torch.Tensor]:
-    found: dict[int, torch.Tensor] = {}
+    nats_of: dict[int, torch.Tensor] = {}
     rows, trunk = [request.ids for request in requests], Trunk()
     starts = [request.spans[0][0] - 1 for request in requests]
     with attending_along_branches(proxy.model):
         for pack in packs(rows, starts, 2 * max(LENGTHS), proxy.alike):
-            _take(proxy, requests, pack.rows, packed(rows, pack, trunk, proxy.dtype), found)
-    return found
+            _take(proxy, requests, pack.rows, packed(rows, pack, trunk, proxy.dtype), nats_of)
+    return nats_of
 
 
 def _take(
-    proxy: Passes, requests: Sequence[Request], batch: list[int], layout: Layout, found: dict[int, torch.Tensor]
+    proxy: Passes, requests: Sequence[Request], batch: list[int], layout: Layout, nats_of: dict[int, torch.Tensor]
 ) -> None:
-    chosen = [requests[place] for place in batch]
-    found.update(zip(batch, proxy.nats(chosen, layout).split([each.count for each in chosen]), strict=True))
+    chosen = [requests[index] for index in batch]
+    nats_of.update(zip(batch, proxy.nats(chosen, layout).split([each.count for each in chosen]), strict=True))
 
 
-def _unexpected(place: int) -> None:
+def _unexpected(index: int) -> None:
     raise torch.OutOfMemoryError
 
 
@@ -120,9 +120,9 @@ def _requests(model: Any, max_length: int) -> list[Request]:
     spans = {max(2, min(length, max_length)): 1 for length in LENGTHS}
     for length in telling_lengths(model.config, max_length):
         spans.setdefault(min(length + REACH, max_length), max(1, length - REACH))
-    known = vocabulary(model)
-    rows = [(draw.integers(0, known, length).tolist(), start) for length, start in spans.items()]
+    tokens = vocabulary(model)
+    rows = [(draw.integers(0, tokens, length).tolist(), start) for length, start in spans.items()]
     row, start = rows[len(LENGTHS) - 1] if len(rows) >= len(LENGTHS) else rows[-1]
     half = len(row) // 2
-    rows.append((row[:half] + draw.integers(0, known, len(row) - half).tolist(), max(start, half)))
+    rows.append((row[:half] + draw.integers(0, tokens, len(row) - half).tolist(), max(start, half)))
     return [Request(ids, ((start, len(ids)),)) for ids, start in rows]

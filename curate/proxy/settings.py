@@ -7,7 +7,7 @@ from curricle.schemas.common.config import check_ranges, option
 from curricle.schemas.common.errors import UsageError
 
 MOST_TOKENS = 2**31 - 1
-"""Of a row and of a forward pass: several kernels count a tensor's places in 32 bits."""
+"""Of a row and of a forward pass: several kernels count a tensor's elements in 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class ProxySettings:
     )
     backend: Literal["transformers", "vllm"] = option("what runs the model", "transformers")
     checkpoints: tuple[str, ...] = option(
-        "checkpoints of one model, in place of --proxy.model: P0 before training, then P1,P2,… after each epoch; "
+        "checkpoints of one model, instead of --proxy.model: P0 before training, then P1,P2,… after each epoch; "
         "adds the metric lp, and other metrics are those of P0",
         (),
         path=True,

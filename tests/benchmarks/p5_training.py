@@ -91,7 +91,7 @@ class Work:
             (passes,) = micro_batches(documents, TOKENS, 1, packing=False)
             for micro in passes:
                 labels = torch.full_like(micro.ids_BT, -100).flatten()
-                labels[micro.places_S + 1] = micro.targets_S
+                labels[micro.positions_S + 1] = micro.targets_S
                 model(input_ids=micro.ids_BT, labels=labels.view_as(micro.ids_BT), use_cache=False).loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()

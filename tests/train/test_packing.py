@@ -99,7 +99,7 @@ def test_targets_are_the_scored_tokens_and_places_stand_before_them(lengths, pac
     for micro in micro_batches(documents, 128, 1, packing)[0]:
         expected = np.concatenate([documents[place].ids[documents[place].scored] for place in micro.documents])
         assert micro.targets_S.tolist() == expected.tolist()
-        assert micro.ids_BT.flatten()[micro.places_S + 1].tolist() == expected.tolist()
+        assert micro.ids_BT.flatten()[micro.positions_S + 1].tolist() == expected.tolist()
 
 
 def test_chunks_of_logits_give_the_same_loss_and_gradient(student, monkeypatch):

@@ -16,7 +16,7 @@ from curricle.train.data.encoding import Encoded
 from numpy.typing import NDArray
 
 Lengths: TypeAlias = NDArray[np.int64]
-Places: TypeAlias = NDArray[np.int64]
+Indices: TypeAlias = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class MicroBatch:
     """Sequences for one forward pass. B sequences of T tokens, S scored tokens.
 
     ``ids_BT``, ``positions_BT``: int64; ``positions_BT`` is None where every document begins a sequence.
-    ``places_S``: flat places whose next token is scored; ``targets_S``: those next tokens.
-    ``documents``: places of the documents in the global batch, and ``counts`` their scored tokens, in the order of S.
+    ``positions_S``: flat positions whose next token is scored; ``targets_S``: those next tokens.
+    ``documents``: indices of the documents in the global batch, and ``counts`` their scored tokens, in the order of S.
     """
 
     ids_BT: torch.Tensor
     positions_BT: torch.Tensor | None
-    places_S: torch.Tensor
+    positions_S: torch.Tensor
     targets_S: torch.Tensor
     documents: tuple[int, ...]
     counts: tuple[int, ...]
@@ -78,8 +78,8 @@ def micro_batches(
 
 def shares(
     lengths: Sequence[int], capacity: int, world: int, packing: bool = False, alike: Alike = always_alike
-) -> list[list[Places]]:
-    """The places of the documents in each forward pass of every process, see ``micro_batches``; none in some."""
+) -> list[list[Indices]]:
+    """The indices of the documents in each forward pass of every process, see ``micro_batches``; none in some."""
     sizes: Lengths = np.array(lengths, np.int64)
     full = np.flatnonzero(sizes)
     assert sizes.max(initial=0) <= capacity, "a document is longer than a forward pass"
@@ -87,12 +87,12 @@ def shares(
         full = full[np.argsort(-sizes[full], kind="stable")]  # longest first: out of memory shows at once
     keys = np.array([alike(int(length)) for length in sizes[full]], np.int64)
     parts = [full[keys == key] for key in dict.fromkeys(keys.tolist())]
-    made = [part[group] for part in parts for group in _balanced(sizes[part], capacity, world, packing)]
-    made += [full[:0]] * (-len(made) % world or (world if not made else 0))
-    return [made[rank::world] for rank in range(world)]
+    passes = [part[group] for part in parts for group in _balanced(sizes[part], capacity, world, packing)]
+    passes += [full[:0]] * (-len(passes) % world or (world if not passes else 0))
+    return [passes[rank::world] for rank in range(world)]
 
 
-def _balanced(lengths: Lengths, capacity: int, world: int, packing: bool) -> list[Places]:
+def _balanced(lengths: Lengths, capacity: int, world: int, packing: bool) -> list[Indices]:
     """Consecutive groups within ``capacity``, as many as a multiple of ``world`` allows, and as even as can be."""
     wanted = -(-len(_greedy(lengths, capacity, packing)) // world) * world
     low, high = int(lengths.max(initial=0)), capacity
@@ -105,7 +105,7 @@ def _balanced(lengths: Lengths, capacity: int, world: int, packing: bool) -> lis
     return _greedy(lengths, high, packing)
 
 
-def _greedy(lengths: Lengths, capacity: int, packing: bool) -> list[Places]:
+def _greedy(lengths: Lengths, capacity: int, packing: bool) -> list[Indices]:
     """Consecutive groups, each as large as fits: by the sum of its lengths when packed, else by its padded area."""
     ends = np.cumsum(lengths)
     groups, start = [], 0
@@ -119,9 +119,9 @@ def _greedy(lengths: Lengths, capacity: int, packing: bool) -> list[Places]:
     return groups
 
 
-def _sequence(documents: Sequence[Encoded], places: Places, packing: bool) -> MicroBatch:
+def _sequence(documents: Sequence[Encoded], indices: Indices, packing: bool) -> MicroBatch:
     """One sequence of all these documents, or one padded sequence for each."""
-    chosen = [documents[place] for place in places]
+    chosen = [documents[index] for index in indices]
     lengths = [len(document) for document in chosen]
     if packing:
         width, starts = sum(lengths), np.cumsum([0, *lengths[:-1]])
@@ -139,7 +139,7 @@ def _sequence(documents: Sequence[Encoded], places: Places, packing: bool) -> Mi
         None if positions is None else torch.from_numpy(positions),
         torch.from_numpy(scored - 1),
         torch.from_numpy(ids.reshape(-1)[scored]),
-        tuple(places.tolist()),
+        tuple(indices.tolist()),
         tuple(len(document.scored) for document in chosen),
         tuple(lengths),
     )

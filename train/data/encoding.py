@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 @dataclass(frozen=True)
 class Encoded:
-    """One row as tokens. ``ids``: int64 (T,). ``scored``: places, from 1, of the tokens whose loss counts."""
+    """One row as tokens. ``ids``: int64 (T,). ``scored``: positions, from 1, of the tokens whose loss counts."""
 
     row: int
     ids: NDArray[np.int64]
@@ -72,7 +72,9 @@ class Encoder:
         return self._rendering.stops(config)
 
     def _encoded(self, row: int, rendered: Rendered) -> Encoded:
-        scored = [place for span in rendered.spans for place in range(*span) if place]  # nothing precedes the first
+        scored = [
+            position for span in rendered.spans for position in range(*span) if position
+        ]  # nothing precedes the first
         if rendered.note:
             self.notes[f"not rendered: {rendered.note}"] += 1
         elif not scored:

@@ -23,14 +23,14 @@ TEXT_CACHE_BYTES = 1 << 30
 BATCH_ROWS = 1 << 17
 
 
-def locate(place: str | Path) -> tuple[list[Path], str | None]:
-    """The Parquet files that a place names, and the fingerprint that they should have, if anything says so.
+def locate(location: str | Path) -> tuple[list[Path], str | None]:
+    """The Parquet files that a location names, and the fingerprint that they should have, if anything says so.
 
-    A place is a table directory, a directory of Parquet files, or one file. A directory that scoring wrote must have
+    A location is a table directory, a directory of Parquet files, or one file. A directory that scoring wrote must have
     the manifest that says it is whole, and every part with the size and the SHA-256 that the manifest states.
     UsageError otherwise.
     """
-    root = Path(place)
+    root = Path(location)
     if not root.exists():
         raise UsageError("there is no such file or directory", where=str(root), remedy="check the path of the table")
     if root.is_file():
@@ -50,9 +50,9 @@ def locate(place: str | Path) -> tuple[list[Path], str | None]:
             )
         size = path.stat().st_size if path.is_file() else None
         if size != part.bytes:
-            found = "is absent" if size is None else f"has {size:,}"
+            actual_size = "is absent" if size is None else f"has {size:,}"
             raise UsageError(
-                f"the manifest promises {part.bytes:,} bytes, the file {found}",
+                f"the manifest promises {part.bytes:,} bytes, the file {actual_size}",
                 where=str(path),
                 remedy="copy the table again, or score again",
             )
@@ -68,8 +68,8 @@ def _check_bytes(root: Path, expected: Mapping[str, str]) -> None:
     if os.environ.get("RANK", "0") != "0":
         return
     stats = [(root / name).stat() for name in expected]
-    found = _digests(root, (*expected,), tuple((stat.st_size, stat.st_mtime_ns) for stat in stats))
-    for name, digest in found.items():
+    digests = _digests(root, (*expected,), tuple((stat.st_size, stat.st_mtime_ns) for stat in stats))
+    for name, digest in digests.items():
         if digest != expected[name]:
             raise UsageError(
                 "the bytes are not those that the manifest promises (SHA-256)",
@@ -79,23 +79,23 @@ def _check_bytes(root: Path, expected: Mapping[str, str]) -> None:
 
 
 @lru_cache(maxsize=64)
-def _digests(root: Path, names: tuple[str, ...], seen: tuple[tuple[int, int], ...]) -> dict[str, str]:
-    """``seen``: sizes and times of the files, so that what this process has read is not read again."""
+def _digests(root: Path, names: tuple[str, ...], stats: tuple[tuple[int, int], ...]) -> dict[str, str]:
+    """``stats``: sizes and times of the files, so that what this process has read is not read again."""
     return digests(root, names)
 
 
 class Files:
     """Parquet files with the same columns. ``fingerprint`` is None where they are not signed."""
 
-    def __init__(self, places: str | Path | Sequence[str | Path]) -> None:
-        places = [places] if isinstance(places, str | Path) else places
+    def __init__(self, locations: str | Path | Sequence[str | Path]) -> None:
+        locations = [locations] if isinstance(locations, str | Path) else locations
         self.paths: list[Path] = []
-        self.where = str(places[0])
+        self.where = str(locations[0])
         signed: dict[str | None, Path] = {}
-        for place in places:
-            paths, fingerprint = locate(place)
+        for location in locations:
+            paths, fingerprint = locate(location)
             self.paths += paths
-            signed |= {fingerprint: Path(place)} if fingerprint else {}
+            signed |= {fingerprint: Path(location)} if fingerprint else {}
         schemas: list[pa.Schema] = []
         self._groups: list[tuple[Path, int]] = []
         sizes: list[int] = []
@@ -147,12 +147,12 @@ class Files:
         Each row group that they touch is read once; the groups read last stay in memory, up to about 1 GiB.
         """
         groups = np.searchsorted(self._starts, rows, side="right") - 1
-        found: dict[int, dict[str, object]] = {}
+        by_index: dict[int, dict[str, object]] = {}
         for group in np.unique(groups):
-            places = np.flatnonzero(groups == group)
-            records = self._group(int(group)).take(pa.array(rows[places] - self._starts[group])).to_pylist()
-            found.update(zip(places.tolist(), records, strict=True))
-        return [found[place] for place in range(len(rows))]
+            indices = np.flatnonzero(groups == group)
+            records = self._group(int(group)).take(pa.array(rows[indices] - self._starts[group])).to_pylist()
+            by_index.update(zip(indices.tolist(), records, strict=True))
+        return [by_index[index] for index in range(len(rows))]
 
     def _group(self, group: int) -> pa.Table:
         if group not in self._text:
@@ -190,14 +190,14 @@ def _id_bytes(text: str) -> bytes:
     return blake2b(text.encode(), digest_size=ID_BYTES).digest()
 
 
-def missing_column(name: str, known: Iterable[str], where: str) -> UsageError:
+def missing_column(name: str, names: Iterable[str], where: str) -> UsageError:
     """The error for a column that is not there, with the nearest name that is."""
-    return UsageError(f"there is no column {name!r}", where=where, remedy=nearest(name, known))
+    return UsageError(f"there is no column {name!r}", where=where, remedy=nearest(name, names))
 
 
 def _fingerprint(schema: pa.Schema, path: Path) -> str | None:
     try:
-        found = read_file_metadata(schema).get("fingerprint")
+        fingerprint = read_file_metadata(schema).get("fingerprint")
     except (ValueError, AttributeError) as error:
         raise UsageError(f"its metadata is not readable: {error}", where=str(path), remedy="score again") from error
-    return None if found is None else str(found)
+    return None if fingerprint is None else str(fingerprint)

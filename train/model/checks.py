@@ -94,7 +94,7 @@ def _compare(
 
 @contextlib.contextmanager
 def _in_float32(model: PreTrainedModel) -> Iterator[None]:
-    """Attention that knows float32 in place of flash attention, which does not."""
+    """Attention that knows float32 instead of flash attention, which does not."""
     own = model.config._attn_implementation
     if own != "flash_attention_2":
         yield
@@ -137,7 +137,7 @@ def _documents(model: PreTrainedModel, max_length: int, batch: BatchSettings) ->
 
     Of those the last tokens are scored, which is where it shows. With packing, sequences are as long, too.
     """
-    known = vocabulary(model)
+    tokens = vocabulary(model)
     scored_from = {min(length, max_length): 1 for length in LENGTHS}
     order = [min(length, max_length) for length in LENGTHS]
     for length in telling_lengths(model.config, batch.tokens if batch.packing else max_length):
@@ -148,7 +148,7 @@ def _documents(model: PreTrainedModel, max_length: int, batch: BatchSettings) ->
         scored_from.update({each: max(1, each - 2 * REACH) for each in more if each not in scored_from})
     draw = np.random.default_rng(0)
     return [
-        Encoded(row, draw.integers(0, known, length), np.arange(scored_from[length], length))
+        Encoded(row, draw.integers(0, tokens, length), np.arange(scored_from[length], length))
         for row, length in enumerate(order)
     ]
 
@@ -173,9 +173,9 @@ def _furthest(
 ) -> float:
     """How far the losses of a document are from those that it has alone, in nats a token, for the worst of them."""
     off = [
-        (nll - alone[place]).abs().mean()
+        (nll - alone[index]).abs().mean()
         for micro in passes
-        for place, nll in zip(
+        for index, nll in zip(
             micro.documents, scorer(micro.to(device)).double().cpu().split(list(micro.counts)), strict=True
         )
     ]

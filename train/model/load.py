@@ -28,17 +28,17 @@ _HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+(@[\w./-]+)?")
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a model; UsageError if there is none."""
     with _model_errors(name):
-        place, options = _locate(name)
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, trust_remote_code=False, **options)
+        path, options = _locate(name)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=False, **options)
         return tokenizer
 
 
 def load_model(name: str, attention: str) -> PreTrainedModel:
     """A model in float32, from a directory, the hub, or a GGUF file (whose weights become plain float32 ones)."""
     with _model_errors(name, attention):
-        place, options = _locate(name)
+        path, options = _locate(name)
         loaded = AutoModelForCausalLM.from_pretrained(
-            place,
+            path,
             dtype=torch.float32,
             **implementations(attention),
             trust_remote_code=False,
@@ -64,9 +64,9 @@ def _locate(name: str) -> tuple[str, dict[str, str]]:
     if path.suffix == ".gguf":
         gguf_files(path)  # refuses an adapter beside it
         return str(path.parent), {"gguf_file": path.name}
-    place = path if path.is_dir() else Path(_snapshot(name))
-    model_files(place)  # refuses what lies elsewhere
-    return str(place), {}
+    directory = path if path.is_dir() else Path(_snapshot(name))
+    model_files(directory)  # refuses what lies elsewhere
+    return str(directory), {}
 
 
 def _convert(gguf: Path, directory: Path) -> None:
@@ -97,14 +97,14 @@ def identify(name: str) -> dict[str, Any]:
     Every byte is read, as it is when the model is loaded. One that comes as a package has the digest of that.
     """
     with _model_errors(name):
-        place, options = _locate(name)
-        directory, known = Path(place), Path(name).exists()
-        if not known and name.lower() == SMOLLM2.name and directory.parent == cache_directory():
+        path, options = _locate(name)
+        directory, local = Path(path), Path(name).exists()
+        if not local and name.lower() == SMOLLM2.name and directory.parent == cache_directory():
             return SMOLLM2.identity
         names = gguf_files(Path(name)) if options else model_files(directory)
         stats = tuple(directory.joinpath(each).stat() for each in names)
-        found = _digests(directory, tuple(names), tuple((stat.st_size, stat.st_mtime_ns) for stat in stats))
-        return {"sha256": found} if known else {"hub": name, "commit": directory.name, "sha256": found}
+        digests = _digests(directory, tuple(names), tuple((stat.st_size, stat.st_mtime_ns) for stat in stats))
+        return {"sha256": digests} if local else {"hub": name, "commit": directory.name, "sha256": digests}
 
 
 @cache

@@ -33,7 +33,7 @@ class Scorer(torch.nn.Module):
     """A causal model whose output is a loss for each scored token: the one module that is wrapped and called.
 
     ``plain_head``: whether logits are the output embedding of the last hidden state and nothing more, so that the head
-    may read scored places alone, in chunks. Models that scale, cap or mix their logits are asked for them.
+    may read scored positions alone, in chunks. Models that scale, cap or mix their logits are asked for them.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -49,20 +49,22 @@ class Scorer(torch.nn.Module):
         if not self.plain_head:
             return F.cross_entropy(self.logits(micro).float(), micro.targets_S, reduction="none")
         hidden_BTH = self._hidden(micro.ids_BT, micro.positions_BT)
-        return token_nll(hidden_BTH.flatten(0, 1)[micro.places_S], self.model.get_output_embeddings(), micro.targets_S)
+        return token_nll(
+            hidden_BTH.flatten(0, 1)[micro.positions_S], self.model.get_output_embeddings(), micro.targets_S
+        )
 
     def logits(self, micro: MicroBatch) -> torch.Tensor:
-        """(S, V): what the model itself says at the scored places."""
+        """(S, V): what the model itself says at the scored positions."""
         rewind(self._growing)
         options, width = self._options(self._takes, micro.positions_BT), micro.ids_BT.shape[1]
-        rows_S, columns_S = micro.places_S // width, micro.places_S % width
+        rows_S, columns_S = micro.positions_S // width, micro.positions_S % width
         if "logits_to_keep" not in self._takes:
             return self.model(input_ids=micro.ids_BT, **options).logits[rows_S, columns_S]
-        kept, columns_S = columns_S.unique(return_inverse=True)
-        return self.model(input_ids=micro.ids_BT, logits_to_keep=kept, **options).logits[rows_S, columns_S]
+        positions, columns_S = columns_S.unique(return_inverse=True)
+        return self.model(input_ids=micro.ids_BT, logits_to_keep=positions, **options).logits[rows_S, columns_S]
 
     def states(self, ids_BT: torch.Tensor, last_B: torch.Tensor) -> torch.Tensor:
-        """float32 (B, H): the last hidden state at one place of each sequence."""
+        """float32 (B, H): the last hidden state at one position of each sequence."""
         hidden_BTH = self._hidden(ids_BT, None)
         return hidden_BTH[torch.arange(len(last_B), device=last_B.device), last_B].float()
 

@@ -15,7 +15,7 @@ class OrderAudit:
     """Compares the ids of the rows that went through the model with the plan (DESIGN law 5).
 
     The plan hashes the ids of each global batch. Every process notes the ids of the documents that it consumed, at
-    their places; ``check`` adds these up over the processes. A row consumed twice, or by nobody, or in another's place
+    their indices; ``check`` adds these up over the processes. A row consumed twice, or by nobody, or at another's index
     gives another sum, and so another hash.
     """
 
@@ -42,12 +42,12 @@ class OrderAudit:
     def consume(self, passes: Sequence[MicroBatch], documents: Sequence[Encoded], ids: NDArray[np.uint8]) -> None:
         """What this process trained on in the last batch; ``ids`` are those of the whole table."""
         for micro in passes:
-            for place in micro.documents:
-                self._words[-1][place] += np.ascontiguousarray(ids[documents[place].row]).view("<i8")
+            for index in micro.documents:
+                self._words[-1][index] += np.ascontiguousarray(ids[documents[index].row]).view("<i8")
         if self._processes.first:  # a document without tokens is visited by nobody, and counts as consumed
-            for place, document in enumerate(documents):
+            for index, document in enumerate(documents):
                 if not len(document):
-                    self._words[-1][place] += np.ascontiguousarray(ids[document.row]).view("<i8")
+                    self._words[-1][index] += np.ascontiguousarray(ids[document.row]).view("<i8")
 
     def check(self, step: int) -> None:
         """UserError if what was consumed is not what was planned."""

@@ -42,10 +42,10 @@ class Metrics:
 
     def __init__(self, run: Path, step: int, settings: LogSettings) -> None:
         self._path = run / METRICS
-        kept = [line for line in read_metrics(run) if line["step"] <= step or line["kind"] == "probe"]
-        write_whole(self._path, "".join(map(_to_line, kept)))
+        lines = [line for line in read_metrics(run) if line["step"] <= step or line["kind"] == "probe"]
+        write_whole(self._path, "".join(map(_to_line, lines)))
         self.probes = {
-            key: sum(line[key] for line in kept if line["kind"] == "probe") for key in ("tokens", "flops", "seconds")
+            key: sum(line[key] for line in lines if line["kind"] == "probe") for key in ("tokens", "flops", "seconds")
         }
         self._board = _tensorboard(run, step) if settings.tensorboard else None
         self._tracker = _tracker(settings.tracker, run) if settings.tracker else None
@@ -90,18 +90,18 @@ def _to_line(record: Mapping[str, Any]) -> str:
 
 def _line(number: int, line: bytes) -> dict[str, Any]:
     try:
-        found = unsealed(line)
+        record = unsealed(line)
     except ValueError as error:
         raise ValueError(f"line {number}: {error}") from error
-    if not isinstance(found.get("kind"), str) or not isinstance(found.get("step"), int):
+    if not isinstance(record.get("kind"), str) or not isinstance(record.get("step"), int):
         raise ValueError(f"line {number}: it has no kind or no step")
-    return found
+    return record
 
 
-def peak_flops(device: torch.device, given_tflops: float | None) -> float | None:
+def peak_flops(device: torch.device, declared_tflops: float | None) -> float | None:
     """FLOP/s that one device could do: as given, or from its data sheet; None where neither is known."""
-    if given_tflops:
-        return given_tflops * 1e12
+    if declared_tflops:
+        return declared_tflops * 1e12
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         for part in sorted(PEAK_TFLOPS, key=len, reverse=True):

@@ -37,15 +37,15 @@ class Description:
         model: Mapping[str, Any],
         version: int | None = None,
     ) -> "Description":
-        known: dict[str, Any] = {
+        about: dict[str, Any] = {
             "table": {"digest": table.digest, "fingerprint": table.fingerprint},
             "settings": identity(settings),
             "rendering": IDENTITY,
             "model": model,
         }
         if version is not None:
-            known["version"] = version
-        return cls(settings, json.loads(json.dumps(known)))
+            about["version"] = version
+        return cls(settings, json.loads(json.dumps(about)))
 
     def write(self, finished: int | None = None, files: Mapping[str, Any] | None = None) -> None:
         """``finished`` is the step of the last checkpoint, or the rows scored, once nothing is left to do. ``files``

@@ -98,15 +98,15 @@ def _svg(draw, height: float, words: str) -> Markup:  # type: ignore[no-untyped-
         matplotlib.rcParams.update(_STYLE)  # type: ignore[arg-type]
         figure = Figure(figsize=(9, height), layout="constrained")
         draw(figure.subplots())
-        made = io.StringIO()
+        buffer = io.StringIO()
         figure.savefig(
-            made, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
+            buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
         )
-    svg = made.getvalue()
+    svg = buffer.getvalue()
     svg = re.sub(r"<style.*?</style>|<metadata.*?</metadata>|<!--.*?-->", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(
         r' ?font-family: [^;"]*;?|font: ([\d.]+px) [^;"]*',
-        lambda found: f"font-size: {found[1]}" if found[1] else "",
+        lambda match: f"font-size: {match[1]}" if match[1] else "",
         svg,
     )
     for colour, variable in _VARIABLES.items():

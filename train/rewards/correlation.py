@@ -18,7 +18,7 @@ def spearman(one: NDArray[np.float64], other: NDArray[np.float64]) -> float | No
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """From 0; equal values share the mean of their places."""
+    """From 0; equal values share the mean of their ranks."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts + 1) / 2)[inverse]
 

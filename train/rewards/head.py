@@ -44,9 +44,9 @@ def folds(ids: NDArray[np.uint8], learned: NDArray[np.bool_], seed: int, most: i
     them evenly, and every other row is in the one that its hash falls into.
     """
     hashes = seeded_hash(ids, seed)
-    known = np.unique(hashes[learned])
-    count = min(most, len(known))
-    starts = known[np.arange(1, count) * len(known) // max(1, count)]
+    values = np.unique(hashes[learned])
+    count = min(most, len(values))
+    starts = values[np.arange(1, count) * len(values) // max(1, count)]
     return np.searchsorted(starts, hashes, side="right")
 
 
@@ -69,11 +69,11 @@ def cross_fit(
 
 def rewards(states: NDArray[np.float32], heads: NDArray[np.float64], fold: NDArray[np.int64]) -> NDArray[np.float64]:
     """The rewards (…, N) of states (…, N, H), each row's by the head of its fold."""
-    found = np.empty(states.shape[:-1])
+    rewards = np.empty(states.shape[:-1])
     for index in np.unique(fold):
         rows = fold == index
-        found[..., rows] = states[..., rows, :].astype(np.float64) @ heads[index]
-    return found
+        rewards[..., rows] = states[..., rows, :].astype(np.float64) @ heads[index]
+    return rewards
 
 
 class Accuracy(NamedTuple):

@@ -17,8 +17,8 @@ def check_architecture(model: PreTrainedModel) -> None:
     """UsageError if transformers has no sequence classification, of a linear head, for this language model."""
     try:
         with torch.device("meta"):
-            made = _classifier(model.config)
-        fits = made.score.weight.shape[1] == model.get_output_embeddings().weight.shape[1]  # type: ignore[index, union-attr]
+            classifier = _classifier(model.config)
+        fits = classifier.score.weight.shape[1] == model.get_output_embeddings().weight.shape[1]  # type: ignore[index, union-attr]
     except (ValueError, AttributeError):
         fits = False
     if not fits:
@@ -29,7 +29,7 @@ def check_architecture(model: PreTrainedModel) -> None:
 
 
 def save_reward_model(
-    place: Path,
+    directory: Path,
     model: PreTrainedModel,
     weight: NDArray[np.float32],
     tokenizer: PreTrainedTokenizerBase,
@@ -48,14 +48,14 @@ def save_reward_model(
     classifier.base_model.load_state_dict(model.get_decoder().state_dict())
     with torch.no_grad():
         classifier.score.weight.copy_(torch.from_numpy(weight)[None])
-    partial = beside(place)
-    for stale in (partial, place):
+    partial = beside(directory)
+    for stale in (partial, directory):
         shutil.rmtree(stale, ignore_errors=True)
     classifier.save_pretrained(partial)
     if padding is not None:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(padding)
     tokenizer.save_pretrained(partial)
-    publish(place)
+    publish(directory)
 
 
 def _classifier(config: PretrainedConfig) -> Any:

@@ -69,9 +69,9 @@ class Answers:
 
     def __init__(self, table: Table, name: str) -> None:
         self._texts, flag = table.texts(name), f"{name}_truncated"
-        known = flag in table.columns
-        self._truncated = table.numbers(flag) == 1 if known else np.zeros(len(table), bool)
-        self.remark = None if known else f"no column {flag}: every answer is read as one that has ended"
+        flagged = flag in table.columns
+        self._truncated = table.numbers(flag) == 1 if flagged else np.zeros(len(table), bool)
+        self.remark = None if flagged else f"no column {flag}: every answer is read as one that has ended"
 
     def of(self, rows: Rows) -> list[Generated | None]:
         """The answers of these rows; None where there is none."""
@@ -119,13 +119,13 @@ def last_states(
     lengths = [len(each) for each in documents]
     states = np.zeros((len(documents), student.width), np.float32)
     with student.answering():
-        for places in shares(lengths, capacity, processes.world, False, student.alike)[processes.rank]:
-            read = student.states([documents[place] for place in places] if len(places) else [[0]])
-            if len(places):
-                states[places] = read.numpy()
+        for indices in shares(lengths, capacity, processes.world, False, student.alike)[processes.rank]:
+            read = student.states([documents[index] for index in indices] if len(indices) else [[0]])
+            if len(indices):
+                states[indices] = read.numpy()
             between()
     states = processes.sum(states)
-    if bad := [place for place, state in enumerate(states) if not np.isfinite(state).all()]:
+    if bad := [index for index, state in enumerate(states) if not np.isfinite(state).all()]:
         raise UserError(
             f"what the model makes of {len(bad):,} answers is not finite",
             remedy="look at the model, or lower --optimizer.lr if it is trained; fp32 overflows later than bf16",

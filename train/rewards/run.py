@@ -106,9 +106,9 @@ def reward(settings: RewardSettings, processes: Processes) -> Path:
         processes.barrier()
         _read_states(settings, table, answers, encoder, student, processes)
         _finish(settings, table, loss, encoder)
-        made = [path for path in (settings.output / MODEL).rglob("*") if path.is_file()]
-        made += [settings.output / name for name in (SCORES, REPORT)]
-        names = sorted(path.relative_to(settings.output).as_posix() for path in made)
+        paths = [path for path in (settings.output / MODEL).rglob("*") if path.is_file()]
+        paths += [settings.output / name for name in (SCORES, REPORT)]
+        names = sorted(path.relative_to(settings.output).as_posix() for path in paths)
         description.write(finished=len(table), files=sums_of(settings.output, names))
         shutil.rmtree(settings.output / STATES)
     return settings.output
@@ -152,9 +152,10 @@ def _finish(settings: RewardSettings, table: Table, loss: NDArray[np.float64] | 
     good = np.array([row.left_out is None for row in remarks])
     fold = folds(table.ids, good, settings.seed)
     if len(np.unique(fold[good])) < 2:
-        found = "no pair" if not good.any() else "one pair alone, and none that could score it,"
+        count_in_words = "no pair" if not good.any() else "one pair alone, and none that could score it,"
         raise UserError(
-            f"there is {found} to learn from: " + ", ".join(f"{n:,} rows: {why}" for why, n in left_out.items()),
+            f"there is {count_in_words} to learn from: "
+            + ", ".join(f"{n:,} rows: {why}" for why, n in left_out.items()),
             where=str(settings.data),
             remedy="look at the column of generated answers",
         )
@@ -175,8 +176,8 @@ def _finish(settings: RewardSettings, table: Table, loss: NDArray[np.float64] | 
     for reason, rows in left_out.items():
         log.info("  left out of the pairs: %d rows: %s", rows, reason)
     rho = _correlations(gaps, remarks, loss)
-    told = (f"{name} {'-' if value is None else f'{value:.2f}'}" for name, value in rho.items())
-    log.info("  Spearman's rho of reward_gap with %s", ", ".join(told))
+    figures = (f"{name} {'-' if value is None else f'{value:.2f}'}" for name, value in rho.items())
+    log.info("  Spearman's rho of reward_gap with %s", ", ".join(figures))
     report: dict[str, Any] = {
         "rows": len(table),
         "folds": FOLDS,
@@ -197,16 +198,16 @@ def _rewards(
     A fit of differences leaves a constant open in each head. It is set so that the pairs that the head has learned from
     have a mean of 0: heads would differ by more than the rewards of one do.
     """
-    found, sums, start = [], np.zeros((len(heads), heads.shape[1])), 0
+    parts, sums, start = [], np.zeros((len(heads), heads.shape[1])), 0
     for path in files:
         states, remarks = _load(path)
         rows = slice(start, start + len(remarks))
         start += len(remarks)
-        found.append(rewards(states, heads, fold[rows]))
+        parts.append(rewards(states, heads, fold[rows]))
         np.add.at(sums, fold[rows][good[rows]], states[:, good[rows]].astype(np.float64).mean(0))
     counts = np.bincount(fold[good], minlength=len(heads))[:, None]
     means = (sums.sum(0) - sums) / (counts.sum() - counts)
-    return np.concatenate(found, axis=1) - np.einsum("fh,fh->f", heads, means)[fold]
+    return np.concatenate(parts, axis=1) - np.einsum("fh,fh->f", heads, means)[fold]
 
 
 def _correlations(
@@ -226,10 +227,10 @@ def _correlations(
 def _load(path: Path) -> tuple[NDArray[np.float32], list[Remarks]]:
     """The states (2, N, H) of some rows, and what is to be said of them. ValueError if they are not as written."""
     with safe_open(path, "numpy") as file:
-        states, said = file.get_tensor("states"), file.metadata()
-    if "digest" in said and said["digest"] != _digest(states, said["remarks"]):
+        states, metadata = file.get_tensor("states"), file.metadata()
+    if "digest" in metadata and metadata["digest"] != _digest(states, metadata["remarks"]):
         raise ValueError("the states are not as they were written")
-    return states, [Remarks(*row) for row in json.loads(said["remarks"])]
+    return states, [Remarks(*row) for row in json.loads(metadata["remarks"])]
 
 
 def _digest(states: NDArray[np.float32], remarks: str) -> str:
