@@ -1,9 +1,25 @@
-"""Rows of tokens as one forward pass: padded, or packed so that what rows have in common at their start passes once.
+"""Many rows of tokens as one forward pass: padded, or packed so that a beginning that rows share passes once.
 
-Rows in lexicographic order are a trie: each differs from the row before it in its end alone. A pack is one sequence
-that holds of each row that end, at the positions that it has in its own row; what its first row has in common with the
-last row of the pack before is kept in keys and values. Attention leads along a row's path, so that no row sees another.
-There is no padding, and a template with its system prompt, a quarter of the tokens of short rows, is read once.
+Sorted, rows form a trie: each row leaves the one before it at some token, and only what follows is new. A pack is one
+sequence of those new ends, each token at the position that it has in its own row. Attention is restricted to the path
+of the row, so that a row sees its own tokens and no other row. Nothing is padded, and a chat template with its system
+prompt, a quarter of the tokens of short rows, passes once. Four rows, their trie, and their pack of 12 tokens:
+
+    row                                       text                     trie
+    0   5820 253 2240 42 41730                Name a city: Oslo        5820 - 253 -+- 2240 - 42 - 41730
+    1   5820 253 4354 42 11977                Name a fruit: apple                  +- 4354 - 42 -+- 11977
+    2   5820 253 4354 42 21333 17306          Name a fruit: ripe pear                            +- 21333 - 17306
+    3   7684 582                              Add one                  7684 - 582
+
+    input_ids      5820  253 2240   42 41730 | 4354   42 11977 | 21333 17306 | 7684  582
+    position_ids      0    1    2    3     4 |    2    3     4 |     4     5 |    0    1
+    index             0    1    2    3     4 |    5    6     7 |     8     9 |   10   11
+    row               0                      |    1            |     2       |    3
+    attends to     [0, 5)                    | [0, 2) [5, 8)   | [0, 2) [5, 7) [8, 10)  | [10, 12)
+
+With a budget of 8 tokens there are two packs. The first holds rows 0 and 1 and keeps the keys and values of 4 tokens,
+all that row 2 has in common with row 1 (5820 253 4354 42, at 0, 1, 5 and 6). The second starts from these and holds 4
+tokens: 21333 17306 at the positions 4 and 5, and row 3.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,31 +38,34 @@ _ATTENTION = "curricle_packed"
 
 
 class Layout(NamedTuple):
-    """What a model reads, and for each row the flat places of its tokens in that, in order; below 0 if kept."""
+    """What a model reads, and for each row where its tokens are in the flattened input, from 0 and in order.
+
+    Negative indices are tokens that passed with an earlier pack: -1 is the last of those that were kept.
+    """
 
     inputs: dict[str, Any]
     paths: list[NDArray[np.int64]]
 
 
 class Pack(NamedTuple):
-    """Rows, by place and in lexicographic order, that pass together.
+    """The indices of rows that pass together, in lexicographic order.
 
-    The first ``known`` tokens of the first one have passed with the pack before; the next pack knows ``kept`` tokens
-    of the last one.
+    The first ``prefix`` tokens of the first row have passed with the pack before. The first ``next_prefix`` tokens of
+    the last row will not pass again: their keys and values stay for the pack that follows.
     """
 
     rows: list[int]
-    known: int
-    kept: int
+    prefix: int
+    next_prefix: int
 
 
 @dataclass(frozen=True)
 class Branch:
-    """What a row adds to its pack: places from ``start`` to ``end``, which attend to the keys in ``ranges``.
+    """The tokens that a row adds to its pack, at the indices [start, end) of its sequence.
 
-    Known keys come before those of the pack.
-
-    ``mask``: float (end - start, places), added to their scores; None where it would be causal from the first place.
+    They attend to the keys in ``ranges``: indices into the keys of the prefix, followed by those of the pack itself.
+    ``mask``: float (end - start, keys in ``ranges``), added to the attention scores; None where no token
+    of the row has passed before, so that plain causal attention does.
     """
 
     start: int
@@ -56,7 +75,7 @@ class Branch:
 
 
 Trunk = dict[torch.nn.Module, tuple[torch.Tensor, torch.Tensor]]
-"""Keys and values, (1, heads, known, size), by layer, of what a pack knows from the one before it."""
+"""Keys and values, (1, heads, prefix, size), by layer, of the tokens that a pack goes on from."""
 
 
 def padded(rows: Sequence[Row], device: torch.device) -> Layout:
@@ -64,7 +83,7 @@ def padded(rows: Sequence[Row], device: torch.device) -> Layout:
     which would change nothing and cost the fast attention kernels."""
     longest = max(map(len, rows))
     ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=device)
-    return Layout({"input_ids": ids}, [np.arange(len(row)) + place * longest for place, row in enumerate(rows)])
+    return Layout({"input_ids": ids}, [np.arange(len(row)) + index * longest for index, row in enumerate(rows)])
 
 
 def packed(rows: Sequence[Row], pack: Pack, trunk: Trunk, dtype: torch.dtype) -> Layout:
@@ -76,9 +95,9 @@ def packed(rows: Sequence[Row], pack: Pack, trunk: Trunk, dtype: torch.dtype) ->
     positions: list[int] = []
     paths: list[NDArray[np.int64]] = []
     branches: list[Branch] = []
-    known = pack.known
-    before, path = rows[pack.rows[0]][:known], np.arange(-known, 0)
-    for row in (rows[place] for place in pack.rows):
+    prefix = pack.prefix
+    before, path = rows[pack.rows[0]][:prefix], np.arange(-prefix, 0)
+    for row in (rows[index] for index in pack.rows):
         common, start = _in_common(before, row), len(ids)
         ids += row[common:]
         positions += range(common, len(row))
@@ -86,36 +105,36 @@ def packed(rows: Sequence[Row], pack: Pack, trunk: Trunk, dtype: torch.dtype) ->
         paths.append(path)
         if start < len(ids):
             mask = torch.full((len(ids) - start, len(row)), -torch.inf, dtype=dtype).triu_(common + 1)
-            branches.append(Branch(start, len(ids), _ranges(known + path), mask if common else None))
+            branches.append(Branch(start, len(ids), _ranges(prefix + path), mask if common else None))
         before = row
     inputs = {"input_ids": torch.tensor([ids]), "position_ids": torch.tensor([positions])}
-    return Layout({**inputs, "branches": branches, "trunk": trunk, "keep": known + path[: pack.kept]}, paths)
+    return Layout({**inputs, "branches": branches, "trunk": trunk, "keep": prefix + path[: pack.next_prefix]}, paths)
 
 
 def packs(rows: Sequence[Row], scored_from: Sequence[int], budget: int, alike: Alike = always_alike) -> list[Pack]:
     """All rows, as many in a pack as bring at most ``budget`` tokens to it; always at least one.
 
-    ``scored_from``: the first place in each row whose hidden state is wanted, which therefore passes with its row.
+    ``scored_from``: the first index in each row whose hidden state is wanted, which therefore passes with its row.
     Only rows whose lengths are ``alike`` (schemas.chat.positions) share a pack, or what they have in common.
     """
     keys = [alike(len(row)) for row in rows]
-    made: list[Pack] = []
+    finished: list[Pack] = []
     batch: list[int] = []
-    tokens = known = shared = 0
-    for place in sorted(range(len(rows)), key=lambda place: (keys[place], tuple(rows[place]))):
-        if batch and keys[place] != keys[batch[-1]]:
-            made.append(Pack(batch, known, 0))
-            batch, tokens, known, shared = [], 0, 0, 0
-        common = _in_common(rows[batch[-1]], rows[place]) if batch else 0
-        fresh = len(rows[place]) - common
+    tokens = prefix = shared = 0
+    for index in sorted(range(len(rows)), key=lambda index: (keys[index], tuple(rows[index]))):
+        if batch and keys[index] != keys[batch[-1]]:
+            finished.append(Pack(batch, prefix, 0))
+            batch, tokens, prefix, shared = [], 0, 0, 0
+        common = _in_common(rows[batch[-1]], rows[index]) if batch else 0
+        fresh = len(rows[index]) - common
         shared = min(shared, common)
-        if batch and (tokens + fresh > budget or scored_from[place] < shared):
-            begins = min(common, scored_from[place])
-            made.append(Pack(batch, known, begins))
-            batch, tokens, fresh, known, shared = [], 0, len(rows[place]) - begins, begins, begins
-        batch.append(place)
+        if batch and (tokens + fresh > budget or scored_from[index] < shared):
+            begins = min(common, scored_from[index])
+            finished.append(Pack(batch, prefix, begins))
+            batch, tokens, fresh, prefix, shared = [], 0, len(rows[index]) - begins, begins, begins
+        batch.append(index)
         tokens += fresh
-    return [*made, Pack(batch, known, 0)] if batch else made
+    return [*finished, Pack(batch, prefix, 0)] if batch else finished
 
 
 @contextmanager
@@ -132,7 +151,7 @@ def attending_along_branches(model: PreTrainedModel) -> Iterator[None]:
 def _in_common(one: Row, other: Row) -> int:
     """How many tokens both begin with."""
     pairs = enumerate(zip(one, other, strict=False))
-    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
+    return next((index for index, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def _ranges(path: NDArray[np.int64]) -> list[tuple[int, int]]:

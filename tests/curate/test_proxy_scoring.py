@@ -2,7 +2,10 @@
 
 import math
 import random
+import re
 import shutil
+import sys
+from itertools import chain
 
 import pytest
 import torch
@@ -10,7 +13,7 @@ from curricle.curate.batch import Batch
 from curricle.curate.proxy import likelihood
 from curricle.curate.proxy.backend import load
 from curricle.curate.proxy.generation import generate_batch
-from curricle.curate.proxy.packing import packed, packs
+from curricle.curate.proxy.packing import Pack, packed, packs
 from curricle.curate.proxy.rendering import Renderer
 from curricle.curate.proxy.scoring import score_batch, score_checkpoints
 from curricle.curate.proxy.sequences import Request, SpecialTokens, conditional, unconditional
@@ -86,7 +89,7 @@ def test_rows_in_packs_get_the_losses_of_padded_rows(tiny, budget):
     assert backend.in_packs
     ids = [(1, 2, 3, 4), (1, 2, 3, 4, 5, 6, 7), (1, 2, 3, 9), (1, 2, 3, 9), (1, 2), (1, 2, 3, 4, 5, 8), (7, 1, 2, 3)]
     requests = [
-        Request(row, ((place, place + 1), (len(row) - 1, len(row)))) for row in ids for place in (1, len(row) - 1)
+        Request(row, ((index, index + 1), (len(row) - 1, len(row)))) for row in ids for index in (1, len(row) - 1)
     ]
     random.Random(0).shuffle(requests)
     together = [score.sum for score in backend.score(requests, nothing)]
@@ -101,24 +104,50 @@ def test_rows_in_packs_get_the_losses_of_padded_rows(tiny, budget):
 )
 def test_packs_hold_each_beginning_once_and_lead_along_every_row(drawn, budget):
     rows = [tuple(row) for row, _ in drawn]
-    scored_from = [min(place, len(row) - 1) for row, place in drawn]
-    made = packs(rows, scored_from, budget)
-    assert sorted(place for pack in made for place in pack.rows) == list(range(len(rows)))
-    assert [0, *(pack.kept for pack in made)] == [*(pack.known for pack in made), 0]
-    kept = ()
-    for pack in made:
+    scored_from = [min(index, len(row) - 1) for row, index in drawn]
+    in_order = packs(rows, scored_from, budget)
+    assert sorted(index for pack in in_order for index in pack.rows) == list(range(len(rows)))
+    assert [0, *(pack.next_prefix for pack in in_order)] == [*(pack.prefix for pack in in_order), 0]
+    prefix = ()
+    for pack in in_order:
         inputs, paths = packed(rows, pack, {}, torch.float32)
         ids, positions = inputs["input_ids"][0].tolist(), inputs["position_ids"][0].tolist()
-        fresh = {rows[place][:end] for place in pack.rows for end in range(1, len(rows[place]) + 1)}
-        fresh -= {kept[:end] for end in range(1, len(kept) + 1)}
+        fresh = {rows[index][:end] for index in pack.rows for end in range(1, len(rows[index]) + 1)}
+        fresh -= {prefix[:end] for end in range(1, len(prefix) + 1)}
         assert len(ids) == len(fresh) and (len(ids) <= budget or len(pack.rows) == 1)
-        ids, positions = [*kept, *ids], [*range(len(kept)), *positions]
-        for place, path in zip(pack.rows, paths, strict=True):
-            assert tuple(ids[at + pack.known] for at in path) == rows[place]
-            assert [positions[at + pack.known] for at in path] == list(range(len(path)))
-            assert path[scored_from[place]] >= 0  # its hidden state is found in this pack
-        kept = tuple(ids[at] for at in inputs["keep"])
-        assert kept == rows[pack.rows[-1]][: pack.kept]
+        ids, positions = [*prefix, *ids], [*range(len(prefix)), *positions]
+        for index, path in zip(pack.rows, paths, strict=True):
+            assert tuple(ids[at + pack.prefix] for at in path) == rows[index]
+            assert [positions[at + pack.prefix] for at in path] == list(range(len(path)))
+            assert path[scored_from[index]] >= 0  # its hidden state is in this pack
+        prefix = tuple(ids[at] for at in inputs["keep"])
+        assert prefix == rows[pack.rows[-1]][: pack.next_prefix]
+
+
+def test_the_example_of_the_docstring_is_what_packing_does(smollm2):
+    tokenizer = AutoTokenizer.from_pretrained(smollm2.directory)
+    lines = sys.modules[Pack.__module__].__doc__.splitlines()
+    table = [re.split(r" {2,}", line.strip()) for line in lines if re.match(r" {4}\d ", line)]
+    rows = [tuple(map(int, ids.split())) for _, ids, *_ in table]
+    assert [tuple(tokenizer(text)["input_ids"]) for _, _, text, *_ in table] == rows and len(rows) == 4
+    parts = {
+        name: [[int(number) for number in re.findall(r"-?\d+", part)] for part in line.split(name)[1].split("|")]
+        for line in lines
+        for name in ("input_ids", "position_ids", "index", "attends to")
+        if line.strip().startswith(f"{name} ")
+    }
+    scored_from = [len(row) - 2 for row in rows]
+    (pack,) = packs(rows, scored_from, 100)
+    inputs, paths = packed(rows, pack, {}, torch.float32)
+    assert pack == Pack([0, 1, 2, 3], 0, 0)
+    assert inputs["input_ids"][0].tolist() == [*chain.from_iterable(parts["input_ids"])]
+    assert inputs["position_ids"][0].tolist() == [*chain.from_iterable(parts["position_ids"])]
+    for branch, indices, ranges in zip(inputs["branches"], parts["index"], parts["attends to"], strict=True):
+        assert list(range(branch.start, branch.end)) == indices
+        assert [end for span in branch.ranges for end in span] == ranges
+    assert [path[-1] for path in paths] == [indices[-1] for indices in parts["index"]]
+    assert packs(rows, scored_from, 8) == [Pack([0, 1], 0, 4), Pack([2, 3], 4, 0)]
+    assert packed(rows, Pack([0, 1], 0, 4), {}, torch.float32).inputs["keep"].tolist() == [0, 1, 5, 6]
 
 
 @pytest.mark.parametrize("bias", [False, True])
