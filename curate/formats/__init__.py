@@ -7,7 +7,6 @@ definitions stand in the system turn as ``<tools>``, what the assistant calls an
 they are parts of a message or fields beside it. docs/formats.md lists what becomes of each field.
 """
 
-from dataclasses import replace
 from typing import Any
 
 from curricle.curate.formats.alpaca import ALPACA, ELSEWHERE, OUTPUTS
@@ -22,7 +21,7 @@ from curricle.curate.formats.table import TABLE
 from curricle.curate.formats.turns import is_turns
 from curricle.curate.formats.values import as_text, kind, says
 from curricle.schemas.common.errors import UsageError
-from curricle.schemas.common.plugins import Group
+from curricle.schemas.common.plugins import Group, stamped
 
 __all__ = [
     "FORMATS",
@@ -101,7 +100,7 @@ def named(name: str | None, prompt_field: str | None = None, response_field: str
     if name in FORMATS:
         return FORMATS[name]
     plugin = PLUGINS.load(name)
-    return replace(plugin.object, origin=PLUGINS.origin(plugin))
+    return stamped(plugin.object, PLUGINS.origin(plugin))
 
 
 def normalise(record: Any, format: Format | None = None) -> Conversation:

@@ -1,9 +1,32 @@
 """From the bytes of a file to its records: survey it once, then read it slice by slice."""
 
-from curricle.curate.readers.kinds import READ, FileKind, kind_of
+from curricle.curate.readers.base import Extent, Reader, Slice, TextReader
+from curricle.curate.readers.kinds import PLUGINS, READ, FileKind, kind_of, named_readers
 from curricle.curate.readers.reading import read
 from curricle.curate.readers.records import RAW_LIMIT, Record
-from curricle.curate.readers.streams import Opener
-from curricle.curate.readers.surveys import Slice, Survey, survey
+from curricle.curate.readers.split import Broken, OpenPiece, Piece
+from curricle.curate.readers.streams import Opener, StoredFile, SurveyedFile
+from curricle.curate.readers.surveys import Survey, survey
 
-__all__ = ["RAW_LIMIT", "READ", "FileKind", "Opener", "Record", "Slice", "Survey", "kind_of", "read", "survey"]
+__all__ = [
+    "PLUGINS",
+    "RAW_LIMIT",
+    "READ",
+    "Broken",
+    "Extent",
+    "FileKind",
+    "OpenPiece",
+    "Opener",
+    "Piece",
+    "Reader",
+    "Record",
+    "Slice",
+    "StoredFile",
+    "Survey",
+    "SurveyedFile",
+    "TextReader",
+    "kind_of",
+    "named_readers",
+    "read",
+    "survey",
+]

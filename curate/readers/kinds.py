@@ -1,40 +1,87 @@
 """What a file is, by its name."""
 
+from collections.abc import Sequence
+from functools import cache
 from pathlib import PurePosixPath
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from curricle.curate.readers.base import Reader
+from curricle.curate.readers.parquet import Parquet
+from curricle.curate.readers.streams import COMPRESSIONS, Compression
+from curricle.curate.readers.text import Json, JsonLines
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.plugins import Group, stamped
 
-Layout = Literal["lines", "json", "parquet"]
-Compression = Literal["gzip", "zstd"]
-
-LAYOUTS: dict[str, Layout] = {".jsonl": "lines", ".ndjson": "lines", ".json": "json", ".parquet": "parquet"}
-COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd"}
+READERS: tuple[Reader, ...] = (JsonLines(), Json(), Parquet())
 READ = ".jsonl, .ndjson and .json, plain or with .gz or .zst, and .parquet"
+
+PLUGINS: Group[Reader] = Group(
+    "curricle.readers", "reader", "a Reader of curricle.curate.readers", lambda found: isinstance(found, Reader)
+)
+"""Readers of others. The entry point has the name of the suffix, without the dot, and is loaded where a file has it."""
 
 
 class FileKind(NamedTuple):
-    """``json`` is an array or lines, which its first byte that is not white space decides."""
-
-    layout: Layout
+    reader: Reader
     compression: Compression | None
 
 
-def kind_of(name: str) -> FileKind:
-    """The kind of the file with this name or address. Raises UsageError if files like it are not read."""
+def kind_of(name: str, readers: Sequence[Reader] = ()) -> FileKind:
+    """The kind of the file with this name or address: ours, one that these ``readers`` read, or that a plug-in does.
+
+    Raises UsageError if files like it are not read.
+    """
     suffixes = [suffix.lower() for suffix in PurePosixPath(name).suffixes[-2:]]
     compression = COMPRESSIONS.get(suffixes[-1]) if suffixes else None
     if compression:
         suffixes.pop()
-    layout = LAYOUTS.get(suffixes[-1]) if suffixes else None
-    if layout is None:
+    reader = _reader(suffixes[-1], readers) if suffixes else None
+    if reader is None:
         suffix = PurePosixPath(name).suffix
         found = f"files that end in {suffix} are not read" if suffix else "the name does not say what the file is"
         raise UsageError(found, where=name, remedy=f"rename or convert it; what is read ends in {READ}")
-    if layout == "parquet" and compression:
+    if compression and not reader.compressible:
         raise UsageError(
-            "a compressed Parquet file cannot be read in parts",
+            f"a compressed {reader.name} file cannot be read in parts",
             where=name,
-            remedy="decompress it; Parquet compresses inside",
+            remedy=f"decompress it; {reader.name} compresses inside",
         )
-    return FileKind(layout, compression)
+    return FileKind(reader, compression)
+
+
+def named_readers(names: Sequence[str | Reader]) -> tuple[Reader, ...]:
+    """The readers that a user names, as ``./my.py:READER``. UsageError as a plug-in's, and for a suffix of ours."""
+    found = tuple(name if isinstance(name, Reader) else _loaded(name) for name in names)
+    taken = {suffix: reader for reader in READERS for suffix in reader.suffixes}
+    for reader in found:
+        for suffix in reader.suffixes:
+            if suffix in taken or suffix in COMPRESSIONS:
+                raise UsageError(
+                    f"files that end in {suffix} have a reader",
+                    where=f"reader {reader.name}",
+                    remedy="give the reader other suffixes, or leave it out",
+                )
+            taken[suffix] = reader
+    return found
+
+
+def _reader(suffix: str, readers: Sequence[Reader]) -> Reader | None:
+    named = (reader for reader in (*READERS, *readers) if suffix in reader.suffixes)
+    return next(named, None) or _installed(suffix)
+
+
+@cache
+def _installed(suffix: str) -> Reader | None:
+    name = suffix.removeprefix(".")
+    if suffix in COMPRESSIONS or name not in PLUGINS.names():
+        return None
+    reader = _loaded(name)
+    if suffix not in reader.suffixes:
+        found = f"it reads {', '.join(reader.suffixes)}, and not {suffix}"
+        raise UsageError(found, where=f"reader {name!r}", remedy="give its entry point the name of its suffix")
+    return reader
+
+
+def _loaded(name: str) -> Reader:
+    plugin = PLUGINS.load(name)
+    return stamped(plugin.object, PLUGINS.origin(plugin))

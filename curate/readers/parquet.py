@@ -6,6 +6,7 @@ million rows of a megabyte each. Rows are unfolded a few at a time, when it is k
 Of the footer only what row groups say is looked at: Arrow ends the process where that of a column chunk is damaged.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 from curricle.curate.formats.values import Unreadable
+from curricle.curate.readers.base import Extent, Reader, Slice, SlicesRead
 from curricle.curate.readers.records import RAW_LIMIT, Record, too_long
 from curricle.curate.readers.sizes import VALUE_BYTES, row_bytes, value_bytes
-from curricle.curate.readers.streams import UNREADABLE
+from curricle.curate.readers.streams import UNREADABLE, StoredFile, SurveyedFile
 from curricle.schemas.common.errors import UsageError
 
 BATCH_ROWS = 1024
@@ -158,6 +160,43 @@ def open_parquet(stream: BinaryIO, name: str) -> ParquetRows:
     if commonest and commonest[0][1] > 1:
         raise UsageError(f"two columns are named {commonest[0][0]!r}", where=name, remedy="rename one of them")
     return ParquetRows(folded, plain)
+
+
+class Parquet(Reader):
+    name = "Parquet"
+    suffixes: Sequence[str] = (".parquet",)
+    compressible = divisible = False  # to reach a row, its row group is read from the start: that may be the whole file
+
+    def extents(self, file: SurveyedFile, limit: int) -> Iterator[Extent]:
+        stored = file.stored  # as a whole, before anything in it is believed
+        with file.seekable() as stream:
+            parquet = open_parquet(stream, file.name)
+            file.expansion.check(parquet.promised_bytes, stored.bytes)
+            for record in parquet.records([(0, sys.maxsize)], limit):
+                if not file.wants:
+                    break
+                file.look_at(record)
+            unpacked = 0
+            for row, size in enumerate(parquet.sizes()):
+                unpacked += size
+                file.expansion.check(unpacked, stored.bytes)
+                yield Extent(row, row, row + 1, size, "rows")
+
+    def records(self, file: StoredFile, slices: Sequence[Slice], limit: int) -> SlicesRead:
+        with file.seekable() as stream:
+            ranges = [(part.start, part.stop) for part in slices]
+            everything = open_parquet(stream, file.name).records(ranges, limit)
+            for part in slices:
+                yield part, _until(everything, part)
+
+
+def _until(records: Iterator[Record], part: Slice) -> Iterator[Record]:
+    """The slice's rows; rows that were left of the slice before are passed over."""
+    for record in records:
+        if record.position >= part.start:
+            yield record
+        if record.position == part.stop - 1:
+            return
 
 
 def _rows_of(size: int) -> int:

@@ -29,7 +29,7 @@ class Broken(ValueError):
     """An array that cannot be cut into elements; the text says where and why."""
 
 
-class _Open:
+class OpenPiece:
     """A piece whose end has not been seen: at most ``limit`` bytes of it are kept."""
 
     def __init__(self, start: int, limit: int) -> None:
@@ -48,7 +48,7 @@ class _Open:
 
 def lines(data: Iterable[bytes], start: int, limit: int) -> Iterator[Piece]:
     """Each line without its line feed, blank ones too; data begins at offset ``start`` of the file."""
-    pending = _Open(start, limit)
+    pending = OpenPiece(start, limit)
     for chunk in data:
         first, *others = chunk.split(b"\n")
         if not others:
@@ -61,7 +61,7 @@ def lines(data: Iterable[bytes], start: int, limit: int) -> Iterator[Piece]:
         for line in others:
             yield Piece(offset, len(line), line[:limit])
             offset += len(line) + 1
-        pending = _Open(offset, limit)
+        pending = OpenPiece(offset, limit)
         pending.add(last)
     if pending.length:
         yield pending.close(b"")
@@ -84,7 +84,7 @@ def elements(data: Iterable[bytes], start: int, limit: int, whole: bool = True) 
     element. Elements are cut apart here, not parsed: what is in them may still be wrong.
     Raises Broken where the rest cannot be cut.
     """
-    pending = _Open(start, limit)
+    pending = OpenPiece(start, limit)
     closers = bytearray()  # of the lists and objects that are open inside the element
     in_string = escaped = closed = False
     offset, count = start, 0
@@ -120,7 +120,7 @@ def elements(data: Iterable[bytes], start: int, limit: int, whole: bool = True) 
                     elif token == b"," or count:
                         raise Broken(f"element {count} is empty{_byte(offset, match)}")
                     count += 1
-                    pending = _Open(offset + begin, limit)
+                    pending = OpenPiece(offset + begin, limit)
                     if closed:
                         _only_space(chunk[begin:], offset + begin)
                         break

@@ -8,11 +8,14 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Any, BinaryIO, Protocol
+from functools import cached_property
+from typing import IO, Any, BinaryIO, Literal, NamedTuple, Protocol
 
 import pyarrow as pa
-from curricle.curate.readers.kinds import Compression
 from curricle.schemas.common.errors import UsageError, UserError
+
+Compression = Literal["gzip", "zstd"]
+COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd"}
 
 Opener = Callable[[], BinaryIO]
 """Opens a file anew, at its start, as raw bytes; the stream need not be seekable."""
@@ -195,3 +198,79 @@ def seekable(stream: BinaryIO) -> Iterator[BinaryIO]:
             copy.write(chunk)
         copy.seek(0)
         yield copy
+
+
+class Peek(Protocol):
+    """What looks at a file's first records."""
+
+    @property
+    def done(self) -> bool: ...
+
+    def see(self, record: Any) -> None: ...
+
+
+class Stored(NamedTuple):
+    """A file's size and SHA-256 as it is stored."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file as a reader gets it: to go through its content once, or to seek in it."""
+
+    name: str
+    open: Opener
+    compression: Compression | None
+
+    @contextmanager
+    def stream(self) -> Iterator[Forward]:
+        """The decompressed content, from its start on."""
+        with self.open() as raw:
+            yield Forward(decompressed(raw, self.compression))
+
+    @contextmanager
+    def seekable(self) -> Iterator[BinaryIO]:
+        """The stored bytes, anywhere."""
+        with self.open() as raw, seekable(raw) as stream:
+            yield stream
+
+
+@dataclass(frozen=True)
+class SurveyedFile(StoredFile):
+    """The same while it is surveyed: its bytes are hashed, and what unpacks to very much more than it is, is refused.
+
+    ``wants`` tells whether records are still looked at, and ``look_at`` takes the next one.
+    """
+
+    expansion: Expansion
+    peek: Peek
+
+    @property
+    def wants(self) -> bool:
+        return not self.peek.done
+
+    def look_at(self, record: Any) -> None:
+        self.peek.see(record)
+
+    @contextmanager
+    def content(self) -> Iterator[Iterator[bytes]]:
+        """The decompressed content in chunks."""
+        with self.open() as raw:
+            hashed = Hashed(raw)
+            yield self.expansion.checked(chunks(decompressed(hashed, self.compression)), hashed)
+            hashed.drain()
+            self.__dict__["stored"] = Stored(hashed.size, hashed.sha256.hexdigest())
+
+    @cached_property
+    def stored(self) -> Stored:
+        """Known once the content was read; before, the file is read for it."""
+        with self.open() as raw:
+            hashed = Hashed(raw)
+            hashed.drain()
+            return Stored(hashed.size, hashed.sha256.hexdigest())
+
+    def check_expansion(self, unpacked: int) -> None:
+        """UsageError if so many bytes are very much more than are stored."""
+        self.expansion.check(unpacked, self.stored.bytes)

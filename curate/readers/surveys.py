@@ -1,26 +1,15 @@
 """Look a whole file over before anything of it is scored."""
 
-import sys
-from collections.abc import Iterable, Iterator
-from itertools import chain
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from curricle.curate.formats import FORMATS, Format, fits
 from curricle.curate.formats.conversation import fields_of
-from curricle.curate.readers.kinds import FileKind, kind_of
-from curricle.curate.readers.parquet import ParquetRows, open_parquet
-from curricle.curate.readers.records import Record, parse, too_long
-from curricle.curate.readers.split import BOM, JSON_SPACE, Broken, Piece, elements, lines
-from curricle.curate.readers.streams import (
-    CHUNK_BYTES,
-    Expansion,
-    Hashed,
-    Opener,
-    chunks,
-    decompressed,
-    seekable,
-    troubles,
-)
+from curricle.curate.readers.base import Extent, Reader, Slice
+from curricle.curate.readers.kinds import kind_of
+from curricle.curate.readers.records import Record
+from curricle.curate.readers.split import Broken
+from curricle.curate.readers.streams import Expansion, Opener, SurveyedFile, troubles
 from curricle.schemas.common.errors import UsageError
 
 PEEK = 100
@@ -29,34 +18,7 @@ PEEK = 100
 SLICE_BYTES = 1 << 25
 """What a slice holds at once, but for its last record: 32 MiB, so that memory does not depend on the data."""
 
-Layout = Literal["lines", "elements", "rows"]
-
 MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst", b"PAR1": ".parquet"}
-
-
-class Slice(NamedTuple):
-    """Consecutive records of one file.
-
-    ``start`` and ``stop`` are offsets in the decompressed bytes for lines and for elements of an array, and
-    row numbers for rows. ``position`` is that of the first record; it is more than ``first_record``, its
-    ordinal in the file, where blank lines come before it.
-    """
-
-    layout: Layout
-    first_record: int
-    records: int
-    start: int
-    stop: int
-    position: int
-
-
-class _Extent(NamedTuple):
-    """Where a record is, in the terms of ``Slice``, and how many bytes it has."""
-
-    position: int
-    start: int
-    stop: int
-    bytes: int
 
 
 class Survey(NamedTuple):
@@ -75,6 +37,7 @@ def survey(
     max_record_bytes: int,
     max_expansion: int,
     format: Format | None = None,
+    readers: Sequence[Reader] = (),
 ) -> Survey:
     """Count a file's records and slice them, in one pass and bounded memory.
 
@@ -84,59 +47,28 @@ def survey(
     cut, no object of a known format (or of ``format``) among the first ``PEEK``. A file that is whole and has
     no record is in order.
     """
-    kind = kind_of(name)
+    kind = kind_of(name, readers)
     peek = _Peek(name, format)
-    expansion = Expansion(name, max_expansion)
+    file = SurveyedFile(name, opener, kind.compression, Expansion(name, max_expansion), peek)
     with troubles(name, UsageError):
-        with opener() as raw:
-            hashed = Hashed(raw)
-            if kind.layout != "parquet":
-                content = expansion.checked(chunks(decompressed(hashed, kind.compression)), hashed)
-                slices = _text(content, name, kind, rows_per_slice, max_record_bytes, peek)
-            hashed.drain()
-        if kind.layout == "parquet":
-            with opener() as raw, seekable(raw) as file:
-                parquet = open_parquet(file, name)
-                expansion.check(parquet.promised_bytes, hashed.size)
-                slices = _rows(parquet, rows_per_slice, max_record_bytes, peek, expansion, hashed.size)
+        try:
+            slices = _slices(kind.reader.extents(file, max_record_bytes), rows_per_slice)
+        except Broken as error:
+            raise UsageError(str(error), where=name, remedy=kind.reader.remedy) from error
+        stored = file.stored
     records = sum(part.records for part in slices)
-    if not hashed.size and kind != FileKind("lines", None):
+    if not stored.bytes and not (kind.reader.may_be_empty and kind.compression is None):
         raise UsageError("the file has 0 bytes", where=name, remedy="fetch or write the file again, or leave it out")
     if records:
         peek.settle()
-    return Survey(hashed.size, hashed.sha256.hexdigest(), records, slices)
+    return Survey(stored.bytes, stored.sha256, records, slices)
 
 
-def record_of(piece: Piece, position: int, limit: int) -> Record:
-    """The record in a piece of text."""
-    whole = piece.length == len(piece.data)
-    return parse(piece.data, position) if whole else too_long(position, piece.length, limit, piece.data)
-
-
-def _text(
-    content: Iterator[bytes], name: str, kind: FileKind, rows_per_slice: int, limit: int, peek: "_Peek"
-) -> list[Slice]:
-    layout, start, content = _opening(content, kind)
-    pieces = (elements if layout == "elements" else lines)(content, start, limit)
-
-    def extents() -> Iterator[_Extent]:
-        for position, piece in enumerate(pieces):
-            if piece.blank:
-                continue
-            if not peek.done:
-                peek.see(record_of(piece, position, limit))
-            yield _Extent(position, piece.start, piece.start + piece.length, piece.length)
-
-    try:
-        return _slices(layout, extents(), rows_per_slice)
-    except Broken as error:
-        raise UsageError(str(error), where=name, remedy="mend the file, or write one record a line") from error
-
-
-def _slices(layout: Layout, extents: Iterable[_Extent], rows_per_slice: int) -> list[Slice]:
+def _slices(extents: Iterable[Extent], rows_per_slice: int) -> list[Slice]:
     """Consecutive records together, until they are enough or large enough."""
     slices: list[Slice] = []
     records = count = held = begin = stop = first = 0
+    layout = ""
 
     def cut() -> None:
         if count:
@@ -145,46 +77,13 @@ def _slices(layout: Layout, extents: Iterable[_Extent], rows_per_slice: int) -> 
     for extent in extents:
         if not count or count == rows_per_slice or held >= SLICE_BYTES:
             cut()
-            count, held, begin, first = 0, 0, extent.start, extent.position
+            count, held, begin, first, layout = 0, 0, extent.start, extent.position, extent.layout
         stop = extent.stop
         held += extent.bytes
         count += 1
         records += 1
     cut()
     return slices
-
-
-def _opening(content: Iterator[bytes], kind: FileKind) -> tuple[Literal["lines", "elements"], int, Iterator[bytes]]:
-    """How the text is laid out, where its records begin, and the bytes from there on."""
-    head = b""
-    for chunk in content:
-        head += chunk
-        if len(head) > CHUNK_BYTES or (len(head) >= len(BOM) and head.removeprefix(BOM).strip(JSON_SPACE)):
-            break
-    start = len(BOM) if head.startswith(BOM) else 0
-    text = head[start:].lstrip(JSON_SPACE)
-    if kind.layout == "json" and text.startswith(b"["):
-        start = len(head) - len(text) + 1
-        return "elements", start, chain([head[start:]], content)
-    return "lines", start, chain([head[start:]], content)
-
-
-def _rows(
-    parquet: ParquetRows, rows_per_slice: int, limit: int, peek: "_Peek", expansion: Expansion, stored: int
-) -> list[Slice]:
-    for record in parquet.records([(0, sys.maxsize)], limit):
-        if peek.done:
-            break
-        peek.see(record)
-
-    def extents() -> Iterator[_Extent]:
-        unpacked = 0
-        for row, size in enumerate(parquet.sizes()):
-            unpacked += size
-            expansion.check(unpacked, stored)
-            yield _Extent(row, row, row + 1, size)
-
-    return _slices("rows", extents(), rows_per_slice)
 
 
 REMEDY = "write one JSON object a line, or in a file that ends in .json an array of objects"

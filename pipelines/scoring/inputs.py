@@ -1,10 +1,11 @@
 """The inputs of a job, on local disks and on every filesystem Beam knows."""
 
 import os
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, BinaryIO
 
-from curricle.curate.readers import inputs, kind_of
+from curricle.curate.readers import Reader, inputs, kind_of
 from curricle.curate.readers.inputs import HIDDEN, Expanded, InputFile, is_hidden, is_remote
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.manifest import NotRead
@@ -19,14 +20,13 @@ def open_input(name: str, cwd: str = "") -> BinaryIO:
     return _filesystems().open(name, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
-def is_seekable(name: str) -> bool:
+def is_seekable(name: str, readers: Sequence[Reader] = ()) -> bool:
     """Whether reading can start anywhere in the file at no cost.
 
-    A compressed stream is read from its start to reach a position in it, and Parquet from the start of a row group,
-    which may hold the whole file.
+    A compressed stream is read from its start to reach a position in it.
     """
-    kind = kind_of(name)
-    return kind.compression is None and kind.layout != "parquet"
+    kind = kind_of(name, readers)
+    return kind.compression is None and kind.reader.divisible
 
 
 def _filesystems() -> Any:

@@ -11,7 +11,8 @@ import os
 import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -23,6 +24,7 @@ from curricle.schemas.common.config import nearest
 from curricle.schemas.common.errors import UsageError, UserError
 
 T = TypeVar("T")
+P = TypeVar("P", bound="Pluggable")
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Origin:
 
 
 class Pluggable:
-    """A base for dataclasses that a plug-in may hold: they are pickled as where they are from, and loaded again.
+    """A base for what a plug-in may hold: such objects are pickled as where they are from, and loaded again.
 
     The code of a plug-in is never pickled: what runs in a worker is what lies there, if it is the same.
     """
@@ -89,8 +91,16 @@ class Pluggable:
         return {}
 
 
+def stamped(found: P, origin: Origin, **fields: Any) -> P:
+    """A copy that knows where it is from, with these fields."""
+    made = copy(found)
+    for name, value in {**fields, "origin": origin}.items():
+        object.__setattr__(made, name, value)  # where a dataclass is frozen
+    return made
+
+
 def _again(origin: Origin, fields: dict[str, Any]) -> Any:
-    return replace(origin.load(), origin=origin, **fields)
+    return stamped(origin.load(), origin, **fields)
 
 
 @dataclass(frozen=True)

@@ -184,14 +184,15 @@ def test_format_is_looked_for_among_the_first_objects_only() -> None:
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("a.jsonl", ("lines", None)),
-        ("gs://bucket/a.b.NDJSON.GZ", ("lines", "gzip")),
-        ("/x/a.json.zst", ("json", "zstd")),
-        ("a.parquet", ("parquet", None)),
+        ("a.jsonl", ("JSON lines", None)),
+        ("gs://bucket/a.b.NDJSON.GZ", ("JSON lines", "gzip")),
+        ("/x/a.json.zst", ("JSON", "zstd")),
+        ("a.parquet", ("Parquet", None)),
     ],
 )
 def test_kind_is_told_by_the_name(name: str, kind: tuple[str, str | None]) -> None:
-    assert kind_of(name) == kind
+    reader, compression = kind_of(name)
+    assert (reader.name, compression) == kind
 
 
 def test_parquet_values_that_json_has_not(tmp_path: Path) -> None:
