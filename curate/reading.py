@@ -10,7 +10,7 @@ import pyarrow as pa
 from curricle.curate.examples import Normalised, normalise_records, notes_column
 from curricle.curate.formats import Format, named
 from curricle.curate.progress import NoProgress, Progress
-from curricle.curate.readers import Record, survey
+from curricle.curate.readers import Reader, Record, named_readers, survey
 from curricle.curate.readers import read as read_slices
 from curricle.curate.readers.inputs import find_inputs, say_left_out
 from curricle.schemas.common.config import at_home
@@ -41,9 +41,10 @@ class Read(NamedTuple):
 def read(
     inputs: StrPath | Iterable[StrPath] | Records | pa.Table | pa.RecordBatch,
     *,
-    format: str | None = None,
+    format: str | Format | None = None,
     prompt_field: str | None = None,
     response_field: str | None = None,
+    readers: Sequence[str | Reader] = (),
     source: str = "records",
     max_record_bytes: int = MAX_RECORD_BYTES,
     max_expansion: int = MAX_EXPANSION,
@@ -54,7 +55,8 @@ def read(
     ``inputs``: a file, a folder, a pattern such as ``data/*.jsonl``, or several of them; or records, as dicts in any
     iterable or as an Arrow table. Files are of this machine.
     ``format``, or ``prompt_field`` and ``response_field``, read every record in one way; left out, each is recognised
-    by its fields.
+    by its fields. ``format`` is a name, ``./my.py:FORMAT``, or an object.
+    ``readers`` are for files of other kinds: ``./my.py:NAME``, or objects; those that are installed need no mention.
     ``source`` names records that come from no file in the column ``source``; their position is their number, from 0.
     ``max_record_bytes``: a longer record of a file is rejected. ``max_expansion``: a file that unpacks to more than
     so many times its size is refused.
@@ -66,12 +68,15 @@ def read(
     >>> examples["messages"][0].as_py()[1], rejects["reason"].to_pylist()
     ({'role': 'assistant', 'content': '4'}, ["no known format; found 'output'"])
     """
-    chosen, progress = named(format, prompt_field, response_field), progress or NoProgress()
+    progress = progress or NoProgress()
+    chosen = format if isinstance(format, Format) else named(format, prompt_field, response_field)
     paths, records = _sorted_out(inputs)
     if records is not None:
         parts = _of_records(records, source, chosen)
     else:
-        parts = _of_files([at_home(path, "read") for path in paths], chosen, max_record_bytes, max_expansion)
+        parts = _of_files(
+            [at_home(path, "read") for path in paths], chosen, named_readers(readers), max_record_bytes, max_expansion
+        )
     return _joined(parts, progress)
 
 
@@ -100,17 +105,20 @@ def _of_records(records: Iterator[Any], source: str, format: Format | None) -> I
 
 
 def _of_files(
-    patterns: Sequence[str], format: Format | None, max_record_bytes: int, max_expansion: int
+    patterns: Sequence[str],
+    format: Format | None,
+    readers: Sequence[Reader],
+    max_record_bytes: int,
+    max_expansion: int,
 ) -> Iterator[Normalised]:
-    files, not_read = find_inputs(patterns)
+    files, not_read = find_inputs(patterns, readers=readers)
     say_left_out(not_read)
     # what spoils a file as a whole is found before the first is read
-    slices = {
-        file: survey(partial(_open, file.path), file.path, ROWS, max_record_bytes, max_expansion, format).slices
-        for file in files
-    }
-    for file, cut in slices.items():
-        for _, records in read_slices(partial(_open, file.path), file.path, cut, max_record_bytes):
+    limits = ROWS, max_record_bytes, max_expansion
+    surveys = [survey(partial(_open, file.path), file.path, *limits, format, readers) for file in files]
+    for file, surveyed in zip(files, surveys, strict=True):
+        cut = read_slices(partial(_open, file.path), file.path, surveyed.slices, max_record_bytes, readers)
+        for _, records in cut:
             yield normalise_records(records, file.name, format)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from curricle.curate.readers.base import Reader
 from curricle.curate.readers.kinds import READ, kind_of
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.common.log import printable
@@ -54,13 +55,16 @@ def expand_remote(pattern: str) -> Expanded:
 
 
 def find_inputs(
-    patterns: Iterable[str], output: str | None = None, remote: Callable[[str], Expanded] = expand_remote
+    patterns: Iterable[str],
+    output: str | None = None,
+    readers: Sequence[Reader] = (),
+    remote: Callable[[str], Expanded] = expand_remote,
 ) -> tuple[list[InputFile], list[NotRead]]:
     """The files that the patterns name, each once, and what lies beside them and is not read.
 
     A file or a glob must name readable files (UsageError otherwise); from a folder, searched at any depth and
     through links, the others are left out and returned so that they can be reported. What lies in ``output`` is
-    no input. ``remote`` lists what is behind an address.
+    no input. ``readers`` read files beside those that are read anyway. ``remote`` lists what is behind an address.
     """
     by_path: dict[str, InputFile] = {}
     not_read: list[NotRead] = []
@@ -68,12 +72,12 @@ def find_inputs(
         in_folder, files, others = _expand(pattern, output, remote)
         not_read += [other for other in others if not _is_below(other.path, output)]
         files = [file for file in files if not _is_below(file.name, output)]
-        readable = [file for file in files if _is_readable(file.name)]
+        readable = [file for file in files if _is_readable(file.name, readers)]
         if in_folder:
-            not_read += [NotRead(file.name, NO_FORMAT) for file in files if not _is_readable(file.name)]
+            not_read += [NotRead(file.name, NO_FORMAT) for file in files if not _is_readable(file.name, readers)]
         else:
             for file in files:
-                kind_of(file.name)  # raises for what cannot be read, and says what can
+                kind_of(file.name, readers)  # raises for what cannot be read, and says what can
         if not readable:
             what = (
                 "a directory, not a file, and no file that can be read is in it"
@@ -133,9 +137,9 @@ def _is_below(name: str, output: str | None) -> bool:
     return Path(os.path.realpath(output)) in Path(os.path.realpath(name)).parents
 
 
-def _is_readable(name: str) -> bool:
+def _is_readable(name: str, readers: Sequence[Reader]) -> bool:
     try:
-        kind_of(name)
+        kind_of(name, readers)
     except UsageError:
         return False
     return True

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from curricle.curate.readers import named_readers
 from curricle.curate.readers.inputs import InputFile, say_left_out
 from curricle.pipelines.scoring.compact import ShardFile, compact
 from curricle.pipelines.scoring.inputs import find_inputs
@@ -43,7 +44,8 @@ _NAMED = 20
 def score(settings: ScoreSettings) -> Manifest:
     """Run the job that the settings describe, or what is left of it, and return the signed manifest."""
     directory = OutputDirectory(settings.output)
-    files, not_read = find_inputs(settings.inputs, settings.output)
+    readers = named_readers(settings.readers)
+    files, not_read = find_inputs(settings.inputs, settings.output, readers)
     say_left_out(not_read)
     directory.check_usable(settings.overwrite)
     directory.settle()
@@ -90,7 +92,7 @@ def _score_held(directory: OutputDirectory, job: Job, plan: Plan, new: bool, run
 def _check_unchanged(job: Job, plan: Plan) -> None:
     """UserError if the input is not what it was when the job began: some shards may have been read since."""
     try:
-        changes = changed_inputs(plan, find_inputs(job.settings.inputs, job.settings.output)[0])
+        changes = changed_inputs(plan, find_inputs(job.settings.inputs, job.settings.output, job.readers)[0])
     except UsageError as error:
         changes = [f"{error.where}: {error.found}"]
     if changes:
@@ -104,9 +106,9 @@ def _check_unchanged(job: Job, plan: Plan) -> None:
 def _survey(job: Job, files: Sequence[InputFile], not_read: Sequence[NotRead]) -> Plan:
     settings = job.settings
     limits = settings.shard_rows, settings.max_record_bytes, settings.max_expansion
-    sources = tuple(survey_inputs(files, job.format, *limits))
+    sources = tuple(survey_inputs(files, job.format, job.readers, *limits))
     require_records(sources)
-    plan = Plan(job.fingerprint, job.identity, job.reading, sources, tuple(not_read))
+    plan = Plan(job.fingerprint, job.identity, job.reading(files), sources, tuple(not_read))
     log.info("%d records in %d files, %d shards", plan.records, len(sources), len(plan.shards))
     return plan
 
@@ -125,7 +127,7 @@ def _recorded_plan(directory: OutputDirectory, job: Job, files: Sequence[InputFi
     if plan is None:
         return None
     changes = differences(plan.identity, job.identity)
-    changes += differences(plan.reading, job.reading)
+    changes += differences(plan.reading, job.reading(files))
     changes += changed_inputs(plan, files)
     if not changes:
         return plan

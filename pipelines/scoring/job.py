@@ -3,7 +3,7 @@
 import json
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -14,6 +14,8 @@ from curricle.curate.formats import Format, named
 from curricle.curate.metric import Metric, Needs
 from curricle.curate.metrics import identities, select
 from curricle.curate.proxy.weights import Weights, resolve
+from curricle.curate.readers import Reader, kind_of, named_readers
+from curricle.curate.readers.inputs import InputFile
 from curricle.pipelines.settings.score import ScoreSettings
 from curricle.schemas.fingerprint import canonical_json, digest
 from curricle.schemas.table import CONTRACT, table_schema
@@ -33,6 +35,7 @@ class Job:
     later: tuple[Weights, ...]
     encoder: Weights | None
     format: Format | None
+    readers: tuple[Reader, ...]
     identity: dict[str, Any]
     cwd: str
     host: str
@@ -54,16 +57,18 @@ class Job:
         columns = [column for metric in self.metrics for column in metric.signed_columns]
         return table_schema(columns, self.fingerprint)
 
-    @property
-    def reading(self) -> dict[str, Any]:
-        """The options that decide what a record becomes, beside the scores' identity."""
+    def reading(self, files: Iterable[InputFile]) -> dict[str, Any]:
+        """What decides what a record of these files becomes, beside the scores' identity."""
         settings = self.settings
+        readers = {kind_of(file.name, self.readers).reader for file in files}
+        plugins = {reader.name: reader.origin.identity for reader in readers if reader.origin}
         return {
             "formats_version": FORMATS_VERSION,
             "format": self.format.identity if self.format and self.format.origin else settings.format,
             "prompt_field": settings.prompt_field,
             "response_field": settings.response_field,
             "max_record_bytes": settings.max_record_bytes,
+            **({"readers": plugins} if plugins else {}),
         }
 
 
@@ -85,6 +90,7 @@ def make_job(settings: ScoreSettings) -> Job:
         made["embedding"] = parameters(encoder, settings.embedding)
     metrics = tuple(select(settings.metrics, made, settings.proxy.rendering))
     format = named(settings.format, settings.prompt_field, settings.response_field)
+    readers = named_readers(settings.readers)
     identity: dict[str, Any] = {"contract": CONTRACT, "metrics": identities(metrics)}
     needs = _needs(metrics)
     weights, later = None, []
@@ -112,4 +118,6 @@ def make_job(settings: ScoreSettings) -> Job:
     if generates:
         identity["generation"] = asdict(settings.proxy.generation)
     identity = json.loads(canonical_json(identity))
-    return Job(settings, metrics, weights, tuple(later), encoder, format, identity, os.getcwd(), socket.gethostname())
+    return Job(
+        settings, metrics, weights, tuple(later), encoder, format, readers, identity, os.getcwd(), socket.gethostname()
+    )

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from curricle.curate.formats import Format
-from curricle.curate.readers import Slice, survey
+from curricle.curate.readers import Reader, Slice, survey
 from curricle.curate.readers.inputs import InputFile
 from curricle.pipelines.scoring.inputs import open_input
 from curricle.pipelines.tables.directory import RECEIPTS, SHARDS, OutputDirectory
@@ -119,14 +119,18 @@ def pending_shards(directory: OutputDirectory, plan: Plan) -> list[Shard]:
 
 
 def survey_inputs(
-    files: Sequence[InputFile], format: Format | None, shard_rows: int, max_record_bytes: int, max_expansion: int
+    files: Sequence[InputFile],
+    format: Format | None,
+    readers: Sequence[Reader],
+    shard_rows: int,
+    max_record_bytes: int,
+    max_expansion: int,
 ) -> Iterator[PlannedSource]:
     """Survey files in order, a few at a time; UsageError names the first that cannot be read."""
 
     def one(file: InputFile) -> PlannedSource:
-        surveyed = survey(
-            partial(open_input, file.path), file.path, shard_rows, max_record_bytes, max_expansion, format
-        )
+        limits = shard_rows, max_record_bytes, max_expansion
+        surveyed = survey(partial(open_input, file.path), file.path, *limits, format, readers)
         return PlannedSource(file, surveyed.sha256, surveyed.records, tuple(surveyed.slices))
 
     with ThreadPoolExecutor(max_workers=4) as pool:

@@ -27,7 +27,7 @@ class ScoreShards(beam.PTransform):
     def expand(self, runs: beam.PCollection[ShardRun]) -> beam.PCollection[int]:
         job, settings = self.job, self.job.settings
         meter = Meter(self.directory, self.run)
-        batches = runs | ReadShards(job.format, settings.max_record_bytes, job.cwd)
+        batches = runs | ReadShards(job.format, job.readers, settings.max_record_bytes, job.cwd)
         # Modules that import torch, for seconds in each worker, are imported where a model is asked for anything.
         if job.weights is not None:
             proxy = Proxy(job.weights, settings.proxy, job.host)

@@ -69,10 +69,11 @@ def _without_beam(source: Path, output: Path) -> None:
     job = make_job(settings)
     files, _ = find_inputs(settings.inputs, settings.output)
     limits = settings.shard_rows, settings.max_record_bytes, settings.max_expansion
-    plan = Plan(job.fingerprint, job.identity, job.reading, tuple(survey_inputs(files, job.format, *limits)))
+    sources = tuple(survey_inputs(files, job.format, job.readers, *limits))
+    plan = Plan(job.fingerprint, job.identity, job.reading(files), sources)
     with pq.ParquetWriter(output.with_suffix(".parquet"), job.schema, compression="zstd") as writer:
         for run in shard_runs(plan.shards, 1, set()):
-            for element in read_run(run, job.format, settings.max_record_bytes, job.cwd):
+            for element in read_run(run, job.format, job.readers, settings.max_record_bytes, job.cwd):
                 writer.write_table(_table(compute(element, job.metrics), job.schema))
 
 

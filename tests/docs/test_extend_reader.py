@@ -1,0 +1,116 @@
+"""The reader that docs/extend.md adds: whatever is in a CSV file, every record of it ends as a row or as a reject."""
+
+import csv
+import gzip
+import io
+import random
+
+import pytest
+from curricle.curate import read as read_inputs
+from curricle.curate.readers import named_readers, read, survey
+from curricle.pipelines.scoring.plan import read_plan
+from curricle.pipelines.tables.directory import OutputDirectory
+from curricle.schemas.common.errors import UsageError
+from curricle.schemas.table import EXAMPLES
+from hypothesis import given
+from hypothesis import strategies as st
+from pages import block
+from running import curricle, in_process_of_its_own, read_data, read_rejects, write_jsonl
+
+NAMES = ("instruction", "output", "id")
+TEXTS = ("plain", 'with "quotes"', "two\nlines", "two\r\nlines", "a, comma", "é😀", "", '"', "\n")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    name, code = block("docs/extend.md", "reader")
+    (tmp_path / name).write_text(code, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory):
+    name, code = block("docs/extend.md", "reader")
+    path = tmp_path_factory.mktemp("reader") / name
+    path.write_text(code, "utf-8")
+    (found,) = named_readers([f"{path}:CSV"])
+    return found
+
+
+def rows_of(count, seed=0):
+    draw = random.Random(seed)
+    return [(f"{draw.choice(TEXTS)} {index}", draw.choice(TEXTS) + "x", str(index)) for index in range(count)]
+
+
+def written(rows, end="\r\n", names=NAMES):
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator=end).writerows([names, *rows])
+    return text.getvalue().encode()
+
+
+def records_of(reader, content, rows_per_slice):
+    opener = lambda: io.BytesIO(content)  # noqa: E731
+    surveyed = survey(opener, "a.csv", rows_per_slice, 1 << 20, 500, readers=[reader])
+    return [record for _, part in read(opener, "a.csv", surveyed.slices, 1 << 20, [reader]) for record in part]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("rows_per_slice", [1, 3, 1000])
+def test_records_depend_on_no_border_of_a_slice(reader, end, rows_per_slice):
+    rows = rows_of(40)
+    for content in (written(rows, end), b"\xef\xbb\xbf" + written(rows, end), written(rows, end).rstrip()):
+        records = records_of(reader, content, rows_per_slice)
+        assert [record.value for record in records] == [dict(zip(NAMES, row, strict=True)) for row in rows]
+        assert [record.position for record in records] == list(range(1, 41))
+
+
+@given(st.lists(st.sampled_from([b'"', b",", b"\n", b"\r", b"a", "é".encode(), b"\xff"]), max_size=40).map(b"".join))
+def test_whatever_follows_the_header_every_record_is_read_as_it_was_counted(reader, text):
+    good = b"q,a,0\n"
+    by_slice = [records_of(reader, written([]) + good + text, size) for size in (1, 2, 100)]
+    assert by_slice[0] == by_slice[1] == by_slice[2] and by_slice[0][0].value
+    for record in by_slice[0]:
+        assert (record.value is None) == (record.reason is not None)
+
+
+def test_the_same_examples_as_lines_of_json(folder):
+    rows = rows_of(50)
+    (folder / "in.csv").write_bytes(written(rows))
+    (folder / "in.csv.gz").write_bytes(gzip.compress(written(rows)))
+    write_jsonl(folder / "in.jsonl", [dict(zip(NAMES, row, strict=True)) for row in rows])
+    names = ["example_id", "messages", "extra"]
+    lines = read_inputs("in.jsonl").examples
+    for name in ("in.csv", "in.csv.gz"):
+        examples, rejects = read_inputs(name, readers=["./my_csv.py:CSV"])
+        assert examples.select(names).equals(lines.select(names)) and rejects.num_rows == 0
+
+
+def test_a_job_in_two_processes_reads_shards_of_a_file(folder):
+    rows = [*rows_of(30), ("too", "few"), *rows_of(9, seed=1), ("a", "b", "c", "d")]
+    (folder / "in.csv").write_bytes(written(rows) + b'bad,"quote"s,1\n\xff,b,2\n')
+    arguments = ("score", "in.csv", "--output", "out", "--metrics", "mtld", "--readers", "./my_csv.py:CSV")
+    in_process_of_its_own(*arguments, "--workers", 2, "--shard-rows", 4, cwd=folder)
+    examples, rejects = read_inputs("in.csv", readers=["./my_csv.py:CSV"])
+    table = read_data(folder / "out")
+    assert table.select(EXAMPLES.names).equals(examples.select(EXAMPLES.names))
+    assert read_rejects(folder / "out") == rejects.to_pylist()
+    assert [reason[:7] for reason in rejects["reason"].to_pylist()] == ["2 field", "4 field", "not CSV", "not CSV"]
+    assert table.num_rows + rejects.num_rows == len(rows) + 2 and "whole" in curricle("verify", "out")
+    plan = read_plan(OutputDirectory("out"))
+    assert plan and plan.reading["readers"]["CSV"]["file"] == "my_csv.py"
+    (folder / "my_csv.py").write_text((folder / "my_csv.py").read_text("utf-8") + "# changed\n", "utf-8")
+    assert "readers.CSV.sha256" in curricle(*arguments, "--shard-rows", 4, code=2)
+
+
+def test_without_the_reader_the_file_is_not_read(folder):
+    (folder / "in.csv").write_bytes(written(rows_of(3)))
+    with pytest.raises(UsageError, match=r"files that end in \.csv are not read"):
+        read_inputs("in.csv")
+
+
+def test_no_reader_takes_a_kind_of_file_that_has_one(folder):
+    text = (folder / "my_csv.py").read_text("utf-8").replace('(".csv",)', '(".csv", ".json")')
+    (folder / "my_csv.py").write_text(text, "utf-8")
+    with pytest.raises(UsageError, match=r"files that end in \.json have a reader"):
+        named_readers(["./my_csv.py:CSV"])
