@@ -141,6 +141,7 @@ class Reporter:
                 "probe",
                 step,
                 index=probe.index,
+                what=probe.what.name,
                 purpose=probe.purpose,
                 tokens=size.tokens,
                 scored=size.scored,

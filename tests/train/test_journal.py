@@ -6,8 +6,9 @@ from itertools import islice
 import numpy as np
 import pytest
 from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.sealed import sealed, unsealed
 from curricle.train.curricula import build
-from curricle.train.curricula.base import Course, Probe, ProbeResult
+from curricle.train.curricula.base import Course, Decision, Probe, ProbeResult
 from curricle.train.ordering.journal import (
     Header,
     JournaledCourse,
@@ -217,3 +218,20 @@ def test_scores_of_a_resort_survive_to_the_bit(table, tmp_path):
     for one, other in zip(kept, made, strict=True):
         assert one.tobytes() == other.tobytes()
         assert np.isnan(one).any()  # rows without a token
+
+
+def test_decisions_of_earlier_versions_say_for_what_they_asked(table, tmp_path):
+    """They named a purpose, from which the kind of the question followed."""
+    path = tmp_path / "journal.jsonl"
+    stages = run(table, path, Student())
+    lines = [unsealed(line) for line in path.read_bytes().splitlines()]
+    kinds = [line["decision"].pop("what") for line in lines if "decision" in line]
+    assert kinds and set(kinds) == {"nll"}
+    path.write_text("".join(sealed(json.dumps(line)) + "\n" for line in lines))
+    assert run(table, path, Student(seed=9)) == stages
+    assert [it.what for it in read_journal(path).records if isinstance(it, Decision)] == kinds
+
+    old = {"decision": {"purpose": "refresh", "candidates": ["a"], "digest": "", "rows": [1], "nll": [0.0]}}
+    old["decision"] |= {"tokens": [0], "log_perplexity": [None], "choice": None}
+    path.write_text(path.read_text() + sealed(json.dumps(old)) + "\n")
+    assert read_journal(path).records[-1].what == "reward_gap"

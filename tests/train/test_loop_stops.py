@@ -44,10 +44,10 @@ def test_sigterm_inside_a_probe_is_answered_before_the_probe_ends(command, train
     from curricle.train.model.student import Student
 
     def terminate() -> None:
-        import curricle.train.asking
         import curricle.train.loop
+        from curricle.train.asking import Asking
 
-        probes, ask = iter(range(100)), curricle.train.asking.ask
+        probes, ask = iter(range(100)), Asking.nll
         original, passes = Student.nll, iter(range(100))
         Student.probing = False
 
@@ -63,7 +63,7 @@ def test_sigterm_inside_a_probe_is_answered_before_the_probe_ends(command, train
                     os.kill(os.getpid(), signal.SIGTERM)
             return original(self, micro)
 
-        curricle.train.asking.ask, Student.nll = counted, nll
+        Asking.nll, Student.nll = counted, nll
         curricle.train.loop.Loop._look_again = lambda self: None  # it asks for a loss, too
 
     arguments = command("--checkpoint.every", "0", "--batch.tokens", "128")

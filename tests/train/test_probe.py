@@ -1,18 +1,23 @@
 """The student's answers: exact sums, whatever rows are scored with."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from curricle.schemas.common.errors import UserError
-from curricle.train.curricula.base import Candidate, Probe
+from curricle.train.asking import Asking
+from curricle.train.curricula.base import Candidate, Probe, ProbeResult
+from curricle.train.data.batching import Size
 from curricle.train.data.encoding import Encoded, Encoder
+from curricle.train.data.holdout import hold_out
 from curricle.train.data.table import Example, open_table
 from curricle.train.distributed import Processes
 from curricle.train.model.evaluate import evaluate
 from curricle.train.model.load import load_model, load_tokenizer
-from curricle.train.model.probe import ask, score
+from curricle.train.model.probe import score
 from curricle.train.model.student import Student
 from curricle.train.settings import DeviceSettings
 
@@ -59,20 +64,58 @@ def test_sums_are_those_of_the_model_itself(student, documents):
         assert scores.tokens[place] == len(each.scored)
 
 
-def test_a_row_of_two_candidates_is_scored_once_and_stands_in_both(student, documents):
-    probe = Probe((Candidate("a", np.array([3, 1, 2])), Candidate("b", np.array([2, 9]))), "choose")
+def test_a_row_of_two_candidates_is_scored_once_and_stands_in_both(student, encoder, documents, table_file):
+    probe = Probe((Candidate("a", np.array([3, 1, 2])), Candidate("b", np.array([2, 9]))))
     seen: list[int] = []
 
-    def encode(rows):
+    def examples(table, rows):
         seen.extend(rows.tolist())
-        return [documents[row] for row in rows]
+        return table.examples(rows)
 
-    answer, _, _ = ask(student, probe, encode, 512, ALONE)
+    answer = Asking(student, encoder, open_table(table_file), examples, 0, 512, ALONE).answer(probe)
+    nll = answer.result.nll
     assert sorted(seen) == [1, 2, 3, 9]
-    assert answer.nll[0][2] == answer.nll[1][0]
-    assert [len(nll) for nll in answer.nll] == [3, 2]
+    assert nll[0][2] == nll[1][0]
+    assert [len(each) for each in nll] == [3, 2]
     alone = score(student, [[documents[9]]], 512, ALONE)
-    assert answer.nll[1][1] == pytest.approx(alone.nll[0], rel=1e-6)
+    assert nll[1][1] == pytest.approx(alone.nll[0], rel=1e-6)
+    assert answer.size == sum((score(student, [[documents[row]]], 512, ALONE).size for row in (1, 2, 3, 9)), Size())
+
+
+def test_held_out_rows_are_those_of_the_held_out_table(student, encoder, documents, table_file):
+    table, held_out = hold_out(open_table(table_file), 8)
+    probe = Probe((Candidate("a", np.array([3, 1])), Candidate("b", np.array([3, 1]), held_out=True)))
+    asking = Asking(student, encoder, table, lambda table, rows: table.examples(rows), 0, 512, ALONE)
+    result = asking.answer(probe).result
+    for nll, rows in zip(result.nll, (table, held_out), strict=True):
+        expected = score(student, [asking.encode(rows, np.array([row])) for row in (3, 1)], 512, ALONE)
+        assert nll == pytest.approx(expected.nll, rel=1e-5)
+    assert set(result.nll[0]).isdisjoint(result.nll[1])
+    assert probe.digest != Probe((*probe.candidates[:1], Candidate("b", np.array([3, 1])))).digest
+
+
+@dataclass(frozen=True)
+class Width:
+    """A kind of one's own: how many numbers the last hidden state of each row of the first candidate has."""
+
+    name: ClassVar[str] = "width"
+
+    def answer(self, student: Asking, probe: Probe) -> ProbeResult:
+        documents = student.encode(student.table, probe.candidates[0].rows)
+        with student.student.answering():
+            states = student.student.states([document.ids.tolist() for document in documents])
+        student.spend(sum((Size(len(each), 0, len(each) ** 2) for each in documents), Size()))
+        student.remark("looked at the states", widest=states.shape[1])
+        zeros = tuple(np.zeros(len(each.rows)) for each in probe.candidates)
+        return ProbeResult(zeros, tuple(each.astype(np.int64) for each in zeros), np.full(len(states), states.shape[1]))
+
+
+def test_a_kind_of_ones_own_is_asked_and_its_cost_counted(student, encoder, documents, table_file):
+    asking = Asking(student, encoder, open_table(table_file), lambda table, rows: table.examples(rows), 0, 512, ALONE)
+    answer = asking.answer(Probe((Candidate("a", np.array([4, 2])),), Width()))
+    assert answer.result.values.tolist() == [student.width] * 2
+    assert answer.size.tokens == len(documents[4]) + len(documents[2])
+    assert (answer.words, answer.remarks) == (("looked at the states",), {"widest": student.width})
 
 
 def test_evaluation_is_a_sum_over_a_sum(student, documents):

@@ -14,7 +14,7 @@ import torch
 from curricle.schemas.chat.generation import Draw
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.errors import UsageError
-from curricle.train.curricula.base import Course, Decision, Probe, ProbeResult
+from curricle.train.curricula.base import Course, Decision, Probe, ProbeResult, RewardGap
 from curricle.train.curricula.campus import Campus
 from curricle.train.data.encoding import Encoder
 from curricle.train.data.table import open_table
@@ -55,7 +55,7 @@ def test_the_rest_is_sorted_by_the_new_gaps(tmp_path):
     table = make_table(tmp_path, GAPS)
     stages, (probe,) = follow(Course(campus(), table, 0, 2), [0.0, 5.0, np.nan, -5.0])
     assert stages == [[0], [3, 1], [2]]  # without a gap it stays last
-    assert (probe.purpose, probe.limit) == ("refresh", 7)
+    assert (probe.purpose, probe.what) == ("refresh", RewardGap(7))
     assert [each.rows.tolist() for each in probe.candidates] == [[1, 2, 3]] * 2
 
 

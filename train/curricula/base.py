@@ -1,24 +1,23 @@
 """What a curriculum is: a state machine that asks the student, decides, and says what to train on next.
 
-A curriculum is a generator of steps. It yields a ``Stage`` when rows are to be trained on, and a ``Probe``
-when it wants to know the student's loss on some rows; it then receives a ``Decision``. Everything it does
-follows from the table, its options, the seed and those decisions, so that a run is resumed by replaying the
-decisions from a journal, never by deciding again (DESIGN law 6). It knows nothing of torch.
+A curriculum is a generator of steps. It yields a ``Stage`` when rows are to be trained on, and a ``Probe`` when it
+wants to ask the student something about some rows, such as its loss on them; it then receives the ``Decision`` that its
+own ``decide`` makes of the answer. Everything it does follows from the table, its options, the seed and those
+decisions, so that a run is resumed by replaying the decisions from a journal, never by deciding again (DESIGN law 6).
+It knows nothing of torch.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from typing import Literal, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
 from curricle.schemas.common.config import check_ranges
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.train.data.table import Rows, Table
 from numpy.typing import NDArray
-
-Purpose = Literal["choose", "resort", "refresh"]
 
 
 def rows_digest(rows: Rows) -> str:
@@ -39,56 +38,110 @@ def check(good: bool, found: str, remedy: str) -> None:
 
 @dataclass(frozen=True)
 class Candidate:
-    """Rows that may be trained on next, or must be sorted again, under the name of their perspective."""
+    """Rows that the student is asked about, under a name, such as that of the perspective they come from.
+
+    ``held_out``: they are rows of ``table.held_out``, on which nothing is trained.
+    """
 
     name: str
     rows: Rows
+    held_out: bool = False
+
+
+class Kind(Protocol):
+    """What a probe asks of its rows: ``Nll``, ``RewardGap``, or a class of one's own.
+
+    ``name`` stands in the journal and the metrics.
+    """
+
+    name: ClassVar[str]
+
+    def answer(self, student: Any, probe: "Probe") -> "ProbeResult":
+        """Ask the student, without training it; called by all processes, which all return the same bits.
+
+        ``student``: the ``curricle.train.asking.Asking`` of the run. It has the model and reads rows, and it counts
+        what the answer costs.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Nll:
+    """The sum of the negative log-likelihood of the response tokens of every row of every candidate."""
+
+    name: ClassVar[str] = "nll"
+
+    def answer(self, student: Any, probe: "Probe") -> "ProbeResult":
+        result: ProbeResult = student.nll(probe)
+        return result
+
+
+@dataclass(frozen=True)
+class RewardGap:
+    """How much better the response of each row of the first candidate is than what the student answers itself.
+
+    By a reward that is fitted anew on the student's states. The rows of the second candidate, among those of the first,
+    are those whose prompts the student answers, in at most ``limit`` tokens.
+    """
+
+    limit: int
+    name: ClassVar[str] = "reward_gap"
+
+    def answer(self, student: Any, probe: "Probe") -> "ProbeResult":
+        result: ProbeResult = student.reward_gap(probe, self.limit)
+        return result
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A question to the student: the loss of every row of every candidate, without training.
+    """A question to the student about the rows of some candidates, without training. A row may stand in several.
 
-    ``index`` counts the probes of a run from 0. A row may stand in several candidates. With purpose "refresh" the
-    question is for the reward gap of the rows of the first candidate; the rows of the second, among them, are those
-    whose prompts the student answers, in at most ``limit`` tokens.
+    ``what`` is asked. ``purpose``: what the curriculum wants to know it for, in a word of its own; it stands in the
+    journal and the metrics. ``index`` counts the probes of a run from 0.
     """
 
     candidates: tuple[Candidate, ...]
-    purpose: Purpose
+    what: Kind = field(default_factory=Nll)
+    purpose: str = ""
     index: int = 0
-    limit: int = 0
 
     @property
     def digest(self) -> str:
-        return rows_digest(np.concatenate([candidate.rows for candidate in self.candidates]))
+        """Stands for the rows asked about; held-out ones count down from -1."""
+        return rows_digest(np.concatenate([-1 - it.rows if it.held_out else it.rows for it in self.candidates]))
+
+    @property
+    def question(self) -> tuple[str, str, tuple[str, ...], str]:
+        """What was asked, as the decision about it states it: kind, purpose, candidates and digest."""
+        return self.what.name, self.purpose, tuple(candidate.name for candidate in self.candidates), self.digest
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What the student said, aligned with the candidates of a probe and their rows.
+    """What the student answered, aligned with the candidates of a probe and their rows.
 
     ``nll``: for each candidate a float64 array of sums of the negative log-likelihood of the response tokens, in nats.
-    ``tokens``: int64 arrays of how many tokens each sum is over; 0 where a row has no token to score.
-    ``gaps``: the reward gap of each row of the first candidate, NaN where there is none (purpose "refresh").
+    ``tokens``: int64 arrays of how many tokens each sum is over; 0 where a row has no token to score. Zeros where
+    another kind does not ask for the loss.
+    ``values``: what another kind asks for; of ``RewardGap`` the gap of each row of the first candidate, NaN where there
+    is none.
     """
 
     nll: tuple[NDArray[np.float64], ...]
     tokens: tuple[NDArray[np.int64], ...]
-    gaps: NDArray[np.float64] | None = None
+    values: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What followed from an answer: all that a replay needs, and what a person wants to know.
+    """What followed from an answer: all that a replay needs, and what a person wants to know. See ``Decision.of``.
 
-    ``rows``, ``nll`` and ``tokens`` are totals for each candidate; ``log_perplexity`` is averaged as the curriculum
-    says, None where no row could be scored. ``choice`` is the candidate chosen (purpose "choose");
-    ``scores`` by what the rows of the first candidate are sorted: their mean NLL (purpose "resort") or reward gap
-    ("refresh"), NaN where there is none.
+    ``what`` is the name of the kind of the probe, ``purpose`` that of the probe, ``digest`` stands for the rows asked
+    about. ``rows``, ``nll`` and ``tokens`` are totals for each candidate.
     """
 
-    purpose: Purpose
+    what: str
+    purpose: str
     candidates: tuple[str, ...]
     digest: str
     rows: tuple[int, ...]
@@ -97,6 +150,35 @@ class Decision:
     log_perplexity: tuple[float | None, ...]
     choice: str | None = None
     scores: NDArray[np.float64] | None = field(default=None, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        probe: Probe,
+        result: ProbeResult,
+        choice: str | None = None,
+        scores: NDArray[np.float64] | None = None,
+        log_perplexity: tuple[float | None, ...] | None = None,
+    ) -> "Decision":
+        """What a curriculum makes of an answer.
+
+        ``choice``: the name of the candidate that is chosen. ``scores``: numbers that the curriculum goes on with, such
+        as by what rows are sorted; the journal keeps every bit. ``log_perplexity``: of each candidate, averaged as the
+        curriculum does, None where no row could be scored; by default over all tokens.
+        """
+        sums = tuple(float(nll[tokens > 0].sum()) for nll, tokens in zip(result.nll, result.tokens, strict=True))
+        counts = tuple(int(tokens.sum()) for tokens in result.tokens)
+        if log_perplexity is None:
+            log_perplexity = tuple(nll / tokens if tokens else None for nll, tokens in zip(sums, counts, strict=True))
+        return cls(
+            *probe.question,
+            tuple(len(each.rows) for each in probe.candidates),
+            sums,
+            counts,
+            log_perplexity,
+            choice,
+            scores,
+        )
 
 
 @dataclass(frozen=True)
@@ -113,7 +195,8 @@ class Stage:
     index: int = 0
 
 
-Steps: TypeAlias = Generator[Probe | Stage, Decision | None, None]
+Steps: TypeAlias = Generator[Probe | Stage, Any, None]
+"""What ``yield`` gives depends on what is yielded: the ``Decision`` about a probe, None for a stage."""
 
 
 @dataclass(frozen=True)
@@ -135,9 +218,13 @@ class Curriculum(ABC):
         The first step must not come before every option and column has been checked (``UsageError``).
         """
 
-    def decide(self, probe: Probe, answer: ProbeResult, seed: int) -> Decision:
-        """What follows from an answer. Only for curricula that ask."""
-        raise AssertionError(f"{type(self).__name__} never asks")
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the table that it reads, NAME or NAME:high or NAME:low. A run is refused if one is absent."""
+        return ()
+
+    def decide(self, probe: Probe, result: ProbeResult, seed: int) -> Decision:
+        """What follows from an answer, see ``Decision.of``. Only for curricula that ask."""
+        raise NotImplementedError(f"{type(self).__name__} asks the student, and has no method that decides")
 
 
 class Course:
@@ -149,9 +236,10 @@ class Course:
 
     def __init__(self, curriculum: Curriculum, table: Table, seed: int, batch: int) -> None:
         """``batch``: rows in a global batch. Checks options and columns; UsageError if they do not fit."""
-        self._curriculum, self._seed = curriculum, seed
+        self._curriculum, self._table, self._seed = curriculum, table, seed
         self._steps = curriculum.steps(table, seed, batch)
         self._ahead: Probe | Stage | None = next(self._steps, None)  # the first step alone is computed ahead
+        table.check_columns(curriculum.columns())  # what a curriculum itself refuses has better words
         self._started = False
         self._pending: Probe | None = None
         self._decision: Decision | None = None
@@ -168,17 +256,34 @@ class Course:
         self._started, self._decision = True, None
         step = self._ahead
         if isinstance(step, Probe):
+            for candidate in step.candidates:
+                self._check_rows(candidate.rows, self._table.held_out if candidate.held_out else self._table)
             step = self._pending = replace(step, index=self._probes)
             self._probes += 1
         elif isinstance(step, Stage):
+            self._check_rows(step.rows, self._table)
             step = replace(step, index=self._stages)
             self._stages += 1
+        elif step is not None:
+            raise UserError(
+                f"the curriculum yields a {type(step).__name__}",
+                where=type(self._curriculum).__name__,
+                remedy="mend the curriculum: it is to yield a Stage or a Probe",
+            )
         return step
 
-    def answer(self, answer: ProbeResult) -> Decision:
-        """Decide on what the student said; the decision is to be journalled before anything is trained."""
+    def _check_rows(self, rows: Rows, table: Table) -> None:
+        if len(rows) and not (rows.min() >= 0 and rows.max() < len(table)):
+            raise UserError(
+                f"the curriculum names rows {rows.min()} to {rows.max()}, and the table has {len(table)} rows",
+                where=f"{type(self._curriculum).__name__}, {table.where}",
+                remedy="mend the curriculum: rows count from 0",
+            )
+
+    def answer(self, result: ProbeResult) -> Decision:
+        """Decide on what the student answered; the decision is to be journalled before anything is trained."""
         assert self._pending is not None, "no probe waits for an answer"
-        decision = self._curriculum.decide(self._pending, answer, self._seed)
+        decision = self._curriculum.decide(self._pending, result, self._seed)
         self.replay(decision)
         return decision
 
@@ -186,8 +291,7 @@ class Course:
         """Take a decision that was made before; UserError if it answers another question."""
         probe = self._pending
         assert probe is not None, "no probe waits for a decision"
-        asked = (probe.purpose, tuple(candidate.name for candidate in probe.candidates), probe.digest)
-        if asked != (decision.purpose, decision.candidates, decision.digest):
+        if probe.question != (decision.what, decision.purpose, decision.candidates, decision.digest):
             raise UserError(
                 f"the journal's decision {probe.index} answers another question than the curriculum asks now",
                 remedy="use the table, the curriculum options and the seed that the journal was written with",

@@ -8,13 +8,25 @@ from typing import Literal
 import numpy as np
 from curricle.schemas.common.config import option
 from curricle.schemas.common.errors import UserError
-from curricle.train.curricula.base import Candidate, Curriculum, Decision, Probe, ProbeResult, Stage, Steps, check, rng
+from curricle.train.curricula.base import (
+    Candidate,
+    Curriculum,
+    Decision,
+    Probe,
+    ProbeResult,
+    RewardGap,
+    Stage,
+    Steps,
+    check,
+    rng,
+)
 from curricle.train.curricula.perplexity import Averaging, log_perplexity
 from curricle.train.curricula.scope import Reading, cuts
 from curricle.train.data.table import Rows, Table
 from numpy.typing import NDArray
 
 REWARD, ANSWERS = "reward_gap", "generated"  # columns of `curricle reward`
+CHOOSE, RESORT, REFRESH = "choose", "resort", "refresh"  # what the student is asked for
 SAMPLE, DRAW, ASKED = 1, 2, 3  # what random numbers are for, so that two uses never share a stream
 PASSES = 3  # to train on a row costs about three times as much as to read it: a backward pass costs two forward passes
 
@@ -144,13 +156,12 @@ class Campus(Curriculum):
                 for each in perspectives.values():
                     each.visits = 0
                 seen, forwarded = nobody.copy() if seen.all() else seen, 0
-            probe = Probe(self._sampled(candidates, seed, stage), "choose")
+            probe = Probe(self._sampled(candidates, seed, stage), purpose=CHOOSE)
             cost = sum(len(each.rows) for each in probe.candidates)
             if len(candidates) == 1:
                 (choice,) = candidates
             elif choice not in candidates or not self.probe_cost or asked + cost <= self.probe_cost * PASSES * trained:
                 decision = yield probe
-                assert decision is not None and decision.choice is not None
                 choice, asked = decision.choice, asked + cost
             trained += len(candidates[choice])
             chosen, rows = perspectives[choice], candidates[choice]
@@ -166,14 +177,17 @@ class Campus(Curriculum):
             if due and len(rest) > 1 and forwarded + passes <= self.resort_epochs * len(table):
                 forwarded += passes
                 decision = yield self._again(chosen, seed, stage)
-                assert decision is not None and decision.scores is not None
                 difficulty = np.full(len(table), np.nan)
                 difficulty[rest] = decision.scores * chosen.sign
                 unscored = rest[np.isnan(decision.scores)]  # they stay last, in the order that they had
                 chosen.replace_rest(np.concatenate([table.sort(difficulty, seed), unscored]))
 
-    def decide(self, probe: Probe, answer: ProbeResult, seed: int) -> Decision:
-        for candidate, nll, tokens in zip(probe.candidates, answer.nll, answer.tokens, strict=True):
+    def columns(self) -> tuple[str, ...]:
+        generated = self.refresh == "reward" and self.refresh_rows > 0
+        return (*self.perspectives, *([ANSWERS] if generated else []))
+
+    def decide(self, probe: Probe, result: ProbeResult, seed: int) -> Decision:
+        for candidate, nll, tokens in zip(probe.candidates, result.nll, result.tokens, strict=True):
             bad = candidate.rows[(tokens > 0) & ~np.isfinite(nll)]
             if len(bad):
                 raise UserError(
@@ -181,25 +195,15 @@ class Campus(Curriculum):
                     remedy="lower the learning rate, or look at these rows; the last checkpoint is whole",
                 )
         logs = tuple(
-            log_perplexity(nll, tokens, self.averaging) for nll, tokens in zip(answer.nll, answer.tokens, strict=True)
+            log_perplexity(nll, tokens, self.averaging) for nll, tokens in zip(result.nll, result.tokens, strict=True)
         )
-        choice, scores = None, answer.gaps
-        if probe.purpose == "choose":
+        choice, scores = None, result.values
+        if probe.purpose == CHOOSE:
             choice = probe.candidates[self._choose(logs, rng(seed, DRAW, probe.index))].name
-        elif probe.purpose == "resort":
-            nll, tokens = answer.nll[0], answer.tokens[0]
+        elif probe.purpose == RESORT:
+            nll, tokens = result.nll[0], result.tokens[0]
             scores = np.divide(nll, tokens, out=np.full(len(nll), np.nan), where=tokens > 0)
-        return Decision(
-            probe.purpose,
-            tuple(each.name for each in probe.candidates),
-            probe.digest,
-            tuple(len(each.rows) for each in probe.candidates),
-            tuple(float(nll[tokens > 0].sum()) for nll, tokens in zip(answer.nll, answer.tokens, strict=True)),
-            tuple(int(tokens.sum()) for tokens in answer.tokens),
-            logs,
-            choice,
-            scores,
-        )
+        return Decision.of(probe, result, choice, scores, logs)
 
     def _choose(self, logs: Sequence[float | None], random: np.random.Generator) -> int:
         """The place of the candidate to take; one without a scored token only if no candidate has any."""
@@ -267,12 +271,12 @@ class Campus(Curriculum):
         """What the student is asked to sort the rest of an order again."""
         rest = Candidate(chosen.name, chosen.rest)
         if not self._rewarded(chosen):
-            return Probe((rest,), "resort")
+            return Probe((rest,), purpose=RESORT)
         asked = rest.rows
         if 0 < self.refresh_rows < len(asked):
             random = rng(seed, ASKED, stage)
             asked = asked[np.sort(random.choice(len(asked), self.refresh_rows, replace=False))]
-        return Probe((rest, Candidate(ANSWERS, asked)), "refresh", limit=self.refresh_tokens)
+        return Probe((rest, Candidate(ANSWERS, asked)), RewardGap(self.refresh_tokens), REFRESH)
 
     def _period(self, aware: Sequence[Perspective], rows: int) -> int:
         """The fewest visits between two sorts that keep a whole pass within ``resort_epochs``; 0: never."""

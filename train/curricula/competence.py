@@ -23,6 +23,9 @@ class Competence(Curriculum):
     p: float = option("the root: 1 linear, 2 square root", 2.0, above=0)
     length: float = option("epochs until all rows are visible", 1.0, above=0, at_most=1e9)
 
+    def columns(self) -> tuple[str, ...]:
+        return (self.by,)
+
     def steps(self, table: Table, seed: int, batch: int) -> Steps:
         rows = table.order(self.by, seed)
         total = max(1, round(self.length * len(rows) / batch))

@@ -36,6 +36,9 @@ class Cyclical(Curriculum):
         super().__post_init__()
         check(self.start <= self.end, f"start is {self.start}, end {self.end}", "give an end that is not below start")
 
+    def columns(self) -> tuple[str, ...]:
+        return (self.by,)
+
     def steps(self, table: Table, seed: int, batch: int) -> Steps:
         name, hard = table.direction(self.by)
         check(hard == "high", f"the low end of {name!r} is hard, so it is no loss", "name a loss column")

@@ -40,6 +40,9 @@ class ByCategory(Binning):
     category: str = option("column whose values are the categories; null is one of them", "source")
     by: str = option("sort inside each category by this score column; empty: shuffle", "")
 
+    def columns(self) -> tuple[str, ...]:
+        return (self.category, *([self.by] if self.by else []))
+
     @abstractmethod
     def arrange(self, rows: Rows, categories: NDArray[np.int64], bins: NDArray[np.int64]) -> Rows:
         """The order of an epoch from rows in the order that they have inside a category."""

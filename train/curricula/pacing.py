@@ -75,6 +75,9 @@ class Paced(Curriculum):
         rising = all(first < last for first, last in pairwise(self.last_steps))
         check(rising, f"last_steps {self.last_steps} do not rise", "give each phase a later last step")
 
+    def columns(self) -> tuple[str, ...]:
+        return (self.by,)
+
     def steps(self, table: Table, seed: int, batch: int) -> Steps:
         rows = table.order(self.by, seed)
         if self.order == "hard_to_easy":

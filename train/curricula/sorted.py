@@ -20,6 +20,9 @@ class Sorted(Binning):
     by: str = option("score column, NAME or NAME:high or NAME:low (the hard end)", "loss")
     direction: Literal["easy_to_hard", "hard_to_easy"] = option("which end comes first", "easy_to_hard")
 
+    def columns(self) -> tuple[str, ...]:
+        return (self.by,)
+
     def steps(self, table: Table, seed: int, batch: int) -> Steps:
         for epoch in count():
             rows, _ = self.sort(table, self.by, seed, rng(seed, epoch))

@@ -18,6 +18,7 @@ def split(settings: TrainSettings | PlanSettings) -> tuple[Table, Table | None]:
         held_out = open_table(settings.eval.data, fewest=1)
         if both := int(np.isin(_comparable(table), _comparable(held_out)).sum()):
             table.notes.append(f"{both:,} of {len(table):,} rows to train on stand in --eval.data as well")
+        table.held_out = held_out
         return table, held_out
     if not settings.eval.rows:
         return table, None
@@ -40,7 +41,9 @@ def hold_out(table: Table, rows: int, seed: int = 0) -> tuple[Table, Table]:
             where=table.where,
             remedy="hold out fewer: an order needs two rows, and rows with one example_id are held out together",
         )
-    return table.take(np.sort(order[held:])), table.take(np.sort(order[:held]))
+    kept, held_out = table.take(np.sort(order[held:])), table.take(np.sort(order[:held]))
+    kept.held_out = held_out
+    return kept, held_out
 
 
 def _comparable(table: Table) -> NDArray[np.void]:

@@ -1,7 +1,7 @@
 """The difficulty table as the trainer sees it: scores in memory by column, text on disk until it is trained on."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import blake2b
@@ -83,6 +83,7 @@ class Table:
         self.fingerprint = files.fingerprint
         self.where = files.where
         self.notes: list[str] = []
+        self._held_out: Table | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -96,6 +97,21 @@ class Table:
     def columns(self) -> list[str]:
         """The names of all columns, joined ones last."""
         return [name for files in (self._files, *self._joins) for name in files.schema.names]
+
+    @property
+    def held_out(self) -> "Table":
+        """The rows that are held out of training, as a table of their own, numbered from 0; UsageError if none are."""
+        if self._held_out is None:
+            raise UsageError(
+                "the curriculum asks about held-out rows, and none are held out",
+                where=self.where,
+                remedy="give --eval.rows or --eval.data",
+            )
+        return self._held_out
+
+    @held_out.setter
+    def held_out(self, table: "Table") -> None:
+        self._held_out = table
 
     def take(self, rows: Rows) -> "Table":
         """A table of these rows alone, numbered from 0 again."""
@@ -134,20 +150,24 @@ class Table:
 
     def direction(self, column: str) -> tuple[str, str]:
         """The name of a column and its hard end, "high" or "low": as given with it, or from its metadata."""
-        name, _, given = column.rpartition(":")
-        if name and given in ("high", "low"):
-            return name, given
-        try:
-            score = ScoreColumn.from_field(self._holder(column).schema.field(column))
-        except (TypeError, AttributeError, json.JSONDecodeError, RecursionError):
-            score = None  # another program's metadata under our key says nothing to us
-        if score is None or score.hard not in ("high", "low"):
+        name, hard = self._hard_end(column)
+        if hard is None:
             raise UsageError(
                 f"nothing says which end of column {column!r} is hard",
                 where=self._files.where,
                 remedy=f"name it {column}:high or {column}:low",
             )
-        return column, score.hard
+        return name, hard
+
+    def has_direction(self, column: str) -> bool:
+        """Whether something says which end of a column is hard."""
+        return self._hard_end(column)[1] is not None
+
+    def check_columns(self, columns: Iterable[str]) -> None:
+        """UsageError if there is none of these columns, each a name, or ``name:high`` or ``name:low``."""
+        for column in columns:
+            if column not in self.columns:
+                self._holder(_split_off_end(column)[0])
 
     def order(self, column: str, seed: int) -> Rows:
         """The rows that have this score, from easy to hard; ties in the order of a seeded hash of their ids."""
@@ -207,6 +227,16 @@ class Table:
         records = self._files.text(rows if self._picked is None else self._picked[rows])
         return [Example.of(record["messages"], record.get("extra")) for record in records]
 
+    def _hard_end(self, column: str) -> tuple[str, str | None]:
+        name, given = _split_off_end(column)
+        if given:
+            return name, given
+        try:
+            score = ScoreColumn.from_field(self._holder(column).schema.field(column))
+        except (TypeError, AttributeError, json.JSONDecodeError, RecursionError):
+            score = None  # another program's metadata under our key says nothing to us
+        return column, score.hard if score and score.hard in ("high", "low") else None
+
     def _holder(self, name: str) -> Files:
         holders = [files for files in (self._files, *self._joins) if name in files.schema.names]
         if not holders:
@@ -233,6 +263,12 @@ class Table:
     def _note(self, note: str) -> None:
         if note not in self.notes:
             self.notes.append(note)
+
+
+def _split_off_end(column: str) -> tuple[str, str | None]:
+    """``name:high`` and ``name:low`` as the name and its hard end; any other name alone."""
+    name, _, end = column.rpartition(":")
+    return (name, end) if name and end in ("high", "low") else (column, None)
 
 
 def _is_object(text: str) -> bool:

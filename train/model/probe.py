@@ -1,13 +1,11 @@
 """What the student says to a question: exact sums of the loss of rows, whatever they are batched with."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from curricle.schemas.common.errors import UserError
-from curricle.train.curricula.base import Probe, ProbeResult
 from curricle.train.data.batching import Size, micro_batches
 from curricle.train.data.encoding import Encoded
 from curricle.train.data.table import Rows
@@ -69,23 +67,7 @@ def score(
     return Scores(nll, np.array(tokens, np.int64), size)
 
 
-def ask(
-    student: Student,
-    probe: Probe,
-    encode: Callable[[Rows], list[Encoded]],
-    capacity: int,
-    processes: Processes,
-    between: Callable[[], None] = lambda: None,
-) -> tuple[ProbeResult, Size, float]:
-    """The answer to a probe, its size, and its seconds. A row of several candidates is scored once."""
-    began = time.perf_counter()
-    rows = np.unique(np.concatenate([candidate.rows for candidate in probe.candidates]))
-    scores = score(student, _chunks(rows, encode), capacity, processes, between)
-    places = [np.searchsorted(rows, candidate.rows) for candidate in probe.candidates]
-    answer = ProbeResult(tuple(scores.nll[place] for place in places), tuple(scores.tokens[place] for place in places))
-    return answer, scores.size, time.perf_counter() - began
-
-
-def _chunks(rows: Rows, encode: Callable[[Rows], list[Encoded]]) -> Iterator[list[Encoded]]:
+def chunks(rows: Rows, encode: Callable[[Rows], list[Encoded]]) -> Iterator[list[Encoded]]:
+    """Rows, ``CHUNK`` at a time, as the student reads them."""
     for start in range(0, len(rows), CHUNK):
         yield encode(rows[start : start + CHUNK])

@@ -201,6 +201,7 @@ def _from_line(line: bytes) -> Record:
         case {"stage": dict(fields)}:
             return StageRecord(**fields)
         case {"decision": dict(fields)}:
+            fields.setdefault("what", "reward_gap" if fields.get("purpose") == "refresh" else "nll")  # earlier versions
             scores = fields.pop("scores", None)
             if scores is not None:
                 scores = np.frombuffer(base64.b64decode(scores), "<f8")

@@ -104,10 +104,9 @@ def plan(table: Table, order: Header | Journal, output: str | Path, columns: Seq
 
 
 def _sorted_by(header: Header, table: Table) -> list[str]:
-    """The columns that a curriculum sorts by; if it does not, the loss, if the table has it."""
-    curriculum = build(header.curriculum, header.options)
-    named = getattr(curriculum, "perspectives", None) or [getattr(curriculum, "by", "")]
-    return list(filter(None, named)) or [name for name in ("loss",) if name in table.columns]
+    """The columns with a hard end that a curriculum reads; if there is none, the loss, if the table has it."""
+    read = build(header.curriculum, header.options).columns()
+    return [name for name in read if table.has_direction(name)] or [name for name in ("loss",) if name in table.columns]
 
 
 def _percentiles(table: Table, column: str, seed: int) -> NDArray[np.float32]:

@@ -99,7 +99,7 @@ def _figures(history: History) -> list[tuple[str, str, Markup]]:
     position = 0
     for record in history.journal.records:
         if isinstance(record, Decision):
-            if record.purpose == "choose":
+            if record.choice is not None:
                 for name, value in zip(record.candidates, record.log_perplexity, strict=True):
                     candidates.setdefault(name, []).append((position, perplexity(value)))
         else:

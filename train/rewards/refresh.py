@@ -5,7 +5,6 @@ known; here it reads the student's own states, so that it never lags behind, and
 """
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -31,15 +30,14 @@ log = logging.getLogger("curricle")
 class Refreshed:
     """``size``: what it took, the generation too. ``accuracy``: of each pair, by a head that has not seen it."""
 
-    answer: ProbeResult
+    result: ProbeResult
     size: Size
-    seconds: float
     accuracy: Accuracy
 
 
 @dataclass(frozen=True)
 class Refresher:
-    """What answers probes with purpose "refresh", all processes together, so that every one holds the same bits.
+    """What answers probes for reward gaps, all processes together, so that every one holds the same bits.
 
     ``examples`` reads rows of the table. All processes make as many passes, and call ``between`` after each. The
     differences of the states, 4 bytes for each row and unit of the model's width, stay on the first process.
@@ -54,11 +52,10 @@ class Refresher:
     processes: Processes
     between: Callable[[], None]
 
-    def refresh(self, probe: Probe) -> Refreshed:
+    def refresh(self, probe: Probe, limit: int) -> Refreshed:
         """The gaps of the rows of the first candidate. The student answers those of the second, from which the heads
         learn; the table's answers stand for the others. Each row is scored by a head that has not seen it.
         """
-        began = time.perf_counter()
         rows, asked = (candidate.rows for candidate in probe.candidates)
         anew = np.isin(rows, asked)
         stored = None if anew.all() else Answers(self.table, ANSWERS)
@@ -71,7 +68,7 @@ class Refresher:
             answers: list[Generated | None] = [None] * len(chunk) if stored is None else stored.of(chunk)
             places = np.flatnonzero(fresh)
             seeds = [draw_seed(self.seed, probe.index, self.table.ids[row].tobytes().hex()) for row in chunk[places]]
-            drawn, took = self.generate([examples[place] for place in places], seeds, probe.limit)
+            drawn, took = self.generate([examples[place] for place in places], seeds, limit)
             for place, answer in zip(places, drawn, strict=True):
                 answers[place] = answer
             pairs = read_pairs(self.encoder, examples, answers)
@@ -96,8 +93,9 @@ class Refresher:
                 gaps = rewards(whole, cross_fit(whole, learned, fold, L2), fold)
             gaps = self.processes.sum(gaps)
         nll = tuple(np.zeros(len(each.rows)) for each in probe.candidates)
-        told = ProbeResult(nll, tuple(each.astype(np.int64) for each in nll), gaps)
-        return Refreshed(told, size, time.perf_counter() - began, Accuracy.of(gaps[learned]))
+        return Refreshed(
+            ProbeResult(nll, tuple(each.astype(np.int64) for each in nll), gaps), size, Accuracy.of(gaps[learned])
+        )
 
     def generate(
         self, examples: Sequence[Example], seeds: Sequence[int], limit: int
