@@ -119,7 +119,8 @@ class TrainSettings:
     data: Path = option("a directory that `curricle score` wrote, or Parquet files with its columns", free=True)
     join: tuple[Path, ...] = option("Parquet files with more score columns, joined on example_id", (), free=True)
     model: str = option(
-        "directory, or org/name[@revision] of the hub, of a causal language model, a .gguf file, or smollm2-135m",
+        "directory, or org/name[@revision] of the hub, of a causal language model, a .gguf file, smollm2-135m "
+        "or gemma3-270m",
         path=True,
     )
     output: Path = option("directory of the run; the same command resumes it", free=True)
@@ -229,7 +230,8 @@ class RewardSettings:
     join: tuple[Path, ...] = option("Parquet files with more columns, joined on example_id", (), free=True)
     generated: str = option("the column of answers that the references are preferred to", "generated")
     model: str = option(
-        "the language model whose states are read: a directory, org/name[@revision] of the hub, or smollm2-135m",
+        "the language model whose states are read: a directory, org/name[@revision] of the hub, "
+        "smollm2-135m or gemma3-270m",
         path=True,
     )
     output: Path = option("directory of the model and the scores; the same command resumes", free=True)

@@ -23,7 +23,7 @@ def find(model: str) -> Weights:
     if model != MINILM:
         return resolve(model, OPTION)
     # told by its files, which are the same from the package and from the hub
-    return from_directory(_packaged() or from_hub(HUB_ID, None).directory)
+    return from_directory(_packaged() or from_hub(HUB_ID).directory)
 
 
 def _packaged() -> Path | None:

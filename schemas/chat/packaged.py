@@ -1,6 +1,6 @@
 """Models that come as packages: a GGUF file each, unpacked once into the user's cache for both halves.
 
-How to unpack it is for the caller, who has the libraries; a second run imports none and reads a few megabytes.
+Standard library only until one is unpacked: a second run imports no other and reads a few megabytes.
 """
 
 import errno
@@ -64,6 +64,7 @@ GEMMA3 = Packaged(
     "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
 )
 PACKAGED = {model.name: model for model in (SMOLLM2, GEMMA3)}
+INSTALL = 'run `pip install "curricle[curate]"`, or `"curricle[train]"` to train alone'
 _RECORD = "conversion.json"
 _LARGE = 2**26
 
@@ -81,12 +82,22 @@ def _no_cache(where: object) -> UsageError:
     return UsageError("there is no directory for the model", where=str(where), remedy=remedy)
 
 
-def unpacked(model: Packaged, convert: Callable[[Path, Path], None]) -> Path | None:
+def _convert(gguf: Path, directory: Path) -> None:
+    try:
+        import accelerate  # noqa: F401
+        import gguf as _  # noqa: F401
+        from curricle.schemas.chat.gguf import convert
+    except ImportError as error:
+        raise UserError(f"{error.name} is not installed", where=str(gguf), remedy=INSTALL) from error
+    convert(gguf, directory)
+
+
+def unpacked(model: Packaged, convert: Callable[[Path, Path], None] = _convert) -> Path | None:
     """A directory with config, float32 safetensors and tokenizer; None if neither it nor the package is there.
 
     ``convert(gguf, directory)`` fills an empty directory. Of several processes that come at once, one does.
-    UserError if the packaged file is not the one that is known, or the disk is full, and UsageError if the cache cannot
-    be written to.
+    UserError if the packaged file is not the one that is known, if the libraries that read it are not installed, or the
+    disk is full, and UsageError if the cache cannot be written to.
     """
     directory = cache_directory() / f"{model.name}-{model.gguf_sha256[:12]}-{model.conversion}"
     if not damaged(directory):

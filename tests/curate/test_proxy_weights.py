@@ -51,12 +51,12 @@ def test_a_flipped_byte_in_the_weights_is_noticed_when_they_are_loaded(cached):
 _CONVERT_QUICKLY = """
 import sys, time
 from pathlib import Path
-import curricle.curate.proxy.gguf
+import curricle.schemas.chat.gguf
 def convert(gguf, directory):  # stands in for a minute of work
     Path(sys.argv[1]).open("a").write("converted\\n")
     time.sleep(1)
     (directory / "config.json").write_text("{}")
-curricle.curate.proxy.gguf.convert = convert
+curricle.schemas.chat.gguf.convert = convert
 from curricle.curate.proxy.weights import resolve
 print(resolve("smollm2-135m").directory)
 """
