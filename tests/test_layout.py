@@ -1,9 +1,11 @@
 """Where the code lies and under which names it is installed."""
 
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -43,3 +45,19 @@ def test_nothing_of_ours_stands_at_the_top_level_of_an_environment(tmp_path):
 def test_the_links_of_the_type_check_are_those_of_the_packages():
     made = re.search(r"^TYPED = (.*)$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
     assert made and sorted(made[1].split()) == sorted(FOLDERS)
+
+
+def test_a_wheel_holds_every_file_that_the_code_opens(tmp_path):
+    """Templates and marks of types, too: an editable install would not miss them."""
+    source = tmp_path / "source"
+    for folder in FOLDERS:
+        shutil.copytree(REPOSITORY / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, source)
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, source]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    files = {path.relative_to(source) for folder in FOLDERS for path in (source / folder).rglob("*") if path.is_file()}
+    assert any(path.suffix != ".py" for path in files)
+    assert {f"curricle/{path}" for path in files} <= set(zipfile.ZipFile(wheel).namelist())
