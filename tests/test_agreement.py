@@ -9,7 +9,7 @@ from curricle.curate.proxy.rendering import Renderer
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.schemas.fingerprint import example_id
 from curricle.schemas.table import EXAMPLES
-from curricle.train.data.encoding import Encoder
+from curricle.train.data.encoding import ConversationTokenizer
 from curricle.train.data.table import Example
 from curricle.train.model.load import load_tokenizer
 
@@ -36,7 +36,7 @@ def test_scored_tokens_are_the_trained_ones(shared_data, smollm2, template, mode
     table = pa.Table.from_pylist([{**row, "source": "x", "source_position": 0} for row in rows], EXAMPLES)
     scored = Renderer(smollm2, ProxySettings(template=template, max_length=300)).render(table)
     tokenizer = load_tokenizer(str(smollm2.directory) if model == "directory" else "smollm2-135m")
-    trained = Encoder(tokenizer, template, 300).encode(
+    trained = ConversationTokenizer(tokenizer, template, 300).encode(
         range(len(rows)), [Example(row["messages"], row["extra"]) for row in rows]
     )
     assert any(row.truncated for row in scored) and any(len(row.spans) > 1 for row in scored)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from curricle.train.curricula.base import Probe, ProbeResult
 from curricle.train.data.batching import Size
-from curricle.train.data.encoding import Encoded, Encoder
+from curricle.train.data.encoding import ConversationTokenizer, Encoded
 from curricle.train.data.table import Example, Rows, Table
 from curricle.train.distributed import Processes
 from curricle.train.model.probe import Scores, chunks, score
@@ -50,7 +50,7 @@ class Asking:
     def __init__(
         self,
         student: Student,
-        encoder: Encoder,
+        encoder: ConversationTokenizer,
         table: Table,
         examples: Callable[[Table, Rows], list[Example]],
         seed: int,

@@ -18,7 +18,7 @@ from curricle.train.asking import Asking
 from curricle.train.checkpoint import Cursor
 from curricle.train.curricula.base import Probe, ProbeResult, Stage
 from curricle.train.data.batching import MicroBatch, Size, micro_batches
-from curricle.train.data.encoding import Encoded, Encoder
+from curricle.train.data.encoding import ConversationTokenizer, Encoded
 from curricle.train.data.holdout import split
 from curricle.train.data.prefetch import Prefetcher
 from curricle.train.data.table import Example, Rows, Table
@@ -123,7 +123,7 @@ class Loop:
         if self.resumed:
             checkpoints.check_together(self.resumed, processes)
         self.tokenizer = load_tokenizer(settings.model)
-        self.encoder = Encoder(self.tokenizer, settings.template, settings.max_length)
+        self.encoder = ConversationTokenizer(self.tokenizer, settings.template, settings.max_length)
         evaluations = [line["step"] for line in self.reported if line["kind"] == "eval"]
         self.evaluated = max((at for at in evaluations if at <= step), default=None)
         torch.manual_seed(self.header.seed)

@@ -11,7 +11,7 @@ from typing import Any
 
 from curricle.curate.formats.alpaca import ALPACA, ELSEWHERE, OUTPUTS
 from curricle.curate.formats.beside import LIST_FIELDS, check_record
-from curricle.curate.formats.conversation import MESSAGE_FIELDS, Conversation, Format, FormatError, Record, fields_of
+from curricle.curate.formats.conversation import MESSAGE_FIELDS, Conversation, Fields, Format, FormatError, fields_of
 from curricle.curate.formats.openai import OPENAI
 from curricle.curate.formats.pairs import FIELD_PAIRS, PAIRS, pairs
 from curricle.curate.formats.sharegpt import SHAREGPT
@@ -54,7 +54,7 @@ VERSION = 4
 _TEXTS = {"instruction", *OUTPUTS, *ELSEWHERE, *(name for pair in FIELD_PAIRS for name in pair)}
 
 
-def recognise(record: Record) -> Format | None:
+def recognise(record: Fields) -> Format | None:
     """The first format whose fields the record has.
 
     Fields count that hold what the format reads: a column of the name may be something else, and where data sets
@@ -64,12 +64,12 @@ def recognise(record: Record) -> Format | None:
     return _recognise(respelt(record).fields)
 
 
-def fits(record: Record, format: Format | None) -> bool:
+def fits(record: Fields, format: Format | None) -> bool:
     """Whether a record has the fields of ``format``, or of any."""
     return format.matches(respelt(record, format.own).fields) if format else recognise(record) is not None
 
 
-def _recognise(record: Record) -> Format | None:
+def _recognise(record: Fields) -> Format | None:
     fitting = {name: value for name, value in record.items() if says(value) and _fits(name, value)}
     filled = {name: value for name, value in record.items() if value is not None}
     for fields in (fitting, filled, record):

@@ -17,7 +17,7 @@ A list as long as ``messages``: an object for each message that had such fields,
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 
-Record = Mapping[str, Any]
+Fields = Mapping[str, Any]
 Message = tuple[str, str]
 
 
@@ -48,8 +48,8 @@ class Format(Pluggable):
 
     name: str
     fields: str
-    matches: Callable[[Record], bool]
-    read: Callable[[Record], Conversation]
+    matches: Callable[[Fields], bool]
+    read: Callable[[Fields], Conversation]
     own: Sequence[str] = ()
     origin: Origin | None = None
     """Set where a plug-in is loaded"""
@@ -61,18 +61,18 @@ class Format(Pluggable):
         return {"name": self.name, **self.origin.identity}
 
 
-def fields_of(record: Record) -> str:
+def fields_of(record: Fields) -> str:
     """The names of a record's fields, for a message; cut, because a hostile record may have thousands."""
     names = ", ".join(repr(name)[:40] for name in list(record)[:12])
     return f"found {names}{', ...' if len(record) > 12 else ''}" if record else "it has no fields"
 
 
-def first_saying(record: Record, names: Sequence[str]) -> str | None:
+def first_saying(record: Fields, names: Sequence[str]) -> str | None:
     """The first of these fields that says something."""
     return next((name for name in names if says(record.get(name))), None)
 
 
-def text(record: Record, name: str, where: str = "") -> str:
+def text(record: Fields, name: str, where: str = "") -> str:
     """The text in a field that must be there."""
     if name not in record:
         raise FormatError(f"{where}no field {name!r}; {fields_of(record)}")
@@ -82,7 +82,7 @@ def text(record: Record, name: str, where: str = "") -> str:
     return string
 
 
-def items(record: Record, name: str, where: str = "") -> list[Any]:
+def items(record: Fields, name: str, where: str = "") -> list[Any]:
     """The list in a field that must be there."""
     if name not in record:
         raise FormatError(f"{where}no field {name!r}; {fields_of(record)}")
@@ -99,14 +99,14 @@ def as_json(value: Any, where: str) -> str:
         raise FormatError(f"{where}holds {error}, which JSON has not") from error
 
 
-def rest(record: Record, consumed: Sequence[str]) -> dict[str, Any]:
+def rest(record: Fields, consumed: Sequence[str]) -> dict[str, Any]:
     """The fields that were not consumed, as ``values.canonical`` writes them."""
     return canonical({name: value for name, value in record.items() if name not in consumed})
 
 
 def conversation(
     messages: Sequence[Message],
-    record: Record,
+    record: Fields,
     consumed: Sequence[str],
     message_fields: Sequence[Mapping[str, Any]] = (),
     notes: Sequence[str] = (),

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from curricle.curate.formats.beside import LIST_FIELDS
 from curricle.curate.formats.conversation import (
     Conversation,
+    Fields,
     Format,
     FormatError,
-    Record,
     as_json,
     first_saying,
     items,
@@ -47,12 +47,12 @@ class _Part(NamedTuple):
     is_call: bool = False
 
 
-def matches(record: Record) -> bool:
+def matches(record: Fields) -> bool:
     first = first_turn(record)
     return (isinstance(first, dict) and "role" in first) or list_field(record) == "messages"
 
 
-def read(record: Record) -> Conversation:
+def read(record: Fields) -> Conversation:
     return read_turns(record, list_field(record) or LIST_FIELDS[0], read_turn)
 
 

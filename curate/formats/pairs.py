@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import chain
 
-from curricle.curate.formats.conversation import Conversation, Format, Record, first_saying
+from curricle.curate.formats.conversation import Conversation, Fields, Format, first_saying
 from curricle.curate.formats.question import question_and_answer
 from curricle.curate.formats.values import says
 
@@ -25,15 +25,15 @@ def pairs(fields: Sequence[tuple[str, str]] = FIELD_PAIRS) -> Format:
     return Format("pairs", described, partial(_matches, fields), partial(_read, fields), own)
 
 
-def _matches(fields: Sequence[tuple[str, str]], record: Record) -> bool:
+def _matches(fields: Sequence[tuple[str, str]], record: Fields) -> bool:
     return any(prompt in record and response in record for prompt, response in fields)
 
 
-def _read(fields: Sequence[tuple[str, str]], record: Record) -> Conversation:
+def _read(fields: Sequence[tuple[str, str]], record: Fields) -> Conversation:
     return question_and_answer(record, *_chosen(fields, record))
 
 
-def _chosen(fields: Sequence[tuple[str, str]], record: Record) -> tuple[str, str]:
+def _chosen(fields: Sequence[tuple[str, str]], record: Fields) -> tuple[str, str]:
     """The first pair of which both sides say something; else the prompt that does and the answer that does."""
     present = [pair for pair in fields if _matches([pair], record)] or fields[:1]
     for pair in present:

@@ -3,9 +3,9 @@
 from curricle.curate.batch import RESPONSE_ROLE
 from curricle.curate.formats.conversation import (
     Conversation,
+    Fields,
     FormatError,
     Message,
-    Record,
     conversation,
     first_saying,
     items,
@@ -18,7 +18,7 @@ INPUTS = ("input", "context", "passage")
 """Alpaca's name, Dolly's and BoolQ's; the first that says something is the input."""
 
 
-def question_and_answer(record: Record, question_field: str, answer_field: str) -> Conversation:
+def question_and_answer(record: Fields, question_field: str, answer_field: str) -> Conversation:
     """One user turn, the question and after an empty line the input; ``history`` and the system prompt before it.
 
     ``extra["input"]`` keeps an input, so that a template can write it by itself.
@@ -41,12 +41,12 @@ def question_and_answer(record: Record, question_field: str, answer_field: str) 
     return result
 
 
-def _has_history(record: Record) -> bool:
+def _has_history(record: Fields) -> bool:
     """Numbers and flags of the name are something else, such as a school subject's score."""
     return says(history := record.get("history")) and not isinstance(history, (bool, int, float))
 
 
-def _history(record: Record) -> list[Message]:
+def _history(record: Fields) -> list[Message]:
     messages: list[Message] = []
     for index, pair in enumerate(items(record, "history") if _has_history(record) else []):
         sides = [as_text(side) for side in pair] if isinstance(pair, list) else []

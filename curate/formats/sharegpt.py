@@ -3,7 +3,7 @@
 from typing import Any
 
 from curricle.curate.formats.beside import LIST_FIELDS
-from curricle.curate.formats.conversation import Conversation, Format, Record, rest, text
+from curricle.curate.formats.conversation import Conversation, Fields, Format, rest, text
 from curricle.curate.formats.turns import (
     CALL_ROLES,
     Turn,
@@ -17,7 +17,7 @@ from curricle.curate.formats.turns import (
 from curricle.curate.formats.values import says
 
 
-def matches(record: Record) -> bool:
+def matches(record: Fields) -> bool:
     first = first_turn(record)
     names = [name for name in first if says(first[name])] if isinstance(first, dict) else []
     if "from" in names or "value" in names:
@@ -25,7 +25,7 @@ def matches(record: Record) -> bool:
     return "role" not in names and list_field(record) not in (None, "messages")
 
 
-def read(record: Record) -> Conversation:
+def read(record: Fields) -> Conversation:
     """Turns in order; ``function_call`` turns are the assistant's, ``observation`` turns the tool's."""
     return read_turns(record, list_field(record) or LIST_FIELDS[1], read_turn)
 

@@ -17,7 +17,7 @@ from curricle.curate.formats.beside import (
     PARTS_OF_THE_PROMPT,
     VERDICTS,
 )
-from curricle.curate.formats.conversation import Record
+from curricle.curate.formats.conversation import Fields
 from curricle.curate.formats.openai import CALL_FIELDS, REASONING_FIELDS
 from curricle.curate.formats.pairs import PAIRS
 from curricle.curate.formats.turns import ANSWER_FIELDS, SYSTEM_FIELDS, TOOL_FIELDS
@@ -42,7 +42,7 @@ class Respelt(NamedTuple):
     clash: str | None
 
 
-def respelt(record: Record, own: Collection[str] = ()) -> Respelt:
+def respelt(record: Fields, own: Collection[str] = ()) -> Respelt:
     """The record under known names; ``own`` stand as they are."""
     fields, spellings, clash = _respelt(record, RECORD, "", own)
     for field in sorted({*LIST_FIELDS, *ANSWER_FIELDS} & {*fields} - {*own}):
@@ -57,7 +57,7 @@ def respelt(record: Record, own: Collection[str] = ()) -> Respelt:
     return Respelt(fields, spellings, clash)
 
 
-def _respelt(fields: Record, names: Mapping[str, str], where: str, own: Collection[str] = ()) -> Respelt:
+def _respelt(fields: Fields, names: Mapping[str, str], where: str, own: Collection[str] = ()) -> Respelt:
     result: dict[str, Any] = {}
     spellings: dict[str, str] = {}
     clash = None

@@ -4,16 +4,16 @@ from itertools import cycle
 from typing import Any
 
 from curricle.curate.formats.beside import LIST_FIELDS
-from curricle.curate.formats.conversation import Conversation, Format, FormatError, Record
+from curricle.curate.formats.conversation import Conversation, Fields, Format, FormatError
 from curricle.curate.formats.turns import Turn, first_turn, list_field, read_turns
 from curricle.curate.formats.values import as_text, kind
 
 
-def matches(record: Record) -> bool:
+def matches(record: Fields) -> bool:
     return as_text(first_turn(record)) is not None
 
 
-def read(record: Record) -> Conversation:
+def read(record: Fields) -> Conversation:
     roles = cycle(("user", "assistant"))
 
     def read_turn(item: Any, where: str) -> Turn:

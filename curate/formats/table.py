@@ -3,18 +3,18 @@
 import json
 
 from curricle.curate import strict
-from curricle.curate.formats.conversation import Conversation, Format, FormatError, Record, conversation, items, text
+from curricle.curate.formats.conversation import Conversation, Fields, Format, FormatError, conversation, items, text
 from curricle.curate.formats.values import as_text, kind
 from curricle.schemas.table import ROLES
 
 FIELDS = ("example_id", "source", "source_position", "messages")
 
 
-def matches(record: Record) -> bool:
+def matches(record: Fields) -> bool:
     return all(name in record for name in FIELDS)
 
 
-def read(record: Record) -> Conversation:
+def read(record: Fields) -> Conversation:
     turns = []
     for index, turn in enumerate(items(record, "messages")):
         role = as_text(turn.get("role")) if isinstance(turn, dict) else None

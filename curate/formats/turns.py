@@ -9,9 +9,9 @@ from curricle.curate.batch import RESPONSE_ROLE
 from curricle.curate.formats.beside import LIST_FIELDS, check_turn
 from curricle.curate.formats.conversation import (
     Conversation,
+    Fields,
     FormatError,
     Message,
-    Record,
     as_json,
     check_characters,
     conversation,
@@ -64,7 +64,7 @@ def is_turns(value: Any) -> bool:
     )
 
 
-def list_field(record: Record) -> str | None:
+def list_field(record: Fields) -> str | None:
     """The field that holds the turns: the first of ``LIST_FIELDS`` that does, or that says anything, or is there."""
     present = [name for name in LIST_FIELDS if name in record]
     turns = next((name for name in present if is_turns(record[name])), None)
@@ -72,7 +72,7 @@ def list_field(record: Record) -> str | None:
     return turns or first_saying(record, present) or next(filled, present[0] if present else None)
 
 
-def first_turn(record: Record) -> Any:
+def first_turn(record: Fields) -> Any:
     """The first turn, whatever it is; None if there is none."""
     turns = record.get(list_field(record) or "")
     return turns[0] if isinstance(turns, list) and turns else None
@@ -123,7 +123,7 @@ def begins_with(content: str, thought: str) -> bool:
     return content.lstrip().startswith("<think>") and inside.startswith(bare) and after.startswith("</think>")
 
 
-def read_turns(record: Record, field: str, read_turn: ReadTurn) -> Conversation:
+def read_turns(record: Fields, field: str, read_turn: ReadTurn) -> Conversation:
     """The conversation whose turns are in ``field``, with what stands beside them in the field that it was in."""
     turns = [read_turn(item, f"{field} {index}: ") for index, item in enumerate(items(record, field))]
     turns, answer = _with_answer(record, turns, read_turn)
@@ -135,7 +135,7 @@ def read_turns(record: Record, field: str, read_turn: ReadTurn) -> Conversation:
     return conversation(messages, record, (field, *answer, *consumed), fields, [*dict.fromkeys(notes), *more])
 
 
-def _with_answer(record: Record, turns: list[Turn], read_turn: ReadTurn) -> tuple[list[Turn], tuple[str, ...]]:
+def _with_answer(record: Fields, turns: list[Turn], read_turn: ReadTurn) -> tuple[list[Turn], tuple[str, ...]]:
     """Turns that end before the answer, with the answer that stands beside them, and the field that it stood in.
 
     It is a text, a turn, or a list of turns, which may begin with the whole conversation again.
@@ -160,7 +160,7 @@ def _with_answer(record: Record, turns: list[Turn], read_turn: ReadTurn) -> tupl
     return turns, ()
 
 
-def context(record: Record, messages: Sequence[Message]) -> tuple[list[Message], tuple[str, ...], list[str]]:
+def context(record: Fields, messages: Sequence[Message]) -> tuple[list[Message], tuple[str, ...], list[str]]:
     """The turns with the record's system prompt and tools in their system turn, which fields those were, and notes.
 
     A system turn that says something is stronger than a field: the field stays where it was. A system turn is put

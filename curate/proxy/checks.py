@@ -6,14 +6,14 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from curricle.curate.proxy.bounded import in_batches
-from curricle.curate.proxy.packing import Layout, Trunk, attending_along_branches, packed, packs, padded
+from curricle.curate.proxy.packing import ForwardInput, Trunk, attending_along_branches, packed, packs, padded
 from curricle.curate.proxy.sequences import Request
 from curricle.schemas.chat.positions import Alike, telling_lengths
 from curricle.schemas.chat.trials import LENGTHS, REACH, tolerance, vocabulary
 from curricle.schemas.common.errors import UsageError
 
 
-class Passes(Protocol):
+class ScoringModel(Protocol):
     """See ``curate.proxy.transformers_backend``."""
 
     model: Any
@@ -23,10 +23,10 @@ class Passes(Protocol):
     plain_head: bool
     in_packs: bool
 
-    def nats(self, batch: Sequence[Request], layout: Layout) -> torch.Tensor: ...
+    def nats(self, batch: Sequence[Request], layout: ForwardInput) -> torch.Tensor: ...
 
 
-def check_passes(proxy: Passes, max_length: int) -> None:
+def check_passes(proxy: ScoringModel, max_length: int) -> None:
     """Find out whether the proxy's head is plain, and whether it may score rows in packs.
 
     UsageError where rows in one pass do not have the numbers that each has alone, or the model cannot be asked.
@@ -61,10 +61,12 @@ def check_passes(proxy: Passes, max_length: int) -> None:
         proxy.in_packs = _tried(proxy, alone, requests, _packed, bound)
 
 
-_Way = Callable[[Passes, Sequence[Request]], dict[int, torch.Tensor]]
+_Way = Callable[[ScoringModel, Sequence[Request]], dict[int, torch.Tensor]]
 
 
-def _tried(proxy: Passes, alone: Sequence[torch.Tensor], requests: Sequence[Request], way: _Way, bound: float) -> bool:
+def _tried(
+    proxy: ScoringModel, alone: Sequence[torch.Tensor], requests: Sequence[Request], way: _Way, bound: float
+) -> bool:
     """Whether rows scored in this way have the numbers that they have alone. What fails in it is not for this model."""
     try:
         return _furthest(proxy, alone, requests, way) <= bound
@@ -74,13 +76,13 @@ def _tried(proxy: Passes, alone: Sequence[torch.Tensor], requests: Sequence[Requ
         return False
 
 
-def _furthest(proxy: Passes, alone: Sequence[torch.Tensor], requests: Sequence[Request], way: _Way) -> float:
+def _furthest(proxy: ScoringModel, alone: Sequence[torch.Tensor], requests: Sequence[Request], way: _Way) -> float:
     """How far the log p of a row's tokens is from that of the row alone, in nats a token, for the worst of them."""
     nats_of = way(proxy, requests)
     return float(torch.stack([(nats_of[index] - nats).abs().mean() for index, nats in enumerate(alone)]).max())
 
 
-def _padded(proxy: Passes, requests: Sequence[Request]) -> dict[int, torch.Tensor]:
+def _padded(proxy: ScoringModel, requests: Sequence[Request]) -> dict[int, torch.Tensor]:
     nats_of: dict[int, torch.Tensor] = {}
     rows = [request.ids for request in requests]
 
@@ -91,7 +93,7 @@ def _padded(proxy: Passes, requests: Sequence[Request]) -> dict[int, torch.Tenso
     return nats_of
 
 
-def _packed(proxy: Passes, requests: Sequence[Request]) -> dict[int, torch.Tensor]:
+def _packed(proxy: ScoringModel, requests: Sequence[Request]) -> dict[int, torch.Tensor]:
     nats_of: dict[int, torch.Tensor] = {}
     rows, trunk = [request.ids for request in requests], Trunk()
     starts = [request.spans[0][0] - 1 for request in requests]
@@ -102,7 +104,11 @@ def _packed(proxy: Passes, requests: Sequence[Request]) -> dict[int, torch.Tenso
 
 
 def _take(
-    proxy: Passes, requests: Sequence[Request], batch: list[int], layout: Layout, nats_of: dict[int, torch.Tensor]
+    proxy: ScoringModel,
+    requests: Sequence[Request],
+    batch: list[int],
+    layout: ForwardInput,
+    nats_of: dict[int, torch.Tensor],
 ) -> None:
     chosen = [requests[index] for index in batch]
     nats_of.update(zip(batch, proxy.nats(chosen, layout).split([each.count for each in chosen]), strict=True))

@@ -37,7 +37,7 @@ Row = Sequence[int]
 _ATTENTION = "curricle_packed"
 
 
-class Layout(NamedTuple):
+class ForwardInput(NamedTuple):
     """What a model reads, and for each row where its tokens are in the flattened input, from 0 and in order.
 
     Negative indices are tokens that passed with an earlier pack: -1 is the last of those that were kept.
@@ -78,15 +78,15 @@ Trunk = dict[torch.nn.Module, tuple[torch.Tensor, torch.Tensor]]
 """Keys and values, (1, heads, prefix, size), by layer, of the tokens that a pack goes on from."""
 
 
-def padded(rows: Sequence[Row], device: torch.device) -> Layout:
+def padded(rows: Sequence[Row], device: torch.device) -> ForwardInput:
     """A row beside the other. The padding is on the right, where a causal model cannot see it: there is no mask,
     which would change nothing and cost the fast attention kernels."""
     longest = max(map(len, rows))
     ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=device)
-    return Layout({"input_ids": ids}, [np.arange(len(row)) + index * longest for index, row in enumerate(rows)])
+    return ForwardInput({"input_ids": ids}, [np.arange(len(row)) + index * longest for index, row in enumerate(rows)])
 
 
-def packed(rows: Sequence[Row], pack: Pack, trunk: Trunk, dtype: torch.dtype) -> Layout:
+def packed(rows: Sequence[Row], pack: Pack, trunk: Trunk, dtype: torch.dtype) -> ForwardInput:
     """A pack of these rows as one sequence, for a model that is ``attending_along_branches``.
 
     ``trunk``: the one that the packs before have passed with, in order.
@@ -108,7 +108,9 @@ def packed(rows: Sequence[Row], pack: Pack, trunk: Trunk, dtype: torch.dtype) ->
             branches.append(Branch(start, len(ids), _ranges(prefix + path), mask if common else None))
         before = row
     inputs = {"input_ids": torch.tensor([ids]), "position_ids": torch.tensor([positions])}
-    return Layout({**inputs, "branches": branches, "trunk": trunk, "keep": prefix + path[: pack.next_prefix]}, paths)
+    return ForwardInput(
+        {**inputs, "branches": branches, "trunk": trunk, "keep": prefix + path[: pack.next_prefix]}, paths
+    )
 
 
 def packs(rows: Sequence[Row], scored_from: Sequence[int], budget: int, alike: Alike = always_alike) -> list[Pack]:

@@ -11,7 +11,7 @@ from curricle.curate.batch import LogLikelihood
 from curricle.curate.proxy.bounded import in_batches
 from curricle.curate.proxy.checks import check_passes
 from curricle.curate.proxy.likelihood import log_p, log_p_of_logits
-from curricle.curate.proxy.packing import Layout, Trunk, attending_along_branches, packed, packs, padded
+from curricle.curate.proxy.packing import ForwardInput, Trunk, attending_along_branches, packed, packs, padded
 from curricle.curate.proxy.questions import Decoder, GenerationRequest
 from curricle.curate.proxy.sequences import Request, SpecialTokens
 from curricle.curate.proxy.settings import ProxySettings
@@ -80,7 +80,7 @@ class TransformersBackend:
         scores: list[LogLikelihood] = [LogLikelihood()] * len(requests)
         rows = [request.ids for request in requests]
 
-        def work(batch: list[int], layout: Layout) -> None:
+        def work(batch: list[int], layout: ForwardInput) -> None:
             chosen = [requests[place] for place in batch]
             for place, request, total in zip(batch, chosen, self._sums(chosen, layout), strict=True):
                 scores[place] = (
@@ -155,13 +155,13 @@ class TransformersBackend:
         drawn: list[list[int]] = rows[:, ids.shape[1] :].tolist()
         return drawn
 
-    def _sums(self, batch: Sequence[Request], layout: Layout) -> list[float]:
+    def _sums(self, batch: Sequence[Request], layout: ForwardInput) -> list[float]:
         """Σ log p over each request's spans, in nats."""
         rows = torch.tensor([row for row, request in enumerate(batch) for _ in range(request.count)])
         return torch.zeros(len(batch), dtype=torch.float64).index_add_(0, rows, self.nats(batch, layout)).tolist()
 
     @torch.inference_mode()
-    def nats(self, batch: Sequence[Request], layout: Layout) -> torch.Tensor:
+    def nats(self, batch: Sequence[Request], layout: ForwardInput) -> torch.Tensor:
         """float64 (S,), on the host: log p of every token in the requests' spans, one after the other."""
         # What stands at a position predicts the next token.
         spans = [(row, *span) for row, request in enumerate(batch) for span in request.spans]

@@ -20,7 +20,7 @@ from curricle.curate.report.distributions import (
     rank_correlations,
     sample_rows,
 )
-from curricle.curate.report.rows import SHOWN_KINDS, Example, examples, note_kinds, rejects_by_reason, scan
+from curricle.curate.report.rows import SHOWN_KINDS, ShownExample, examples, note_kinds, rejects_by_reason, scan
 from curricle.curate.report.text import MINUS, leaves, marked, number, one_line
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.exchange import committed
@@ -55,7 +55,7 @@ class Flag:
 
 
 @dataclass(frozen=True)
-class Scores:
+class ScoreSummary:
     """What the page says of the score columns."""
 
     distributions: Sequence[Distribution]
@@ -63,13 +63,13 @@ class Scores:
     skipped: Sequence[ScoreColumn]
     correlated: Sequence[str]
     correlations: Sequence[Sequence[float | None]]
-    examples: dict[int, Example]
+    examples: dict[int, ShownExample]
     gap: Sequence[tuple[str, float | None]] = ()
     """Spearman's rho of the reward gap with the lengths, their difference and the loss, as far as the table has them.
     """
 
 
-def _scores(table: pl.LazyFrame, data: Sequence[Path], columns: Sequence[ScoreColumn], rows: int) -> Scores:
+def _scores(table: pl.LazyFrame, data: Sequence[Path], columns: Sequence[ScoreColumn], rows: int) -> ScoreSummary:
     """One column in memory at a time, and the sample that correlations are computed on."""
     sampled = sample_rows(rows)
     distributions, flags, sample = [], [], {}
@@ -86,7 +86,7 @@ def _scores(table: pl.LazyFrame, data: Sequence[Path], columns: Sequence[ScoreCo
             if shape.values and not shape.constant:
                 sample[column.name] = series if sampled is None else series.gather(sampled)
     shown = [row for shape in distributions for group in shape.examples.values() for row, _ in group]
-    return Scores(
+    return ScoreSummary(
         distributions,
         flags,
         [column for column in columns if not (is_numeric(column) or pa.types.is_boolean(column.type))],
@@ -98,7 +98,7 @@ def _scores(table: pl.LazyFrame, data: Sequence[Path], columns: Sequence[ScoreCo
 
 
 def _page(manifest: Manifest, data: Sequence[Path], rejected: Sequence[Path]) -> str:
-    scores = Scores([], [], [], [], [], {})
+    scores = ScoreSummary([], [], [], [], [], {})
     notes: list[tuple[str, int]] = []
     if data:
         table = scan(data)

@@ -47,7 +47,7 @@ class Excerpt:
 
 
 @dataclass(frozen=True)
-class Example:
+class ShownExample:
     """One row of the table as the page shows it."""
 
     example_id: str
@@ -58,7 +58,7 @@ class Example:
     turns_left_out: int
 
     @classmethod
-    def of(cls, row: dict[str, Any]) -> "Example":
+    def of(cls, row: dict[str, Any]) -> "ShownExample":
         messages = row["messages"] or []
         opening = next((turn["content"] for turn in messages if turn["role"] != "system"), "") or ""
         return cls(
@@ -71,10 +71,10 @@ class Example:
         )
 
 
-def examples(parts: Sequence[Path], rows: Iterable[int]) -> dict[int, Example]:
+def examples(parts: Sequence[Path], rows: Iterable[int]) -> dict[int, ShownExample]:
     """The examples at these row numbers of the table, read from the row groups that hold them, a little at a time."""
     waiting = deque(sorted(set(rows)))
-    examples: dict[int, Example] = {}
+    examples: dict[int, ShownExample] = {}
     end = 0
     for part in parts:
         with pq.ParquetFile(part) as file:
@@ -85,7 +85,7 @@ def examples(parts: Sequence[Path], rows: Iterable[int]) -> dict[int, Example]:
                 for batch in file.iter_batches(_READ_ROWS, [group], _EXAMPLE, use_threads=False):
                     while waiting and waiting[0] < start + len(batch):
                         row = waiting.popleft()
-                        examples[row] = Example.of(batch.slice(row - start, 1).to_pylist()[0])
+                        examples[row] = ShownExample.of(batch.slice(row - start, 1).to_pylist()[0])
                     start += len(batch)
     return examples
 

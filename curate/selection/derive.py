@@ -20,7 +20,7 @@ from curricle.curate.selection.near_duplicates import (
     signatures,
     stand_ins,
 )
-from curricle.curate.selection.order import Rows, by_value, sampling_keys, tie_order, uniform
+from curricle.curate.selection.order import RowIndices, by_value, sampling_keys, tie_order, uniform
 from curricle.curate.selection.recipe import Recipe
 from curricle.curate.selection.representative import facility_location, matrix
 from curricle.curate.selection.shares import equal, part_of, proportional
@@ -30,7 +30,7 @@ from curricle.schemas.common.errors import UsageError
 from numpy.typing import NDArray
 
 Turns = Sequence[tuple[str, str]]
-Texts = Callable[[Rows], Iterable[Turns]]
+Texts = Callable[[RowIndices], Iterable[Turns]]
 """The turns of these rows (rising), row by row, as ``(role, content)``."""
 
 KEYS = ("example_id", "source", "source_position")
@@ -42,7 +42,7 @@ MOST_COMPARED = 100_000
 class Selection:
     """``rows``: the row numbers that are kept, rising. ``steps``: what each rule found, as JSON-like values."""
 
-    rows: Rows
+    rows: RowIndices
     steps: list[dict[str, Any]]
 
 
@@ -74,7 +74,7 @@ class Rules:
                 steps.append(step)
         return Selection(np.sort(ties), steps)
 
-    def _meeting(self, table: pl.DataFrame, rows: Rows) -> tuple[Rows, dict[str, Any]]:
+    def _meeting(self, table: pl.DataFrame, rows: RowIndices) -> tuple[RowIndices, dict[str, Any]]:
         """The rows that meet the condition."""
         if self.where is None:
             return rows, {}
@@ -83,14 +83,14 @@ class Rules:
         step = {"rule": "where", "condition": self.where.text, "nulls": met.null_count()}
         return left, step | {"rows": len(rows), "left": len(left)}
 
-    def _distinct(self, table: pl.DataFrame, rows: Rows) -> tuple[Rows, dict[str, Any]]:
+    def _distinct(self, table: pl.DataFrame, rows: RowIndices) -> tuple[RowIndices, dict[str, Any]]:
         """The first row of each conversation, by source and position."""
         if not self.recipe.distinct:
             return rows, {}
         left = rows[table["example_id"].gather(rows).is_first_distinct().to_numpy()]
         return left, {"rule": "distinct", "rows": len(rows), "left": len(left)}
 
-    def _unlike(self, texts: Texts, table: pl.DataFrame, rows: Rows) -> tuple[Rows, dict[str, Any]]:
+    def _unlike(self, texts: Texts, table: pl.DataFrame, rows: RowIndices) -> tuple[RowIndices, dict[str, Any]]:
         """The rows that are not nearly the same as one that is kept, which comes before them by source and position."""
         threshold, seed, of = self.recipe.near_duplicates, self.recipe.seed, self.recipe.near_duplicates_of
         if threshold is None:
@@ -114,7 +114,7 @@ class Rules:
         left = rows[~np.isin(rows, rising[like >= 0])]
         return left, step | {"groups": len(np.unique(like[like >= 0])), "rows": len(rows), "left": len(left)}
 
-    def _take(self, table: pl.DataFrame, rows: Rows) -> tuple[Rows, dict[str, Any]]:
+    def _take(self, table: pl.DataFrame, rows: RowIndices) -> tuple[RowIndices, dict[str, Any]]:
         """The rows at one end of an order, or a sample: in all, or in each stratum."""
         if self.recipe.take is None:
             return rows, {}
@@ -148,7 +148,7 @@ class Rules:
         order = values if self.by is None else self.by.order(table)
         return -order if self.low_first else order
 
-    def _picked(self, table: pl.DataFrame, stratum: Rows, start: int, stop: int) -> Rows:
+    def _picked(self, table: pl.DataFrame, stratum: RowIndices, start: int, stop: int) -> RowIndices:
         if not self.vectors:
             return stratum[start:stop]
         if len(stratum) > MOST_COMPARED:
@@ -156,7 +156,7 @@ class Rules:
             raise UsageError(found, remedy=f"leave {MOST_COMPARED:,} by --where or another selection, or give --per")
         return stratum[facility_location(matrix(table[self.vectors].gather(stratum)), stop)]
 
-    def _strata(self, table: pl.DataFrame, ordered: Rows) -> tuple[list[Any], list[Rows]]:
+    def _strata(self, table: pl.DataFrame, ordered: RowIndices) -> tuple[list[Any], list[RowIndices]]:
         """The values of ``per``, rising, and the rows of each in order; without ``per`` all rows, and no value."""
         if not self.recipe.per:
             return [], [ordered]
@@ -197,7 +197,7 @@ def _rounded(rows: float) -> int:
     return int(rows + 0.5)
 
 
-def _ends(by: Expression | None, values: NDArray[np.float64], rows: Rows) -> dict[str, float]:
+def _ends(by: Expression | None, values: NDArray[np.float64], rows: RowIndices) -> dict[str, float]:
     """The threshold: the lowest and the highest value among the rows that were taken."""
     if by is None or not len(rows):
         return {}

@@ -6,11 +6,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-Rows = NDArray[np.int64]
+RowIndices = NDArray[np.int64]
 """Row numbers of the table, from 0."""
 
 
-def tie_order(table: pl.DataFrame) -> Rows:
+def tie_order(table: pl.DataFrame) -> RowIndices:
     """All rows by ``example_id``, then ``source`` and ``source_position``: what decides where values are equal."""
     order = table.select(pl.arg_sort_by("example_id", "source", "source_position"))
     return order.to_series().to_numpy().astype(np.int64)
@@ -23,7 +23,7 @@ def uniform(ids: pl.Series, seed: int) -> NDArray[np.float64]:
     return ((np.frombuffer(hashed, ">u8") >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
 
 
-def by_value(values: NDArray[np.float64], ties: Rows) -> Rows:
+def by_value(values: NDArray[np.float64], ties: RowIndices) -> RowIndices:
     """The rows of ``ties`` from high to low values; those without a value (NaN) are left out."""
     ranked = ties[np.argsort(-values[ties], kind="stable")]  # NaN sorts last
     return ranked[: len(ranked) - int(np.isnan(values[ties]).sum())]

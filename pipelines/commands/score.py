@@ -13,7 +13,7 @@ from curricle.pipelines.scoring.compact import ShardFile, compact
 from curricle.pipelines.scoring.inputs import find_inputs
 from curricle.pipelines.scoring.job import Job, make_job
 from curricle.pipelines.scoring.plan import (
-    Plan,
+    ScoringPlan,
     Shard,
     changed_inputs,
     pending_shards,
@@ -73,7 +73,7 @@ def _tidy(directory: OutputDirectory) -> None:
             directory.storage.remove(SHARDS)
 
 
-def _score_held(directory: OutputDirectory, job: Job, plan: Plan, new: bool, run: str) -> None:
+def _score_held(directory: OutputDirectory, job: Job, plan: ScoringPlan, new: bool, run: str) -> None:
     if new or not goes_on(directory):
         begin(directory, plan.to_json())
     pending = _pending(directory, plan)
@@ -89,7 +89,7 @@ def _score_held(directory: OutputDirectory, job: Job, plan: Plan, new: bool, run
     directory.storage.remove(SHARDS)
 
 
-def _check_unchanged(job: Job, plan: Plan) -> None:
+def _check_unchanged(job: Job, plan: ScoringPlan) -> None:
     """UserError if the input is not what it was when the job began: some shards may have been read since."""
     try:
         changes = changed_inputs(plan, find_inputs(job.settings.inputs, job.settings.output, job.readers)[0])
@@ -103,17 +103,17 @@ def _check_unchanged(job: Job, plan: Plan) -> None:
         )
 
 
-def _survey(job: Job, files: Sequence[InputFile], not_read: Sequence[NotRead]) -> Plan:
+def _survey(job: Job, files: Sequence[InputFile], not_read: Sequence[NotRead]) -> ScoringPlan:
     settings = job.settings
     limits = settings.shard_rows, settings.max_record_bytes, settings.max_expansion
     sources = tuple(survey_inputs(files, job.format, job.readers, *limits))
     require_records(sources)
-    plan = Plan(job.fingerprint, job.identity, job.reading(files), sources, tuple(not_read))
+    plan = ScoringPlan(job.fingerprint, job.identity, job.reading(files), sources, tuple(not_read))
     log.info("%d records in %d files, %d shards", plan.records, len(sources), len(plan.shards))
     return plan
 
 
-def _recorded_plan(directory: OutputDirectory, job: Job, files: Sequence[InputFile]) -> Plan | None:
+def _recorded_plan(directory: OutputDirectory, job: Job, files: Sequence[InputFile]) -> ScoringPlan | None:
     """The plan that lies in the directory if it is this job's; None if there is none or it is to be replaced.
 
     Raises UsageError, naming what differs, if it is another job's.
@@ -144,7 +144,7 @@ def _listed(changes: Sequence[str]) -> str:
     return "".join(f"\n  - {change}" for change in changes[:10])
 
 
-def _pending(directory: OutputDirectory, plan: Plan) -> list[Shard]:
+def _pending(directory: OutputDirectory, plan: ScoringPlan) -> list[Shard]:
     """The shards that are left. Receipts that are not what was written are removed: their shards are among them."""
     left = {shard.index for shard in pending_shards(directory, plan)}
 
@@ -166,12 +166,12 @@ def _pending(directory: OutputDirectory, plan: Plan) -> list[Shard]:
         return [shard for shard, waits in zip(plan.shards, pool.map(is_left, plan.shards), strict=True) if waits]
 
 
-def _run_engine(directory: OutputDirectory, job: Job, plan: Plan, pending: Sequence[Shard], run: str) -> None:
+def _run_engine(directory: OutputDirectory, job: Job, plan: ScoringPlan, pending: Sequence[Shard], run: str) -> None:
     from curricle.pipelines import engines
-    from curricle.pipelines.scoring.progress import Progress
+    from curricle.pipelines.scoring.progress import JobProgress
 
     already = plan.records - sum(shard.slice.records for shard in pending)
-    progress = Progress(directory, run, plan.records, already, job.settings)
+    progress = JobProgress(directory, run, plan.records, already, job.settings)
     try:
         with progress:
             engines.run(engines.Work(directory.absolute, job, pending, run, progress.check))
@@ -187,7 +187,7 @@ def _run_engine(directory: OutputDirectory, job: Job, plan: Plan, pending: Seque
         )
 
 
-def _without_receipt(directory: OutputDirectory, plan: Plan) -> list[Shard]:
+def _without_receipt(directory: OutputDirectory, plan: ScoringPlan) -> list[Shard]:
     """What is not done after an engine ended. A shared disk may show other machines' files only after a while."""
     undone = pending_shards(directory, plan)
     for _ in range(_LOOKS):
@@ -198,7 +198,7 @@ def _without_receipt(directory: OutputDirectory, plan: Plan) -> list[Shard]:
     return undone
 
 
-def _finish(directory: OutputDirectory, job: Job, plan: Plan, run: str) -> None:
+def _finish(directory: OutputDirectory, job: Job, plan: ScoringPlan, run: str) -> None:
     """Compact the shards, and write manifest, card and report: the manifest last of what must be there."""
     with ThreadPoolExecutor(_READERS) as pool:
         receipts = list(pool.map(partial(_receipt, directory), plan.shards))

@@ -49,7 +49,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ScoringPlan:
     """What a job reads and how. ``reading`` holds the options that decide what a record becomes.
 
     ``not_read`` is what lay in the folders that the user named and is no input.
@@ -74,7 +74,7 @@ class Plan:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Plan":
+    def from_json(cls, value: dict[str, Any]) -> "ScoringPlan":
         sources = tuple(
             PlannedSource(
                 InputFile(**source["file"]),
@@ -90,7 +90,7 @@ class Plan:
         return cls(value["fingerprint"], value["identity"], value["reading"], sources, not_read)
 
 
-def read_plan(directory: OutputDirectory) -> Plan | None:
+def read_plan(directory: OutputDirectory) -> ScoringPlan | None:
     """The plan that lies in a directory; None if there is none. UsageError if it is damaged, or of something else."""
     recorded = read_recorded(directory)
     if recorded is None:
@@ -103,12 +103,12 @@ def read_plan(directory: OutputDirectory) -> Plan | None:
             remedy="name another directory; `curricle score` with --overwrite replaces it, once the scores are whole",
         )
     try:
-        return Plan.from_json(recorded)
+        return ScoringPlan.from_json(recorded)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise damaged_plan(directory, error) from error
 
 
-def pending_shards(directory: OutputDirectory, plan: Plan) -> list[Shard]:
+def pending_shards(directory: OutputDirectory, plan: ScoringPlan) -> list[Shard]:
     """The shards that are not done, by the names of files alone: a job may have very many."""
     receipts, files = set(directory.storage.names(RECEIPTS)), set(directory.storage.names(SHARDS))
     return [
@@ -137,7 +137,7 @@ def survey_inputs(
         yield from pool.map(one, files)
 
 
-def changed_inputs(plan: Plan, files: Sequence[InputFile]) -> list[str]:
+def changed_inputs(plan: ScoringPlan, files: Sequence[InputFile]) -> list[str]:
     """One line for each input that is not what the plan was made from.
 
     Size and time of change decide; where only the time differs (a copy, a fresh checkout) the bytes do.

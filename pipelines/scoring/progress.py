@@ -22,7 +22,7 @@ log = logging.getLogger("curricle")
 LINE_EVERY = 30.0
 
 
-class Progress:
+class JobProgress:
     """Follows a job while it runs: a bar on a terminal, a log line now and then elsewhere, and a file for Prometheus.
 
     ``check`` raises UserError when no worker has counted anything for ``--stall-limit`` seconds.
@@ -39,7 +39,7 @@ class Progress:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "JobProgress":
         self._look()  # what cannot be written shows before any work is done
         self._thread.start()
         return self

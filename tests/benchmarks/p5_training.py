@@ -18,7 +18,7 @@ import torch
 from alpaca import first
 from curricle.train.curricula.base import rng
 from curricle.train.data.batching import micro_batches
-from curricle.train.data.encoding import Encoder
+from curricle.train.data.encoding import ConversationTokenizer
 from curricle.train.data.table import open_table
 from curricle.train.distributed import Processes, connect
 from curricle.train.loop import run
@@ -50,7 +50,7 @@ class Work:
         self.table, self.model = place / "table.parquet", str(place / "model")
         pq.write_table(first(data, ROWS), self.table)
         self.parameters = write_small_model(place / "model")
-        encoder, opened = Encoder(load_tokenizer(self.model), "chat", LENGTH), open_table(self.table)
+        encoder, opened = ConversationTokenizer(load_tokenizer(self.model), "chat", LENGTH), open_table(self.table)
         parts = split(rng(0, 0).permutation(ROWS), BATCH)
         self.batches = [encoder.encode(part.tolist(), opened.examples(part)) for part in parts]
         self.tokens = sum(len(each) for batch in self.batches for each in batch)

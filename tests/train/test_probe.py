@@ -11,7 +11,7 @@ from curricle.schemas.common.errors import UserError
 from curricle.train.asking import Asking
 from curricle.train.curricula.base import Candidate, Probe, ProbeResult
 from curricle.train.data.batching import Size
-from curricle.train.data.encoding import Encoded, Encoder
+from curricle.train.data.encoding import ConversationTokenizer, Encoded
 from curricle.train.data.holdout import hold_out
 from curricle.train.data.table import Example, open_table
 from curricle.train.distributed import Processes
@@ -30,12 +30,12 @@ def student(tiny_model: Path) -> Student:
 
 
 @pytest.fixture(scope="module")
-def encoder(tiny_model: Path) -> Encoder:
-    return Encoder(load_tokenizer(str(tiny_model)), "chat", 128)
+def encoder(tiny_model: Path) -> ConversationTokenizer:
+    return ConversationTokenizer(load_tokenizer(str(tiny_model)), "chat", 128)
 
 
 @pytest.fixture
-def documents(encoder: Encoder, table_file: Path) -> list[Encoded]:
+def documents(encoder: ConversationTokenizer, table_file: Path) -> list[Encoded]:
     table = open_table(table_file)
     return encoder.encode(list(range(40)), table.examples(np.arange(40)))
 
@@ -138,7 +138,7 @@ def test_a_loss_that_is_not_finite_names_its_rows(student, documents):
             head.copy_(kept)
 
 
-def spans(encoder: Encoder, messages: list[dict[str, str]], extra: str | None = None) -> str:
+def spans(encoder: ConversationTokenizer, messages: list[dict[str, str]], extra: str | None = None) -> str:
     """What is scored, as text."""
     (encoded,) = encoder.encode([0], [Example(messages, extra)])
     return encoder._rendering._tokenizer.decode(encoded.ids[encoded.scored])
@@ -166,7 +166,7 @@ def test_text_that_looks_like_a_turn_is_text(encoder):
 
 
 def test_the_alpaca_template_places_the_input(tiny_model):
-    encoder = Encoder(load_tokenizer(str(tiny_model)), "alpaca", 256)
+    encoder = ConversationTokenizer(load_tokenizer(str(tiny_model)), "alpaca", 256)
     messages = [turn("user", "Sum up.\n\nA long text."), turn("assistant", "Short.")]
     (with_input, without) = encoder.encode(
         [0, 1], [Example(messages, '{"input": "A long text."}'), Example(messages, None)]
@@ -178,7 +178,7 @@ def test_the_alpaca_template_places_the_input(tiny_model):
 
 
 def test_what_cannot_be_rendered_or_scored_is_empty_and_counted(tiny_model):
-    encoder = Encoder(load_tokenizer(str(tiny_model)), "alpaca", 24)
+    encoder = ConversationTokenizer(load_tokenizer(str(tiny_model)), "alpaca", 24)
     turns = [turn("user", "a"), turn("assistant", "b")]
     (first, second) = encoder.encode([0, 1], [Example([], None), Example(turns, None)])
     assert len(first) == 0 and len(first.scored) == 0

@@ -12,13 +12,13 @@ import pytest
 import torch
 from curricle.schemas.columns import REWARD_VERSION
 from curricle.schemas.table import score_columns
-from curricle.train.data.encoding import Encoder
+from curricle.train.data.encoding import ConversationTokenizer
 from curricle.train.data.table import open_table
 from curricle.train.model.load import load_model, load_tokenizer
 from curricle.train.records.run_json import read_description
 from curricle.train.rewards.correlation import correlations
 from curricle.train.rewards.head import Accuracy, cross_fit, fit, folds, rewards
-from curricle.train.rewards.pairs import Answers, Generated, read_pairs
+from curricle.train.rewards.pairs import Answers, GeneratedAnswer, read_pairs
 from kills import at_call
 from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
@@ -171,7 +171,7 @@ def test_the_reward_prefers_the_responses_and_is_a_model_of_transformers(fit_rew
     table = open_table(answers)
     examples = table.examples(np.arange(ROWS))
     given = Answers(table, "generated").of(np.arange(ROWS))
-    pairs = read_pairs(Encoder(load_tokenizer(str(tiny_model)), "chat", 128), examples, given)
+    pairs = read_pairs(ConversationTokenizer(load_tokenizer(str(tiny_model)), "chat", 128), examples, given)
     states = np.full((2, ROWS, model.config.hidden_size), np.nan, np.float32)
     for side, name in enumerate(("reference", "generated")):
         known = [row for row, pair in enumerate(pairs) if not isinstance(getattr(pair, name), str)]
@@ -211,7 +211,7 @@ def test_an_answer_that_was_cut_has_no_end_of_turn(answers, tiny_model, tmp_path
     path = tmp_path / "flagged.parquet"
     pq.write_table(table.append_column("generated_truncated", flags), path)
     tokenizer = load_tokenizer(str(tiny_model))
-    encoder, flagged, plain = Encoder(tokenizer, "chat", 128), open_table(path), open_table(answers)
+    encoder, flagged, plain = ConversationTokenizer(tokenizer, "chat", 128), open_table(path), open_table(answers)
     rows = np.arange(ROWS)
     known, unknown = Answers(flagged, "generated"), Answers(plain, "generated")
     assert (
@@ -228,7 +228,7 @@ def test_an_answer_that_was_cut_has_no_end_of_turn(answers, tiny_model, tmp_path
         else:
             assert whole.generated[-1] == stop and pair.generated == whole.generated[:-1]
             assert pair.reference == whole.reference and pair.reference[-1] == stop
-    assert known.of(np.array([3, 0])) == [Generated(table["generated"][row].as_py(), row == 0) for row in (3, 0)]
+    assert known.of(np.array([3, 0])) == [GeneratedAnswer(table["generated"][row].as_py(), row == 0) for row in (3, 0)]
 
 
 def test_a_fit_that_is_killed_goes_on_to_the_same_model(fit_reward):

@@ -16,7 +16,7 @@ from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.errors import UsageError
 from curricle.train.curricula.base import Course, Decision, Probe, ProbeResult, RewardGap
 from curricle.train.curricula.campus import Campus
-from curricle.train.data.encoding import Encoder
+from curricle.train.data.encoding import ConversationTokenizer
 from curricle.train.data.table import open_table
 from curricle.train.distributed import Processes
 from curricle.train.model.load import load_model, load_tokenizer
@@ -189,7 +189,7 @@ def test_the_student_says_which_of_its_answers_it_did_not_end(tiny_model, table_
     """At the limit alone, and an answer that ends with the last token that fits has ended."""
     alone = Processes(0, 1, torch.device("cpu"))
     model = load_model(str(tiny_model), "sdpa")
-    encoder = Encoder(load_tokenizer(str(tiny_model)), "chat", 128)
+    encoder = ConversationTokenizer(load_tokenizer(str(tiny_model)), "chat", 128)
     student, table = Student(model, DeviceSettings(), alone), open_table(table_file)
     examples = table.examples(np.arange(6))
     refresher = Refresher(student, encoder, table, table.examples, 0, 512, alone, lambda: None)

@@ -27,7 +27,7 @@ class Encoded:
         return len(self.ids)
 
 
-class Encoder:
+class ConversationTokenizer:
     """Tokens of rows of a table. ``notes`` counts why rows have nothing to learn from, or were cut."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str, max_length: int) -> None:

@@ -84,7 +84,7 @@ def _digests(root: Path, names: tuple[str, ...], stats: tuple[tuple[int, int], .
     return digests(root, names)
 
 
-class Files:
+class ParquetRows:
     """Parquet files with the same columns. ``fingerprint`` is None where they are not signed."""
 
     def __init__(self, locations: str | Path | Sequence[str | Path]) -> None:

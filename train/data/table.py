@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.errors import UsageError
-from curricle.train.data.parquet import Files, id_bytes, missing_column
+from curricle.train.data.parquet import ParquetRows, id_bytes, missing_column
 from numpy.typing import NDArray
 
 NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null)
@@ -59,7 +59,7 @@ def open_table(
     ``join``: Parquet files with more score columns, joined on ``example_id``. ``fewest``: rows that it has to have.
     Raises UsageError for what is not whole, not signed alike, or too small.
     """
-    table = Table(Files(data), [Files(each) for each in join])
+    table = Table(ParquetRows(data), [ParquetRows(each) for each in join])
     if len(table) < fewest:
         raise UsageError(
             f"the table has {len(table)} row{'s' * (len(table) != 1)}, "
@@ -77,7 +77,7 @@ class Table:
     ``notes``: what a person should know of the columns read so far: nulls, and coverage of joins.
     """
 
-    def __init__(self, files: Files, joins: Sequence[Files] = (), picked: Rows | None = None) -> None:
+    def __init__(self, files: ParquetRows, joins: Sequence[ParquetRows] = (), picked: Rows | None = None) -> None:
         self._files, self._joins, self._picked = files, list(joins), picked
         self.ids: NDArray[np.uint8] = files.ids() if picked is None else files.ids()[picked]
         self.fingerprint = files.fingerprint
@@ -237,7 +237,7 @@ class Table:
             score = None  # another program's metadata under our key says nothing to us
         return column, score.hard if score and score.hard in ("high", "low") else None
 
-    def _holder(self, name: str) -> Files:
+    def _holder(self, name: str) -> ParquetRows:
         holders = [files for files in (self._files, *self._joins) if name in files.schema.names]
         if not holders:
             raise missing_column(name, self.columns, self._files.where)

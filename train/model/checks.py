@@ -19,7 +19,7 @@ HALF = torch.bfloat16
 OTHER = "choose another architecture"
 
 
-class Passes(Protocol):
+class NllModel(Protocol):
     """See ``train.model.student.Scorer``."""
 
     model: PreTrainedModel
@@ -31,7 +31,7 @@ class Passes(Protocol):
 
 
 def check_passes(
-    scorer: Passes, alike: Alike, batch: BatchSettings, max_length: int, device: torch.device, half: bool = False
+    scorer: NllModel, alike: Alike, batch: BatchSettings, max_length: int, device: torch.device, half: bool = False
 ) -> None:
     """Find out whether the head is plain, and whether documents in one pass have the losses that each has alone.
 
@@ -62,7 +62,7 @@ def check_passes(
 
 
 def _compare(
-    scorer: Passes,
+    scorer: NllModel,
     alone: Sequence[torch.Tensor],
     padded: Sequence[MicroBatch],
     packed: Sequence[MicroBatch] | None,
@@ -118,7 +118,7 @@ def _in_words(found: str, remedy: str) -> Iterator[None]:
 
 
 def _head_is_plain(
-    scorer: Passes, alone: Sequence[torch.Tensor], passes: Sequence[MicroBatch], device: torch.device
+    scorer: NllModel, alone: Sequence[torch.Tensor], passes: Sequence[MicroBatch], device: torch.device
 ) -> bool:
     """Whether the output embedding of the last hidden state gives the losses that the model itself gives."""
     if not isinstance(scorer.model.get_output_embeddings(), torch.nn.Linear):
@@ -158,7 +158,7 @@ def _single(document: Encoded) -> MicroBatch:
     return micro
 
 
-def _alone(scorer: Passes, document: Encoded, device: torch.device) -> torch.Tensor:
+def _alone(scorer: NllModel, document: Encoded, device: torch.device) -> torch.Tensor:
     """float64 (scored,): the losses of a document by the model's own logits."""
     micro = _single(document).to(device)
     log_p = scorer.logits(micro).double().log_softmax(-1)
@@ -166,7 +166,7 @@ def _alone(scorer: Passes, document: Encoded, device: torch.device) -> torch.Ten
 
 
 def _furthest(
-    scorer: Passes,
+    scorer: NllModel,
     alone: Sequence[torch.Tensor],
     passes: Sequence[MicroBatch],
     device: torch.device,

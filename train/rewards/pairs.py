@@ -9,7 +9,7 @@ import pyarrow as pa
 from curricle.schemas.chat.generation import prompt_of, reference, with_answer
 from curricle.schemas.common.errors import UserError
 from curricle.train.data.batching import Size, shares
-from curricle.train.data.encoding import Encoder
+from curricle.train.data.encoding import ConversationTokenizer
 from curricle.train.data.table import Example, Rows, Table
 from curricle.train.distributed import Processes
 from curricle.train.model.student import Student
@@ -54,7 +54,7 @@ class Pair:
         return Remarks(reference, generated, reference or generated or same, self.cut, *tokens)
 
 
-class Generated(NamedTuple):
+class GeneratedAnswer(NamedTuple):
     """An answer of a model. ``truncated``: it was given up at a limit, and the model did not end it."""
 
     text: str
@@ -73,14 +73,16 @@ class Answers:
         self._truncated = table.numbers(flag) == 1 if flagged else np.zeros(len(table), bool)
         self.remark = None if flagged else f"no column {flag}: every answer is read as one that has ended"
 
-    def of(self, rows: Rows) -> list[Generated | None]:
+    def of(self, rows: Rows) -> list[GeneratedAnswer | None]:
         """The answers of these rows; None where there is none."""
         texts = self._texts.take(pa.array(rows)).to_pylist()
         flags = self._truncated[rows].tolist()
-        return [None if text is None else Generated(text, flag) for text, flag in zip(texts, flags, strict=True)]
+        return [None if text is None else GeneratedAnswer(text, flag) for text, flag in zip(texts, flags, strict=True)]
 
 
-def read_pairs(encoder: Encoder, examples: Sequence[Example], generated: Sequence[Generated | None]) -> list[Pair]:
+def read_pairs(
+    encoder: ConversationTokenizer, examples: Sequence[Example], generated: Sequence[GeneratedAnswer | None]
+) -> list[Pair]:
     """The pair of each example and the answer that was generated for it, None if there is none.
 
     An answer that was given up is read without the token that ends a turn: nobody has said that it ends there.

@@ -13,13 +13,13 @@ from curricle.schemas.chat.generation import Draw, draw_seed, no_room, prompt_of
 from curricle.train.curricula.base import Probe, ProbeResult
 from curricle.train.curricula.campus import ANSWERS
 from curricle.train.data.batching import Size, shares
-from curricle.train.data.encoding import Encoder
+from curricle.train.data.encoding import ConversationTokenizer
 from curricle.train.data.table import Example, Rows, Table
 from curricle.train.distributed import Processes
 from curricle.train.model.probe import CHUNK
 from curricle.train.model.student import Student
 from curricle.train.rewards.head import Accuracy, cross_fit, folds, rewards
-from curricle.train.rewards.pairs import Answers, Generated, last_states, read_pairs
+from curricle.train.rewards.pairs import Answers, GeneratedAnswer, last_states, read_pairs
 from curricle.train.settings import L2
 from numpy.typing import NDArray
 
@@ -44,7 +44,7 @@ class Refresher:
     """
 
     student: Student
-    encoder: Encoder
+    encoder: ConversationTokenizer
     table: Table
     examples: Callable[[Rows], list[Example]]
     seed: int
@@ -65,7 +65,7 @@ class Refresher:
         for start in range(0, len(rows), CHUNK):
             chunk, fresh = rows[start : start + CHUNK], anew[start : start + CHUNK]
             examples = self.examples(chunk)
-            answers: list[Generated | None] = [None] * len(chunk) if stored is None else stored.of(chunk)
+            answers: list[GeneratedAnswer | None] = [None] * len(chunk) if stored is None else stored.of(chunk)
             places = np.flatnonzero(fresh)
             seeds = [draw_seed(self.seed, probe.index, self.table.ids[row].tobytes().hex()) for row in chunk[places]]
             drawn, took = self.generate([examples[place] for place in places], seeds, limit)
@@ -99,7 +99,7 @@ class Refresher:
 
     def generate(
         self, examples: Sequence[Example], seeds: Sequence[int], limit: int
-    ) -> tuple[list[Generated | None], Size]:
+    ) -> tuple[list[GeneratedAnswer | None], Size]:
         """The student's own answer to each prompt, drawn at temperature 1; None where there is no prompt, or no room
         for so long an answer.
 
@@ -127,14 +127,14 @@ class Refresher:
                     self.student.generate([[0]], Draw([0], 0.0), 1, stops)
                 self.between()
         tokens = self.processes.sum(tokens)
-        answers: list[Generated | None] = []
+        answers: list[GeneratedAnswer | None] = []
         size = Size()
         for prompt, row in zip(prompts, tokens, strict=True):
             if isinstance(prompt, str):
                 answers.append(None)
                 continue
             drawn = (row[row > 0] - 1).tolist()
-            answers.append(Generated(self.encoder.decode(drawn), truncated=drawn[-1] not in stops))
+            answers.append(GeneratedAnswer(self.encoder.decode(drawn), truncated=drawn[-1] not in stops))
             length = len(prompt) + len(drawn)
             size += Size(length, len(drawn), length * length)
         return answers, size

@@ -28,7 +28,7 @@ from curricle.schemas.common.errors import UserError
 from curricle.schemas.sums import damaged, sums_of
 from curricle.schemas.table import NOTES_FIELD
 from curricle.train.checkpoint import locked
-from curricle.train.data.encoding import Encoder
+from curricle.train.data.encoding import ConversationTokenizer
 from curricle.train.data.table import Table, open_table
 from curricle.train.distributed import Processes
 from curricle.train.model.load import identify, load_model, load_tokenizer
@@ -88,7 +88,7 @@ def reward(settings: RewardSettings, processes: Processes) -> Path:
         check_writable(settings.output)
     answers = Answers(table, settings.generated)
     loss = table.numbers(LOSS) if LOSS in table.columns else None
-    encoder = Encoder(load_tokenizer(settings.model), settings.template, settings.max_length)
+    encoder = ConversationTokenizer(load_tokenizer(settings.model), settings.template, settings.max_length)
     model = load_model(settings.model, settings.device.attention)
     check_architecture(model)
     encoder.vocabulary = embeddings(model)
@@ -118,7 +118,7 @@ def _read_states(
     settings: RewardSettings,
     table: Table,
     answers: Answers,
-    encoder: Encoder,
+    encoder: ConversationTokenizer,
     student: Student,
     processes: Processes,
 ) -> None:
@@ -144,7 +144,9 @@ def _states(settings: RewardSettings, index: int) -> Path:
     return settings.output / STATES / f"{index:06d}.safetensors"
 
 
-def _finish(settings: RewardSettings, table: Table, loss: NDArray[np.float64] | None, encoder: Encoder) -> None:
+def _finish(
+    settings: RewardSettings, table: Table, loss: NDArray[np.float64] | None, encoder: ConversationTokenizer
+) -> None:
     """Fit the heads, and write model, scores and report, from states that are all there."""
     files = sorted((settings.output / STATES).glob("*.safetensors"))
     remarks = [row for path in files for row in _load(path)[1]]
