@@ -37,6 +37,11 @@ class ScoreColumn:
         """The same column, signed by the metric that computes it."""
         return replace(self, metric=metric, version=version, params=dict(params))
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the numbers rest on, as it comes back from JSON."""
+        return {"metric": self.metric, "version": self.version, "params": dict(self.params)}
+
     def to_field(self) -> pa.Field:
         """An Arrow field whose metadata carries everything but name and type, as JSON."""
         described = {
@@ -56,10 +61,10 @@ class ScoreColumn:
         described = read_metadata(arrow.metadata)
         if not described.get("metric"):
             return None
-        valid = {name: kind for name, kind in _DESCRIBED.items() if isinstance(described.get(name), kind)}
-        if valid.keys() != described.keys() or described["hard"] not in ("high", "low", None):
+        wrong = [name for name, kind in _DESCRIBED.items() if not isinstance(described.get(name), kind)]
+        if not _DESCRIBED.keys() <= described.keys() or wrong or described["hard"] not in ("high", "low", None):
             raise UserError(f"the description of column {arrow.name!r} breaks the contract", remedy="score again")
-        return cls(arrow.name, arrow.type, **described)
+        return cls(arrow.name, arrow.type, **{name: described[name] for name in _DESCRIBED})
 
 
 _DESCRIBED: dict[str, type | tuple[type, ...]] = {

@@ -25,7 +25,7 @@ FINISHED = "_progress/finished.json"
 class Finished(BaseModel):
     """``plan``: the digest of the plan; ``manifest``: the SHA-256 of the manifest; ``files``: all its names."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     plan: str
     manifest: str

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from curricle.schemas.common.errors import UserError
+from curricle.schemas.contract import Contract, read_contract
 from curricle.schemas.files import Location, files_in, inside
 from curricle.schemas.fingerprint import digest
-from curricle.schemas.table import CONTRACT
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 MANIFEST = "manifest.json"
 CERTIFICATE = "certificate.json"
@@ -18,11 +18,17 @@ CERTIFICATE = "certificate.json"
 InsidePath = Annotated[str, AfterValidator(inside)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+def _contract(value: object) -> Contract:
+    return value if isinstance(value, Contract) else read_contract(value)
 
 
-class Counts(_Strict):
+class _Record(BaseModel):
+    """Keys that this version does not know are those of a later one, and passed over."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Counts(_Record):
     """The ledger of one file or of all: ``read = scored + rejected + left_out``.
 
     ``left_out`` is for selections: what is in the table that was selected from, and not in this one.
@@ -42,7 +48,7 @@ class Source(Counts):
     sha256: str
 
 
-class Part(_Strict):
+class Part(_Record):
     """One Parquet file of the output."""
 
     path: InsidePath
@@ -59,7 +65,7 @@ class NotRead:
     reason: str
 
 
-class Cost(_Strict):
+class Cost(_Record):
     """What scoring took. The only part of a manifest that differs between two identical jobs.
 
     ``seconds`` are those of workers, summed over shards, so that they survive a restart; ``tokens`` went
@@ -76,7 +82,7 @@ class Cost(_Strict):
         return cls(seconds=round(seconds, 3), tokens=tokens, created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
 
 
-class SelectedFrom(_Strict):
+class SelectedFrom(_Record):
     """The table that a selection was made from, and the digest of the certificate that says how.
 
     ``manifest_sha256`` and ``fingerprint`` are that table's; ``rows`` are all that it has.
@@ -88,20 +94,20 @@ class SelectedFrom(_Strict):
     certificate_sha256: str
 
 
-class ExtendedFrom(_Strict):
+class ExtendedFrom(_Record):
     """The table that columns were added to."""
 
     manifest_sha256: str
     fingerprint: str
 
 
-class Manifest(_Strict):
+class Manifest(_Record):
     """Everything that a reader needs to trust a table (DESIGN section 4).
 
     ``not_read`` tells people what else lay where the sources lie: whether it held records is not known.
     """
 
-    contract: int
+    contract: Annotated[Contract, BeforeValidator(_contract)]
     fingerprint: str
     identity: dict[str, Any]
     total: Counts
@@ -131,19 +137,25 @@ def read_manifest(location: Location) -> Manifest:
     try:
         value = json.loads(data)
         digest(value)  # ValueError for what Python lets pass: NaN, infinities, lone surrogates
-        manifest = Manifest.model_validate(value)
+        _check_reader(value, where)
+        return Manifest.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
         step = ".".join(map(str, first["loc"]))
         raise UserError(
             f"the manifest breaks the contract at {step!r}: {first['msg']}", where=where, remedy=remedy
         ) from error
+    except UserError:
+        raise
     except (ValueError, RecursionError) as error:
         raise UserError(f"not JSON: {error}", where=where, remedy=remedy) from error
-    if manifest.contract != CONTRACT:
-        raise UserError(
-            f"the table follows contract {manifest.contract}, this version reads {CONTRACT}",
-            where=where,
-            remedy="read it with the version of curricle that wrote it, or score again",
-        )
-    return manifest
+
+
+def _check_reader(value: object, where: str) -> None:
+    """UserError if the manifest is for newer readers: what else is in it is not looked at then."""
+    try:
+        read_contract(value.get("contract") if isinstance(value, dict) else None, where)
+    except UserError:
+        raise
+    except ValueError:
+        pass  # the validation says what is wrong

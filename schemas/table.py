@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
 import pyarrow as pa
 from curricle.schemas.columns import METADATA_KEY, ScoreColumn, read_metadata
-
-CONTRACT = 1
+from curricle.schemas.common.errors import UserError
+from curricle.schemas.contract import CONTRACT, read_contract
 
 ROLES = ("system", "user", "assistant", "tool")
 # Parquet names the items of a list "element"; with the same name here, what is read equals what was written.
@@ -55,13 +56,23 @@ def rejects_schema(fingerprint: str) -> pa.Schema:
 
 
 def file_metadata(fingerprint: str) -> dict[bytes, bytes]:
-    signed = {"contract": CONTRACT, "fingerprint": fingerprint}
+    signed = {"contract": CONTRACT.to_json(), "fingerprint": fingerprint}
     return {METADATA_KEY: json.dumps(signed, sort_keys=True).encode()}
 
 
-def read_file_metadata(schema: pa.Schema) -> dict[str, int | str]:
-    """Contract version and fingerprint of a file, or an empty dict if it carries none."""
-    return read_metadata(schema.metadata)
+def read_file_metadata(schema: pa.Schema) -> dict[str, Any]:
+    """Contract and fingerprint of a file, and whatever a later version adds; an empty dict if it carries none.
+
+    UserError if it is damaged, or for readers newer than this one.
+    """
+    signed = read_metadata(schema.metadata)
+    try:
+        read_contract(signed.get("contract"))
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(str(error), remedy="copy the table again, or score again") from error
+    return signed
 
 
 def score_columns(schema: pa.Schema) -> dict[str, ScoreColumn]:

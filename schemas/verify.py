@@ -9,12 +9,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from curricle.schemas.common.errors import UserError
 from curricle.schemas.common.log import printable
+from curricle.schemas.contract import read_contract
 from curricle.schemas.exchange import FINISHED, committed, manifest_is_as_written, read_finished
 from curricle.schemas.files import Files, Location, files_in
 from curricle.schemas.fingerprint import digest, file_sha256, stands_for
 from curricle.schemas.manifest import CERTIFICATE, MANIFEST, Counts, Manifest, Part, read_manifest
 from curricle.schemas.table import (
-    CONTRACT,
     EXAMPLE_FIELDS,
     EXAMPLES,
     NOTES_FIELD,
@@ -201,10 +201,13 @@ def _unexpected_files(files: Files, manifest: Manifest) -> list[str]:
 
 
 def _check_signature(path: str, schema: pa.Schema, manifest: Manifest) -> list[str]:
-    signed = read_file_metadata(schema)
-    if signed == {"contract": CONTRACT, "fingerprint": manifest.fingerprint}:
+    signed, fingerprint = read_file_metadata(schema), manifest.fingerprint
+    if read_contract(signed.get("contract")) == manifest.contract and signed.get("fingerprint") == fingerprint:
         return []
-    return [f"{path}: signed {signed}, and the manifest says fingerprint {manifest.fingerprint}, contract {CONTRACT}"]
+    return [
+        f"{path}: signed {signed}, and the manifest says fingerprint {fingerprint}, "
+        f"contract {manifest.contract.to_json()}"
+    ]
 
 
 def _check_data_schema(path: str, schema: pa.Schema, manifest: Manifest) -> list[str]:

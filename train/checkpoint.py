@@ -24,6 +24,7 @@ import torch
 import torch.distributed.checkpoint as dcp
 from curricle.schemas.common.disk import beside, publish, refuse_links
 from curricle.schemas.common.errors import DirectoryLocked, UserError
+from curricle.schemas.contract import known, tagged, untagged
 from curricle.schemas.sealed import sealed, unsealed
 from curricle.schemas.sums import damaged, sums_of
 from curricle.train.distributed import Processes
@@ -72,11 +73,14 @@ def read_cursor(checkpoint: Path) -> Cursor:
     """How far a checkpoint has come; UserError if any of its files has another size than it was written with."""
     check(checkpoint, every_byte=False)
     try:
-        cursor = Cursor(**json.loads((checkpoint / "state" / "cursor.json").read_bytes()))
+        path = checkpoint / "state" / "cursor.json"
+        cursor = known(Cursor, untagged("cursor", json.loads(path.read_bytes()), str(path)))
         if checkpoint.name != _name(cursor.step):
             raise ValueError(f"it says step {cursor.step}")
         bytes.fromhex(cursor.order)
         return cursor
+    except UserError:
+        raise
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise _unreadable(checkpoint, error) from error
 
@@ -179,7 +183,7 @@ def _write(
     _save_tokenizer(tokenizer, partial)
     if adapters:
         save_file(adapters, state / "adapters.safetensors")
-    (state / "cursor.json").write_text(json.dumps(asdict(cursor)))
+    (state / "cursor.json").write_text(json.dumps(tagged("cursor", asdict(cursor))))
     shutil.copyfile(journal, state / "journal.jsonl")
     names = sorted(path.relative_to(partial).as_posix() for path in partial.rglob("*") if path.is_file())
     (partial / DIGESTS).write_text(sealed(json.dumps(sums_of(partial, names), indent=1)))

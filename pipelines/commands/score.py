@@ -29,9 +29,10 @@ from curricle.pipelines.tables.recorded import begin, goes_on, is_there
 from curricle.pipelines.tables.sign import sign, write_report
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.common.log import printable
+from curricle.schemas.contract import CONTRACT
 from curricle.schemas.fingerprint import differences
 from curricle.schemas.manifest import Cost, Counts, Manifest, NotRead, Part, Source, read_manifest
-from curricle.schemas.table import CONTRACT, rejects_schema
+from curricle.schemas.table import rejects_schema
 
 log = logging.getLogger("curricle")
 

@@ -17,10 +17,10 @@ from curricle.pipelines.tables.selection import Derived, derive
 from curricle.pipelines.tables.sign import sign
 from curricle.pipelines.tables.writer import write_parts
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.contract import CONTRACT, tagged
 from curricle.schemas.exchange import NEXT
 from curricle.schemas.fingerprint import digest
 from curricle.schemas.manifest import CERTIFICATE, Cost, Counts, Manifest, Part, SelectedFrom, Source, read_manifest
-from curricle.schemas.table import CONTRACT
 
 log = logging.getLogger("curricle")
 
@@ -82,7 +82,7 @@ def _summary(certificate: dict[str, Any]) -> list[str]:
 def _write(directory: OutputDirectory, derived: Derived, certificate: dict[str, Any], run: str, began: float) -> None:
     schema = derived.schema
     data = write_parts(directory, run, "data", derived.rows(), schema)
-    signed = (json.dumps(certificate, ensure_ascii=False, indent=1) + "\n").encode()
+    signed = (json.dumps(tagged("certificate", certificate), ensure_ascii=False, indent=1) + "\n").encode()
     manifest = _manifest(derived, data, sha256(signed).hexdigest(), time.monotonic() - began)
     assert manifest.total.scored == sum(part.rows for part in data) == certificate["selected"], "every row is written"
     directory.check_held_by(run)

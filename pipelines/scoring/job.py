@@ -17,8 +17,9 @@ from curricle.curate.proxy.weights import Weights, resolve
 from curricle.curate.readers import Reader, kind_of, named_readers
 from curricle.curate.readers.inputs import InputFile
 from curricle.pipelines.settings.score import ScoreSettings
+from curricle.schemas.contract import FIRST
 from curricle.schemas.fingerprint import canonical_json, digest
-from curricle.schemas.table import CONTRACT, table_schema
+from curricle.schemas.table import table_schema
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def make_job(settings: ScoreSettings) -> Job:
     metrics = tuple(select(settings.metrics, made, settings.proxy.rendering))
     format = named(settings.format, settings.prompt_field, settings.response_field)
     readers = named_readers(settings.readers)
-    identity: dict[str, Any] = {"contract": CONTRACT, "metrics": identities(metrics)}
+    identity: dict[str, Any] = {"contract": FIRST.version, "metrics": identities(metrics)}
     needs = _needs(metrics)
     weights, later = None, []
     if needs >= Needs.TOKENS:

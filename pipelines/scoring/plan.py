@@ -6,7 +6,7 @@ undo, counts the records that the ledger must account for, and makes shards a pr
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from curricle.pipelines.scoring.inputs import open_input
 from curricle.pipelines.tables.directory import RECEIPTS, SHARDS, OutputDirectory
 from curricle.pipelines.tables.recorded import damaged_plan, read_recorded
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.contract import known
 from curricle.schemas.fingerprint import file_sha256
 from curricle.schemas.manifest import NotRead
 
@@ -77,16 +78,14 @@ class ScoringPlan:
     def from_json(cls, value: dict[str, Any]) -> "ScoringPlan":
         sources = tuple(
             PlannedSource(
-                InputFile(**source["file"]),
+                known(InputFile, source["file"]),
                 source["sha256"],
                 source["records"],
                 tuple(Slice(*part) for part in source["slices"]),
             )
             for source in value["sources"]
         )
-        if extra := value.keys() - {field.name for field in fields(cls)}:
-            raise ValueError(f"it has {min(extra)!r}")
-        not_read = tuple(NotRead(**other) for other in value.get("not_read", ()))
+        not_read = tuple(known(NotRead, other) for other in value.get("not_read", ()))
         return cls(value["fingerprint"], value["identity"], value["reading"], sources, not_read)
 
 

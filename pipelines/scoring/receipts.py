@@ -12,7 +12,7 @@ class Receipt(BaseModel):
     ``noted`` counts the rows with each note of reading.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
     shard: int
     source: str

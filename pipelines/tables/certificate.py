@@ -14,8 +14,10 @@ from curricle.pipelines.tables.selection import VERSION, Derived, derive
 from curricle.pipelines.tables.writer import row_groups
 from curricle.schemas.common.config import build
 from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.contract import as_known, known_keys, untagged
 from curricle.schemas.fingerprint import differences, file_sha256
 from curricle.schemas.manifest import CERTIFICATE, MANIFEST
+from curricle.schemas.table import score_columns
 from curricle.schemas.verify import verify
 
 
@@ -42,7 +44,8 @@ def check(path: str, table: str | None, moved: Sequence[str] = ()) -> list[str]:
         raise UsageError("the table that was selected from is not there", where=table, remedy=remedy)
     lying = _relocated(recipe.join, sums, moved, selection.files.uri(CERTIFICATE))
     derived = derive(recipe, TableReader(table), lying)
-    faults = differences(content(recorded), content(derived.certificate()))
+    now = derived.certificate()
+    faults = differences(content(as_known(recorded, now)), content(now))
     return faults or _changed_rows(derived, selection)
 
 
@@ -88,8 +91,9 @@ def _read(selection: TableReader) -> tuple[dict[str, Any], Recipe, str, list[str
             remedy="check the selection that they were added to",
         )
     try:
-        recorded = _as_now(json.loads(selection.files.read(CERTIFICATE)))
-        recipe, sums = build(Recipe, recorded["recipe"], where), [str(j["sha256"]) for j in recorded["joined"]]
+        recorded = _as_now(untagged("certificate", json.loads(selection.files.read(CERTIFICATE)), where))
+        recipe = build(Recipe, known_keys(Recipe, recorded["recipe"]), where)
+        sums = [str(joined["sha256"]) for joined in recorded["joined"]]
         if len(sums) != len(recipe.join):
             raise ValueError(f"{len(sums)} of {len(recipe.join)} joined files")
         return recorded, recipe, str(recorded["table"]["place"]), sums
@@ -111,8 +115,8 @@ def _as_now(certificate: dict[str, Any]) -> dict[str, Any]:
 def _changed_rows(derived: Derived, selection: TableReader) -> list[str]:
     """Whether the rows that lie there are those of the table, to the last value."""
     schema = derived.schema
-    if not selection.schema.equals(schema, check_metadata=True):
-        return ["the columns are not those of the table, or not described as there"]
+    if changes := _changed_columns(selection.schema, schema):
+        return changes
     lying = (pa.Table.from_arrays(group.columns, schema=schema) for group in selection.groups())
     pairs = zip_longest(row_groups(derived.rows(), schema), row_groups(lying, schema))
     return (
@@ -120,3 +124,16 @@ def _changed_rows(derived: Derived, selection: TableReader) -> list[str]:
         if all(one is not None and one.equals(other) for one, other in pairs)
         else ["a row is not as it stands in the table"]
     )
+
+
+def _changed_columns(there: pa.Schema, now: pa.Schema) -> list[str]:
+    """One line for each column that is not the same: of another type, or made otherwise. What describes it is prose."""
+    if there.names != now.names:
+        return [f"the columns are {', '.join(there.names)}, and {', '.join(now.names)} now"]
+    faults = [f"column {field.name}: {field.type} there, {now.field(field.name).type} now" for field in there]
+    faults = [fault for fault, field in zip(faults, there, strict=True) if field.type != now.field(field.name).type]
+    before, after = score_columns(there), score_columns(now)
+    for name in sorted({*before, *after}):
+        one, other = ({"unsigned": True} if it is None else it.identity for it in (before.get(name), after.get(name)))
+        faults += [f"column {name}: {change}" for change in differences(one, other)]
+    return faults

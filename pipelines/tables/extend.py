@@ -17,10 +17,11 @@ from curricle.pipelines.tables.sign import sign
 from curricle.pipelines.tables.writer import write_parts
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.contract import CONTRACT
 from curricle.schemas.exchange import NEXT
 from curricle.schemas.fingerprint import digest, stands_for
 from curricle.schemas.manifest import CERTIFICATE, MANIFEST, Cost, ExtendedFrom, Manifest
-from curricle.schemas.table import CONTRACT, NOTES_FIELD, rejects_schema, table_schema
+from curricle.schemas.table import NOTES_FIELD, rejects_schema, table_schema
 
 log = logging.getLogger("curricle")
 

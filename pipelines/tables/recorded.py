@@ -10,6 +10,7 @@ from typing import Any
 from curricle.pipelines.tables.directory import PLAN, RECEIPTS, SHARDS, OutputDirectory
 from curricle.pipelines.tables.exchange import disown
 from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.contract import tagged, untagged
 from curricle.schemas.exchange import read_finished
 from curricle.schemas.fingerprint import digest
 from curricle.schemas.manifest import MANIFEST, InsidePath
@@ -26,9 +27,9 @@ _LEFT = TypeAdapter(list[InsidePath])
 
 
 def read_recorded(directory: OutputDirectory) -> dict[str, Any] | None:
-    """The plan in a directory; None if there is none. UsageError if it is damaged."""
+    """The plan in a directory, without its tag; None if there is none. UsageError if it is damaged."""
     try:
-        plan = unsealed(directory.storage.read(PLAN))
+        plan = untagged("plan", unsealed(directory.storage.read(PLAN)), directory.storage.uri(PLAN))
         _LEFT.validate_python(plan.get(LEAVES, []))
         digest(plan)  # ValueError for what Python reads and we do not write: NaN, infinities, lone surrogates
         return plan
@@ -117,4 +118,4 @@ def begin(directory: OutputDirectory, plan: dict[str, Any], leaves: Sequence[str
     left = before.get(LEAVES, leaves if "extends" in before else ()) if before else leaves
     for name in (SHARDS, RECEIPTS, *(left if before != plan else ())):
         directory.storage.remove(name)
-    directory.write_sealed(PLAN, plan)
+    directory.write_sealed(PLAN, tagged("plan", plan))

@@ -17,9 +17,10 @@ from curricle.curate.metrics.embedding import metric
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.writer import GROUP_ROWS, write_parts
 from curricle.schemas.columns import ScoreColumn
+from curricle.schemas.contract import CONTRACT
 from curricle.schemas.fingerprint import digest, example_id
 from curricle.schemas.manifest import MANIFEST, Cost, Counts, Manifest, Source
-from curricle.schemas.table import CONTRACT, table_schema
+from curricle.schemas.table import table_schema
 
 ROWS, CLUSTERS, DIMENSIONS, SOURCE = 1_000_000, 1000, 384, "synthetic.jsonl"
 IDENTITY = {"synthetic": "unit vectors around as many directions as clusters are asked for"}

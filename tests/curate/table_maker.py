@@ -10,9 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from curricle.schemas.columns import ScoreColumn
+from curricle.schemas.contract import CONTRACT
 from curricle.schemas.fingerprint import digest, example_id
 from curricle.schemas.manifest import MANIFEST, Cost, Counts, Manifest, Part, Source
-from curricle.schemas.table import CONTRACT, rejects_schema, table_schema
+from curricle.schemas.table import rejects_schema, table_schema
 
 HOSTILE = [
     "<script>alert(1)</script>",

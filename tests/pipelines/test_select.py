@@ -436,7 +436,7 @@ def test_wrong_usage(scored, hardest, tmp_path, said):
     [
         lambda certificate: certificate.clear(),
         lambda certificate: certificate["recipe"].update(where="__import__('os')"),
-        lambda certificate: certificate["recipe"].update(surprise=1),
+        lambda certificate: certificate["recipe"].update(take="the best"),
         lambda certificate: certificate["table"].update(place="/nowhere"),
     ],
 )

@@ -132,8 +132,8 @@ GOOD = COLUMNS[3].to_field().metadata[METADATA_KEY].decode()
         ),
         "a column is there twice": (twice, "column source is missing"),
         "a description is no JSON": (column("loss", described()), "the metadata is not JSON"),
-        "a description with more": (
-            column("loss", described(**json.loads(GOOD), more=1)),
+        "a description without a unit": (
+            column("loss", described(**{key: value for key, value in json.loads(GOOD).items() if key != "unit"})),
             "the description of column 'loss' breaks the contract",
         ),
         "a description of numbers": (

@@ -198,6 +198,8 @@ def missing_column(name: str, names: Iterable[str], where: str) -> UsageError:
 def _fingerprint(schema: pa.Schema, path: Path) -> str | None:
     try:
         fingerprint = read_file_metadata(schema).get("fingerprint")
+    except UserError as error:
+        raise UsageError(error.found, where=str(path), remedy=error.remedy) from error
     except (ValueError, AttributeError) as error:
         raise UsageError(f"its metadata is not readable: {error}", where=str(path), remedy="score again") from error
     return None if fingerprint is None else str(fingerprint)

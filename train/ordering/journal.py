@@ -17,6 +17,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from curricle.schemas.common.disk import sync
 from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.contract import known, known_keys, tagged, untagged
 from curricle.schemas.fingerprint import canonical_json, differences
 from curricle.schemas.sealed import lines_of, sealed, unsealed
 from curricle.train.curricula import build
@@ -102,7 +103,7 @@ def open_journal(path: str | Path, header: Header, write: bool = True) -> Journa
         path.parent.mkdir(parents=True, exist_ok=True)
         if found is None:
             path.write_bytes(b"")
-            _append(path, sealed(canonical_json(header.to_json())))
+            _append(path, sealed(canonical_json(tagged("journal", header.to_json()))))
             sync(path.parent)
         else:
             os.truncate(path, whole)
@@ -199,14 +200,15 @@ def _to_line(record: Record) -> str:
 def _from_line(line: bytes) -> Record:
     match unsealed(line):
         case {"stage": dict(fields)}:
-            return StageRecord(**fields)
+            return known(StageRecord, fields)
         case {"decision": dict(fields)}:
             fields.setdefault("what", "reward_gap" if fields.get("purpose") == "refresh" else "nll")  # earlier versions
             scores = fields.pop("scores", None)
             if scores is not None:
                 scores = np.frombuffer(base64.b64decode(scores), "<f8")
             values: dict[str, Any] = {
-                name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in known_keys(Decision, fields).items()
             }
             return Decision(**values, scores=scores)
         case other:
@@ -222,7 +224,9 @@ def _parse(path: Path) -> tuple[Header | None, list[Record], int]:
             if number:
                 records.append(_from_line(line))
             else:
-                header = Header(**unsealed(line))
+                header = known(Header, untagged("journal", unsealed(line), str(path)))
+    except UserError:
+        raise
     except (ValueError, TypeError) as error:
         raise UsageError(
             f"not a journal: line {number + 1}: {error}",

@@ -9,7 +9,8 @@ from typing import Any
 
 from curricle.schemas.chat.rendering import IDENTITY
 from curricle.schemas.common.disk import write_whole
-from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.contract import tagged, untagged
 from curricle.schemas.fingerprint import differences
 from curricle.schemas.sealed import sealed, unsealed
 from curricle.train.data.table import Table
@@ -54,7 +55,7 @@ class Description:
         about: dict[str, Any] = {"identity": self.identity, "settings": asdict(self.settings), "finished": finished}
         if files is not None:
             about["files"] = files
-        write_whole(self.settings.output / RUN, sealed(json.dumps(about, indent=1, default=str)))
+        write_whole(self.settings.output / RUN, sealed(json.dumps(tagged("run", about), indent=1, default=str)))
 
     def before(self) -> dict[str, Any]:
         """What ``run.json`` says; nothing if there is none.
@@ -81,11 +82,13 @@ def read_description(run: Path) -> dict[str, Any]:
     """``run.json`` of a run; nothing if there is none. UsageError if it is not as it was written."""
     path = run / RUN
     try:
-        about = unsealed(path.read_bytes())
+        about = untagged("run", unsealed(path.read_bytes()), str(path))
         if not (isinstance(about.get("identity"), dict) and isinstance(about.get("settings"), dict)):
             raise ValueError("it has no identity, or no settings")
     except (FileNotFoundError, NotADirectoryError):
         return {}
+    except UserError:
+        raise
     except ValueError as error:
         raise UsageError(
             f"not the description of a run: {error}",
