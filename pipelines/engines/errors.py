@@ -4,17 +4,23 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from curricle.pipelines.processes import stop
 from curricle.schemas.common.errors import DirectoryLocked, UserError
 
 
 @contextmanager
 def saying_why() -> Iterator[None]:
-    """Raise what a UserError said in a worker as one: runners hand on its traceback as text, and not the error."""
+    """Raise what a UserError said in a worker as one: runners hand on its traceback as text, and not the error.
+
+    So they do with Ctrl-C that falls into a metric in this process: it is KeyboardInterrupt all the same.
+    """
     try:
         yield
     except UserError as error:  # from this process, with a runner's addition all the same
         raise as_in_driver(error) from error
     except Exception as error:
+        if stop.requested.is_set():
+            raise KeyboardInterrupt from error
         if readable := user_error(str(error)):
             raise readable from error
         raise

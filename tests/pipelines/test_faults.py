@@ -68,12 +68,14 @@ def is_whole(place: Path, whole: Path) -> None:
     assert f"whole; {ROWS} records" in curricle("verify", "out", cwd=place)
 
 
-def test_the_job_is_asked_to_stop(place, whole):
-    process = begun(place, "--workers", 2)
-    os.killpg(process.pid, signal.SIGTERM)  # as a terminal or a supervisor does: its workers get it too
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 2)])
+def test_the_job_is_asked_to_stop(number, workers, place, whole):
+    process = begun(place, "--workers", workers)
+    os.killpg(process.pid, number)  # as a terminal or a supervisor does: its workers get it too
     said = message(process, 1)
     assert "asked to stop" in said and "are left" in said and "the same command goes on" in said
-    completes(place, whole, "--workers", 2)
+    until_true(lambda: not children_of_group(process.pid), "its workers end")
+    completes(place, whole, "--workers", workers)
 
 
 @pytest.fixture(scope="module")
