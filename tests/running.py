@@ -3,12 +3,12 @@
 import contextlib
 import io
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import forking
 import pyarrow as pa
 import pyarrow.parquet as pq
 from curricle.pipelines.cli import main
@@ -21,7 +21,7 @@ def command(*arguments: object) -> list[str]:
 
 def start(*arguments: object, cwd: Path | None = None) -> subprocess.Popen:
     """Start `curricle` in a process group of its own, so that a test can kill it with all its workers."""
-    return subprocess.Popen(
+    return forking.Command(
         command(*arguments),
         cwd=cwd,
         stdout=subprocess.PIPE,
@@ -44,8 +44,8 @@ def curricle(*arguments: object, cwd: Path | None = None, code: int = 0) -> str:
 
 
 def in_process_of_its_own(*arguments: object, cwd: Path | None = None, code: int = 0) -> str:
-    """The same as a person runs it."""
-    done = subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=600)
+    """The same as a person runs it, but for imports."""
+    done = forking.run(command(*arguments), cwd=cwd, timeout=600)
     output = done.stdout + done.stderr
     assert done.returncode == code, output
     return output
@@ -75,13 +75,11 @@ def write_jsonl(path: Path, records: Iterable[dict]) -> Path:
 
 
 def children_of_group(group: int) -> list[int]:
-    """The processes that are left of a group."""
+    """The processes that are left of a group, without those that have ended and wait to be asked how."""
     found = []
-    for path in Path("/proc").iterdir():
-        if path.name.isdigit():
-            try:
-                if os.getpgid(int(path.name)) == group:
-                    found.append(int(path.name))
-            except ProcessLookupError:
-                continue
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            state, _, of = (path / "stat").read_text().rpartition(") ")[2].split()[:3]
+            if int(of) == group and state != "Z":
+                found.append(int(path.name))
     return found

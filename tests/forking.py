@@ -1,0 +1,241 @@
+"""Commands as processes of their own that skip the seconds of imports: forked from a process that has imported all.
+
+``Command`` is a ``subprocess.Popen``. It takes ``[python, "-P", "-m", "curricle.pipelines.cli", …]``, or the trainer's
+module, and starts a real process, with a pid, a working directory, an environment, standard streams, signals and an
+exit code of its own, whose parent is the caller. What it starts itself (workers, a trainer) is started as ever.
+
+The same as in a fresh interpreter: the command's module runs as ``__main__``, Ctrl-C and other signals do what they do,
+no thread has run yet, and at the end of the process what is registered for it is called in the same order.
+
+Not the same: what the command imports is there already, so nothing shows of when it imports what, and at the end it is
+not taken apart; the seed of ``hash``, and whatever else is drawn as something is imported, is one for all commands that
+a test process forks; and an environment variable that is read then was read before. So whoever asks for an environment
+that differs in any variable but those of ``LATE``, for a terminal, or for options of ``Popen`` that change the child
+before it begins, gets a fresh interpreter. Tests of how a command begins ask ``subprocess`` for one.
+"""
+
+import atexit
+import ctypes
+import importlib
+import io
+import json
+import logging
+import os
+import pkgutil
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+MODULES = ("curricle.pipelines.cli", "curricle.train.cli")
+LATE = ("AWS_", "CURRICLE_", "PYTEST_")
+"""How the names begin of variables that are read when they are used, and not when something is imported."""
+LIBRARIES = ("lexicalrichness", "matplotlib.pyplot", "transformers.models.llama.modeling_llama")
+"""What commands import in the middle of their work, beside what our modules import as they are imported."""
+
+_STREAMS = {"p2cread": 0, "p2cwrite": None, "c2pread": None, "c2pwrite": 1, "errread": None, "errwrite": 2}
+"""As Popen names both ends of its pipes, and the descriptors that a child inherits in the place of its own ends."""
+_OPTIONS = {"stdin", "stdout", "stderr", "text", "cwd", "env", "start_new_session"}
+_SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36  # of prctl
+
+
+class Command(subprocess.Popen):
+    """A command in a process of its own, forked from a warm one where that is the same."""
+
+    def __init__(self, arguments: Sequence[str], **options: Any) -> None:
+        self._options = options
+        super().__init__(arguments, **options)
+
+    def _execute_child(self, args: Sequence[str], *others: Any) -> None:  # type: ignore[override]
+        # What Popen itself leaves to this method is to start the process; pipes, and waiting, are as ever.
+        ends = dict(zip(_STREAMS, others[9:15], strict=True))
+        streams = [usual if ends[name] == -1 else ends[name] for name, usual in _STREAMS.items() if usual is not None]
+        environment = dict(os.environ if self._options.get("env") is None else self._options["env"])
+        if not _same_when_forked(args, self._options, environment, streams):
+            return super()._execute_child(args, *others)  # type: ignore[misc]
+        command = {
+            "arguments": [os.fspath(argument) for argument in args[3:]],
+            "cwd": os.fspath(self._options.get("cwd") or os.getcwd()),
+            "environment": environment,
+            "session": bool(self._options.get("start_new_session")),
+            "parent": os.getpid(),
+        }
+        self.pid = _server().start(command, streams)
+        self._child_created = True
+        self._close_pipe_fds(*ends.values())  # type: ignore[attr-defined]
+
+
+def run(arguments: Sequence[str], timeout: float | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
+    """``subprocess.run`` of a command, with both its streams captured as text."""
+    with Command(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options) as process:
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+def _same_when_forked(
+    args: Sequence[str], options: Mapping[str, Any], environment: Mapping[str, str], streams: Sequence[int]
+) -> bool:
+    return (
+        sys.platform == "linux"
+        and list(args[:3]) == [sys.executable, "-P", "-m"]
+        and args[3] in MODULES
+        and options.keys() <= _OPTIONS
+        and not any(map(os.isatty, streams))
+        and _early(environment) == _server().environment
+    )
+
+
+def _early(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if not name.startswith(LATE)}
+
+
+class _Server:
+    """The warm process, as its parent sees it."""
+
+    def __init__(self) -> None:
+        self.environment = _early(os.environ)
+        self.socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # a process that the server forks, and that forks the command and ends, leaves its child to us
+        _prctl(_SET_CHILD_SUBREAPER, 1)
+        number = other.fileno()
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", __file__, str(number)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[number],
+        )
+        other.close()
+
+    def start(self, command: Mapping[str, Any], streams: Sequence[int]) -> int:
+        socket.send_fds(self.socket, [json.dumps(command).encode()], streams)
+        answer = self.socket.recv(64)
+        if not answer:
+            raise RuntimeError(f"the process that forks commands has ended, with exit code {self.process.wait()}")
+        return int(answer)
+
+
+@cache
+def _server() -> _Server:
+    return _Server()
+
+
+def _prctl(option: int, value: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, value, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def _serve(number: int) -> None:
+    """Fork commands until nobody asks any more; returns in a command's process alone, at its end."""
+    _prctl(_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is meant for commands
+    end = _End()
+    atexit.register(end)
+    logging.root.addHandler(logging.NullHandler())  # a warning while there is none would make one
+    _import_all()
+    logging.root.handlers.clear()
+    with socket.socket(fileno=number) as asked:
+        while True:
+            line, streams, *_ = socket.recv_fds(asked, 1 << 20, 3)
+            if not line:
+                os._exit(0)
+            told, tell = os.pipe()
+            between = os.fork()
+            if not between:
+                if pid := os.fork():
+                    os.write(tell, str(pid).encode())
+                    os._exit(0)
+                break
+            os.waitpid(between, 0)
+            for descriptor in (tell, *streams):
+                os.close(descriptor)
+            with open(told) as answer:  # to its end: until the child is what it is to be
+                asked.send(answer.read().encode())
+    os.close(told)
+    command = json.loads(line)
+    _become(command, streams)
+    os.close(tell)
+    _run(command, end)
+
+
+def _import_all() -> None:
+    """All modules of ours but the commands, which a process runs, with what they import; and the compiled kernel."""
+    for package in ("curricle.schemas", "curricle.curate", "curricle.pipelines", "curricle.train"):
+        for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+            if module.name not in MODULES:
+                importlib.import_module(module.name)
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    importlib.import_module("curricle.curate.metrics.mtld").mtld(["numba loads what it compiled once"])
+
+
+class _End:
+    """What a process does last of all, because it is registered first."""
+
+    def __init__(self) -> None:
+        self.code = 1  # of an error that nobody has caught
+        self.of_the_command: list[Callable[[], object]] = []
+
+    def __call__(self) -> None:
+        for function in reversed(self.of_the_command):
+            function()
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(self.code)
+
+
+def _become(command: Mapping[str, Any], streams: Sequence[int]) -> None:
+    while os.getppid() != command["parent"]:
+        os.sched_yield()
+    _prctl(_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if command["session"]:
+        os.setsid()
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), sys.stdin.encoding)
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__ = _writer(sys.stdout), _writer(sys.stderr)
+    os.chdir(command["cwd"])
+    os.environ.clear()
+    os.environ.update(command["environment"])
+    importlib.import_module("numpy.random").seed()
+
+
+def _run(command: Mapping[str, Any], end: _End) -> None:
+    # what the command's own module registers comes first in a fresh interpreter, and so is called last
+    register = atexit.register
+
+    def registered(function: Any, *arguments: Any, **options: Any) -> Any:
+        if getattr(function, "__module__", "") != "__main__":
+            return register(function, *arguments, **options)
+        end.of_the_command.append(lambda: function(*arguments, **options))
+        return function
+
+    atexit.register = registered  # type: ignore[assignment]
+    module, *sys.argv[1:] = command["arguments"]
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        end.code = 0
+    except SystemExit as ended:
+        end.code = ended.code if isinstance(ended.code, int) else bool(ended.code)
+        raise
+
+
+def _writer(old: Any) -> io.TextIOWrapper:
+    """A stream as the interpreter made the old one, to what its descriptor leads to now."""
+    raw = io.FileIO(old.fileno(), "w", closefd=False)
+    buffer: Any = raw if old.write_through else io.BufferedWriter(raw)
+    return io.TextIOWrapper(buffer, old.encoding, old.errors, "\n", old.line_buffering, old.write_through)
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))
