@@ -1,1 +1,42 @@
-"""How scoring runs: Beam transforms, the jobs made of them, and the ``curricle`` command."""
+"""How scoring runs: Beam transforms, the jobs made of them, and the ``curricle`` command.
+
+``pipelines.Score`` is a transform for pipelines of your own; beside it there is a function for each command.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from curricle.pipelines.functions import check_selection as check_selection
+    from curricle.pipelines.functions import cluster as cluster
+    from curricle.pipelines.functions import lp as lp
+    from curricle.pipelines.functions import report as report
+    from curricle.pipelines.functions import reward as reward
+    from curricle.pipelines.functions import score as score
+    from curricle.pipelines.functions import select as select
+    from curricle.pipelines.functions import status as status
+    from curricle.pipelines.functions import transfer as transfer
+    from curricle.pipelines.functions import verify as verify
+
+_FUNCTIONS = (
+    "check_selection",
+    "cluster",
+    "lp",
+    "report",
+    "reward",
+    "score",
+    "select",
+    "status",
+    "transfer",
+    "verify",
+)
+_MODULES = dict.fromkeys(_FUNCTIONS, "functions")
+"""The public names, and where each is: imported when it is asked for, because Beam takes seconds."""
+
+__all__ = [*_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -95,10 +95,9 @@ def score(arguments: Sequence[str]) -> int:
 def verify(arguments: Sequence[str]) -> int:
     """Recount a finished table: every record, digest, identity and column that its manifest promises."""
     settings = parse(DirectorySettings, arguments, "curricle verify", verify.__doc__)
-    from curricle.pipelines.storage import open_storage
-    from curricle.schemas.verify import verify as recount
+    from curricle.pipelines.functions import verify as run
 
-    result = recount(open_storage(settings.directory))
+    result = run(settings.directory)
     for fault in result.faults:
         show(f"WRONG  {fault}")
     for other in result.manifest.not_read:
@@ -178,10 +177,10 @@ def transfer(arguments: Sequence[str]) -> int:
     from curricle.pipelines.settings.transfer import TransferSettings
 
     settings = parse(TransferSettings, arguments, "curricle transfer", transfer.__doc__)
-    from curricle.pipelines.commands.transfer import PAGE
+    from curricle.pipelines.commands.transfer import PAGE, lines
     from curricle.pipelines.commands.transfer import transfer as run
 
-    for line in run(settings):
+    for line in lines(run(settings)):
         show(line)
     show(f"look at {settings.output}/{PAGE}")
     return DONE
@@ -190,15 +189,9 @@ def transfer(arguments: Sequence[str]) -> int:
 def report(arguments: Sequence[str]) -> int:
     """Write report.html: what is in a table, to look at."""
     settings = parse(DirectorySettings, arguments, "curricle report", report.__doc__)
-    from curricle.pipelines.tables.directory import OutputDirectory
-    from curricle.pipelines.tables.exchange import REPORT
-    from curricle.pipelines.tables.reader import TableReader
-    from curricle.pipelines.tables.sign import write_report
+    from curricle.pipelines.functions import report as run
 
-    directory = OutputDirectory(settings.directory)
-    TableReader(settings.directory).check_bytes()
-    write_report(directory)
-    show(directory.storage.uri(REPORT))
+    show(run(settings.directory))
     return DONE
 
 

@@ -21,8 +21,8 @@ from curricle.schemas.common.errors import UsageError
 JSON, PAGE = "transfer.json", "transfer.html"
 
 
-def transfer(settings: TransferSettings) -> list[str]:
-    """Write the report, and return its table as lines. UsageError where two tables have no example in common."""
+def transfer(settings: TransferSettings) -> list[Comparison]:
+    """Write the report, and return what is in it. UsageError where two tables have no example in common."""
     directory = OutputDirectory(settings.output)
     there = {name for name in directory.storage.names("") if not name.startswith("_progress/") or name == PLAN}
     if foreign := sorted(there - {JSON, PAGE}):
@@ -56,7 +56,7 @@ def transfer(settings: TransferSettings) -> list[str]:
     with directory.held():
         directory.write_json(JSON, {"tables": about, "comparisons": records})
         directory.write_text(PAGE, page)
-    return _lines(comparisons)
+    return comparisons
 
 
 def _labels(paths: Sequence[str]) -> list[str]:
@@ -104,8 +104,8 @@ def _compare(pair: tuple[str, str], one: pl.DataFrame, other: pl.DataFrame, colu
     return Comparison(*pair, column, agreement(mine, theirs, column.hard or "high"))
 
 
-def _lines(comparisons: Sequence[Comparison]) -> list[str]:
-    """Columns of text: overlaps in per cent, with chance in brackets."""
+def lines(comparisons: Sequence[Comparison]) -> list[str]:
+    """The comparisons as columns of text: overlaps in per cent, with chance in brackets."""
     ends = [f"{hardness} {share:.0%}" for hardness in ("hard", "easy") for share in SHARES]
     rows = [["tables", "column", "rows", "rho", *ends]]
     for each in comparisons:

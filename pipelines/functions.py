@@ -1,0 +1,224 @@
+"""A function beside each command of ``curricle``: the same options as keywords, the same refusals as exceptions.
+
+What each option means and what it is when it is left out stands in ``curricle.pipelines.settings``, and is what
+``curricle COMMAND --help`` prints. A group of options is a mapping, or an instance of its class:
+``proxy={"model": "org/name", "max_length": 1024}``; a model alone is its name: ``proxy="org/name"``.
+
+With ``workers`` above 1 a job runs in processes of its own. If one of them dies, this process ends, as the command
+does, and the same call goes on from the finished shards: what must outlive that calls the command.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack
+
+from curricle.curate.embedding.settings import EmbeddingSettings
+from curricle.curate.proxy.settings import ProxySettings
+from curricle.curate.selection.recipe import NearDuplicatesOf, Take
+from curricle.pipelines.settings.cluster import ClusterSettings
+from curricle.pipelines.settings.lp import LearnerSettings, LpSettings
+from curricle.pipelines.settings.reward import HeadSettings, RewardSettings
+from curricle.pipelines.settings.score import ScoreSettings
+from curricle.pipelines.settings.select import SelectSettings
+from curricle.pipelines.settings.transfer import TransferSettings
+from curricle.schemas.common.config import at_home, build
+
+if TYPE_CHECKING:
+    from curricle.curate.report.transfer import Comparison
+    from curricle.schemas.manifest import Manifest
+    from curricle.schemas.verify import Verification
+
+StrPath: TypeAlias = str | os.PathLike[str]
+"""A path, or where a command takes one, an address such as ``s3://bucket/table``."""
+Group: TypeAlias = Mapping[str, Any]
+S = TypeVar("S")
+
+
+class ScoreOptions(TypedDict, total=False):
+    """Options of ``score``."""
+
+    metrics: Sequence[str]
+    format: str | None
+    prompt_field: str | None
+    response_field: str | None
+    readers: Sequence[str]
+    proxy: str | ProxySettings | Group
+    embedding: str | EmbeddingSettings | Group
+    compat: Literal["small2large"] | None
+    workers: int
+    engine: str
+    engine_address: str | None
+    dask_resources: Mapping[str, float]
+    beam: Mapping[str, str]
+    shard_rows: int
+    max_record_bytes: int
+    max_expansion: int
+    max_reject_fraction: float
+    overwrite: bool
+    stall_limit: float
+    prometheus_file: StrPath | None
+
+
+class SelectOptions(TypedDict, total=False):
+    """Options of ``select``."""
+
+    join: Sequence[StrPath]
+    where: str | None
+    distinct: bool
+    near_duplicates: float | None
+    near_duplicates_of: NearDuplicatesOf
+    take: Take | None
+    by: str | None
+    count: int | None
+    fraction: float | None
+    part: str | None
+    per: str | None
+    shares: Literal["proportional", "equal"]
+    temperature: float
+    seed: int
+    overwrite: bool
+
+
+class ClusterOptions(TypedDict, total=False):
+    """Options of ``cluster``."""
+
+    by: str
+    k: int
+    algorithm: Literal["kmeans", "minibatch"] | None
+    seed: int
+    overwrite: bool
+
+
+class LpOptions(TypedDict, total=False):
+    """Options of ``lp``."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+    train: Mapping[str, str]
+    proxy: str | LearnerSettings | Group
+    compat: Literal["small2large"] | None
+    workers: int
+    shard_rows: int
+    overwrite: bool
+
+
+class RewardOptions(TypedDict, total=False):
+    """Options of ``reward``."""
+
+    proxy: str | ProxySettings | Group
+    reward: HeadSettings | Group
+    workers: int
+    shard_rows: int
+    overwrite: bool
+
+
+def score(inputs: StrPath | Sequence[StrPath], output: StrPath, **options: Unpack[ScoreOptions]) -> "Manifest":
+    """Score files into a difficulty table in ``output``, or what is left of it, and return its manifest.
+
+    ``inputs``: files, folders or patterns. The same call resumes, and so does the command. How many records were read,
+    scored and rejected stands in ``manifest.total``.
+
+    Raises UsageError for what is wrong before anything is written, UserError for what stops a job, and DirectoryLocked
+    where another one is at work.
+    """
+    from curricle.pipelines.commands.score import score
+
+    return score(_settings(ScoreSettings, "score", inputs=inputs, output=output, **options))
+
+
+def select(table: StrPath, output: StrPath, **options: Unpack[SelectOptions]) -> "Manifest":
+    """Select rows of a table by its columns into a table in ``output``, with a certificate, and return its manifest.
+
+    Raises UsageError where nothing is asked for or nothing is left, and as ``score`` does.
+    """
+    from curricle.pipelines.commands.select import select
+
+    return select(_settings(SelectSettings, "select", table=table, output=output, **options))
+
+
+def check_selection(selection: StrPath, table: StrPath | None = None, join: Sequence[StrPath] = ()) -> list[str]:
+    """Derive a selection from its certificate again, and return what is not as it says: nothing, if it is true.
+
+    ``table`` and ``join`` say where what was moved lies now.
+    """
+    from curricle.pipelines.tables.certificate import check
+
+    settings = _settings(SelectSettings, "check_selection", check=selection, table=table, join=join)
+    assert settings.check
+    return check(settings.check, settings.table, settings.join)
+
+
+def cluster(table: StrPath, output: StrPath, **options: Unpack[ClusterOptions]) -> "Manifest":
+    """Write the table with a column of cluster numbers, by k-means over its embeddings, and return its manifest."""
+    from curricle.pipelines.commands.cluster import cluster
+
+    return cluster(_settings(ClusterSettings, "cluster", table=table, output=output, **options))
+
+
+def lp(table: StrPath, output: StrPath, **options: Unpack[LpOptions]) -> "Manifest":
+    """Write the table with learning percentages, and return its manifest.
+
+    The proxy is trained on it by ``curricle-train``, in a process of its own, and each epoch's checkpoint scores it.
+    """
+    from curricle.pipelines.commands.lp import lp
+
+    return lp(_settings(LpSettings, "lp", table=table, output=output, **options))
+
+
+def reward(table: StrPath, output: StrPath, **options: Unpack[RewardOptions]) -> "Manifest":
+    """Write the table with the proxy's answers and the rewards of a model fitted on them, and return its manifest."""
+    from curricle.pipelines.commands.reward import reward
+
+    return reward(_settings(RewardSettings, "reward", table=table, output=output, **options))
+
+
+def transfer(tables: Sequence[StrPath], output: StrPath, columns: Sequence[str] = ()) -> "list[Comparison]":
+    """Compare columns of tables that different models scored, and return what each pair of them has in common.
+
+    ``transfer.json`` and ``transfer.html`` are written to ``output``.
+    """
+    from curricle.pipelines.commands.transfer import transfer
+
+    return transfer(_settings(TransferSettings, "transfer", tables=tables, output=output, columns=columns))
+
+
+def verify(directory: StrPath) -> "Verification":
+    """Recount a finished table: it is whole if the result has no ``faults``. UserError if there is no table."""
+    from curricle.pipelines.storage import open_storage
+    from curricle.schemas.verify import verify
+
+    return verify(open_storage(_path("verify", directory)))
+
+
+def report(directory: StrPath) -> str:
+    """Write the table's ``report.html``, and return its path or address."""
+    from curricle.pipelines.tables.directory import OutputDirectory
+    from curricle.pipelines.tables.exchange import REPORT
+    from curricle.pipelines.tables.reader import TableReader
+    from curricle.pipelines.tables.sign import write_report
+
+    path = _path("report", directory)
+    output = OutputDirectory(path)
+    TableReader(path).check_bytes()
+    write_report(output)
+    return output.storage.uri(REPORT)
+
+
+def status(directory: StrPath) -> list[str]:
+    """How far the job of a directory is, how fast, and who works on it, as lines. UsageError if no job is there."""
+    from curricle.pipelines.commands.status import describe
+
+    return describe(_path("status", directory))
+
+
+def _path(name: str, directory: StrPath) -> str:
+    return at_home(os.fspath(directory), f"pipelines.{name}")
+
+
+def _settings(cls: type[S], name: str, **values: Any) -> S:
+    for model in ("proxy", "embedding"):
+        if isinstance(values.get(model), str):
+            values[model] = {"model": values[model]}
+    return build(cls, values, f"pipelines.{name}")
