@@ -7,11 +7,11 @@ from itertools import chain, islice
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 import pyarrow as pa
-from curricle.curate.examples import Normalised, normalise_records, notes_column
 from curricle.curate.formats import Format, named
 from curricle.curate.progress import NoProgress, Progress
 from curricle.curate.readers import Reader, Record, named_readers, survey
 from curricle.curate.readers import read as read_slices
+from curricle.curate.readers.examples import Normalised, normalise_records, notes_column
 from curricle.curate.readers.inputs import find_inputs, say_left_out
 from curricle.schemas.common.config import at_home
 from curricle.schemas.table import EXAMPLE_FIELDS, NOTES_FIELD, REJECTS

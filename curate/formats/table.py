@@ -2,7 +2,7 @@
 
 import json
 
-from curricle.curate import strict
+from curricle.curate.formats import strict
 from curricle.curate.formats.conversation import Conversation, Fields, Format, FormatError, conversation, items, text
 from curricle.curate.formats.values import as_text, kind
 from curricle.schemas.table import ROLES

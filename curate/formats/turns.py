@@ -4,8 +4,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from curricle.curate import strict
 from curricle.curate.batch import RESPONSE_ROLE
+from curricle.curate.formats import strict
 from curricle.curate.formats.beside import LIST_FIELDS, check_turn
 from curricle.curate.formats.conversation import (
     Conversation,

@@ -3,7 +3,7 @@
 import json
 from typing import Any, NamedTuple
 
-from curricle.curate import strict
+from curricle.curate.formats import strict
 from curricle.curate.formats.values import stand_in
 
 RAW_LIMIT = 2000

@@ -7,9 +7,9 @@ from functools import partial
 
 import apache_beam as beam
 from curricle.curate.batch import Batch
-from curricle.curate.examples import normalise_records
 from curricle.curate.formats import Format
 from curricle.curate.readers import Reader, read
+from curricle.curate.readers.examples import normalise_records
 from curricle.pipelines.scoring.inputs import open_input
 from curricle.pipelines.transforms.shards import ShardBatch, ShardRun
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 import pyarrow as pa
-from curricle.curate.examples import notes_column
+from curricle.curate.readers.examples import notes_column
 from curricle.pipelines.scoring.meter import Meter
 from curricle.pipelines.scoring.receipts import Receipt
 from curricle.pipelines.tables.directory import OutputDirectory
