@@ -1,5 +1,6 @@
 """The site, built by `make docs`: Sphinx reads the pages as they stand here, and the reference from the code."""
 
+from importlib import import_module
 from importlib.metadata import version as installed
 
 from sphinx.application import Sphinx
@@ -7,7 +8,7 @@ from sphinx.application import Sphinx
 project = "Curricle"
 release = version = installed("curricle")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
 source_suffix = {".md": "markdown"}
 
 # Pages that stand elsewhere in the repository are pages of the site too: each has a file here that includes it.
@@ -24,7 +25,16 @@ def _links_within_the_site(app: Sphinx, page: str, source: list[str]) -> None:
         source[0] = source[0].replace(f"]({path}", f"]({here}")
 
 
+def _import_all_names() -> None:
+    """Our packages import a public name when it is asked for; the reference lists those that are there."""
+    for package in ("curricle.curate", "curricle.pipelines", "curricle.train"):
+        module = import_module(package)
+        for name in getattr(module, "__all__", ()):
+            setattr(module, name, getattr(module, name))
+
+
 def setup(app: Sphinx) -> None:
+    _import_all_names()
     app.connect("source-read", _links_within_the_site)
 
 
@@ -37,8 +47,8 @@ html_title = "Curricle"
 html_show_sphinx = False
 html_show_copyright = False  # LICENSE has it
 
-autodoc_typehints = "description"
-autodoc_typehints_description_target = "documented_params"
+python_maximum_signature_line_length = 88
+python_use_unqualified_type_names = True
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autoclass_content = "both"

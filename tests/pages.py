@@ -21,7 +21,7 @@ def all_pages() -> list[str]:
 class Block:
     """A fenced block of a page. ``note`` is the HTML comment above it, which no reader of the page sees:
 
-    * ``with: FLAGS`` are added to each command of the block, so that it is quick; they override those that it has;
+    * ``with: FLAGS`` are added to each command of the block that knows them, so that it is quick, and override its own;
     * ``not run: REASON``: its flags are looked up in ``--help``, and that is all;
     * ``file: NAME``: the block is a file of this name;
     * anything else is the name under which a test of its own takes it.

@@ -28,7 +28,7 @@ NAMES |= dict.fromkeys(("curricle-train", "curricle.train.cli", "trainer"), "cur
 # the order in which pages go on with what others made; the rest need only the README's table
 FIRST = ("README.md", "docs/add-columns.md", "docs/train.md")
 PAGES = sorted(all_pages(), key=lambda page: (page not in FIRST, FIRST.index(page) if page in FIRST else 0))
-LANGUAGES = {"sh", "python", "yaml", "", "{toctree}"}
+LANGUAGES = {"sh", "python", "yaml", ""}  # and what the builder of the site takes, which begins with a brace
 EXTRAS = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
@@ -113,11 +113,14 @@ def run(block: Block, words: list[str], capsys) -> None:
         assert words[0] == "pip", f"{block.about}: only `curricle` and `curricle-train` are run; say why this is not"
         return look_up(block, words, capsys)
     name, arguments = command
-    arguments += shlex.split(block.noted("with") or "")
-    expanded = [file for word in arguments for file in (sorted(glob.glob(word)) if "*" in word else []) or [word]]
-    if "--help" in arguments:
+    if arguments[-1] == "--help":
         helped(name, arguments[:-1], capsys)
         return None
+    text = helped(name, arguments[:1], capsys)
+    more = shlex.split(block.noted("with") or "")
+    for flag, value in zip(more[::2], more[1::2], strict=True):
+        arguments += [flag, value] if re.search(rf"{flag}\b", text) else []
+    expanded = [file for word in arguments for file in (sorted(glob.glob(word)) if "*" in word else []) or [word]]
     code = MAIN[name](expanded)
     assert code == 0, f"{block.about}: {shlex.join(words)} ends with {code}\n{capsys.readouterr()}"
     return None
@@ -128,7 +131,8 @@ def test_page(page, in_scratch, capsys):
     names: dict = {"__name__": "__main__"}
     claimed = "".join(path.read_text("utf-8") for path in (REPOSITORY / "tests").rglob("test_*.py"))
     for block in blocks(page):
-        assert block.language in LANGUAGES, f"{block.about}: nothing runs {block.language!r}"
+        known = block.language in LANGUAGES or block.language[0] == "{"
+        assert known, f"{block.about}: nothing runs {block.language!r}"
         if block.noted("not run") is not None:
             assert block.noted("not run"), f"{block.about}: say why it is not run"
             for words in commands(block) if block.language == "sh" else ():
