@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +38,7 @@ from curricle.train.ordering.journal import (
     read_journal,
     recorded_course,
 )
+from curricle.train.ordering.order import header_of
 from curricle.train.progress import Reporter, Spent
 from curricle.train.records.metrics import Metrics, check_trackers, peak_flops, read_metrics
 from curricle.train.records.run_json import Description, read_description
@@ -52,18 +52,13 @@ LOOKED_THROUGH = 1024
 
 def order_of(settings: RunSettings, table: Table) -> Header:
     """What defines the order of a run. Without a budget it is one epoch."""
-    budget = settings.budget
-    if (budget.samples, budget.tokens, budget.steps) == (None, None, None):
-        budget = replace(budget, samples=len(table))
-    Budget(**asdict(budget))
-    return Header(
-        table.digest,
-        table.fingerprint,
+    return header_of(
+        table,
         settings.curriculum,
         settings.curriculum_options,
         settings.seed,
         settings.batch.size,
-        asdict(budget),
+        settings.budget,
     )
 
 
@@ -107,10 +102,10 @@ class Loop:
         self.recorded = recorded.records if recorded else []
         self.budget = Budget(**self.header.budget)
         self.tokens = response_tokens(self.table) if self.budget.tokens else None
-        self.course = recorded_course(Journal(self.header), self.table)
+        self.course = recorded_course(Journal(self.header), self.table, settings.curriculum)
         if read_description(settings.output).get("finished") is None:
             check_writable(settings.output)
-        self.description = Description.of(settings, self.table, identify(settings.model))
+        self.description = Description.of(settings, self.table, identify(settings.model), plugin=self.header.plugin)
         self.finished = self.description.before().get("finished")
         self.reported = read_metrics(settings.output)
         saved = checkpoints.checkpoints(settings.output)

@@ -151,9 +151,10 @@ class RunSettings(TrainSettings):
     """Train a model on the table in the order of a curriculum."""
 
     curriculum: str = option(
-        "the order: campus, random, sorted, competence, paced, cyclical, blocked, interleaved, …; "
-        "--curriculum NAME --help lists the options of one",
+        "the order: campus, random, sorted, competence, paced, cyclical, blocked, interleaved, …; or one of your own, "
+        "./my.py:NAME; --curriculum NAME --help lists the options of one",
         "campus",
+        place=True,
     )
     curriculum_options: dict[str, str] = option("options of the curriculum", {}, rest="curriculum")
     seed: int = option("of the order and of dropout", 0, at_least=0)
@@ -181,11 +182,14 @@ class PlanSettings:
     data: Path = option("a directory that `curricle score` wrote, or Parquet files with its columns")
     join: tuple[Path, ...] = option("Parquet files with more score columns, joined on example_id", ())
     output: Path = option("directory to write plan.parquet and plan.png into")
-    journal: Path | None = option("journal.jsonl of a run; the options below do not apply then", None)
+    journal: Path | None = option(
+        "journal.jsonl of a run; the options below do not apply then, but for a --curriculum that is a file", None
+    )
     curriculum: str = option(
-        "the order: random, sorted, competence, paced, cyclical, blocked, interleaved, …; "
-        "--curriculum NAME --help lists the options of one",
+        "the order: random, sorted, competence, paced, cyclical, blocked, interleaved, …; or one of your own, "
+        "./my.py:NAME; --curriculum NAME --help lists the options of one",
         "random",
+        place=True,
     )
     curriculum_options: dict[str, str] = option("options of the curriculum", {}, rest="curriculum")
     seed: int = option("of the order", 0, at_least=0)

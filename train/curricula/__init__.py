@@ -1,11 +1,14 @@
-"""The curricula by name. A new one is a module and a line here."""
+"""The curricula by name: ours, and those of others, from an installed distribution or from a file.
+
+A new one of ours is a module and a line here.
+"""
 
 from collections.abc import Mapping
 from dataclasses import make_dataclass
 from typing import Any, NoReturn, get_origin, get_type_hints
 
 from curricle.schemas.common import config
-from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.plugins import Group
 from curricle.train.curricula.base import Curriculum
 from curricle.train.curricula.campus import Campus
 from curricle.train.curricula.competence import Competence
@@ -27,11 +30,23 @@ CURRICULA: dict[str, type[Curriculum]] = {
 }
 
 
+PLUGINS: Group[type[Curriculum]] = Group(
+    "curricle.curricula",
+    "curriculum",
+    "a subclass of curricle.train.curricula.base.Curriculum",
+    lambda found: isinstance(found, type) and issubclass(found, Curriculum) and found is not Curriculum,
+    ours=CURRICULA,
+)
+
+
 def named(name: str) -> type[Curriculum]:
     """A curriculum by name; UsageError if there is none."""
-    if name not in CURRICULA:
-        raise UsageError(f"unknown curriculum {name!r}", remedy=config.nearest(name, CURRICULA))
-    return CURRICULA[name]
+    return CURRICULA[name] if name in CURRICULA else PLUGINS.load(name).object
+
+
+def origin(name: str) -> dict[str, str]:
+    """Where a curriculum of others is from, see ``schemas.common.plugins.Plugin``; nothing for one of ours."""
+    return {} if name in CURRICULA else PLUGINS.load(name).identity
 
 
 def show_options(name: str, command: str) -> NoReturn:

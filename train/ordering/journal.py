@@ -17,17 +17,21 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from curricle.schemas.common.disk import sync
 from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.common.plugins import is_file
 from curricle.schemas.contract import known, known_keys, tagged, untagged
 from curricle.schemas.fingerprint import canonical_json, differences
 from curricle.schemas.sealed import lines_of, sealed, unsealed
-from curricle.train.curricula import build
+from curricle.train.curricula import build, origin
 from curricle.train.curricula.base import Course, Decision, Probe, ProbeResult, Stage, rows_digest
 from curricle.train.data.table import Table
 
 
 @dataclass(frozen=True)
 class Header:
-    """What defines an order: the first line of a journal. ``table`` is ``Table.digest``."""
+    """What defines an order: the first line of a journal. ``table`` is ``Table.digest``.
+
+    ``plugin`` says where a curriculum of others is from: its distribution and version, or the digest of its file.
+    """
 
     table: str
     fingerprint: str | None
@@ -36,11 +40,21 @@ class Header:
     seed: int
     batch: int
     budget: Mapping[str, int | None]
+    plugin: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The header with every option of the curriculum, defaults among them."""
-        options = asdict(build(self.curriculum, self.options))
-        return json.loads(canonical_json(asdict(replace(self, options=options))))
+        return _as_json(replace(self, options=asdict(build(self.curriculum, self.options))))
+
+    def differences(self, recorded: "Header") -> list[str]:
+        """What this order has otherwise than a recorded one, a line for each. Only the curriculum of this one runs."""
+        same = (recorded.curriculum, recorded.plugin) == (self.curriculum, self.plugin)
+        return differences(recorded.to_json() if same else _as_json(recorded), self.to_json())
+
+
+def _as_json(header: Header) -> dict[str, Any]:
+    fields: dict[str, Any] = json.loads(canonical_json(asdict(header)))
+    return fields if header.plugin else {name: value for name, value in fields.items() if name != "plugin"}
 
 
 @dataclass(frozen=True)
@@ -93,7 +107,7 @@ def open_journal(path: str | Path, header: Header, write: bool = True) -> Journa
     """
     path = Path(path)
     found, records, whole = _parse(path)
-    if found and (changed := differences(found.to_json(), header.to_json())):
+    if found and (changed := header.differences(found)):
         raise UsageError(
             "the run was started with another order:\n  " + "\n  ".join(changed),
             where=str(path),
@@ -110,9 +124,24 @@ def open_journal(path: str | Path, header: Header, write: bool = True) -> Journa
     return Journal(header, records, path if write else None)
 
 
-def recorded_course(journal: Journal, table: Table) -> Course:
-    """The course that a journal records; UsageError if it was over another table."""
+def recorded_course(journal: Journal, table: Table, curriculum: str = "") -> Course:
+    """The course that a journal records; UsageError if it was over another table, or by another curriculum.
+
+    ``curriculum`` is what a user names. The code of a file runs for nobody who does not name it: a journal may be from
+    anywhere.
+    """
     header = journal.header
+    if is_file(header.curriculum) and header.curriculum != curriculum:
+        raise UsageError(
+            f"the journal's curriculum is {header.curriculum}, a file of code, which is not run for a journal alone",
+            remedy=f"look at that file, and add --curriculum {header.curriculum}",
+        )
+    if changed := differences(header.plugin, origin(header.curriculum)):
+        raise UsageError(
+            f"the journal was written with another version of curriculum {header.curriculum!r}:\n  "
+            + "\n  ".join(changed),
+            remedy="install or restore that version",
+        )
     if (header.table, header.fingerprint) != (table.digest, table.fingerprint):
         raise UsageError(
             "the journal was written for another table, or for other scores of it",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from curricle.schemas.common.config import at_home, build, check_ranges
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.plugins import is_file
 from curricle.train import curricula
 from curricle.train.curricula.base import Course, Probe, Stage
 from curricle.train.data.table import Rows, Table
@@ -57,15 +58,16 @@ def order(
     ``options``: those of the curriculum, such as ``by="loss"``; ``curricle-train plan --curriculum NAME --help`` lists
     them. ``batch_size``: rows in an optimizer step. ``budget``: ``samples``, ``tokens`` or ``steps`` at which the order
     ends; by default as many samples as the table has rows.
-    ``journal``: the ``journal.jsonl`` of a run, for the order that it took; it decides all the rest.
+    ``journal``: the ``journal.jsonl`` of a run, for the order that it took; it decides all the rest. Where its
+    curriculum is a file, name that as ``curriculum`` too: its code does not run for a journal alone.
 
     Raises UsageError for an unknown curriculum, option or column, and for a curriculum that asks the student, such as
     CAMPUS: its order is known from a journal alone.
     """
     if journal is not None:
-        if options or curriculum != "random" or budget:
+        if options or budget or not (curriculum == "random" or is_file(curriculum)):
             raise UsageError("a journal decides the order", where=str(journal), remedy="leave the other options out")
-        return taken(table, read_journal(at_home(str(journal), "train.order")))
+        return taken(table, read_journal(at_home(str(journal), "train.order")), curriculum)
     if isinstance(budget, BudgetSettings):
         check_ranges(budget, prefix="budget.")
     else:
@@ -79,12 +81,13 @@ def header_of(
     """What defines an order over a table. Without a budget it has as many samples as there are rows."""
     if budget == BudgetSettings():
         budget = replace(budget, samples=len(table))
-    return Header(table.digest, table.fingerprint, curriculum, options, seed, batch, asdict(budget))
+    plugin = curricula.origin(curriculum)
+    return Header(table.digest, table.fingerprint, curriculum, options, seed, batch, asdict(budget), plugin)
 
 
-def taken(table: Table, order: Header | Journal) -> Order:
-    """The order of a curriculum that never asks, or of a journal, to its end."""
-    visited = list(global_batches(table, order))
+def taken(table: Table, order: Header | Journal, curriculum: str = "") -> Order:
+    """The order of a curriculum that never asks, or of a journal, to its end; see ``recorded_course``."""
+    visited = list(global_batches(table, order, curriculum))
     if not visited:
         raise UsageError("the order is empty", remedy="raise the budget, or name the journal of a run that has begun")
     running = OrderHash()
@@ -101,8 +104,8 @@ def taken(table: Table, order: Header | Journal) -> Order:
     )
 
 
-def global_batches(table: Table, order: Header | Journal) -> Iterator[GlobalBatch]:
-    """The global batches of a curriculum that never asks, or those that a journal records.
+def global_batches(table: Table, order: Header | Journal, curriculum: str = "") -> Iterator[GlobalBatch]:
+    """The global batches of a curriculum that never asks, or those that a journal records; see ``recorded_course``.
 
     UsageError, here already, for a budget without end, an option that does not fit, or a journal of another table;
     later, if the student would have to be asked.
@@ -113,10 +116,10 @@ def global_batches(table: Table, order: Header | Journal) -> Iterator[GlobalBatc
         raise UsageError("a plan without a budget has no end", remedy="set a budget in samples, tokens or steps")
     tokens = response_tokens(table) if budget.tokens else None
     if isinstance(order, Journal):
-        stages = follow(recorded_course(order, table), order)
+        stages = follow(recorded_course(order, table, curriculum), order)
     else:
-        curriculum = curricula.build(header.curriculum, header.options)
-        stages = _static(Course(curriculum, table, header.seed, header.batch), header.curriculum)
+        built = curricula.build(header.curriculum, header.options)
+        stages = _static(Course(built, table, header.seed, header.batch), header.curriculum)
     return batches(stages, header.batch, budget, tokens)
 
 

@@ -64,18 +64,21 @@ def plan_of(settings: PlanSettings) -> Plan:
             settings.budget,
         )
     )
-    return plan(table, order, settings.output, settings.columns)
+    return plan(table, order, settings.output, settings.columns, settings.curriculum)
 
 
-def plan(table: Table, order: Header | Journal, output: str | Path, columns: Sequence[str] = ()) -> Plan:
+def plan(
+    table: Table, order: Header | Journal, output: str | Path, columns: Sequence[str] = (), curriculum: str = ""
+) -> Plan:
     """Write ``plan.parquet`` and ``plan.png`` into a directory.
 
     ``order``: a header, for a curriculum that never asks the student; or a journal, for what a run did.
     ``columns``: the difficulties in the picture; by default those that the curriculum sorts by, or the loss.
+    ``curriculum``: what the user names, see ``recorded_course``.
     UsageError, before anything is written, if the student would have to be asked or the table does not fit.
     """
     header = order.header if isinstance(order, Journal) else order
-    found = global_batches(table, order)
+    found = global_batches(table, order, curriculum)
     ranks = {name: _percentiles(table, name, header.seed) for name in columns or _sorted_by(header, table)}
     group = list(islice(found, BATCHES_A_GROUP))
     if not group:

@@ -24,7 +24,8 @@ RUN = "run.json"
 @dataclass(frozen=True)
 class Description:
     """What a run is started with. ``identity``, JSON all through: its table, its settings, how conversations are
-    rendered, and its model, see ``train.model.load.identify``; of a reward model, which version of it is made.
+    rendered, and its model, see ``train.model.load.identify``; of a reward model, which version of it is made; of a
+    curriculum of others, where it is from.
     """
 
     settings: RunSettings | RewardSettings
@@ -37,6 +38,7 @@ class Description:
         table: Table,
         model: Mapping[str, Any],
         version: int | None = None,
+        plugin: Mapping[str, str] | None = None,
     ) -> "Description":
         about: dict[str, Any] = {
             "table": {"digest": table.digest, "fingerprint": table.fingerprint},
@@ -46,6 +48,8 @@ class Description:
         }
         if version is not None:
             about["version"] = version
+        if plugin:
+            about["plugin"] = plugin
         return cls(settings, json.loads(json.dumps(about)))
 
     def write(self, finished: int | None = None, files: Mapping[str, Any] | None = None) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from curricle.schemas.common.config import build
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.plugins import is_file
 from curricle.train.curricula.base import Decision
 from curricle.train.data.holdout import split
 from curricle.train.ordering.batches import Budget, batches, response_tokens
@@ -27,7 +28,11 @@ class Exposure:
 
 @dataclass(frozen=True)
 class History:
-    """A run as its directory records it. ``lines`` are the metrics by kind; ``exposure`` is None without the table."""
+    """A run as its directory records it. ``lines`` are the metrics by kind.
+
+    ``exposure`` is None without the table, and where the curriculum is a plug-in: reading about a run runs no code that
+    came with it.
+    """
 
     settings: dict[str, Any]
     lines: dict[str, list[dict[str, Any]]]
@@ -59,7 +64,7 @@ def read_history(run: Path) -> History:
 def _exposure(values: dict[str, Any], journal: Journal, steps: int) -> Exposure | None:
     """How often each row was visited in the first ``steps`` steps, derived again from the table and the journal."""
     settings = build(RunSettings, values, where=RUN)
-    if not settings.data.exists():
+    if not settings.data.exists() or journal.header.plugin or is_file(journal.header.curriculum):
         return None
     table, _ = split(settings)
     budget = Budget(**journal.header.budget)

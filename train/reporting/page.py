@@ -55,6 +55,8 @@ def _facts(history: History) -> list[tuple[str, str]]:
     if history.lines["eval"]:
         held_out = history.lines["eval"][-1]
         facts.append(("last held-out loss", f"{held_out['loss']:.4f} nats/token over {held_out['tokens']:,} tokens"))
+    if history.journal.header.plugin:
+        facts.append(("rows visited", "not counted: the curriculum is a plug-in, whose code a report does not run"))
     if history.decisions:
         share = probes["flops"] / total["flops"]
         facts.append(("decisions", f"{len(history.decisions):,}, in {len(history.stages):,} stages"))
