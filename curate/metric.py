@@ -26,7 +26,7 @@ class Needs(IntEnum):
 class Metric:
     """A metric: batch in, columns out.
 
-    ``compute`` must give a row the same numbers whatever else is in the batch (DESIGN law 4), null and a
+    ``compute`` must give a row the same numbers whatever else is in the batch (docs/design.md, law 4), null and a
     note where there is no number (law 2), and change only together with ``version`` or ``params`` (law 3).
     """
 

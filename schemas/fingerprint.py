@@ -1,4 +1,4 @@
-"""Identity of content: the same bytes give the same digest on every machine (DESIGN law 3)."""
+"""Identity of content: the same bytes give the same digest on every machine (docs/design.md, law 3)."""
 
 import hashlib
 import json

@@ -102,7 +102,7 @@ class ExtendedFrom(_Record):
 
 
 class Manifest(_Record):
-    """Everything that a reader needs to trust a table (DESIGN section 4).
+    """Everything that a reader needs to trust a table (docs/design.md, "The table").
 
     ``not_read`` tells people what else lay where the sources lie: whether it held records is not known.
     """

@@ -1,4 +1,4 @@
-"""The columns of the difficulty table and of the rejects beside it (DESIGN section 4)."""
+"""The columns of the difficulty table and of the rejects beside it (docs/design.md, "The table")."""
 
 import json
 from collections.abc import Iterable

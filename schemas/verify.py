@@ -1,4 +1,4 @@
-"""Prove that a table is whole: recount everything that its manifest promises (DESIGN law 1)."""
+"""Prove that a table is whole: recount everything that its manifest promises (docs/design.md, law 1)."""
 
 from collections import Counter
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""From rows of numbers and reasons to Arrow columns and notes (DESIGN law 2: null, never a sentinel)."""
+"""From rows of numbers and reasons to Arrow columns and notes (docs/design.md, law 2: null, never a sentinel)."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,7 @@
-"""MTLD, the measure of textual lexical diversity (McCarthy & Jarvis 2010, Behavior Research Methods 42(2))."""
+"""MTLD, the measure of textual lexical diversity (McCarthy & Jarvis 2010, Behavior Research Methods 42(2)).
+
+The formula, and in what implementations differ: docs/methods.md, "MTLD".
+"""
 
 from collections.abc import Sequence
 

@@ -11,7 +11,7 @@ from curricle.curate.proxy.weights import Weights, loading
 
 
 class Backend(Protocol):
-    """A loaded model. A row's score does not depend on what else is scored with it (DESIGN law 4)."""
+    """A loaded model. A row's score does not depend on what else is scored with it (docs/design.md, law 4)."""
 
     special: SpecialTokens
     vocabulary: int

@@ -2,7 +2,8 @@
 
 The conditional loss reads the rendering as it is. The unconditional loss scores the same tokens without what they
 answer: it reads BOS, where the rendering begins with one, and then for each response the template's header and the
-response (METHODS 4: for Alpaca that is "### Response:" and the output, as Cherry LLM scores an answer alone).
+response (docs/methods.md, "Without the prompt"). For Alpaca that is "### Response:" and the output, as Cherry LLM
+scores an answer alone.
 """
 
 from collections.abc import Sequence

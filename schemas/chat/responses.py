@@ -23,7 +23,8 @@ MOST_TURNS = 1000
 MOST_LOOKS = 64
 """Renderings of one conversation, at most, to tell which turns of its prompt the template leaves out."""
 DATE = datetime(2024, 7, 26)
-"""What a template that asks for the date is told: the same text has to give the same numbers tomorrow (DESIGN law 3).
+"""What a template that asks for the date is told: the same text has to give the same numbers tomorrow (docs/design.md,
+law 3).
 
 It is the date that Llama 3's templates say of themselves where they cannot ask for one.
 """

@@ -1,4 +1,5 @@
-"""CAMPUS: by hand on four rows for every option, against argmin with scripted students, and METHODS' simulation."""
+"""CAMPUS: by hand on four rows for every option, against argmin with scripted students, and the simulation of its
+readings."""
 
 import math
 from itertools import islice
@@ -345,7 +346,8 @@ def picks_of(stages, names):
     ],
 )
 def test_simulation_of_the_four_readings(alpaca, options, picks, coverage, mean_exposure):
-    """METHODS 1.3, A to D: the synthetic orders are drawn anew, so picks agree to within a few."""
+    """Own or shared pointers, with and without repeats: docs/methods.md, "CAMPUS". The synthetic orders are drawn anew,
+    so picks agree to within a few."""
     table, losses, names = alpaca
     stages, _ = follow(Course(campus(perspectives=names, decisions=100, **options), table, 0, 32), losses, 1000)
     found = picks_of(stages, names)

@@ -3,8 +3,8 @@
 A curriculum is a generator of steps. It yields a ``Stage`` when rows are to be trained on, and a ``Probe`` when it
 wants to ask the student something about some rows, such as its loss on them; it then receives the ``Decision`` that its
 own ``decide`` makes of the answer. Everything it does follows from the table, its options, the seed and those
-decisions, so that a run is resumed by replaying the decisions from a journal, never by deciding again (DESIGN law 6).
-It knows nothing of torch.
+decisions, so that a run is resumed by replaying the decisions from a journal, never by deciding again
+(docs/design.md, law 6). It knows nothing of torch.
 """
 
 from abc import ABC, abstractmethod

@@ -73,7 +73,7 @@ class Campus(Curriculum):
 
     Each perspective is the table sorted from easy to hard by one column and cut into ``decisions`` slices by the
     learning scope. The next slice of every perspective is a candidate; the student's perplexity on each decides which
-    one is trained on. What is known and what is our reading: METHODS 1.
+    one is trained on. What is known and what is our reading: docs/methods.md, "CAMPUS".
 
     Two of the paper's four perspectives follow the student's competence: its loss, and a learned scoring model. When
     the latter is trained, on what and how often is not known. With ``refresh=reward`` it is refitted, on the student's

@@ -13,7 +13,7 @@ def log_perplexity(nll: NDArray[np.float64], tokens: NDArray[np.int64], averagin
 
     ``nll``: float64 (rows,), sums in nats; ``tokens``: int64 (rows,). Rows without tokens do not count.
     ``sample_mean``: exp of the mean of each row's mean NLL. ``mean_ppl``: the mean of each row's perplexity.
-    ``token``: exp of all NLL over all tokens. (CAMPUS does not say which; METHODS 1.4.)
+    ``token``: exp of all NLL over all tokens. (CAMPUS does not say which; docs/methods.md, "Perplexity of a set".)
     """
     scored = tokens > 0
     if not scored.any():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 
 class OrderAudit:
-    """Compares the ids of the rows that went through the model with the plan (DESIGN law 5).
+    """Compares the ids of the rows that went through the model with the plan (docs/design.md, law 5).
 
     The plan hashes the ids of each global batch. Every process notes the ids of the documents that it consumed, at
     their indices; ``check`` adds these up over the processes. A row consumed twice, or by nobody, or at another's index

@@ -1,9 +1,10 @@
 """`curricle-train reward`: read the states of all pairs, fit the head, save the model, score every row.
 
 CAMPUS's fourth perspective is "a learned scoring model" that competes with the model in training; how the paper trains
-it, on which pairs, with which body and how often, is not known. This is our reading (METHODS 1.4, S1): the reference
-is preferred to the model's own answer, -log σ(r(x, y_ref) - r(x, y_gen)) is minimised, and the gap between the two
-rewards is the difficulty. The body is frozen and only the head is fitted, which costs one forward pass an answer.
+it, on which pairs, with which body and how often, is not known. This is our reading (docs/methods.md, "Scoring model"):
+the reference is preferred to the model's own answer, -log σ(r(x, y_ref) - r(x, y_gen)) is minimised, and the gap
+between the two rewards is the difficulty. The body is frozen and only the head is fitted, which costs one forward pass
+an answer.
 
 A gap of a pair that a head has learned from is larger than that of another. So heads are cross-fitted: every row is
 scored, and every pair counted in the accuracy, by a head that has not seen it. The model that is saved has one head,
