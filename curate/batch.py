@@ -1,12 +1,12 @@
-"""A batch of examples as a metric sees it."""
+"""A batch of examples as a metric sees it, and what models answer about its rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from curricle.schemas.chat.rendering import Rendered
 from curricle.schemas.chat.responses import RESPONSE_ROLE
 from numpy.typing import NDArray
 
@@ -41,21 +41,19 @@ class Embedded:
     notes: Mapping[int, str]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Batch:
-    """Examples in columns (``schemas.table.EXAMPLES``), and what proxy and encoder said of them, if they were asked.
+    """Examples in columns (``schemas.table.EXAMPLES``), and what passes have answered about them, by a pass' name.
 
-    The lists are as long as the table and in its order.
+    ``Pass.of`` reads the answers with their type; most are lists as long as the table, in its order.
     """
 
     table: pa.Table
-    rendered: Sequence[Rendered] | None = None
-    conditional: Sequence[LogLikelihood] | None = None
-    unconditional: Sequence[LogLikelihood] | None = None
-    embedded: Embedded | None = None
-    checkpoints: Sequence[Sequence[LogLikelihood]] | None = None
-    """``conditional`` under each checkpoint of the proxy, from the untrained one on."""
-    generated: Sequence[Generated] | None = None
+    answers: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_answers(self, answers: Mapping[str, Any]) -> "Batch":
+        """The same batch with further answers, by the names of their passes."""
+        return Batch(self.table, {**self.answers, **answers})
 
     def __len__(self) -> int:
         return self.table.num_rows

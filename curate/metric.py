@@ -1,29 +1,21 @@
 """What a metric is: a named, versioned function from a batch to columns."""
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
 from typing import Any
 
+import pyarrow as pa
 from curricle.curate.batch import Batch, Scores
+from curricle.curate.passes import Pass, in_order, merged
+from curricle.curate.passes.models import Models, Role
 from curricle.schemas.columns import ScoreColumn
-
-
-class Needs(IntEnum):
-    """What a metric reads. Each level includes the ones before it and costs more."""
-
-    TEXT = 0
-    """messages only"""
-    TOKENS = 1
-    """``Batch.rendered``: the proxy's tokenizer"""
-    LOSS = 2
-    """``Batch.conditional``: a forward pass of the proxy"""
-    UNCONDITIONAL_LOSS = 3
-    """``Batch.unconditional``: a second forward pass, of the response alone"""
+from curricle.schemas.common.plugins import Origin, Pluggable
+from curricle.schemas.fingerprint import canonical_json
 
 
 @dataclass(frozen=True)
-class Metric:
+class Metric(Pluggable):
     """A metric: batch in, columns out.
 
     ``compute`` must give a row the same numbers whatever else is in the batch (docs/design.md, law 4), null and a
@@ -34,21 +26,95 @@ class Metric:
     version: int
     columns: Sequence[ScoreColumn]
     compute: Callable[[Batch], Scores]
-    needs: Needs = Needs.TEXT
+    requires: frozenset[Pass[Any]] = frozenset()
+    """The passes of models whose answers ``compute`` reads, beside the text; those that they require come along."""
     params: Mapping[str, Any] = field(default_factory=dict)
-    generates: bool = False
-    """``Batch.generated``: the proxy answers every prompt itself"""
+    origin: Origin | None = None
+    """Set where a plug-in is loaded"""
 
     @property
-    def signed_columns(self) -> list[ScoreColumn]:
+    def passes(self) -> list[Pass[Any]]:
+        """Every pass that has to be made for this metric, in order."""
+        return in_order(self.requires)
+
+    def signed_columns(self, models: Models) -> list[ScoreColumn]:
         """The columns with this metric's name, version and parameters in their metadata."""
-        return [column.made_by(self.name, self.version, self.params) for column in self.columns]
+        params = self._all_params(models)
+        return [column.made_by(self.name, self.version, params) for column in self.columns]
 
-    def as_rendered(self, rendering: Mapping[str, str] | None) -> "Metric":
-        """The same metric, signed with how conversations are rendered for it, if it reads tokens."""
-        if rendering is None or (self.needs < Needs.TOKENS and not self.generates):
-            return self
-        return replace(self, params={**self.params, "rendering": dict(rendering)})
+    def identity(self, models: Models) -> dict[str, Any]:
+        """Version and parameters, as they come back from JSON: what is the metric's own in a table's identity."""
+        return json.loads(canonical_json({"version": self.version, "params": self._all_params(models)}))
 
-    def identity(self) -> dict[str, Any]:
-        return {"version": self.version, "params": dict(self.params)}
+    def rests_on(self, models: Models) -> dict[str, Any]:
+        """All that decides the numbers of this metric's columns, in canonical form: equal exactly where they are.
+
+        ``{"metrics": {name: {"version": …, "params": …}}, "rendering": …, "proxy": …, …}``: the metric's own identity,
+        and that of each of its passes. A column's fingerprint is the digest of this; the identity of a table's scores
+        is the contract's version and those of all metrics, merged.
+        """
+        own = {"metrics": {self.name: self.identity(models)}}
+        passes = merged(each.identity(models) for each in self.passes)
+        return json.loads(canonical_json({**own, **passes}))
+
+    def _all_params(self, models: Models) -> dict[str, Any]:
+        """The metric's parameters, what its passes add to them, and where it is from."""
+        params = dict(self.params)
+        for each in self.passes:
+            params |= each.params(models)
+        return params | ({"plugin": dict(self.origin.identity)} if self.origin else {})
+
+
+@dataclass(frozen=True)
+class MetricFactory(Pluggable):
+    """A metric that is made for one job: ``make(**parameters(models, options))``.
+
+    ``parameters`` looks at the models and at what the user chose for this metric, and gives what can stand in
+    ``Metric.params``: workers, who are told those, make the same metric without looking.
+    """
+
+    name: str
+    parameters: Callable[[Models, Mapping[str, Any]], dict[str, Any]]
+    make: Callable[..., Metric]
+    origin: Origin | None = None
+    """Set where a plug-in is loaded"""
+
+    def made_for(self, models: Models, options: Mapping[str, Any]) -> Metric:
+        """UsageError where there is no such metric for these models."""
+        return self.made_of(self.parameters(models, options))
+
+    def made_of(self, parameters: Mapping[str, Any]) -> Metric:
+        return replace(self.make(**parameters), origin=self.origin)
+
+
+def passes_of(metrics: Iterable[Metric], role: Role | None = None) -> list[Pass[Any]]:
+    """Every pass that has to be made for these metrics, in order; of one role, if it is named."""
+    passes = in_order(each for metric in metrics for each in metric.requires)
+    return [each for each in passes if role in (None, each.model)]
+
+
+def measure(batch: Batch, metrics: Iterable[Metric]) -> Scores:
+    """Every metric's columns and notes, in the metrics' order. The passes that they require have been by.
+
+    TypeError or ValueError if a metric returns other columns than it declares.
+    """
+    columns: dict[str, pa.Array] = {}
+    notes: dict[int, list[str]] = {}
+    for metric in metrics:
+        scores = metric.compute(batch)
+        _check(metric, scores, len(batch))
+        columns |= {column.name: scores.columns[column.name] for column in metric.columns}
+        for row, texts in scores.notes.items():
+            notes.setdefault(row, []).extend(texts)
+    return Scores(columns, notes)
+
+
+def _check(metric: Metric, scores: Scores, rows: int) -> None:
+    expected = {column.name: column.type for column in metric.columns}
+    if scores.columns.keys() != expected.keys():
+        raise ValueError(f"metric {metric.name} returned {sorted(scores.columns)}, not {sorted(expected)}")
+    for name, array in scores.columns.items():
+        if len(array) != rows:
+            raise ValueError(f"metric {metric.name}: {name} has {len(array)} values for {rows} rows")
+        if array.type != expected[name]:
+            raise TypeError(f"metric {metric.name}: {name} is {array.type}, not {expected[name]}")

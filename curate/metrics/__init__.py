@@ -1,16 +1,19 @@
-"""The metrics by name. A new one is a module here and a line in ``REGISTRY``."""
+"""The metrics by name. A new one of ours is a module here and a line in ``REGISTRY``."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from curricle.curate.metric import Metric, Needs
+from curricle.curate.metric import Metric, MetricFactory
 from curricle.curate.metrics import embedding, generated, ifd, length, loss, lp, mtld, richness
-from curricle.schemas.common.config import nearest
-from curricle.schemas.common.errors import UsageError
+from curricle.curate.passes import LOSS
+from curricle.curate.passes.models import Models
+from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.common.plugins import Group, Origin, stamped
 from curricle.schemas.fingerprint import canonical_json
 
-REGISTRY: dict[str, Metric] = {
+REGISTRY: dict[str, Metric | MetricFactory] = {
     metric.name: metric
     for metric in (
         length.METRIC,
@@ -19,43 +22,97 @@ REGISTRY: dict[str, Metric] = {
         ifd.METRIC,
         generated.METRIC,
         *richness.METRICS,
+        lp.METRIC,
+        embedding.METRIC,
     )
 }
 
-MADE: dict[str, Callable[..., Metric]] = {"lp": lp.metric, "embedding": embedding.metric}
-"""Metrics that are made for one job, from parameters of their own."""
-
-
-def identities(metrics: Sequence[Metric]) -> dict[str, Any]:
-    """What made each metric's columns, by name, as it comes back from JSON."""
-    return json.loads(canonical_json({metric.name: metric.identity() for metric in metrics}))
+PLUGINS: Group[Metric | MetricFactory] = Group(
+    "curricle.metrics",
+    "metric",
+    "a curricle.curate.metric.Metric",
+    lambda found: isinstance(found, (Metric, MetricFactory)),
+    REGISTRY.keys(),
+)
 
 
 def select(
-    names: Sequence[str],
-    made: Mapping[str, Mapping[str, Any]] | None = None,
-    rendering: Mapping[str, str] | None = None,
+    names: Sequence[str | Metric], models: Models, options: Mapping[str, Mapping[str, Any]] | None = None
 ) -> list[Metric]:
-    """The metrics with these names, and those that are to be made with these parameters, in the order of the registry.
+    """The metrics with these names, ours first, in the order of the registry, then others as they are named.
 
-    ``rendering`` is what those that read tokens say of it. UsageError for an unknown name.
+    ``options``: what the user chose for a metric that is made for the job, by its name. A metric itself stands for
+    itself. UsageError for an unknown name, and as a plug-in does.
 
-    Where one of them runs the proxy, ``loss`` comes along: it costs nothing more, and what is derived from
+    Where one of them reads the proxy's losses, ``loss`` comes along: it costs nothing more, and what is derived from
     it cannot be judged without it.
     """
-    known = {**REGISTRY, **{name: MADE[name](**params) for name, params in (made or {}).items()}}
-    for name in names:
-        if name in MADE and name not in known:
-            raise UsageError(
-                f"the metric {name} compares checkpoints, and none is named",
-                remedy="add --proxy.checkpoints P0,P1,…, or use `curricle lp`, which trains them",
-            )
-        if name not in known:
-            there = [*REGISTRY, *MADE]
-            raise UsageError(
-                f"there is no metric {name!r}", remedy=f"{nearest(name, there)} (metrics: {', '.join(there)})"
-            )
-    wanted = {*names, *(made or {})}
-    runs_proxy = any(known[name].needs >= Needs.LOSS for name in wanted)
-    chosen = [metric for name, metric in known.items() if name in wanted or (runs_proxy and name == "loss")]
-    return [metric.as_rendered(rendering) for metric in chosen]
+    chosen: dict[str, Metric] = {}
+    for name in (name for index, name in enumerate(names) if name not in names[:index]):
+        found = _found(name) if isinstance(name, str) else name
+        if found.name in REGISTRY and found is not REGISTRY[found.name]:
+            raise UsageError(f"{found.name} is a metric of ours", where=str(name), remedy="give yours another name")
+        if isinstance(found, MetricFactory):
+            found = found.made_for(models, (options or {}).get(found.name, {}))
+        if chosen.setdefault(found.name, found) != found:
+            raise UsageError(f"two metrics are named {found.name!r}", remedy="leave one of them out, or rename it")
+    if any(LOSS in metric.passes for metric in chosen.values()):
+        chosen.setdefault(loss.METRIC.name, loss.METRIC)
+    others = [name for name in chosen if name not in REGISTRY]
+    metrics = [chosen[name] for name in (*REGISTRY, *others) if name in chosen]
+    columns = [column.name for metric in metrics for column in metric.columns]
+    if twice := next((name for name in columns if columns.count(name) > 1), None):
+        raise UsageError(
+            f"two metrics write the column {twice!r}", remedy="leave one of them out, or rename its column"
+        )
+    return metrics
+
+
+@dataclass(frozen=True)
+class MetricReference:
+    """A metric as workers are told of it: they load it with their own code, and it has to be the same.
+
+    ``name`` is one of the registry, unless ``origin`` says where it is from. ``params`` are canonical JSON.
+    """
+
+    name: str
+    version: int
+    params: str
+    origin: Origin | None
+
+
+def references(metrics: Iterable[Metric]) -> tuple[MetricReference | Metric, ...]:
+    """How to find these metrics again in another process. One that has no name there travels itself."""
+    return tuple(metric if _nameless(metric) else _reference(metric) for metric in metrics)
+
+
+def load(references: Iterable[MetricReference | Metric]) -> tuple[Metric, ...]:
+    """The metrics in this process; UserError if they are not those that were referred to."""
+    return tuple(each if isinstance(each, Metric) else _again(each) for each in references)
+
+
+def _nameless(metric: Metric) -> bool:
+    return metric.origin is None and metric.name not in REGISTRY
+
+
+def _reference(metric: Metric) -> MetricReference:
+    return MetricReference(metric.name, metric.version, canonical_json(dict(metric.params)), metric.origin)
+
+
+def _again(reference: MetricReference) -> Metric:
+    found = stamped(reference.origin.load(), reference.origin) if reference.origin else REGISTRY[reference.name]
+    metric = found.made_of(json.loads(reference.params)) if isinstance(found, MetricFactory) else found
+    if _reference(metric) != reference:
+        raise UserError(
+            "a worker would compute another metric than the driver signs",
+            where=reference.name,
+            remedy="install the same version of curricle on every machine",
+        )
+    return metric
+
+
+def _found(name: str) -> Metric | MetricFactory:
+    if name in REGISTRY:
+        return REGISTRY[name]
+    plugin = PLUGINS.load(name)
+    return stamped(plugin.object, PLUGINS.origin(plugin))

@@ -2,7 +2,8 @@
 
 import pyarrow as pa
 from curricle.curate.batch import Batch, Scores
-from curricle.curate.metric import Metric, Needs
+from curricle.curate.metric import Metric
+from curricle.curate.passes import GENERATION
 from curricle.schemas.columns import ScoreColumn
 
 COLUMNS = (
@@ -16,13 +17,13 @@ COLUMNS = (
 
 def compute(batch: Batch) -> Scores:
     """Text and length of each answer; nulls, with notes, where there is none, and a note where it was cut."""
-    assert batch.generated is not None
+    answers = GENERATION.of(batch)
     arrays = {
-        "generated": pa.array([row.text for row in batch.generated], pa.string()),
-        "generated_tokens": pa.array([row.tokens for row in batch.generated], pa.int32()),
-        "generated_truncated": pa.array([row.truncated for row in batch.generated], pa.bool_()),
+        "generated": pa.array([row.text for row in answers], pa.string()),
+        "generated_tokens": pa.array([row.tokens for row in answers], pa.int32()),
+        "generated_truncated": pa.array([row.truncated for row in answers], pa.bool_()),
     }
-    return Scores(arrays, {row: [f"generated: {it.note}"] for row, it in enumerate(batch.generated) if it.note})
+    return Scores(arrays, {row: [f"generated: {it.note}"] for row, it in enumerate(answers) if it.note})
 
 
-METRIC = Metric("generated", 3, COLUMNS, compute, Needs.TOKENS, generates=True)
+METRIC = Metric("generated", 3, COLUMNS, compute, frozenset({GENERATION}))

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 from curricle.curate.batch import Batch, LogLikelihood, Scores
-from curricle.curate.metric import Metric, Needs
+from curricle.curate.metric import Metric
 from curricle.curate.metrics.cells import Cell, to_scores
 from curricle.curate.metrics.loss import mean_loss
+from curricle.curate.passes import LOSS, UNCONDITIONAL_LOSS
 from curricle.schemas.columns import ScoreColumn
 
 _LARGEST = 700.0  # nats: exp() of more leaves float64's range, in either direction
@@ -45,10 +46,10 @@ COLUMNS = (
 
 def compute(batch: Batch) -> Scores:
     """Loss without the prompt and both ratios; nulls, with notes, where one of the losses is missing."""
-    assert batch.conditional is not None and batch.unconditional is not None
-    ratios = [_ratios(*row) for row in zip(batch.conditional, batch.unconditional, strict=True)]
+    unconditional = UNCONDITIONAL_LOSS.of(batch)
+    ratios = [_ratios(*row) for row in zip(LOSS.of(batch), unconditional, strict=True)]
     cells: dict[str, Sequence[Cell]] = {
-        "loss_unconditional": [mean_loss(row) for row in batch.unconditional],
+        "loss_unconditional": [mean_loss(row) for row in unconditional],
         "ifd_loss_ratio": [by_loss for by_loss, _ in ratios],
         "ifd_ppl_ratio": [by_perplexity for _, by_perplexity in ratios],
     }
@@ -74,4 +75,4 @@ def _ratios(given: LogLikelihood, alone: LogLikelihood) -> tuple[Cell, Cell]:
     return by_loss, by_perplexity
 
 
-METRIC = Metric("ifd", 2, COLUMNS, compute, Needs.UNCONDITIONAL_LOSS)
+METRIC = Metric("ifd", 2, COLUMNS, compute, frozenset({LOSS, UNCONDITIONAL_LOSS}))

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 
 import pyarrow as pa
-from curricle.curate.batch import Batch, Rendered, Scores
-from curricle.curate.metric import Metric, Needs
+from curricle.curate.batch import Batch, Scores
+from curricle.curate.metric import Metric
 from curricle.curate.metrics.cells import Cell, to_scores
+from curricle.curate.passes import RENDERING
 from curricle.curate.words import SEGMENTATION, UNICODE, count_words
+from curricle.schemas.chat.rendering import Rendered
 from curricle.schemas.columns import ScoreColumn
 
 _TOKENS = "tokens of the proxy's tokenizer, as rendered and before any cut"
@@ -21,12 +23,12 @@ COLUMNS = (
 
 def compute(batch: Batch) -> Scores:
     """Counts of words and tokens; null tokens, with a note, where a conversation could not be rendered."""
-    assert batch.rendered is not None
+    rendered = RENDERING.of(batch)
     cells: dict[str, Sequence[Cell]] = {
         "prompt_words": [count_words(text) for text in batch.prompts],
         "response_words": [count_words(text) for text in batch.responses],
-        "prompt_tokens": [_counted(row.prompt_tokens, row) for row in batch.rendered],
-        "response_tokens": [_counted(row.response_tokens, row) for row in batch.rendered],
+        "prompt_tokens": [_counted(row.prompt_tokens, row) for row in rendered],
+        "response_tokens": [_counted(row.response_tokens, row) for row in rendered],
     }
     return to_scores(COLUMNS, cells)
 
@@ -36,5 +38,10 @@ def _counted(count: int | None, row: Rendered) -> Cell:
 
 
 METRIC = Metric(
-    "length", 1, COLUMNS, compute, Needs.TOKENS, {"words": "UAX #29", "segmentation": SEGMENTATION, "unicode": UNICODE}
+    "length",
+    1,
+    COLUMNS,
+    compute,
+    frozenset({RENDERING}),
+    {"words": "UAX #29", "segmentation": SEGMENTATION, "unicode": UNICODE},
 )

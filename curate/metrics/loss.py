@@ -4,9 +4,11 @@ import math
 from collections.abc import Sequence
 
 import pyarrow as pa
-from curricle.curate.batch import Batch, LogLikelihood, Rendered, Scores
-from curricle.curate.metric import Metric, Needs
+from curricle.curate.batch import Batch, LogLikelihood, Scores
+from curricle.curate.metric import Metric
 from curricle.curate.metrics.cells import Cell, to_scores
+from curricle.curate.passes import LOSS, RENDERING
+from curricle.schemas.chat.rendering import Rendered
 from curricle.schemas.columns import ScoreColumn
 
 COLUMNS = (
@@ -37,15 +39,15 @@ def compute(batch: Batch) -> Scores:
 
     A note, too, where some of the answers are not scored.
     """
-    assert batch.rendered is not None and batch.conditional is not None
+    rendered, losses = RENDERING.of(batch), LOSS.of(batch)
     cells: dict[str, Sequence[Cell]] = {
-        "loss": [mean_loss(row) for row in batch.conditional],
-        "loss_tokens": [row.count if row.count is not None else row.note or "not scored" for row in batch.conditional],
-        "truncated": [_truncated(row) for row in batch.rendered],
+        "loss": [mean_loss(row) for row in losses],
+        "loss_tokens": [row.count if row.count is not None else row.note or "not scored" for row in losses],
+        "truncated": [_truncated(row) for row in rendered],
     }
     scores = to_scores(COLUMNS, cells)
     notes = {row: list(texts) for row, texts in scores.notes.items()}
-    for row, each in enumerate(batch.rendered):
+    for row, each in enumerate(rendered):
         if each.remark:
             notes.setdefault(row, []).append(f"loss: {each.remark}")
     return Scores(scores.columns, notes)
@@ -55,4 +57,4 @@ def _truncated(row: Rendered) -> Cell:
     return row.truncated if row.truncated is not None else row.note or "not rendered"
 
 
-METRIC = Metric("loss", 2, COLUMNS, compute, Needs.LOSS)
+METRIC = Metric("loss", 2, COLUMNS, compute, frozenset({RENDERING, LOSS}))

@@ -8,16 +8,20 @@ keeps the low one; in both, low is what the model is slow to learn, and that is 
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
-from curricle.curate.batch import Batch, Rendered, Scores
-from curricle.curate.metric import Metric, Needs
+from curricle.curate.batch import Batch, Scores
+from curricle.curate.metric import Metric, MetricFactory
 from curricle.curate.metrics.cells import Cell, to_scores
 from curricle.curate.metrics.loss import mean_loss
+from curricle.curate.passes import CHECKPOINT_LOSSES, RENDERING
+from curricle.curate.passes.models import Models
+from curricle.schemas.chat.rendering import Rendered
 from curricle.schemas.columns import ScoreColumn
+from curricle.schemas.common.errors import UsageError
 
 Compat = Literal["small2large"]
 
@@ -36,7 +40,19 @@ def metric(checkpoints: int, compat: Compat | None = None, epsilon: float = EPSI
     """
     params = {"checkpoints": checkpoints, "compat": compat, "epsilon": epsilon}
     columns = _columns(checkpoints)
-    return Metric("lp", 2, columns, partial(compute, columns, compat, epsilon), Needs.LOSS, params=params)
+    reckon = partial(compute, columns, compat, epsilon)
+    return Metric("lp", 2, columns, reckon, frozenset({RENDERING, CHECKPOINT_LOSSES}), params)
+
+
+def parameters(models: Models, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``metric`` is made from: how many checkpoints there are, and ``compat``. UsageError if there are none."""
+    checkpoints = len(models.proxy.checkpoints)
+    if not checkpoints:
+        raise UsageError(
+            "the metric lp compares checkpoints, and none is named",
+            remedy="add --proxy.checkpoints P0,P1,…, or use `curricle lp`, which trains them",
+        )
+    return {"checkpoints": checkpoints, **options}
 
 
 def _columns(checkpoints: int) -> list[ScoreColumn]:
@@ -99,9 +115,8 @@ def learnability(losses: Sequence[float]) -> Cell:
 
 def compute(columns: Sequence[ScoreColumn], compat: Compat | None, epsilon: float, batch: Batch) -> Scores:
     """Perplexities at each checkpoint and the three ratios; nulls, with notes, where one of the losses is missing."""
-    assert batch.rendered is not None and batch.checkpoints is not None
     cells: defaultdict[str, list[Cell]] = defaultdict(list)
-    for rendered, likelihoods in zip(batch.rendered, zip(*batch.checkpoints, strict=True), strict=True):
+    for rendered, likelihoods in zip(RENDERING.of(batch), zip(*CHECKPOINT_LOSSES.of(batch), strict=True), strict=True):
         losses = [_bounded(mean_loss(row)) for row in likelihoods]
         known = [loss for loss in losses if not isinstance(loss, str)]
         for epoch, loss in enumerate(losses):
@@ -123,3 +138,6 @@ def _bounded(loss: float | str) -> float | str:
 def _unread(row: Rendered) -> bool:
     """Whether the cut left no response token, where the authors' code takes the loss for 0."""
     return bool(row.truncated) and not row.spans
+
+
+METRIC = MetricFactory("lp", parameters, metric)

@@ -1,6 +1,7 @@
 """The proxy's view of conversations: which tokenizer, which template, and what identifies them."""
 
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +13,7 @@ from curricle.schemas.chat.rendering import IDENTITY, Rendered, Rendering
 from curricle.schemas.chat.templates import NAMED
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.fingerprint import digest
+from curricle.schemas.inputs import Turn
 from curricle.schemas.sums import digests
 
 _SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
@@ -76,7 +78,11 @@ class Renderer:
 
     def render(self, table: pa.Table) -> list[Rendered]:
         """Render the conversations of a table of examples, in its order: see ``schemas.chat.rendering``."""
-        return self._rendering.render(table["messages"].to_pylist(), table["extra"].to_pylist())
+        return self.render_turns(table["messages"].to_pylist(), table["extra"].to_pylist())
+
+    def render_turns(self, conversations: Sequence[list[Turn]], extras: Sequence[str | None]) -> list[Rendered]:
+        """The same for conversations and their ``extra`` fields, JSON, as they stand in a table."""
+        return self._rendering.render(conversations, extras)
 
     @cached_property
     def _rendering(self) -> Rendering:

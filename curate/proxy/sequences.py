@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from curricle.curate.batch import Rendered
+from curricle.schemas.chat.rendering import Rendered
 
 
 class SpecialTokens(NamedTuple):

@@ -10,6 +10,15 @@ MOST_TOKENS = 2**31 - 1
 """Of a row and of a forward pass: several kernels count a tensor's elements in 32 bits."""
 
 
+def no_states() -> UsageError:
+    """What vLLM answers who asks for hidden states."""
+    return UsageError(
+        "vLLM does not give hidden states",
+        where="--proxy.backend",
+        remedy="give --proxy.backend transformers, or leave the metric out",
+    )
+
+
 @dataclass(frozen=True)
 class GenerationSettings:
     max_new_tokens: int = option("tokens after which the proxy's own answer is cut", 256, at_least=1, at_most=2**20)

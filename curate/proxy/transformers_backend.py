@@ -20,6 +20,8 @@ from curricle.schemas.chat.generation import Draw, Heard, answers_alike, left_pa
 from curricle.schemas.chat.models import body, check_reach, embeddings, implementations
 from curricle.schemas.chat.positions import Alike, growing, rewind, rows_alike
 from curricle.schemas.chat.trials import tolerance
+from curricle.schemas.common.errors import UsageError
+from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging
 
@@ -33,19 +35,20 @@ class TransformersBackend:
     scale, cap or mix them are asked for them. ``in_packs``: whether rows pass in packs.
     """
 
-    model: Any
+    model: Any = None
     vocabulary: int
-    weights: Weights | None = None
+    weights: Weights
     alike: Alike
     plain_head = in_packs = False
     _answers_alike: Alike | None = None
 
-    def __init__(self, settings: ProxySettings, weights: Weights) -> None:
+    def __init__(self, settings: ProxySettings, weights: Weights, checkpoints: Sequence[Weights] = ()) -> None:
         logging.disable_progress_bar()  # the job has a bar of its own
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.dtype = getattr(torch, settings.dtype)
         self.max_length = settings.max_length
         self._checked: dict[str, Any] | None = None
+        self.checkpoints = checkpoints
         self.take(weights)
         self.batch_tokens = settings.batch_tokens or BATCH_TOKENS[self.device.type]
         tokenizer = AutoTokenizer.from_pretrained(weights.directory, trust_remote_code=False)
@@ -54,9 +57,9 @@ class TransformersBackend:
 
     def take(self, weights: Weights) -> None:
         """See ``Backend.take``."""
-        if weights == self.weights:
+        if self.model is not None and weights == self.weights:
             return
-        self.weights = self.model = None  # two models at once may not fit
+        self.model = None  # two models at once may not fit
         self.model = AutoModelForCausalLM.from_pretrained(
             weights.directory, dtype=self.dtype, use_safetensors=True, trust_remote_code=False, **implementations()
         )
@@ -90,21 +93,62 @@ class TransformersBackend:
                 )
             on_progress(sum(len(rows[place]) for place in batch))
 
-        def work_padded(batch: list[int]) -> None:
-            work(batch, padded([rows[place] for place in batch], self.device))
-
         def failed(place: int) -> None:
             scores[place] = LogLikelihood(note=f"out of memory for {len(rows[place])} tokens")
+
+        self._pass(rows, [request.spans[0][0] - 1 for request in requests], work, failed)
+        return scores
+
+    @torch.inference_mode()
+    def states(
+        self,
+        rows: Sequence[Sequence[int]],
+        pool: Callable[[int, torch.Tensor], torch.Tensor],
+        on_progress: Callable[[int], None],
+    ) -> list[NDArray[np.float32] | str]:
+        """See ``Backend.states``. A row that does not fit into memory alone has none."""
+        pooled: list[NDArray[np.float32] | str] = [""] * len(rows)
+
+        def work(batch: list[int], layout: ForwardInput) -> None:
+            rewind(self._growing)
+            given = body(self.model)(**layout.inputs, **self._uncached())
+            if not isinstance(hidden := getattr(given, "last_hidden_state", None), torch.Tensor):
+                found = f"{type(self.model).__name__} does not give its last hidden states"
+                raise UsageError(found, where="--proxy.model", remedy="choose another architecture")
+            for place, path in zip(batch, layout.paths, strict=True):
+                states = hidden.flatten(0, 1)[torch.from_numpy(path).to(self.device)].float()
+                pooled[place] = pool(place, states).float().cpu().numpy()
+            on_progress(sum(len(rows[place]) for place in batch))
+
+        def failed(place: int) -> None:
+            pooled[place] = f"out of memory for {len(rows[place])} tokens"
+
+        self._pass(rows, [0] * len(rows), work, failed)
+        return pooled
+
+    def _pass(
+        self,
+        rows: Sequence[Sequence[int]],
+        starts: Sequence[int],
+        work: Callable[[list[int], ForwardInput], None],
+        failed: Callable[[int], None],
+    ) -> None:
+        """Call ``work`` with the places of all rows, those that go through the model together, and how it reads them.
+
+        ``starts``: the first token of each row whose hidden state is wanted. ``failed`` is told of a row that does not
+        fit into memory alone.
+        """
+
+        def work_padded(batch: list[int]) -> None:
+            work(batch, padded([rows[place] for place in batch], self.device))
 
         if self.in_packs:
             trunk: Trunk = {}
             with attending_along_branches(self.model):
-                starts = [request.spans[0][0] - 1 for request in requests]
                 for pack in packs(rows, starts, self.batch_tokens, self.alike):
                     work(pack.rows, packed(rows, pack, trunk, self.dtype))
         else:
             in_batches([len(row) for row in rows], self.batch_tokens, work_padded, failed, self.alike)
-        return scores
 
     def answer(
         self, questions: Sequence[GenerationRequest], on_progress: Callable[[int], None]

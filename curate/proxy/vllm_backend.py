@@ -6,12 +6,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from curricle.curate.batch import LogLikelihood
 from curricle.curate.proxy.questions import Decoder, GenerationRequest
 from curricle.curate.proxy.sequences import Request, SpecialTokens
-from curricle.curate.proxy.settings import ProxySettings
+from curricle.curate.proxy.settings import ProxySettings, no_states
 from curricle.curate.proxy.weights import Weights
 from curricle.schemas.chat.positions import rows_alike
 from curricle.schemas.common.errors import UsageError, UserError
@@ -71,7 +71,7 @@ def check_positions(settings: ProxySettings, config: Any) -> None:
 
 
 class VllmBackend:
-    def __init__(self, settings: ProxySettings, weights: Weights) -> None:
+    def __init__(self, settings: ProxySettings, weights: Weights, checkpoints: Sequence[Weights] = ()) -> None:
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         try:
@@ -110,16 +110,16 @@ class VllmBackend:
         if "flat_logprobs" in inspect.signature(SamplingParams).parameters:
             options["flat_logprobs"] = True
         self.sampling = SamplingParams(**options)
-        self.weights: Weights | None = weights
+        self.weights, self.checkpoints, self._whole = weights, checkpoints, True
 
     def take(self, weights: Weights) -> None:
         """See ``Backend.take``: the engine stays, and reads other weights into the same places."""
-        if weights == self.weights:
+        if self._whole and weights == self.weights:
             return
-        self.weights = None
+        self._whole = False
         self.llm.collective_rpc("reload_weights", kwargs={"weights_path": str(weights.directory)})
         self.llm.apply_model(_pack_head)
-        self.weights = weights
+        self.weights, self._whole = weights, True
 
     def score(self, requests: Sequence[Request], on_progress: Callable[[int], None]) -> list[LogLikelihood]:
         """See ``Backend.score``."""
@@ -135,6 +135,15 @@ class VllmBackend:
                 scores[place] = _log_likelihood(requests[place], answer.prompt_logprobs)
             on_progress(sum(len(requests[place].ids) for place in places))
         return scores
+
+    def states(
+        self,
+        rows: Sequence[Sequence[int]],
+        pool: Callable[[int, Any], Any],
+        on_progress: Callable[[int], None],
+    ) -> NoReturn:
+        """See ``Backend.states``: vLLM keeps them to itself."""
+        raise no_states()
 
     def answer(
         self, questions: Sequence[GenerationRequest], on_progress: Callable[[int], None]

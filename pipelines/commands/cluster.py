@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from curricle.curate.clustering import LIBRARY, k_means, summary
+from curricle.curate.embedding.clustering import LIBRARY, k_means, summary
 from curricle.curate.report.clusters import clusters_page
 from curricle.curate.selection.representative import matrix
 from curricle.pipelines.settings.cluster import ClusterSettings

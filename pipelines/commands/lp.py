@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from curricle.curate.metric import Metric
 from curricle.curate.metrics import lp as learning
+from curricle.curate.passes.models import Models
 from curricle.curate.proxy.weights import Weights, resolve
 from curricle.pipelines.commands.score import score
 from curricle.pipelines.processes.trainer import run_trainer
@@ -31,9 +31,9 @@ def lp(settings: LpSettings) -> Manifest:
     """
     table, directory = TableReader(settings.table), OutputDirectory(settings.output)
     weights = resolve(settings.proxy.model)
-    metric = learning.metric(settings.epochs + 1, settings.compat).as_rendered(settings.proxy.rendering)
-    recipe = _recipe(settings, weights, metric)
-    columns = metric.signed_columns
+    metric, models = learning.metric(settings.epochs + 1, settings.compat), Models(settings.proxy)
+    recipe = _recipe(settings, weights, metric.identity(models))
+    columns = metric.signed_columns(models)
     names = [column.name for column in columns]
     with extending(table, settings.output, recipe, settings.overwrite, names, beside=[TRAINING]) as run:
         if run:
@@ -51,11 +51,11 @@ def lp(settings: LpSettings) -> Manifest:
     return read_manifest(directory.storage)
 
 
-def _recipe(settings: LpSettings, weights: Weights, metric: Metric) -> dict[str, Any]:
+def _recipe(settings: LpSettings, weights: Weights, metric: dict[str, Any]) -> dict[str, Any]:
     """What decides the numbers, and can be told before anything is trained."""
     return {
         "made": "lp",
-        "metric": metric.identity(),
+        "metric": metric,
         **of_proxy(weights, settings.proxy),
         "training": {
             "epochs": settings.epochs,

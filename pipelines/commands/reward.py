@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from curricle.curate.metrics import generated
+from curricle.curate.passes.models import Models
 from curricle.curate.proxy.weights import Weights, resolve
 from curricle.pipelines.commands.score import score
 from curricle.pipelines.processes.trainer import run_trainer
@@ -52,8 +53,7 @@ def reward(settings: RewardSettings) -> Manifest:
             scores = _fit(settings, scoring.output, weights)
             fitted = score_columns(scores.schema)
             assert [*fitted] == REWARDS, f"{[*fitted]} were fitted"
-            metric = generated.METRIC.as_rendered(settings.proxy.rendering)
-            columns = [*metric.signed_columns, *fitted.values()]
+            columns = [*generated.METRIC.signed_columns(Models(settings.proxy)), *fitted.values()]
             identity = {**recipe, "scores": scored.identity}
             extend(table, directory, run, Addition(columns, identity, lambda: _rows(directory, scores)))
     return read_manifest(directory.storage)
@@ -63,7 +63,7 @@ def _recipe(settings: RewardSettings, weights: Weights) -> dict[str, Any]:
     """What decides the numbers, and can be told before anything is answered."""
     return {
         "made": "reward",
-        "metric": generated.METRIC.as_rendered(settings.proxy.rendering).identity(),
+        "metric": generated.METRIC.identity(Models(settings.proxy)),
         **of_proxy(weights, settings.proxy),
         "generation": asdict(settings.proxy.generation),
         "reward": {"version": REWARD_VERSION, **asdict(settings.reward)},

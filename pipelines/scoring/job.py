@@ -1,19 +1,20 @@
-"""What a job is: names resolved to metrics, a format and weights, and the identity of its scores."""
+"""What a job is: names resolved to metrics, a format and models, and the identity of its scores."""
 
 import json
 import os
-import socket
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
-from curricle.curate.embedding.weights import find, parameters
 from curricle.curate.formats import VERSION as FORMATS_VERSION
 from curricle.curate.formats import Format, named
-from curricle.curate.metric import Metric, Needs
-from curricle.curate.metrics import identities, select
-from curricle.curate.proxy.weights import Weights, resolve
+from curricle.curate.metric import Metric, passes_of
+from curricle.curate.metrics import MetricReference, load, references, select
+from curricle.curate.metrics.lp import METRIC as LP
+from curricle.curate.passes import merged
+from curricle.curate.passes.models import ROLES, Models, Role
 from curricle.curate.readers import Reader, kind_of, named_readers
 from curricle.curate.readers.inputs import InputFile
 from curricle.pipelines.settings.score import ScoreSettings
@@ -26,37 +27,45 @@ from curricle.schemas.table import table_schema
 class Job:
     """What to compute, on what, and with which models: everything that workers are told.
 
-    ``later`` are the checkpoints after ``weights`` that the metric lp compares.
-    ``cwd`` and ``host`` are the driver's: there the names of files and the weights are what the user meant.
+    They load ``metrics``, and passes with them, by reference, from their own code.
+    ``cwd`` is the driver's: there the names of files are what the user meant.
     """
 
     settings: ScoreSettings
-    metrics: tuple[Metric, ...]
-    weights: Weights | None
-    later: tuple[Weights, ...]
-    encoder: Weights | None
+    references: tuple[MetricReference | Metric, ...]
+    models: Models
     format: Format | None
     readers: tuple[Reader, ...]
     identity: dict[str, Any]
     cwd: str
-    host: str
 
     @property
     def fingerprint(self) -> str:
         return digest(self.identity)
 
-    @property
-    def needs(self) -> Needs:
-        return _needs(self.metrics)
+    @cached_property
+    def metrics(self) -> tuple[Metric, ...]:
+        return load(self.references)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "metrics"}
 
     @property
-    def generates(self) -> bool:
-        return _generates(self.metrics)
+    def roles(self) -> list[Role]:
+        """The models that are asked anything, in the order in which they are."""
+        asked = {each.model for each in passes_of(self.metrics)}
+        return [role for role in ROLES if role in asked]
 
     @property
     def schema(self) -> pa.Schema:
-        columns = [column for metric in self.metrics for column in metric.signed_columns]
+        columns = [column for metric in self.metrics for column in metric.signed_columns(self.models)]
         return table_schema(columns, self.fingerprint)
+
+    @property
+    def column_identities(self) -> dict[str, dict[str, Any]]:
+        """What decides the numbers of each score column, by its name: see ``Metric.rests_on``."""
+        rests_on = [(metric.columns, metric.rests_on(self.models)) for metric in self.metrics]
+        return {column.name: identity for columns, identity in rests_on for column in columns}
 
     def reading(self, files: Iterable[InputFile]) -> dict[str, Any]:
         """What decides what a record of these files becomes, beside the scores' identity."""
@@ -73,52 +82,16 @@ class Job:
         }
 
 
-def _needs(metrics: Sequence[Metric]) -> Needs:
-    return max(metric.needs for metric in metrics)
-
-
-def _generates(metrics: Sequence[Metric]) -> bool:
-    return any(metric.generates for metric in metrics)
-
-
 def make_job(settings: ScoreSettings) -> Job:
-    """Resolve names to things: metrics, format, proxy weights. Errors here cost nothing yet."""
-    names = settings.proxy.checkpoints
-    made = {"lp": {"checkpoints": len(names), "compat": settings.compat}} if names else {}
-    encoder = None
-    if "embedding" in settings.metrics:
-        encoder = find(settings.encoder)
-        made["embedding"] = parameters(encoder, settings.embedding)
-    metrics = tuple(select(settings.metrics, made, settings.proxy.rendering))
+    """Resolve names to things: metrics, format, weights. Errors here cost nothing yet."""
+    models = Models(settings.proxy, settings.embedding)
+    names = [*settings.metrics, *([LP.name] if settings.proxy.checkpoints else [])]
+    metrics = select(names, models, {LP.name: {"compat": settings.compat}})
     format = named(settings.format, settings.prompt_field, settings.response_field)
+    for each in passes_of(metrics):
+        each.check(models)
+    identity = merged([{"contract": FIRST.version}, *(metric.rests_on(models) for metric in metrics)])
+    settings = replace(settings, proxy=models.proxy)
     readers = named_readers(settings.readers)
-    identity: dict[str, Any] = {"contract": FIRST.version, "metrics": identities(metrics)}
-    needs = _needs(metrics)
-    weights, later = None, []
-    if needs >= Needs.TOKENS:
-        from curricle.curate.proxy.rendering import Renderer
-
-        proxies = [replace(settings.proxy, model=name) for name in names] or [settings.proxy]
-        settings = replace(settings, proxy=proxies[0])
-        weights, *later = [resolve(proxy.model) for proxy in proxies]
-        renderer, *others = map(Renderer, [weights, *later], proxies)
-        for other in others:
-            renderer.check_same_model(other)
-        identity["rendering"] = renderer.identity()
-    generates = _generates(metrics)
-    if (needs >= Needs.LOSS or generates) and weights is not None:
-        identity["proxy"] = {
-            "weights": weights.identity,
-            "dtype": settings.proxy.dtype,
-            "backend": settings.proxy.backend,
-        }
-    if later:
-        identity["proxy"]["checkpoints"] = [checkpoint.identity for checkpoint in later]
-    if encoder:
-        identity["encoder"] = {"weights": encoder.identity}
-    if generates:
-        identity["generation"] = asdict(settings.proxy.generation)
     identity = json.loads(canonical_json(identity))
-    return Job(
-        settings, metrics, weights, tuple(later), encoder, format, readers, identity, os.getcwd(), socket.gethostname()
-    )
+    return Job(settings, references(metrics), models, format, readers, identity, os.getcwd())

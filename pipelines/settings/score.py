@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from curricle.curate.embedding.settings import PROXY, EmbeddingSettings
+from curricle.curate.embedding.settings import EmbeddingSettings
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.schemas.common.config import check_ranges, option
 from curricle.schemas.common.errors import UsageError
@@ -63,11 +63,6 @@ class ScoreSettings:
             raise UsageError("--compat is for the metric lp", remedy="leave it out, or add --proxy.checkpoints")
         if not self.inputs:
             raise UsageError("no input is named", remedy="name files, folders or globs before the options")
-
-    @property
-    def encoder(self) -> str:
-        """The name of the model that embeds."""
-        return self.proxy.model if self.embedding.model == PROXY else self.embedding.model
 
     def _check_engine(self) -> None:
         needs_address = self.engine in ("portable", "flink", "spark")

@@ -4,7 +4,7 @@ import json
 from functools import partial
 
 import pyarrow as pa
-from curricle.curate.card import dataset_card
+from curricle.curate.report.card import dataset_card
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.exchange import CARD, REPORT, commit, publish
 from curricle.pipelines.tables.recorded import read_recorded

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import pyarrow as pa
-from curricle.curate.batch import Batch
+from curricle.curate.batch import Batch, Scores
 from curricle.pipelines.scoring.plan import Shard
 
 
@@ -32,6 +32,11 @@ class ShardBatch:
 
     def with_batch(self, batch: Batch) -> "ShardBatch":
         return replace(self, batch=batch)
+
+    def with_scores(self, scores: Scores) -> "ShardBatch":
+        """With the columns and notes of metrics."""
+        notes = [(row, text) for row, texts in scores.notes.items() for text in texts]
+        return replace(self, scores=(*self.scores, *scores.columns.items()), notes=(*self.notes, *notes))
 
 
 def shard_runs(shards: Sequence[Shard], workers: int, seekable: set[str]) -> list[ShardRun]:

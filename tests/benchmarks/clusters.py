@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from curricle.curate.metrics.embedding import metric
+from curricle.curate.passes.models import Models
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.writer import GROUP_ROWS, write_parts
 from curricle.schemas.columns import ScoreColumn
@@ -56,7 +57,7 @@ def tables(rows: int, clusters: int, schema: pa.Schema) -> Iterator[pa.Table]:
 
 def write_table(place: Path, rows: int, clusters: int) -> None:
     lp = ScoreColumn("lp_1", pa.float64(), "ratio", "noise", "low").made_by("lp", 1, {})
-    schema = table_schema([lp, *metric("mean", 256, DIMENSIONS).signed_columns], digest(IDENTITY))
+    schema = table_schema([lp, *metric("mean", 256, DIMENSIONS).signed_columns(Models())], digest(IDENTITY))
     directory = OutputDirectory(str(place))
     with directory.held() as run:
         data = write_parts(directory, run, "data", tables(rows, clusters, schema), schema)

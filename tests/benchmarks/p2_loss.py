@@ -10,9 +10,9 @@ import pyarrow as pa
 import torch
 from alpaca import first
 from curricle.curate.batch import Batch
+from curricle.curate.passes import LOSS, RENDERING, UNCONDITIONAL_LOSS, fill
 from curricle.curate.proxy.backend import load
 from curricle.curate.proxy.rendering import Renderer
-from curricle.curate.proxy.scoring import score_batch
 from curricle.curate.proxy.sequences import Request, conditional, unconditional
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.proxy.weights import resolve
@@ -72,9 +72,12 @@ class Ours:
         self.renderer, self.backend = Renderer(self.weights, settings), load(settings, self.weights)
 
     def score(self, table: pa.Table) -> Losses:
-        batch = Batch(table, self.renderer.render(table))
-        scored = score_batch(batch, self.backend, unconditional=True, on_progress=lambda tokens: None)
-        return [(-given.sum, -alone.sum) for given, alone in zip(scored.conditional, scored.unconditional, strict=True)]
+        batch = RENDERING.fill(Batch(table), self.renderer, lambda rows: None)
+        scored = fill([LOSS, UNCONDITIONAL_LOSS], batch, self.backend, lambda tokens: None)
+        return [
+            (-given.sum, -alone.sum)
+            for given, alone in zip(LOSS.of(scored), UNCONDITIONAL_LOSS.of(scored), strict=True)
+        ]
 
     def requests(self, table: pa.Table) -> list[Request]:
         rendered = self.renderer.render(table)

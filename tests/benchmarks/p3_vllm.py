@@ -5,9 +5,9 @@ from pathlib import Path
 
 from alpaca import first
 from curricle.curate.batch import Batch
+from curricle.curate.passes import LOSS, RENDERING, UNCONDITIONAL_LOSS, fill
 from curricle.curate.proxy.backend import load
 from curricle.curate.proxy.rendering import Renderer
-from curricle.curate.proxy.scoring import score_batch
 from curricle.curate.proxy.sequences import conditional, unconditional
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.proxy.weights import resolve
@@ -35,8 +35,8 @@ def measure(place: Path, data: Path) -> list[Comparison]:
     sampling = SamplingParams(max_tokens=1, prompt_logprobs=0)
 
     def ours(round: int) -> None:
-        batch = Batch(parts[round], renderer.render(parts[round]))
-        score_batch(batch, backend, unconditional=True, on_progress=lambda tokens: None)
+        batch = RENDERING.fill(Batch(parts[round]), renderer, lambda rows: None)
+        fill([LOSS, UNCONDITIONAL_LOSS], batch, backend, lambda tokens: None)
 
     def bare(round: int) -> None:
         backend.llm.generate(prompts[round], sampling, use_tqdm=False)

@@ -15,11 +15,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from alpaca import FILE
+from curricle.curate.metric import measure as compute
 from curricle.pipelines.scoring.inputs import find_inputs
 from curricle.pipelines.scoring.job import make_job
 from curricle.pipelines.scoring.plan import ScoringPlan, survey_inputs
 from curricle.pipelines.settings.score import ScoreSettings
-from curricle.pipelines.transforms.measure import measure as compute
 from curricle.pipelines.transforms.read import read_run
 from curricle.pipelines.transforms.shards import ShardBatch, shard_runs
 from harness import Comparison, Contender, alternate, timed
@@ -74,7 +74,7 @@ def _without_beam(source: Path, output: Path) -> None:
     with pq.ParquetWriter(output.with_suffix(".parquet"), job.schema, compression="zstd") as writer:
         for run in shard_runs(plan.shards, 1, set()):
             for element in read_run(run, job.format, job.readers, settings.max_record_bytes, job.cwd):
-                writer.write_table(_table(compute(element, job.metrics), job.schema))
+                writer.write_table(_table(element.with_scores(compute(element.batch, job.metrics)), job.schema))
 
 
 def _table(element: ShardBatch, schema: pa.Schema) -> pa.Table:

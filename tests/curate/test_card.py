@@ -1,7 +1,7 @@
 """The dataset card is valid for the hub, and a file's name cannot break it."""
 
 import yaml
-from curricle.curate.card import dataset_card
+from curricle.curate.report.card import dataset_card
 from huggingface_hub import DatasetCard
 from table_maker import COLUMNS, make_table, random_scores
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from asking import answered
 from curricle.curate.batch import Batch, Embedded
 from curricle.curate.embedding.encoder import Encoder
 from curricle.curate.embedding.settings import EmbeddingSettings
@@ -14,6 +15,7 @@ from curricle.curate.embedding.text import text_of
 from curricle.curate.embedding.weights import find, parameters
 from curricle.curate.formats import normalise
 from curricle.curate.metrics.embedding import metric
+from curricle.curate.passes import EMBEDDING
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.table import EXAMPLES
 from transformers import AutoModel, AutoTokenizer
@@ -54,7 +56,7 @@ def test_what_is_cut_and_what_is_empty_is_said(minilm):
     found = minilm.embed(["", "a " * 63, "a " * 62], silent)
     assert found.notes == {0: "there is no text", 1: "of the first 64 tokens"}  # two are for [CLS] and [SEP]
     assert np.isnan(found.vectors[0]).all() and np.isfinite(found.vectors[1:]).all()
-    scores = metric("mean", 64, 384).compute(Batch(EXAMPLES.empty_table(), embedded=found))
+    scores = metric("mean", 64, 384).compute(answered(Batch(EXAMPLES.empty_table()), {EMBEDDING: found}))
     column = scores.columns["embedding"]
     assert column.is_valid().to_pylist() == [False, True, True]
     assert np.array_equal(column[1].as_py(), found.vectors[1])
@@ -160,5 +162,5 @@ def test_what_cannot_be_an_encoder(tiny_model, tmp_path):
 
 def test_a_batch_without_rows_has_a_column():
     nothing = Embedded(np.empty((0, 3), np.float32), {})
-    scores = metric("mean", 64, 3).compute(Batch(EXAMPLES.empty_table(), embedded=nothing))
+    scores = metric("mean", 64, 3).compute(answered(Batch(EXAMPLES.empty_table()), {EMBEDDING: nothing}))
     assert len(scores.columns["embedding"]) == 0

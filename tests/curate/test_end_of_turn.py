@@ -4,10 +4,11 @@ import json
 
 import pytest
 import torch
+from asking import asked
 from curricle.curate.batch import Batch
+from curricle.curate.passes import LOSS, RENDERING, UNCONDITIONAL_LOSS
 from curricle.curate.proxy.backend import load
 from curricle.curate.proxy.rendering import Renderer
-from curricle.curate.proxy.scoring import score_batch
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.proxy.weights import Weights
 from curricle.schemas.manifest import read_manifest
@@ -43,9 +44,9 @@ def losses(tiny_model, **options):
     settings, weights = ProxySettings(**options), Weights(tiny_model, {})
     turns = [{"role": "user", "content": f"{INSTRUCTION}\n\n{INPUT}"}, {"role": "assistant", "content": OUTPUT}]
     examples = table([turns, turns], [json.dumps({"input": INPUT}), None])
-    batch = Batch(examples, Renderer(weights, settings).render(examples))
-    scored = score_batch(batch, load(settings, weights), True, lambda _: None)
-    return [[row.sum / -row.count for row in rows] for rows in (scored.conditional, scored.unconditional)]
+    batch = asked(Batch(examples), Renderer(weights, settings), RENDERING)
+    scored = asked(batch, load(settings, weights), LOSS, UNCONDITIONAL_LOSS)
+    return [[row.sum / -row.count for row in each.of(scored)] for each in (LOSS, UNCONDITIONAL_LOSS)]
 
 
 def test_superfiltering_is_plain_text_without_an_end(tiny_model, by_hand):

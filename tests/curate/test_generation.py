@@ -5,10 +5,12 @@ from collections import Counter
 
 import pytest
 import torch
+from asking import answered as with_answers
+from asking import asked
 from curricle.curate.batch import Batch
 from curricle.curate.metrics.generated import METRIC
+from curricle.curate.passes import GENERATION, RENDERING
 from curricle.curate.proxy.backend import load
-from curricle.curate.proxy.generation import generate_batch
 from curricle.curate.proxy.rendering import Renderer
 from curricle.curate.proxy.settings import GenerationSettings, ProxySettings
 from curricle.curate.proxy.vllm_backend import longest_sequence
@@ -39,8 +41,8 @@ def generated(tiny, backend, monkeypatch):
         monkeypatch.setattr(backend, "batch_tokens", batch_tokens)
         monkeypatch.setattr(backend.speech, "settings", GenerationSettings(TOKENS, **settings))
         examples = table(conversations).take(order)
-        rendered = Renderer(tiny, ProxySettings(max_length=max_length)).render(examples)
-        found = generate_batch(Batch(examples, rendered), backend, passed).generated
+        batch = asked(Batch(examples), Renderer(tiny, ProxySettings(max_length=max_length)), RENDERING)
+        found = GENERATION.ask(batch, backend, passed)
         return [answer for _, answer in sorted(zip(order, found, strict=True), key=lambda pair: pair[0])]
 
     return ask
@@ -101,7 +103,7 @@ def test_what_cannot_be_answered_is_null_and_says_why(generated):
     notes = ["there is no response"] * 2 + ["nothing comes before the response"]
     notes += ["the prompt fills the maximum length of 60 tokens"] * 2
     assert [(each.text, each.tokens, each.note) for each in found[1:]] == [(None, None, note) for note in notes]
-    scores = METRIC.compute(Batch(table(rows), generated=found))
+    scores = METRIC.compute(with_answers(Batch(table(rows)), {GENERATION: found}))
     assert [scores.columns[name].null_count for name in ("generated", "generated_tokens", "generated_truncated")] == [
         5
     ] * 3

@@ -4,9 +4,14 @@ import math
 
 import polars as pl
 import pytest
-from curricle.curate.batch import LogLikelihood, Rendered
-from curricle.curate.metrics import select
+from curricle.curate.batch import LogLikelihood
+from curricle.curate.metrics import load as load_metrics
+from curricle.curate.metrics import references, select
 from curricle.curate.metrics.lp import EPSILON, approximate_percentage, learning_percentage, metric
+from curricle.curate.passes import CHECKPOINT_LOSSES, RENDERING
+from curricle.curate.passes.models import Models
+from curricle.curate.proxy.settings import ProxySettings
+from curricle.schemas.chat.rendering import Rendered
 from curricle.schemas.common.errors import UsageError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +23,7 @@ UNREAD = Rendered(truncated=True, prompt_tokens=9, response_tokens=1)
 
 def scored(checkpoints: list[list[LogLikelihood]], rendered: Rendered = READ, **options):
     rows = len(checkpoints[0])
-    batch = batch_of(*[("", "")] * rows, rendered=[rendered] * rows, checkpoints=checkpoints)
+    batch = batch_of(*[("", "")] * rows, answers={RENDERING: [rendered] * rows, CHECKPOINT_LOSSES: checkpoints})
     return metric(len(checkpoints), **options).compute(batch)
 
 
@@ -70,7 +75,7 @@ def test_the_first_of_one_epoch_has_no_share():
 
 
 def test_the_hard_end_of_every_column():
-    hard = {column.name: column.hard for column in metric(3).signed_columns}
+    hard = {column.name: column.hard for column in metric(3).signed_columns(Models())}
     assert hard == {
         **dict.fromkeys(("ppl_epoch_0", "ppl_epoch_1", "ppl_epoch_2"), "high"),
         **dict.fromkeys(("lp_1", "lp_app", "learnability"), "low"),
@@ -119,11 +124,12 @@ def test_every_null_has_a_note_and_every_number_is_finite(row, compat):
 
 
 def test_the_metric_is_made_for_its_checkpoints():
-    made = select(["mtld"], {"lp": {"checkpoints": 3, "compat": None}})
+    models = Models(ProxySettings(checkpoints=("P0", "P1", "P2")))
+    made = select(["mtld", "lp"], models, {"lp": {"compat": None}})
     assert [each.name for each in made] == ["mtld", "loss", "lp"]
-    again = select([each.name for each in made], {"lp": made[-1].identity()["params"]})
-    assert again[-1].identity() == made[-1].identity() != metric(4).identity()
+    again = load_metrics(references(made))
+    assert again[-1].identity(models) == made[-1].identity(models) != metric(4).identity(models)
     with pytest.raises(UsageError, match=r"proxy\.checkpoints"):
-        select(["lp"])
+        select(["lp"], Models())
     with pytest.raises(UsageError, match="'lp'"):
-        select(["lpp"])
+        select(["lpp"], Models())

@@ -6,10 +6,14 @@ import sys
 
 import pyarrow as pa
 import pytest
-from curricle.curate.batch import Batch, LogLikelihood, Rendered, Scores
-from curricle.curate.metric import Needs
+from asking import answered
+from curricle.curate.batch import Batch, LogLikelihood, Scores
+from curricle.curate.metric import Metric
 from curricle.curate.metrics import REGISTRY, select
+from curricle.curate.passes import LOSS, RENDERING, UNCONDITIONAL_LOSS, Pass
+from curricle.curate.passes.models import Models
 from curricle.curate.words import count_words, tokens, unicode_words
+from curricle.schemas.chat.rendering import Rendered
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.table import MESSAGES
@@ -20,15 +24,15 @@ NOT_RENDERED = "the template has no place for a tool turn"
 NOT_SCORED = "no response token is left after the cut"
 
 
-def batch_of(*pairs: tuple[str, str], **proxy: object) -> Batch:
+def batch_of(*pairs: tuple[str, str], answers: dict[Pass, object] | None = None) -> Batch:
     messages = [[{"role": "user", "content": p}, {"role": "assistant", "content": r}] for p, r in pairs]
-    return Batch(pa.table({"messages": pa.array(messages, MESSAGES)}), **proxy)  # type: ignore[arg-type]
+    return answered(Batch(pa.table({"messages": pa.array(messages, MESSAGES)})), answers or {})
 
 
 def scored(given_prompt: list[LogLikelihood], alone: list[LogLikelihood]) -> Batch:
     rendered = [Rendered(truncated=False, prompt_tokens=1, response_tokens=1)] * len(given_prompt)
     pairs = [("", "")] * len(given_prompt)
-    return batch_of(*pairs, rendered=rendered, conditional=given_prompt, unconditional=alone)
+    return batch_of(*pairs, answers={RENDERING: rendered, LOSS: given_prompt, UNCONDITIONAL_LOSS: alone})
 
 
 def values(scores: Scores) -> dict[str, list[object]]:
@@ -68,7 +72,8 @@ def test_length_counts_every_assistant_turn_as_the_response() -> None:
         ("assistant", "It is"),
     ]
     messages = [[{"role": role, "content": content} for role, content in turns]]
-    batch = Batch(pa.table({"messages": pa.array(messages, MESSAGES)}), [Rendered(prompt_tokens=9, response_tokens=5)])
+    rendered = [Rendered(prompt_tokens=9, response_tokens=5)]
+    batch = answered(Batch(pa.table({"messages": pa.array(messages, MESSAGES)})), {RENDERING: rendered})
     assert values(REGISTRY["length"].compute(batch)) == {
         "prompt_words": [5],
         "response_words": [3],
@@ -78,7 +83,7 @@ def test_length_counts_every_assistant_turn_as_the_response() -> None:
 
 
 def test_what_cannot_be_rendered_has_words_but_no_tokens() -> None:
-    scores = REGISTRY["length"].compute(batch_of(("a b", "c"), rendered=[Rendered(note=NOT_RENDERED)]))
+    scores = REGISTRY["length"].compute(batch_of(("a b", "c"), answers={RENDERING: [Rendered(note=NOT_RENDERED)]}))
     assert values(scores) == {
         "prompt_words": [2],
         "response_words": [1],
@@ -92,17 +97,15 @@ def test_what_cannot_be_rendered_has_words_but_no_tokens() -> None:
 
 
 def test_loss_is_the_mean_over_tokens_and_a_null_where_there_is_none() -> None:
-    batch = batch_of(
-        *[("", "")] * 5,
-        rendered=[Rendered(truncated=cut) for cut in (False, True, False, False)] + [Rendered(note=NOT_RENDERED)],
-        conditional=[
-            LogLikelihood(-6.0, 4),
-            LogLikelihood(0.0, 2),
-            LogLikelihood(0.0, 0),
-            LogLikelihood(-math.inf, 3),
-            LogLikelihood(note=NOT_SCORED),
-        ],
-    )
+    rendered = [Rendered(truncated=cut) for cut in (False, True, False, False)] + [Rendered(note=NOT_RENDERED)]
+    given = [
+        LogLikelihood(-6.0, 4),
+        LogLikelihood(0.0, 2),
+        LogLikelihood(0.0, 0),
+        LogLikelihood(-math.inf, 3),
+        LogLikelihood(note=NOT_SCORED),
+    ]
+    batch = batch_of(*[("", "")] * 5, answers={RENDERING: rendered, LOSS: given})
     scores = REGISTRY["loss"].compute(batch)
     assert values(scores) == {
         "loss": [1.5, 0.0, None, None, None],
@@ -121,7 +124,7 @@ def test_a_row_keeps_the_reason_of_its_null_beside_what_is_to_be_said_of_its_ans
     remark = "1 of 2 answers is not scored"
     rendered = [Rendered(truncated=False, remark=remark)] * 2
     given = [LogLikelihood(-math.inf, 3), LogLikelihood(-6, 4)]
-    batch = batch_of(("", ""), ("", ""), rendered=rendered, conditional=given)
+    batch = batch_of(("", ""), ("", ""), answers={RENDERING: rendered, LOSS: given})
     scores = REGISTRY["loss"].compute(batch)
     assert values(scores)["loss"] == [None, 1.5]
     assert scores.notes == {0: ["loss: the proxy's loss is inf", f"loss: {remark}"], 1: [f"loss: {remark}"]}
@@ -214,7 +217,9 @@ def test_richness_segments_scripts_without_spaces() -> None:
 
 
 def test_columns_come_in_the_order_of_the_table() -> None:
-    columns = [column for metric in select(["ifd", "mtld", "length"]) for column in metric.signed_columns]
+    columns = [
+        column for metric in select(["ifd", "mtld", "length"], Models()) for column in metric.signed_columns(Models())
+    ]
     assert [(column.name, str(column.type)) for column in columns] == [
         ("prompt_words", "int32"),
         ("response_words", "int32"),
@@ -232,10 +237,11 @@ def test_columns_come_in_the_order_of_the_table() -> None:
 
 
 def test_every_column_is_described_and_survives_its_metadata() -> None:
-    names = [column.name for metric in REGISTRY.values() for column in metric.columns]
+    metrics = [metric for metric in REGISTRY.values() if isinstance(metric, Metric)]
+    names = [column.name for metric in metrics for column in metric.columns]
     assert len(names) == len(set(names))
-    for metric in REGISTRY.values():
-        for column in metric.signed_columns:
+    for metric in metrics:
+        for column in metric.signed_columns(Models()):
             assert (
                 column.unit and column.description and (column.metric, column.version) == (metric.name, metric.version)
             )
@@ -246,15 +252,15 @@ def test_every_column_is_described_and_survives_its_metadata() -> None:
 
 
 def test_select_brings_the_loss_with_whatever_runs_the_proxy() -> None:
-    assert [metric.name for metric in select(["ifd"])] == ["loss", "ifd"]
-    assert [metric.name for metric in select(["mtld", "length", "mtld"])] == ["length", "mtld"]
-    assert select([]) == []
-    assert REGISTRY["length"].needs == Needs.TOKENS and REGISTRY["mtld"].needs == Needs.TEXT
+    assert [metric.name for metric in select(["ifd"], Models())] == ["loss", "ifd"]
+    assert [metric.name for metric in select(["mtld", "length", "mtld"], Models())] == ["length", "mtld"]
+    assert [metric.name for metric in select(["generated"], Models())] == ["generated"]
+    assert select([], Models()) == []
 
 
 def test_select_names_the_nearest_metric() -> None:
     with pytest.raises(UsageError, match=r"'mltd'.*\n.*'mtld'"):
-        select(["length", "mltd"])
+        select(["length", "mltd"], Models())
 
 
 def test_naming_the_metrics_imports_nothing_heavy() -> None:

@@ -9,16 +9,17 @@ from itertools import chain
 
 import pytest
 import torch
+from asking import answered, asked, nothing
 from curricle.curate.batch import Batch
+from curricle.curate.passes import CHECKPOINT_LOSSES, GENERATION, LOSS, RENDERING, UNCONDITIONAL_LOSS
 from curricle.curate.proxy import likelihood
 from curricle.curate.proxy.backend import load
-from curricle.curate.proxy.generation import generate_batch
 from curricle.curate.proxy.packing import Pack, packed, packs
 from curricle.curate.proxy.rendering import Renderer
-from curricle.curate.proxy.scoring import score_batch, score_checkpoints
 from curricle.curate.proxy.sequences import Request, SpecialTokens, conditional, unconditional
 from curricle.curate.proxy.settings import GenerationSettings, ProxySettings
 from curricle.curate.proxy.weights import Weights
+from curricle.schemas.chat.rendering import Rendered
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from proxy_examples import ROWS, SHORT, SINGLE, table, turns
@@ -30,7 +31,13 @@ SAFE = "model.safetensors"
 
 def batch(weights, conversations, **settings):
     examples = table(conversations)
-    return Batch(examples, Renderer(weights, ProxySettings(**settings)).render(examples))
+    return asked(Batch(examples), Renderer(weights, ProxySettings(**settings)), RENDERING)
+
+
+def taken(batch, rows):
+    """Some rows of a batch that is rendered, in another order."""
+    rendered = RENDERING.of(batch)
+    return answered(Batch(batch.table.take(rows)), {RENDERING: [rendered[row] for row in rows]})
 
 
 def one_by_one(directory, requests):
@@ -50,8 +57,12 @@ def means(scores):
     return [score.sum / score.count for score in scores]
 
 
-def nothing(_):
-    pass
+def both(batch, backend, **options):
+    return asked(batch, backend, LOSS, UNCONDITIONAL_LOSS, **options)
+
+
+def losses(batch, backend):
+    return LOSS.of(asked(batch, backend, LOSS))
 
 
 @pytest.fixture(scope="module")
@@ -65,21 +76,20 @@ def test_both_losses_equal_a_loop_over_single_rows(request, model, rows):
     weights = found if isinstance(found, Weights) else Weights(found, {})
     backend = load(ProxySettings(), weights)
     passed = []
-    scored = score_batch(batch(weights, rows), backend, True, passed.append)
-    for build, scores in ((conditional, scored.conditional), (unconditional, scored.unconditional)):
-        requests = [build(rendered, backend.special) for rendered in scored.rendered]
+    scored = both(batch(weights, rows), backend, on_progress=passed.append)
+    for build, scores in ((conditional, LOSS.of(scored)), (unconditional, UNCONDITIONAL_LOSS.of(scored))):
+        requests = [build(rendered, backend.special) for rendered in RENDERING.of(scored)]
         assert means(scores) == pytest.approx(one_by_one(weights.directory, requests), abs=TOLERANCE)
-    assert [score.count for score in scored.conditional] == [score.count for score in scored.unconditional]
-    assert sum(passed) >= sum(len(rendered.ids) for rendered in scored.rendered)
+    assert [score.count for score in LOSS.of(scored)] == [score.count for score in UNCONDITIONAL_LOSS.of(scored)]
+    assert sum(passed) >= sum(len(rendered.ids) for rendered in RENDERING.of(scored))
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 64, 300, 100_000])
 def test_no_score_depends_on_the_batch_or_the_order(tiny, batch_tokens):
     examples = batch(tiny, ROWS)
-    alone = score_batch(examples, load(ProxySettings(), tiny), False, nothing).conditional
+    alone = losses(examples, load(ProxySettings(), tiny))
     order = random.Random(batch_tokens).sample(range(len(ROWS)), len(ROWS))
-    shuffled = Batch(examples.table.take(order), [examples.rendered[row] for row in order])
-    scored = score_batch(shuffled, load(ProxySettings(batch_tokens=batch_tokens), tiny), False, nothing).conditional
+    scored = losses(taken(examples, order), load(ProxySettings(batch_tokens=batch_tokens), tiny))
     assert means(scored) == pytest.approx([means(alone)[row] for row in order], abs=TOLERANCE)
 
 
@@ -179,21 +189,21 @@ def test_a_model_that_looks_back_less_far_than_rows_are_long_gets_padded_rows(ti
     weights = of_another_kind(tiny, tmp_path, MistralConfig, sliding_window=16)
     backend = load(ProxySettings(), weights)
     assert not backend.in_packs
-    scored = score_batch(batch(weights, SHORT[:4]), backend, False, nothing)
-    requests = [conditional(rendered, backend.special) for rendered in scored.rendered]
-    assert means(scored.conditional) == pytest.approx(one_by_one(tmp_path, requests), abs=TOLERANCE)
+    scored = asked(batch(weights, SHORT[:4]), backend, LOSS)
+    requests = [conditional(rendered, backend.special) for rendered in RENDERING.of(scored)]
+    assert means(LOSS.of(scored)) == pytest.approx(one_by_one(tmp_path, requests), abs=TOLERANCE)
 
 
 def test_the_unconditional_request_is_header_and_response_of_each_turn(tiny):
     special = load(ProxySettings(), tiny).special
-    chat = batch(tiny, [SHORT[1]]).rendered[0]
+    (chat,) = RENDERING.of(batch(tiny, [SHORT[1]]))
     (h1, h2), (s1, s2) = chat.headers, chat.spans
     built = unconditional(chat, special)
     assert tuple(built.ids) == (*chat.ids[h1[0] : s1[1]], *chat.ids[h2[0] : s2[1]])  # no second <|im_start|> in front
     assert [built.ids[start:end] for start, end in built.spans] == [
         list(chat.ids[start:end]) for start, end in chat.spans
     ]
-    alpaca = batch(tiny, [SINGLE], template="alpaca").rendered[0]
+    (alpaca,) = RENDERING.of(batch(tiny, [SINGLE], template="alpaca"))
     start = alpaca.headers[0][0]
     assert tuple(unconditional(alpaca, special).ids) == alpaca.ids[start:]
     with_bos = unconditional(alpaca, SpecialTokens(bos=alpaca.ids[0], eos=None))
@@ -201,8 +211,6 @@ def test_the_unconditional_request_is_header_and_response_of_each_turn(tiny):
 
 
 def test_a_response_that_nothing_precedes_follows_bos_or_eos_or_is_null(tiny):
-    from curricle.curate.batch import Rendered
-
     bare = Rendered((5, 6), ((0, 2),), ((0, 0),), 0, 2, False)
     for build in conditional, unconditional:
         assert build(bare, SpecialTokens(1, 2)).ids == [1, 5, 6]
@@ -212,8 +220,8 @@ def test_a_response_that_nothing_precedes_follows_bos_or_eos_or_is_null(tiny):
 
 def test_rows_without_a_response_token_are_null_and_say_why(tiny):
     rows = [SINGLE, turns("user: Q", "assistant: "), turns("user: " + "long " * 100, "assistant: A")]
-    scored = score_batch(batch(tiny, rows, max_length=60), load(ProxySettings(), tiny), True, nothing)
-    for scores in scored.conditional, scored.unconditional:
+    scored = both(batch(tiny, rows, max_length=60), load(ProxySettings(), tiny))
+    for scores in LOSS.of(scored), UNCONDITIONAL_LOSS.of(scored):
         assert scores[0].note is None and math.isfinite(scores[0].sum)
         assert [(score.sum, score.count) for score in scores[1:]] == [(None, None)] * 2
         assert scores[1].note == "the response is empty"
@@ -223,11 +231,12 @@ def test_rows_without_a_response_token_are_null_and_say_why(tiny):
 def test_logits_that_are_not_finite_are_null_with_a_note(tiny):
     backend = load(ProxySettings(), tiny)
     broken = batch(tiny, [SINGLE, SHORT[4]])
-    ids = set(broken.rendered[1].ids) - set(broken.rendered[0].ids)
+    first, second = RENDERING.of(broken)
+    ids = set(second.ids) - set(first.ids)
     with torch.no_grad():
         backend.model.get_input_embeddings().weight[list(ids)] = math.nan
         backend.model.lm_head.weight = torch.nn.Parameter(backend.model.lm_head.weight.clone().nan_to_num())
-    fine, bad = score_batch(broken, backend, False, nothing).conditional
+    fine, bad = losses(broken, backend)
     assert math.isfinite(fine.sum)
     assert bad.sum is None and "nan" in bad.note
 
@@ -236,8 +245,8 @@ def test_what_does_not_fit_into_memory_is_tried_in_halves(tiny, monkeypatch):
     examples = batch(tiny, ROWS)
     backend = load(ProxySettings(batch_tokens=4096), tiny)
     monkeypatch.setattr(backend, "in_packs", False)  # as on a GPU
-    expected = score_batch(examples, backend, False, nothing).conditional
-    longest = max(len(rendered.ids) for rendered in examples.rendered)
+    expected = losses(examples, backend)
+    longest = max(len(rendered.ids) for rendered in RENDERING.of(examples))
     roomy = backend._sums
 
     def cramped(requests, layout):
@@ -246,7 +255,7 @@ def test_what_does_not_fit_into_memory_is_tried_in_halves(tiny, monkeypatch):
         return roomy(requests, layout)
 
     monkeypatch.setattr(backend, "_sums", cramped)
-    for before, after in zip(expected, score_batch(examples, backend, False, nothing).conditional, strict=True):
+    for before, after in zip(expected, losses(examples, backend), strict=True):
         if after.note is None:
             assert after.sum / after.count == pytest.approx(before.sum / before.count, abs=TOLERANCE)
         else:
@@ -256,19 +265,19 @@ def test_what_does_not_fit_into_memory_is_tried_in_halves(tiny, monkeypatch):
 def test_a_model_that_caps_its_logits_is_scored_by_its_own_head(tiny, tmp_path):
     weights = of_another_kind(tiny, tmp_path, Gemma2Config, head_dim=16, final_logit_softcapping=2.0)
     backend = load(ProxySettings(), weights)
-    scored = score_batch(batch(weights, SHORT[:4]), backend, False, nothing)
-    requests = [conditional(rendered, backend.special) for rendered in scored.rendered]
-    assert means(scored.conditional) == pytest.approx(one_by_one(tmp_path, requests), abs=TOLERANCE)
+    scored = asked(batch(weights, SHORT[:4]), backend, LOSS)
+    requests = [conditional(rendered, backend.special) for rendered in RENDERING.of(scored)]
+    assert means(LOSS.of(scored)) == pytest.approx(one_by_one(tmp_path, requests), abs=TOLERANCE)
 
 
 def test_vllm_agrees_with_transformers(smollm2, vllm_engine):
     examples = batch(smollm2, ROWS, max_length=256)
     assert len(examples) == 24
-    expected = score_batch(examples, load(ProxySettings(), smollm2), True, nothing)
-    scored = score_batch(examples, vllm_engine, True, nothing)
-    assert means(scored.conditional) == pytest.approx(means(expected.conditional), abs=1e-4)
-    assert means(scored.unconditional) == pytest.approx(means(expected.unconditional), abs=1e-4)
-    assert [score.count for score in scored.conditional] == [score.count for score in expected.conditional]
+    expected = both(examples, load(ProxySettings(), smollm2))
+    scored = both(examples, vllm_engine)
+    for each in LOSS, UNCONDITIONAL_LOSS:
+        assert means(each.of(scored)) == pytest.approx(means(each.of(expected)), abs=1e-4)
+        assert [score.count for score in each.of(scored)] == [score.count for score in each.of(expected)]
 
 
 def test_vllm_answers_as_transformers_does_and_by_itself(smollm2, vllm_engine, monkeypatch):
@@ -276,15 +285,14 @@ def test_vllm_answers_as_transformers_does_and_by_itself(smollm2, vllm_engine, m
     examples = batch(smollm2, SHORT, max_length=256)
     backend = load(ProxySettings(), smollm2)
 
-    def answers(asked, engine, temperature):
+    def answers(examples, engine, temperature):
         monkeypatch.setattr(engine.speech, "settings", GenerationSettings(8, temperature))
-        return [each.text for each in generate_batch(asked, engine, nothing).generated]
+        return [each.text for each in GENERATION.ask(examples, engine, nothing)]
 
     assert answers(examples, vllm_engine, 0.0) == answers(examples, backend, 0.0)
     drawn = answers(examples, vllm_engine, 1.0)
     order = [7, 2, 4]
-    some = Batch(examples.table.take(order), [examples.rendered[row] for row in order])
-    assert answers(some, vllm_engine, 1.0) == [drawn[row] for row in order]
+    assert answers(taken(examples, order), vllm_engine, 1.0) == [drawn[row] for row in order]
 
 
 def other_weights(weights, directory, seed=0):
@@ -298,23 +306,31 @@ def other_weights(weights, directory, seed=0):
     return Weights(directory, {"seed": seed})
 
 
-def test_weights_of_checkpoints_follow_each_other(tiny, tmp_path):
-    """Each says what it says when it is loaded alone, and the first one is found again."""
+def under_checkpoints(examples, backend, checkpoints, monkeypatch):
+    """The losses under each, and the proxy's own, before and after."""
+    monkeypatch.setattr(backend, "checkpoints", checkpoints)
+    before = asked(examples, backend, LOSS)
+    found = list(map(means, CHECKPOINT_LOSSES.ask(before, backend, nothing)))
+    return found, means(LOSS.of(before)), means(losses(examples, backend))
+
+
+def test_weights_of_checkpoints_follow_each_other(tiny, tmp_path, monkeypatch):
+    """Each says what it says when it is loaded alone, and the first one is found again, whatever happens."""
     examples, other = batch(tiny, SHORT), other_weights(tiny, tmp_path / "other")
     backend = load(ProxySettings(), tiny)
-    scored = score_checkpoints(score_batch(examples, backend, False, nothing), backend, [other, tiny], nothing)
-    first, second, third = map(means, scored.checkpoints)
-    assert first == third == means(scored.conditional)
-    assert second == means(score_batch(examples, load(ProxySettings(), other), False, nothing).conditional)
+    (first, second, third), before, after = under_checkpoints(examples, backend, [other, tiny], monkeypatch)
+    assert first == third == before == after
+    assert second == means(losses(examples, load(ProxySettings(), other)))
     assert second != pytest.approx(first, abs=1e-3)
+    lost = Weights(tmp_path / "lost", {"seed": None})
+    with pytest.raises(OSError):
+        under_checkpoints(examples, backend, [other, lost], monkeypatch)
+    assert means(losses(examples, backend)) == before
 
 
-def test_vllm_takes_the_weights_of_another_checkpoint(smollm2, vllm_engine, tmp_path):
+def test_vllm_takes_the_weights_of_another_checkpoint(smollm2, vllm_engine, tmp_path, monkeypatch):
     examples, other = batch(smollm2, SHORT[:6], max_length=256), other_weights(smollm2, tmp_path / "other")
-    scored = score_batch(examples, vllm_engine, False, nothing)
-    scored = score_checkpoints(scored, vllm_engine, [other, smollm2], nothing)
-    first, second, third = map(means, scored.checkpoints)
-    assert third == pytest.approx(first, abs=1e-6)
-    expected = score_batch(examples, load(ProxySettings(), other), False, nothing)
-    assert second == pytest.approx(means(expected.conditional), abs=1e-4)
+    (first, second, third), before, after = under_checkpoints(examples, vllm_engine, [other, smollm2], monkeypatch)
+    assert before == first and third == after == pytest.approx(first, abs=1e-6)
+    assert second == pytest.approx(means(losses(examples, load(ProxySettings(), other))), abs=1e-4)
     assert second != pytest.approx(first, abs=1e-2)

@@ -3,11 +3,11 @@
 import math
 
 import pytest
+from asking import asked, nothing
 from curricle.curate.batch import Batch
+from curricle.curate.passes import GENERATION, LOSS, RENDERING, UNCONDITIONAL_LOSS
 from curricle.curate.proxy.backend import load
-from curricle.curate.proxy.generation import generate_batch
 from curricle.curate.proxy.rendering import Renderer
-from curricle.curate.proxy.scoring import score_batch
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.proxy.weights import Weights
 from curricle.schemas.chat.rendering import beyond
@@ -20,10 +20,6 @@ ROWS = [
     turns("user: What does <call> say?", "assistant: Nothing."),
 ]
 NOTE = "token 49152 is beyond the model's 49152 embeddings"
-
-
-def nothing(_):
-    pass
 
 
 @pytest.fixture(scope="module")
@@ -47,23 +43,24 @@ def test_the_last_embedding_is_the_last_token():
 def test_rows_with_an_unknown_token_are_null_and_the_others_are_what_they_were(added, tiny_model):
     settings = ProxySettings(template="chat")
     examples = table(ROWS)
-    batch = Batch(examples, Renderer(added, settings).render(examples))
-    scored = score_batch(batch, load(settings, added), True, nothing)
+    batch = asked(Batch(examples), Renderer(added, settings), RENDERING)
+    scored = asked(batch, load(settings, added), LOSS, UNCONDITIONAL_LOSS)
     plain = Weights(tiny_model, {})
-    known = Batch(examples, Renderer(plain, settings).render(examples))
-    expected = score_batch(known, load(settings, plain), True, nothing)
-    for got, want in ((scored.conditional, expected.conditional), (scored.unconditional, expected.unconditional)):
+    known = asked(Batch(examples), Renderer(plain, settings), RENDERING)
+    expected = asked(known, load(settings, plain), LOSS, UNCONDITIONAL_LOSS)
+    for each in LOSS, UNCONDITIONAL_LOSS:
+        got, want = each.of(scored), each.of(expected)
         assert got[0].sum == pytest.approx(want[0].sum, abs=1e-5)
         assert got[1].sum is None and got[1].note == NOTE
-    assert scored.conditional[2].note == NOTE
+    assert LOSS.of(scored)[2].note == NOTE
     # without its prompt the third answer is readable, and is what it was
-    assert scored.unconditional[2].sum == pytest.approx(expected.unconditional[2].sum, abs=1e-5)
-    assert math.isfinite(expected.conditional[2].sum)
+    assert UNCONDITIONAL_LOSS.of(scored)[2].sum == pytest.approx(UNCONDITIONAL_LOSS.of(expected)[2].sum, abs=1e-5)
+    assert math.isfinite(LOSS.of(expected)[2].sum)
 
 
 def test_a_prompt_with_an_unknown_token_is_not_answered(added):
     settings = ProxySettings()
     examples = table(ROWS)
-    batch = Batch(examples, Renderer(added, settings).render(examples))
-    answers = generate_batch(batch, load(settings, added), nothing).generated
+    batch = asked(Batch(examples), Renderer(added, settings), RENDERING)
+    answers = GENERATION.ask(batch, load(settings, added), nothing)
     assert [answer.note == NOTE for answer in answers] == [False, False, True]

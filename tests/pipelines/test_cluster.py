@@ -10,13 +10,14 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from curricle.curate.metrics.embedding import metric
+from curricle.curate.passes.models import Models
 from curricle.schemas.table import score_columns
 from running import curricle, read_data, signed, write_jsonl
 from sklearn.metrics import silhouette_score
 from table_maker import make_table
 
 ROWS, DIMENSIONS, BLOBS = 240, 8, 6
-VECTORS = metric("mean", 256, DIMENSIONS).signed_columns
+VECTORS = metric("mean", 256, DIMENSIONS).signed_columns(Models())
 
 
 @pytest.fixture(scope="module")

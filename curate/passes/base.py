@@ -1,0 +1,149 @@
+"""What a pass is: one thing that a model is asked about the rows of a batch, and what it answers."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Generic, Self, TypeVar, cast
+
+from curricle.curate.batch import Batch
+from curricle.curate.passes.models import ROLES, Models, Role
+from curricle.curate.progress import Progress
+from curricle.schemas.common.errors import UsageError
+
+Answers = TypeVar("Answers")
+
+OnProgress = Callable[[int], None]
+"""Is told how much of a pass' ``work`` is just done."""
+
+
+@dataclass(frozen=True)
+class Pass(ABC, Generic[Answers]):
+    """A pass of the rows of a batch by a model; a metric that reads its answers names it in ``Metric.requires``.
+
+    A row's answer must not depend on the rows beside it (DESIGN law 4). What stands for "no answer" is up to the pass;
+    ours say why. Passes are values: two with the same class and fields are one.
+    """
+
+    name: str
+    """Of its own in a job: the answers lie under it in a batch."""
+    model: Role
+    """Which model is asked."""
+    requires: tuple["Pass[Any]", ...] = ()
+    """The passes whose answers this one reads: of the same model, or of one before it in ``ROLES``."""
+
+    def __post_init__(self) -> None:
+        if late := [each for each in self.requires if ROLES.index(each.model) > ROLES.index(self.model)]:
+            raise ValueError(f"the pass {self.name} asks the {self.model}, before {late[0].name} the {late[0].model}")
+
+    @abstractmethod
+    def ask(self, batch: Batch, model: Any, on_progress: OnProgress) -> Answers:
+        """What the model answers. ``model``: what ``Models.load`` gives for the role.
+
+        The passes in ``requires`` have been by: ``LOSS.of(batch)`` are the answers of one.
+        """
+
+    def of(self, batch: Batch) -> Answers:
+        """The answers in a batch. LookupError if the pass has not been by."""
+        if self.name not in batch.answers:
+            raise LookupError(f"nothing has asked for {self.name}: name the pass in the metric's `requires`")
+        return cast(Answers, batch.answers[self.name])
+
+    def check(self, models: Models) -> None:
+        """UsageError if these models cannot be asked; before anything is loaded."""
+
+    def identity(self, models: Models) -> dict[str, Any]:
+        """What the answers depend on, to be merged into a table's identity: the model, if nothing more is said."""
+        return models.identity(self.model)
+
+    def params(self, models: Models) -> dict[str, Any]:
+        """What the columns of every metric that rests on this pass say of it, among their parameters."""
+        return {}
+
+    def work(self, batch: Batch, model: Any) -> int:
+        """How much there is to do, in the units that ``on_progress`` is told: tokens for the proxy, else rows."""
+        return len(batch)
+
+    def fill(self, batch: Batch, model: Any, on_progress: OnProgress) -> Batch:
+        """The batch with the answers of this pass."""
+        return self.fill_together([self], batch, model, on_progress)
+
+    @classmethod
+    def fill_together(cls, passes: Sequence[Self], batch: Batch, model: Any, on_progress: OnProgress) -> Batch:
+        """The batch with the answers of several passes of this class; for those that can share a forward pass."""
+        for each in passes:
+            batch = batch.with_answers({each.name: each.ask(batch, model, on_progress)})
+        return batch
+
+
+def in_order(passes: Iterable[Pass[Any]]) -> list[Pass[Any]]:
+    """These passes and all that they require, each after what it requires, in an order that nothing else decides.
+
+    Those that may be filled together stand side by side. UsageError if two different ones have one name.
+    """
+    depths: dict[Pass[Any], int] = {}
+
+    def depth(each: Pass[Any]) -> int:
+        if each not in depths:
+            depths[each] = 1 + max(map(depth, each.requires), default=-1)
+        return depths[each]
+
+    for each in passes:
+        depth(each)
+    ordered = sorted(
+        depths, key=lambda each: (ROLES.index(each.model), depths[each], type(each).__qualname__, each.name)
+    )
+    names = [each.name for each in ordered]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(
+            f"two passes have the name {twice!r}", remedy="leave one of the metrics out, or rename its pass"
+        )
+    return ordered
+
+
+def fill(passes: Sequence[Pass[Any]], batch: Batch, model: Any, on_progress: OnProgress) -> Batch:
+    """The batch with the answers of these passes by one model, which are ``in_order``."""
+    for _, group in groupby(passes, key=type):
+        together = list(group)
+        batch = together[0].fill_together(together, batch, model, on_progress)
+    return batch
+
+
+def ask(passes: Sequence[Pass[Any]], batch: Batch, model: Any, progress: Progress) -> tuple[Batch, int]:
+    """The same, counted: the batch, and how many tokens went through the model, if it is the proxy."""
+    rows, done = len(batch), 0
+    expected = sum(each.work(batch, model) for each in passes)
+
+    def tokens(amount: int) -> int:
+        return amount if passes[0].model == "proxy" else 0
+
+    def on_progress(amount: int) -> None:
+        nonlocal done
+        done += amount
+        progress.add(tokens=tokens(amount), in_hand=rows * min(1.0, done / max(1, expected)))
+
+    return fill(passes, batch, model, on_progress), tokens(done)
+
+
+def identity_of(passes: Iterable[Pass[Any]], models: Models) -> dict[str, Any]:
+    """What the answers of these passes and of all that they require depend on."""
+    return merged(each.identity(models) for each in in_order(passes))
+
+
+def merged(identities: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """One mapping of all. UsageError where two say different things under one name."""
+    whole: dict[str, Any] = {}
+    for identity in identities:
+        _merge(whole, identity, "")
+    return whole
+
+
+def _merge(whole: dict[str, Any], more: Mapping[str, Any], prefix: str) -> None:
+    for name, value in more.items():
+        if isinstance(value, Mapping) and isinstance(whole.setdefault(name, {}), dict):
+            _merge(whole[name], value, f"{prefix}{name}.")
+        elif whole.setdefault(name, value) != value:
+            raise UsageError(
+                f"two metrics or passes say different things of {prefix}{name}",
+                remedy="leave one of them out, or have each write under a name of its own",
+            )

@@ -1,0 +1,49 @@
+"""The proxy's own answer to what comes before the last response."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from curricle.curate.batch import Batch, Generated
+from curricle.curate.passes.base import OnProgress
+from curricle.curate.passes.models import Models
+from curricle.curate.passes.rendering import ProxyPass
+from curricle.schemas.chat.generation import prompt_of
+from curricle.schemas.chat.rendering import beyond
+
+if TYPE_CHECKING:
+    from curricle.curate.proxy.backend import Backend
+    from curricle.curate.proxy.questions import GenerationRequest
+
+
+@dataclass(frozen=True)
+class GenerationPass(ProxyPass[Sequence[Generated]]):
+    """A ``Generated`` for each row; null with a note where nothing can be asked or drawn."""
+
+    def ask(self, batch: Batch, model: "Backend", on_progress: OnProgress) -> Sequence[Generated]:
+        planned = self._planned(batch, model)
+        answers = iter(model.answer([item for item in planned if not isinstance(item, str)], on_progress))
+        drawn = [item if isinstance(item, str) else next(answers) for item in planned]
+        return [model.speech.generated(item) for item in drawn]
+
+    def identity(self, models: Models) -> dict[str, Any]:
+        return {**super().identity(models), "generation": asdict(models.proxy.generation)}
+
+    def work(self, batch: Batch, model: "Backend") -> int:
+        """As if no answer ended before it is cut."""
+        longest = model.speech.settings.max_new_tokens
+        return sum(row.spans[-1][0] + longest for row in self.rendering.of(batch) if row.spans)
+
+    def _planned(self, batch: Batch, model: "Backend") -> "list[GenerationRequest | str]":
+        """What to ask for each row, or the reason why it cannot be asked."""
+        planned: list[GenerationRequest | str] = []
+        rows = batch.table.select(["example_id", "messages"]).to_pylist()
+        for row, rendered in zip(rows, self.rendering.of(batch), strict=True):
+            prompt = prompt_of(row["messages"], rendered)
+            if not isinstance(prompt, str):
+                prompt = beyond(prompt, model.vocabulary) or prompt
+            planned.append(prompt if isinstance(prompt, str) else model.speech.question(prompt, row["example_id"]))
+        return planned
+
+
+GENERATION = GenerationPass("generation")

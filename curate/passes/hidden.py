@@ -1,0 +1,43 @@
+"""The proxy's last hidden states, pooled for each row."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from curricle.curate.batch import Batch
+from curricle.curate.passes.base import OnProgress
+from curricle.curate.passes.models import Models
+from curricle.curate.passes.rendering import ProxyPass
+from curricle.curate.proxy.settings import no_states
+from curricle.schemas.chat.rendering import Rendered, beyond
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from curricle.curate.proxy.backend import Backend
+    from numpy.typing import NDArray
+
+NO_TOKEN = "there is no token"
+
+
+@dataclass(frozen=True)
+class HiddenStatePass(ProxyPass["Sequence[NDArray[np.float32] | str]"]):
+    """What ``pool`` makes of each row's last hidden states; or the reason why there are none.
+
+    ``pool(states, row)``: float32 (tokens, width), a state for each of ``row.ids``, on the model's device;
+    ``row.spans`` are the responses. Rows without a token are not asked.
+    """
+
+    pool: Callable[["torch.Tensor", Rendered], "torch.Tensor"] = field(kw_only=True)
+
+    def ask(self, batch: Batch, model: "Backend", on_progress: OnProgress) -> "Sequence[NDArray[np.float32] | str]":
+        rendered = self.rendering.of(batch)
+        unread = [row.note or beyond(row.ids, model.vocabulary) or ("" if row.ids else NO_TOKEN) for row in rendered]
+        asked = [row for row, reason in zip(rendered, unread, strict=True) if not reason]
+        states = model.states([row.ids for row in asked], lambda row, of: self.pool(of, asked[row]), on_progress)
+        pooled = iter(states)
+        return [reason or next(pooled) for reason in unread]
+
+    def check(self, models: Models) -> None:
+        if models.proxy.backend == "vllm":
+            raise no_states()

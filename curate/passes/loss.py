@@ -1,0 +1,98 @@
+"""The proxy's log-likelihood of responses: given the prompt, without it, and under later checkpoints."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from curricle.curate.batch import Batch, LogLikelihood
+from curricle.curate.passes.base import OnProgress, Pass, merged
+from curricle.curate.passes.models import Models
+from curricle.curate.passes.rendering import RENDERING, ProxyPass
+from curricle.curate.proxy.sequences import Request, SpecialTokens, conditional, unconditional
+from curricle.schemas.chat.rendering import Rendered, beyond
+
+if TYPE_CHECKING:
+    from curricle.curate.proxy.backend import Backend
+
+NOTHING_BEFORE = "no token can precede the response"
+
+
+@dataclass(frozen=True)
+class LikelihoodPass(ProxyPass[Sequence[LogLikelihood]]):
+    """A ``LogLikelihood`` for each row, in nats; null with a note where there is none.
+
+    Passes of this class are asked in one call, where what their rows have in common at the start is read once.
+    """
+
+    request: Callable[[Rendered, SpecialTokens], Request | None] = conditional
+    """What to score of a rendered row; None where nothing can precede the first token."""
+
+    def ask(self, batch: Batch, model: "Backend", on_progress: OnProgress) -> Sequence[LogLikelihood]:
+        return self.of(self.fill_together([self], batch, model, on_progress))
+
+    def work(self, batch: Batch, model: "Backend") -> int:
+        return sum(len(item.ids) for item in self._planned(batch, model) if isinstance(item, Request))
+
+    @classmethod
+    def fill_together(cls, passes: Sequence[Self], batch: Batch, model: "Backend", on_progress: OnProgress) -> Batch:
+        planned = [item for each in passes for item in each._planned(batch, model)]
+        answers = iter(model.score([item for item in planned if isinstance(item, Request)], on_progress))
+        scores = [next(answers) if isinstance(item, Request) else item for item in planned]
+        rows = len(batch)
+        return batch.with_answers(
+            {each.name: scores[place * rows : (place + 1) * rows] for place, each in enumerate(passes)}
+        )
+
+    def _planned(self, batch: Batch, model: "Backend") -> list[Request | LogLikelihood]:
+        """What to ask of each row, or the null that stands there."""
+        planned: list[Request | LogLikelihood] = []
+        for rendered in self.rendering.of(batch):
+            unscorable = _why_unscorable(rendered)
+            request = None if unscorable else self.request(rendered, model.special)
+            unscorable = unscorable or (beyond(request.ids, model.vocabulary) if request else NOTHING_BEFORE)
+            planned.append(request if request and not unscorable else LogLikelihood(note=unscorable))
+        return planned
+
+
+def _why_unscorable(rendered: Rendered) -> str | None:
+    if rendered.note:
+        return rendered.note
+    if rendered.spans:
+        return None
+    if rendered.response_tokens == 0:
+        return "the response is empty"
+    return f"the prompt fills the maximum length of {len(rendered.ids)} tokens: no response token is left"
+
+
+LOSS = LikelihoodPass("loss")
+"""The response given the prompt."""
+UNCONDITIONAL_LOSS = LikelihoodPass("unconditional_loss", request=unconditional)
+"""The same response tokens without the prompt (``curate.proxy.sequences``)."""
+
+
+@dataclass(frozen=True)
+class CheckpointPass(ProxyPass[Sequence[Sequence[LogLikelihood]]]):
+    """``LOSS`` under each checkpoint of the proxy, from the first, which is the proxy itself, to the last."""
+
+    requires: tuple[Pass[Any], ...] = (RENDERING, LOSS)
+
+    def ask(self, batch: Batch, model: "Backend", on_progress: OnProgress) -> Sequence[Sequence[LogLikelihood]]:
+        """One after the other in the place of the loaded weights, which are put back whatever happens."""
+        first, losses = model.weights, [LOSS.of(batch)]
+        try:
+            for weights in model.checkpoints:
+                model.take(weights)
+                losses.append(LOSS.ask(batch, model, on_progress))
+        finally:
+            model.take(first)
+        return losses
+
+    def identity(self, models: Models) -> dict[str, Any]:
+        later = {"proxy": {"checkpoints": [weights.identity for weights in models.checkpoints]}}
+        return merged([super().identity(models), later])
+
+    def work(self, batch: Batch, model: "Backend") -> int:
+        return len(model.checkpoints) * LOSS.work(batch, model)
+
+
+CHECKPOINT_LOSSES = CheckpointPass("checkpoint_losses")

@@ -1,0 +1,143 @@
+"""The models of a job, by what they do in it: where their weights are, what identifies them, how they are loaded."""
+
+import socket
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache, cached_property
+from typing import Any, Literal, get_args
+
+from curricle.curate.embedding import weights as embedding_weights
+from curricle.curate.embedding.settings import PROXY, EmbeddingSettings
+from curricle.curate.proxy.rendering import Renderer
+from curricle.curate.proxy.settings import ProxySettings
+from curricle.curate.proxy.weights import Weights, resolve
+from curricle.schemas.common.errors import UserError
+from curricle.schemas.fingerprint import canonical_json
+
+Role = Literal["renderer", "proxy", "encoder"]
+"""What a model does in a job: the proxy's tokenizer and template, the proxy, the sentence encoder."""
+ROLES: tuple[Role, ...] = get_args(Role)
+"""In the order in which a batch passes by them."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """The proxy, its later checkpoints and the encoder that these settings name.
+
+    Weights are looked for when they are first asked for, with the errors of ``curate.proxy.weights.resolve``, and
+    travel with this object: a worker uses those that the driver found, or refuses.
+    """
+
+    proxy: ProxySettings = field(default_factory=ProxySettings)
+    """With checkpoints, ``proxy.model`` is the first of them."""
+    embedding: EmbeddingSettings = field(default_factory=EmbeddingSettings)
+
+    def __post_init__(self) -> None:
+        if self.proxy.checkpoints:
+            object.__setattr__(self, "proxy", replace(self.proxy, model=self.proxy.checkpoints[0]))
+
+    def weights(self, role: Role) -> Weights:
+        """Where the weights of this role lie on the machine that found them."""
+        return (self._encoder if role == "encoder" else self._proxies[0]).weights
+
+    @property
+    def checkpoints(self) -> list[Weights]:
+        """The proxy's checkpoints after the first one."""
+        return [each.weights for each in self._proxies[1:]]
+
+    def renderer(self) -> Renderer:
+        """What renders conversations for the proxy. UsageError as for ``Renderer``."""
+        return Renderer(self._proxies[0].here(), self.proxy)
+
+    def identity(self, role: Role) -> dict[str, Any]:
+        """What the answers of this role depend on, as it stands in a table's identity."""
+        if role == "renderer":
+            return {"rendering": self.renderer().identity()}
+        if role == "encoder":
+            return {"encoder": {"weights": self.weights(role).identity}}
+        settings = self.proxy
+        return {"proxy": {"weights": self.weights(role).identity, "dtype": settings.dtype, "backend": settings.backend}}
+
+    def load(self, role: Role) -> Any:
+        """A ``Renderer``, ``Backend`` or ``Encoder``; of the two that are large, this process keeps the last loaded.
+
+        UserError where this machine has other weights under a model's name than the one that found them.
+        """
+        if role == "renderer":
+            return self.renderer()
+        if role == "encoder":
+            from curricle.curate.embedding.encoder import Encoder  # torch
+
+            key = canonical_json([asdict(self.embedding), self.weights(role).identity])
+            return _kept(role, key, lambda: Encoder(self.embedding, self._encoder.here()))
+        from curricle.curate.proxy.backend import load
+
+        first, *later = self._proxies
+        key = canonical_json([asdict(self.proxy), [each.weights.identity for each in self._proxies]])
+        return _kept(role, key, lambda: load(self.proxy, first.here(), [each.here() for each in later]))
+
+    @cached_property
+    def _proxies(self) -> list["_Located"]:
+        settings = [replace(self.proxy, model=name) for name in self.proxy.checkpoints] or [self.proxy]
+        found = [_Located.found("proxy", each.model) for each in settings]
+        first, *later = (Renderer(each.weights, given) for each, given in zip(found, settings, strict=True))
+        for other in later:
+            first.check_same_model(other)
+        return found
+
+    @cached_property
+    def _encoder(self) -> "_Located":
+        named = self.embedding.model
+        return _Located.found("encoder", self.proxy.model if named == PROXY else named)
+
+
+@dataclass(frozen=True)
+class _Located:
+    """The weights that were found on this host under the name of a model."""
+
+    role: Role
+    model: str
+    weights: Weights
+    host: str
+
+    @classmethod
+    def found(cls, role: Role, model: str) -> "_Located":
+        return cls(role, model, _find(role, model), socket.gethostname())
+
+    def here(self) -> Weights:
+        """The same weights on this machine; UserError if they are others."""
+        there = self.weights.directory.is_dir()
+        # the names of other directories, in our cache or the hub's, say what is in them
+        if there and (socket.gethostname() == self.host or "sha256" not in self.weights.identity):
+            return self.weights
+        mine = _found_before(self.role, str(self.weights.directory) if there else self.model)
+        if mine.identity != self.weights.identity:
+            raise UserError(
+                "a worker finds other weights under this name than the driver",
+                where=f"{_OPTIONS[self.role]} {self.model}",
+                remedy="put the same model on every machine, or name a revision",
+            )
+        return mine
+
+
+_OPTIONS = {"proxy": "--proxy.model", "encoder": embedding_weights.OPTION}
+
+
+def _find(role: Role, model: str) -> Weights:
+    return embedding_weights.find(model) if role == "encoder" else resolve(model)
+
+
+_found_before = cache(_find)
+
+_loaded: dict[Role, tuple[str, Any]] = {}
+
+
+def _kept(role: Role, key: str, load: Callable[[], Any]) -> Any:
+    """The model, loaded if it is not the one of this role that was asked for before; that one goes first.
+
+    On a dask cluster a process runs one pipeline after the other with it.
+    """
+    if role not in _loaded or _loaded[role][0] != key:
+        _loaded.pop(role, None)
+        _loaded[role] = key, load()
+    return _loaded[role][1]

@@ -1,0 +1,57 @@
+"""Conversations as the proxy reads them: token ids, and which of them are the response."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from curricle.curate.batch import Batch
+from curricle.curate.passes.base import Answers, OnProgress, Pass
+from curricle.curate.passes.models import Models, Role
+from curricle.curate.proxy.rendering import Renderer
+from curricle.schemas.chat.rendering import Rendered
+from curricle.schemas.inputs import Turn
+
+
+@dataclass(frozen=True)
+class RenderPass(Pass[Sequence[Rendered]]):
+    """A ``Rendered`` for each row, with a note where there is nothing to read.
+
+    For other texts than the row's own conversation, such as a second response, derive a class that says which.
+    """
+
+    model: Role = "renderer"
+
+    def conversations(self, batch: Batch) -> Sequence[list[Turn] | str]:
+        """The turns of each row, ``{"role": …, "content": …}``; or the reason why there are none."""
+        conversations: list[list[Turn]] = batch.table["messages"].to_pylist()
+        return conversations
+
+    def ask(self, batch: Batch, model: Renderer, on_progress: OnProgress) -> Sequence[Rendered]:
+        rows = self.conversations(batch)
+        extras = batch.table["extra"].to_pylist()
+        known = [(row, extra) for row, extra in zip(rows, extras, strict=True) if not isinstance(row, str)]
+        rendered = iter(model.render_turns([row for row, _ in known], [extra for _, extra in known]))
+        return [Rendered(note=row) if isinstance(row, str) else next(rendered) for row in rows]
+
+    def params(self, models: Models) -> dict[str, Any]:
+        return {"rendering": models.proxy.rendering}
+
+
+RENDERING = RenderPass("rendering")
+"""The row's own conversation."""
+
+
+@dataclass(frozen=True)
+class ProxyPass(Pass[Answers]):
+    """A pass of the proxy over rendered rows. ``model`` is a ``curate.proxy.backend.Backend``."""
+
+    model: Role = "proxy"
+    requires: tuple[Pass[Any], ...] = (RENDERING,)
+
+    @property
+    def rendering(self) -> RenderPass:
+        """The pass whose rows the proxy reads: the first rendering in ``requires``."""
+        return next(each for each in self.requires if isinstance(each, RenderPass))
+
+    def work(self, batch: Batch, model: Any) -> int:
+        return sum(len(row.ids) for row in self.rendering.of(batch))
