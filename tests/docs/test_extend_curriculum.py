@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from curricle import train
-from pages import block, blocks, copy_of_the_packages
+from pages import block, copy_of_the_packages
 from train_tables import write_table
 
 PAGE = "docs/extend.md"
@@ -54,7 +54,7 @@ def test_an_entry_point_gives_it_a_name(tmp_path, table, monkeypatch):
     site = tmp_path / "site"
     (site / "their_package").mkdir(parents=True)
     (site / "their_package" / "warmed.py").write_text(code, "utf-8")
-    project = tomllib.loads(next(one.body for one in blocks(PAGE) if "curricle.curricula" in one.body))["project"]
+    project = tomllib.loads(block(PAGE, "curriculum-entry-point")[1])["project"]
     ((name, value),) = project["entry-points"]["curricle.curricula"].items()
     info = site / "theirs-1.0.dist-info"
     info.mkdir()

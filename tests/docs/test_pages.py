@@ -28,7 +28,7 @@ NAMES |= dict.fromkeys(("curricle-train", "curricle.train.cli", "trainer"), "cur
 # the order in which pages go on with what others made; the rest need only the README's table
 FIRST = ("README.md", "docs/add-columns.md", "docs/train.md")
 PAGES = sorted(all_pages(), key=lambda page: (page not in FIRST, FIRST.index(page) if page in FIRST else 0))
-LANGUAGES = {"sh", "python", "yaml", ""}  # and what the builder of the site takes, which begins with a brace
+LANGUAGES = {"sh", "python", "yaml", "toml", ""}  # and what the builder of the site takes, which begins with a brace
 EXTRAS = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
@@ -149,3 +149,5 @@ def test_page(page, in_scratch, capsys):
             exec(compile(block.body, f"<{block.about}>", "exec"), names)
         elif block.language == "yaml":
             assert yaml.safe_load(block.body)
+        elif block.language == "toml":
+            assert tomllib.loads(block.body)

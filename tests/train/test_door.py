@@ -17,6 +17,7 @@ from curricle.schemas.common.errors import UsageError
 from curricle.train import cli, commands, settings
 from curricle.train.checkpoint import read_cursor
 from curricle.train.settings import BatchSettings
+from pages import block
 
 STATIC = {
     "random": {},
@@ -93,6 +94,16 @@ def test_a_run_by_function_is_the_run_of_the_command(command, train_in_fork, tmp
     assert train.report(str(tmp_path / "by-function")) == tmp_path / "by-function" / "report.html"
     plan = train.plan(given["--data"], tmp_path / "plan", curriculum="competence", batch_size=8, eval={"rows": 6})
     assert (plan.samples, pq.read_table(plan.parquet)["row"].to_pylist()[:32]) == (58, order.rows.tolist())
+
+
+def test_the_call_in_the_guide_trains_as_it_stands(train_in_fork, tiny_model, table_file, tmp_path, monkeypatch):
+    _, lines = block("docs/python.md", "train-run")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scored").symlink_to(table_file.parent)
+    (tmp_path / "smollm2-135m").symlink_to(tiny_model)  # what lies here under a name comes first
+    done = train_in_fork([], call_instead(lambda: exec(lines, {}) or 0))
+    assert done.code == 0, done.text
+    assert done.text.rstrip().endswith("run/checkpoints/step-00000008 run/report.html")
 
 
 def call_instead(call):

@@ -2,28 +2,16 @@
 
 import importlib.util
 import json
-import os
 import re
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from environments import make_environment, run
+from pages import REPOSITORY, blocks
 from running import in_process_of_its_own
-from test_readme import REPOSITORY, copy_of_the_packages
 
 ROWS = 8
-
-
-def run(*command: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A command that has to succeed, outside the repository, with nothing on its path but what is installed."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    done = subprocess.run(
-        [*map(str, command)], cwd=cwd, env={**inherited, **environment}, capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done
 
 
 def modules(done: subprocess.CompletedProcess[str]) -> set[str]:
@@ -34,18 +22,7 @@ def modules(done: subprocess.CompletedProcess[str]) -> set[str]:
 @pytest.fixture(scope="module")
 def lean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of programs of a new environment that holds the extra ``train``, and nothing else."""
-    place = tmp_path_factory.mktemp("lean")
-    source = copy_of_the_packages(place / "curricle")  # setuptools leaves what it builds beside its source
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(REPOSITORY / name, source / name)
-    programs = place / "environment" / "bin"
-    uv = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
-    run(sys.executable, "-m", "venv", *["--without-pip"] * bool(uv), programs.parent, cwd=place)
-    python = programs / "python"
-    installer = [uv, "pip", "install", "--python", python] if uv else [python, "-m", "pip", "install"]
-    links = {"UV_FIND_LINKS": os.environ["PIP_FIND_LINKS"]} if "PIP_FIND_LINKS" in os.environ else {}
-    run(*installer, "--constraint", REPOSITORY / "constraints.txt", ".[train]", cwd=source, **links)
-    return programs
+    return make_environment(tmp_path_factory.mktemp("lean"), "train")
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +39,24 @@ def test_neither_beam_nor_vllm_is_installed(lean, tmp_path):
     code = "import importlib.util, sys; print(*filter(importlib.util.find_spec, sys.argv[1:]))"
     found = run(lean / "python", "-c", code, "apache_beam", "vllm", "lexicalrichness", "torch", cwd=tmp_path)
     assert found.stdout.split() == ["torch"]
+
+
+def test_one_name_stands_at_the_top_level_of_the_environment(lean, tmp_path):
+    code = """
+from importlib.metadata import files
+print(*sorted({file.parts[0] for file in files("curricle") if ".." not in file.parts and file.suffix != ".pyc"}))
+"""
+    top = run(lean / "python", "-c", code, cwd=tmp_path).stdout.split()
+    assert [name for name in top if not name.endswith(".dist-info")] == ["curricle"]
+
+
+def test_the_lines_of_python_for_an_order_run_as_they_stand(lean, scored, tmp_path):
+    """Without torch, too: what of it is installed here is not imported."""
+    lines = next(one.body for one in blocks("docs/python.md") if "train.order(" in one.body)
+    (tmp_path / "scored").symlink_to(scored)
+    ends = "\nimport sys; print(len(order), table.fingerprint, 'torch' in sys.modules)"
+    done = run(lean / "python", "-c", lines + ends, cwd=tmp_path)
+    assert re.fullmatch(rf"{ROWS} [0-9a-f]{{32}} False\n", done.stdout), done.stdout
 
 
 @pytest.mark.parametrize("command", [["python", "-c", "import curricle.train"], ["curricle-train", "--help"]])
