@@ -164,15 +164,17 @@ KINDS = [kind for kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if kind not in COMPO
 
 def tiny_config(kind: str, **more: Any) -> PreTrainedConfig:
     """The smallest config of this kind that still has what makes it special; ``more`` overrides."""
-    made = CONFIG_MAPPING[kind]
-    known = made()
-    computed = {name for name in dir(made) if isinstance(getattr(made, name), property)}
-    sizes = {name: value for name, value in SIZES.items() if name in {*vars(known), *known.attribute_map} - computed}
-    for alias, name in known.attribute_map.items():
+    result = CONFIG_MAPPING[kind]
+    default = result()
+    computed = {name for name in dir(result) if isinstance(getattr(result, name), property)}
+    sizes = {
+        name: value for name, value in SIZES.items() if name in {*vars(default), *default.attribute_map} - computed
+    }
+    for alias, name in default.attribute_map.items():
         if alias in sizes and name in sizes:
             del sizes[alias]
     chosen = {**sizes, **SPECIAL.get(kind, {}), **more}
-    return made(**{name: value for name, value in chosen.items() if value is not ...})
+    return result(**{name: value for name, value in chosen.items() if value is not ...})
 
 
 def tiny_model(kind: str, **more: Any) -> PreTrainedModel:
@@ -185,9 +187,9 @@ def tiny_encoder(kind: str) -> PreTrainedModel:
     return _tiny(AutoModel, tiny_config(kind))
 
 
-def _tiny(made: Any, config: PreTrainedConfig) -> PreTrainedModel:
+def _tiny(result: Any, config: PreTrainedConfig) -> PreTrainedModel:
     torch.manual_seed(0)
-    model: PreTrainedModel = made.from_config(config, dtype=torch.float32)
+    model: PreTrainedModel = result.from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim >= 2:
@@ -197,9 +199,9 @@ def _tiny(made: Any, config: PreTrainedConfig) -> PreTrainedModel:
 
 def write_tokenizer(directory: Path) -> None:
     """A tokenizer of as many words as the models know, for what asks for one."""
-    words = {"<unk>": 0, "<s>": 1, "</s>": 2, **{f"w{place}": place for place in range(3, VOCABULARY)}}
-    made = Tokenizer(WordLevel(words, "<unk>"))
-    made.pre_tokenizer = WhitespaceSplit()
+    words = {"<unk>": 0, "<s>": 1, "</s>": 2, **{f"w{index}": index for index in range(3, VOCABULARY)}}
+    result = Tokenizer(WordLevel(words, "<unk>"))
+    result.pre_tokenizer = WhitespaceSplit()
     PreTrainedTokenizerFast(
-        tokenizer_object=made, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
+        tokenizer_object=result, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
     ).save_pretrained(directory)

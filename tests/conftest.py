@@ -31,8 +31,8 @@ LONGEST = ("test_engines", "test_loop_processes", "test_faults", "test_kill", "t
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take minutes begin, so that no worker waits for another at the end."""
-    places = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
 
 
 @pytest.fixture(autouse=True)

@@ -38,7 +38,7 @@ LIBRARIES = ("lexicalrichness", "matplotlib.pyplot", "transformers.models.llama.
 """What commands import in the middle of their work, beside what our modules import as they are imported."""
 
 _STREAMS = {"p2cread": 0, "p2cwrite": None, "c2pread": None, "c2pwrite": 1, "errread": None, "errwrite": 2}
-"""As Popen names both ends of its pipes, and the descriptors that a child inherits in the place of its own ends."""
+"""As Popen names both ends of its pipes, and the descriptors that a child inherits instead of its own ends."""
 _OPTIONS = {"stdin", "stdout", "stderr", "text", "cwd", "env", "start_new_session"}
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36  # of prctl
 
@@ -142,12 +142,12 @@ def _serve(number: int) -> None:
     logging.root.addHandler(logging.NullHandler())  # a warning while there is none would make one
     _import_all()
     logging.root.handlers.clear()
-    with socket.socket(fileno=number) as asked:
+    with socket.socket(fileno=number) as connection:
         while True:
-            line, streams, *_ = socket.recv_fds(asked, 1 << 20, 3)
+            line, streams, *_ = socket.recv_fds(connection, 1 << 20, 3)
             if not line:
                 os._exit(0)
-            told, tell = os.pipe()
+            receiver, tell = os.pipe()
             between = os.fork()
             if not between:
                 if pid := os.fork():
@@ -157,9 +157,9 @@ def _serve(number: int) -> None:
             os.waitpid(between, 0)
             for descriptor in (tell, *streams):
                 os.close(descriptor)
-            with open(told) as answer:  # to its end: until the child is what it is to be
-                asked.send(answer.read().encode())
-    os.close(told)
+            with open(receiver) as answer:  # to its end: until the child is what it is to be
+                connection.send(answer.read().encode())
+    os.close(receiver)
     command = json.loads(line)
     _become(command, streams)
     os.close(tell)

@@ -38,9 +38,15 @@ class Server:
 
         ``when``: only operations on paths that have this in them are counted.
         """
-        asked = {"arguments": [*map(str, arguments)], "cwd": str(cwd), "below": str(below), "kill": kill, "when": when}
+        request = {
+            "arguments": [*map(str, arguments)],
+            "cwd": str(cwd),
+            "below": str(below),
+            "kill": kill,
+            "when": when,
+        }
         assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(json.dumps(asked) + "\n")
+        self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         return Outcome(**json.loads(self.process.stdout.readline()))
 
@@ -55,7 +61,7 @@ def server() -> Iterator[Server]:
             process.stdin.close()
 
 
-def _place(path: object, folder: object) -> str | None:
+def _relative(path: object, folder: object) -> str | None:
     if not isinstance(path, (str, bytes, os.PathLike)):
         return None
     name = os.fsdecode(path)
@@ -82,8 +88,8 @@ def _count(below: str, when: str, kill: int | None, counter: int) -> None:
             path, folder = arguments[1], arguments[3]
         else:
             path, folder = arguments[0], arguments[-1]
-        place = _place(path, folder)
-        if place is None or not (place + "/").startswith(below) or when not in place:
+        name = _relative(path, folder)
+        if name is None or not (name + "/").startswith(below) or when not in name:
             return
         if done == kill:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -108,29 +114,29 @@ def _serve() -> None:
 
     quieten_beam()
     for line in sys.stdin:
-        asked = json.loads(line)
-        with tempfile.TemporaryFile("w+b") as said, tempfile.TemporaryFile("w+b") as counter:
+        request = json.loads(line)
+        with tempfile.TemporaryFile("w+b") as stream, tempfile.TemporaryFile("w+b") as counter:
             child = os.fork()
             if not child:
-                os.dup2(said.fileno(), 1)
-                os.dup2(said.fileno(), 2)
-                os.chdir(asked["cwd"])
-                below = os.path.join(os.path.realpath(asked["below"]), "")
-                _count(below, asked["when"], asked["kill"], counter.fileno())
+                os.dup2(stream.fileno(), 1)
+                os.dup2(stream.fileno(), 2)
+                os.chdir(request["cwd"])
+                below = os.path.join(os.path.realpath(request["below"]), "")
+                _count(below, request["when"], request["kill"], counter.fileno())
                 code = 70
                 try:
-                    code = main(asked["arguments"])
+                    code = main(request["arguments"])
                 finally:
                     sys.stdout.flush()
                     sys.stderr.flush()
                     os._exit(code)
             status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            said.seek(0)
+            stream.seek(0)
             counter.seek(0)
             answer = {
                 "code": None if status < 0 else status,
                 "operations": int(counter.read() or b"0"),
-                "said": said.read().decode(errors="replace"),
+                "output": stream.read().decode(errors="replace"),
             }
         print(json.dumps(answer), flush=True)
 

@@ -44,16 +44,16 @@ class Block:
 
 def blocks(page: str) -> Iterator[Block]:
     text = (REPOSITORY / page).read_text("utf-8")
-    for found in _FENCE.finditer(text):
-        line = text.count("\n", 0, found.start("body"))
-        yield Block(page, line, found["language"], found["note"] or "", found["body"])
+    for result in _FENCE.finditer(text):
+        line = text.count("\n", 0, result.start("body"))
+        yield Block(page, line, result["language"], result["note"] or "", result["body"])
 
 
 def block(page: str, marker: str) -> tuple[str, str]:
     """The name after a marker comment of a page, and the code block that follows it."""
-    found = [one for one in blocks(page) if one.note == marker or one.noted(marker) is not None]
-    assert found, f"{page} has no block marked {marker}"
-    return found[0].noted(marker) or "", found[0].body
+    result = [one for one in blocks(page) if one.note == marker or one.noted(marker) is not None]
+    assert result, f"{page} has no block marked {marker}"
+    return result[0].noted(marker) or "", result[0].body
 
 
 def copy_of_the_packages(directory: Path) -> Path:

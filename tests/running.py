@@ -76,10 +76,10 @@ def write_jsonl(path: Path, records: Iterable[dict]) -> Path:
 
 def children_of_group(group: int) -> list[int]:
     """The processes that are left of a group, without those that have ended and wait to be asked how."""
-    found = []
+    result = []
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             state, _, of = (path / "stat").read_text().rpartition(") ")[2].split()[:3]
             if int(of) == group and state != "Z":
-                found.append(int(path.name))
-    return found
+                result.append(int(path.name))
+    return result

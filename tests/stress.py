@@ -46,8 +46,8 @@ def kill(process) -> bool:
     running = process.poll() is None
     if running:
         os.killpg(process.pid, signal.SIGKILL)
-    said, _ = process.communicate()
-    assert running or process.returncode == 0, said
+    message, _ = process.communicate()
+    assert running or process.returncode == 0, message
     return running
 
 
@@ -92,13 +92,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=20250911)
     parser.add_argument("--shard-rows", default="300")
     parser.add_argument("--metrics", default="mtld,mattr")
-    given, others = parser.parse_known_args()
-    options = ("--shard-rows", given.shard_rows, "--metrics", given.metrics, *others)
+    arguments, others = parser.parse_known_args()
+    options = ("--shard-rows", arguments.shard_rows, "--metrics", arguments.metrics, *others)
     with tempfile.TemporaryDirectory() as folder:
-        whole = uninterrupted(Path(folder, "whole"), Path(given.input).absolute(), *options)
-        for seed in range(given.seed, given.seed + given.kills):
+        whole = uninterrupted(Path(folder, "whole"), Path(arguments.input).absolute(), *options)
+        for seed in range(arguments.seed, arguments.seed + arguments.kills):
             print(trial(whole, Path(folder, str(seed)), seed), flush=True)
-    print(f"{given.kills} kills: every table is whole and equal to that of the uninterrupted run")
+    print(f"{arguments.kills} kills: every table is whole and equal to that of the uninterrupted run")
 
 
 if __name__ == "__main__":

@@ -22,10 +22,10 @@ def real_conversations(shared_data) -> list[dict]:
         "glaive_toolcall_en_demo.json": 10,
     }.items():
         for record in json.loads((shared_data / "formats" / name).read_text("utf-8"))[:most]:
-            made = normalise(record)
-            turns = [{"role": role, "content": text} for role, text in made.messages]
-            extra = json.dumps(made.extra, ensure_ascii=False) if made.extra else None
-            rows.append({"example_id": example_id(made.messages), "messages": turns, "extra": extra})
+            result = normalise(record)
+            turns = [{"role": role, "content": text} for role, text in result.messages]
+            extra = json.dumps(result.extra, ensure_ascii=False) if result.extra else None
+            rows.append({"example_id": example_id(result.messages), "messages": turns, "extra": extra})
     return rows
 
 
@@ -42,4 +42,4 @@ def test_scored_tokens_are_the_trained_ones(shared_data, smollm2, template, mode
     assert any(row.truncated for row in scored) and any(len(row.spans) > 1 for row in scored)
     for proxy, student in zip(scored, trained, strict=True):
         assert list(student.ids) == list(proxy.ids)
-        assert list(student.scored) == [place for span in proxy.spans for place in range(*span)]
+        assert list(student.scored) == [index for span in proxy.spans for index in range(*span)]

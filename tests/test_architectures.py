@@ -72,8 +72,8 @@ def trained(student: Student, packing: bool) -> list[float]:
     with student.answering():
         for micro in micro_batches(ROWS, CAPACITY, 1, packing, student.alike)[0]:
             nll = student.nll(micro).double().split(list(micro.counts))
-            for place, part in zip(micro.documents, nll, strict=True):
-                losses[place] = float(part.mean())
+            for index, part in zip(micro.documents, nll, strict=True):
+                losses[index] = float(part.mean())
     return losses
 
 
@@ -99,8 +99,8 @@ def test_rows_have_the_losses_of_a_plain_pass_or_are_refused(kind: str, tmp_path
         assert kind in NOT_CAUSAL, refused
     else:
         requests = [Request(row.ids.tolist(), ((int(row.scored[0]), len(row)),)) for row in ROWS]
-        found = proxy.score(requests, lambda tokens: None)
-        assert [-score.sum / score.count for score in found] == expected
+        result = proxy.score(requests, lambda tokens: None)
+        assert [-score.sum / score.count for score in result] == expected
     model = load_model(str(tmp_path), "auto")
     padding = student_of(model, packing=False)
     if isinstance(padding, str):
@@ -119,7 +119,7 @@ def test_rows_have_the_losses_of_a_plain_pass_or_are_refused(kind: str, tmp_path
 
 @pytest.mark.parametrize("kind", FAST)
 def test_models_like_llama_keep_the_fast_ways(kind: str, tmp_path: Path) -> None:
-    """The head reads scored places alone; the proxy packs, where no window is shorter than rows may be."""
+    """The head reads scored positions alone; the proxy packs, where no window is shorter than rows may be."""
     tiny_model(kind, sliding_window=512).save_pretrained(tmp_path)
     write_tokenizer(tmp_path)
     proxy = load(ProxySettings(max_length=MOST), Weights(tmp_path, {}))
@@ -146,9 +146,9 @@ def test_gradients_are_those_of_rows_alone(kind: str) -> None:
     assert isinstance(student, Student)
 
     def gradients() -> list[torch.Tensor]:
-        made = [torch.zeros_like(each) if each.grad is None else each.grad.clone() for each in model.parameters()]
+        product = [torch.zeros_like(each) if each.grad is None else each.grad.clone() for each in model.parameters()]
         model.zero_grad()
-        return made
+        return product
 
     for row in ROWS:
         logits = model(torch.from_numpy(row.ids)[None], use_cache=False).logits[0]
@@ -161,8 +161,8 @@ def test_gradients_are_those_of_rows_alone(kind: str) -> None:
     for packing in ways:
         for micro in micro_batches(ROWS, CAPACITY, 1, packing, student.alike)[0]:
             student.nll(micro).sum().backward()
-        found = gradients()
-        off = max(float((one - other).abs().max()) for one, other in zip(found, expected, strict=True))
+        result = gradients()
+        off = max(float((one - other).abs().max()) for one, other in zip(result, expected, strict=True))
         assert off < 1e-4 * largest
 
 
@@ -186,19 +186,19 @@ def test_an_answer_for_which_a_model_has_no_positions_is_not_begun(kind: str, po
     settings = GenerationSettings(max_new_tokens=16)
     proxy = load(ProxySettings(max_length=positions, generation=settings), Weights(tmp_path, {}))
     words = [" ".join(["w7"] * length) for length in (positions - 4, positions - 16, 5)]
-    prompts = [[7] * len(said.split()) for said in words]
-    asked = [proxy.speech.question(prompt, "0a") for prompt in prompts]
-    assert asked[0] == f"after {positions - 4} tokens the model cannot read 16 more"
-    answers = proxy.answer([each for each in asked if isinstance(each, Question)], lambda tokens: None)
+    prompts = [[7] * len(message.split()) for message in words]
+    questions = [proxy.speech.question(prompt, "0a") for prompt in prompts]
+    assert questions[0] == f"after {positions - 4} tokens the model cannot read 16 more"
+    answers = proxy.answer([each for each in questions if isinstance(each, Question)], lambda tokens: None)
     assert [0 < len(answer) <= 16 for answer in answers] == [True, True]
 
     student = Student(load_model(str(tmp_path), "auto"), DeviceSettings(), ALONE, BatchSettings(), positions)
-    turns = [[{"role": "user", "content": said}, {"role": "assistant", "content": "w3"}] for said in words]
+    turns = [[{"role": "user", "content": message}, {"role": "assistant", "content": "w3"}] for message in words]
     examples = [Example(each, None) for each in turns]
     encoder = Reader(load_tokenizer(str(tmp_path)), "plain", positions)
     refresher = Refresher(student, encoder, None, None, 0, 512, ALONE, lambda: None)  # type: ignore[arg-type]
-    found, _ = refresher.generate(examples, range(3), 16)
-    assert [answer is None for answer in found] == [True, False, False]
+    result, _ = refresher.generate(examples, range(3), 16)
+    assert [answer is None for answer in result] == [True, False, False]
 
 
 @pytest.mark.parametrize("kind", ["llama", "gemma2", "phi3", "falcon_h1", "lfm2", "opt"])

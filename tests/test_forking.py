@@ -17,7 +17,7 @@ ALLOCATORS = {"jemalloc_bg_thd", "polars-ooc-clea"}
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def directory(tmp_path: Path) -> Path:
     rows = [{"prompt": f"Say {n}.", "completion": f"It is {n}, and no other.\n" * (1 + n % 5)} for n in range(ROWS)]
     write_jsonl(tmp_path / "in.jsonl", [*rows, {"no": "format"}])
     return tmp_path
@@ -30,19 +30,19 @@ def train(*arguments: object) -> list[str]:
 SCORE = ("score", "in.jsonl", "--metrics", "mtld,mattr", "--output", "out")
 
 
-def files(place: Path) -> dict[str, bytes]:
+def files(directory: Path) -> dict[str, bytes]:
     """What a command has written, but for what two runs of it may do differently."""
-    paths = (path for path in place.rglob("*") if path.is_file() and "_progress" not in path.parts)
-    where = os.fsencode(place)
-    kept = (path for path in paths if path.name not in VARIES)
-    return {str(path.relative_to(place)): path.read_bytes().replace(where, b"") for path in kept}
+    paths = (path for path in directory.rglob("*") if path.is_file() and "_progress" not in path.parts)
+    where = os.fsencode(directory)
+    rest = (path for path in paths if path.name not in VARIES)
+    return {str(path.relative_to(directory)): path.read_bytes().replace(where, b"") for path in rest}
 
 
 VARIES = {"manifest.json", "README.md", "report.html", "certificate.json"}
 """Of seconds and speeds, or with the digest of what is. Their digests of the parts are compared with the parts."""
 
 
-def test_fresh_and_forked_give_the_same_bytes(place, tmp_path_factory):
+def test_fresh_and_forked_give_the_same_bytes(directory, tmp_path_factory):
     commands = [
         command(*SCORE),
         command("verify", "out"),
@@ -55,35 +55,35 @@ def test_fresh_and_forked_give_the_same_bytes(place, tmp_path_factory):
         train("run", "--data", "absent", "--output", "none", "--model", "absent"),
     ]
     other = tmp_path_factory.mktemp("forked")
-    (other / "in.jsonl").write_bytes((place / "in.jsonl").read_bytes())
+    (other / "in.jsonl").write_bytes((directory / "in.jsonl").read_bytes())
     for each in commands:
-        fresh = subprocess.run(each, cwd=place, capture_output=True, text=True)
+        fresh = subprocess.run(each, cwd=directory, capture_output=True, text=True)
         forked = forking.run(each, cwd=other)
         assert (forked.returncode, forked.stdout) == (fresh.returncode, fresh.stdout), each
         assert forked.stderr == fresh.stderr, each
-    assert files(other) == files(place)
+    assert files(other) == files(directory)
 
 
-def test_a_forked_command_is_a_process_of_its_own(place):
-    process = start(*SCORE, cwd=place)
+def test_a_forked_command_is_a_process_of_its_own(directory):
+    process = start(*SCORE, cwd=directory)
     assert "forking.py" in Path(f"/proc/{process.pid}/cmdline").read_text()
     status = dict(line.split(":\t", 1) for line in Path(f"/proc/{process.pid}/status").read_text().splitlines())
     assert int(status["PPid"]) == os.getpid() and os.getsid(process.pid) == process.pid
-    assert os.readlink(f"/proc/{process.pid}/cwd") == str(place)
+    assert os.readlink(f"/proc/{process.pid}/cwd") == str(directory)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert not (place / "out" / "manifest.json").exists()
+    assert not (directory / "out" / "manifest.json").exists()
 
 
-def test_another_environment_gets_a_fresh_interpreter(place):
+def test_another_environment_gets_a_fresh_interpreter(directory):
     environment = {**os.environ, "OMP_NUM_THREADS": "3"}
     with forking.Command(command("score", "--help"), stdout=subprocess.DEVNULL, env=environment) as process:
         assert "forking.py" not in Path(f"/proc/{process.pid}/cmdline").read_text()
     assert process.returncode == 0
     environment = {**os.environ, "CURRICLE_OUTPUT": "of the environment"}
-    (place / "job.yaml").write_text("inputs: [absent.jsonl]\noutput: ${CURRICLE_OUTPUT:?}\nmetrics: [mtld]\n")
-    done = forking.run(command("score", "--config", "job.yaml"), cwd=place, env=environment)
+    (directory / "job.yaml").write_text("inputs: [absent.jsonl]\noutput: ${CURRICLE_OUTPUT:?}\nmetrics: [mtld]\n")
+    done = forking.run(command("score", "--config", "job.yaml"), cwd=directory, env=environment)
     assert done.returncode == 2 and "absent.jsonl" in done.stderr
 
 
@@ -94,14 +94,16 @@ def test_nothing_runs_where_commands_are_forked():
     assert {(path / "comm").read_text().strip() for path in threads[1:]} <= ALLOCATORS
 
 
-def test_commands_end_with_the_tests(place):
+def test_commands_end_with_the_tests(directory):
     """Whatever ends a test process ends the process that forks for it, and what that has forked."""
     script = (
         "import forking, os, sys, time; from running import start\n"
         f"print(start(*{SCORE!r}, '--shard-rows', '1').pid, forking._server().process.pid, flush=True); time.sleep(600)"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=place, env=environment) as tests:
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=directory, env=environment
+    ) as tests:
         pids = [int(pid) for pid in tests.stdout.readline().split()]
         tests.kill()
     until_true(lambda: not any(Path(f"/proc/{pid}/cwd").exists() for pid in pids), "they end")

@@ -29,8 +29,8 @@ def directory(request, tmp_path) -> Path:
     kind, named = CONFIGS[request.param]
     tiny_model(kind).save_pretrained(tmp_path)
     write_tokenizer(tmp_path)
-    place = tmp_path / "config.json"
-    place.write_text(json.dumps({**json.loads(place.read_text()), **named}))
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **named}))
     return tmp_path
 
 

@@ -17,8 +17,8 @@ ROOMS = 16
 
 
 def packages() -> list[Path]:
-    found = [path.parent for folder in FOLDERS for path in (REPOSITORY / folder).rglob("*.py")]
-    return sorted({path.relative_to(REPOSITORY) for path in found})
+    result = [path.parent for folder in FOLDERS for path in (REPOSITORY / folder).rglob("*.py")]
+    return sorted({path.relative_to(REPOSITORY) for path in result})
 
 
 def test_every_folder_of_code_is_installed():
@@ -43,8 +43,8 @@ def test_nothing_of_ours_stands_at_the_top_level_of_an_environment(tmp_path):
 
 
 def test_the_links_of_the_type_check_are_those_of_the_packages():
-    made = re.search(r"^TYPED = (.*)$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
-    assert made and sorted(made[1].split()) == sorted(FOLDERS)
+    result = re.search(r"^TYPED = (.*)$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    assert result and sorted(result[1].split()) == sorted(FOLDERS)
 
 
 def test_a_wheel_holds_every_file_that_the_code_opens(tmp_path):

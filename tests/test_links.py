@@ -18,10 +18,10 @@ from train_tables import write_table
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory) -> Path:
-    place = tmp_path_factory.mktemp("links")
-    (place / "in.jsonl").write_text('{"prompt": "Add one and one.", "response": "That makes two."}\n')
-    assert cli.main(["score", str(place / "in.jsonl"), "--output", str(place / "out"), "--metrics", "mtld"]) == DONE
-    return place
+    path = tmp_path_factory.mktemp("links")
+    (path / "in.jsonl").write_text('{"prompt": "Add one and one.", "response": "That makes two."}\n')
+    assert cli.main(["score", str(path / "in.jsonl"), "--output", str(path / "out"), "--metrics", "mtld"]) == DONE
+    return path
 
 
 @pytest.fixture
@@ -57,8 +57,8 @@ def test_a_table_is_not_written_through_a_link(name, out, table, capsys):
     plant(out, name)
     again = ["score", str(table / "in.jsonl"), "--output", str(out), "--metrics", "mattr", "--overwrite"]
     assert cli.main(again) == USAGE
-    said = capsys.readouterr().err
-    assert "is a link to" in said and str(out / name) in said and "remove the link" in said
+    message = capsys.readouterr().err
+    assert "is a link to" in message and str(out / name) in message and "remove the link" in message
     assert untouched(out)
 
 
@@ -101,7 +101,7 @@ def test_nor_is_a_plan(tmp_path, capsys):
     assert "is a link to" in capsys.readouterr().err and untouched(out)
 
 
-def test_what_is_written_beside_its_place_follows_no_link_either(tmp_path):
+def test_what_is_written_beside_its_path_follows_no_link_either(tmp_path):
     (tmp_path / "kept").write_text("kept")
     (tmp_path / ".report.html.partial").symlink_to(tmp_path / "kept")
     write_whole(tmp_path / "report.html", "new")

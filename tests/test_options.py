@@ -66,16 +66,16 @@ HUGE_IS_MEANT = {
 
 def numbers(cls: type, prefix: str = "") -> list[tuple[str, typing.Any, bool]]:
     """Name, field and whether it is whole, of every option that is a number or several."""
-    hints, found = typing.get_type_hints(cls), []
+    hints, result = typing.get_type_hints(cls), []
     for item in dataclasses.fields(cls):
         hint = config._required(hints[item.name])
         if dataclasses.is_dataclass(hint):
-            found += numbers(hint, f"{prefix}{item.name}.")  # type: ignore[arg-type]
+            result += numbers(hint, f"{prefix}{item.name}.")  # type: ignore[arg-type]
             continue
         kinds = {hint, *typing.get_args(hint)}
         if kinds & {int, float}:
-            found.append((prefix + item.name, item, int in kinds))
-    return found
+            result.append((prefix + item.name, item, int in kinds))
+    return result
 
 
 OPTIONS = [
@@ -106,19 +106,19 @@ def test_every_number_has_bounds(command, name, item, whole):
     assert {"at_least", "above"} & {*item.metadata} or meant & NEGATIVE_IS_MEANT, "the option declares no lower bound"
     flag = name.replace("_", "-")
     for text in NEVER:
-        said = outcome(command, name, text)
-        assert said != "accepted" and flag in said, f"{text!r}: {said}"
+        message = outcome(command, name, text)
+        assert message != "accepted" and flag in message, f"{text!r}: {message}"
     expected = {
         "-1": bool(meant & NEGATIVE_IS_MEANT) or None,
         "0": bool(meant & ({*ZERO_IS_MEANT} | NEGATIVE_IS_MEANT)) or None,
         str(2**64): (not whole and bool(meant & HUGE_IS_MEANT)) or None,
     }
     for text, fine in expected.items():
-        said = outcome(command, name, text)
-        if said == "accepted" or "has no use here" in said or "says too little" in said:
+        message = outcome(command, name, text)
+        if message == "accepted" or "has no use here" in message or "says too little" in message:
             assert fine, f"{text} is accepted"
         elif fine is None:
-            assert flag in said and "What to do: give" in said, f"{text!r}: {said}"
+            assert flag in message and "What to do: give" in message, f"{text!r}: {message}"
         # what is refused together with another option, as thresholds with shares, is tested there
 
 
@@ -144,15 +144,15 @@ def test_every_command_is_looked_at():
 
 
 def test_a_refusal_says_the_value_the_bounds_and_the_meaning():
-    said = outcome("run", "optimizer.clip", "-1")
-    assert said == (
+    message = outcome("run", "optimizer.clip", "-1")
+    assert message == (
         "run: --optimizer.clip is -1.0\n  What to do: give a finite number from 0: "
         "largest norm of the gradient; 0 does not clip"
     )
-    said = outcome("run", "seed", str(LARGEST + 1))
-    assert "--seed is 9223372036854775808" in said and "from 0 to 2^63 - 1" in said
-    said = outcome("compare", "learning_rates", [1e-3, float("nan")])
-    assert "--learning-rates is nan" in said
+    message = outcome("run", "seed", str(LARGEST + 1))
+    assert "--seed is 9223372036854775808" in message and "from 0 to 2^63 - 1" in message
+    message = outcome("compare", "learning_rates", [1e-3, float("nan")])
+    assert "--learning-rates is nan" in message
 
 
 @pytest.mark.parametrize(
@@ -167,11 +167,11 @@ def test_a_refusal_says_the_value_the_bounds_and_the_meaning():
 )
 def test_a_command_refuses_before_it_looks_at_anything(command, arguments, words, tmp_path):
     """The table and the model that are named do not exist, and are not what is complained of."""
-    places = ["--output", str(tmp_path / "out")]
+    paths = ["--output", str(tmp_path / "out")]
     if command is not CURATION["score"]:
-        places += ["--data", str(tmp_path / "absent")]
+        paths += ["--data", str(tmp_path / "absent")]
     if command in (TRAINING["run"], TRAINING["compare"], TRAINING["reward"]):
-        places += ["--model", str(tmp_path / "absent")]
+        paths += ["--model", str(tmp_path / "absent")]
     with pytest.raises(UsageError, match=words):
-        command([*places, *arguments, *([] if "--data" in places else ["absent.jsonl"])])
+        command([*paths, *arguments, *([] if "--data" in paths else ["absent.jsonl"])])
     assert not list(tmp_path.iterdir())

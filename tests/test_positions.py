@@ -101,8 +101,8 @@ def test_training_and_probes_see_rows_as_if_alone(model, packing):
     student = Student(load_model(str(model), "auto"), DeviceSettings(), ALONE, batch, MOST)
     losses = [0.0] * len(LENGTHS)
     for micro in micro_batches(rows(), CAPACITY, 1, packing, student.alike)[0]:
-        for place, nll in zip(micro.documents, student.nll(micro).split(list(micro.counts)), strict=True):
-            losses[place] = float(nll.detach().double().sum())
+        for index, nll in zip(micro.documents, student.nll(micro).split(list(micro.counts)), strict=True):
+            losses[index] = float(nll.detach().double().sum())
     assert losses == pytest.approx(expected, abs=2e-3)
     assert score(student, [rows()], CAPACITY, ALONE).nll == pytest.approx(expected, abs=2e-3)
 
@@ -131,11 +131,11 @@ def test_which_lengths_are_alike():
 @pytest.mark.parametrize("packing", [False, True])
 def test_shares_hold_every_document_once_and_only_those_alike(packing, world):
     lengths = [5, 40, 7, 33, 9, 64, 1, 0]
-    made = shares(lengths, 64, world, packing, lambda length: int(length > 32))
-    groups = [group.tolist() for share in made for group in share]
-    assert sorted(place for group in groups for place in group) == list(range(7))
-    assert all(len({lengths[place] > 32 for place in group}) <= 1 for group in groups)
-    assert len({len(share) for share in made}) == 1
+    result = shares(lengths, 64, world, packing, lambda length: int(length > 32))
+    groups = [group.tolist() for share in result for group in share]
+    assert sorted(index for group in groups for index in group) == list(range(7))
+    assert all(len({lengths[index] > 32 for index in group}) <= 1 for group in groups)
+    assert len({len(share) for share in result}) == 1
 
 
 def answers(directory: Path, together: bool, spoil: bool = False) -> tuple[list, bool]:
@@ -148,8 +148,8 @@ def answers(directory: Path, together: bool, spoil: bool = False) -> tuple[list,
     backend.answer(questions[:1], lambda tokens: None)
     if spoil:
         backend._answers_alike = always_alike
-    found = [cut(each, [2]) for each in backend.answer(questions, lambda tokens: None)]
-    return found, backend._answers_alike(5) == backend._answers_alike(9)
+    result = [cut(each, [2]) for each in backend.answer(questions, lambda tokens: None)]
+    return result, backend._answers_alike(5) == backend._answers_alike(9)
 
 
 @pytest.mark.parametrize("kind", ["recurrent_gemma", "mamba2", "bloom", "llama"])
@@ -158,8 +158,8 @@ def test_answers_do_not_depend_on_each_other(kind, tmp_path):
     tiny_model(kind).save_pretrained(tmp_path)
     write_tokenizer(tmp_path)
     alone, _ = answers(tmp_path, together=False)
-    found, unlike = answers(tmp_path, together=True)
-    assert found == alone
+    result, unlike = answers(tmp_path, together=True)
+    assert result == alone
     assert unlike == (kind in ("mamba2", "bloom", "llama"))
     assert (answers(tmp_path, together=True, spoil=True)[0] == alone) == unlike
 
@@ -182,7 +182,7 @@ def test_vectors_of_texts_are_those_of_the_text_alone(kind, tmp_path):
     family, options = MODELS[kind]
     tiny_model(family, **options).save_pretrained(tmp_path)
     write_tokenizer(tmp_path)
-    texts = [" ".join(f"w{3 + (7 * row + 5 * place) % 120}" for place in range(n)) for row, n in enumerate(LENGTHS)]
+    texts = [" ".join(f"w{3 + (7 * row + 5 * index) % 120}" for index in range(n)) for row, n in enumerate(LENGTHS)]
 
     def vectors(some: list[str]) -> np.ndarray:
         encoder = Encoder(EmbeddingSettings(str(tmp_path), ORIGINAL), Weights(tmp_path, {}))

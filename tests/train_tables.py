@@ -48,9 +48,9 @@ def make_table(directory: Path, columns: Mapping[str, Sequence[Any]], **options:
 
 def stages_of(course: Course, journal: Journal, student: Callable[[Probe], ProbeResult]) -> Iterator[Stage]:
     """The stages of a course that a journal keeps, for a student that is asked where the journal does not know."""
-    kept = JournaledCourse(course, journal)
-    while (step := kept.next()) is not None:
+    rest = JournaledCourse(course, journal)
+    while (step := rest.next()) is not None:
         if isinstance(step, Probe):
-            kept.answer(student(step))
+            rest.answer(student(step))
         else:
             yield step

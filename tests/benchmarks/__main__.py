@@ -34,8 +34,8 @@ ROWS = {
 
 def measure(row: str, output: Path, data: Path) -> None:
     """Run one row here."""
-    with tempfile.TemporaryDirectory() as place:
-        write(output / f"{row}.json", importlib.import_module(ROWS[row]).measure(Path(place), data))
+    with tempfile.TemporaryDirectory() as path:
+        write(output / f"{row}.json", importlib.import_module(ROWS[row]).measure(Path(path), data))
 
 
 def main() -> int:

@@ -15,16 +15,16 @@ FILE = Path("alpaca", "alpaca_46k.jsonl")
 def first(data: Path, rows: int) -> pa.Table:
     """A table of the first rows that have an answer."""
     with (data / FILE).open(encoding="utf-8") as lines:
-        answered = (record for record in map(json.loads, lines) if record["output"].strip())
-        return pa.Table.from_pylist([_example(*item) for item in enumerate(islice(answered, rows))], EXAMPLES)
+        answers = (record for record in map(json.loads, lines) if record["output"].strip())
+        return pa.Table.from_pylist([_example(*item) for item in enumerate(islice(answers, rows))], EXAMPLES)
 
 
-def _example(place: int, record: dict) -> dict:
-    made = normalise(record)
+def _example(index: int, record: dict) -> dict:
+    result = normalise(record)
     return {
-        "example_id": example_id(made.messages),
+        "example_id": example_id(result.messages),
         "source": "alpaca",
-        "source_position": place,
-        "messages": [{"role": role, "content": content} for role, content in made.messages],
-        "extra": json.dumps(made.extra, ensure_ascii=False) if made.extra else None,
+        "source_position": index,
+        "messages": [{"role": role, "content": content} for role, content in result.messages],
+        "extra": json.dumps(result.extra, ensure_ascii=False) if result.extra else None,
     }

@@ -55,10 +55,10 @@ def tables(rows: int, clusters: int, schema: pa.Schema) -> Iterator[pa.Table]:
         yield pa.Table.from_arrays(arrays, schema=schema)
 
 
-def write_table(place: Path, rows: int, clusters: int) -> None:
+def write_table(path: Path, rows: int, clusters: int) -> None:
     lp = ScoreColumn("lp_1", pa.float64(), "ratio", "noise", "low").made_by("lp", 1, {})
     schema = table_schema([lp, *metric("mean", 256, DIMENSIONS).signed_columns(Models())], digest(IDENTITY))
-    directory = OutputDirectory(str(place))
+    directory = OutputDirectory(str(path))
     with directory.held() as run:
         data = write_parts(directory, run, "data", tables(rows, clusters, schema), schema)
     counts = {"read": rows, "scored": rows, "rejected": 0}
@@ -81,23 +81,23 @@ def measured(*arguments: object) -> None:
     process = subprocess.Popen([sys.executable, "-P", "-m", "curricle.pipelines.cli", *map(str, arguments)])
     _, status, usage = os.wait4(process.pid, 0)
     assert status == 0
-    told = " ".join(str(argument) for argument in arguments if "/" not in str(argument))
+    lines = " ".join(str(argument) for argument in arguments if "/" not in str(argument))
     seconds, spent = time.perf_counter() - began, usage.ru_utime + usage.ru_stime
-    print(f"{usage.ru_maxrss / 1024:>9,.0f} MiB {seconds:>7,.0f} s {spent:>7,.0f} CPU s   curricle {told}", flush=True)
+    print(f"{usage.ru_maxrss / 1024:>9,.0f} MiB {seconds:>7,.0f} s {spent:>7,.0f} CPU s   curricle {lines}", flush=True)
 
 
 def main() -> None:
     rows, clusters = [*map(int, sys.argv[1:]), *(ROWS, CLUSTERS)[len(sys.argv) - 1 :]]
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        write_table(place / "table", rows, clusters)
-        measured("cluster", place / "table", "--output", place / "clusters", "--k", clusters)
-        select = ("select", place / "clusters", "--output")
-        measured(*select, place / "low", "--take", "low", "--by", "lp_1", "--part", "1/20", "--per", "cluster")
+        path = Path(folder)
+        write_table(path / "table", rows, clusters)
+        measured("cluster", path / "table", "--output", path / "clusters", "--k", clusters)
+        select = ("select", path / "clusters", "--output")
+        measured(*select, path / "low", "--take", "low", "--by", "lp_1", "--part", "1/20", "--per", "cluster")
         standing = ("--take", "representative", "--by", "embedding", "--fraction", 0.002, "--per", "cluster")
-        measured("select", "--check", place / "low")
-        measured(*select, place / "unlike", "--near-duplicates", 0.8)
-        measured(*select, place / "standing", *standing)
+        measured("select", "--check", path / "low")
+        measured(*select, path / "unlike", "--near-duplicates", 0.8)
+        measured(*select, path / "standing", *standing)
 
 
 if __name__ == "__main__":

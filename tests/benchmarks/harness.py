@@ -60,14 +60,14 @@ def timed(work: Callable[[int], object]) -> Contender:
 
 def alternate(*contenders: Contender, rounds: int = ROUNDS) -> list[list[float]]:
     """What each contender took in each round. They take turns, and every other round begins with the last one."""
-    taken: list[list[float]] = [[] for _ in contenders]
+    durations: list[list[float]] = [[] for _ in contenders]
     for round in range(rounds + 1):
         order = range(len(contenders)) if round % 2 else range(len(contenders) - 1, -1, -1)
-        for place in order:
-            took = contenders[place](round)
+        for index in order:
+            took = contenders[index](round)
             if round:
-                taken[place].append(took)
-    return taken
+                durations[index].append(took)
+    return durations
 
 
 def write(path: Path, comparisons: Sequence[Comparison]) -> None:

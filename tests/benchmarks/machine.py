@@ -13,10 +13,10 @@ PACKAGES = (
 
 def describe() -> dict[str, object]:
     """Processor, cores, memory, load before the first row, and versions."""
-    found = {}
+    result = {}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            result[package] = version(package)
         except PackageNotFoundError:
             continue
     return {
@@ -26,7 +26,7 @@ def describe() -> dict[str, object]:
         "system": platform.platform(),
         "load": os.getloadavg()[0],
         "python": platform.python_version(),
-        **found,
+        **result,
     }
 
 

@@ -14,11 +14,11 @@ from lexicalrichness import LexicalRichness
 
 def reference(texts: Sequence[str]) -> list[float | None]:
     """lexicalrichness, as its own documentation calls it."""
-    made = map(LexicalRichness, texts)
-    return [lex.mtld() if lex.words else None for lex in made]
+    result = map(LexicalRichness, texts)
+    return [lex.mtld() if lex.words else None for lex in result]
 
 
-def measure(place: Path, data: Path) -> list[Comparison]:
+def measure(path: Path, data: Path) -> list[Comparison]:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with (data / FILE).open(encoding="utf-8") as lines:
         texts = [json.loads(line)["output"] for line in lines]

@@ -59,10 +59,10 @@ class LmEval:
         self.lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=LM_EVAL_BATCH, add_bos_token=False)
 
     def score(self, table: pa.Table) -> Losses:
-        asked = [pair for row in table["messages"].to_pylist() for pair in pairs(self.lm.tokenizer, row)]
-        requests = [Instance("loglikelihood", {}, pair, place) for place, pair in enumerate(asked)]
-        found = iter(-total for total, _ in self.lm.loglikelihood(requests, disable_tqdm=True))
-        return list(zip(found, found, strict=True))
+        questions = [pair for row in table["messages"].to_pylist() for pair in pairs(self.lm.tokenizer, row)]
+        requests = [Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(questions)]
+        result = iter(-total for total, _ in self.lm.loglikelihood(requests, disable_tqdm=True))
+        return list(zip(result, result, strict=True))
 
 
 class Ours:
@@ -75,8 +75,8 @@ class Ours:
         batch = RENDERING.fill(Batch(table), self.renderer, lambda rows: None)
         scored = fill([LOSS, UNCONDITIONAL_LOSS], batch, self.backend, lambda tokens: None)
         return [
-            (-given.sum, -alone.sum)
-            for given, alone in zip(LOSS.of(scored), UNCONDITIONAL_LOSS.of(scored), strict=True)
+            (-with_prompt.sum, -alone.sum)
+            for with_prompt, alone in zip(LOSS.of(scored), UNCONDITIONAL_LOSS.of(scored), strict=True)
         ]
 
     def requests(self, table: pa.Table) -> list[Request]:
@@ -112,7 +112,7 @@ def multiply(model: torch.nn.Module, tokens: int, scored: int) -> None:
                     torch.nn.functional.linear(rows[weight.shape[1]][: count - start], weight)
 
 
-def measure(place: Path, data: Path) -> list[Comparison]:
+def measure(path: Path, data: Path) -> list[Comparison]:
     table = first(data, WARM_UP + ROUNDS * ROWS)
     parts = [table.slice(0, WARM_UP), *(table.slice(WARM_UP + ROWS * round, ROWS) for round in range(ROUNDS))]
     ours = Ours()

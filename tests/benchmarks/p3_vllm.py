@@ -17,7 +17,7 @@ ROWS = 20  # a round
 MAX_LENGTH = 512
 
 
-def measure(place: Path, data: Path) -> list[Comparison]:
+def measure(path: Path, data: Path) -> list[Comparison]:
     settings = ProxySettings(backend="vllm", max_length=MAX_LENGTH)
     weights = resolve(settings.model)
     renderer, backend = Renderer(weights, settings), load(settings, weights)

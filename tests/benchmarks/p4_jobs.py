@@ -31,14 +31,14 @@ FEW, MANY = 100_000, 1_000_000
 WORDS = ("apple", "stone", "river", "quick", "paper", "green", "light", "under", "never", "small", "house", "music")
 
 
-def measure(place: Path, data: Path) -> list[Comparison]:
-    inputs = {rows: _repeated(data / FILE, rows, place) for rows in (WARM_UP, ROWS)}
+def measure(path: Path, data: Path) -> list[Comparison]:
+    inputs = {rows: _repeated(data / FILE, rows, path) for rows in (WARM_UP, ROWS)}
 
     def contender(work) -> Contender:
-        return timed(lambda round: work(inputs[ROWS if round else WARM_UP], place / f"{work.__name__}-{round}"))
+        return timed(lambda round: work(inputs[ROWS if round else WARM_UP], path / f"{work.__name__}-{round}"))
 
     alone, one, two = alternate(*map(contender, (_without_beam, _one_worker, _two_workers)))
-    few, many = (_peak(rows, place) for rows in (FEW, MANY))
+    few, many = (_peak(rows, path) for rows in (FEW, MANY))
     work, rate = f"curricle score --metrics {METRIC}, {ROWS:,} rows", f"{ROWS * len(one) / sum(one):,.0f} rows/s"
     memory = f"peak resident size of a job with {MANY:,} rows"
     return [
@@ -87,23 +87,23 @@ def _table(element: ShardBatch, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
-def _repeated(file: Path, rows: int, place: Path) -> Path:
-    made = place / f"{rows}.jsonl"
-    with file.open(encoding="utf-8") as lines, made.open("w", encoding="utf-8") as output:
+def _repeated(file: Path, rows: int, path: Path) -> Path:
+    result = path / f"{rows}.jsonl"
+    with file.open(encoding="utf-8") as lines, result.open("w", encoding="utf-8") as output:
         output.writelines(islice(cycle(lines), rows))
-    return made
+    return result
 
 
-def _peak(rows: int, place: Path) -> float:
+def _peak(rows: int, path: Path) -> float:
     """Peak resident size, in MiB, of a job in a process of its own."""
-    source = place / f"{rows}-short.jsonl"
+    source = path / f"{rows}-short.jsonl"
     draw = random.Random(0)
     with source.open("w", encoding="utf-8") as file:
         for row in range(rows):
             prompt, answer = (" ".join(draw.choices(WORDS, k=draw.randint(3, 30))) for _ in range(2))
             file.write(json.dumps({"instruction": f"{row} {prompt}", "output": answer}) + "\n")
     with open(os.devnull, "w") as nowhere:
-        process = subprocess.Popen(_command(source, place / f"{rows}-short"), stdout=nowhere, stderr=nowhere)
+        process = subprocess.Popen(_command(source, path / f"{rows}-short"), stdout=nowhere, stderr=nowhere)
         _, status, usage = os.wait4(process.pid, 0)
     assert status == 0
     return usage.ru_maxrss / 1024

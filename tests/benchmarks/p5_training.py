@@ -45,11 +45,11 @@ RATE = 1e-5
 class Work:
     """The same rows and the same model for all."""
 
-    def __init__(self, place: Path, data: Path, processes: Processes) -> None:
-        self.place, self.processes = place, processes
-        self.table, self.model = place / "table.parquet", str(place / "model")
+    def __init__(self, path: Path, data: Path, processes: Processes) -> None:
+        self.path, self.processes = path, processes
+        self.table, self.model = path / "table.parquet", str(path / "model")
         pq.write_table(first(data, ROWS), self.table)
-        self.parameters = write_small_model(place / "model")
+        self.parameters = write_small_model(path / "model")
         encoder, opened = ConversationTokenizer(load_tokenizer(self.model), "chat", LENGTH), open_table(self.table)
         parts = split(rng(0, 0).permutation(ROWS), BATCH)
         self.batches = [encoder.encode(part.tolist(), opened.examples(part)) for part in parts]
@@ -134,9 +134,9 @@ class Work:
         return seconds
 
 
-def measure(place: Path, data: Path) -> list[Comparison]:
+def measure(path: Path, data: Path) -> list[Comparison]:
     logging.disable(logging.INFO)
-    work = Work(place, data, connect())
+    work = Work(path, data, connect())
     padded, packed, bare, trl, trl_packed = alternate(
         work.ours(False), work.ours(True), work.bare, work.trl(False), work.trl(True)
     )
@@ -151,5 +151,5 @@ def measure(place: Path, data: Path) -> list[Comparison]:
 
 
 def _rates(tokens: int, ours: list[float], theirs: list[float]) -> str:
-    mine, others = (tokens * len(taken) / sum(taken) for taken in (ours, theirs))
+    mine, others = (tokens * len(durations) / sum(durations) for durations in (ours, theirs))
     return f"{mine:,.0f} tokens/s, theirs {others:,.0f}"

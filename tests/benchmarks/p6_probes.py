@@ -16,14 +16,14 @@ from small_model import write_small_model
 ROWS = 1000
 
 
-def measure(place: Path, data: Path) -> list[Comparison]:
+def measure(path: Path, data: Path) -> list[Comparison]:
     table = first(data, ROWS).select(["example_id", "messages", "extra"])
     draw = random.Random(0)
     for name in "prompt_words", "response_mtld", "loss":
         score = ScoreColumn(name, pa.float64(), "", "", "high", "test", 1)
         table = table.append_column(score.to_field(), pa.array([draw.random() for _ in range(ROWS)]))
-    pq.write_table(table, place / "table.parquet")
-    write_small_model(place / "model", layers=2, hidden=64)
+    pq.write_table(table, path / "table.parquet")
+    write_small_model(path / "model", layers=2, hidden=64)
     command = [
         sys.executable,
         "-P",
@@ -31,13 +31,13 @@ def measure(place: Path, data: Path) -> list[Comparison]:
         "curricle.train.cli",
         "run",
         "--data",
-        place / "table.parquet",
+        path / "table.parquet",
         "--model",
-        place / "model",
+        path / "model",
     ]
-    options = ["--output", place / "run", "--max-length", "256", "--checkpoint.every", "0", "--log.every", "1000"]
+    options = ["--output", path / "run", "--max-length", "256", "--checkpoint.every", "0", "--log.every", "1000"]
     subprocess.run([*map(str, command), *map(str, options)], check=True, capture_output=True)
-    last = [line for line in read_metrics(place / "run") if line["kind"] == "train"][-1]
+    last = [line for line in read_metrics(path / "run") if line["kind"] == "train"][-1]
     probes, training = last["probes"]["flops"], last["total"]["flops"]
     work = f"floating-point operations of CAMPUS's probes, defaults, {ROWS:,} rows"
     return [Comparison("P6", work, "those of the training", [probes], [training], 0.05, at_most=True, unit="FLOP")]

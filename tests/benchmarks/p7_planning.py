@@ -38,8 +38,8 @@ def polars(table: Path) -> None:
         assert len(frame.select(pl.arg_sort_by(name, "tie"))) == ROWS
 
 
-def measure(place: Path, data: Path) -> list[Comparison]:
-    table = place / "scores.parquet"
+def measure(directory: Path, data: Path) -> list[Comparison]:
+    table = directory / "scores.parquet"
     _write(table)
     peaks: list[float] = []
 
@@ -48,12 +48,12 @@ def measure(place: Path, data: Path) -> list[Comparison]:
             command = [sys.executable, __file__, name, str(table)]
             process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
             assert process.stdout is not None
-            said = process.stdout.read()
+            message = process.stdout.read()
             _, status, usage = os.wait4(process.pid, 0)
             assert status == 0
             if name == ours.__name__:
                 peaks.append(usage.ru_maxrss * 1024)
-            return float(said)
+            return float(message)
 
         return seconds
 
@@ -81,7 +81,7 @@ def _write(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    _, name, place = sys.argv
+    _, name, directory = sys.argv
     began = time.perf_counter()
-    globals()[name](Path(place))
+    globals()[name](Path(directory))
     print(time.perf_counter() - began)

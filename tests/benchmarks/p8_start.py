@@ -10,16 +10,18 @@ HEAVY = ("torch", "apache_beam", "vllm")
 STARTS = 5  # a round
 
 
-def measure(place: Path, data: Path) -> list[Comparison]:
-    found = []
+def measure(path: Path, data: Path) -> list[Comparison]:
+    result = []
     for name in "curricle", "curricle-train":
         script = str(Path(sys.executable).with_name(name))
         imported = _run("-X", "importtime", script, "--help").stderr
         assert not any(f" {module}\n" in imported for module in HEAVY), f"{name} --help imports too much"
         ours, bare = alternate(_starts(script, "--help"), _starts("-c", "pass"))
         note = f"no {', '.join(HEAVY)} imported"
-        found.append(Comparison("P8", f"{name} --help", "python -c pass", ours, bare, goal=10, at_most=True, note=note))
-    return found
+        result.append(
+            Comparison("P8", f"{name} --help", "python -c pass", ours, bare, goal=10, at_most=True, note=note)
+        )
+    return result
 
 
 def _starts(*arguments: str) -> Contender:

@@ -25,11 +25,11 @@ def draw(comparisons: Sequence[Comparison], title: str, path: Path) -> None:
     """How far each median is beyond its goal, on a logarithmic axis, and the spread of its rounds."""
     figure = Figure(figsize=(9, 0.9 + 0.36 * len(comparisons)), layout="constrained")
     axes = figure.subplots()
-    for place, each in enumerate(comparisons):
+    for index, each in enumerate(comparisons):
         beyond = [(each.goal / ratio if each.at_most else ratio / each.goal) for ratio in (each.ratio, *each.ratios)]
         colour = "tab:green" if each.met else "tab:red"
-        axes.plot([min(beyond[1:]), max(beyond[1:])], [place, place], color=colour, linewidth=2, alpha=0.4)
-        axes.plot(beyond[0], place, "o", color=colour)
+        axes.plot([min(beyond[1:]), max(beyond[1:])], [index, index], color=colour, linewidth=2, alpha=0.4)
+        axes.plot(beyond[0], index, "o", color=colour)
     axes.axvline(1, color="0.3", linewidth=1)
     axes.set_xscale("log")
     axes.set_yticks(range(len(comparisons)), [f"{each.row}  {each.work}\nvs. {each.against}" for each in comparisons])

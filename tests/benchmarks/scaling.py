@@ -33,19 +33,29 @@ def main() -> None:
     parser.add_argument("--engine", default="local")
     parser.add_argument("--metrics", default="mtld,mattr,hdd")
     parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
-    counts = [int(count) for count in given.workers.split(",")]
-    arguments = [*given.inputs, "--engine", given.engine, "--metrics", given.metrics, "--max-reject-fraction", "1"]
-    taken: dict[int, list[float]] = {count: [] for count in counts}
-    for _ in range(given.rounds):
+    options = parser.parse_args()
+    counts = [int(count) for count in options.workers.split(",")]
+    arguments = [
+        *options.inputs,
+        "--engine",
+        options.engine,
+        "--metrics",
+        options.metrics,
+        "--max-reject-fraction",
+        "1",
+    ]
+    durations: dict[int, list[float]] = {count: [] for count in counts}
+    for _ in range(options.rounds):
         for count in counts:
-            taken[count].append(seconds(arguments, count))
-    print(f"{given.engine}, {given.metrics}, medians of {given.rounds}")
+            durations[count].append(seconds(arguments, count))
+    print(f"{options.engine}, {options.metrics}, medians of {options.rounds}")
     print(f"{'workers':>8} {'seconds':>9} {'x first':>8}   from - to")
-    first = statistics.median(taken[counts[0]])
+    first = statistics.median(durations[counts[0]])
     for count in counts:
-        middle = statistics.median(taken[count])
-        print(f"{count:8} {middle:9.1f} {first / middle:8.2f}   {min(taken[count]):.1f} - {max(taken[count]):.1f}")
+        middle = statistics.median(durations[count])
+        print(
+            f"{count:8} {middle:9.1f} {first / middle:8.2f}   {min(durations[count]):.1f} - {max(durations[count]):.1f}"
+        )
 
 
 if __name__ == "__main__":

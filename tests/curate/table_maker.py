@@ -112,8 +112,8 @@ def make_table(
         identity=IDENTITY,
         total=Counts(read=rows + len(rejects), scored=rows, rejected=len(rejects)),
         sources=[
-            Source(source=name, bytes=4096, sha256="0" * 64, read=kept + lost, scored=kept, rejected=lost)
-            for name, kept, lost in sources
+            Source(source=name, bytes=4096, sha256="0" * 64, read=good + lost, scored=good, rejected=lost)
+            for name, good, lost in sources
         ],
         data=data,
         rejects=[_write(directory, "rejects/part-00000-of-00001.parquet", refused)] if rejects else [],

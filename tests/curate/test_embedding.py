@@ -42,9 +42,9 @@ def test_company_and_order_do_not_show(minilm):
     """To the last bit: see ``Encoder``."""
     words = ["river", "stone", "of", "light", "Zürich", "量子"]
     texts = [" ".join(words[: i % 6 + 1] * (i % 4 + 1)) for i in range(30)]
-    told: list[int] = []
-    together = minilm.embed(texts, told.append).vectors
-    assert sum(told) == len(texts)
+    progress: list[int] = []
+    together = minilm.embed(texts, progress.append).vectors
+    assert sum(progress) == len(texts)
     assert np.linalg.norm(together, axis=1) == pytest.approx(1, abs=1e-6)
     order = np.random.default_rng(0).permutation(len(texts))
     assert np.array_equal(minilm.embed([texts[i] for i in order], silent).vectors, together[order])
@@ -53,13 +53,13 @@ def test_company_and_order_do_not_show(minilm):
 
 
 def test_what_is_cut_and_what_is_empty_is_said(minilm):
-    found = minilm.embed(["", "a " * 63, "a " * 62], silent)
-    assert found.notes == {0: "there is no text", 1: "of the first 64 tokens"}  # two are for [CLS] and [SEP]
-    assert np.isnan(found.vectors[0]).all() and np.isfinite(found.vectors[1:]).all()
-    scores = metric("mean", 64, 384).compute(answered(Batch(EXAMPLES.empty_table()), {EMBEDDING: found}))
+    result = minilm.embed(["", "a " * 63, "a " * 62], silent)
+    assert result.notes == {0: "there is no text", 1: "of the first 64 tokens"}  # two are for [CLS] and [SEP]
+    assert np.isnan(result.vectors[0]).all() and np.isfinite(result.vectors[1:]).all()
+    scores = metric("mean", 64, 384).compute(answered(Batch(EXAMPLES.empty_table()), {EMBEDDING: result}))
     column = scores.columns["embedding"]
     assert column.is_valid().to_pylist() == [False, True, True]
-    assert np.array_equal(column[1].as_py(), found.vectors[1])
+    assert np.array_equal(column[1].as_py(), result.vectors[1])
     assert scores.notes == {0: ["embedding: there is no text"], 1: ["embedding: of the first 64 tokens"]}
 
 
@@ -96,37 +96,37 @@ def test_the_proxy_is_its_mean_last_hidden_state(tiny_model, tiny_encoder):
 def test_a_vector_that_is_not_finite_is_null(tiny_encoder, monkeypatch):
     monkeypatch.setattr(tiny_encoder, "_forward", lambda batch, width: np.full((len(batch), 64), np.inf, np.float32))
     monkeypatch.setattr(tiny_encoder, "dimensions", 64)
-    found = tiny_encoder.embed(["a", ""], silent)
-    assert np.isnan(found.vectors).all()
-    assert found.notes == {0: "the encoder's vector is not finite", 1: "there is no text"}
+    result = tiny_encoder.embed(["a", ""], silent)
+    assert np.isnan(result.vectors).all()
+    assert result.notes == {0: "the encoder's vector is not finite", 1: "there is no text"}
 
 
-def model_with(tiny_model: Path, place: Path, modules: list[str], pooling: dict | None) -> Path:
-    shutil.copytree(tiny_model, place)
+def model_with(tiny_model: Path, path: Path, modules: list[str], pooling: dict | None) -> Path:
+    shutil.copytree(tiny_model, path)
     types = [{"type": f"sentence_transformers.models.{name}"} for name in modules]
-    (place / "modules.json").write_text(json.dumps(types))
+    (path / "modules.json").write_text(json.dumps(types))
     if pooling is not None:
-        (place / "1_Pooling").mkdir()
-        (place / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
-    return place
+        (path / "1_Pooling").mkdir()
+        (path / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    return path
 
 
 def test_pooling_is_what_the_model_says(tiny_model, tmp_path):
     old = {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
-    place = model_with(tiny_model, tmp_path / "cls", ["Transformer", "Pooling"], old)
-    weights = find(str(place))
-    settings = EmbeddingSettings(str(place), max_length=32)
+    path = model_with(tiny_model, tmp_path / "cls", ["Transformer", "Pooling"], old)
+    weights = find(str(path))
+    settings = EmbeddingSettings(str(path), max_length=32)
     assert parameters(weights, settings)["pooling"] == "cls"
     assert "1_Pooling/config.json" in weights.identity["sha256"]
     encoder = Encoder(settings, weights)
     one, other = encoder.embed(["apple", "apple pie with cream"], silent).vectors
     assert one == pytest.approx(other, abs=1e-5)  # the first token of a causal model knows nothing of the next
-    (place / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean"}')
-    assert parameters(find(str(place)), settings)["pooling"] == "mean"
+    (path / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean"}')
+    assert parameters(find(str(path)), settings)["pooling"] == "mean"
 
 
 @pytest.mark.parametrize(
-    ("modules", "pooling", "said"),
+    ("modules", "pooling", "message"),
     [
         (["Transformer", "Pooling"], {"pooling_mode_max_tokens": True}, "pools by max_tokens"),
         (["Transformer"], {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}, "cls_token and mean"),
@@ -134,10 +134,10 @@ def test_pooling_is_what_the_model_says(tiny_model, tmp_path):
         (["Transformer", "Pooling", "Dense"], {"pooling_mode_mean_tokens": True}, "has a Dense layer"),
     ],
 )
-def test_other_encoders_are_refused(tiny_model, tmp_path, modules, pooling, said):
-    place = model_with(tiny_model, tmp_path / "other", modules, pooling)
-    with pytest.raises(UsageError, match=said):
-        parameters(find(str(place)), EmbeddingSettings(max_length=32))
+def test_other_encoders_are_refused(tiny_model, tmp_path, modules, pooling, message):
+    path = model_with(tiny_model, tmp_path / "other", modules, pooling)
+    with pytest.raises(UsageError, match=message):
+        parameters(find(str(path)), EmbeddingSettings(max_length=32))
 
 
 def test_what_cannot_be_an_encoder(tiny_model, tmp_path):

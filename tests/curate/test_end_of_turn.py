@@ -26,12 +26,12 @@ ALPACA = (
 
 @pytest.fixture(scope="module")
 def by_hand(tiny_model):
-    """``by_hand(before, said)``: mean loss of the tokens of ``said`` after ``before``, a plain forward pass."""
+    """``by_hand(before, said)``: mean loss of the tokens of ``answer`` after ``before``, a plain forward pass."""
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
 
-    def loss(before: str, said: str) -> float:
-        ids = torch.tensor([tokenizer.encode(before + said)])
+    def loss(before: str, answer: str) -> float:
+        ids = torch.tensor([tokenizer.encode(before + answer)])
         labels = ids.clone()
         labels[0, : len(tokenizer.encode(before))] = -100
         with torch.inference_mode():
@@ -105,13 +105,13 @@ def test_the_columns_and_the_fingerprint_say_which(tiny_model, tmp_path):
     curricle(*base, "--output", "yes", cwd=tmp_path)
     fingerprints = [read_manifest(tmp_path / name).fingerprint for name in ("no", "file", "yes")]
     assert fingerprints[0] == fingerprints[1] != fingerprints[2]
-    for name, said in ("no", "no"), ("yes", "yes"):
+    for name, answer in ("no", "no"), ("yes", "yes"):
         schema = read_data(tmp_path / name).schema
         params = {
             column: json.loads(schema.field(column).metadata[b"curricle"])["params"].get("rendering")
             for column in ("loss", "ifd_loss_ratio", "response_tokens", "response_mtld")
         }
-        rendering = {"template": "plain", "end_of_turn": said}
+        rendering = {"template": "plain", "end_of_turn": answer}
         assert params == dict.fromkeys(("loss", "ifd_loss_ratio", "response_tokens"), rendering) | {
             "response_mtld": None
         }

@@ -50,18 +50,18 @@ def write_duckdb(records: Records, path: Path) -> None:
 def conversations(path: Path, format: str | None = None) -> list[tuple[object, str, list[str]]]:
     """Messages, the text of ``extra``, and notes; or the reason why there are none."""
     try:
-        found = survey(lambda: path.open("rb"), path.name, 1000, LIMIT, 500, named(format))
+        result = survey(lambda: path.open("rb"), path.name, 1000, LIMIT, 500, named(format))
     except UsageError:  # no record of the format among them
         return []
-    made: list[tuple[object, str, list[str]]] = []
-    for _, records in read(lambda: path.open("rb"), path.name, found.slices, LIMIT):
+    product: list[tuple[object, str, list[str]]] = []
+    for _, records in read(lambda: path.open("rb"), path.name, result.slices, LIMIT):
         for record in records:
             try:
                 conversation = normalise(record.value, named(format))
-                made.append((conversation.messages, json.dumps(conversation.extra), conversation.notes))
+                product.append((conversation.messages, json.dumps(conversation.extra), conversation.notes))
             except FormatError as reason:
-                made.append((str(reason), "", []))
-    return made
+                product.append((str(reason), "", []))
+    return product
 
 
 def both(records: Records, directory: Path, write: Callable[[Records, Path], None] = write_arrow) -> tuple:
@@ -72,7 +72,7 @@ def both(records: Records, directory: Path, write: Callable[[Records, Path], Non
 
 
 WORDS = st.text("ab \n<é>", max_size=5)
-SAID = st.text("ab <é>", min_size=1, max_size=5)
+NAME = st.text("ab <é>", min_size=1, max_size=5)
 
 
 def objects(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
@@ -93,9 +93,9 @@ TOOLS = st.lists(
             "type": st.just("function"),
             "function": st.fixed_dictionaries(
                 {
-                    "name": SAID,
+                    "name": NAME,
                     "parameters": st.fixed_dictionaries(
-                        {"properties": objects(city=SCHEMA, count=SCHEMA), "required": st.lists(SAID, max_size=2)}
+                        {"properties": objects(city=SCHEMA, count=SCHEMA), "required": st.lists(NAME, max_size=2)}
                     ),
                 }
             ),
@@ -103,9 +103,9 @@ TOOLS = st.lists(
     ),
     max_size=2,
 )
-CALL = st.fixed_dictionaries({"function": st.fixed_dictionaries({"name": SAID, "arguments": ARGUMENTS})})
-ASKED = st.fixed_dictionaries({"role": st.just("user"), "content": WORDS}, optional={"name": st.none() | SAID})
-TOLD = st.fixed_dictionaries(
+CALL = st.fixed_dictionaries({"function": st.fixed_dictionaries({"name": NAME, "arguments": ARGUMENTS})})
+USER_TURN = st.fixed_dictionaries({"role": st.just("user"), "content": WORDS}, optional={"name": st.none() | NAME})
+ASSISTANT_TURN = st.fixed_dictionaries(
     {"role": st.just("assistant"), "content": WORDS},
     optional={
         "tool_calls": st.lists(CALL, max_size=2),
@@ -118,14 +118,14 @@ BESIDE = {"system": st.none() | WORDS, "system_prompt": st.none() | WORDS, "tool
 HISTORY = st.lists(st.lists(WORDS, min_size=2, max_size=2), max_size=2)
 RECORDS = {
     "alpaca": st.fixed_dictionaries(
-        {"instruction": SAID, "output": WORDS}, optional={"input": st.none() | WORDS, "history": HISTORY, **BESIDE}
+        {"instruction": NAME, "output": WORDS}, optional={"input": st.none() | WORDS, "history": HISTORY, **BESIDE}
     ),
     "pairs": st.fixed_dictionaries(
         {"prompt": WORDS, "completion": WORDS},
         optional={"response": st.none() | WORDS, "context": st.none() | WORDS, **BESIDE},
     ),
     "openai": st.fixed_dictionaries(
-        {"messages": st.lists(ASKED | TOLD, max_size=4)}, optional={"chosen": st.none() | WORDS, **BESIDE}
+        {"messages": st.lists(USER_TURN | ASSISTANT_TURN, max_size=4)}, optional={"chosen": st.none() | WORDS, **BESIDE}
     ),
     "sharegpt": st.fixed_dictionaries(
         {
@@ -142,8 +142,8 @@ RECORDS = {
     "strings": st.fixed_dictionaries({"conversations": st.lists(WORDS, max_size=4)}, optional=BESIDE),
     "table": st.fixed_dictionaries(
         {
-            "example_id": SAID,
-            "source": SAID,
+            "example_id": NAME,
+            "source": NAME,
             "source_position": st.integers(0, 9),
             "messages": st.lists(
                 st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": WORDS}), max_size=3
@@ -269,14 +269,14 @@ def test_what_is_no_text_is_never_content(tmp_path: Path) -> None:
         "a number, not text": pa.array([float("nan")]),
         "an object": pa.array([[(1, "a")]], pa.map_(pa.int8(), pa.string())),
     }
-    for said, value in values.items():
+    for message, value in values.items():
         pq.write_table(pa.table({"prompt": value, "completion": ["a"]}), tmp_path / "a.parquet")
-        assert said in str(conversations(tmp_path / "a.parquet")[0][0]), said
+        assert message in str(conversations(tmp_path / "a.parquet")[0][0]), message
         call = pa.StructArray.from_arrays(
             [pa.array(["f"]), pa.StructArray.from_arrays([value], ["x"])], ["name", "arguments"]
         )
         turn = pa.StructArray.from_arrays([pa.array(["assistant"]), call], ["role", "function_call"])
         pq.write_table(pa.table({"messages": pa.ListArray.from_arrays([0, 1], turn)}), tmp_path / "a.parquet")
         reason = str(conversations(tmp_path / "a.parquet")[0][0])
-        if said != "an object":
+        if message != "an object":
             assert "'arguments' holds" in reason and reason.endswith("which JSON has not"), reason

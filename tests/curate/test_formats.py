@@ -17,8 +17,8 @@ HELLO = [("user", "Hello"), ("assistant", "Hi")]
 
 
 def conversations(path: Path) -> list[Conversation]:
-    found = survey(lambda: path.open("rb"), path.name, 1000, 1 << 24, 500)
-    slices = read(lambda: path.open("rb"), path.name, found.slices, 1 << 24)
+    result = survey(lambda: path.open("rb"), path.name, 1000, 1 << 24, 500)
+    slices = read(lambda: path.open("rb"), path.name, result.slices, 1 << 24)
     return [normalise(record.value) for _, records in slices for record in records]
 
 
@@ -94,10 +94,10 @@ def test_real_reasoning_and_tool_calls_are_the_assistants(shared_data: Path) -> 
 def test_spellings_of_one_conversation(name: str, record: dict[str, Any]) -> None:
     recognised = recognise(record)
     assert recognised is FORMATS[name]
-    made = normalise(record)
-    assert made == normalise(record, recognised)
-    assert made.messages == HELLO
-    assert set(made.extra) <= {"completion"}
+    result = normalise(record)
+    assert result == normalise(record, recognised)
+    assert result.messages == HELLO
+    assert set(result.extra) <= {"completion"}
 
 
 def test_other_fields_survive() -> None:
@@ -116,15 +116,15 @@ def test_other_fields_survive() -> None:
 
 def test_alpaca_keeps_the_input_apart_too() -> None:
     record = {"instruction": "Add.", "input": "1, 2", "output": "3", "system": "Be brief.", "history": [["a", "b"]]}
-    made = normalise(record)
-    assert made.messages == [
+    result = normalise(record)
+    assert result.messages == [
         ("system", "Be brief."),
         ("user", "a"),
         ("assistant", "b"),
         ("user", "Add.\n\n1, 2"),
         ("assistant", "3"),
     ]
-    assert made.extra == {"input": "1, 2"}
+    assert result.extra == {"input": "1, 2"}
 
 
 def test_sharegpt_tools_and_calls() -> None:
@@ -139,21 +139,21 @@ def test_sharegpt_tools_and_calls() -> None:
             {"from": "gpt", "value": "1.", "weight": 1, "note": None},
         ],
     }
-    made = normalise(record)
-    assert made.messages == [
+    result = normalise(record)
+    assert result.messages == [
         ("system", 'You add.\n\n<tools>\n{"name": "add"}\n{"name": "add"}\n</tools>'),
         ("user", "1?"),
         ("assistant", f"<tool_call>\n{call}\n</tool_call>"),
         ("tool", "1"),
         ("assistant", "1."),
     ]
-    assert made.extra == {MESSAGE_FIELDS: [None, None, None, None, {"weight": 1}]}
+    assert result.extra == {MESSAGE_FIELDS: [None, None, None, None, {"weight": 1}]}
 
 
 def test_system_field_gives_way_to_a_system_turn() -> None:
     turns = [{"role": "system", "content": "A"}, {"role": "assistant", "content": "Hi"}]
-    made = normalise({"messages": turns, "system": "B", "tools": "[]"})
-    assert made.messages[0] == ("system", "A") and made.extra == {"system": "B"}
+    result = normalise({"messages": turns, "system": "B", "tools": "[]"})
+    assert result.messages[0] == ("system", "A") and result.extra == {"system": "B"}
 
 
 def test_openai_content_in_every_shape() -> None:
@@ -173,9 +173,9 @@ def test_openai_content_in_every_shape() -> None:
             {"role": "assistant", "content": "", "function_call": {"name": "end", "arguments": "not JSON"}},
         ],
     }
-    made = normalise(record)
+    result = normalise(record)
     called = '<tool_call>\n{"name": "add", "arguments": {"a": [1]}}\n</tool_call>'
-    assert made.messages == [
+    assert result.messages == [
         ("system", 'D\n\n<tools>\n[{"name": "add"}]\n</tools>'),
         ("user", "1?"),
         ("assistant", f"<think>\nHm.\n</think>\n\n{called}\n{called}"),
@@ -185,14 +185,14 @@ def test_openai_content_in_every_shape() -> None:
     ]
     left = {"id": "c1", "type": "function"}
     fields = [None, {"name": "N"}, {"tool_calls": [left, left]}, {"tool_call_id": "c1"}, {"loss_weight": 0.5}, None]
-    assert made.extra == {MESSAGE_FIELDS: fields}
+    assert result.extra == {MESSAGE_FIELDS: fields}
 
 
 def test_message_fields_stay_beside_their_message_when_tools_add_a_turn() -> None:
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "loss_weight": 1}]
-    made = normalise({"messages": turns, "tools": [{"name": "add"}]})
-    assert made.extra[MESSAGE_FIELDS] == [None, None, {"loss_weight": 1}]
-    assert len(made.messages) == 3
+    result = normalise({"messages": turns, "tools": [{"name": "add"}]})
+    assert result.extra[MESSAGE_FIELDS] == [None, None, {"loss_weight": 1}]
+    assert len(result.messages) == 3
 
 
 def test_named_formats() -> None:
@@ -230,14 +230,14 @@ ANYTHING = st.recursive(
 @given(ANYTHING, st.sampled_from([None, *FORMATS.values()]))
 def test_whatever_is_read_is_a_conversation_or_a_reason(record: Any, format: Any) -> None:
     try:
-        made = normalise(record, format)
+        result = normalise(record, format)
     except FormatError as reason:
         assert str(reason)
         return
-    assert {role for role, _ in made.messages} <= set(ROLES)
-    assert all(isinstance(text, str) for _, text in made.messages)
-    json.dumps(made.extra, allow_nan=False).encode()
-    assert len(made.extra.get(MESSAGE_FIELDS, made.messages)) == len(made.messages)
+    assert {role for role, _ in result.messages} <= set(ROLES)
+    assert all(isinstance(text, str) for _, text in result.messages)
+    json.dumps(result.extra, allow_nan=False).encode()
+    assert len(result.extra.get(MESSAGE_FIELDS, result.messages)) == len(result.messages)
 
 
 USER, ASSISTANT = {"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}
@@ -271,11 +271,11 @@ USER, ASSISTANT = {"role": "user", "content": "Hello"}, {"role": "assistant", "c
     ],
 )
 def test_the_field_that_says_something_is_read(record: dict[str, Any], messages: list[tuple[str, str]]) -> None:
-    made = normalise(record)
-    assert made.messages == messages and made.notes == []
+    result = normalise(record)
+    assert result.messages == messages and result.notes == []
 
 
-SAID = [("system", "Be brief."), *HELLO]
+GREETING = [("system", "Be brief."), *HELLO]
 
 
 @pytest.mark.parametrize(
@@ -293,8 +293,8 @@ SAID = [("system", "Be brief."), *HELLO]
     ],
 )
 def test_a_system_prompt_is_followed_in_every_format(field: str, record: dict[str, Any]) -> None:
-    made = normalise({**record, field: "Be brief."})
-    assert made == Conversation(SAID, {})
+    result = normalise({**record, field: "Be brief."})
+    assert result == Conversation(GREETING, {})
     both = normalise({**record, field: "Be brief.", "tools": [{"name": "f"}]})
     assert both.messages == [("system", 'Be brief.\n\n<tools>\n{"name": "f"}\n</tools>'), *HELLO]
     assert normalise({**record, "functions": [{"name": "f"}]}).messages[0][1] == '<tools>\n{"name": "f"}\n</tools>'
@@ -318,9 +318,9 @@ def test_a_system_prompt_is_followed_in_every_format(field: str, record: dict[st
     ],
 )
 def test_what_stands_beside_is_followed(record: dict[str, Any], messages: list[tuple[str, str]]) -> None:
-    made = normalise(record)
-    assert made.messages == messages and made.notes == []
-    assert set(made.extra) <= {"rejected", "input"}
+    result = normalise(record)
+    assert result.messages == messages and result.notes == []
+    assert set(result.extra) <= {"rejected", "input"}
 
 
 @pytest.mark.parametrize(
@@ -431,13 +431,13 @@ def test_turns_that_are_not_to_be_learnt_are_refused(fields: dict[str, Any]) -> 
     ],
 )
 def test_what_is_not_followed_is_said_and_kept(record: dict[str, Any], note: str) -> None:
-    made = normalise(record)
-    assert len(made.notes) == 1 and note in made.notes[0]
-    assert made.extra
+    result = normalise(record)
+    assert len(result.notes) == 1 and note in result.notes[0]
+    assert result.extra
     without = normalise(
         {**record, "context": None, "chosen": None, "response": None, "label": 1, "Label": 1, "is_correct": True}
     )
-    assert made.messages == without.messages
+    assert result.messages == without.messages
 
 
 def test_fields_that_repeat_what_is_read_are_no_news() -> None:
@@ -472,14 +472,16 @@ def test_fields_that_repeat_what_is_read_are_no_news() -> None:
 def test_a_field_in_another_spelling_is_that_field(record: dict[str, Any]) -> None:
     assert recognise(record) is not None
     assert normalise(record) == Conversation(HELLO, {"Id": 3})
-    asked = [turn for turn in normalise({**record, "Context": "It is noon."}).messages if turn[0] == "user"]
-    assert asked == [("user", "Hello" if "essages" in str(record) or "conv" in str(record) else "Hello\n\nIt is noon.")]
+    questions = [turn for turn in normalise({**record, "Context": "It is noon."}).messages if turn[0] == "user"]
+    assert questions == [
+        ("user", "Hello" if "essages" in str(record) or "conv" in str(record) else "Hello\n\nIt is noon.")
+    ]
 
 
 def test_what_is_kept_keeps_its_spelling() -> None:
-    made = normalise({"prompt": "Hello", "completion": "Hi", "Label": 1, "kto-tag": True, "Passage": "It is noon."})
-    assert made.messages[0] == ("user", "Hello\n\nIt is noon.")
-    assert made.extra == {"Label": 1, "kto-tag": True, "input": "It is noon."}
+    result = normalise({"prompt": "Hello", "completion": "Hi", "Label": 1, "kto-tag": True, "Passage": "It is noon."})
+    assert result.messages[0] == ("user", "Hello\n\nIt is noon.")
+    assert result.extra == {"Label": 1, "kto-tag": True, "input": "It is noon."}
     own = named(None, "Prompt", "Tell")
     assert normalise({"Prompt": "Hello", "Tell": "Hi", "prompt": "Hey"}, own) == Conversation(HELLO, {"prompt": "Hey"})
     table = {"example_id": "a", "source": "b", "source_position": 0, "messages": [ASSISTANT], "extra": {"Tags": 1}}
@@ -502,8 +504,8 @@ def test_thoughts_and_calls_are_wrapped_by_where_they_come_from(thought: str) ->
         assert normalise({"messages": [USER, {"role": "assistant", **message}]}).messages[-1][1] == wrapped
     call = json.dumps({"name": "say", "arguments": {"text": thought}})
     called = f"<tool_call>\n{call}\n</tool_call>"
-    said = {"role": "assistant", "content": thought, "function_call": json.loads(call)}
-    joined = normalise({"messages": [USER, said]}).messages[-1][1]
+    turn = {"role": "assistant", "content": thought, "function_call": json.loads(call)}
+    joined = normalise({"messages": [USER, turn]}).messages[-1][1]
     assert joined == f"{thought}{'' if thought.endswith(chr(10)) else chr(10)}{called}"
     for value in (call, called):
         turns = [{"from": "human", "value": "Hello"}, {"from": "function_call", "value": value}]

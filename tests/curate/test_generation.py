@@ -42,8 +42,8 @@ def generated(tiny, backend, monkeypatch):
         monkeypatch.setattr(backend.speech, "settings", GenerationSettings(TOKENS, **settings))
         examples = table(conversations).take(order)
         batch = asked(Batch(examples), Renderer(tiny, ProxySettings(max_length=max_length)), RENDERING)
-        found = GENERATION.ask(batch, backend, passed)
-        return [answer for _, answer in sorted(zip(order, found, strict=True), key=lambda pair: pair[0])]
+        result = GENERATION.ask(batch, backend, passed)
+        return [answer for _, answer in sorted(zip(order, result, strict=True), key=lambda pair: pair[0])]
 
     return ask
 
@@ -69,8 +69,8 @@ def test_temperature_0_is_what_transformers_takes(generated, tiny, backend):
     options = GenerationConfig(max_new_tokens=TOKENS, do_sample=False, eos_token_id=2, pad_token_id=0)
     for row, answer in enumerate(generated(SHORT[:6], temperature=0.0)):
         ids = torch.tensor([rendered[row].ids[: rendered[row].spans[-1][0]]])
-        found = backend.model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=options)
-        tokens = found[0, ids.shape[1] :]
+        result = backend.model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=options)
+        tokens = result[0, ids.shape[1] :]
         assert answer.tokens == len(tokens)
         assert answer.text == backend.speech.tokenizer.decode(tokens, skip_special_tokens=True)
         assert answer.note == (None if tokens[-1] == 2 else f"cut after {TOKENS} tokens")
@@ -81,7 +81,7 @@ def test_tokens_are_drawn_as_often_as_the_distribution_says():
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0, -torch.inf, 1.5])
     for temperature in (1.0, 0.5):
         draw = Draw(range(8000), temperature)
-        for _ in range(2):  # each place of an answer has numbers of its own
+        for _ in range(2):  # each step of an answer has numbers of its own
             chosen = draw(None, logits.expand(8000, -1)).argmax(-1)
             expected = (logits / temperature).softmax(0)
             counts = torch.bincount(chosen, minlength=6)
@@ -98,12 +98,12 @@ def test_what_cannot_be_answered_is_null_and_says_why(generated):
         turns("user: " + "long " * 100, "assistant: A"),
         turns("user: Q", "assistant: A", "user: " + "long " * 100, "assistant: A"),
     ]
-    found = generated(rows, max_length=60)
-    assert found[0].text and found[0].tokens
+    result = generated(rows, max_length=60)
+    assert result[0].text and result[0].tokens
     notes = ["there is no response"] * 2 + ["nothing comes before the response"]
     notes += ["the prompt fills the maximum length of 60 tokens"] * 2
-    assert [(each.text, each.tokens, each.note) for each in found[1:]] == [(None, None, note) for note in notes]
-    scores = METRIC.compute(with_answers(Batch(table(rows)), {GENERATION: found}))
+    assert [(each.text, each.tokens, each.note) for each in result[1:]] == [(None, None, note) for note in notes]
+    scores = METRIC.compute(with_answers(Batch(table(rows)), {GENERATION: result}))
     assert [scores.columns[name].null_count for name in ("generated", "generated_tokens", "generated_truncated")] == [
         5
     ] * 3
@@ -112,18 +112,18 @@ def test_what_cannot_be_answered_is_null_and_says_why(generated):
 
 def test_the_last_response_is_the_one_that_is_answered(generated):
     first, both = turns("user: Q", "assistant: A"), turns("user: Q", "assistant: A", "user: R", "assistant: B")
-    found = generated([first, turns("user: Q", "assistant: other"), both, both[:-1]], temperature=0.0)
-    assert found[0] == found[1] == found[3] != found[2]
+    result = generated([first, turns("user: Q", "assistant: other"), both, both[:-1]], temperature=0.0)
+    assert result[0] == result[1] == result[3] != result[2]
     assert with_answer([*both, {"role": "user", "content": "after"}], "mine") == [*both[:-1], *turns("assistant: mine")]
 
 
 def test_logits_that_are_not_numbers_are_null_with_a_note(generated, backend, monkeypatch):
     roomy = backend.model.forward
 
-    def broken(*given, **options):
-        made = roomy(*given, **options)
-        made.logits[1] = torch.nan
-        return made
+    def broken(*arguments, **options):
+        result = roomy(*arguments, **options)
+        result.logits[1] = torch.nan
+        return result
 
     monkeypatch.setattr(backend.model, "forward", broken)
     fine, bad = generated([turns("user: " + "long " * 20, "assistant: A"), SINGLE])
@@ -146,11 +146,11 @@ def test_what_does_not_fit_into_memory_is_tried_in_halves(generated, backend, mo
         return roomy(batch)
 
     monkeypatch.setattr(backend, "_drawn", cramped)
-    found = generated(SOME)
-    notes = Counter(each.note for each in found if each.text is None)
+    result = generated(SOME)
+    notes = Counter(each.note for each in result if each.text is None)
     assert sum(notes.values()) == 1 and next(iter(notes)).startswith("out of memory for ")
     assert sizes[0][0] > 4
-    assert all(b.text is None or a == b for a, b in zip(expected, found, strict=True))
+    assert all(b.text is None or a == b for a, b in zip(expected, result, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Learning percentage: against the published columns, at the places where there is none, and as its authors' code."""
+"""Learning percentage: against the published columns, where there is none, and as its authors' code."""
 
 import math
 
@@ -125,10 +125,10 @@ def test_every_null_has_a_note_and_every_number_is_finite(row, compat):
 
 def test_the_metric_is_made_for_its_checkpoints():
     models = Models(ProxySettings(checkpoints=("P0", "P1", "P2")))
-    made = select(["mtld", "lp"], models, {"lp": {"compat": None}})
-    assert [each.name for each in made] == ["mtld", "loss", "lp"]
-    again = load_metrics(references(made))
-    assert again[-1].identity(models) == made[-1].identity(models) != metric(4).identity(models)
+    result = select(["mtld", "lp"], models, {"lp": {"compat": None}})
+    assert [each.name for each in result] == ["mtld", "loss", "lp"]
+    again = load_metrics(references(result))
+    assert again[-1].identity(models) == result[-1].identity(models) != metric(4).identity(models)
     with pytest.raises(UsageError, match=r"proxy\.checkpoints"):
         select(["lp"], Models())
     with pytest.raises(UsageError, match="'lp'"):

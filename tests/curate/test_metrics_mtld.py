@@ -113,7 +113,7 @@ def test_no_character_of_later_planes_is_lower_cased() -> None:
 
 
 @pytest.mark.parametrize("other", ["1", "-", " ", "'", "\n", "\x00", "\x7f", "é", "\U0001f600", "Z"])
-def test_a_letter_of_any_kind_at_any_place_of_a_word(other: str) -> None:
+def test_a_letter_of_any_kind_at_any_position_of_a_word(other: str) -> None:
     texts = [
         f"{'a' * before}{other}{'B' * after} aab" for before in range(18) for after in range(0, 18, 3) if before + after
     ]
@@ -159,9 +159,9 @@ def test_any_split_of_a_batch_gives_the_same_numbers(texts: list[str], data: st.
 
 
 def test_compiles_where_nothing_can_be_cached() -> None:
-    made: dict[str, Any] = {}
-    exec("def successor(number):\n    return number + 1", made)  # without a file, numba has nowhere to cache it
-    assert compiled(made["successor"])(1) == 2
+    namespace: dict[str, Any] = {}
+    exec("def successor(number):\n    return number + 1", namespace)  # without a file, numba has nowhere to cache it
+    assert compiled(namespace["successor"])(1) == 2
 
 
 def batch_of(pairs: list[tuple[str, str]]) -> Batch:

@@ -20,7 +20,7 @@ from curricle.schemas.table import MESSAGES
 from hypothesis import given
 from hypothesis import strategies as st
 
-NOT_RENDERED = "the template has no place for a tool turn"
+NOT_RENDERED = "the template has no part for a tool turn"
 NOT_SCORED = "no response token is left after the cut"
 
 
@@ -29,10 +29,10 @@ def batch_of(*pairs: tuple[str, str], answers: dict[Pass, object] | None = None)
     return answered(Batch(pa.table({"messages": pa.array(messages, MESSAGES)})), answers or {})
 
 
-def scored(given_prompt: list[LogLikelihood], alone: list[LogLikelihood]) -> Batch:
-    rendered = [Rendered(truncated=False, prompt_tokens=1, response_tokens=1)] * len(given_prompt)
-    pairs = [("", "")] * len(given_prompt)
-    return batch_of(*pairs, answers={RENDERING: rendered, LOSS: given_prompt, UNCONDITIONAL_LOSS: alone})
+def scored(with_prompt: list[LogLikelihood], alone: list[LogLikelihood]) -> Batch:
+    rendered = [Rendered(truncated=False, prompt_tokens=1, response_tokens=1)] * len(with_prompt)
+    pairs = [("", "")] * len(with_prompt)
+    return batch_of(*pairs, answers={RENDERING: rendered, LOSS: with_prompt, UNCONDITIONAL_LOSS: alone})
 
 
 def values(scores: Scores) -> dict[str, list[object]]:
@@ -98,14 +98,14 @@ def test_what_cannot_be_rendered_has_words_but_no_tokens() -> None:
 
 def test_loss_is_the_mean_over_tokens_and_a_null_where_there_is_none() -> None:
     rendered = [Rendered(truncated=cut) for cut in (False, True, False, False)] + [Rendered(note=NOT_RENDERED)]
-    given = [
+    conditional = [
         LogLikelihood(-6.0, 4),
         LogLikelihood(0.0, 2),
         LogLikelihood(0.0, 0),
         LogLikelihood(-math.inf, 3),
         LogLikelihood(note=NOT_SCORED),
     ]
-    batch = batch_of(*[("", "")] * 5, answers={RENDERING: rendered, LOSS: given})
+    batch = batch_of(*[("", "")] * 5, answers={RENDERING: rendered, LOSS: conditional})
     scores = REGISTRY["loss"].compute(batch)
     assert values(scores) == {
         "loss": [1.5, 0.0, None, None, None],
@@ -123,8 +123,8 @@ def test_loss_is_the_mean_over_tokens_and_a_null_where_there_is_none() -> None:
 def test_a_row_keeps_the_reason_of_its_null_beside_what_is_to_be_said_of_its_answers() -> None:
     remark = "1 of 2 answers is not scored"
     rendered = [Rendered(truncated=False, remark=remark)] * 2
-    given = [LogLikelihood(-math.inf, 3), LogLikelihood(-6, 4)]
-    batch = batch_of(("", ""), ("", ""), answers={RENDERING: rendered, LOSS: given})
+    conditional = [LogLikelihood(-math.inf, 3), LogLikelihood(-6, 4)]
+    batch = batch_of(("", ""), ("", ""), answers={RENDERING: rendered, LOSS: conditional})
     scores = REGISTRY["loss"].compute(batch)
     assert values(scores)["loss"] == [None, 1.5]
     assert scores.notes == {0: ["loss: the proxy's loss is inf", f"loss: {remark}"], 1: [f"loss: {remark}"]}

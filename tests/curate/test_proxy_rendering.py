@@ -43,9 +43,9 @@ def test_the_tokens_are_those_of_transformers_up_to_the_last_response(smollm2, t
 @pytest.mark.parametrize("conversation", SHORT)
 def test_every_response_is_one_span_with_its_end_of_turn_token(smollm2, tokenizer, conversation):
     rendered = render(smollm2, [conversation])[0]
-    said = [turn["content"] for turn in conversation if turn["role"] == "assistant"]
-    assert responses(tokenizer, rendered) == [text + "<|im_end|>" for text in said]
-    assert headers(tokenizer, rendered) == ["<|im_start|>assistant\n"] * len(said)
+    answers = [turn["content"] for turn in conversation if turn["role"] == "assistant"]
+    assert responses(tokenizer, rendered) == [text + "<|im_end|>" for text in answers]
+    assert headers(tokenizer, rendered) == ["<|im_start|>assistant\n"] * len(answers)
     assert rendered.response_tokens == sum(end - start for start, end in rendered.spans)
     assert rendered.prompt_tokens + rendered.response_tokens == len(rendered.ids)
 
@@ -117,8 +117,8 @@ def test_cut_wherever_something_begins_or_ends(smollm2, conversation):
     for length in sorted({edge + by for edge in edges for by in (-1, 0, 1)} - {0}):
         cut = render(smollm2, [conversation], max_length=length)[0]
         assert cut.ids == full.ids[:length]
-        kept = {place for span in full.spans for place in range(*span) if place < length}
-        assert {place for span in cut.spans for place in range(*span)} == kept
+        inside = {index for span in full.spans for index in range(*span) if index < length}
+        assert {index for span in cut.spans for index in range(*span)} == inside
         assert len(cut.headers) == len(cut.spans)
         assert cut.truncated == (length < len(full.ids))
         assert (cut.prompt_tokens, cut.response_tokens) == (full.prompt_tokens, full.response_tokens)

@@ -34,7 +34,7 @@ def batch(weights, conversations, **settings):
     return asked(Batch(examples), Renderer(weights, ProxySettings(**settings)), RENDERING)
 
 
-def taken(batch, rows):
+def durations(batch, rows):
     """Some rows of a batch that is rendered, in another order."""
     rendered = RENDERING.of(batch)
     return answered(Batch(batch.table.take(rows)), {RENDERING: [rendered[row] for row in rows]})
@@ -72,8 +72,8 @@ def tiny(tiny_model):
 
 @pytest.mark.parametrize(("model", "rows"), [("tiny_model", ROWS), ("smollm2", SHORT[:6])])
 def test_both_losses_equal_a_loop_over_single_rows(request, model, rows):
-    found = request.getfixturevalue(model)
-    weights = found if isinstance(found, Weights) else Weights(found, {})
+    result = request.getfixturevalue(model)
+    weights = result if isinstance(result, Weights) else Weights(result, {})
     backend = load(ProxySettings(), weights)
     passed = []
     scored = both(batch(weights, rows), backend, on_progress=passed.append)
@@ -89,7 +89,7 @@ def test_no_score_depends_on_the_batch_or_the_order(tiny, batch_tokens):
     examples = batch(tiny, ROWS)
     alone = losses(examples, load(ProxySettings(), tiny))
     order = random.Random(batch_tokens).sample(range(len(ROWS)), len(ROWS))
-    scored = losses(taken(examples, order), load(ProxySettings(batch_tokens=batch_tokens), tiny))
+    scored = losses(durations(examples, order), load(ProxySettings(batch_tokens=batch_tokens), tiny))
     assert means(scored) == pytest.approx([means(alone)[row] for row in order], abs=TOLERANCE)
 
 
@@ -169,20 +169,20 @@ def test_log_p_over_parts_of_the_vocabulary(monkeypatch, bias):
     with torch.inference_mode():
         logits = head(hidden)
         expected = torch.log_softmax(logits.double(), 1).gather(1, targets[:, None])[:, 0]
-        for found in likelihood.log_p(hidden, head, targets), likelihood.log_p_of_logits(logits, targets):
-            assert (found - expected).abs().max() < 1e-6
+        for result in likelihood.log_p(hidden, head, targets), likelihood.log_p_of_logits(logits, targets):
+            assert (result - expected).abs().max() < 1e-6
 
 
-def of_another_kind(tiny, place, config, **options) -> Weights:
+def of_another_kind(tiny, path, config, **options) -> Weights:
     """A small random model of another architecture, with the same tokenizer."""
     tokenizer = AutoTokenizer.from_pretrained(tiny.directory)
-    tokenizer.save_pretrained(place)
+    tokenizer.save_pretrained(path)
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
     heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
-    made = config(vocab_size=len(tokenizer), **sizes, **heads, initializer_range=0.5, **options)
-    AutoModelForCausalLM.from_config(made).save_pretrained(place)
-    return Weights(place, {})
+    result = config(vocab_size=len(tokenizer), **sizes, **heads, initializer_range=0.5, **options)
+    AutoModelForCausalLM.from_config(result).save_pretrained(path)
+    return Weights(path, {})
 
 
 def test_a_model_that_looks_back_less_far_than_rows_are_long_gets_padded_rows(tiny, tmp_path):
@@ -292,7 +292,7 @@ def test_vllm_answers_as_transformers_does_and_by_itself(smollm2, vllm_engine, m
     assert answers(examples, vllm_engine, 0.0) == answers(examples, backend, 0.0)
     drawn = answers(examples, vllm_engine, 1.0)
     order = [7, 2, 4]
-    assert answers(taken(examples, order), vllm_engine, 1.0) == [drawn[row] for row in order]
+    assert answers(durations(examples, order), vllm_engine, 1.0) == [drawn[row] for row in order]
 
 
 def other_weights(weights, directory, seed=0):
@@ -310,8 +310,8 @@ def under_checkpoints(examples, backend, checkpoints, monkeypatch):
     """The losses under each, and the proxy's own, before and after."""
     monkeypatch.setattr(backend, "checkpoints", checkpoints)
     before = asked(examples, backend, LOSS)
-    found = list(map(means, CHECKPOINT_LOSSES.ask(before, backend, nothing)))
-    return found, means(LOSS.of(before)), means(losses(examples, backend))
+    result = list(map(means, CHECKPOINT_LOSSES.ask(before, backend, nothing)))
+    return result, means(LOSS.of(before)), means(losses(examples, backend))
 
 
 def test_weights_of_checkpoints_follow_each_other(tiny, tmp_path, monkeypatch):

@@ -31,8 +31,8 @@ def test_a_conversion_is_used_again_and_needs_no_torch(cached, smollm2):
         "print(w.directory); assert not {'torch', 'transformers', 'gguf'} & sys.modules.keys()"
     )
     before = {path.name: path.stat().st_mtime_ns for path in cached.iterdir()}
-    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == str(cached)
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == str(cached)
     assert {path.name: path.stat().st_mtime_ns for path in cached.iterdir()} == before
     assert resolve("smollm2-135m").identity == smollm2.identity
 
@@ -79,11 +79,11 @@ def test_two_processes_at_once_convert_once(smollm2, tmp_path, monkeypatch):
     assert [process.returncode for process in processes] == [0, 0]
     assert log.read_text().splitlines() == ["converted"]
     assert len(directories) == 1 and not leftover.exists()
-    made = Path(directories.pop())
-    assert {path.name for path in made.iterdir()} == {"config.json", "conversion.json"}
-    (made / "config.json").write_text("{]")  # damaged afterwards: a small file is noticed at once, and made anew
+    directory = Path(directories.pop())
+    assert {path.name for path in directory.iterdir()} == {"config.json", "conversion.json"}
+    (directory / "config.json").write_text("{]")  # damaged afterwards: a small file is noticed at once, and made anew
     assert convert_quickly(log).wait() == 0
-    assert (made / "config.json").read_text() == "{}"
+    assert (directory / "config.json").read_text() == "{}"
 
 
 def test_a_directory_is_known_by_its_content(tiny_model, tmp_path):

@@ -30,9 +30,9 @@ MOST = 500
 
 def records_of(path: Path, rows_per_slice: int = 1000, opener: Callable[[], Any] | None = None) -> list[Record]:
     open_ = opener or (lambda: path.open("rb"))
-    found = survey(open_, path.name, rows_per_slice, LIMIT, MOST)
-    records = [record for _, part in read(open_, path.name, found.slices, LIMIT) for record in part]
-    assert len(records) == found.records == sum(part.records for part in found.slices)
+    result = survey(open_, path.name, rows_per_slice, LIMIT, MOST)
+    records = [record for _, part in read(open_, path.name, result.slices, LIMIT) for record in part]
+    assert len(records) == result.records == sum(part.records for part in result.slices)
     return records
 
 
@@ -120,16 +120,16 @@ def test_records_depend_on_neither_file_kind_nor_slices_nor_stream(tmp_path: Pat
 
 def test_slices_may_be_left_out_and_left_early(tmp_path: Path) -> None:
     for path in written(tmp_path):
-        found = survey(partial(path.open, "rb"), path.name, 10, LIMIT, MOST)
-        chosen = found.slices[1::3]
+        result = survey(partial(path.open, "rb"), path.name, 10, LIMIT, MOST)
+        chosen = result.slices[1::3]
         firsts = [next(part).position for _, part in read(partial(path.open, "rb"), path.name, chosen, LIMIT)]
         assert firsts == [part.position for part in chosen] == [10, 40, 70]
 
 
 def test_survey_counts_bytes_and_hashes_them(tmp_path: Path) -> None:
     for path in written(tmp_path):
-        found = survey(partial(path.open, "rb"), path.name, 10, LIMIT, MOST)
-        assert (found.bytes, found.sha256) == (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
+        result = survey(partial(path.open, "rb"), path.name, 10, LIMIT, MOST)
+        assert (result.bytes, result.sha256) == (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def test_positions_count_blank_lines(tmp_path: Path) -> None:
@@ -137,8 +137,8 @@ def test_positions_count_blank_lines(tmp_path: Path) -> None:
     path.write_bytes(b'\n{"prompt": "a", "completion": "b"}\n\n \n{"prompt": "c", "completion": "d"}\n\n')
     for rows_per_slice in (1, 5):
         assert [record.position for record in records_of(path, rows_per_slice)] == [1, 4]
-    found = survey(lambda: path.open("rb"), path.name, 1, LIMIT, MOST)
-    assert [part[:3] for part in found.slices] == [("lines", 0, 1), ("lines", 1, 1)]
+    result = survey(lambda: path.open("rb"), path.name, 1, LIMIT, MOST)
+    assert [part[:3] for part in result.slices] == [("lines", 0, 1), ("lines", 1, 1)]
 
 
 def test_file_without_records_is_in_order(tmp_path: Path) -> None:
@@ -155,10 +155,10 @@ def test_file_without_records_is_in_order(tmp_path: Path) -> None:
 def test_file_that_changes_after_the_survey_stops_reading(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"prompt": "a", "completion": "b"}\n' * 100)
-    found = survey(lambda: path.open("rb"), path.name, 10, LIMIT, MOST)
+    result = survey(lambda: path.open("rb"), path.name, 10, LIMIT, MOST)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(UserError, match="has changed since the job began"):
-        for _, part in read(lambda: path.open("rb"), path.name, found.slices, LIMIT):
+        for _, part in read(lambda: path.open("rb"), path.name, result.slices, LIMIT):
             list(part)
 
 
@@ -285,16 +285,16 @@ def test_archives_that_other_tools_read(suffix: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (frame(b"{}", 29), "a window of 536,870,912 bytes, over the limit of 134,217,728"),
         (frame(b"{}\n", 20) + frame(b"{}", 31), "a frame with a window, over the limit of 134,217,728"),
     ],
 )
-def test_a_window_that_is_too_large_is_named(content: bytes, said: str) -> None:
+def test_a_window_that_is_too_large_is_named(content: bytes, message: str) -> None:
     with pytest.raises(UsageError, match="compress it again: zstd -d --long=31") as error:
         survey(lambda: io.BytesIO(content), "a.jsonl.zst", 10, LIMIT, MOST)
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize("end", [3, 5, 9])
@@ -305,5 +305,5 @@ def test_zeros_do_not_hide_that_an_archive_is_cut_short(end: int) -> None:
             survey(lambda content=content: io.BytesIO(content), "a.jsonl.gz", 10, LIMIT, MOST)
 
 
-def test_the_place_of_what_is_no_json_is_said_once() -> None:
+def test_the_position_of_what_is_no_json_is_said_once() -> None:
     assert parse(b'{"prompt": "a', 0).reason == "not JSON: Unterminated string starting at column 12"

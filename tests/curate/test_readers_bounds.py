@@ -49,11 +49,13 @@ def test_a_slice_ends_with_its_bytes(suffix: str, tmp_path: Path, monkeypatch) -
         pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=30)
     else:
         path.write_bytes(contents[suffix])
-    found = survey(partial(path.open, "rb"), path.name, 1000, LIMIT, ANY)
-    assert [part.first_record for part in found.slices] == [0, *accumulate(part.records for part in found.slices)][:-1]
-    held = [sum(1000 * (row % 5) for row in range(p.first_record, p.first_record + p.records)) for p in found.slices]
+    result = survey(partial(path.open, "rb"), path.name, 1000, LIMIT, ANY)
+    assert [part.first_record for part in result.slices] == [0, *accumulate(part.records for part in result.slices)][
+        :-1
+    ]
+    held = [sum(1000 * (row % 5) for row in range(p.first_record, p.first_record + p.records)) for p in result.slices]
     assert all(5_000 < size < 14_500 for size in held[:-1]), held
-    assert [record.value for record in records(path, found.slices)] == rows
+    assert [record.value for record in records(path, result.slices)] == rows
 
 
 @pytest.mark.parametrize("suffix", COMPRESSORS)
@@ -66,8 +68,8 @@ def test_a_bomb_is_refused_in_flat_memory(suffix: str, tmp_path: Path, monkeypat
     with pytest.raises(UsageError, match="over 500 times as many") as error:
         survey(opener, path.name, 10, LIMIT, 500)
     assert error.value.where == path.name and "--max-expansion" in str(error.value)
-    found = survey(opener, path.name, 10, LIMIT, ANY)
-    assert [record.reason is None for record in records(path, found.slices)] == [True, False]
+    result = survey(opener, path.name, 10, LIMIT, ANY)
+    assert [record.reason is None for record in records(path, result.slices)] == [True, False]
     assert tracemalloc.get_traced_memory()[1] < 8 * LIMIT
     tracemalloc.stop()
 
@@ -94,12 +96,12 @@ def test_parquet_that_repeats_a_text_is_refused_or_read_in_bounded_memory(tmp_pa
     with pytest.raises(UsageError, match="over 500 times as many"):
         survey(partial(path.open, "rb"), path.name, 4096, LIMIT, 500)
     before = most = pa.total_allocated_bytes()
-    found = survey(partial(path.open, "rb"), path.name, 4096, LIMIT, ANY)
-    assert {part.records for part in found.slices[:-1]} == {336}, "32 MiB"
-    for record in records(path, found.slices):
+    result = survey(partial(path.open, "rb"), path.name, 4096, LIMIT, ANY)
+    assert {part.records for part in result.slices[:-1]} == {336}, "32 MiB"
+    for record in records(path, result.slices):
         assert len(record.value["system"]) == 100_000
         most = max(most, pa.total_allocated_bytes())
-    assert found.records == record.position + 1 == 3000
+    assert result.records == record.position + 1 == 3000
     assert most - before < 16 * LIMIT, "a batch of 1024 rows has a hundred"
 
 
@@ -112,8 +114,8 @@ def test_parquet_of_texts_that_share_their_beginnings_is_read_a_few_rows_at_a_ti
     }
     path = repeated(tmp_path / "a.parquet", 500, 100_000, use_dictionary=False, column_encoding=encoding)
     before = most = pa.total_allocated_bytes()
-    found = survey(partial(path.open, "rb"), path.name, 4096, LIMIT, ANY)
-    for record in records(path, found.slices):
+    result = survey(partial(path.open, "rb"), path.name, 4096, LIMIT, ANY)
+    for record in records(path, result.slices):
         assert len(record.value["system"]) == 100_000
         most = max(most, pa.total_allocated_bytes())
     assert most - before < 16 * LIMIT, "all of it has fifty"
@@ -131,8 +133,8 @@ def test_a_parquet_row_over_the_limit_shows_its_short_columns(tmp_path: Path) ->
     path = tmp_path / "a.parquet"
     turns = [{"role": "user", "content": "x" * 1000}, {"role": "assistant", "content": "y"}]
     pq.write_table(pa.table({"id": [1, 2], "messages": [turns, turns * 2000]}), path)
-    found = survey(partial(path.open, "rb"), path.name, 10, LIMIT, ANY)
-    good, long = records(path, found.slices)
+    result = survey(partial(path.open, "rb"), path.name, 10, LIMIT, ANY)
+    good, long = records(path, result.slices)
     assert good.value == {"id": 1, "messages": turns}
     assert long.reason and "more than the limit of 1,048,576" in long.reason
     assert long.raw == '{"id": 2}'

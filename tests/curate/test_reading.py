@@ -62,8 +62,8 @@ def test_files_and_records_and_arrow_are_read_alike(tmp_path):
     table = pa.Table.from_pylist(
         records, pa.schema([(name, pa.string()) for name in ("instruction", "input", "output")])
     )
-    for given in (records, iter(records), map(MappingProxyType, records)):
-        of_records = read_inputs(given, source=str(path))
+    for options in (records, iter(records), map(MappingProxyType, records)):
+        of_records = read_inputs(options, source=str(path))
         assert of_records.examples.equals(of_file.examples)
         assert of_records.rejects.drop(["raw"]).equals(of_file.rejects.drop(["raw"]))
     for rows in (table, table.to_batches()[0]):
@@ -131,6 +131,6 @@ def test_what_is_no_input(tmp_path):
 
 def test_defaults_are_those_of_the_command():
     settings = ScoreSettings(inputs=("a",), output="b")
-    given = inspect.signature(read_inputs).parameters
-    assert given["max_record_bytes"].default == settings.max_record_bytes == MAX_RECORD_BYTES
-    assert given["max_expansion"].default == settings.max_expansion == MAX_EXPANSION
+    options = inspect.signature(read_inputs).parameters
+    assert options["max_record_bytes"].default == settings.max_record_bytes == MAX_RECORD_BYTES
+    assert options["max_expansion"].default == settings.max_expansion == MAX_EXPANSION

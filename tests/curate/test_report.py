@@ -146,8 +146,8 @@ def test_rank_correlations_are_spearmans_over_complete_pairs():
     other = [None if i % 7 == 0 else x + draw.gauss(0, 1) for i, x in enumerate(one)]
     frame = pl.DataFrame({"one": one, "other": other, "falling": [-(x**3) for x in one]})
     (_, (rho,), (falling, _)) = rank_correlations(frame)
-    known = [(x, y) for x, y in zip(one, other, strict=True) if y is not None]
-    assert rho == pytest.approx(spearmanr(*zip(*known, strict=True)).statistic)
+    expected = [(x, y) for x, y in zip(one, other, strict=True) if y is not None]
+    assert rho == pytest.approx(spearmanr(*zip(*expected, strict=True)).statistic)
     assert falling == pytest.approx(-1)
 
 
@@ -161,12 +161,12 @@ def test_the_page_says_what_a_reward_gap_goes_along_with(page, tmp_path):
         for name in ("response_tokens", "generated_tokens")
     ]
     make_table(tmp_path, scores, [*COLUMNS, *lengths], rows=200)
-    said = Page(report_page(tmp_path)).text
+    message = Page(report_page(tmp_path)).text
     longer = [one - other for one, other in zip(scores["response_tokens"], scores["generated_tokens"], strict=True)]
     others = {**scores, "response_tokens - generated_tokens": longer}
     for name in ("response_words", "response_tokens", "response_tokens - generated_tokens", "loss"):
         rho = spearmanr(scores["reward_gap"], others[name]).statistic
-        assert f"{rho:.2f} with {name}".replace("-0", "−0") in said, name
+        assert f"{rho:.2f} with {name}".replace("-0", "−0") in message, name
     assert "A reward gap that merely follows" in Page(page).text  # with what is there
     make_table(tmp_path / "none", scores, [column for column in COLUMNS if column.name != "reward_gap"], rows=200)
     assert "reward gap" not in Page(report_page(tmp_path / "none")).text
@@ -180,7 +180,7 @@ def test_hard_end_decides_which_rows_are_hardest():
 
 
 @given(st.lists(st.sampled_from([None, math.nan, math.inf, -0.0, 0.0, 1.5, 2.0, 3.0]), min_size=1, max_size=30))
-def test_rows_that_are_shown_are_at_their_place_and_ties_stay_in_table_order(values):
+def test_rows_that_are_shown_have_their_rank_and_ties_stay_in_table_order(values):
     shape = distribution(COLUMNS[3], pl.Series(values, dtype=pl.Float64))
     rows = [row for row, value in enumerate(values) if value is not None and math.isfinite(value)]
     rows.sort(key=lambda row: values[row])

@@ -48,7 +48,7 @@ def frame(rows: int = 500, seed: int = 0) -> pl.DataFrame:
     )
 
 
-def kept(table: pl.DataFrame, **recipe: object) -> pl.DataFrame:
+def select(table: pl.DataFrame, **recipe: object) -> pl.DataFrame:
     rules = Rules(Recipe(**recipe), table.columns, SCORES)  # type: ignore[arg-type]
     return table[rules.derive(table.select(rules.columns), texts(table)).rows]
 
@@ -91,39 +91,39 @@ RECIPES = [
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
 def test_the_order_of_the_rows_does_not_show(recipe):
     table = frame()
-    expected = keys(kept(table, **recipe))
+    expected = keys(select(table, **recipe))
     assert 0 < len(expected) < len(table)
     for seed in range(3):
         shuffled = table[np.random.default_rng(seed).permutation(len(table))]
-        assert keys(kept(shuffled, **recipe)) == expected
+        assert keys(select(shuffled, **recipe)) == expected
 
 
 def test_the_ends_of_a_column():
     table, valid = frame(), frame().filter(pl.col("loss").is_finite())["loss"].sort()
-    assert sorted(kept(table, take="hard", by="loss", count=60)["loss"]) == valid[-60:].to_list()
-    assert sorted(kept(table, take="easy", by="loss", count=60)["loss"]) == valid[:60].to_list()
-    assert sorted(kept(table, take="hard", by="lp_1", count=60)["lp_1"]) == table["lp_1"].sort()[:60].to_list()
-    assert sorted(kept(table, take="high", by="-loss", count=60)["loss"]) == valid[:60].to_list()
+    assert sorted(select(table, take="hard", by="loss", count=60)["loss"]) == valid[-60:].to_list()
+    assert sorted(select(table, take="easy", by="loss", count=60)["loss"]) == valid[:60].to_list()
+    assert sorted(select(table, take="hard", by="lp_1", count=60)["lp_1"]) == table["lp_1"].sort()[:60].to_list()
+    assert sorted(select(table, take="high", by="-loss", count=60)["loss"]) == valid[:60].to_list()
 
 
 def test_equal_values_are_told_apart_by_their_ids():
     table = frame().with_columns(loss=pl.lit(1.0))
     expected = table.sort("example_id", "source", "source_position")[:45]
     assert (
-        kept(table, take="hard", by="loss", count=45).sort("example_id", "source", "source_position").equals(expected)
+        select(table, take="hard", by="loss", count=45).sort("example_id", "source", "source_position").equals(expected)
     )
 
 
 def test_what_has_no_value_is_never_taken_and_is_counted():
     table = frame()
     nulls = len(table) - table["loss"].is_finite().sum()
-    everything = kept(table, take="hard", by="loss", count=10_000)
+    everything = select(table, take="hard", by="loss", count=10_000)
     assert len(everything) == len(table) - nulls and everything["loss"].is_finite().all()
-    found = step(table, take="hard", by="loss", count=10_000)
-    assert (found["nulls"], found["asked"], found["left"]) == (nulls, 10_000, len(table) - nulls)
-    assert found["lowest"] == everything["loss"].min() and found["highest"] == everything["loss"].max()
+    result = step(table, take="hard", by="loss", count=10_000)
+    assert (result["nulls"], result["asked"], result["left"]) == (nulls, 10_000, len(table) - nulls)
+    assert result["lowest"] == everything["loss"].min() and result["highest"] == everything["loss"].max()
     condition = "loss < 1 or words >= 0"  # true of every row, but some have no loss
-    assert len(kept(table, where=condition)) == len(table) - nulls
+    assert len(select(table, where=condition)) == len(table) - nulls
     assert step(table, where=condition)["nulls"] == nulls
     in_strata = step(table, take="random", count=10_000, per="kind")
     assert in_strata["nulls_per"] == table["kind"].null_count()
@@ -132,7 +132,7 @@ def test_what_has_no_value_is_never_taken_and_is_counted():
 
 def test_thirds_are_a_partition():
     table = frame(500)
-    thirds = [kept(table, take="low", by="lp_1", part=f"{i}/3")["lp_1"] for i in (1, 2, 3)]
+    thirds = [select(table, take="low", by="lp_1", part=f"{i}/3")["lp_1"] for i in (1, 2, 3)]
     assert [len(third) for third in thirds] == [167, 167, 166]
     assert thirds[0].max() < thirds[1].min() and thirds[1].max() < thirds[2].min()
 
@@ -155,9 +155,11 @@ def test_the_quota_of_small2large_has_its_published_sizes():
         lp_1=pl.int_range(pl.len()) * 7919 % 52_002 / 52_002,
     )
     for percent, published in ((1, 2.00), (3, 3.96), (5, 5.92), (10, 10.9)):
-        found = kept(table, take="low", by="lp_1", part=f"1/{round(100 / percent)}", per="cluster")
-        assert 100 * len(found) / 52_002 == pytest.approx(published, abs=0.04)
-        assert len(kept(table, take="low", by="lp_1", fraction=percent / 100, per="cluster")) == round(520.02 * percent)
+        result = select(table, take="low", by="lp_1", part=f"1/{round(100 / percent)}", per="cluster")
+        assert 100 * len(result) / 52_002 == pytest.approx(published, abs=0.04)
+        assert len(select(table, take="low", by="lp_1", fraction=percent / 100, per="cluster")) == round(
+            520.02 * percent
+        )
 
 
 def test_shares_by_largest_remainder_and_equal_ones():
@@ -181,11 +183,11 @@ def test_shares_by_largest_remainder_and_equal_ones():
 
 def test_each_stratum_gives_its_own_best_rows():
     table = frame()
-    found = kept(table, take="hard", by="lp_1", count=60, per="kind")
-    for (kind,), rows in found.group_by("kind"):
+    result = select(table, take="hard", by="lp_1", count=60, per="kind")
+    for (kind,), rows in result.group_by("kind"):
         best = table.filter(pl.col("kind") == kind)["lp_1"].sort()[: len(rows)]
         assert sorted(rows["lp_1"]) == best.to_list()
-    assert len(found) == 60
+    assert len(result) == 60
 
 
 @pytest.mark.parametrize("column", [pl.Series([3, 1, None, 3]), pl.Series([True, False, None, True])], ids=str)
@@ -197,32 +199,32 @@ def test_strata_of_any_plain_type(column):
 
 def test_distinct_keeps_the_first_of_each_conversation():
     table = frame()
-    found = kept(table, distinct=True)
-    assert found["example_id"].is_unique().all() and len(found) == table["example_id"].n_unique() == 450
+    result = select(table, distinct=True)
+    assert result["example_id"].is_unique().all() and len(result) == table["example_id"].n_unique() == 450
     first = table.sort("source", "source_position").unique("example_id", keep="first", maintain_order=True)
-    assert keys(found) == keys(first)
+    assert keys(result) == keys(first)
 
 
 def test_near_duplicates_keep_the_first_of_each_group():
     table = frame()
-    found = kept(table, near_duplicates=0.8)
+    result = select(table, near_duplicates=0.8)
     alike = table["source_position"] % 7 == 6
     # the source decides what comes first: of two texts that are alike, one may stand in a file before the other's
     pairs = table.with_columns(pair=table["source_position"] - alike.cast(pl.Int64))
     first = pairs.sort("source", "source_position").unique("pair", keep="first", maintain_order=True)
-    assert keys(found) == keys(first) and len(first) < len(table)
-    told = step(table, near_duplicates=0.8)
-    assert told["groups"] == len(table) - len(first) and (told["rows"], told["left"]) == (len(table), len(first))
-    assert kept(table, near_duplicates=0.99).equals(table)  # one word in sixty is more than that
+    assert keys(result) == keys(first) and len(first) < len(table)
+    lines = step(table, near_duplicates=0.8)
+    assert lines["groups"] == len(table) - len(first) and (lines["rows"], lines["left"]) == (len(table), len(first))
+    assert select(table, near_duplicates=0.99).equals(table)  # one word in sixty is more than that
 
 
 def test_texts_without_words_are_not_alike():
     table = frame(4)
     rules = Rules(Recipe(near_duplicates=0.9), table.columns, SCORES)
-    said = [
+    texts = [
         [("user", one), ("assistant", other)] for one, other in (("", "..."), (" ", ""), ("Yes", ""), ("yes!", "\n"))
     ]
-    selection = rules.derive(table.select(rules.columns), lambda rows: [said[row] for row in rows])
+    selection = rules.derive(table.select(rules.columns), lambda rows: [texts[row] for row in rows])
     assert len(selection.rows) == 3 and {0, 1} < {*selection.rows.tolist()}
     assert selection.steps[0]["nulls"] == 2
 
@@ -241,7 +243,7 @@ def test_random_rows_are_random():
     table = frame(300).with_columns(example_id=pl.Series([digest(i) for i in range(300)]))
     counts: Counter[str] = Counter()
     for seed in range(200):
-        counts.update(kept(table, take="random", count=30, seed=seed)["example_id"])
+        counts.update(select(table, take="random", count=30, seed=seed)["example_id"])
     times = np.array([counts[identity] for identity in table["example_id"]])
     assert times.sum() == 6000
     assert np.sum((times - 20) ** 2 / 18) == pytest.approx(300, abs=5 * math.sqrt(600))  # chi-squared, variance of 0.1
@@ -251,16 +253,16 @@ def test_sampling_is_without_replacement_by_softmax():
     """Orders of three rows come as often as drawing one after the other by exp(value / temperature) gives them."""
     values, temperature, trials = np.array([0.0, 0.5, 1.5]), 0.7, 4000
     weights = np.exp(values / temperature)
-    seen: Counter[tuple[int, ...]] = Counter()
+    visits: Counter[tuple[int, ...]] = Counter()
     for trial in range(trials):
         ids = pl.Series([digest([trial, i]) for i in range(3)])
-        seen[tuple(np.argsort(-sampling_keys(values, temperature, uniform(ids, 0))).tolist())] += 1
+        visits[tuple(np.argsort(-sampling_keys(values, temperature, uniform(ids, 0))).tolist())] += 1
     for order in permutations(range(3)):
         left, expected = weights.sum(), 1.0
         for row in order:
             expected *= weights[row] / left
             left -= weights[row]
-        assert seen[order] / trials == pytest.approx(expected, abs=4 * math.sqrt(expected / trials))
+        assert visits[order] / trials == pytest.approx(expected, abs=4 * math.sqrt(expected / trials))
 
 
 def test_facility_location_is_the_greedy_search():
@@ -280,16 +282,16 @@ def test_facility_location_is_the_greedy_search():
 
 def test_representative_rows_have_a_vector():
     table = frame()
-    found = kept(table, take="representative", by="embedding", count=10_000)
-    assert len(found) == len(table) - table["embedding"].null_count() and found["embedding"].null_count() == 0
+    result = select(table, take="representative", by="embedding", count=10_000)
+    assert len(result) == len(table) - table["embedding"].null_count() and result["embedding"].null_count() == 0
 
 
 def test_too_many_rows_to_compare_are_refused(monkeypatch):
     monkeypatch.setattr(derive, "MOST_COMPARED", 100)
     with pytest.raises(UsageError, match="give --per"):
-        kept(frame(), take="representative", by="embedding", count=5)
+        select(frame(), take="representative", by="embedding", count=5)
     kinds = frame().filter(pl.col("kind").is_in(["kind 5", "kind 6"]))
-    assert len(kept(kinds, take="representative", by="embedding", count=5, per="kind")) == 5
+    assert len(select(kinds, take="representative", by="embedding", count=5, per="kind")) == 5
 
 
 CONDITIONS = {
@@ -307,7 +309,7 @@ def test_conditions_mean_what_they_say(condition):
     present = frame().filter(pl.col("loss").is_finite(), pl.col("kind").is_not_null())
     expected = present.filter(CONDITIONS[condition])
     assert 0 < len(expected) < len(present)
-    assert kept(present, where=condition).equals(expected)
+    assert select(present, where=condition).equals(expected)
 
 
 @pytest.mark.parametrize(
@@ -336,12 +338,12 @@ def test_conditions_mean_what_they_say(condition):
 )
 def test_anything_else_is_refused(text):
     with pytest.raises(UsageError) as error:
-        kept(frame(50), where=text)
+        select(frame(50), where=text)
     assert error.value.remedy
 
 
 @pytest.mark.parametrize(
-    ("recipe", "said"),
+    ("recipe", "texts"),
     [
         ({}, "nothing is asked for"),
         ({"take": "hard", "by": "los", "count": 3}, "did you mean 'loss'"),
@@ -367,16 +369,16 @@ def test_anything_else_is_refused(text):
     ],
     ids=str,
 )
-def test_wrong_recipes(recipe, said):
-    with pytest.raises(UsageError, match=said):
-        kept(frame(50), **recipe)
+def test_wrong_recipes(recipe, texts):
+    with pytest.raises(UsageError, match=texts):
+        select(frame(50), **recipe)
 
 
 def test_one_row_and_none():
     table = frame(1).with_columns(loss=pl.lit(1.0))
-    assert len(kept(table, take="hard", by="loss", fraction=1.0, per="kind")) == 0  # its kind is null
-    assert len(kept(table, take="hard", by="loss", count=1)) == 1
-    assert len(kept(table, where="loss > 5", take="random", count=1)) == 0
+    assert len(select(table, take="hard", by="loss", fraction=1.0, per="kind")) == 0  # its kind is null
+    assert len(select(table, take="hard", by="loss", count=1)) == 1
+    assert len(select(table, where="loss > 5", take="random", count=1)) == 0
 
 
 WHOLE = pl.DataFrame(
@@ -446,16 +448,16 @@ def test_texts_are_not_computed_with(text):
 
 def test_a_temperature_near_0_takes_the_top():
     table = frame()
-    by_value = keys(kept(table, take="high", by="lp_1", count=40))
-    assert keys(kept(table, take="sampled", by="lp_1", count=40, temperature=1e-320)) == by_value
-    assert keys(kept(table, take="sampled", by="lp_1 * 1e300", count=40, temperature=1e-10)) == by_value
+    by_value = keys(select(table, take="high", by="lp_1", count=40))
+    assert keys(select(table, take="sampled", by="lp_1", count=40, temperature=1e-320)) == by_value
+    assert keys(select(table, take="sampled", by="lp_1 * 1e300", count=40, temperature=1e-10)) == by_value
 
 
 @pytest.mark.parametrize("take", ["high", "low"])
 def test_large_whole_numbers_are_told_apart(take):
     """As floats 2^62 and 2^62 + 100 are one number, and the ids would decide."""
-    places = np.random.default_rng(4).permutation(50)
-    whole = pl.Series([None if place == 7 else 2**62 + int(place) for place in places], dtype=pl.Int64)
-    found = kept(frame(50).with_columns(words=whole), take=take, by="words", count=5)["words"]
+    indices = np.random.default_rng(4).permutation(50)
+    whole = pl.Series([None if index == 7 else 2**62 + int(index) for index in indices], dtype=pl.Int64)
+    result = select(frame(50).with_columns(words=whole), take=take, by="words", count=5)["words"]
     ends = range(45, 50) if take == "high" else range(5)
-    assert sorted(number - 2**62 for number in found) == [*ends]
+    assert sorted(number - 2**62 for number in result) == [*ends]

@@ -46,8 +46,8 @@ def test_rows_with_an_unknown_token_are_null_and_the_others_are_what_they_were(a
     batch = asked(Batch(examples), Renderer(added, settings), RENDERING)
     scored = asked(batch, load(settings, added), LOSS, UNCONDITIONAL_LOSS)
     plain = Weights(tiny_model, {})
-    known = asked(Batch(examples), Renderer(plain, settings), RENDERING)
-    expected = asked(known, load(settings, plain), LOSS, UNCONDITIONAL_LOSS)
+    reference = asked(Batch(examples), Renderer(plain, settings), RENDERING)
+    expected = asked(reference, load(settings, plain), LOSS, UNCONDITIONAL_LOSS)
     for each in LOSS, UNCONDITIONAL_LOSS:
         got, want = each.of(scored), each.of(expected)
         assert got[0].sum == pytest.approx(want[0].sum, abs=1e-5)

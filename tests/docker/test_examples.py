@@ -57,9 +57,9 @@ def commands(path: Path) -> Iterator[list[str]]:
             words = list(lexer)
         except ValueError:  # prose with an apostrophe
             continue
-        for place, word in enumerate(words[:-1]):
-            if re.fullmatch(r"curricle(-train|:[\w-]+)?", word) and words[place + 1] in SETTINGS:
-                rest = words[place + 1 :]
+        for index, word in enumerate(words[:-1]):
+            if re.fullmatch(r"curricle(-train|:[\w-]+)?", word) and words[index + 1] in SETTINGS:
+                rest = words[index + 1 :]
                 end = next((i for i, word in enumerate(rest) if set(word) <= set("();<>|&")), len(rest))
                 yield [word for word in rest[:end] if word != "${options[@]}"]
 
@@ -85,11 +85,11 @@ def test_commands_parse(path):
 
 
 def test_commands_are_found():
-    found = {path.name: [command[0] for command in commands(path)] for path in FILES}
+    result = {path.name: [command[0] for command in commands(path)] for path in FILES}
     for script in ("dataflow.sh", "flink.sh", "spark.sh", "nightly.sh"):
-        assert {"score", "verify"} <= set(found[script])
-    assert {"score", "status", "verify", "run"} <= set(found["README.md"])
-    assert {"score", "status", "workers"} <= set(found["engines.md"])
+        assert {"score", "verify"} <= set(result[script])
+    assert {"score", "status", "verify", "run"} <= set(result["README.md"])
+    assert {"score", "status", "workers"} <= set(result["engines.md"])
 
 
 def test_compose_scores_with_options_that_curricle_has():
@@ -97,7 +97,7 @@ def test_compose_scores_with_options_that_curricle_has():
     assert check(services["score"]["command"]).engine == "dask"
 
 
-def test_job_file_takes_its_places_from_the_environment():
+def test_job_file_takes_its_paths_from_the_environment():
     settings = check(["score", "--config", "job.yaml"])
     assert (settings.inputs, settings.output) == (("data/*.jsonl",), "scored")
 
@@ -130,9 +130,9 @@ def test_beam_has_the_options_of_an_engine(name):
     assert isinstance(settings, ScoreSettings) and settings.engine == name
     more = re.search(r"options\+=\(--beam\.(\w+) (.*)\)", (EXAMPLES / f"{name}.sh").read_text())
     assert more
-    given = {**settings.beam, more[1]: more[2]}
-    known = PipelineOptions([f"--{option}={value}" for option, value in given.items()]).get_all_options()
-    assert set(given) <= set(known)
+    options = {**settings.beam, more[1]: more[2]}
+    expected = PipelineOptions([f"--{option}={value}" for option, value in options.items()]).get_all_options()
+    assert set(options) <= set(expected)
 
 
 @pytest.mark.parametrize(
@@ -221,12 +221,12 @@ def test_airflow_accepts_the_dag_and_goes_by_exit_codes(tmp_path):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert not found["errors"] and found["serialized"]
-    assert found["downstream"] == {"score": ["verify"], "verify": []}
-    for arguments in found["arguments"].values():
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert not result["errors"] and result["serialized"]
+    assert result["downstream"] == {"score": ["verify"], "verify": []}
+    for arguments in result["arguments"].values():
         check(arguments)
-    assert found["outcomes"] == {
+    assert result["outcomes"] == {
         "0": None,
         "1": "AirflowException",
         "2": "AirflowFailException",

@@ -27,9 +27,9 @@ def lint(*command: object) -> None:
 
 
 def stage(name: str) -> str:
-    found = re.search(rf"^FROM \S+ AS {name}\n(.*?)(?=^FROM |\Z)", DOCKERFILE, re.MULTILINE | re.DOTALL)
-    assert found, f"there is no stage {name}"
-    return found[1]
+    result = re.search(rf"^FROM \S+ AS {name}\n(.*?)(?=^FROM |\Z)", DOCKERFILE, re.MULTILINE | re.DOTALL)
+    assert result, f"there is no stage {name}"
+    return result[1]
 
 
 def test_dockerfile_is_clean():

@@ -34,8 +34,8 @@ def reader(tmp_path_factory):
     name, code = block("docs/extend.md", "reader")
     path = tmp_path_factory.mktemp("reader") / name
     path.write_text(code, "utf-8")
-    (found,) = named_readers([f"{path}:CSV"])
-    return found
+    (result,) = named_readers([f"{path}:CSV"])
+    return result
 
 
 def rows_of(count, seed=0):

@@ -49,7 +49,7 @@ def test_the_readme_is_one_page():
 
 def files_of_rows(page: str) -> list[str]:
     """Each file and folder that a table of a page names in a row, or below a heading, that begins with a folder."""
-    folder, found = "", []
+    folder, result = "", []
     for row in (REPOSITORY / page).read_text("utf-8").splitlines():
         begins = re.match(r"\| `(\w+)/` \|", row)
         if begins and (REPOSITORY / begins[1]).is_dir():
@@ -57,8 +57,8 @@ def files_of_rows(page: str) -> list[str]:
         elif not row.startswith("|"):
             folder = ""
         if folder:
-            found += [f"{folder}/{name}" for name in re.findall(r"`([\w/]+(?:\.py|/))`", row)]
-    return found
+            result += [f"{folder}/{name}" for name in re.findall(r"`([\w/]+(?:\.py|/))`", row)]
+    return result
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])

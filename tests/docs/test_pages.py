@@ -131,8 +131,8 @@ def test_page(page, in_scratch, capsys):
     names: dict = {"__name__": "__main__"}
     claimed = "".join(path.read_text("utf-8") for path in (REPOSITORY / "tests").rglob("test_*.py"))
     for block in blocks(page):
-        known = block.language in LANGUAGES or block.language[0] == "{"
-        assert known, f"{block.about}: nothing runs {block.language!r}"
+        expected = block.language in LANGUAGES or block.language[0] == "{"
+        assert expected, f"{block.about}: nothing runs {block.language!r}"
         if block.noted("not run") is not None:
             assert block.noted("not run"), f"{block.about}: say why it is not run"
             for words in commands(block) if block.language == "sh" else ():

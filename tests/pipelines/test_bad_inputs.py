@@ -21,20 +21,20 @@ def test_the_corpus_is_large():
 def test_through_the_command(bad: BadInput, tmp_path: Path, capfd):
     folder = tmp_path / "in"
     folder.mkdir()
-    made = bad.make(folder)
+    file = bad.make(folder)
     # in this process: an interpreter and an engine a kind would take minutes, and nothing here depends on it
     code = main(
-        ["score", str(made), "--output", str(tmp_path / "out"), "--metrics", "mtld", "--max-reject-fraction", "1"]
+        ["score", str(file), "--output", str(tmp_path / "out"), "--metrics", "mtld", "--max-reject-fraction", "1"]
     )
-    said = capfd.readouterr().err
+    message = capfd.readouterr().err
     if bad.outcome == "error":
-        assert code == 2, said
-        assert bad.expect in said
-        assert str(made) in said, "the error names the file"
-        assert "What to do" in said
+        assert code == 2, message
+        assert bad.expect in message
+        assert str(file) in message, "the error names the file"
+        assert "What to do" in message
         assert not (tmp_path / "out").exists(), "something was written"
         return
-    assert code == 0, said
+    assert code == 0, message
     total = read_manifest(tmp_path / "out").total
     assert (total.scored, total.rejected) == (bad.good, bad.rejected)
     assert total.read == bad.good + bad.rejected
@@ -48,8 +48,8 @@ def test_through_the_command(bad: BadInput, tmp_path: Path, capfd):
 
 def test_too_many_rejects_are_exit_code_3(tmp_path):
     (tmp_path / "in.jsonl").write_text('{"instruction": "a", "output": "b"}\nno\nno\n')
-    said = curricle("score", tmp_path / "in.jsonl", "--output", tmp_path / "out", "--metrics", "mtld", code=3)
-    assert "66.7%" in said and "--max-reject-fraction" in said
+    message = curricle("score", tmp_path / "in.jsonl", "--output", tmp_path / "out", "--metrics", "mtld", code=3)
+    assert "66.7%" in message and "--max-reject-fraction" in message
     assert "whole" in curricle("verify", tmp_path / "out")
 
 
@@ -62,9 +62,9 @@ def test_file_that_vanishes_while_it_is_read(tmp_path, alpaca_rows):
     while not list((tmp_path / "out" / "_progress" / "receipts").glob("*")) and process.poll() is None:
         pass
     second.rename(tmp_path / "away")
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 1, said
-    assert str(second) in said and "What to do" in said
+    message, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, message
+    assert str(second) in message and "What to do" in message
     assert not (tmp_path / "out" / "manifest.json").exists()
     (tmp_path / "away").rename(second)
     curricle(*arguments)
@@ -76,14 +76,14 @@ def test_several_inputs_and_folders(tmp_path):
     write_jsonl(tmp_path / "data" / "deep" / "a.jsonl", [GOOD])
     write_jsonl(tmp_path / "data" / "b.jsonl", [GOOD, GOOD])
     (tmp_path / "data" / "notes.txt").write_text("left out")
-    said = curricle("score", "data", "data/*.jsonl", "--output", "out", "--metrics", "mtld", cwd=tmp_path)
-    assert "notes.txt" in said
+    message = curricle("score", "data", "data/*.jsonl", "--output", "out", "--metrics", "mtld", cwd=tmp_path)
+    assert "notes.txt" in message
     manifest = read_manifest(tmp_path / "out")
     assert {source.source: source.read for source in manifest.sources} == {"data/b.jsonl": 2, "data/deep/a.jsonl": 1}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["in.jsonl"], "--output is required"),
         (["in.jsonl", "--output", "in.jsonl"], "is a file"),
@@ -99,18 +99,18 @@ def test_several_inputs_and_folders(tmp_path):
         (["empty", "--output", "out"], "no file that can be read"),
     ],
 )
-def test_wrong_usage_is_exit_code_2_and_writes_nothing(tmp_path, arguments, said):
+def test_wrong_usage_is_exit_code_2_and_writes_nothing(tmp_path, arguments, message):
     write_jsonl(tmp_path / "in.jsonl", [GOOD])
     (tmp_path / "empty").mkdir()
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.tex").write_text("mine")
     before = sorted(path for path in tmp_path.rglob("*"))
-    assert said in curricle("score", *arguments, cwd=tmp_path, code=2)
+    assert message in curricle("score", *arguments, cwd=tmp_path, code=2)
     assert sorted(path for path in tmp_path.rglob("*")) == before
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_read_only_place(tmp_path):
+def test_read_only_directory(tmp_path):
     write_jsonl(tmp_path / "in.jsonl", [GOOD])
     (tmp_path / "locked").mkdir(mode=0o500)
     assert "cannot be written" in curricle("score", "in.jsonl", "--output", "locked/out", cwd=tmp_path, code=2)
@@ -121,8 +121,8 @@ def test_a_users_own_data_folder_is_never_taken_for_ours(tmp_path):
     (tmp_path / "proj" / "data").mkdir(parents=True)
     raw = write_jsonl(tmp_path / "proj" / "data" / "raw.jsonl", [GOOD])
     (tmp_path / "proj" / "README.md").write_text("mine")
-    said = curricle("score", "proj/data", "--output", "proj", "--metrics", "mtld", cwd=tmp_path, code=2)
-    assert "there is no such file" in said or "holds other files" in said or "no file that can be read" in said
+    message = curricle("score", "proj/data", "--output", "proj", "--metrics", "mtld", cwd=tmp_path, code=2)
+    assert "there is no such file" in message or "holds other files" in message or "no file that can be read" in message
     assert raw.exists() and (tmp_path / "proj" / "README.md").read_text() == "mine"
 
 
@@ -135,10 +135,11 @@ def test_output_inside_the_input_folder_is_not_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("output", "said"), [("", "--output"), ("ftp://host/out", "cannot write to ftp://"), ("s3://b/out", "credentials")]
+    ("output", "message"),
+    [("", "--output"), ("ftp://host/out", "cannot write to ftp://"), ("s3://b/out", "credentials")],
 )
-def test_output_that_cannot_be(tmp_path, output, said, monkeypatch):
+def test_output_that_cannot_be(tmp_path, output, message, monkeypatch):
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     write_jsonl(tmp_path / "in.jsonl", [GOOD])
-    assert said in curricle("score", "in.jsonl", "--output", output, "--metrics", "mtld", cwd=tmp_path, code=2)
+    assert message in curricle("score", "in.jsonl", "--output", output, "--metrics", "mtld", cwd=tmp_path, code=2)
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]

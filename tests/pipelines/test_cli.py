@@ -23,9 +23,9 @@ def test_help_is_light(arguments):
 
 def test_help_names_every_command_and_key_option():
     assert all(name in in_process_of_its_own("--help") for name in ("score", "verify", "report"))
-    said = in_process_of_its_own("score", "--help")
+    message = in_process_of_its_own("score", "--help")
     for flag in ("--output", "--metrics", "--format", "--proxy.model", "--proxy.backend", "--workers", "--config"):
-        assert flag in said
+        assert flag in message
 
 
 def test_unknown_command_names_the_nearest():
@@ -76,8 +76,8 @@ def test_config_file_and_json_log(tmp_path):
 
     (tmp_path / "in.jsonl").write_text('{"prompt": "a", "completion": "b c"}\n')
     (tmp_path / "job.yaml").write_text("inputs: [in.jsonl]\noutput: out\nmetrics: [mtld]\nlog-format: json\n")
-    said = curricle("score", "--config", "job.yaml", cwd=tmp_path)
-    lines = [json.loads(line) for line in said.splitlines()]
+    message = curricle("score", "--config", "job.yaml", cwd=tmp_path)
+    lines = [json.loads(line) for line in message.splitlines()]
     assert any("1 records read = 1 scored + 0 rejected" in line["message"] for line in lines)
     assert all({"time", "level", "message"} <= line.keys() for line in lines)
 
@@ -101,5 +101,5 @@ def test_inputs_on_an_object_store(tmp_path, s3):
         out = tmp_path / name
         in_process_of_its_own("score", pattern, "--output", out, "--metrics", "mtld", "--max-reject-fraction", 1)
         assert "6 records of 2 files = 5 scored + 1 rejected" in curricle("verify", out)
-    said = curricle("score", "s3://absent/in/*", "--output", tmp_path / "none", "--metrics", "mtld", code=2)
-    assert "s3://absent/in/*" in said and "What to do" in said
+    message = curricle("score", "s3://absent/in/*", "--output", tmp_path / "none", "--metrics", "mtld", code=2)
+    assert "s3://absent/in/*" in message and "What to do" in message

@@ -36,7 +36,7 @@ def cluster(table: Path, out: Path, *options: object, code: int = 0) -> str:
 
 @pytest.mark.parametrize("algorithm", ["kmeans", "minibatch"])
 def test_clusters_are_those_that_are_there(blobs, tmp_path, algorithm):
-    said = cluster(blobs, tmp_path / "out", "--k", BLOBS, "--algorithm", algorithm)
+    message = cluster(blobs, tmp_path / "out", "--k", BLOBS, "--algorithm", algorithm)
     assert "whole" in curricle("verify", tmp_path / "out")
     before, after = read_data(blobs), read_data(tmp_path / "out")
     assert after.drop(["cluster", "notes"]).equals(before.drop(["notes"]))
@@ -51,11 +51,11 @@ def test_clusters_are_those_that_are_there(blobs, tmp_path, algorithm):
     figures = json.loads((tmp_path / "out" / "clusters.json").read_text())
     present = np.array([row for row in range(ROWS) if row not in nulls])
     vectors = np.stack(before["embedding"].take(present).to_numpy())
-    known = [label for label in labels if label is not None]
-    assert figures["silhouette"] == pytest.approx(silhouette_score(vectors, known), abs=1e-5)
-    assert figures["sizes"] == [Counter(known)[label] for label in range(BLOBS)]
+    expected = [label for label in labels if label is not None]
+    assert figures["silhouette"] == pytest.approx(silhouette_score(vectors, expected), abs=1e-5)
+    assert figures["sizes"] == [Counter(expected)[label] for label in range(BLOBS)]
     assert (figures["rows"], figures["rows_without_vector"], figures["empty"]) == (ROWS - 6, 6, 0)
-    assert "234 rows in 6 clusters" in said and f"{figures['silhouette']:.3f}" in said
+    assert "234 rows in 6 clusters" in message and f"{figures['silhouette']:.3f}" in message
     params = score_columns(after.schema)["cluster"].params
     assert (params["k"], params["seed"], params["algorithm"], params["by"]) == (BLOBS, 42, algorithm, "embedding")
     page = (tmp_path / "out" / "clusters.html").read_text()
@@ -76,7 +76,7 @@ def test_the_same_table_and_seed_give_the_same_clusters(blobs, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said", "code"),
+    ("options", "message", "code"),
     [
         (["--k", ROWS + 1], f"give --k {ROWS} or less", 2),
         (["--k", ROWS - 1], f"give --k {ROWS - 6} or less", 1),
@@ -86,8 +86,8 @@ def test_the_same_table_and_seed_give_the_same_clusters(blobs, tmp_path):
         (["--k", 2, "--seed", -1], "--seed is -1", 2),
     ],
 )
-def test_wrong_usage(blobs, tmp_path, options, said, code):
-    assert said in cluster(blobs, tmp_path / "out", *options, code=code)
+def test_wrong_usage(blobs, tmp_path, options, message, code):
+    assert message in cluster(blobs, tmp_path / "out", *options, code=code)
     assert not (tmp_path / "out" / "manifest.json").exists()
     assert "is the table itself" in cluster(blobs, blobs, "--k", 2, code=2)
 
@@ -144,8 +144,8 @@ def test_a_quota_in_each_cluster(embedded, tmp_path):
     curricle("select", tmp_path / "clusters", "--output", tmp_path / "out", *quota)
     table = pl.DataFrame(read_data(tmp_path / "clusters").select(["cluster", "ifd_ppl_ratio"])).drop_nulls()
     sizes = Counter(table["cluster"])
-    taken = Counter(read_data(tmp_path / "out")["cluster"].to_pylist())
-    assert taken == {label: math.ceil(size / 10) for label, size in sizes.items()}
+    durations = Counter(read_data(tmp_path / "out")["cluster"].to_pylist())
+    assert durations == {label: math.ceil(size / 10) for label, size in sizes.items()}
     curricle("select", "--check", tmp_path / "out")
 
 

@@ -46,7 +46,7 @@ def write_shards(directory: OutputDirectory, table: pa.Table, rows: int) -> list
 
 
 def written(directory: OutputDirectory, shards: list, schema: pa.Schema) -> list:
-    """The parts, in the places that they have once the table is published."""
+    """The parts, at the paths that they have once the table is published."""
     with directory.held() as run:
         parts = compact(directory, run, "data", shards, schema)
     Path(directory.path, NEXT, "data").rename(Path(directory.path, "data"))

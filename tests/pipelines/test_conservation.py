@@ -29,9 +29,9 @@ def test_every_format(shared_data, tmp_path):
 
 
 def test_tsv_is_refused_with_the_formats_that_are_read(shared_data, tmp_path):
-    said = curricle("score", *sorted((shared_data / "mgsm").glob("*.tsv")), "--output", tmp_path / "out", code=2)
-    assert "mgsm_es.tsv" in said
-    assert ".jsonl" in said and ".parquet" in said
+    message = curricle("score", *sorted((shared_data / "mgsm").glob("*.tsv")), "--output", tmp_path / "out", code=2)
+    assert "mgsm_es.tsv" in message
+    assert ".jsonl" in message and ".parquet" in message
     assert not (tmp_path / "out").exists()
 
 
@@ -57,7 +57,7 @@ def rewrite(path, change):
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("harm", "message"),
     [
         (lambda out: next(out.glob("data/*")).unlink(), "missing"),
         (lambda out: next(out.glob("rejects/*")).unlink(), "missing"),
@@ -75,10 +75,10 @@ def rewrite(path, change):
         (lambda out: resign(out, lambda table: table.replace_schema_metadata({})), "signed"),
     ],
 )
-def test_verify_notices(scored, harm, said):
+def test_verify_notices(scored, harm, message):
     harm(scored)
     faults = verify(scored).faults
-    assert any(said in fault for fault in faults), faults
+    assert any(message in fault for fault in faults), faults
     assert "NOT WHOLE" in curricle("verify", scored, code=1)
 
 
@@ -106,8 +106,8 @@ def swap_ids(table):
 @pytest.mark.parametrize("path", ["../outside.parquet", "/etc/passwd", "data/../../x", "data\\..\\x", ""])
 def test_hostile_path_in_a_manifest_is_refused(scored, path):
     edit(scored, lambda m: m["data"][0].update(path=path))
-    said = curricle("verify", scored, code=1)
-    assert "manifest.json" in said and "leaves the directory" in said
+    message = curricle("verify", scored, code=1)
+    assert "manifest.json" in message and "leaves the directory" in message
 
 
 def test_unfinished_directory_is_not_verified(tmp_path):
@@ -153,8 +153,8 @@ def test_json_and_parquet_of_the_same_records_give_the_same_table(tmp_path):
         return {"messages": turns, "tools": [tool], **fields}
 
     records = [
-        record("turn_on", {"lamp": "hall", "for": {"minutes": 5}}, id=1, place={"room": 2}),
-        record("brew", {"cups": 2, "for": {"guest": "Zoë", "minutes": 2.5}}, id=2.5, place={"floor": 0, "room": None}),
+        record("turn_on", {"lamp": "hall", "for": {"minutes": 5}}, id=1, site={"room": 2}),
+        record("brew", {"cups": 2, "for": {"guest": "Zoë", "minutes": 2.5}}, id=2.5, site={"floor": 0, "room": None}),
         record("play", {"volume": 0.5, "lamp": None}, tags=["a", None]),
     ]
     write_jsonl(tmp_path / "a.jsonl", records)

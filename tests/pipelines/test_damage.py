@@ -31,22 +31,22 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def place(server, tmp_path_factory) -> Path:
+def directory(server, tmp_path_factory) -> Path:
     """A job killed when all its shards were finished, a finished table of it, and a selection from that."""
-    place = tmp_path_factory.mktemp("place")
+    path = tmp_path_factory.mktemp("table")
     rows = [{"prompt": f"Say {n}.", "completion": f"It is {n}, and no other. " * (1 + n % 7)} for n in range(ROWS)]
-    write_jsonl(place / "in.jsonl", [*rows, {"no": "format"}])
-    assert server.run(*SCORE, cwd=place, below=place / "out", kill=0, when="_progress/next").code is None
-    (place / "out").rename(place / "begun")
+    write_jsonl(path / "in.jsonl", [*rows, {"no": "format"}])
+    assert server.run(*SCORE, cwd=path, below=path / "out", kill=0, when="_progress/next").code is None
+    (path / "out").rename(path / "begun")
     for command in (SCORE, SELECT):
-        assert server.run(*command, cwd=place, below=place / "out").code == 0
-    return place
+        assert server.run(*command, cwd=path, below=path / "out").code == 0
+    return path
 
 
 @pytest.fixture
-def work(place: Path, tmp_path: Path) -> Path:
-    shutil.copytree(place, tmp_path / "work")
-    shutil.copytree(place, tmp_path / "work" / "kept")
+def work(directory: Path, tmp_path: Path) -> Path:
+    shutil.copytree(directory, tmp_path / "work")
+    shutil.copytree(directory, tmp_path / "work" / "kept")
     return tmp_path / "work"
 
 
@@ -64,8 +64,8 @@ def flips(work: Path, name: str, pattern: str, source: str = "") -> Iterator[str
         yield f"seed {drawn.SEED}: bit {bit} of {path.name}"
 
 
-def in_words(said: str, flip: str = "") -> None:
-    assert "Traceback" not in said and "should not have happened" not in said, f"{flip}: {said}"
+def in_words(text: str, flip: str = "") -> None:
+    assert "Traceback" not in text and "should not have happened" not in text, f"{flip}: {text}"
 
 
 IN_PROGRESS = [
@@ -83,12 +83,12 @@ def test_in_a_table_in_progress(server: Server, work: Path, pattern: str):
     for flip in flips(work, "out", pattern, "begun"):
         in_words(curricle_whatever("status", "out", cwd=work), flip)
         ended = server.run(*SCORE, cwd=work, below=work / "out")
-        in_words(ended.said, flip)
+        in_words(ended.output, flip)
         if ended.code:
-            assert "What to do" in ended.said, f"{flip}: {ended.said}"
-            more = ["--overwrite"] if "--overwrite" in ended.said else []
+            assert "What to do" in ended.output, f"{flip}: {ended.output}"
+            more = ["--overwrite"] if "--overwrite" in ended.output else []
             ended = server.run(*SCORE, *more, cwd=work, below=work / "out")
-        assert ended.code == 0, f"{flip}: {ended.said}"
+        assert ended.code == 0, f"{flip}: {ended.output}"
         assert verify(work / "out").faults == [], flip
         assert (signed(work / "out"), read_data(work / "out")) == expected, flip
 
@@ -105,21 +105,21 @@ def curricle_whatever(*arguments: object, cwd: Path) -> str:
 def test_in_a_finished_table(server: Server, work: Path, pattern: str):
     expected = signed(work / "out"), read_data(work / "out")
     for flip in flips(work, "out", pattern):
-        in_words(said := curricle("verify", "out", cwd=work, code=1), flip)
+        in_words(message := curricle("verify", "out", cwd=work, code=1), flip)
         in_words(curricle_whatever("report", "out", cwd=work), flip)
         shutil.rmtree(work / "some", ignore_errors=True)
-        made = server.run(*SELECT, cwd=work, below=work / "some")
-        in_words(made.said, flip)
-        assert made.code in (1, 2), f"{flip}: {made.said}"
+        result = server.run(*SELECT, cwd=work, below=work / "some")
+        in_words(result.output, flip)
+        assert result.code in (1, 2), f"{flip}: {result.output}"
         assert not (work / "some" / MANIFEST).exists(), flip
         ended = server.run(*SCORE, cwd=work, below=work / "out")
-        in_words(ended.said, flip)
+        in_words(ended.output, flip)
         if pattern in ("data/*", "rejects/*"):  # digests are looked at when it is asked for; what is read, is noticed
-            assert "already scored" in ended.said and ended.code in (0, 1), f"{flip}: {ended.said}"
+            assert "already scored" in ended.output and ended.code in (0, 1), f"{flip}: {ended.output}"
         else:
-            assert ended.code == 2 and "--overwrite" in ended.said, f"{flip}: {ended.said}"
+            assert ended.code == 2 and "--overwrite" in ended.output, f"{flip}: {ended.output}"
         ended = server.run(*SCORE, "--overwrite", cwd=work, below=work / "out")
-        assert ended.code == 0 and "is made again" in ended.said, f"{flip}: {said} {ended.said}"
+        assert ended.code == 0 and "is made again" in ended.output, f"{flip}: {message} {ended.output}"
         assert verify(work / "out").faults == [], flip
         assert (signed(work / "out"), read_data(work / "out")) == expected, flip
 
@@ -130,9 +130,9 @@ def test_in_a_certificate(server: Server, work: Path):
         assert "certificate.json" in curricle("verify", "some", cwd=work, code=1), flip
         assert "certificate.json" in curricle("select", "--check", "some", cwd=work, code=1), flip
         ended = server.run(*SELECT, cwd=work, below=work / "some")
-        assert ended.code == 2 and "--overwrite" in ended.said, f"{flip}: {ended.said}"
+        assert ended.code == 2 and "--overwrite" in ended.output, f"{flip}: {ended.output}"
         ended = server.run(*SELECT, "--overwrite", cwd=work, below=work / "some")
-        assert ended.code == 0 and read_data(work / "some") == expected, f"{flip}: {ended.said}"
+        assert ended.code == 0 and read_data(work / "some") == expected, f"{flip}: {ended.output}"
         curricle("select", "--check", "some", cwd=work)
 
 
@@ -159,16 +159,16 @@ def test_a_table_that_is_there_but_not_whole(server: Server, work: Path, harm: s
     """Presence is not wholeness: names and sizes are looked at every time."""
     expected = signed(work / "out")
     HARM[harm](work / "out")
-    said = server.run(*SCORE, cwd=work, below=work / "out")
-    assert said.code == 2 and "not as it was written" in said.said and "--overwrite" in said.said
+    ended = server.run(*SCORE, cwd=work, below=work / "out")
+    assert ended.code == 2 and "not as it was written" in ended.output and "--overwrite" in ended.output
     assert server.run(*SCORE, "--overwrite", cwd=work, below=work / "out").code == 0
     assert signed(work / "out") == expected and verify(work / "out").faults == []
 
 
 def test_a_whole_table_is_not_made_again(server: Server, work: Path):
     before = (work / "out" / MANIFEST).stat().st_mtime_ns
-    said = server.run(*SCORE, "--overwrite", cwd=work, below=work / "out")
-    assert said.code == 0 and "already scored" in said.said
+    ended = server.run(*SCORE, "--overwrite", cwd=work, below=work / "out")
+    assert ended.code == 0 and "already scored" in ended.output
     assert (work / "out" / MANIFEST).stat().st_mtime_ns == before
 
 
@@ -178,7 +178,7 @@ def test_a_table_from_before_there_were_records(server: Server, work: Path):
     plan = unsealed((out / "_progress" / "plan.json").read_bytes())
     (out / "_progress" / "plan.json").write_text(json.dumps(plan))
     (out / "_progress" / "finished.json").unlink()
-    assert "already scored" in server.run(*SCORE, cwd=work, below=out).said
+    assert "already scored" in server.run(*SCORE, cwd=work, below=out).output
     over = [*SCORE, "--max-record-bytes", "9000", "--overwrite"]
     killed = server.run(*over, cwd=work, below=out, kill=0, when="_progress/next")
     assert killed.code is None and verify(out).faults == []
@@ -191,26 +191,28 @@ def test_a_plan_removes_nothing_outside(server: Server, work: Path, left: object
     """Whoever can write a plan can seal it."""
     (work / "victim").mkdir()
     (work / "out" / "_progress" / "plan.json").write_bytes(seal({"extends": "1", "leaves": left}))
-    said = server.run(*SCORE, cwd=work, below=work)
-    assert said.code == 2 and "plan of the job is damaged" in said.said and "--overwrite" in said.said, said.said
-    said = server.run(*SCORE, "--overwrite", cwd=work, below=work)
-    assert said.code == 0 and (work / "victim").is_dir() and verify(work / "out").faults == [], said.said
+    ended = server.run(*SCORE, cwd=work, below=work)
+    assert ended.code == 2 and "plan of the job is damaged" in ended.output and "--overwrite" in ended.output, (
+        ended.output
+    )
+    ended = server.run(*SCORE, "--overwrite", cwd=work, below=work)
+    assert ended.code == 0 and (work / "victim").is_dir() and verify(work / "out").faults == [], ended.output
 
 
 def test_a_job_that_the_version_before_began_goes_on(server: Server, work: Path):
-    """Its plan, its receipts and its record of a table hold a digest of their value in place of a checksum."""
+    """Its plan, its receipts and its record of a table hold a digest of their value instead of a checksum."""
     expected = signed(work / "out"), read_data(work / "out")
-    for place in ("out", "begun"):
-        for path in (work / place / "_progress").rglob("*.json"):
+    for directory in ("out", "begun"):
+        for path in (work / directory / "_progress").rglob("*.json"):
             if is_sealed(path.read_bytes()):
                 value = unsealed(path.read_bytes())
                 path.write_text(json.dumps({**value, "digest": digest(value)}, ensure_ascii=False, indent=1) + "\n")
     assert verify(work / "out").faults == []
-    assert "already scored" in server.run(*SCORE, cwd=work, below=work / "out").said
+    assert "already scored" in server.run(*SCORE, cwd=work, below=work / "out").output
     shutil.rmtree(work / "out")
     (work / "begun").rename(work / "out")
-    said = server.run(*SCORE, cwd=work, below=work / "out")
-    assert said.code == 0 and "withdrawn" not in said.said, said.said
+    ended = server.run(*SCORE, cwd=work, below=work / "out")
+    assert ended.code == 0 and "withdrawn" not in ended.output, ended.output
     assert (signed(work / "out"), read_data(work / "out")) == expected
 
 
@@ -220,11 +222,11 @@ def test_what_the_messages_advise_works(server: Server, work: Path):
 
     def refused(*command: str) -> str:
         ended = server.run(*command, cwd=work, below=out)
-        in_words(ended.said)
-        assert ended.code in (1, 2) and "--overwrite" in ended.said, ended.said
+        in_words(ended.output)
+        assert ended.code in (1, 2) and "--overwrite" in ended.output, ended.output
         again = server.run(*command, "--overwrite", cwd=work, below=out)
-        assert again.code == 0 and verify(out).faults == [], again.said
-        return ended.said
+        assert again.code == 0 and verify(out).faults == [], again.output
+        return ended.output
 
     shutil.rmtree(out)
     shutil.copytree(work / "begun", out)
@@ -242,4 +244,4 @@ def test_what_the_messages_advise_works(server: Server, work: Path):
     shutil.copytree(out, work / "copy")
     (work / "copy" / "data" / "part-00000-of-00001.parquet").write_bytes(b"")
     ended = server.run(*["copy" if part == "some" else part for part in by], cwd=work, below=out)
-    assert ended.code == 1 and "copy the table again" in ended.said
+    assert ended.code == 1 and "copy the table again" in ended.output

@@ -41,9 +41,9 @@ def bulk(shared_data, tmp_path_factory):
     """46,846 Alpaca rows and the 294 gzip files of T0, on CPU metrics, in one process: what the others must equal."""
     inputs = [shared_data / "alpaca" / "alpaca_46k.jsonl", shared_data / "t0"]
     options = ("--metrics", "mtld", "--max-reject-fraction", 1)
-    place = tmp_path_factory.mktemp("bulk") / "table"
-    curricle("score", *inputs, "--output", place, *options)
-    return (*inputs, *options), place
+    path = tmp_path_factory.mktemp("bulk") / "table"
+    curricle("score", *inputs, "--output", path, *options)
+    return (*inputs, *options), path
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -94,7 +94,7 @@ def test_dask_starts_a_cluster_where_none_is_named(alpaca_rows, tmp_path):
     write_jsonl(tmp_path / "in.jsonl", alpaca_rows(40))
     options = ("--metrics", "mtld", "--shard-rows", 10)
     curricle("score", "in.jsonl", "--output", "whole", *options, cwd=tmp_path)
-    said = in_process_of_its_own(
+    message = in_process_of_its_own(
         "score",
         "in.jsonl",
         "--output",
@@ -104,15 +104,15 @@ def test_dask_starts_a_cluster_where_none_is_named(alpaca_rows, tmp_path):
         cwd=tmp_path,
     )
     assert signed(tmp_path / "out") == signed(tmp_path / "whole")
-    assert "distributed" not in said and "Nanny" not in said
+    assert "distributed" not in message and "Nanny" not in message
 
 
 @pytest.mark.parametrize("engine", ["dask", "portable"])
 def test_an_engine_that_is_not_there(engine, tmp_path):
     (tmp_path / "in.jsonl").write_text('{"prompt": "a", "completion": "b c"}\n')
     options = ("--metrics", "mtld", "--engine", engine, "--engine-address", "127.0.0.1:9")
-    said = in_process_of_its_own("score", "in.jsonl", "--output", "out", *options, cwd=tmp_path, code=1)
-    assert "127.0.0.1:9" in said and "What to do" in said and "Traceback" not in said
+    message = in_process_of_its_own("score", "in.jsonl", "--output", "out", *options, cwd=tmp_path, code=1)
+    assert "127.0.0.1:9" in message and "What to do" in message and "Traceback" not in message
 
 
 def test_a_worker_that_never_starts_does_not_hold_the_job_for_ever(engines, tmp_path):
@@ -128,9 +128,9 @@ def test_a_worker_that_never_starts_does_not_hold_the_job_for_ever(engines, tmp_
     options = (*engines["portable"], "--beam.environment_config", f"localhost:{pool.add_insecure_port('127.0.0.1:0')}")
     pool.start()
     arguments = ("score", "in.jsonl", "--output", "out", "--metrics", "mtld", *options, "--stall-limit", 3)
-    said = in_process_of_its_own(*arguments, cwd=tmp_path, code=1)
+    message = in_process_of_its_own(*arguments, cwd=tmp_path, code=1)
     pool.stop(None)
-    assert "no worker has done anything" in said and "Traceback" not in said
+    assert "no worker has done anything" in message and "Traceback" not in message
 
 
 GIVEN = {

@@ -92,7 +92,9 @@ def test_scoring_a_table_gives_the_same_examples(table, tmp_path):
 
 
 def test_a_table_whose_names_do_not_cover_inputs_stays_whole_and_keeps_them(tmp_path):
-    records = [{"instruction": "Say it in French.", "input": given, "output": "Bonjour"} for given in ("Good day", "")]
+    records = [
+        {"instruction": "Say it in French.", "input": options, "output": "Bonjour"} for options in ("Good day", "")
+    ]
     write_jsonl(tmp_path / "in.jsonl", records)
     curricle("score", "in.jsonl", "--output", "out", "--metrics", "mtld", cwd=tmp_path)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())

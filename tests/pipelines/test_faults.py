@@ -31,51 +31,53 @@ def whole(alpaca_rows, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def place(whole, tmp_path) -> Path:
+def directory(whole, tmp_path) -> Path:
     shutil.copy2(whole.parent / "in.jsonl", tmp_path)
     return tmp_path
 
 
-def receipts(place: Path) -> list[Path]:
-    return sorted((place / "out" / "_progress" / "receipts").glob("*.json"))
+def receipts(directory: Path) -> list[Path]:
+    return sorted((directory / "out" / "_progress" / "receipts").glob("*.json"))
 
 
-def begun(place: Path, *options: object, shards: int = 3) -> subprocess.Popen:
+def begun(directory: Path, *options: object, shards: int = 3) -> subprocess.Popen:
     """A job that has finished some shards, and has others left."""
-    process = start("score", "in.jsonl", "--output", "out", *OPTIONS, *options, cwd=place)
-    until_true(lambda: len(receipts(place)) >= shards or process.poll() is not None, "the first shards are finished")
+    process = start("score", "in.jsonl", "--output", "out", *OPTIONS, *options, cwd=directory)
+    until_true(
+        lambda: len(receipts(directory)) >= shards or process.poll() is not None, "the first shards are finished"
+    )
     assert process.poll() is None, process.communicate()[0]
     return process
 
 
 def message(process: subprocess.Popen, code: int) -> str:
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == code, said
-    assert "Traceback" not in said
-    return said
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == code, output
+    assert "Traceback" not in output
+    return output
 
 
-def completes(place: Path, whole: Path, *options: object) -> None:
+def completes(directory: Path, whole: Path, *options: object) -> None:
     """The same command ends with the table that nothing happened to, and keeps what was finished."""
-    kept = {path: path.read_bytes() for path in receipts(place)}
-    curricle("score", "in.jsonl", "--output", "out", *OPTIONS, *options, cwd=place)
-    assert all(path.read_bytes() == content for path, content in kept.items())
-    is_whole(place, whole)
+    rest = {path: path.read_bytes() for path in receipts(directory)}
+    curricle("score", "in.jsonl", "--output", "out", *OPTIONS, *options, cwd=directory)
+    assert all(path.read_bytes() == content for path, content in rest.items())
+    is_whole(directory, whole)
 
 
-def is_whole(place: Path, whole: Path) -> None:
-    assert signed(place / "out") == signed(whole)
-    assert f"whole; {ROWS} records" in curricle("verify", "out", cwd=place)
+def is_whole(directory: Path, whole: Path) -> None:
+    assert signed(directory / "out") == signed(whole)
+    assert f"whole; {ROWS} records" in curricle("verify", "out", cwd=directory)
 
 
 @pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 2)])
-def test_the_job_is_asked_to_stop(number, workers, place, whole):
-    process = begun(place, "--workers", workers)
+def test_the_job_is_asked_to_stop(number, workers, directory, whole):
+    process = begun(directory, "--workers", workers)
     os.killpg(process.pid, number)  # as a terminal or a supervisor does: its workers get it too
-    said = message(process, 1)
-    assert "asked to stop" in said and "are left" in said and "the same command goes on" in said
+    output = message(process, 1)
+    assert "asked to stop" in output and "are left" in output and "the same command goes on" in output
     until_true(lambda: not children_of_group(process.pid), "its workers end")
-    completes(place, whole, "--workers", workers)
+    completes(directory, whole, "--workers", workers)
 
 
 @pytest.fixture(scope="module")
@@ -85,38 +87,38 @@ def cluster(tmp_path_factory):
         yield cluster
 
 
-def test_a_dask_worker_is_killed_in_the_middle_of_a_shard(cluster: Dask, place, whole):
-    process = begun(place, *cluster.options)
-    os.kill(a_worker_of(place / "out"), signal.SIGKILL)
+def test_a_dask_worker_is_killed_in_the_middle_of_a_shard(cluster: Dask, directory, whole):
+    process = begun(directory, *cluster.options)
+    os.kill(a_worker_of(directory / "out"), signal.SIGKILL)
     message(process, 0)
-    is_whole(place, whole)
+    is_whole(directory, whole)
 
 
-def test_the_driver_of_a_dask_job_is_killed(cluster: Dask, place, whole):
-    process = begun(place, *cluster.options)
+def test_the_driver_of_a_dask_job_is_killed(cluster: Dask, directory, whole):
+    process = begun(directory, *cluster.options)
     process.kill()
     process.communicate()
-    completes(place, whole, *cluster.options)
+    completes(directory, whole, *cluster.options)
 
 
-def test_the_dask_scheduler_is_killed(cluster: Dask, place, whole):
-    process = begun(place, *cluster.options)
+def test_the_dask_scheduler_is_killed(cluster: Dask, directory, whole):
+    process = begun(directory, *cluster.options)
     cluster.scheduler.kill()
-    said = message(process, 1)
-    assert "the dask scheduler is gone" in said and "What to do" in said
+    output = message(process, 1)
+    assert "the dask scheduler is gone" in output and "What to do" in output
     end([cluster.worker])
     cluster.start(2)
-    completes(place, whole, *cluster.options)
+    completes(directory, whole, *cluster.options)
 
 
-def test_the_job_service_is_killed(place, whole):
-    with beam_service(place / "one", 1) as options:
-        process = begun(place, *options)
-        os.killpg(int((place / "one" / "service.pid").read_text()), signal.SIGKILL)
-        said = message(process, 1)
-        assert "the portable job failed" in said and "What to do" in said
-    with beam_service(place / "another", 1) as options:
-        completes(place, whole, *options)
+def test_the_job_service_is_killed(directory, whole):
+    with beam_service(directory / "one", 1) as options:
+        process = begun(directory, *options)
+        os.killpg(int((directory / "one" / "service.pid").read_text()), signal.SIGKILL)
+        output = message(process, 1)
+        assert "the portable job failed" in output and "What to do" in output
+    with beam_service(directory / "another", 1) as options:
+        completes(directory, whole, *options)
 
 
 def test_nothing_moves_any_more():
@@ -133,12 +135,12 @@ def test_nothing_moves_any_more():
     assert done.returncode == 1 and "no worker has done anything" in done.stderr
 
 
-def test_workers_are_talked_to_on_loopback_alone(place, whole):
-    process = begun(place, "--workers", 2)
-    found = listening(children_of_group(process.pid))
+def test_workers_are_talked_to_on_loopback_alone(directory, whole):
+    process = begun(directory, "--workers", 2)
+    result = listening(children_of_group(process.pid))
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    assert found and all(address.endswith("0100007F") for address in found), found
+    assert result and all(address.endswith("0100007F") for address in result), result
 
 
 def listening(pids: list[int]) -> list[str]:
@@ -154,65 +156,65 @@ def listening(pids: list[int]) -> list[str]:
     return [line[1].partition(":")[0] for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in sockets]
 
 
-def test_the_input_is_taken_away(place, whole):
-    process = begun(place, shards=1)
-    (place / "in.jsonl").rename(place / "elsewhere.jsonl")
-    said = message(process, 1)
-    assert "in.jsonl" in said and "What to do" in said
-    assert not (place / "out" / "manifest.json").exists()
-    (place / "elsewhere.jsonl").rename(place / "in.jsonl")
-    completes(place, whole)
+def test_the_input_is_taken_away(directory, whole):
+    process = begun(directory, shards=1)
+    (directory / "in.jsonl").rename(directory / "elsewhere.jsonl")
+    output = message(process, 1)
+    assert "in.jsonl" in output and "What to do" in output
+    assert not (directory / "out" / "manifest.json").exists()
+    (directory / "elsewhere.jsonl").rename(directory / "in.jsonl")
+    completes(directory, whole)
 
 
-def test_the_input_is_changed(place, whole):
-    process = begun(place, shards=1)
-    content = (place / "in.jsonl").read_bytes()
-    (place / "in.jsonl").write_bytes(content + b'{"prompt": "one", "completion": "more"}\n')
-    said = message(process, 1)
-    assert "in.jsonl: was changed" in said and "--overwrite" in said
-    assert not (place / "out" / "manifest.json").exists()
-    (place / "in.jsonl").write_bytes(content)
-    completes(place, whole)
+def test_the_input_is_changed(directory, whole):
+    process = begun(directory, shards=1)
+    content = (directory / "in.jsonl").read_bytes()
+    (directory / "in.jsonl").write_bytes(content + b'{"prompt": "one", "completion": "more"}\n')
+    output = message(process, 1)
+    assert "in.jsonl: was changed" in output and "--overwrite" in output
+    assert not (directory / "out" / "manifest.json").exists()
+    (directory / "in.jsonl").write_bytes(content)
+    completes(directory, whole)
 
 
-def test_a_finished_shard_is_damaged(place, whole):
-    process = begun(place)
+def test_a_finished_shard_is_damaged(directory, whole):
+    process = begun(directory)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    shard = place / "out" / "_progress" / "shards" / "shard-000001.arrow"
+    shard = directory / "out" / "_progress" / "shards" / "shard-000001.arrow"
     damaged = bytearray(shard.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     shard.write_bytes(damaged)
     arguments = ("score", "in.jsonl", "--output", "out", *OPTIONS)
-    said = in_process_of_its_own(*arguments, cwd=place, code=1)
-    assert "shard-000001.arrow" in said and "scores this shard again" in said
-    curricle(*arguments, cwd=place)
-    is_whole(place, whole)
+    output = in_process_of_its_own(*arguments, cwd=directory, code=1)
+    assert "shard-000001.arrow" in output and "scores this shard again" in output
+    curricle(*arguments, cwd=directory)
+    is_whole(directory, whole)
 
 
-def test_the_plan_is_damaged(place, whole):
-    process = begun(place)
+def test_the_plan_is_damaged(directory, whole):
+    process = begun(directory)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    (place / "out" / "_progress" / "plan.json").write_text('{"sources": [{}]}')
+    (directory / "out" / "_progress" / "plan.json").write_text('{"sources": [{}]}')
     arguments = ("score", "in.jsonl", "--output", "out", *OPTIONS)
-    said = curricle(*arguments, cwd=place, code=2)
-    assert "plan.json" in said and "--overwrite" in said
-    curricle(*arguments, "--overwrite", cwd=place)
-    is_whole(place, whole)
+    output = curricle(*arguments, cwd=directory, code=2)
+    assert "plan.json" in output and "--overwrite" in output
+    curricle(*arguments, "--overwrite", cwd=directory)
+    is_whole(directory, whole)
 
 
-def test_a_finished_table_without_its_progress(place, whole):
-    shutil.copytree(whole, place / "out")
-    shutil.rmtree(place / "out" / "_progress")
+def test_a_finished_table_without_its_progress(directory, whole):
+    shutil.copytree(whole, directory / "out")
+    shutil.rmtree(directory / "out" / "_progress")
     arguments = ("score", "in.jsonl", "--output", "out", *OPTIONS)
-    assert "--overwrite" in curricle(*arguments, cwd=place, code=2)
-    is_whole(place, whole)
-    curricle(*arguments, "--overwrite", cwd=place)
-    is_whole(place, whole)
+    assert "--overwrite" in curricle(*arguments, cwd=directory, code=2)
+    is_whole(directory, whole)
+    curricle(*arguments, "--overwrite", cwd=directory)
+    is_whole(directory, whole)
 
 
-def test_the_disk_is_full_and_then_read_only(place, whole):
+def test_the_disk_is_full_and_then_read_only(directory, whole):
     """On a file system of its own, in a namespace where anyone may mount one."""
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
         pytest.skip("this system lets nobody mount a file system of their own")
@@ -231,10 +233,14 @@ def test_the_disk_is_full_and_then_read_only(place, whole):
         cp -r disk/out out
     """
     done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", textwrap.dedent(script)], cwd=place, capture_output=True, text=True, timeout=300
+        ["unshare", "-rm", "sh", "-c", textwrap.dedent(script)],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.stdout.split("\n")[:-1] == ["full: 1", "read-only: 2", "room: 0", "again: 0"], done.stdout + done.stderr
     assert "No space left on device" in done.stderr and "make room" in done.stderr
     assert "cannot be written to" in done.stderr and "already scored" in done.stderr
     assert "Traceback" not in done.stderr
-    is_whole(place, whole)
+    is_whole(directory, whole)

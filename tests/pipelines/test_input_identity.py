@@ -1,4 +1,4 @@
-"""What a template places by itself is part of an example's identity."""
+"""What a template writes by itself is part of an example's identity."""
 
 from curricle.schemas.fingerprint import example_id
 from running import curricle, read_data, write_jsonl

@@ -141,8 +141,8 @@ def test_log_manifest_and_verify_name_what_a_folder_leaves_out(tmp_path: Path):
     write_jsonl(tmp_path / "in" / "a.jsonl", [GOOD])
     write_jsonl(tmp_path / "in" / "_b.jsonl", [GOOD])
     (tmp_path / "in" / "c\n.jsonl").symlink_to("nowhere")
-    said = curricle("score", "in", "--output", "out", "--metrics", "mtld", cwd=tmp_path)
-    assert f"left out, {HIDDEN}: in/_b.jsonl" in said and f"left out, {NOWHERE}: in/c\\n.jsonl" in said
+    message = curricle("score", "in", "--output", "out", "--metrics", "mtld", cwd=tmp_path)
+    assert f"left out, {HIDDEN}: in/_b.jsonl" in message and f"left out, {NOWHERE}: in/c\\n.jsonl" in message
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["not_read"] == [
         {"path": "in/_b.jsonl", "reason": HIDDEN},
@@ -158,9 +158,9 @@ def test_what_is_not_followed_is_in_notes_and_in_the_log(tmp_path: Path):
     turns = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ada."}]
     record = {"messages": turns, "context": "Ada wrote the first program."}
     write_jsonl(tmp_path / "a.jsonl", [record, {"messages": turns}, record])
-    said = curricle("score", "a.jsonl", "--output", "out", "--metrics", "length", "--shard-rows", "1", cwd=tmp_path)
+    message = curricle("score", "a.jsonl", "--output", "out", "--metrics", "length", "--shard-rows", "1", cwd=tmp_path)
     note = "the field 'context' is in no turn; it is kept in extra"
-    assert f"2 rows: {note}" in said
+    assert f"2 rows: {note}" in message
     assert [note in (row or []) for row in read_data(tmp_path / "out")["notes"].to_pylist()] == [True, False, True]
 
 

@@ -45,9 +45,9 @@ def test_second_job_is_refused_while_the_first_runs(records, tmp_path):
     first = start("score", "in.jsonl", "--output", "out", *OPTIONS, cwd=tmp_path)
     try:
         until_true(lambda: receipts(tmp_path / "out"), "a shard is finished")
-        said = curricle("score", "in.jsonl", "--output", "out", *OPTIONS, cwd=tmp_path, code=4)
-        assert f"process {first.pid} on" in said
-        assert "another job holds this directory" in said
+        message = curricle("score", "in.jsonl", "--output", "out", *OPTIONS, cwd=tmp_path, code=4)
+        assert f"process {first.pid} on" in message
+        assert "another job holds this directory" in message
     finally:
         output, _ = first.communicate(timeout=120)
     assert first.returncode == 0, output
@@ -82,8 +82,8 @@ def test_a_job_that_surveyed_while_another_finished_does_not_touch_its_table(rec
         return plan
 
     monkeypatch.setattr(module, "_survey", survey_while_another_job_runs)
-    said = curricle("score", "in.jsonl", "--output", "out", *OPTIONS, cwd=tmp_path, code=2)
-    assert "holds another job's scores" in said
+    message = curricle("score", "in.jsonl", "--output", "out", *OPTIONS, cwd=tmp_path, code=2)
+    assert "holds another job's scores" in message
     assert "prompt_mattr" not in read_data(tmp_path / "out").column_names
 
 
@@ -94,9 +94,9 @@ def test_a_worker_that_dies_ends_the_job(records, tmp_path):
     process = start(*arguments, cwd=tmp_path)
     until_true(lambda: receipts(tmp_path / "out"), "a shard is finished")
     os.kill(a_worker_of(tmp_path / "out"), signal.SIGKILL)
-    said, _ = process.communicate(timeout=60)
+    message, _ = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "a worker process died" in said and "What to do" in said
+    assert "a worker process died" in message and "What to do" in message
     time.sleep(3)  # the other worker notices that its driver is gone
     in_process_of_its_own(*arguments, cwd=tmp_path)
     assert "whole" in curricle("verify", "out", cwd=tmp_path)

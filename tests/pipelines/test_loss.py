@@ -93,8 +93,8 @@ def test_another_model_is_another_fingerprint(tiny_jobs, tiny_model, tmp_path):
     weights = safetensors.torch.load_file(changed / "model.safetensors")
     next(iter(weights.values()))[0] += 0.5
     safetensors.torch.save_file(weights, changed / "model.safetensors", {"format": "pt"})
-    said = curricle("score", "in.jsonl", *options, cwd=tmp_path, code=2)
-    assert "proxy.weights" in said and "--overwrite" in said
+    message = curricle("score", "in.jsonl", *options, cwd=tmp_path, code=2)
+    assert "proxy.weights" in message and "--overwrite" in message
     curricle("score", "in.jsonl", *options, "--overwrite", cwd=tmp_path)
     assert read_manifest(tmp_path / "out").fingerprint != before.fingerprint
 

@@ -74,10 +74,10 @@ def test_checkpoints_are_scored_in_one_pass(checkpoints, alpaca_rows, tmp_path):
     assert len(signed(tmp_path / "out")["identity"]["proxy"]["checkpoints"]) == 2
     assert "whole" in curricle("verify", "out", cwd=tmp_path)
     other = f"{checkpoints[0]},{checkpoints[2]},{checkpoints[1]}"
-    said = curricle(
+    message = curricle(
         "score", "in.jsonl", "--output", "out", "--proxy.checkpoints", other, *options, cwd=tmp_path, code=2
     )
-    assert "proxy.checkpoints" in said
+    assert "proxy.checkpoints" in message
     compat = ("--compat", "small2large", "--metrics", "lp", "--output", "theirs", "--proxy.checkpoints", names)
     curricle("score", "in.jsonl", *compat, *options, cwd=tmp_path)
     assert [read_data(tmp_path / "theirs")["lp_1"][row].as_py() for row in (7, 9)] == [None, 0.0]
@@ -94,7 +94,9 @@ def test_what_is_no_checkpoint_of_the_model_is_refused(checkpoints, tmp_path):
     def refused(*options: object) -> str:
         return curricle("score", "in.jsonl", "--output", "out", *options, cwd=tmp_path, code=2)
 
-    assert "differs from" in (said := refused("--proxy.checkpoints", f"{start_of},wider")) and "hidden_size" in said
+    assert (
+        "differs from" in (message := refused("--proxy.checkpoints", f"{start_of},wider")) and "hidden_size" in message
+    )
     assert "tokenizer or its template" in refused("--proxy.checkpoints", f"{start_of},template")
     assert "names one" in refused("--proxy.checkpoints", start_of)
     assert "leave it out" in refused("--proxy.checkpoints", f"{start_of},wider", "--proxy.model", "wider/other")
@@ -121,8 +123,10 @@ def options_of(model: Path) -> tuple[object, ...]:
 def test_the_defaults_are_the_authors(tmp_path):
     """Every value of their training (arXiv 2402.10430), and of transformers' trainer where they name none."""
     settings = LpSettings(table="scored", output="out")
-    given = training_options(settings, rows=52_002, model=tmp_path)
-    run = parse(RunSettings, [f"--{key}={value}" for key, value in given.items()] + ["--output=out"], "curricle-train")
+    options = training_options(settings, rows=52_002, model=tmp_path)
+    run = parse(
+        RunSettings, [f"--{key}={value}" for key, value in options.items()] + ["--output=out"], "curricle-train"
+    )
     assert asdict(run.optimizer) == {
         "lr": 2e-5,
         "beta1": 0.9,
@@ -149,10 +153,10 @@ def test_trained_scored_and_killed_in_both(scored, checkpoints, tmp_path):
     curricle("lp", scored, "--output", whole, *options)
     before, after = read_data(scored), read_data(whole)
     assert after.select(before.column_names[:-1]).equals(before.select(before.column_names[:-1]))
-    found = after.to_pylist()
-    assert found[11]["lp_app"] is None and "lp_app: the response is empty" in found[11]["notes"]
-    assert all((row["lp_app"] is None) == any("lp_app: " in note for note in row["notes"] or []) for row in found)
-    learned = [row[f"ppl_epoch_{EPOCHS}"] < row["ppl_epoch_0"] for row in found if row["lp_app"] is not None]
+    result = after.to_pylist()
+    assert result[11]["lp_app"] is None and "lp_app: the response is empty" in result[11]["notes"]
+    assert all((row["lp_app"] is None) == any("lp_app: " in note for note in row["notes"] or []) for row in result)
+    learned = [row[f"ppl_epoch_{EPOCHS}"] < row["ppl_epoch_0"] for row in result if row["lp_app"] is not None]
     assert sum(learned) > 0.95 * len(learned)
     assert "whole" in curricle("verify", whole)
     receipts = killed / "_progress" / "scores" / "_progress" / "receipts"
@@ -164,17 +168,17 @@ def test_trained_scored_and_killed_in_both(scored, checkpoints, tmp_path):
         assert not (killed / "manifest.json").exists()
     curricle("lp", scored, "--output", killed, *options)
     assert read_data(killed).equals(after) and signed(killed) == signed(whole)
-    made = {path: path.stat().st_mtime_ns for path in killed.rglob("*.json")}
+    product = {path: path.stat().st_mtime_ns for path in killed.rglob("*.json")}
     assert "nothing to do" in curricle("lp", scored, "--output", killed, *options)
-    assert {path: path.stat().st_mtime_ns for path in killed.rglob("*.json")} == made
-    said = curricle("lp", scored, "--output", killed, *options, "--seed", 1, code=2)
-    assert "training.seed" in said
-    said = curricle("lp", whole, "--output", tmp_path / "again", *options, code=2)
-    assert "has a column 'learnability' already" in said
+    assert {path: path.stat().st_mtime_ns for path in killed.rglob("*.json")} == product
+    message = curricle("lp", scored, "--output", killed, *options, "--seed", 1, code=2)
+    assert "training.seed" in message
+    message = curricle("lp", whole, "--output", tmp_path / "again", *options, code=2)
+    assert "has a column 'learnability' already" in message
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (("--train.optimizer.lr", 1), "give --learning-rate"),
         (("--train.curriculum", "campus"), "leave it out"),
@@ -185,8 +189,8 @@ def test_trained_scored_and_killed_in_both(scored, checkpoints, tmp_path):
         (("--output", "s3://bucket/out"), "local directories"),
     ],
 )
-def test_what_is_not_for_this_command_is_refused(scored, tmp_path, options, said):
-    assert said in curricle("lp", scored, "--output", "out", *options, cwd=tmp_path, code=2)
+def test_what_is_not_for_this_command_is_refused(scored, tmp_path, options, message):
+    assert message in curricle("lp", scored, "--output", "out", *options, cwd=tmp_path, code=2)
     assert not (tmp_path / "out").exists()
 
 

@@ -26,15 +26,15 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
+def directory(tmp_path_factory) -> Path:
     """Inputs, and finished tables to make others from."""
-    place = tmp_path_factory.mktemp("place")
+    path = tmp_path_factory.mktemp("tables")
     rows = [{"prompt": f"Say {n}.", "completion": f"It is {n}, and no other." * (1 + n % 5)} for n in range(ROWS)]
-    write_jsonl(place / "in.jsonl", [*rows, {"no": "format"}])
+    write_jsonl(path / "in.jsonl", [*rows, {"no": "format"}])
     for name, seed in (("table", 0), ("other", 1)):
-        (place / name).mkdir()
-        make_table(place / name, random_scores(ROWS, seed), rows=ROWS, rejects=[("not JSON", "no")])
-    return place
+        (path / name).mkdir()
+        make_table(path / name, random_scores(ROWS, seed), rows=ROWS, rejects=[("not JSON", "no")])
+    return path
 
 
 SCORE = ["score", "in.jsonl", "--metrics", "mtld", "--shard-rows", "20", "--output", "out"]
@@ -75,9 +75,9 @@ def content(out: Path) -> object:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_killed_before_a_file_operation(server: Server, place: Path, tmp_path: Path, name: str):
+def test_killed_before_a_file_operation(server: Server, directory: Path, tmp_path: Path, name: str):
     before, command = COMMANDS[name]
-    work = Path(shutil.copytree(place, tmp_path / "work"))
+    work = Path(shutil.copytree(directory, tmp_path / "work"))
     out = work / "out"
 
     def again(kill: int | None) -> operations.Outcome:
@@ -87,30 +87,30 @@ def test_killed_before_a_file_operation(server: Server, place: Path, tmp_path: P
         return server.run(*command, cwd=work, below=out, kill=kill)
 
     if before:
-        made = server.run(*before, cwd=work, below=out)
-        assert made.code == 0, made.said
+        result = server.run(*before, cwd=work, below=out)
+        assert result.code == 0, result.output
         out.rename(tmp_path / "before")
     whole = again(None)
-    assert whole.code == 0, whole.said
+    assert whole.code == 0, whole.output
     expected = content(out)
     for number in drawn.kills(name, whole.operations, usual=3):
         killed = again(number)
-        assert killed.code is None, f"{number}: {killed.said}"
+        assert killed.code is None, f"{number}: {killed.output}"
         if (before or [""])[0] in ("score", "select", "cluster"):
             assert verify(out).faults == [], f"the old table or the new one, at {number}"
             curricle("verify", "out", cwd=work)
         ended = server.run(*command, cwd=work, below=out)
-        assert ended.code == 0, f"{number}: {ended.said}"
+        assert ended.code == 0, f"{number}: {ended.output}"
         if (out / "manifest.json").exists():
             assert verify(out).faults == [], number
         assert content(out) == expected, f"killed before operation {number} of {whole.operations}"
 
 
-def test_the_operations_are_seen(server: Server, place: Path, tmp_path: Path):
+def test_the_operations_are_seen(server: Server, directory: Path, tmp_path: Path):
     """A control: without the hook's kill nothing is killed, and a table is made in many operations."""
-    found = server.run(*SCORE[:-1], tmp_path / "out", cwd=place, below=tmp_path / "out")
-    assert found.code == 0 and found.operations > 20, found
-    assert server.run("verify", tmp_path / "out", cwd=place, below=tmp_path / "out").operations == 0
+    result = server.run(*SCORE[:-1], tmp_path / "out", cwd=directory, below=tmp_path / "out")
+    assert result.code == 0 and result.operations > 20, result
+    assert server.run("verify", tmp_path / "out", cwd=directory, below=tmp_path / "out").operations == 0
 
 
 LONG = {  # commands that train: killed where the plan is replaced, where the new table is begun, and in the exchange
@@ -120,24 +120,26 @@ LONG = {  # commands that train: killed where the plan is replaced, where the ne
 
 
 @pytest.mark.parametrize("name", LONG)
-def test_a_training_over_another_is_killed(server: Server, place: Path, tiny_model: Path, tmp_path: Path, name: str):
+def test_a_training_over_another_is_killed(
+    server: Server, directory: Path, tiny_model: Path, tmp_path: Path, name: str
+):
     options, other = LONG[name]
     model = ["--proxy.model", str(tiny_model), "--proxy.max-length", "128", "--output", "out"]
     command = [name, "scored", *options, *model]
-    work, out = Path(shutil.copytree(place, tmp_path / "work")), tmp_path / "work" / "out"
+    work, out = Path(shutil.copytree(directory, tmp_path / "work")), tmp_path / "work" / "out"
     assert server.run(*SCORE, cwd=work, below=out).code == 0
     out.rename(work / "scored")
-    made = server.run(*command, cwd=work, below=out)
-    assert made.code == 0, made.said
+    product = server.run(*command, cwd=work, below=out)
+    assert product.code == 0, product.output
     old = signed(out)
     for when, number in (("plan.json", 0), ("_progress/next", 0), ("/out/manifest.json", 0), ("/out/manifest.json", 1)):
         killed = server.run(*command, *other, "--overwrite", cwd=work, below=out, kill=number, when=when)
-        assert killed.code is None, f"{when}: {killed.said}"
+        assert killed.code is None, f"{when}: {killed.output}"
         assert verify(out).faults == [], when
     ended = server.run(*command, *other, "--overwrite", cwd=work, below=out)
-    assert ended.code == 0, ended.said
+    assert ended.code == 0, ended.output
     assert verify(out).faults == [] and signed(out)["fingerprint"] != old["fingerprint"]
-    found = signed(out)
+    result = signed(out)
     shutil.rmtree(out)
     assert server.run(*command, *other, cwd=work, below=out).code == 0
-    assert signed(out) == found, "the table of a run that nothing happened to"
+    assert signed(out) == result, "the table of a run that nothing happened to"

@@ -69,8 +69,8 @@ def test_the_plan_says_which_format_read_the_records(folder):
     assert plan and plan.reading["format"] == {"name": "qa", "file": "my.py", "sha256": digest}
     assert "nothing to do" in curricle(*ARGUMENTS, *MANY)
     (folder / "my.py").write_text(FORMAT + "# changed\n")
-    said = curricle(*ARGUMENTS, *MANY, code=2)
-    assert "format.sha256" in said and digest in said
+    message = curricle(*ARGUMENTS, *MANY, code=2)
+    assert "format.sha256" in message and digest in message
 
 
 def test_a_format_travels_as_where_it_is_from(folder):
@@ -91,12 +91,12 @@ def test_a_format_that_fails_is_named_with_the_file_and_the_record(folder, where
     text = FORMAT.replace('"q" in record', '1 / (record["by"] - 1)') if where == "matches" else FORMAT
     (folder / "my.py").write_text(text)
     write_jsonl(folder / "in.jsonl", [*RECORDS[(where == "read") :], {"q": "no answer"}])
-    said = curricle(*ARGUMENTS, code=1)
+    message = curricle(*ARGUMENTS, code=1)
     failure = {
         "matches": "in.jsonl, object 1: failed: ZeroDivisionError",
         "read": "in.jsonl position 2: failed: KeyError",
     }
-    assert f"format {folder}/my.py:QA" in said and failure[where] in said
+    assert f"format {folder}/my.py:QA" in message and failure[where] in message
 
 
 def test_an_engine_from_a_file_runs_the_shards(folder):

@@ -45,9 +45,9 @@ def test_a_table_with_rewards(table, arguments, tmp_path, monkeypatch):
             curricle(*arguments, "--output", "out", cwd=tmp_path, code=1)
         assert stage.exists()
     answers = read_data(scores)["generated"]
-    made = {path: path.stat().st_mtime_ns for path in fitted.rglob("*") if path.is_file() and path.name != ".lock"}
+    result = {path: path.stat().st_mtime_ns for path in fitted.rglob("*") if path.is_file() and path.name != ".lock"}
     curricle(*arguments, "--output", "out", cwd=tmp_path)
-    assert {path: path.stat().st_mtime_ns for path in made} == made and not scores.exists()
+    assert {path: path.stat().st_mtime_ns for path in result} == result and not scores.exists()
     assert read_data(tmp_path / "out")["generated"].equals(answers)
     assert "whole" in curricle("verify", "out", cwd=tmp_path)
     before, after = read_data(table), read_data(tmp_path / "out")
@@ -67,13 +67,13 @@ def test_a_table_with_rewards(table, arguments, tmp_path, monkeypatch):
     assert [bool(flag) for flag in after["generated_truncated"].to_pylist()] == truncated and sum(truncated) > ROWS / 2
     columns = TableReader(str(tmp_path / "out")).scores
     assert columns["reward_gap"].hard == "high" and columns["generated"].metric == "generated"
-    made = signed(tmp_path / "out")["identity"]["added"][-1]
-    assert made["generation"] == {"max_new_tokens": 6, "temperature": 1.0, "seed": 0}
-    assert made["reward"] == {"version": REWARD_VERSION, "seed": 0, "l2": 1.0}
+    result = signed(tmp_path / "out")["identity"]["added"][-1]
+    assert result["generation"] == {"max_new_tokens": 6, "temperature": 1.0, "seed": 0}
+    assert result["reward"] == {"version": REWARD_VERSION, "seed": 0, "l2": 1.0}
     assert (tmp_path / "out" / "reward_model" / "model" / "model.safetensors").exists()
     assert "already there" in curricle(*arguments, "--output", "out", cwd=tmp_path)
-    said = curricle(*arguments, "--proxy.generation.seed", 1, "--output", "out", cwd=tmp_path, code=2)
-    assert "generation.seed" in said
+    message = curricle(*arguments, "--proxy.generation.seed", 1, "--output", "out", cwd=tmp_path, code=2)
+    assert "generation.seed" in message
 
 
 def test_wrong_options_write_nothing(arguments, tmp_path):

@@ -65,18 +65,18 @@ def change_a_row(table: Path) -> None:
     """One score of one row is another."""
     path = sorted((table / "data").iterdir())[0]
     rows = pq.read_table(path)
-    place = rows.schema.get_field_index("loss")
+    index = rows.schema.get_field_index("loss")
     values = rows["loss"].to_pylist()
     values[5] += 1e-12
-    pq.write_table(rows.set_column(place, rows.schema.field(place), pa.array(values)), path, row_group_size=64)
+    pq.write_table(rows.set_column(index, rows.schema.field(index), pa.array(values)), path, row_group_size=64)
 
 
 def test_a_selection_is_a_table_of_the_same_contract(scored, hardest):
-    table, found = read_data(scored), read_data(hardest)
+    table, result = read_data(scored), read_data(hardest)
     over = table.filter(pc.greater(table["loss"], 0.5))
     best = over.sort_by([("loss", "descending")]).slice(0, 40)["source_position"]
-    assert found.equals(table.filter(pc.is_in(table["source_position"], best)))  # the rows, their order, every value
-    assert found.schema.equals(table.schema, check_metadata=True)
+    assert result.equals(table.filter(pc.is_in(table["source_position"], best)))  # the rows, their order, every value
+    assert result.schema.equals(table.schema, check_metadata=True)
     assert "whole; 300 rows of a table = 40 selected + 260 left out" in curricle("verify", hardest)
     manifest = signed(hardest)
     assert manifest["fingerprint"] == signed(scored)["fingerprint"]
@@ -89,13 +89,13 @@ def test_a_selection_is_a_table_of_the_same_contract(scored, hardest):
 
 def test_the_certificate_says_what_was_asked_and_found(scored, hardest):
     certificate = json.loads((hardest / "certificate.json").read_text())
-    found = read_data(hardest)
+    result = read_data(hardest)
     where, take = certificate["steps"]
     assert where["rows"] == ROWS and where["left"] == take["rows"]
     assert (take["asked"], take["left"], certificate["selected"], certificate["left_out"]) == (40, 40, 40, 260)
-    assert take["lowest"] == pc.min(found["loss"]).as_py()
+    assert take["lowest"] == pc.min(result["loss"]).as_py()
     assert certificate["recipe"]["where"] == "loss > 0.5" and certificate["recipe"]["seed"] == 0
-    ids = "".join(f"{identity}\n" for identity in found["example_id"].to_pylist())
+    ids = "".join(f"{identity}\n" for identity in result["example_id"].to_pylist())
     assert certificate["ids"] == hashlib.sha256(ids.encode()).hexdigest()
     manifest = (scored / "manifest.json").read_bytes()
     assert certificate["table"]["manifest_sha256"] == hashlib.sha256(manifest).hexdigest()
@@ -159,13 +159,13 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(scored, tmp_
     before = (tmp_path / "out" / "manifest.json").stat().st_mtime_ns
     curricle(*command, "1/3")
     assert (tmp_path / "out" / "manifest.json").stat().st_mtime_ns == before
-    said = curricle(*command, "3/3", code=2)
-    assert "recipe.part: '1/3' there, '3/3' now" in said and "--overwrite" in said
+    message = curricle(*command, "3/3", code=2)
+    assert "recipe.part: '1/3' there, '3/3' now" in message and "--overwrite" in message
     curricle(*command, "3/3", "--overwrite")
     curricle("select", "--check", tmp_path / "out")
     (tmp_path / "in.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
-    said = curricle("score", tmp_path / "in.jsonl", "--output", tmp_path / "out", "--metrics", "length", code=2)
-    assert "holds a selection" in said
+    message = curricle("score", tmp_path / "in.jsonl", "--output", tmp_path / "out", "--metrics", "length", code=2)
+    assert "holds a selection" in message
     assert "holds a selection" in curricle("status", tmp_path / "out", code=2)
 
 
@@ -234,19 +234,19 @@ def test_a_csv_means_the_same_whatever_its_first_rows_hold(tmp_path, kind):
     texts, values = KINDS[kind]
     lines = [f"{row},{text}\n" for row, text in enumerate(texts)]
     (tmp_path / "a.csv").write_text("source_position,q\n" + "".join(lines))
-    found = read_columns(tmp_path / "a.csv")[0]
-    assert found["q"].to_list() == values
-    assert [type(value) for value in found["q"]] == [type(value) for value in values]
-    assert found["source_position"].to_list() == list(range(len(texts)))
+    result = read_columns(tmp_path / "a.csv")[0]
+    assert result["q"].to_list() == values
+    assert [type(value) for value in result["q"]] == [type(value) for value in values]
+    assert result["source_position"].to_list() == list(range(len(texts)))
 
 
 def test_a_field_that_appears_late_is_a_column(tmp_path):
     rows = [{"source_position": n, "q": n} for n in range(LATE)]
     rows += [{"source_position": LATE, "q": 0.5, "late": "x"}, {"source_position": LATE + 1, "q": None}]
     write_jsonl(tmp_path / "a.jsonl", rows)
-    found = read_columns(tmp_path / "a.jsonl")[0]
-    assert found["q"].to_list() == [*map(float, range(LATE)), 0.5, None] and found["q"].dtype == pl.Float64
-    assert found["late"].to_list() == [*[None] * LATE, "x", None]
+    result = read_columns(tmp_path / "a.jsonl")[0]
+    assert result["q"].to_list() == [*map(float, range(LATE)), 0.5, None] and result["q"].dtype == pl.Float64
+    assert result["late"].to_list() == [*[None] * LATE, "x", None]
 
 
 def test_keys_are_texts_even_where_they_are_digits(tmp_path):
@@ -270,17 +270,17 @@ def test_rows_of_a_joined_file_that_belong_nowhere_are_said(scored, judged, tmp_
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("example_id,quality\nrow-1,2\n", "example_id of a row of the table: 'row-1' in its first, '"),
         ("source,source_position,quality\nother.jsonl,0,2\n", "'other.jsonl', 0 in its first, '"),
         ("example_id,quality\n", "no row of it has example_id"),
     ],
 )
-def test_a_joined_file_that_belongs_to_another_table_is_refused(scored, tmp_path, text, said):
+def test_a_joined_file_that_belongs_to_another_table_is_refused(scored, tmp_path, text, message):
     (tmp_path / "judged.csv").write_text(text)
     command = ["--join", tmp_path / "judged.csv", "--where", "quality > 1", "--output", tmp_path / "out"]
-    assert said in curricle("select", scored, *command, code=2)
+    assert message in curricle("select", scored, *command, code=2)
     assert not (tmp_path / "out").exists()
 
 
@@ -321,15 +321,15 @@ def test_columns_join_from_a_file(scored, judged, tmp_path, kind, keys):
     chosen = judged.select(*keys, "quality", "judge")
     {"parquet": chosen.write_parquet, "csv": chosen.write_csv, "jsonl": chosen.write_ndjson}[kind](file)
     command = ["--join", file, "--take", "high", "--by", "quality", "--count", 10]
-    said = curricle("select", scored, "--output", out, *command)
+    message = curricle("select", scored, "--output", out, *command)
     table = pl.DataFrame(read_data(scored).select(["example_id", "source", "source_position", "loss"]))
     expected = table.join(chosen, on=keys, maintain_order="left")
-    assert f"judged.{kind} covers {len(expected)} of {ROWS} rows: quality, judge" in said
-    found = read_data(out)
-    assert sorted(found["quality"].to_pylist()) == expected["quality"].sort()[-10:].to_list()
-    rows = pl.DataFrame(found.select(["example_id", "source", "source_position", "loss", "quality", "judge"]))
+    assert f"judged.{kind} covers {len(expected)} of {ROWS} rows: quality, judge" in message
+    result = read_data(out)
+    assert sorted(result["quality"].to_pylist()) == expected["quality"].sort()[-10:].to_list()
+    rows = pl.DataFrame(result.select(["example_id", "source", "source_position", "loss", "quality", "judge"]))
     assert set(rows.rows()) <= set(expected.select(rows.columns).rows())  # each score stands beside its own row
-    assert score_columns(found.schema)["quality"].metric == "join"
+    assert score_columns(result.schema)["quality"].metric == "join"
     assert signed(out)["fingerprint"] != signed(scored)["fingerprint"]
     assert "whole" in curricle("verify", out)
     curricle("select", "--check", out)
@@ -396,12 +396,12 @@ BAD_FILES = {
 
 @pytest.mark.parametrize("name", BAD_FILES)
 def test_files_that_cannot_be_joined(scored, tmp_path, name):
-    content, said = BAD_FILES[name]
+    content, message = BAD_FILES[name]
     if content is not None:
         (tmp_path / name).write_bytes(content)
     out = tmp_path / "out"
     command = ["--join", tmp_path / name, "--take", "random", "--count", 5, "--output", out]
-    assert said in curricle("select", scored, *command, code=2)
+    assert message in curricle("select", scored, *command, code=2)
     assert not out.exists()
 
 
@@ -420,13 +420,13 @@ BAD_COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("said", BAD_COMMANDS)
-def test_wrong_usage(scored, hardest, tmp_path, said):
+@pytest.mark.parametrize("message", BAD_COMMANDS)
+def test_wrong_usage(scored, hardest, tmp_path, message):
     (tmp_path / "others").mkdir()
     (tmp_path / "others" / "thesis.txt").touch()
-    places = {"table": scored, "selection": hardest, "others": tmp_path / "others"}
-    arguments = [argument.format(**places) for argument in BAD_COMMANDS[said]]
-    assert said in curricle("select", *arguments, cwd=tmp_path, code=2)
+    paths = {"table": scored, "selection": hardest, "others": tmp_path / "others"}
+    arguments = [argument.format(**paths) for argument in BAD_COMMANDS[message]]
+    assert message in curricle("select", *arguments, cwd=tmp_path, code=2)
     assert not (tmp_path / "out").exists()
     assert "whole" in curricle("verify", scored)
 
@@ -444,8 +444,8 @@ def test_a_certificate_that_somebody_made_up_is_read_and_refused(hardest, tmp_pa
     selection = Path(shutil.copytree(hardest, tmp_path / "selection"))
     edit(selection / "certificate.json", change)
     sign(selection)
-    said = curricle("select", "--check", selection, code=1 if change.__code__.co_names == ("clear",) else 2)
-    assert "What to do" in said
+    message = curricle("select", "--check", selection, code=1 if change.__code__.co_names == ("clear",) else 2)
+    assert "What to do" in message
 
 
 LEDGERS = {
@@ -455,11 +455,11 @@ LEDGERS = {
 }
 
 
-@pytest.mark.parametrize("said", LEDGERS)
-def test_a_wrong_ledger_is_found(hardest, tmp_path, said):
+@pytest.mark.parametrize("message", LEDGERS)
+def test_a_wrong_ledger_is_found(hardest, tmp_path, message):
     selection = Path(shutil.copytree(hardest, tmp_path / "selection"))
-    edit(selection / "manifest.json", LEDGERS[said])
-    assert said in curricle("verify", selection, code=1)
+    edit(selection / "manifest.json", LEDGERS[message])
+    assert message in curricle("verify", selection, code=1)
 
 
 def test_vectors_are_carried_along(scored, hardest):
@@ -472,8 +472,8 @@ def test_vectors_are_carried_along(scored, hardest):
 def planted(tmp_path_factory, alpaca_rows) -> tuple[Path, list[int], list[int]]:
     """Real rows, then each long one again with a word changed: the table, and the rows that are alike."""
     folder, rows = tmp_path_factory.mktemp("planted"), alpaca_rows(200)
-    long = [place for place, row in enumerate(rows) if 40 <= len(row["output"].split()) <= 120]
-    changed = [dict(rows[place]) for place in long]
+    long = [index for index, row in enumerate(rows) if 40 <= len(row["output"].split()) <= 120]
+    changed = [dict(rows[index]) for index in long]
     for row in changed:
         words = row["output"].split()
         row["output"] = " ".join([*words[:-1], "Zanzibar"]).upper()
@@ -491,9 +491,9 @@ def unlike(planted, tmp_path_factory) -> Path:
 
 def test_of_near_duplicates_the_first_stays(planted, unlike):
     table, long, copies = planted
-    kept, everything = read_data(unlike), read_data(table)
+    rest, everything = read_data(unlike), read_data(table)
     assert len(long) > 20
-    assert kept.equals(everything.slice(0, everything.num_rows - len(copies)))  # no row without a copy is lost
+    assert rest.equals(everything.slice(0, everything.num_rows - len(copies)))  # no row without a copy is lost
     (step,) = json.loads((unlike / "certificate.json").read_text())["steps"]
     assert (step["rule"], step["threshold"], step["words"], step["seed"]) == ("near_duplicates", 0.8, 3, 7)
     assert step["groups"] == step["rows"] - step["left"] == len(copies)

@@ -22,13 +22,13 @@ def test_a_job_is_followed_from_its_start_to_its_end(alpaca_rows, tmp_path):
     process = start("score", "in.jsonl", "--output", "out", *OPTIONS, cwd=tmp_path)
     receipts = tmp_path / "out" / "_progress" / "receipts"
     until_true(lambda: (receipts.is_dir() and any(receipts.iterdir())) or process.poll() is not None, "a shard is done")
-    said = curricle("status", "out", cwd=tmp_path)
+    message = curricle("status", "out", cwd=tmp_path)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     killed = curricle("status", "out", cwd=tmp_path)
     assert "no such process on this machine" in killed and "at work" not in killed, killed
-    assert f"process {process.pid} on" in said and "at work" in said, said
-    assert "of 20 shards are finished" in said and "of 4,000 rows" in said and "left" in said
+    assert f"process {process.pid} on" in message and "at work" in message, message
+    assert "of 20 shards are finished" in message and "of 4,000 rows" in message and "left" in message
     now = figures(tmp_path / "job.prom")
     assert now["curricle_records"] == 4000 and 0 <= now["curricle_records_done"] < 4000
 
@@ -49,8 +49,8 @@ def test_a_job_is_followed_from_its_start_to_its_end(alpaca_rows, tmp_path):
 def test_a_file_for_prometheus_that_cannot_be_written_shows_before_any_work(tmp_path):
     write_jsonl(tmp_path / "in.jsonl", [{"prompt": "a", "completion": "b"}])
     options = ("--metrics", "mtld", "--prometheus-file", "absent/job.prom")
-    said = curricle("score", "in.jsonl", "--output", "out", *options, cwd=tmp_path, code=1)
-    assert "absent/job.prom" in said and "--prometheus-file" in said
+    message = curricle("score", "in.jsonl", "--output", "out", *options, cwd=tmp_path, code=1)
+    assert "absent/job.prom" in message and "--prometheus-file" in message
     assert not list((tmp_path / "out").rglob("*.arrow"))
 
 
@@ -61,5 +61,5 @@ def test_a_holder_is_not_obeyed_by_the_terminal(tmp_path):
     now = "2020-01-01T00:00:00Z"
     holder = {"run": "r", "pid": 1, "host": "a\x1b[2J\nnobody works on it\x9b", "since": now, "seen": now}
     (tmp_path / "out" / "_progress" / "holder.json").write_text(json.dumps(holder))
-    said = curricle("status", "out", cwd=tmp_path)
-    assert "on a\\x1b[2J\\nnobody works on it\\x9b, since" in said and said.replace("\n", "").isprintable()
+    message = curricle("status", "out", cwd=tmp_path)
+    assert "on a\\x1b[2J\\nnobody works on it\\x9b, since" in message and message.replace("\n", "").isprintable()

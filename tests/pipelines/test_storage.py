@@ -21,7 +21,7 @@ from running import curricle, read_data, signed, start, write_jsonl
 
 @pytest.fixture
 def bucket(s3):
-    """An empty place in a bucket."""
+    """An empty prefix in a bucket."""
     return f"s3://{s3}/table"
 
 
@@ -159,10 +159,10 @@ def test_a_job_on_an_object_store_is_killed_and_goes_on(bucket, alpaca_rows, tmp
     storage = open_storage(bucket)
     process = start("score", "in.jsonl", "--output", bucket, *options, cwd=tmp_path)
     until_true(lambda: len(storage.names("_progress/receipts")) >= 3, "three shards are finished")
-    said = curricle("status", bucket)
+    message = curricle("status", bucket)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    assert f"process {process.pid} on" in said and "of 8 shards are finished" in said, said
+    assert f"process {process.pid} on" in message and "of 8 shards are finished" in message, message
     before = {name: storage.read(name) for name in storage.names("_progress/receipts")}
     assert before and not storage.exists("manifest.json")
 
@@ -184,9 +184,9 @@ def test_a_job_on_an_object_store_is_killed_and_goes_on(bucket, alpaca_rows, tmp
 
 def test_a_receipt_and_a_table_on_a_store_without_rename(storage, tmp_path, monkeypatch):
     """What is damaged is withdrawn, and an old table verifies until the new one does, wherever an exchange ends."""
-    place = storage.uri("").rstrip("/")
+    path = storage.uri("").rstrip("/")
     write_jsonl(tmp_path / "in.jsonl", [{"prompt": f"say {n}", "completion": f"it is {n}"} for n in range(20)])
-    command = ("score", tmp_path / "in.jsonl", "--output", place, "--metrics", "mtld", "--shard-rows", 8)
+    command = ("score", tmp_path / "in.jsonl", "--output", path, "--metrics", "mtld", "--shard-rows", 8)
 
     def stopped(target: object, name: str, call: int) -> str:
         original, calls = getattr(target, name), iter(range(10**6))
@@ -204,12 +204,12 @@ def test_a_receipt_and_a_table_on_a_store_without_rename(storage, tmp_path, monk
     receipt = storage.names("_progress/receipts")[1]
     storage.write(receipt, storage.read(receipt).replace(b'"read": 8', b'"read": 9'))
     assert f"{receipt}: the receipt is damaged" in curricle(*command)
-    assert "whole; 20 records" in curricle("verify", place)
+    assert "whole; 20 records" in curricle("verify", path)
     old = storage.read("manifest.json")
     command = (*command, "--max-record-bytes", 9000, "--overwrite")
-    for call in (0, 1, 0, 1, 0):  # before the new table is there, and again and again while it takes its place
+    for call in (0, 1, 0, 1, 0):  # before the new table is there, and again and again while it is published
         stopped(type(storage), "move", call)
-        assert "whole; 20 records" in curricle("verify", place)
+        assert "whole; 20 records" in curricle("verify", path)
     curricle(*command)
-    assert "whole; 20 records" in curricle("verify", place) and storage.read("manifest.json") != old
+    assert "whole; 20 records" in curricle("verify", path) and storage.read("manifest.json") != old
     assert not storage.names("_progress/next")

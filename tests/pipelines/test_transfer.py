@@ -17,17 +17,17 @@ ROWS = 200
 
 def test_agreement_by_hand():
     one = np.array([1.0, 2, 3, 4, 5, 6, 7, 8, 9, 10])
-    found = agreement(one, one[::-1].copy(), "high")
-    assert found.spearman == pytest.approx(-1) and found.rows == 10
-    hard, few, easy, lowest = found.overlaps
+    result = agreement(one, one[::-1].copy(), "high")
+    assert result.spearman == pytest.approx(-1) and result.rows == 10
+    hard, few, easy, lowest = result.overlaps
     assert (hard.end, hard.share, hard.taken, hard.overlap, hard.chance) == ("high", 0.33, 3, 0, 0.3)
     assert (few.end, few.taken, easy.end, lowest.taken) == ("high", 1, "low", 1)
-    assert found.curve[-1] == (1, 1) and dict(found.curve)[0.6] == pytest.approx(2 / 6)
+    assert result.curve[-1] == (1, 1) and dict(result.curve)[0.6] == pytest.approx(2 / 6)
     assert [each.end for each in agreement(one, one, "low").overlaps] == ["low", "low", "high", "high"]
     assert all(each.overlap == 1 for each in agreement(one, one, "low").overlaps)
 
 
-def test_equal_values_share_the_places_that_are_left():
+def test_equal_values_share_the_ranks_that_are_left():
     """A constant column selects at random, and so overlaps by chance."""
     one, constant = np.arange(100.0), np.zeros(100)
     assert agreement(one, constant, "high").spearman is None
@@ -39,9 +39,9 @@ def test_agreement_with_the_published_models(shared_data):
     """Of learning percentages between OPT-350M and OPT-2.7B on the same 1,472 rows: scipy's rho, counted overlaps."""
     published = pl.read_parquet(shared_data / "oracles" / "alpaca_published_perplexities.parquet")
     one, other = (published[f"opt-{size}__LP1"].to_numpy() for size in ("350m", "2.7b"))
-    found = agreement(one, other, "low")
-    assert found.spearman == pytest.approx(spearmanr(one, other).statistic, abs=1e-12)
-    for each in found.overlaps[:2]:
+    result = agreement(one, other, "low")
+    assert result.spearman == pytest.approx(spearmanr(one, other).statistic, abs=1e-12)
+    for each in result.overlaps[:2]:
         lowest = [set(np.argsort(values, kind="stable")[: each.taken]) for values in (one, other)]
         assert each.overlap == pytest.approx(len(lowest[0] & lowest[1]) / each.taken)
         assert each.overlap > each.chance
@@ -51,14 +51,14 @@ def test_agreement_with_the_published_models(shared_data):
 def tables(tmp_path_factory) -> list[Path]:
     """Three tables of the same texts; one is of a hostile name, and one has a column less."""
     root = tmp_path_factory.mktemp("tables")
-    places = [root / "small", root / "<script>alert(1)<", root / "less"]
+    paths = [root / "small", root / "<script>alert(1)<", root / "less"]
     scores = [random_scores(ROWS, seed) for seed in range(3)]
-    scores[1]["loss"] = [loss if place % 9 else None for place, loss in enumerate(scores[0]["loss"])]
-    for place, columns in zip(places[:2], scores, strict=False):
-        make_table(place, columns, rows=ROWS)
+    scores[1]["loss"] = [loss if index % 9 else None for index, loss in enumerate(scores[0]["loss"])]
+    for path, columns in zip(paths[:2], scores, strict=False):
+        make_table(path, columns, rows=ROWS)
     rest = [column for column in COLUMNS if column.name != "reward_gap"]
-    make_table(places[2], scores[2], rest, rows=ROWS)
-    return places
+    make_table(paths[2], scores[2], rest, rows=ROWS)
+    return paths
 
 
 class Safe(HTMLParser):

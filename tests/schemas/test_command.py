@@ -48,8 +48,8 @@ def run(*arguments: str) -> int:
 def test_errors_have_exit_codes_of_their_own(how, capsys):
     error, code = ERRORS[how]
     assert run("--how", how) == code
-    said = capsys.readouterr().err
-    assert said.startswith("prog: ") and str(error) in said
+    message = capsys.readouterr().err
+    assert message.startswith("prog: ") and str(error) in message
     assert run() == DONE
 
 
@@ -66,8 +66,8 @@ def test_so_are_those_of_the_options_themselves(wrong, tmp_path, capsys):
     (tmp_path / "job.yaml").write_text(f"log-format: json\n{wrong}\n")
     assert run("--config", str(tmp_path / "job.yaml"), *(["--log-format=json"] if "UNSET" in wrong else [])) == USAGE
     assert run("--log-format", "json", "--hw", "x") == USAGE
-    said = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert [line["level"] for line in said] == ["error", "error"]
+    message = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["level"] for line in message] == ["error", "error"]
 
 
 def test_a_command_that_does_not_exist_is_told_as_text(capsys):

@@ -57,7 +57,7 @@ def test_yaml_has_the_same_keys_and_flags_win(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["f", "--output", "o", "--inner.max-lenth", "3"], "did you mean '--inner.max-length'?"),
         (["f", "--output", "o", "--inner.max-length", "3.5"], "not int"),
@@ -69,14 +69,14 @@ def test_yaml_has_the_same_keys_and_flags_win(tmp_path):
         (["f", "--config", "absent.yaml"], "no such file"),
     ],
 )
-def test_what_is_wrong_is_named(arguments, said):
+def test_what_is_wrong_is_named(arguments, message):
     with pytest.raises(UsageError) as caught:
         of(*arguments)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("ouput: o", "did you mean 'output'?"),
         ("output: o\ninner: {modle: x}", "did you mean 'model'?"),
@@ -102,11 +102,11 @@ def test_what_is_wrong_is_named(arguments, said):
         ("inner: {model: '${UNSET}'}", "inner.model needs the environment variable UNSET"),
     ],
 )
-def test_yaml_faults_are_named(tmp_path, text, said):
+def test_yaml_faults_are_named(tmp_path, text, message):
     (tmp_path / "job.yaml").write_text(text)
     with pytest.raises(UsageError) as caught:
         of("f", "--config", str(tmp_path / "job.yaml"))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "s3cret" not in str(caught.value), "the file is not quoted"
 
 
@@ -118,8 +118,8 @@ def with_file(tmp_path: Path, text: str, *arguments: str) -> Settings:
 @pytest.mark.parametrize("inner", ["inner:", "inner: null", "inner: {max_length: 3}", "inner: {max-length: 3}"])
 def test_flags_go_into_what_the_file_says_of_a_group(tmp_path, inner):
     text = f"output: o\nrest:\n{inner}\n"
-    given = with_file(tmp_path, text, "--inner.max-length", "9", "--other.k", "1", "--weight.w", "2")
-    assert (given.inner, given.rest, given.weights) == (Inner(max_length=9), {"k": "1"}, {"w": 2.0})
+    options = with_file(tmp_path, text, "--inner.max-length", "9", "--other.k", "1", "--weight.w", "2")
+    assert (options.inner, options.rest, options.weights) == (Inner(max_length=9), {"k": "1"}, {"w": 2.0})
     assert with_file(tmp_path, text).rest == {}
     with pytest.raises(UsageError, match="'rest' is 5, not options"):
         with_file(tmp_path, "output: o\nrest: 5", "--other.k", "1")
@@ -129,9 +129,9 @@ def test_flags_go_into_what_the_file_says_of_a_group(tmp_path, inner):
 def test_commas_cut_flags_and_nothing_else(tmp_path, text):
     """In a file a list says that there are several, so a comma belongs to the name."""
     (tmp_path / "job.yaml").write_text(f"{text}\noutput: o\nnames: x,y")
-    given = parse(Settings, ["--config", str(tmp_path / "job.yaml")], "prog")
-    assert given.inputs == (("b", "c.jsonl") if text == "inputs: [b,c.jsonl]" else ("b,c.jsonl",))
-    assert given.names == ("x,y",)
+    options = parse(Settings, ["--config", str(tmp_path / "job.yaml")], "prog")
+    assert options.inputs == (("b", "c.jsonl") if text == "inputs: [b,c.jsonl]" else ("b,c.jsonl",))
+    assert options.names == ("x,y",)
     assert of("f,g", "--output", "o", "--names", "x,y").names == ("x", "y")
     assert of("f,g", "--output", "o").inputs == ("f,g",)
 
@@ -160,10 +160,10 @@ names: ${LIST}
 share: ${UNSET:-0.5}
 other: ["${PLACE}"]
 """
-    given = with_file(tmp_path, text.replace("other", "inputs"), "--other.x", "${PLACE}")
-    assert given.output == Path("/data/run-${PLACE}-$PLACE")
-    assert (given.inner, given.fast, given.names, given.share) == (Inner("big", 7), True, ("a,b",), 0.5)
-    assert given.rest == {"x": "${PLACE}"}, "flags are expanded by the shell, or not at all"
+    options = with_file(tmp_path, text.replace("other", "inputs"), "--other.x", "${PLACE}")
+    assert options.output == Path("/data/run-${PLACE}-$PLACE")
+    assert (options.inner, options.fast, options.names, options.share) == (Inner("big", 7), True, ("a,b",), 0.5)
+    assert options.rest == {"x": "${PLACE}"}, "flags are expanded by the shell, or not at all"
 
 
 def test_what_came_from_the_environment_is_never_printed(tmp_path, monkeypatch, capsys):
@@ -172,56 +172,56 @@ def test_what_came_from_the_environment_is_never_printed(tmp_path, monkeypatch, 
         with pytest.raises(UsageError) as caught:
             with_file(tmp_path, f"output: o\n{text}")
         assert "hunter2" not in str(caught.value) and "${TOKEN}" in str(caught.value)
-    given = with_file(tmp_path, "output: ${TOKEN}/x")
-    assert str(given.output) == "hunter2's\\secret/x"
-    assert str(UserError("is full", where=str(given.output))) == "${TOKEN}/x: is full"
+    options = with_file(tmp_path, "output: ${TOKEN}/x")
+    assert str(options.output) == "hunter2's\\secret/x"
+    assert str(UserError("is full", where=str(options.output))) == "${TOKEN}/x: is full"
     for form in ("text", "json"):
         set_up_logging(form)
         try:
-            raise OSError(str(given.output))
+            raise OSError(str(options.output))
         except OSError:
-            logging.getLogger("curricle").exception("table: %s", given.output)
-    said = capsys.readouterr().err
-    assert "hunter2" not in said and said.count("table: ${TOKEN}/x") == 2
+            logging.getLogger("curricle").exception("table: %s", options.output)
+    message = capsys.readouterr().err
+    assert "hunter2" not in message and message.count("table: ${TOKEN}/x") == 2
 
 
 @dataclass(frozen=True)
-class Places:
+class Paths:
     inputs: tuple[str, ...] = option("files", (), positional=True, path=True)
     output: str | None = option("where", None, path=True)
     path: Path | None = option("where", None)
     more: tuple[Path, ...] = option("where", ())
     beam: dict[str, str] = option("other", {}, rest="beam", path=True)
-    words: str = option("no place", "")
+    words: str = option("no path", "")
 
 
-def test_the_home_directory_in_every_place(tmp_path, monkeypatch):
+def test_the_home_directory_in_every_path(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     home = str(tmp_path)
     flags = ["~/a", "b", "--output=~", "--path=~/x/../p", "--more=~/c,d", "--beam.temp=~/t", "--words=~/w"]
     (tmp_path / "job.yaml").write_text("inputs: [~/a, b]\noutput: ~/\npath: ~/p\nmore: [~/c, d]\nwords: ~/w\n")
-    made, read = parse(Places, flags, "prog"), parse(Places, ["--config=~/job.yaml"], "prog")
-    assert made.inputs == read.inputs == (f"{home}/a", "b")
-    assert (made.output, made.path, read.path) == (home, Path(home, "x/../p"), Path(home, "p"))
-    assert made.more == read.more == (Path(home, "c"), Path("d"))
-    assert made.beam == {"temp": f"{home}/t"} and made.words == read.words == "~/w"
+    result, read = parse(Paths, flags, "prog"), parse(Paths, ["--config=~/job.yaml"], "prog")
+    assert result.inputs == read.inputs == (f"{home}/a", "b")
+    assert (result.output, result.path, read.path) == (home, Path(home, "x/../p"), Path(home, "p"))
+    assert result.more == read.more == (Path(home, "c"), Path("d"))
+    assert result.beam == {"temp": f"{home}/t"} and result.words == read.words == "~/w"
 
 
 def test_a_name_that_begins_with_a_tilde_is_no_home(tmp_path, monkeypatch):
     """Libraries that expand it must not open another file."""
     monkeypatch.chdir(tmp_path)
-    found = parse(Places, ["~x", "./~/y", "a/~", "--path=./~/z"], "prog")
-    assert found.inputs == (f"{tmp_path}/~x", f"{tmp_path}/~/y", "a/~") and found.path == Path(tmp_path, "~/z")
+    result = parse(Paths, ["~x", "./~/y", "a/~", "--path=./~/z"], "prog")
+    assert result.inputs == (f"{tmp_path}/~x", f"{tmp_path}/~/y", "a/~") and result.path == Path(tmp_path, "~/z")
 
 
-@pytest.mark.parametrize(("place", "home"), [("~nobody-of-that-name/x", "/"), ("~/x", "")])
-def test_a_home_that_is_not_known(place, home, monkeypatch):
+@pytest.mark.parametrize(("path", "home"), [("~nobody-of-that-name/x", "/"), ("~/x", "")])
+def test_a_home_that_is_not_known(path, home, monkeypatch):
     monkeypatch.setenv("HOME", home)
     with pytest.raises(UsageError, match="no home directory that is known here"):
-        parse(Places, ["--output", place], "prog")
+        parse(Paths, ["--output", path], "prog")
 
 
-def test_every_option_that_names_files_is_marked_as_a_place():
+def test_every_option_that_names_files_is_marked_as_a_path():
     """By its words: who adds one is told."""
     import dataclasses
     import inspect
@@ -238,7 +238,7 @@ def test_every_option_that_names_files_is_marked_as_a_place():
     import curricle.pipelines.settings.transfer
     import curricle.train.settings
 
-    seen = 0
+    visits = 0
     for module in (
         curricle.curate.embedding.settings,
         curricle.curate.proxy.settings,
@@ -259,8 +259,8 @@ def test_every_option_that_names_files_is_marked_as_a_place():
                 names_files = any(word in words for word in ("director", "a finished table", "files", "certificate"))
                 if names_files and item.type in (str, str | None, tuple[str, ...]):
                     assert item.metadata.get("path"), f"{cls.__name__}.{item.name}: {words}"
-                    seen += 1
-    assert seen > 15
+                    visits += 1
+    assert visits > 15
 
 
 @pytest.mark.parametrize("number", ["0100", "1:30", "-010", "0_7", "1:30.5"])

@@ -162,8 +162,8 @@ def test_keys_of_a_later_version_are_passed_over_in_a_run(there):
         "".join(f"{line}\n" for line in [header, *(sealed(json.dumps({**it, **LATER})) for it in stages)])
     )
     metrics = Path("run/metrics.jsonl")
-    kept = [unsealed(line.encode()) | LATER for line in metrics.read_text().splitlines()]
-    metrics.write_text("".join(sealed(json.dumps(line)) + "\n" for line in kept))
+    rest = [unsealed(line.encode()) | LATER for line in metrics.read_text().splitlines()]
+    metrics.write_text("".join(sealed(json.dumps(line)) + "\n" for line in rest))
     assert train(*RUN) == 0 and train("report", "run") == 0
     CURSOR.edit(add_later)
     shutil.rmtree("run/checkpoints/step-00000004/state/optimizer")

@@ -13,9 +13,9 @@ from curricle.schemas.common.errors import UsageError
 def test_rights_are_looked_at_where_the_directory_would_be_made(tmp_path):
     check_writable(tmp_path / "new" / "deeper")
     (tmp_path / "file").write_text("")
-    for place in ("file", "file/run"):
+    for directory in ("file", "file/run"):
         with pytest.raises(UsageError, match="is a file"):
-            check_writable(tmp_path / place)
+            check_writable(tmp_path / directory)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

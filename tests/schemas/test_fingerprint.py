@@ -39,7 +39,7 @@ def test_differences_name_each_leaf():
     ]
 
 
-def test_an_input_is_part_of_an_example_where_a_template_could_place_it():
+def test_an_input_is_part_of_an_example_where_a_template_could_write_it():
     whole = [("user", "Translate.\n\nGood day"), ("assistant", "Bonjour")]
     plain, apart = example_id(whole), example_id(whole, '{"input": "Good day"}')
     assert apart != plain and apart == example_id(whole, {"input": "Good day", "lang": "fr"})

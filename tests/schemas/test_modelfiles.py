@@ -31,20 +31,20 @@ def model(whole, tmp_path) -> Path:
 
 
 def edit(path: Path, **changes: object) -> None:
-    found = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps({**found, **changes}))
+    result = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**result, **changes}))
 
 
-def index_into(model: Path, place: str) -> None:
-    """Weights that an index names by this place, and that lie there."""
+def index_into(model: Path, path: str) -> None:
+    """Weights that an index names by this path, and that lie there."""
     from safetensors import safe_open
 
     weights = model / "model.safetensors"
     with safe_open(weights, "pt") as file:
         names = list(file.keys())
-    edit(model / "model.safetensors.index.json", metadata={}, weight_map=dict.fromkeys(names, place))
-    (model / place).parent.mkdir(exist_ok=True)
-    weights.rename(model / place)
+    edit(model / "model.safetensors.index.json", metadata={}, weight_map=dict.fromkeys(names, path))
+    (model / path).parent.mkdir(exist_ok=True)
+    weights.rename(model / path)
 
 
 def plain(model: Path) -> None:
@@ -125,17 +125,17 @@ def test_all_that_loaders_open_is_in_the_identity(whole, tmp_path):
         kind(models[-1])
         for decoy in ("notes.txt", "training_args.bin", "pytorch_model.bin", "own.py"):
             (models[-1] / decoy).write_text("not to be read")
-    seen = tmp_path / "seen"
-    trace = ["strace", "-f", "-qq", "-e", "trace=open,openat", "-e", "signal=none", "-o", str(seen)]
+    log = tmp_path / "seen"
+    trace = ["strace", "-f", "-qq", "-e", "trace=open,openat", "-e", "signal=none", "-o", str(log)]
     subprocess.run([*trace, sys.executable, "-c", LOAD, *map(str, models)], check=True, capture_output=True)
-    opened = set(re.findall(rf'"({re.escape(str(tmp_path))}/[^"]+)", O_RDONLY[^)]*\) = \d', seen.read_text()))
+    opened = set(re.findall(rf'"({re.escape(str(tmp_path))}/[^"]+)", O_RDONLY[^)]*\) = \d', log.read_text()))
     for model in models:
         ours = {Path(name).relative_to(model).as_posix() for name in opened if Path(name).is_relative_to(model)}
         read = {name for name in ours if (model / name).is_file()}
         assert {"config.json"} < read <= set(model_files(model)), model
         assert {name for name in read if "token" in name or name.endswith(".jinja")} <= set(tokenizer_files(model))
     elsewhere = {Path(name) for name in opened if not any(Path(name).is_relative_to(model) for model in models)}
-    assert not [path for path in elsewhere if path.is_file() and path != seen]
+    assert not [path for path in elsewhere if path.is_file() and path != log]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)

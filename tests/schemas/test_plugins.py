@@ -65,7 +65,7 @@ def test_a_file_is_known_by_its_bytes(tmp_path, monkeypatch):
 
 
 def test_a_file_may_hold_dataclasses_with_annotations_as_texts(tmp_path):
-    group = Group("curricle.tests", "shape", "a class", lambda found: isinstance(found, type))
+    group = Group("curricle.tests", "shape", "a class", lambda result: isinstance(result, type))
     (tmp_path / "shapes.py").write_text(
         "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom typing import ClassVar\n"
         "@dataclass\nclass Square:\n    corners: ClassVar[int] = 4\n    side: int = 1\n"
@@ -103,7 +103,7 @@ def test_no_plugin_takes_a_name_of_ours(site):
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "result"),
     [
         ("x = 1\nimport no_such_library\n", "line 2: ModuleNotFoundError: No module named 'no_such_library'"),
         ("x = (\n", "line 1: SyntaxError: '(' was never closed"),
@@ -111,14 +111,14 @@ def test_no_plugin_takes_a_name_of_ours(site):
         ("def f():\n    raise ValueError\nf()\n", "line 2: ValueError"),
     ],
 )
-def test_a_plugin_that_cannot_be_imported_is_named(site, text, found):
+def test_a_plugin_that_cannot_be_imported_is_named(site, text, result):
     (site.path / "bad.py").write_text(text)
-    assert f"{site.path}/bad.py: cannot be imported: {found}" in refusal(f"{site.path}/bad.py:WEIGHT")
+    assert f"{site.path}/bad.py: cannot be imported: {result}" in refusal(f"{site.path}/bad.py:WEIGHT")
     assert not [name for name in sys.modules if name.startswith("curricle_file_bad_")]
     site.install("broken", "3.1", ["broken = their_broken:WEIGHT"], their_broken=text)
     words = refusal("broken")
     assert "weight 'broken' of broken 3.1: their_broken:WEIGHT cannot be imported: " in words
-    assert found.partition(": ")[2].split(":")[0] in words
+    assert result.partition(": ")[2].split(":")[0] in words
 
 
 def test_a_name_that_is_not_there_or_is_something_else(site):

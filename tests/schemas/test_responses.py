@@ -29,22 +29,22 @@ def of(tokenizer):
     """``of(template)``: a tokenizer with this chat template."""
 
     def make(template):
-        made = copy.copy(tokenizer)
-        made.chat_template = template
-        return made
+        result = copy.copy(tokenizer)
+        result.chat_template = template
+        return result
 
     return make
 
 
 def read(tokenizer, conversation):
     """Text, and of each response that is found its header, itself, and what ends its turn."""
-    found = ChatTemplate(tokenizer, "chat").read(conversation)
-    text = found.text
+    result = ChatTemplate(tokenizer, "chat").read(conversation)
+    text = result.text
     parts = [
         (text[each.header : each.start], text[each.start : each.content_end], text[each.content_end : each.end])
-        for each in found.responses
+        for each in result.responses
     ]
-    return text, parts, found.note
+    return text, parts, result.note
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def read(tokenizer, conversation):
 def test_ordinary_templates_give_the_tokens_that_they_gave(of, tokenizer, template, digest):
     """Digests of what the second version of the rendering gave, which compared rendered prefixes."""
     name = "alpaca" if template == "alpaca" else "chat"
-    made = tokenizer if template in (None, "alpaca") else of(template)
+    result = tokenizer if template in (None, "alpaca") else of(template)
     rendered = [
         [
             list(row.ids),
@@ -70,7 +70,7 @@ def test_ordinary_templates_give_the_tokens_that_they_gave(of, tokenizer, templa
             row.response_tokens,
             row.truncated,
         ]
-        for row in Rendering(made, name, 2048).render(ROWS, [None] * len(ROWS))
+        for row in Rendering(result, name, 2048).render(ROWS, [None] * len(ROWS))
     ]
     assert hashlib.blake2b(json.dumps(rendered).encode(), digest_size=8).hexdigest() == digest
 
@@ -106,14 +106,14 @@ def test_ordinary_templates_give_the_tokens_that_they_gave(of, tokenizer, templa
     ],
 )
 def test_an_answer_is_what_was_said_and_the_end_of_its_turn(of, template, parts):
-    _, found, note = read(of(getattr(chat_templates, template)), ROUNDS)
-    said = [turn["content"] for turn in ROUNDS if turn["role"] == "assistant"]
-    assert found == [(header, text, end) for (header, _, end), text in zip(parts, said, strict=True)]
+    _, result, note = read(of(getattr(chat_templates, template)), ROUNDS)
+    content = [turn["content"] for turn in ROUNDS if turn["role"] == "assistant"]
+    assert result == [(header, text, end) for (header, _, end), text in zip(parts, content, strict=True)]
     assert note is None
 
 
 @pytest.mark.parametrize(
-    "said",
+    "content",
     [
         "<think>\nTwelve?\n</think>\n\nNoon.",
         "<think>Twelve?</think>Noon.",  # the template puts line breaks in
@@ -121,22 +121,22 @@ def test_an_answer_is_what_was_said_and_the_end_of_its_turn(of, template, parts)
         "<think>\nHello\n</think>\n\nHello\n",
     ],
 )
-def test_a_thought_that_is_in_the_answer_is_part_of_it(of, said):
+def test_a_thought_that_is_in_the_answer_is_part_of_it(of, content):
     tokenizer = of(chat_templates.KEEPS_THE_LAST_THOUGHT)
-    conversation = [*ROUNDS[:3], {"role": "assistant", "content": said}]
+    conversation = [*ROUNDS[:3], {"role": "assistant", "content": content}]
     _, (_, last), note = read(tokenizer, conversation)
-    assert last[0] == "<|im_start|>assistant\n" and "".join(last[1].split()) == "".join(said.split())
+    assert last[0] == "<|im_start|>assistant\n" and "".join(last[1].split()) == "".join(content.split())
     assert last[2] == "<|im_end|>" and note is None
 
 
 def test_an_answer_that_is_altered_is_context_and_the_others_are_scored(of):
     thinking = turns("user: Hi", "assistant: <think>\nA guest.\n</think>\n\nHello", "user: Now?", "assistant: Noon.")
-    text, found, note = read(of(chat_templates.KEEPS_THE_LAST_THOUGHT), thinking)
-    assert "A guest." not in text and [said for _, said, _ in found] == ["Noon."]
+    text, result, note = read(of(chat_templates.KEEPS_THE_LAST_THOUGHT), thinking)
+    assert "A guest." not in text and [content for _, content, _ in result] == ["Noon."]
     assert note == "1 of 2 answers are context: the chat template leaves out or alters them"
     last = [*ROUNDS[:3], thinking[1]]
-    _, found, note = read(of(chat_templates.OPENS_A_THOUGHT), last)
-    assert [said for _, said, _ in found] == ["Hello"] and "1 of 2" in note
+    _, result, note = read(of(chat_templates.OPENS_A_THOUGHT), last)
+    assert [content for _, content, _ in result] == ["Hello"] and "1 of 2" in note
     with pytest.raises(NotRendered, match="every answer"):
         read(of(chat_templates.OPENS_A_THOUGHT), thinking[:2])
     (rendered,) = Rendering(of(chat_templates.KEEPS_THE_LAST_THOUGHT), "chat", 2048).render([thinking], [None])
@@ -155,17 +155,17 @@ def test_a_dropped_answer_is_not_found_in_a_question_with_the_same_words(of):
         "{% if add_generation_prompt %}{{ '<|head|>assistant\n' }}{% endif %}"
     )
     conversation = turns("user: Well?", "assistant: It is.", "user: yes", "assistant: yes")
-    _, found, note = read(of(template), conversation)
-    assert [said for _, said, _ in found] == ["It is."] and "1 of 2" in note
+    _, result, note = read(of(template), conversation)
+    assert [content for _, content, _ in result] == ["It is."] and "1 of 2" in note
 
 
 def test_white_space_that_a_template_keeps_is_part_of_what_was_said(of):
     conversation = turns("user: Q", "assistant:  \n a \n", "user: R", "assistant: b\t")
-    assert [said for _, said, _ in read(of(chat_templates.CHATML), conversation)[1]] == [" \n a \n", "b\t"]
-    assert [said for _, said, _ in read(of(chat_templates.TRIMS), conversation)[1]] == ["a", "b"]
+    assert [content for _, content, _ in read(of(chat_templates.CHATML), conversation)[1]] == [" \n a \n", "b\t"]
+    assert [content for _, content, _ in read(of(chat_templates.TRIMS), conversation)[1]] == ["a", "b"]
     # the last answer alone loses its line breaks here, so that every answer is looked at by itself
-    kept = turns("user: Q", "assistant: \na", "user: R", "assistant: \n b ")
-    assert [said for _, said, _ in read(of(chat_templates.KEEPS_THE_LAST_THOUGHT), kept)[1]] == ["\na", " b "]
+    rest = turns("user: Q", "assistant: \na", "user: R", "assistant: \n b ")
+    assert [content for _, content, _ in read(of(chat_templates.KEEPS_THE_LAST_THOUGHT), rest)[1]] == ["\na", " b "]
 
 
 MARKS = [
@@ -183,13 +183,13 @@ MARKS = [
     "",
 ]
 TRIMS = {"{}": str, "{}.strip()": str.strip, "{}.lstrip()": str.lstrip, "{}.rstrip()": str.rstrip}
-said_texts = st.lists(st.sampled_from(MARKS), max_size=5).map("".join)
+texts_with_marks = st.lists(st.sampled_from(MARKS), max_size=5).map("".join)
 markup_texts = st.lists(st.sampled_from([mark for mark in MARKS if mark < "\ue000"]), max_size=3).map("".join)
 
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.lists(st.tuples(said_texts, said_texts), min_size=1, max_size=4),
+    st.lists(st.tuples(texts_with_marks, texts_with_marks), min_size=1, max_size=4),
     st.tuples(markup_texts, markup_texts, markup_texts, markup_texts),
     st.sampled_from(sorted(TRIMS)),
     st.sampled_from(["", "<think>\n\n</think>\n\n"]),
@@ -197,35 +197,39 @@ markup_texts = st.lists(st.sampled_from([mark for mark in MARKS if mark < "\ue00
 )
 def test_answers_are_found_where_a_template_of_known_parts_puts_them(tokenizer, rounds, markup, trim, thought, drops):
     """Contents that repeat the markup, the sentinels and each other, through templates whose text is known."""
-    asks, asked, opens, closes = markup
-    said = trim.format("m.content") if not drops else f"(m.content.split('</think>') | last){trim[2:]}"
-    made = copy.copy(tokenizer)
-    made.chat_template = (
-        "{% for m in messages %}{% if m.role == 'user' %}{{ " + repr(asks) + " + m.content + " + repr(asked) + " }}"
+    asks, question_end, opens, closes = markup
+    content = trim.format("m.content") if not drops else f"(m.content.split('</think>') | last){trim[2:]}"
+    product = copy.copy(tokenizer)
+    product.chat_template = (
+        "{% for m in messages %}{% if m.role == 'user' %}{{ "
+        + repr(asks)
+        + " + m.content + "
+        + repr(question_end)
+        + " }}"
         "{% else %}{{ " + repr(opens) + " + (" + repr(thought) + " if loop.last else '') }}"
-        "{{ " + said + " + " + repr(closes) + " }}{% endif %}{% endfor %}"
+        "{{ " + content + " + " + repr(closes) + " }}{% endif %}{% endfor %}"
     )
     conversation, text, expected = [], "", {}
     for number, (question, answer) in enumerate(rounds):
         conversation += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-        text += asks + question + asked + opens + (thought if number == len(rounds) - 1 else "")
-        kept = answer.split("</think>")[-1] if drops else answer
-        kept = TRIMS[trim](kept)
-        if kept.strip() == answer.strip():
-            expected[number] = (len(text), len(text) + len(kept))
-        text += kept + closes
+        text += asks + question + question_end + opens + (thought if number == len(rounds) - 1 else "")
+        rest = answer.split("</think>")[-1] if drops else answer
+        rest = TRIMS[trim](rest)
+        if rest.strip() == answer.strip():
+            expected[number] = (len(text), len(text) + len(rest))
+        text += rest + closes
     try:
-        found = ChatTemplate(made, "chat").read(conversation)
+        result = ChatTemplate(product, "chat").read(conversation)
     except NotRendered:
         assert not any(rounds[number][1].strip() for number in expected)
         assert any(answer.strip() for _, answer in rounds)
         return
-    assert found.text == text
-    places = {each.number: (each.start, each.content_end) for each in found.responses}
+    assert result.text == text
+    spans = {each.number: (each.start, each.content_end) for each in result.responses}
     # an answer that lost its beginning may stand whole in the text after all, by what the template puts before it
-    assert {number: place for number, place in places.items() if number in expected} == expected
-    for number in places.keys() - expected.keys():
-        start, end = places[number]
+    assert {number: span for number, span in spans.items() if number in expected} == expected
+    for number in spans.keys() - expected.keys():
+        start, end = spans[number]
         assert "".join(text[start:end].split()) == "".join(rounds[number][1].split())
 
 
@@ -280,7 +284,7 @@ ALL = "{{ '<|head|>' + m.role + '\n' + m.content + '<|end|>' }}"
             turns("system: Hi", "user: Hi", "assistant: Hello"),
             "1 of 2 (system)",
         ),
-        # put in other words, in another place, or after the last answer
+        # put in other words, elsewhere, or after the last answer
         (
             "{% for m in messages %}" + ALL.replace("m.content", "m.content | tojson") + "{% endfor %}",
             [SYSTEM, TOOL, *ROUNDS],
@@ -302,10 +306,10 @@ ALL = "{{ '<|head|>' + m.role + '\n' + m.content + '<|end|>' }}"
     ],
 )
 def test_turns_of_the_prompt_that_a_template_leaves_out_are_named(of, template, conversation, note):
-    found = ChatTemplate(of(template), "chat").read(conversation).note
-    of_prompt = [part for part in (found or "").split("; ") if "of the prompt" in part]
-    said = note and note.replace(" (", " turns of the prompt (")
-    assert of_prompt == ([f"the chat template leaves out or alters {said}"] if note else [])
+    result = ChatTemplate(of(template), "chat").read(conversation).note
+    of_prompt = [part for part in (result or "").split("; ") if "of the prompt" in part]
+    content = note and note.replace(" (", " turns of the prompt (")
+    assert of_prompt == ([f"the chat template leaves out or alters {content}"] if note else [])
 
 
 def test_a_left_out_turn_is_a_remark_and_the_answer_is_scored(of):

@@ -33,8 +33,8 @@ def run(*command: str, program: str = "curricle", nobody: bool = False, **option
     python = [sys.executable, "-P", *PROGRAMS[program], *command]
     if nobody and os.geteuid() == 0:
         python = ["setpriv", *NOBODY, *python]
-    given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment, **options}
-    return subprocess.run(python, **given)
+    arguments = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment, **options}
+    return subprocess.run(python, **arguments)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -60,11 +60,11 @@ def test_names_in_any_encoding(tmp_path):
     name.write_text('{"prompt": "Add.", "response": "Two."}\n')
     ascii = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
     out = str(tmp_path / "café")
-    made = run("score", str(name), "--output", out, "--metrics", "mtld", env=ascii)
-    assert made.returncode == DONE, made.stderr
+    result = run("score", str(name), "--output", out, "--metrics", "mtld", env=ascii)
+    assert result.returncode == DONE, result.stderr
     for command in ("verify", "status", "report"):
-        said = run(command, out, env=ascii)
-        assert said.returncode == DONE and "caf\\xe9" in said.stdout, said.stderr
+        ended = run(command, out, env=ascii)
+        assert ended.returncode == DONE and "caf\\xe9" in ended.stdout, ended.stderr
 
 
 def test_a_path_that_libraries_would_read_in_another_encoding(tmp_path):
@@ -111,7 +111,7 @@ def anyones():
 
 @needs_nobody
 @pytest.mark.parametrize("home", [None, "/nonexistent"])
-def test_no_place_for_the_packaged_model(home, anyones):
+def test_no_directory_for_the_packaged_model(home, anyones):
     environment = {"HOME": home, "CURRICLE_CACHE": None, "XDG_CACHE_HOME": None}
     arguments = ["score", "a.jsonl", "--output", "out", "--metrics", "length"]
     ended = run(*arguments, nobody=True, cwd=anyones, env=environment)
@@ -135,15 +135,15 @@ def test_caches_lie_where_a_home_is_missing(tmp_path):
     script += "print(json.dumps({name: os.environ.get(name) for name in CACHES}))"
     bare = {name: value for name, value in os.environ.items() if not name.endswith(("CACHE_DIR", "CONFIGDIR"))}
 
-    def places(**environment: str) -> dict[str, str]:
+    def cache_paths(**environment: str) -> dict[str, str]:
         command = [sys.executable, "-c", script]
-        said = subprocess.run(command, env={**bare, **environment}, capture_output=True, check=True, text=True)
-        return json.loads(said.stdout)
+        ended = subprocess.run(command, env={**bare, **environment}, capture_output=True, check=True, text=True)
+        return json.loads(ended.stdout)
 
     (tmp_path / "cache").mkdir()
     cache = str(tmp_path / "cache")
-    assert places(HOME="/nonexistent", CURRICLE_CACHE=cache)["NUMBA_CACHE_DIR"] == f"{cache}/numba"
-    assert places(HOME="/nonexistent", MPLCONFIGDIR="/mine")["MPLCONFIGDIR"] == "/mine"
-    temporary = Path(places(HOME="/nonexistent", CURRICLE_CACHE="")["NUMBA_CACHE_DIR"]).parent
+    assert cache_paths(HOME="/nonexistent", CURRICLE_CACHE=cache)["NUMBA_CACHE_DIR"] == f"{cache}/numba"
+    assert cache_paths(HOME="/nonexistent", MPLCONFIGDIR="/mine")["MPLCONFIGDIR"] == "/mine"
+    temporary = Path(cache_paths(HOME="/nonexistent", CURRICLE_CACHE="")["NUMBA_CACHE_DIR"]).parent
     assert temporary.is_absolute() and not temporary.exists()
-    assert places(HOME=str(tmp_path))["NUMBA_CACHE_DIR"] is None
+    assert cache_paths(HOME=str(tmp_path))["NUMBA_CACHE_DIR"] is None

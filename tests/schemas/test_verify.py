@@ -54,9 +54,9 @@ def column(name: str, change: Callable[[pa.Field, list[Any]], tuple[pa.Field, li
 
     def harm(table: Path) -> None:
         before = pq.read_table(part(table, kind))
-        place = before.schema.get_field_index(name)
-        field, values = change(before.schema.field(place), before[name].to_pylist())
-        pq.write_table(before.set_column(place, field, pa.array(values, field.type)), part(table, kind))
+        index = before.schema.get_field_index(name)
+        field, values = change(before.schema.field(index), before[name].to_pylist())
+        pq.write_table(before.set_column(index, field, pa.array(values, field.type)), part(table, kind))
         sign(table, kind)
 
     return harm
@@ -104,7 +104,7 @@ GOOD = COLUMNS[3].to_field().metadata[METADATA_KEY].decode()
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("harm", "message"),
     {
         "not Parquet": (raw(b"no Parquet at all"), "cannot be read"),
         "Parquet cut short": (lambda table: raw(part(table).read_bytes()[:-9])(table), "cannot be read"),
@@ -162,10 +162,10 @@ GOOD = COLUMNS[3].to_field().metadata[METADATA_KEY].decode()
         ),
     }.values(),
 )
-def test_faults_are_listed(table: Path, harm, said: str):
+def test_faults_are_listed(table: Path, harm, message: str):
     harm(table)
     faults = verify(table).faults
-    assert any(said in fault for fault in faults), faults
+    assert any(message in fault for fault in faults), faults
     assert all(fault.isprintable() for fault in faults)
 
 
@@ -177,7 +177,7 @@ def test_a_link_that_stays_inside_is_fine(table: Path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "not JSON"),
         (b"{", "not JSON"),
@@ -192,9 +192,9 @@ def test_a_link_that_stays_inside_is_fine(table: Path):
         (b'{"contract": "one"}', "breaks the contract"),
     ],
 )
-def test_a_damaged_manifest_is_an_error(table: Path, content: bytes, said: str):
+def test_a_damaged_manifest_is_an_error(table: Path, content: bytes, message: str):
     (table / MANIFEST).write_bytes(content)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         verify(table)
 
 

@@ -29,7 +29,7 @@ def there(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made() -> ModuleType:
+def maker() -> ModuleType:
     """The commands that wrote them."""
     spec = importlib.util.spec_from_file_location("make", V1 / "make.py")
     assert spec and spec.loader
@@ -80,8 +80,8 @@ def test_a_value_that_was_changed_is_no_longer_what_the_certificate_says(there):
     """A negative control: with a part and a manifest that agree, the rows alone tell."""
     grades = pq.read_table(there / "grades.parquet")
     pq.write_table(grades.set_column(1, "grade", pa.array(range(1, len(grades) + 1))), there / "grades.parquet")
-    said = curricle("select", "clustered", "--check", "selected", "--join", "grades.parquet", cwd=there, code=1)
-    assert "WRONG" in said
+    message = curricle("select", "clustered", "--check", "selected", "--join", "grades.parquet", cwd=there, code=1)
+    assert "WRONG" in message
 
 
 def test_a_column_of_clusters_is_added(there):
@@ -91,8 +91,8 @@ def test_a_column_of_clusters_is_added(there):
     assert after.select(before.column_names).equals(before)
 
 
-def test_a_job_that_was_killed_goes_on_with_the_shards_that_it_had(there, made):
-    command = ("score", "in.jsonl", "--output", "killed", "--shard-rows", "8", *made.KILLED)
+def test_a_job_that_was_killed_goes_on_with_the_shards_that_it_had(there, maker):
+    command = ("score", "in.jsonl", "--output", "killed", "--shard-rows", "8", *maker.KILLED)
     receipts = {path.name: path.read_bytes() for path in (there / "killed/_progress/receipts").iterdir()}
     assert len(receipts) == 2
     curricle(*command, cwd=there)
@@ -103,8 +103,8 @@ def test_a_job_that_was_killed_goes_on_with_the_shards_that_it_had(there, made):
     assert killed["example_id"].equals(scored["example_id"])
     for name in ("loss", "ifd_ppl_ratio"):
         assert killed[name].null_count == scored[name].null_count
-        known = scored[name].drop_null().to_pylist()
-        assert killed[name].drop_null().to_pylist() == pytest.approx(known, rel=1e-5)
+        expected = scored[name].drop_null().to_pylist()
+        assert killed[name].drop_null().to_pylist() == pytest.approx(expected, rel=1e-5)
     assert read_rejects(there / "killed") == read_rejects(there / "scored") != []
     assert not (there / "killed/_progress/shards").exists()
     curricle(*command, cwd=there)
@@ -112,9 +112,9 @@ def test_a_job_that_was_killed_goes_on_with_the_shards_that_it_had(there, made):
     assert "end_of_turn" in refused and "--overwrite" in refused
 
 
-def test_a_run_is_verified_and_resumed_to_the_end(there, made):
+def test_a_run_is_verified_and_resumed_to_the_end(there, maker):
     assert train("verify", "run", cwd=there) == 0
-    assert train(*made.RUN, cwd=there) == 0
+    assert train(*maker.RUN, cwd=there) == 0
     assert train("verify", "run", cwd=there) == 0
     assert train("report", "run", cwd=there) == 0
     (last,) = (there / "run" / "checkpoints").iterdir()

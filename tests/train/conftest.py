@@ -53,8 +53,8 @@ def conversations(rows: int, seed: int = 0) -> list[list[dict[str, str]]]:
     ]
 
 
-def _write_table(place: Path, rows: int = 64, seed: int = 0, fingerprint: str = "f" * 32) -> Path:
-    """A table of one part, with content ids and scores; ``place`` is the Parquet file."""
+def _write_table(path: Path, rows: int = 64, seed: int = 0, fingerprint: str = "f" * 32) -> Path:
+    """A table of one part, with content ids and scores; ``path`` is the Parquet file."""
     draw = random.Random(seed)
     records = [
         {
@@ -72,9 +72,9 @@ def _write_table(place: Path, rows: int = 64, seed: int = 0, fingerprint: str = 
         }
         for index, messages in enumerate(conversations(rows, seed))
     ]
-    place.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(records, table_schema(COLUMNS, fingerprint)), place, row_group_size=20)
-    return place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(records, table_schema(COLUMNS, fingerprint)), path, row_group_size=20)
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -116,14 +116,14 @@ def command(tiny_model: Path, table_file: Path, tmp_path: Path) -> Callable[...,
             "--curriculum.decisions": "6",
             "--curriculum.probe-cost": "0",
         }
-        given = dict(zip(more[::2], more[1::2], strict=True))
-        if given.get("--curriculum", "campus") != "campus":
+        options = dict(zip(more[::2], more[1::2], strict=True))
+        if options.get("--curriculum", "campus") != "campus":
             base = {name: value for name, value in base.items() if not name.startswith("--curriculum.")}
         return [
             "run",
             *(
                 part
-                for pair in {**base, **given}.items()
+                for pair in {**base, **options}.items()
                 if not (without and pair[0].startswith(without))
                 for part in pair
             ),

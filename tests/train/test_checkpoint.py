@@ -18,13 +18,13 @@ def last(run: Path) -> Path:
 
 def test_it_loads_in_transformers_and_generates(command, train_in_fork, tmp_path):
     assert train_in_fork(command("--budget.steps", "2")).code == 0
-    place = last(tmp_path / "run")
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(place), AutoTokenizer.from_pretrained(place)
+    path = last(tmp_path / "run")
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)
     prompt = tokenizer.apply_chat_template(
         [{"role": "user", "content": "Hello"}], add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
-    made = model.generate(**prompt, max_new_tokens=3, do_sample=False)
-    assert made.shape[1] > prompt["input_ids"].shape[1]
+    result = model.generate(**prompt, max_new_tokens=3, do_sample=False)
+    assert result.shape[1] > prompt["input_ids"].shape[1]
 
 
 def test_only_the_last_ones_stay(command, train_in_fork, tmp_path):
@@ -54,10 +54,10 @@ def test_a_full_disk_leaves_the_last_checkpoint(command, train_in_fork, tmp_path
     def full_from_the_second_on() -> None:
         original = curricle.train.checkpoint._write
 
-        def write(place, *rest):  # type: ignore[no-untyped-def]
-            if place.name != "step-00000002":
+        def write(directory, *rest):  # type: ignore[no-untyped-def]
+            if directory.name != "step-00000002":
                 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
-            original(place, *rest)
+            original(directory, *rest)
 
         curricle.train.checkpoint._write = write
 

@@ -74,11 +74,11 @@ def test_refusals_exit_with_2_and_write_nothing(command, train_in_fork, tmp_path
     table = pq.read_table(table_file)
 
     def changed(name: str, **columns: pa.Array) -> list[str]:
-        made = table
+        result = table
         for column, values in columns.items():
-            place = made.schema.get_field_index(column)
-            made = made.set_column(place, made.schema.field(place), values)
-        pq.write_table(made, tmp_path / f"{name}.parquet")
+            index = result.schema.get_field_index(column)
+            result = result.set_column(index, result.schema.field(index), values)
+        pq.write_table(result, tmp_path / f"{name}.parquet")
         return ["--data", str(tmp_path / f"{name}.parquet")]
 
     pq.write_table(table.drop_columns(["loss"]), tmp_path / "without.parquet")
@@ -126,10 +126,10 @@ def test_yaml_and_flags_say_the_same(command, train_in_fork, tmp_path):
     nested: dict = {}
     for flag, value in {**pairs, "--output": str(tmp_path / "yaml")}.items():
         *groups, key = flag.removeprefix("--").split(".")
-        place = nested
+        path = nested
         for group in groups:
-            place = place.setdefault(group, {})
-        place[key] = value
+            path = path.setdefault(group, {})
+        path[key] = value
     import yaml
 
     config.write_text(yaml.safe_dump(nested))
@@ -139,12 +139,12 @@ def test_yaml_and_flags_say_the_same(command, train_in_fork, tmp_path):
     assert one == other
 
 
-def test_a_place_that_cannot_be_written_is_refused_before_anything_is_read(tmp_path):
+def test_a_path_that_cannot_be_written_is_refused_before_anything_is_read(tmp_path):
     (tmp_path / "file").write_text("")
-    places = ["--data", str(tmp_path / "absent"), "--model", "absent", "--output", str(tmp_path / "file" / "run")]
+    paths = ["--data", str(tmp_path / "absent"), "--model", "absent", "--output", str(tmp_path / "file" / "run")]
     for name in ("compare", "plan"):
         with pytest.raises(UsageError, match="file: is a file"):
-            COMMANDS[name]([each for each in places if name == "compare" or each not in ("--model", "absent")])
+            COMMANDS[name]([each for each in paths if name == "compare" or each not in ("--model", "absent")])
     with pytest.raises(UsageError, match="file: is a file"):
         COMMANDS["report"]([str(tmp_path / "file")])
 

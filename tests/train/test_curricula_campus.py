@@ -49,8 +49,8 @@ def campus(**options):
     """Slices of 1, 2, 1 and 0 rows. Unless a test says so, the orders are not sorted again, and a choice may cost
     anything.
     """
-    given = {"perspectives": ("loss", "length"), "decisions": 4, "stop": "exhaustion", "resort_epochs": 0.0}
-    return Campus(**{**given, "probe_rows": 0, "probe_cost": 0.0, **options})
+    arguments = {"perspectives": ("loss", "length"), "decisions": 4, "stop": "exhaustion", "resort_epochs": 0.0}
+    return Campus(**{**arguments, "probe_rows": 0, "probe_cost": 0.0, **options})
 
 
 def run(table, student=LOSS, limit=50, **options):
@@ -186,7 +186,7 @@ def test_probe_rows_asks_about_a_sample_and_trains_on_all(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("cost", "stages", "asked"),
+    ("cost", "stages", "questions"),
     [
         # 2 rows, then 3, are asked about, where 2 x 3 passes for the 1 row trained on allow 6: length is easier
         (2.0, [OWN[0], OWN[3], OWN[1], OWN[2], *OWN[4:]], [2, 3, 4, 3]),
@@ -195,10 +195,10 @@ def test_probe_rows_asks_about_a_sample_and_trains_on_all(tmp_path):
         (1e-9, OWN, [2]),  # one choice; the other order follows when the first is exhausted
     ],
 )
-def test_a_choice_stands_until_another_is_affordable(four, cost, stages, asked):
-    found, probes = run(four, [1.0, 5.0, 5.0, 4.0], probe_cost=cost)
-    assert found == stages
-    assert [sum(len(each.rows) for each in probe.candidates) for probe in probes] == asked
+def test_a_choice_stands_until_another_is_affordable(four, cost, stages, questions):
+    result, probes = run(four, [1.0, 5.0, 5.0, 4.0], probe_cost=cost)
+    assert result == stages
+    assert [sum(len(each.rows) for each in probe.candidates) for probe in probes] == questions
 
 
 @pytest.mark.parametrize("share", [0.01, 0.05, 0.3])
@@ -206,11 +206,11 @@ def test_choosing_costs_no_more_than_its_share(tmp_path, share):
     random = np.random.default_rng(0)
     table = make_table(tmp_path, {name: random.random(2000) for name in ("loss", "length")})
     stages, probes = run(table, random.random(2000), 1000, decisions=50, probe_rows=8, probe_cost=share)
-    asked = sum(len(each.rows) for probe in probes for each in probe.candidates)
+    questions = sum(len(each.rows) for probe in probes for each in probe.candidates)
     trained = 3 * sum(len(rows) for _, rows in stages)
-    assert asked <= share * trained + 16  # the first choice comes before any training
+    assert questions <= share * trained + 16  # the first choice comes before any training
     # and it asks as often as it may: before nearly every stage, or to nearly the last row of its share
-    assert asked > 0.7 * min(share * trained, 16 * len(stages))
+    assert questions > 0.7 * min(share * trained, 16 * len(stages))
 
 
 def test_what_is_left_of_a_competence_aware_order_is_sorted_again(four):
@@ -233,7 +233,7 @@ def test_rows_without_a_token_stay_last_when_sorted_again(four):
 
 
 @pytest.mark.parametrize(
-    ("options", "asked"),
+    ("options", "questions"),
     [
         ({"resort_every": 1, "resort_epochs": 1.0}, [3]),  # 1 row left after the second visit needs no sorting
         ({"resort_every": 2, "resort_epochs": 1.0}, []),
@@ -243,9 +243,9 @@ def test_rows_without_a_token_stay_last_when_sorted_again(four):
         ({"resort_every": 1, "resort_epochs": 1.0, "competence_aware": ("length",)}, []),
     ],
 )
-def test_period_and_cost_of_sorting_again(four, options, asked):
+def test_period_and_cost_of_sorting_again(four, options, questions):
     _, probes = run(four, perspectives=("loss",), **options)
-    assert [len(probe.candidates[0].rows) for probe in probes] == asked
+    assert [len(probe.candidates[0].rows) for probe in probes] == questions
 
 
 @pytest.mark.parametrize("epochs", [0.3, 1.0, 2.0])
@@ -294,10 +294,10 @@ def test_a_scripted_student_gets_what_argmin_says(tmp_path, seed):
 
     learned = losses.copy()
     course = Course(campus(**options), table, 0, 2)
-    found = []
+    result = []
     while (step := course.next()) is not None:
         if isinstance(step, Stage):
-            found.append((step.choice, step.rows.tolist()))
+            result.append((step.choice, step.rows.tolist()))
             learned[step.rows] *= 0.5
         else:
             course.answer(answer(step, learned))
@@ -313,7 +313,7 @@ def test_a_scripted_student_gets_what_argmin_says(tmp_path, seed):
         visits[best] += 1
         expected.append((best, offers[best].tolist()))
         learned[offers[best]] *= 0.5
-    assert found == expected
+    assert result == expected
 
 
 @pytest.fixture(scope="module")
@@ -350,9 +350,9 @@ def test_simulation_of_the_four_readings(alpaca, options, picks, coverage, mean_
     so picks agree to within a few."""
     table, losses, names = alpaca
     stages, _ = follow(Course(campus(perspectives=names, decisions=100, **options), table, 0, 32), losses, 1000)
-    found = picks_of(stages, names)
+    result = picks_of(stages, names)
     exposures = np.bincount(np.concatenate([rows for _, rows in stages]), minlength=len(table))
-    assert found == pytest.approx(picks, abs=6)
+    assert result == pytest.approx(picks, abs=6)
     assert (exposures > 0).mean() == pytest.approx(coverage, abs=0.01)
     assert exposures.mean() == pytest.approx(mean_exposure, abs=0.03)
 
@@ -364,11 +364,11 @@ def test_cheap_choices_follow_those_that_ask_about_all(alpaca):
         for options in ({"probe_rows": 0, "probe_cost": 0.0}, {})
     )
     assert picks_of(cheap[0], names) == pytest.approx(picks_of(whole[0], names), abs=10)
-    asked, trained = (
+    questions, trained = (
         sum(len(each.rows) for probe in cheap[1] for each in probe.candidates),
         sum(len(rows) for _, rows in cheap[0]),
     )
-    assert asked / (3 * trained) < 0.03
+    assert questions / (3 * trained) < 0.03
 
 
 def test_no_scores_in_common_is_fine(tmp_path):

@@ -131,14 +131,14 @@ def test_blocked_and_interleaved_curricula_sort_inside(table):
 
 def test_competence_draws_from_the_easiest_share(table):
     order = table.order("loss", 0)
-    place = np.argsort(order)
-    found = stages(table, "competence", 40, batch=4, length=1.0)
+    rank = np.argsort(order)
+    result = stages(table, "competence", 40, batch=4, length=1.0)
     total = round(ROWS / 4)
-    for step, rows in enumerate(found):
+    for step, rows in enumerate(result):
         share = 1 if step >= total else np.sqrt(step * 0.9999 / total + 0.0001)
         assert len(set(rows.tolist())) == 4
-        assert place[rows].max() < max(4, share * ROWS)
-    assert place[np.concatenate(found[total:])].max() > 0.8 * ROWS
+        assert rank[rows].max() < max(4, share * ROWS)
+    assert rank[np.concatenate(result[total:])].max() > 0.8 * ROWS
 
 
 def test_competence_draws_uniformly(table):
@@ -148,16 +148,16 @@ def test_competence_draws_uniformly(table):
 
 
 def test_paced_hard_to_easy_is_the_mirror(table):
-    place = np.argsort(table.order("loss", 0))
+    rank = np.argsort(table.order("loss", 0))
     first = np.concatenate(stages(table, "paced", 3, start=0.1, length=50, order="hard_to_easy"))
-    assert place[first].min() >= ROWS - 0.15 * ROWS
+    assert rank[first].min() >= ROWS - 0.15 * ROWS
 
 
 def test_cyclical_sizes_and_weights(table):
     losses = table.numbers("loss")
-    found = stages(table, "cyclical", 400)
-    assert [len(rows) for rows in found[:5]] == [24, 48, 97, 48, 24]
-    assert all(len(set(rows.tolist())) == len(rows) for rows in found)
+    result = stages(table, "cyclical", 400)
+    assert [len(rows) for rows in result[:5]] == [24, 48, 97, 48, 24]
+    assert all(len(set(rows.tolist())) == len(rows) for rows in result)
     first = np.array([rows[0] for seed in range(600) for rows in stages(table, "cyclical", 1, seed)])
     probability = 1 / np.maximum(losses, 0.01)
     probability /= probability.sum()
@@ -192,19 +192,19 @@ def parts(*sizes):
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=8), st.integers(1, 9), st.integers(1, 60))
 def test_a_budget_in_samples_is_exact(sizes, size, samples):
-    found = list(batches(parts(*sizes), size, Budget(samples=samples)))
-    rows = np.concatenate([np.empty(0, int), *(batch.rows for batch in found)])
+    result = list(batches(parts(*sizes), size, Budget(samples=samples)))
+    rows = np.concatenate([np.empty(0, int), *(batch.rows for batch in result)])
     assert rows.tolist() == list(range(min(samples, sum(sizes))))
-    assert [batch.step for batch in found] == list(range(len(found)))
-    assert all(0 < len(batch.rows) <= size for batch in found)
+    assert [batch.step for batch in result] == list(range(len(result)))
+    assert all(0 < len(batch.rows) <= size for batch in result)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=8), st.integers(1, 9), st.integers(1, 300))
 def test_a_budget_in_tokens_ends_with_the_last_row_that_fits(sizes, size, limit):
     tokens = np.random.default_rng(0).integers(0, 9, sum(sizes))
-    found = list(batches(parts(*sizes), size, Budget(tokens=limit), tokens))
-    rows = sum(len(batch.rows) for batch in found)
+    result = list(batches(parts(*sizes), size, Budget(tokens=limit), tokens))
+    rows = sum(len(batch.rows) for batch in result)
     assert tokens[:rows].sum() <= limit
     assert rows == sum(sizes) or tokens[:rows].sum() == limit or tokens[: rows + 1].sum() > limit
 
@@ -220,15 +220,15 @@ def test_the_first_limit_reached_ends():
 
 @pytest.mark.parametrize("budget", [Budget(samples=8), Budget(steps=2), Budget(tokens=8)])
 def test_nothing_more_is_asked_of_the_curriculum_when_the_budget_is_spent(budget):
-    asked = []
+    questions = []
 
     def spy():
         for stage in parts(4, 4, 4):
-            asked.append(stage.index)
+            questions.append(stage.index)
             yield stage
 
     list(batches(spy(), 4, budget, np.ones(12, int)))
-    assert asked == [0, 1]
+    assert questions == [0, 1]
 
 
 def test_batches_of_a_stage_are_of_nearly_equal_size():

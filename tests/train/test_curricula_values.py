@@ -40,11 +40,11 @@ def test_slices_of_the_root_shrink_from_13_to_half_a_per_cent():
 @pytest.mark.parametrize("reading", ["root", "root_shifted", "literal_exp"])
 @pytest.mark.parametrize(("rows", "total"), [(2, 100), (1, 1), (100, 100), (52_002, 100), (7, 3)])
 def test_cuts_cover_every_row_once(reading, rows, total):
-    found = cuts(rows, total, reading, 0.01, 2.0)
-    assert len(found) == total + 1
-    assert (found[0], found[-1]) == (0, rows)
-    assert found == sorted(found)
-    assert found[1] >= 1
+    result = cuts(rows, total, reading, 0.01, 2.0)
+    assert len(result) == total + 1
+    assert (result[0], result[-1]) == (0, rows)
+    assert result == sorted(result)
+    assert result[1] >= 1
 
 
 def test_cuts_of_four_rows_by_hand():
@@ -95,8 +95,8 @@ def test_deepspeed_discrete():
     ],
 )
 def test_pacing_of_when_do_curricula_work(shape, start, half, end):
-    found = [visible_rows(shape, x, 50, 20, 100) for x in (0, 25, 50)]
-    assert found == pytest.approx([start, half, end])
+    result = [visible_rows(shape, x, 50, 20, 100) for x in (0, 25, 50)]
+    assert result == pytest.approx([start, half, end])
 
 
 @pytest.mark.parametrize("function", ["linear", "quad", "root", "step", "exp", "log", "fixed_linear", "fixed_root"])
@@ -164,6 +164,6 @@ def test_wrong_options_are_refused(name, options, message):
 
 
 def test_an_option_of_several_values_is_cut_at_commas():
-    made = build("campus", {"perspectives": "loss,prompt_words:low", "competence_aware": ["loss"]})
-    assert made.perspectives == ("loss", "prompt_words:low") and made.competence_aware == ("loss",)
+    result = build("campus", {"perspectives": "loss,prompt_words:low", "competence_aware": ["loss"]})
+    assert result.perspectives == ("loss", "prompt_words:low") and result.competence_aware == ("loss",)
     assert build("campus", {"perspectives": ["a,b", "loss"]}).perspectives == ("a,b", "loss")

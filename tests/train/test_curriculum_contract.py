@@ -85,8 +85,8 @@ class Watchful(Curriculum):
 def test_held_out_rows_are_asked_about_on_request_and_refused_in_words(table):
     with pytest.raises(UsageError, match=r"asks about held-out rows, and none are held out[\s\S]*--eval.rows"):
         Course(Watchful(), table, 0, 4)
-    kept, held_out = hold_out(table, 4)
-    course = Course(Watchful(), kept, 0, 4)
+    rest, held_out = hold_out(table, 4)
+    course = Course(Watchful(), rest, 0, 4)
     sizes = []
     for loss in (2.0, 0.5):
         probe = course.next()

@@ -51,17 +51,17 @@ def stopped(command, train_in_fork, tmp_path) -> Path:
 @contextmanager
 def flipped(path: Path, draw: random.Random) -> Iterator[str]:
     """A bit of a file flipped, and flipped back."""
-    place, bit = draw.randrange(path.stat().st_size), draw.randrange(8)
+    index, bit = draw.randrange(path.stat().st_size), draw.randrange(8)
 
     def flip() -> None:
         with path.open("r+b") as file:
-            file.seek(place)
+            file.seek(index)
             (byte,) = file.read(1)
-            file.seek(place)
+            file.seek(index)
             file.write(bytes([byte ^ 1 << bit]))
 
     flip()
-    yield f"{path}, bit {bit} of byte {place}"
+    yield f"{path}, bit {bit} of byte {index}"
     flip()
 
 
@@ -86,14 +86,14 @@ def test_a_flipped_bit_is_found(stopped):
         draw = drawn.draw(kind)
         for _ in range(drawn.flips(times)):
             with flipped(path, draw) as what:
-                told = f"{what}, seed {drawn.SEED}"
-                assert any(finding.faults for finding in verify(stopped)) or content(stopped) == whole, told
+                about = f"{what}, seed {drawn.SEED}"
+                assert any(finding.faults for finding in verify(stopped)) or content(stopped) == whole, about
                 try:
                     read = content(stopped)
                 except UserError as error:
-                    assert error.where and error.remedy, told
+                    assert error.where and error.remedy, about
                 else:
-                    assert read == whole, f"believed: {told}"
+                    assert read == whole, f"believed: {about}"
     assert content(stopped) == whole
 
 

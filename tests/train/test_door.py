@@ -39,10 +39,10 @@ def flags(options, prefix=""):
 def test_an_order_is_the_one_that_the_command_plans(table_file, tmp_path, curriculum, more):
     options = STATIC[curriculum]
     order = train.order(train.open_table(table_file), curriculum, **more, **options)
-    given = {**more, **({"budget.samples": more["budget"]["samples"]} if more else {})}
-    given.pop("budget", None)
-    place = ["--data", str(table_file), "--output", str(tmp_path / "plan"), "--curriculum", curriculum]
-    assert cli.main(["plan", *place, *flags(given), *flags(options, "curriculum.")]) == 0
+    arguments = {**more, **({"budget.samples": more["budget"]["samples"]} if more else {})}
+    arguments.pop("budget", None)
+    source = ["--data", str(table_file), "--output", str(tmp_path / "plan"), "--curriculum", curriculum]
+    assert cli.main(["plan", *source, *flags(arguments), *flags(options, "curriculum.")]) == 0
     written = pq.read_table(tmp_path / "plan" / "plan.parquet")
     assert order.rows.dtype == order.steps.dtype == order.stages.dtype == np.int64
     for name, values in (("row", order.rows), ("step", order.steps), ("stage", order.stages)):
@@ -56,12 +56,12 @@ def test_an_order_is_the_one_that_the_command_plans(table_file, tmp_path, curric
 def test_a_run_by_function_is_the_run_of_the_command(command, train_in_fork, tmp_path):
     arguments = command("--budget.steps", "4", "--curriculum", "competence", "--eval.rows", "6", output="by-command")
     assert train_in_fork(arguments).code == 0
-    given = dict(zip(arguments[1::2], arguments[2::2], strict=True))
+    options = dict(zip(arguments[1::2], arguments[2::2], strict=True))
 
     def call():
         saved = train.run(
-            Path(given["--data"]),
-            given["--model"],
+            Path(options["--data"]),
+            options["--model"],
             tmp_path / "by-function",
             curriculum="competence",
             max_length=128,
@@ -83,7 +83,7 @@ def test_a_run_by_function_is_the_run_of_the_command(command, train_in_fork, tmp
     identities = [json.loads((path.parents[1] / "run.json").read_text())["identity"] for path in (one, other)]
     assert identities[0] == identities[1]
 
-    table, held = train.hold_out(train.open_table(given["--data"]), 6)
+    table, held = train.hold_out(train.open_table(options["--data"]), 6)
     assert (len(table), len(held)) == (58, 6)
     order = train.order(table, "competence", batch_size=8, budget={"steps": 4})
     assert read_cursor(one).order == order.digest
@@ -92,7 +92,7 @@ def test_a_run_by_function_is_the_run_of_the_command(command, train_in_fork, tmp
 
     assert all(not finding.faults for finding in train.verify(tmp_path / "by-function"))
     assert train.report(str(tmp_path / "by-function")) == tmp_path / "by-function" / "report.html"
-    plan = train.plan(given["--data"], tmp_path / "plan", curriculum="competence", batch_size=8, eval={"rows": 6})
+    plan = train.plan(options["--data"], tmp_path / "plan", curriculum="competence", batch_size=8, eval={"rows": 6})
     assert (plan.samples, pq.read_table(plan.parquet)["row"].to_pylist()[:32]) == (58, order.rows.tolist())
 
 

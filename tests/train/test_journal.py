@@ -47,14 +47,14 @@ class Student:
 
     def __init__(self, seed=0, patience=10**6):
         self.losses = np.random.default_rng(seed).random(ROWS) * 4
-        self.asked, self.patience = 0, patience
+        self.probes, self.patience = 0, patience
 
     def __call__(self, probe: Probe) -> ProbeResult:
-        if self.asked == self.patience:
+        if self.probes == self.patience:
             raise KeyboardInterrupt
-        self.asked += 1
+        self.probes += 1
         tokens = tuple(each.rows % 5 for each in probe.candidates)
-        nll = tuple(self.losses[each.rows] * (each.rows % 5) * 0.9**self.asked for each in probe.candidates)
+        nll = tuple(self.losses[each.rows] * (each.rows % 5) * 0.9**self.probes for each in probe.candidates)
         return ProbeResult(nll, tokens)
 
 
@@ -97,7 +97,7 @@ def test_a_run_killed_inside_any_probe_goes_on_to_the_same_journal(table, tmp_pa
     with pytest.raises(KeyboardInterrupt):
         run(table, cut, first)
     second = Student(seed=5)
-    second.asked = patience  # as much as it had learned at the last checkpoint, all of it replayed
+    second.probes = patience  # as much as it had learned at the last checkpoint, all of it replayed
     assert run(table, cut, second) == stages
     assert cut.read_bytes() == whole.read_bytes()
 
@@ -109,7 +109,7 @@ def test_a_journal_cut_at_any_byte_goes_on_to_the_same_bytes(table, tmp_path):
     for length in [*range(0, len(content), 37), len(content) - 1, len(content)]:
         cut.write_bytes(content[:length])
         student = Student()
-        student.asked = content[:length].count(b'{"decision"') - (not content[:length].endswith(b"\n")) * content[
+        student.probes = content[:length].count(b'{"decision"') - (not content[:length].endswith(b"\n")) * content[
             content.rfind(b"\n", 0, length) + 1 : length
         ].count(b'{"decision"')
         assert run(table, cut, student, 4) == stages
@@ -212,10 +212,10 @@ def test_scores_of_a_resort_survive_to_the_bit(table, tmp_path):
     path, head = tmp_path / "journal.jsonl", header(table)
     journal = open_journal(path, head)
     list(islice(stages_of(course(table, head), journal, Student()), 12))
-    kept = [record.scores for record in read_journal(path).records if getattr(record, "scores", None) is not None]
-    made = [record.scores for record in journal.records if getattr(record, "scores", None) is not None]
-    assert len(kept) == len(made) > 1
-    for one, other in zip(kept, made, strict=True):
+    before = [record.scores for record in read_journal(path).records if getattr(record, "scores", None) is not None]
+    result = [record.scores for record in journal.records if getattr(record, "scores", None) is not None]
+    assert len(before) == len(result) > 1
+    for one, other in zip(before, result, strict=True):
         assert one.tobytes() == other.tobytes()
         assert np.isnan(one).any()  # rows without a token
 

@@ -51,7 +51,7 @@ def die_before(number: int, root: Path, count: Path | None = None) -> Callable[[
     return hook
 
 
-def made(run: Path) -> dict[str, object]:
+def contents(run: Path) -> dict[str, object]:
     """What a command has written, but for times and pictures."""
     if (run / "plan.parquet").exists():
         return {"plan": pq.read_table(run / "plan.parquet")}
@@ -77,7 +77,7 @@ def commands(command, table_file, tmp_path, tiny_model) -> Callable[[str, str], 
     options = ["--eval.rows", "8", "--eval.every", "2", "--checkpoint.every", "2", "--budget.steps", "4"]
 
     def arguments(name: str, output: str) -> list[str]:
-        place = str(tmp_path / output)
+        path = str(tmp_path / output)
         return {
             "run": command(*options, "--checkpoint.keep", "1", output=output),
             "compare": [
@@ -86,13 +86,13 @@ def commands(command, table_file, tmp_path, tiny_model) -> Callable[[str, str], 
                     1:
                 ],
             ],
-            "plan": ["plan", "--data", str(table_file), "--output", place, "--batch-size", "8"],
+            "plan": ["plan", "--data", str(table_file), "--output", path, "--batch-size", "8"],
             "reward": [
                 "reward",
-                *("--data", str(tmp_path / "answers.parquet"), "--model", str(tiny_model), "--output", place),
+                *("--data", str(tmp_path / "answers.parquet"), "--model", str(tiny_model), "--output", path),
                 *("--max-length", "64"),
             ],
-            "report": ["report", place],
+            "report": ["report", path],
         }[name]
 
     return arguments
@@ -109,7 +109,7 @@ def test_a_command_that_was_killed_ends_as_one_that_was_not(name, commands, comm
     assert done.code == 0, done.text
     operations = len((tmp_path / "count").read_text())
     assert operations >= {"plan": 2, "report": 2}.get(name, 10)
-    expected = made(whole)
+    expected = contents(whole)
     for number in drawn.kills(name, operations, usual=6):
         shutil.rmtree(killed, ignore_errors=True)
         if name == "report":
@@ -118,7 +118,7 @@ def test_a_command_that_was_killed_ends_as_one_that_was_not(name, commands, comm
         assert ended.code == 99, f"operation {number} of {operations}: {ended.text}"
         again = train_in_fork(commands(name, "killed"))
         assert again.code == 0, f"after a kill before operation {number} of {operations}: {again.text}"
-        assert made(killed) == expected, f"after a kill before operation {number} of {operations}"
+        assert contents(killed) == expected, f"after a kill before operation {number} of {operations}"
         if name in ("run", "reward"):
             assert not any(finding.faults for finding in verify(killed))
         left = [path.name for path in killed.rglob("*partial*")]

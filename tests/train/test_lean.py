@@ -28,17 +28,17 @@ def lean(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def scored(smollm2, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The table that `make demo` writes, of the first examples of its sample."""
-    place = tmp_path_factory.mktemp("scored")
+    path = tmp_path_factory.mktemp("scored")
     lines = (REPOSITORY / "tests" / "data" / "sample.jsonl").read_text("utf-8").splitlines(keepends=True)
-    (place / "first.jsonl").write_text("".join(lines[:ROWS]), "utf-8")
-    in_process_of_its_own("score", "first.jsonl", "--output", "table", cwd=place)
-    return place / "table"
+    (path / "first.jsonl").write_text("".join(lines[:ROWS]), "utf-8")
+    in_process_of_its_own("score", "first.jsonl", "--output", "table", cwd=path)
+    return path / "table"
 
 
 def test_neither_beam_nor_vllm_is_installed(lean, tmp_path):
     code = "import importlib.util, sys; print(*filter(importlib.util.find_spec, sys.argv[1:]))"
-    found = run(lean / "python", "-c", code, "apache_beam", "vllm", "lexicalrichness", "torch", cwd=tmp_path)
-    assert found.stdout.split() == ["torch"]
+    result = run(lean / "python", "-c", code, "apache_beam", "vllm", "lexicalrichness", "torch", cwd=tmp_path)
+    assert result.stdout.split() == ["torch"]
 
 
 def test_one_name_stands_at_the_top_level_of_the_environment(lean, tmp_path):

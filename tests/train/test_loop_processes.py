@@ -135,9 +135,9 @@ def test_a_probe_is_shared_and_added_up_once(command, train_in_forks, tmp_path):
 
                     patch.setattr(owner, name, noted)
                 answer = ask(self, probe)
-            asked = len(np.unique(np.concatenate([candidate.rows for candidate in probe.candidates])))
+            questions = len(np.unique(np.concatenate([candidate.rows for candidate in probe.candidates])))
             mine = sum(len(micro.documents) for micro in calls["nll"])
-            print("COUNTED", len(calls["sum"]) + len(calls["forward"]), mine, asked)
+            print("COUNTED", len(calls["sum"]) + len(calls["forward"]), mine, questions)
             return answer
 
         Asking.nll = counted
@@ -146,9 +146,9 @@ def test_a_probe_is_shared_and_added_up_once(command, train_in_forks, tmp_path):
     assert [each.code for each in ended] == [0, 0], ended
     first, second = ([line.split()[1:] for line in each.text.splitlines() if "COUNTED" in line] for each in ended)
     assert first
-    for (sums, mine, asked), (other_sums, others, _) in zip(first, second, strict=True):
+    for (sums, mine, questions), (other_sums, others, _) in zip(first, second, strict=True):
         assert sums == other_sums == "1"
-        assert 0 < int(mine) < int(asked) and int(mine) + int(others) == int(asked)
+        assert 0 < int(mine) < int(questions) and int(mine) + int(others) == int(questions)
 
 
 def start(launcher: list[str], arguments: list[str], directory: Path) -> subprocess.Popen[str]:
@@ -181,17 +181,18 @@ def test_a_killed_process_ends_all_and_torchrun_goes_on(command, train_in_fork, 
         assert started.poll() is None, started.communicate()[1]
         time.sleep(0.01)
     kill_the_second(started.pid)
-    _, said = started.communicate(timeout=300)
-    assert started.returncode == 1, said
+    _, message = started.communicate(timeout=300)
+    assert started.returncode == 1, message
     assert (
-        "process 1 of 2 was killed by SIGKILL" in said and "the same command goes on from the last checkpoint" in said
+        "process 1 of 2 was killed by SIGKILL" in message
+        and "the same command goes on from the last checkpoint" in message
     )
-    assert "Traceback" not in said
+    assert "Traceback" not in message
 
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     started = start(torchrun, command(*options), tmp_path)
-    _, said = started.communicate(timeout=300)
-    assert started.returncode == 0 and "going on after step" in said, said
+    _, message = started.communicate(timeout=300)
+    assert started.returncode == 0 and "going on after step" in message, message
     assert train_in_fork(command(*options, output="one")).code == 0
     assert order(tmp_path / "run") == order(tmp_path / "one")
 
@@ -211,9 +212,9 @@ def test_the_others_of_a_killed_process_say_so_and_end(parallel, command, train_
 
 def test_nproc_passes_on_how_the_processes_end(command, tmp_path):
     started = start([], command("--device.nproc", "2", "--data", "absent"), tmp_path)
-    _, said = started.communicate(timeout=300)
-    assert started.returncode == 2, said
-    assert said.count("there is no such file or directory") == 1 and "Traceback" not in said
+    _, message = started.communicate(timeout=300)
+    assert started.returncode == 2, message
+    assert message.count("there is no such file or directory") == 1 and "Traceback" not in message
 
 
 def listening(launcher: int) -> set[str]:
@@ -225,13 +226,13 @@ def listening(launcher: int) -> set[str]:
             if launcher in (parent, int(process.name)):
                 links = [os.readlink(handle) for handle in (process / "fd").iterdir()]
                 sockets |= {link[8:-1] for link in links if link.startswith("socket:[")}
-    found = set()
+    result = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in Path(table).read_text().splitlines()[1:]:
             _, local, _, state, *_, inode = line.split()[:10]
             if state == "0A" and inode in sockets:
-                found.add(local.partition(":")[0])
-    return found
+                result.add(local.partition(":")[0])
+    return result
 
 
 LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
@@ -241,9 +242,9 @@ LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFF
 def test_nproc_listens_to_this_machine_alone(command, tmp_path):
     """Looked at as long as two processes train; what torchrun listens at is its own affair."""
     started = start([], command("--device.nproc", "2", "--budget.steps", "6", "--curriculum", "random"), tmp_path)
-    seen = set()
+    addresses = set()
     while started.poll() is None:
-        seen |= listening(started.pid)
+        addresses |= listening(started.pid)
         time.sleep(0.05)
     assert started.returncode == 0, started.communicate()[0]
-    assert seen and seen <= LOOPBACK, seen
+    assert addresses and addresses <= LOOPBACK, addresses

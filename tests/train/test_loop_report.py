@@ -94,11 +94,11 @@ def test_compare_trains_every_arm_with_every_seed(command, train_in_fork, tmp_pa
     ]
     done = train_in_fork(arguments)
     assert done.code == 0, done.text
-    made = json.loads((tmp_path / "compared" / "compare.json").read_text())
-    assert made["learning_rate"] == 1e-3 and made["tried"]["0.001"] < made["tried"]["1e-05"]
-    rows = {row["arm"]: row for row in made["rows"]}
+    result = json.loads((tmp_path / "compared" / "compare.json").read_text())
+    assert result["learning_rate"] == 1e-3 and result["tried"]["0.001"] < result["tried"]["1e-05"]
+    rows = {row["arm"]: row for row in result["rows"]}
     assert rows.keys() == {"random", "sorted?by=loss", "campus?decisions=4"}
-    assert all(curve["samples"][-1] == 24 for curves in made["curves"].values() for curve in curves)
+    assert all(curve["samples"][-1] == 24 for curves in result["curves"].values() for curve in curves)
     assert rows["campus?decisions=4"]["probe_share"] > 0 == rows["random"]["probe_share"]
     assert rows["random"]["steps"] == 3 <= rows["campus?decisions=4"]["steps"]
     trained = {path.parent.name for path in (tmp_path / "compared" / "random").glob("*/seed-*")}

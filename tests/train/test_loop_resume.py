@@ -139,8 +139,8 @@ def test_checkpoint_of_other_settings_or_another_table_is_refused(
 
 def test_a_finished_run_stays_as_it_is(command, train_in_fork, tmp_path):
     def files() -> list[tuple[int, int]]:
-        found = [path.stat() for path in sorted((tmp_path / "run").rglob("*"))]
-        return [(stat.st_ino, stat.st_mtime_ns) for stat in found]
+        result = [path.stat() for path in sorted((tmp_path / "run").rglob("*"))]
+        return [(stat.st_ino, stat.st_mtime_ns) for stat in result]
 
     arguments = command("--budget.steps", "2", "--eval.rows", "8")
     assert (
@@ -179,9 +179,10 @@ def test_costs_since_the_last_line_are_in_the_totals_of_a_resume(command, train_
 
     def lines(run: str) -> list[dict]:
         costs = ("samples", "tokens", "scored", "flops")
-        found = [line for line in metrics(tmp_path / run) if line["kind"] == "train"]
+        result = [line for line in metrics(tmp_path / run) if line["kind"] == "train"]
         return [
-            {"step": line["step"], "loss": line["loss"], **{key: line["total"][key] for key in costs}} for line in found
+            {"step": line["step"], "loss": line["loss"], **{key: line["total"][key] for key in costs}}
+            for line in result
         ]
 
     assert lines("run") == lines("whole")
@@ -193,8 +194,8 @@ def test_costs_since_the_last_line_are_in_the_totals_of_a_resume(command, train_
 def test_replay_trains_a_recorded_order_without_probing(command, train_in_fork, tmp_path):
     assert train_in_fork(command("--budget.steps", "5")).code == 0
     journal = tmp_path / "run" / "journal.jsonl"
-    kept = shutil.copy(journal, tmp_path / "kept.jsonl")
-    replayed = train_in_fork(command("--replay", str(kept), output="again", without="--batch.size"))
+    copy = shutil.copy(journal, tmp_path / "kept.jsonl")
+    replayed = train_in_fork(command("--replay", str(copy), output="again", without="--batch.size"))
     assert replayed.code == 0, replayed.text
     assert outcome(tmp_path / "again") == outcome(tmp_path / "run")
     assert '"kind": "probe"' not in (tmp_path / "again" / "metrics.jsonl").read_text()

@@ -90,15 +90,15 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_rows(comm
 
         def nll(self, micro):  # type: ignore[no-untyped-def]
             loss = original(self, micro)
-            if torch.is_grad_enabled() and self.taken == 3 and not next(calls):
+            if torch.is_grad_enabled() and self.steps_taken == 3 and not next(calls):
                 loss = torch.cat([loss[: micro.counts[0] - 1], loss[:1] * float("nan"), loss[micro.counts[0] :]])
             return loss
 
         def step(self, *args, **kwargs):  # type: ignore[no-untyped-def]
-            Student.taken += 1
+            Student.steps_taken += 1
             return steps(self, *args, **kwargs)
 
-        Student.taken, Student.nll, torch.optim.AdamW.step = 0, nll, step
+        Student.steps_taken, Student.nll, torch.optim.AdamW.step = 0, nll, step
 
     ended = train_in_fork(command("--checkpoint.every", "2", "--curriculum", "random"), break_the_fourth_step)
     assert ended.code == 1, ended.text
@@ -130,10 +130,10 @@ def test_a_text_that_was_changed_after_scoring_stops_the_run(command, train_in_f
     table = pq.read_table(table_file)
     messages = table.column("messages").to_pylist()
     messages[5][1]["content"] += "!"
-    place = table.schema.get_field_index("messages")
+    tensor = table.schema.get_field_index("messages")
     import pyarrow as pa
 
-    changed = table.set_column(place, table.schema.field(place), pa.array(messages, table.schema.field(place).type))
+    changed = table.set_column(tensor, table.schema.field(tensor), pa.array(messages, table.schema.field(tensor).type))
     pq.write_table(changed, table_file)
     ended = train_in_fork(command("--curriculum", "random"))
     assert ended.code == 1 and "the text of row 5 is not the text" in ended.text
@@ -142,9 +142,9 @@ def test_a_text_that_was_changed_after_scoring_stops_the_run(command, train_in_f
 def test_mfu_is_reported_where_the_peak_is_known(command, train_in_fork, tmp_path):
     options = ["--budget.steps", "1", "--curriculum", "random"]
     unknown = train_in_fork(command(*options))
-    known = train_in_fork(command(*options, "--device.peak-tflops", "0.5", output="known"))
-    assert unknown.code == known.code == 0
-    assert "MFU" not in unknown.text and "MFU" in known.text
+    expected = train_in_fork(command(*options, "--device.peak-tflops", "0.5", output="known"))
+    assert unknown.code == expected.code == 0
+    assert "MFU" not in unknown.text and "MFU" in expected.text
     assert lines(tmp_path / "run", "train")[0]["mfu"] is None
     (line,) = lines(tmp_path / "known", "train")
     assert line["mfu"] == pytest.approx(line["total"]["flops"] / line["total"]["seconds"] / 0.5e12)
@@ -185,9 +185,9 @@ def test_infinite_weights_and_moments_are_looked_for(command, train_in_fork, tmp
             def step(self, *args, **kwargs):  # type: ignore[no-untyped-def]
                 original(self, *args, **kwargs)
                 embedding = self.param_groups[0]["params"][0]
-                place = embedding if broken == "weight" else self.state[embedding][broken]
+                tensor = embedding if broken == "weight" else self.state[embedding][broken]
                 with torch.no_grad():
-                    place.view(-1)[-1] = float("inf")
+                    tensor.view(-1)[-1] = float("inf")
 
             torch.optim.AdamW.step, curricle.train.loop.Loop._look_again = step, lambda self: None
 

@@ -51,11 +51,11 @@ def test_a_resume_with_another_model_is_refused(change, name, own_model, command
 
 
 def test_what_a_model_is_known_by(own_model, tmp_path):
-    known = identify(str(own_model))["sha256"]
-    assert {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"} <= {*known}
+    expected = identify(str(own_model))["sha256"]
+    assert {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"} <= {*expected}
     other_weights(own_model)
     again = identify(str(own_model))["sha256"]
-    assert {name for name in known if known[name] != again[name]} == {"model.safetensors"}
+    assert {name for name in expected if expected[name] != again[name]} == {"model.safetensors"}
     with pytest.raises(UsageError, match="it is no directory and no hub id"):
         identify(str(tmp_path / "absent"))
 
@@ -71,9 +71,9 @@ def test_a_hub_name_is_known_by_commit_and_content(own_model, tmp_path, monkeypa
     (repository / "refs" / "main").write_text(commit)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    found = identify("org/tiny")
-    assert (found["hub"], found["commit"]) == ("org/tiny", commit)
-    assert found["sha256"] == identify(str(own_model))["sha256"]
+    result = identify("org/tiny")
+    assert (result["hub"], result["commit"]) == ("org/tiny", commit)
+    assert result["sha256"] == identify(str(own_model))["sha256"]
     from curricle.train.model.load import load_model
 
     weights = load_model("org/tiny", "eager").get_input_embeddings().weight

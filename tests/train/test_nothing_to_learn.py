@@ -24,7 +24,7 @@ def write(path: Path, conversations: list) -> Path:
     return path
 
 
-def asked(answer: str, role: str = "assistant") -> list[dict[str, str]]:
+def exchange(answer: str, role: str = "assistant") -> list[dict[str, str]]:
     return [{"role": "user", "content": "Q"}, {"role": role, "content": answer}]
 
 
@@ -42,18 +42,18 @@ def random(command):
 
 
 def test_a_table_without_an_answer_is_refused_before_anything_is_written(random, train_in_fork, tmp_path):
-    data = write(tmp_path / "roles.parquet", [asked("A", "human")] * 3)
+    data = write(tmp_path / "roles.parquet", [exchange("A", "human")] * 3)
     ended = train_in_fork(random(data))
     assert ended.code == 2 and "no row has a token to learn from" in ended.text, ended.text
     assert "no response token to learn from (3 visits)" in ended.text and not (tmp_path / "run").exists()
-    ended = train_in_fork(random(write(tmp_path / "long.parquet", [asked("A")] * 3), "--max-length", "4"))
+    ended = train_in_fork(random(write(tmp_path / "long.parquet", [exchange("A")] * 3), "--max-length", "4"))
     assert ended.code == 2 and "cut to --max-length" in ended.text
 
 
 def test_a_run_that_scored_no_token_fails_without_a_checkpoint(random, train_in_fork, tmp_path, monkeypatch):
     """In a large table that is found out at the end."""
     monkeypatch.setattr(curricle.train.loop, "LOOKED_THROUGH", 32)
-    data = write(tmp_path / "large.parquet", [asked("A", "human")] * 40 + [asked("A")])
+    data = write(tmp_path / "large.parquet", [exchange("A", "human")] * 40 + [exchange("A")])
     ended = train_in_fork(random(data, "--budget.steps", "3", "--seed", "1"))
     assert ended.code == 1 and "no token was scored in 3 steps" in ended.text, ended.text
     assert "step 1 is not saved" in ended.text and "0.0000" not in ended.text
@@ -63,7 +63,9 @@ def test_a_run_that_scored_no_token_fails_without_a_checkpoint(random, train_in_
 
 
 def test_a_batch_without_a_scored_token_has_no_loss(random, train_in_fork, tmp_path):
-    data = write(tmp_path / "some.parquet", [asked("A"), None, asked("", "assistant"), [*asked("B"), *asked("C")]])
+    data = write(
+        tmp_path / "some.parquet", [exchange("A"), None, exchange("", "assistant"), [*exchange("B"), *exchange("C")]]
+    )
     ended = train_in_fork(random(data))
     assert ended.code == 0, ended.text
     losses = [line["loss"] for line in trained(tmp_path / "run")]
@@ -72,7 +74,7 @@ def test_a_batch_without_a_scored_token_has_no_loss(random, train_in_fork, tmp_p
 
 
 def test_an_extra_that_is_no_json_object_is_no_input(random, train_in_fork, tmp_path):
-    data = write(tmp_path / "extra.parquet", [asked("A"), asked("B")])
+    data = write(tmp_path / "extra.parquet", [exchange("A"), exchange("B")])
     assert train_in_fork(random(data, "--template", "alpaca")).code == 0
 
 
@@ -84,7 +86,7 @@ def test_a_row_with_a_token_beyond_the_embedding_is_visited_without_loss(random,
             (tmp_path / "model").mkdir(exist_ok=True)
             (tmp_path / "model" / path.name).symlink_to(path)
     tokenizer.save_pretrained(tmp_path / "model")
-    data = write(tmp_path / "calls.parquet", [asked("<call>x"), asked("A"), asked("B")])
+    data = write(tmp_path / "calls.parquet", [exchange("<call>x"), exchange("A"), exchange("B")])
     ended = train_in_fork(random(data, "--model", str(tmp_path / "model")))
     assert ended.code == 0, ended.text
     assert "not rendered: token 49152 is beyond the model's 49152 embeddings: 1 visits" in ended.text

@@ -50,9 +50,9 @@ def test_accumulation_and_packing_leave_the_gradient_alone(student, packing, pas
     one_by_one = [micro for each in DOCUMENTS for micro in micro_batches([each], 512, 1, False)[0]]
     expected = gradients(student, one_by_one)
     capacity = next(size for size in range(40, 1000) if len(micro_batches(DOCUMENTS, size, 1, packing)[0]) <= passes)
-    made = micro_batches(DOCUMENTS, capacity, 1, packing)[0]
-    assert len(made) == passes
-    assert furthest(gradients(student, made), expected) < 1e-5
+    result = micro_batches(DOCUMENTS, capacity, 1, packing)[0]
+    assert len(result) == passes
+    assert furthest(gradients(student, result), expected) < 1e-5
 
 
 def test_a_leak_between_documents_is_seen(student):
@@ -84,20 +84,20 @@ def test_every_document_is_in_one_pass_and_every_process_has_as_many(lengths, ca
     assert len({len(share) for share in shares}) == 1
     passes = [micro for share in shares for micro in share]
     assert all(micro.ids_BT.numel() <= capacity for micro in passes)
-    found = sorted(place for micro in passes for place in micro.documents)
-    assert found == [place for place, length in enumerate(lengths) if length]
+    result = sorted(position for micro in passes for position in micro.documents)
+    assert result == [position for position, length in enumerate(lengths) if length]
     scored = sorted((micro.documents[i], count) for micro in passes for i, count in enumerate(micro.counts))
-    assert scored == [(place, len(documents[place].scored)) for place in found]
+    assert scored == [(position, len(documents[position].scored)) for position in result]
     if packing:  # the order of the curriculum is the order of the sequences
         firsts = [micro.documents for index in range(len(shares[0])) for micro in (share[index] for share in shares)]
-        assert [place for places in firsts for place in places] == found
+        assert [position for positions in firsts for position in positions] == result
 
 
 @given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=20), packing=st.booleans())
-def test_targets_are_the_scored_tokens_and_places_stand_before_them(lengths, packing):
+def test_targets_are_the_scored_tokens_and_positions_stand_before_them(lengths, packing):
     documents = [document(row, length) for row, length in enumerate(lengths)]
     for micro in micro_batches(documents, 128, 1, packing)[0]:
-        expected = np.concatenate([documents[place].ids[documents[place].scored] for place in micro.documents])
+        expected = np.concatenate([documents[index].ids[documents[index].scored] for index in micro.documents])
         assert micro.targets_S.tolist() == expected.tolist()
         assert micro.ids_BT.flatten()[micro.positions_S + 1].tolist() == expected.tolist()
 

@@ -37,17 +37,17 @@ def header(table, name, options, **budget):
 )
 def test_the_plan_is_the_order_that_is_trained(table, tmp_path, name, options):
     head = header(table, name, options, samples=70)
-    made = plan(table, head, tmp_path / "plan")
+    product = plan(table, head, tmp_path / "plan")
     trained = list(batches(iter(Course(build(name, options), table, 1, 8).next, None), 8, Budget(samples=70)))
-    found = pq.read_table(made.parquet)
-    assert found["row"].to_pylist() == np.concatenate([batch.rows for batch in trained]).tolist()
-    assert found["step"].to_pylist() == [batch.step for batch in trained for _ in batch.rows]
-    assert found["position"].to_pylist() == [place for batch in trained for place in range(len(batch.rows))]
-    assert found["example_id"].to_pylist() == [table.ids[row].tobytes().hex() for row in found["row"].to_pylist()]
-    assert (made.samples, made.steps) == (70, len(trained))
-    assert sum(made.exposures) == ROWS
-    assert sum(times * rows for times, rows in enumerate(made.exposures)) == 70
-    assert made.picture.read_bytes().startswith(b"\x89PNG")
+    result = pq.read_table(product.parquet)
+    assert result["row"].to_pylist() == np.concatenate([batch.rows for batch in trained]).tolist()
+    assert result["step"].to_pylist() == [batch.step for batch in trained for _ in batch.rows]
+    assert result["position"].to_pylist() == [index for batch in trained for index in range(len(batch.rows))]
+    assert result["example_id"].to_pylist() == [table.ids[row].tobytes().hex() for row in result["row"].to_pylist()]
+    assert (product.samples, product.steps) == (70, len(trained))
+    assert sum(product.exposures) == ROWS
+    assert sum(times * rows for times, rows in enumerate(product.exposures)) == 70
+    assert product.picture.read_bytes().startswith(b"\x89PNG")
     assert {path.name for path in (tmp_path / "plan").iterdir()} == {"plan.parquet", "plan.png"}
 
 
@@ -66,14 +66,14 @@ def test_the_plan_of_a_journal(table, tmp_path):
     running = OrderHash()
     for batch in batches(stages_of(course, journal, student), 8, Budget(samples=60)):
         running.update(table.ids[batch.rows])
-    made = plan(table, read_journal(tmp_path / "journal.jsonl"), tmp_path / "plan")
+    product = plan(table, read_journal(tmp_path / "journal.jsonl"), tmp_path / "plan")
     planned = OrderHash()
-    found = pq.read_table(made.parquet)
-    steps, rows = found["step"].to_numpy(), found["row"].to_numpy()
-    for step in range(made.steps):
+    result = pq.read_table(product.parquet)
+    steps, rows = result["step"].to_numpy(), result["row"].to_numpy()
+    for step in range(product.steps):
         planned.update(table.ids[rows[steps == step]])
     assert planned.hexdigest() == running.hexdigest()
-    assert set(found["choice"].to_pylist()) <= {"loss", "length"}
+    assert set(result["choice"].to_pylist()) <= {"loss", "length"}
 
 
 def test_a_curriculum_that_asks_has_no_plan_before_training(table, tmp_path):

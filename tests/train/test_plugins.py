@@ -58,9 +58,9 @@ def test_a_file_is_trained_by_and_known_again(plugin, command, train_in_fork, tm
     options = ["--curriculum", plugin, "--curriculum.portion", "20", "--checkpoint.every", "2"]
     arguments = command(*options, "--budget.steps", "4")
     assert train_in_fork(arguments).code == 0
-    known = header(tmp_path / "run")["plugin"]
-    assert known["file"] == "mine.py" and len(known["sha256"]) == 64
-    assert identity(tmp_path / "run")["plugin"] == known
+    expected = header(tmp_path / "run")["plugin"]
+    assert expected["file"] == "mine.py" and len(expected["sha256"]) == 64
+    assert identity(tmp_path / "run")["plugin"] == expected
     assert header(tmp_path / "run")["options"] == {"portion": 20}
     ours = command("--curriculum", "random", "--budget.steps", "1", output="ours")
     assert train_in_fork(ours).code == 0

@@ -54,27 +54,27 @@ def test_the_batch_does_not_change_an_answer(student, documents):
 def test_sums_are_those_of_the_model_itself(student, documents):
     """The loss of transformers, with everything but the response masked."""
     scores = score(student, [documents[:5]], 512, ALONE)
-    for place, each in enumerate(documents[:5]):
+    for index, each in enumerate(documents[:5]):
         ids = torch.from_numpy(each.ids)[None]
         labels = torch.full_like(ids, -100)
         labels[0, each.scored] = ids[0, each.scored]
         with torch.no_grad():
             mean = float(student.model(input_ids=ids, labels=labels).loss)
-        assert scores.nll[place] == pytest.approx(mean * len(each.scored), rel=1e-5)
-        assert scores.tokens[place] == len(each.scored)
+        assert scores.nll[index] == pytest.approx(mean * len(each.scored), rel=1e-5)
+        assert scores.tokens[index] == len(each.scored)
 
 
 def test_a_row_of_two_candidates_is_scored_once_and_stands_in_both(student, encoder, documents, table_file):
     probe = Probe((Candidate("a", np.array([3, 1, 2])), Candidate("b", np.array([2, 9]))))
-    seen: list[int] = []
+    visits: list[int] = []
 
     def examples(table, rows):
-        seen.extend(rows.tolist())
+        visits.extend(rows.tolist())
         return table.examples(rows)
 
     answer = Asking(student, encoder, open_table(table_file), examples, 0, 512, ALONE).answer(probe)
     nll = answer.result.nll
-    assert sorted(seen) == [1, 2, 3, 9]
+    assert sorted(visits) == [1, 2, 3, 9]
     assert nll[0][2] == nll[1][0]
     assert [len(each) for each in nll] == [3, 2]
     alone = score(student, [[documents[9]]], 512, ALONE)
@@ -127,7 +127,7 @@ def test_evaluation_is_a_sum_over_a_sum(student, documents):
 
 def test_a_loss_that_is_not_finite_names_its_rows(student, documents):
     head = student.model.get_output_embeddings().weight
-    kept = head.detach().clone()
+    rest = head.detach().clone()
     try:
         with torch.no_grad():
             head[int(documents[4].ids[documents[4].scored[0]])] = float("nan")
@@ -135,7 +135,7 @@ def test_a_loss_that_is_not_finite_names_its_rows(student, documents):
             score(student, [documents[4:5]], 512, ALONE)
     finally:
         with torch.no_grad():
-            head.copy_(kept)
+            head.copy_(rest)
 
 
 def spans(encoder: ConversationTokenizer, messages: list[dict[str, str]], extra: str | None = None) -> str:
@@ -165,7 +165,7 @@ def test_text_that_looks_like_a_turn_is_text(encoder):
     assert spans(encoder, [turn("user", "yes"), turn("assistant", "yes")]) == "yes<|im_end|>"
 
 
-def test_the_alpaca_template_places_the_input(tiny_model):
+def test_the_alpaca_template_writes_the_input(tiny_model):
     encoder = ConversationTokenizer(load_tokenizer(str(tiny_model)), "alpaca", 256)
     messages = [turn("user", "Sum up.\n\nA long text."), turn("assistant", "Short.")]
     (with_input, without) = encoder.encode(

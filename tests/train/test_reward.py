@@ -81,7 +81,7 @@ def test_no_head_has_seen_what_it_scores():
 def test_gaps_of_rows_that_were_learned_from_compare_with_the_others():
     """Without signal the rows that a head is fitted on are as hard as the others, and as often at either end."""
     draw = np.random.default_rng(5)
-    places: dict[str, list[list[float]]] = {"cross-fitted": [], "one head": [], "mean of heads": []}
+    ranks: dict[str, list[list[float]]] = {"cross-fitted": [], "one head": [], "mean of heads": []}
     for seed in range(20):
         ids = draw.integers(0, 256, (400, 16), np.uint8)
         differences, learned = draw.standard_normal((400, 32)).astype(np.float32), np.arange(400) < 80
@@ -94,11 +94,11 @@ def test_gaps_of_rows_that_were_learned_from_compare_with_the_others():
             "mean of heads": np.where(learned, crossed, (differences @ heads.T).mean(axis=1)),
         }
         for name, values in gaps.items():
-            place = values.argsort().argsort() / 399
-            ends = np.mean(np.abs(place[learned] - 0.5) > 0.45)  # of a tenth of all rows
-            places[name].append([place[learned].mean(), place[~learned].mean(), ends])
-    means = {name: np.mean(each, axis=0) for name, each in places.items()}
-    # 20 means of 80 places, each with a deviation of 0.29: 0.025 is more than three of theirs
+            index = values.argsort().argsort() / 399
+            ends = np.mean(np.abs(index[learned] - 0.5) > 0.45)  # of a tenth of all rows
+            ranks[name].append([index[learned].mean(), index[~learned].mean(), ends])
+    means = {name: np.mean(each, axis=0) for name, each in ranks.items()}
+    # 20 means of 80 ranks, each with a deviation of 0.29: 0.025 is more than three of theirs
     assert means["cross-fitted"] == pytest.approx([0.5, 0.5, 0.1], abs=0.025)
     assert means["one head"][0] > 0.57  # what it was before
     assert means["mean of heads"][2] > 0.11
@@ -108,8 +108,8 @@ def test_rank_correlations_are_spearmans():
     draw = np.random.default_rng(7)
     one, other = draw.integers(0, 9, 60).astype(float), draw.standard_normal(60)
     one[3], other[4] = np.nan, np.inf
-    known = np.isfinite(one) & np.isfinite(other)
-    expected = {"x": pytest.approx(spearmanr(one[known], other[known]).statistic), "itself": pytest.approx(1.0)}
+    reference = np.isfinite(one) & np.isfinite(other)
+    expected = {"x": pytest.approx(spearmanr(one[reference], other[reference]).statistic), "itself": pytest.approx(1.0)}
     assert correlations(one, {"x": other, "itself": one, "constant": one * 0}) == {**expected, "constant": None}
     assert correlations(one[:2], {"x": other[:2]}) == {"x": None}
 
@@ -143,19 +143,19 @@ def fit_reward(answers: Path, tiny_model: Path, tmp_path: Path, train_in_fork):
 
 
 def test_the_reward_prefers_the_responses_and_is_a_model_of_transformers(fit_reward, answers, tiny_model):
-    place, said = fit_reward("run")
-    report = json.loads((place / "reward.json").read_bytes())
+    directory, message = fit_reward("run")
+    report = json.loads((directory / "reward.json").read_bytes())
     held = report["accuracy"]["held_out"]
     assert held["pairs"] == ROWS - 2 and held["low"] > 0.5
     assert held["share"] <= report["accuracy"]["learned_from"]["share"]
     assert report["left_out"] == {"there is no generated answer": 1, "the generated answer is the reference": 1}
-    assert "the reference is ranked first in " in said
-    written = {path.name for path in place.iterdir()} - {".lock"}
+    assert "the reference is ranked first in " in message
+    written = {path.name for path in directory.iterdir()} - {".lock"}
     assert written == {"model", "reward.json", "run.json", "scores.parquet"}
 
-    scores = pq.read_table(place / "scores.parquet")
+    scores = pq.read_table(directory / "scores.parquet")
     columns = score_columns(scores.schema)
-    assert columns["reward_gap"].version == read_description(place)["identity"]["version"] == REWARD_VERSION
+    assert columns["reward_gap"].version == read_description(directory)["identity"]["version"] == REWARD_VERSION
     assert columns["reward_gap"].hard == "high" and columns["reward_reference"].hard is None
     assert scores["example_id"].equals(pq.read_table(answers)["example_id"])
     reference, generated, gap = (scores[name].to_numpy() for name in columns)
@@ -164,25 +164,25 @@ def test_the_reward_prefers_the_responses_and_is_a_model_of_transformers(fit_rew
     assert scores["notes"].to_pylist()[1] == [
         f"{name}: there is no generated answer" for name in ("reward_generated", "reward_gap")
     ]
-    assert open_table(place / "scores.parquet").direction("reward_gap") == ("reward_gap", "high")
+    assert open_table(directory / "scores.parquet").direction("reward_gap") == ("reward_gap", "high")
 
-    model = AutoModelForSequenceClassification.from_pretrained(place / "model", dtype=torch.float32).eval()
-    tokenizer = AutoTokenizer.from_pretrained(place / "model")
+    model = AutoModelForSequenceClassification.from_pretrained(directory / "model", dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(directory / "model")
     table = open_table(answers)
     examples = table.examples(np.arange(ROWS))
-    given = Answers(table, "generated").of(np.arange(ROWS))
-    pairs = read_pairs(ConversationTokenizer(load_tokenizer(str(tiny_model)), "chat", 128), examples, given)
+    options = Answers(table, "generated").of(np.arange(ROWS))
+    pairs = read_pairs(ConversationTokenizer(load_tokenizer(str(tiny_model)), "chat", 128), examples, options)
     states = np.full((2, ROWS, model.config.hidden_size), np.nan, np.float32)
     for side, name in enumerate(("reference", "generated")):
-        known = [row for row, pair in enumerate(pairs) if not isinstance(getattr(pair, name), str)]
+        names = [row for row, pair in enumerate(pairs) if not isinstance(getattr(pair, name), str)]
         batch = tokenizer.pad(
-            {"input_ids": [list(getattr(pairs[row], name)) for row in known]}, padding_side="right", return_tensors="pt"
+            {"input_ids": [list(getattr(pairs[row], name)) for row in names]}, padding_side="right", return_tensors="pt"
         )
         with torch.no_grad():
             last = batch["attention_mask"].sum(1) - 1
-            states[side, known] = model.model(**batch).last_hidden_state[torch.arange(len(known)), last].numpy()
+            states[side, names] = model.model(**batch).last_hidden_state[torch.arange(len(names)), last].numpy()
             theirs = model(**batch).logits[:, 0].numpy()
-        saved = states[side, known] @ model.score.weight.detach().numpy()[0]
+        saved = states[side, names] @ model.score.weight.detach().numpy()[0]
         assert theirs == pytest.approx(saved, abs=1e-5)
     # the saved head is fitted on all pairs, and the columns are by heads that have not seen their rows
     good = np.array([pair.remarks.left_out is None for pair in pairs])
@@ -201,7 +201,7 @@ def test_the_reward_prefers_the_responses_and_is_a_model_of_transformers(fit_rew
     rho = report["spearman"]
     assert rho["response_tokens"] == pytest.approx(spearmanr(gap[good], tokens[0]).statistic, abs=0.05)
     assert rho.keys() == {"response_tokens", "generated_tokens", "response_tokens - generated_tokens", "loss"}
-    assert f"response_tokens {rho['response_tokens']:.2f}" in said and "loss" in rho
+    assert f"response_tokens {rho['response_tokens']:.2f}" in message and "loss" in rho
 
 
 def test_an_answer_that_was_cut_has_no_end_of_turn(answers, tiny_model, tmp_path):
@@ -213,11 +213,12 @@ def test_an_answer_that_was_cut_has_no_end_of_turn(answers, tiny_model, tmp_path
     tokenizer = load_tokenizer(str(tiny_model))
     encoder, flagged, plain = ConversationTokenizer(tokenizer, "chat", 128), open_table(path), open_table(answers)
     rows = np.arange(ROWS)
-    known, unknown = Answers(flagged, "generated"), Answers(plain, "generated")
+    expected, unknown = Answers(flagged, "generated"), Answers(plain, "generated")
     assert (
-        known.remark is None and "no column generated_truncated: every answer is read as one that has" in unknown.remark
+        expected.remark is None
+        and "no column generated_truncated: every answer is read as one that has" in unknown.remark
     )
-    pairs = read_pairs(encoder, plain.examples(rows), known.of(rows))
+    pairs = read_pairs(encoder, plain.examples(rows), expected.of(rows))
     ended = read_pairs(encoder, plain.examples(rows), unknown.of(rows))
     (stop,) = encoder.stops(load_model(str(tiny_model), "sdpa").config)
     for row, (pair, whole) in enumerate(zip(pairs, ended, strict=True)):
@@ -228,7 +229,9 @@ def test_an_answer_that_was_cut_has_no_end_of_turn(answers, tiny_model, tmp_path
         else:
             assert whole.generated[-1] == stop and pair.generated == whole.generated[:-1]
             assert pair.reference == whole.reference and pair.reference[-1] == stop
-    assert known.of(np.array([3, 0])) == [GeneratedAnswer(table["generated"][row].as_py(), row == 0) for row in (3, 0)]
+    assert expected.of(np.array([3, 0])) == [
+        GeneratedAnswer(table["generated"][row].as_py(), row == 0) for row in (3, 0)
+    ]
 
 
 def test_a_fit_that_is_killed_goes_on_to_the_same_model(fit_reward):
@@ -242,20 +245,20 @@ def test_a_fit_that_is_killed_goes_on_to_the_same_model(fit_reward):
         ),
     }
     for patch in kills.values():
-        place, _ = fit_reward("killed", patch=patch, code=-signal.SIGKILL)
+        path, _ = fit_reward("killed", patch=patch, code=-signal.SIGKILL)
     assert "nothing left to do" in fit_reward("killed")[1]
     for name in ("scores.parquet", "reward.json", "model/model.safetensors", "model/config.json"):
-        assert (place / name).read_bytes() == (whole / name).read_bytes(), name
-    assert not (place / "states").exists()
+        assert (path / name).read_bytes() == (whole / name).read_bytes(), name
+    assert not (path / "states").exists()
     assert "settings.l2: 1.0 there, 2.0 now" in fit_reward("killed", "--l2", "2", code=2)[1]
 
 
 def test_two_processes_read_what_one_does(fit_reward, train_in_forks, answers, tiny_model, tmp_path):
-    place, _ = fit_reward("one")
+    path, _ = fit_reward("one")
     arguments = ["reward", "--data", str(answers), "--model", str(tiny_model), "--output", str(tmp_path / "two")]
     ended = train_in_forks(2, [*arguments, "--max-length", "128", "--device.parallel", "fsdp"])
     assert [each.code for each in ended] == [0, 0], ended
-    one, two = (pq.read_table(run / "scores.parquet")["reward_gap"] for run in (place, tmp_path / "two"))
+    one, two = (pq.read_table(run / "scores.parquet")["reward_gap"] for run in (path, tmp_path / "two"))
     assert two.drop_null().to_pylist() == pytest.approx(one.drop_null().to_pylist(), abs=1e-4)
 
 

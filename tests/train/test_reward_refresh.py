@@ -47,8 +47,8 @@ def follow(course, gaps):
 
 def campus(**options):
     """Slices of 1, 2, 1 and 0 rows, as in the tests of campus."""
-    given = {"perspectives": ("reward_gap",), "decisions": 4, "stop": "exhaustion", "refresh": "reward"}
-    return Campus(**{**given, "resort_every": 1, "resort_epochs": 9.0, "refresh_tokens": 7, **options})
+    arguments = {"perspectives": ("reward_gap",), "decisions": 4, "stop": "exhaustion", "refresh": "reward"}
+    return Campus(**{**arguments, "resort_every": 1, "resort_epochs": 9.0, "refresh_tokens": 7, **options})
 
 
 def test_the_rest_is_sorted_by_the_new_gaps(tmp_path):
@@ -66,8 +66,8 @@ def test_the_student_answers_a_seeded_sample(tmp_path):
     (_, (one, *_)), (_, (again, *_)), (_, (other, *_)) = (
         follow(Course(campus(**options), table, seed, 2), np.arange(100.0)) for seed in (0, 0, 1)
     )
-    rest, asked = (each.rows for each in one.candidates)
-    assert len(asked) == 10 and np.isin(asked, rest).all()
+    rest, questions = (each.rows for each in one.candidates)
+    assert len(questions) == 10 and np.isin(questions, rest).all()
     assert one.digest == again.digest != other.digest
 
 
@@ -122,8 +122,8 @@ def four(command, table_file: Path, tmp_path: Path):
         "--budget.samples": "84",
         "--checkpoint.every": "2",
     }
-    given = [str(part) for pair in options.items() for part in pair]
-    return lambda *more, **where: command(*given, *more, **where)
+    arguments = [str(part) for pair in options.items() for part in pair]
+    return lambda *more, **where: command(*arguments, *more, **where)
 
 
 def refreshes(run: Path) -> list[dict]:
@@ -142,10 +142,10 @@ def is_refresh(_, record) -> bool:
 def test_a_refresh_is_counted_journalled_resumed_and_never_repeated(four, train_in_fork, tmp_path):
     whole = train_in_fork(four(output="whole"))
     assert whole.code == 0, whole.text
-    (line,), (made,) = refreshes(tmp_path / "whole"), decisions(tmp_path / "whole")
+    (line,), (result,) = refreshes(tmp_path / "whole"), decisions(tmp_path / "whole")
     assert line["scored"] > 40 and line["tokens"] > 3 * line["scored"] and line["flops"] > 0 and line["seconds"] > 0
     assert line["accuracy"]["pairs"] == 40  # each by a head that has not seen it
-    assert len(made.scores) > 40 and np.isfinite(made.scores).sum() >= 40 and len(set(made.scores)) > 30
+    assert len(result.scores) > 40 and np.isfinite(result.scores).sum() >= 40 and len(set(result.scores)) > 30
     assert "the reward ranks the reference first in" in whole.text
     records = read_journal(tmp_path / "whole" / "journal.jsonl").records
     assert {it.choice for it in records if isinstance(it, StageRecord)} == {
@@ -165,9 +165,9 @@ def test_a_refresh_is_counted_journalled_resumed_and_never_repeated(four, train_
     for key, value in expected.items():
         assert killed[key] == value, f"{key} differs"
 
-    kept = tmp_path / "kept.jsonl"
-    kept.write_bytes((tmp_path / "whole" / "journal.jsonl").read_bytes())
-    replayed = train_in_fork(four("--replay", str(kept), output="again"), lambda: at_call(Student, "generate", 0))
+    copy = tmp_path / "kept.jsonl"
+    copy.write_bytes((tmp_path / "whole" / "journal.jsonl").read_bytes())
+    replayed = train_in_fork(four("--replay", str(copy), output="again"), lambda: at_call(Student, "generate", 0))
     assert replayed.code == 0, replayed.text
     assert outcome(tmp_path / "again") == expected and not refreshes(tmp_path / "again")
 

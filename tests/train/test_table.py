@@ -62,7 +62,7 @@ def test_a_null_and_a_nan_are_not_in_the_perspective_and_are_counted(tmp_path):
     ]
 
 
-def test_ties_follow_the_id_and_the_seed_not_the_place(tmp_path):
+def test_ties_follow_the_id_and_the_seed_not_the_position(tmp_path):
     rows = 200
     table = make_table(tmp_path, {"loss": [1.0] * rows})
     order = table.order("loss", 0)
@@ -125,7 +125,7 @@ def test_join_reports_its_coverage_and_keeps_direction(tmp_path):
     assert table.take(np.array([3, 0, 1])).order("lp", 0).tolist() == [0, 2]
 
 
-def test_a_column_in_two_places_is_refused(tmp_path):
+def test_a_column_in_two_files_is_refused(tmp_path):
     base = write_table(tmp_path / "base.parquet", {"loss": [1.0, 2.0]})
     extra = write_table(tmp_path / "extra.parquet", {"loss": [2.0, 1.0]})
     with pytest.raises(UsageError, match="stands in the table and in a joined file"):
