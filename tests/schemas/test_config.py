@@ -238,7 +238,7 @@ def test_every_option_that_names_files_is_marked_as_a_path():
     import curricle.pipelines.settings.transfer
     import curricle.train.settings
 
-    visits = 0
+    count = 0
     for module in (
         curricle.curate.embedding.settings,
         curricle.curate.proxy.settings,
@@ -259,8 +259,8 @@ def test_every_option_that_names_files_is_marked_as_a_path():
                 names_files = any(word in words for word in ("director", "a finished table", "files", "certificate"))
                 if names_files and item.type in (str, str | None, tuple[str, ...]):
                     assert item.metadata.get("path"), f"{cls.__name__}.{item.name}: {words}"
-                    visits += 1
-    assert visits > 15
+                    count += 1
+    assert count > 15
 
 
 @pytest.mark.parametrize("number", ["0100", "1:30", "-010", "0_7", "1:30.5"])
