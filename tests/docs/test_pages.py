@@ -23,8 +23,8 @@ from pages import REPOSITORY, Block, all_pages, blocks
 
 MAIN = {"curricle": cli.main, "curricle-train": train_cli.main}
 # what starts a command: its name, its module under torchrun, or the image whose entry point it is
-NAMES = dict.fromkeys(("curricle", "pipeline", "pipeline-gpu"), "curricle")
-NAMES |= dict.fromkeys(("curricle-train", "curricle.train.cli", "trainer"), "curricle-train")
+NAMES = dict.fromkeys(("curricle", "curricle:pipeline", "curricle:beam-worker"), "curricle")
+NAMES |= dict.fromkeys(("curricle-train", "curricle.train.cli", "curricle:trainer"), "curricle-train")
 # the order in which pages go on with what others made; the rest need only the README's table
 FIRST = ("README.md", "docs/add-columns.md", "docs/train.md")
 PAGES = sorted(all_pages(), key=lambda page: (page not in FIRST, FIRST.index(page) if page in FIRST else 0))
@@ -45,14 +45,9 @@ def commands(block: Block) -> Iterator[list[str]]:
 def of_curricle(words: list[str]) -> tuple[str, list[str]] | None:
     """The command and its arguments, by whichever name it is started."""
     for at, word in enumerate(words):
-        if name := {
-            "curricle.train.cli": "curricle-train",
-            "curricle": "curricle",
-            "curricle-train": "curricle-train",
-        }.get(word):
-            return name, words[at + 1 :]
-        if word.startswith("curricle:"):  # an image; its entry point is the command
-            return ("curricle-train" if word == "curricle:trainer" else "curricle"), words[at + 1 :]
+        rest = words[at + 1 :]
+        if word in NAMES and rest and rest[0].isalpha():
+            return NAMES[word], rest
     return None
 
 
@@ -119,7 +114,7 @@ def run(block: Block, words: list[str], capsys) -> None:
     text = helped(name, arguments[:1], capsys)
     more = shlex.split(block.noted("with") or "")
     for flag, value in zip(more[::2], more[1::2], strict=True):
-        arguments += [flag, value] if re.search(rf"{flag}\b", text) else []
+        arguments += [flag, value] if re.search(rf"{re.escape(flag)}\b", text) else []
     expanded = [file for word in arguments for file in (sorted(glob.glob(word)) if "*" in word else []) or [word]]
     code = MAIN[name](expanded)
     assert code == 0, f"{block.about}: {shlex.join(words)} ends with {code}\n{capsys.readouterr()}"
