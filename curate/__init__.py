@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from curricle.curate.progress import Progress as Progress
     from curricle.curate.reading import Read as Read
     from curricle.curate.reading import read as read
+    from curricle.curate.scoring import score as score
 
-_MODULES = {"Progress": "progress", "Read": "reading", "read": "reading"}
+_MODULES = {"Progress": "progress", "Read": "reading", "read": "reading", "score": "scoring"}
 """The public names, and where each is: imported when it is asked for, because ``--help`` reads this package too."""
 
 __all__ = [*_MODULES]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -101,12 +102,25 @@ def measure(batch: Batch, metrics: Iterable[Metric]) -> Scores:
     columns: dict[str, pa.Array] = {}
     notes: dict[int, list[str]] = {}
     for metric in metrics:
-        scores = metric.compute(batch)
-        _check(metric, scores, len(batch))
+        with metric.origin.blamed(_rows(batch)) if metric.origin else nullcontext():
+            scores = metric.compute(batch)
+            _check(metric, scores, len(batch))
         columns |= {column.name: scores.columns[column.name] for column in metric.columns}
         for row, texts in scores.notes.items():
             notes.setdefault(row, []).extend(texts)
     return Scores(columns, notes)
+
+
+def _rows(batch: Batch) -> str:
+    """Which rows of which file a batch has."""
+    rows = batch.table.select(["source", "source_position"])
+    if not rows.num_rows:
+        return "no rows"
+    first, last = (rows.slice(at, 1).to_pylist()[0] for at in (0, rows.num_rows - 1))
+    there = f"{first['source']} position {first['source_position']}"
+    if last["source"] == first["source"]:
+        return f"{there} to {last['source_position']}"
+    return f"{there} to {last['source']} position {last['source_position']}"
 
 
 def _check(metric: Metric, scores: Scores, rows: int) -> None:

@@ -6,6 +6,7 @@ from itertools import groupby
 
 import pyarrow as pa
 from curricle.curate.batch import Batch, Scores
+from curricle.curate.scoring import notes_of
 from curricle.pipelines.scoring.plan import Shard
 
 
@@ -35,8 +36,7 @@ class ShardBatch:
 
     def with_scores(self, scores: Scores) -> "ShardBatch":
         """With the columns and notes of metrics."""
-        notes = [(row, text) for row, texts in scores.notes.items() for text in texts]
-        return replace(self, scores=(*self.scores, *scores.columns.items()), notes=(*self.notes, *notes))
+        return replace(self, scores=(*self.scores, *scores.columns.items()), notes=(*self.notes, *notes_of(scores)))
 
 
 def shard_runs(shards: Sequence[Shard], workers: int, seekable: set[str]) -> list[ShardRun]:

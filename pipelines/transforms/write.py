@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 import pyarrow as pa
-from curricle.curate.readers.examples import notes_column
+from curricle.curate.scoring import with_scores
 from curricle.pipelines.scoring.meter import Meter
 from curricle.pipelines.scoring.receipts import Receipt
 from curricle.pipelines.tables.directory import OutputDirectory
@@ -35,7 +35,8 @@ class ShardWriter:
 
     def write(self, element: ShardBatch) -> int:
         index = element.shard.index
-        files = {self.directory.shard(index): self._assemble(element)}
+        table = with_scores(element.batch.table, dict(element.scores), element.notes, self.schema)
+        files = {self.directory.shard(index): table}
         if element.rejects.num_rows:
             files[self.directory.shard_rejects(index)] = element.rejects
         self.directory.check_held_by(self.run)
@@ -61,11 +62,6 @@ class ShardWriter:
         self.directory.write_sealed(self.directory.receipt(index), receipt.model_dump())
         self.meter.add(rows=element.shard.slice.records, rejects=element.rejects.num_rows)
         return index
-
-    def _assemble(self, element: ShardBatch) -> pa.Table:
-        columns = {name: element.batch.table[name] for name in element.batch.table.column_names}
-        columns |= dict(element.scores) | {"notes": notes_column(element.notes, len(element.batch))}
-        return pa.Table.from_arrays([columns[name] for name in self.schema.names], schema=self.schema)
 
 
 def _write_arrow(table: pa.Table, path) -> None:

@@ -1,0 +1,178 @@
+"""``curate.score``: metrics on Arrow tables, in this process; and what a job of scores is, wherever it runs."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, TypeAlias, TypeVar
+
+import pyarrow as pa
+from curricle.curate.batch import Batch, Scores
+from curricle.curate.embedding.settings import EmbeddingSettings
+from curricle.curate.metric import Metric, measure, passes_of
+from curricle.curate.metrics import MetricReference, load, references, select
+from curricle.curate.metrics.lp import METRIC as LP
+from curricle.curate.passes import ask, merged
+from curricle.curate.passes.models import ROLES, Models, Role
+from curricle.curate.progress import NoProgress, Progress
+from curricle.curate.proxy.settings import ProxySettings
+from curricle.curate.readers.examples import Note, notes_column
+from curricle.schemas.common.config import build
+from curricle.schemas.common.errors import UsageError
+from curricle.schemas.contract import FIRST
+from curricle.schemas.fingerprint import canonical_json, digest
+from curricle.schemas.table import EXAMPLES, NOTES_FIELD, table_schema
+
+ROWS = 4096
+"""Rows whose answers are held at once; no number depends on it."""
+
+Proxy: TypeAlias = str | ProxySettings | Mapping[str, Any]
+Embedding: TypeAlias = str | EmbeddingSettings | Mapping[str, Any]
+S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Metrics, and the models that they ask: all that decides a number.
+
+    Other processes load ``metrics``, and passes with them, by reference, from their own code.
+    """
+
+    references: tuple[MetricReference | Metric, ...]
+    models: Models
+    identity: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        metrics: Sequence[str | Metric],
+        proxy: Proxy = ProxySettings.model,
+        embedding: Embedding = EmbeddingSettings.model,
+        compat: Literal["small2large"] | None = None,
+    ) -> "Scoring":
+        """Names resolved to things. Errors here cost nothing yet: no model is loaded."""
+        models = Models(_settings(ProxySettings, "proxy", proxy), _settings(EmbeddingSettings, "embedding", embedding))
+        names = [*metrics, *([LP.name] if models.proxy.checkpoints else [])]
+        chosen = select(names, models, {LP.name: {"compat": compat}})
+        for each in passes_of(chosen):
+            each.check(models)
+        identity = merged([{"contract": FIRST.version}, *(metric.rests_on(models) for metric in chosen)])
+        return cls(references(chosen), models, json.loads(canonical_json(identity)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "metrics"}
+
+    @property
+    def fingerprint(self) -> str:
+        return digest(self.identity)
+
+    @cached_property
+    def metrics(self) -> tuple[Metric, ...]:
+        return load(self.references)
+
+    @property
+    def roles(self) -> list[Role]:
+        """The models that are asked anything, in the order in which they are."""
+        asked = {each.model for each in passes_of(self.metrics)}
+        return [role for role in ROLES if role in asked]
+
+    @property
+    def schema(self) -> pa.Schema:
+        columns = [column for metric in self.metrics for column in metric.signed_columns(self.models)]
+        return table_schema(columns, self.fingerprint)
+
+    @property
+    def column_identities(self) -> dict[str, dict[str, Any]]:
+        """What decides the numbers of each score column, by its name: see ``Metric.rests_on``."""
+        rests_on = [(metric.columns, metric.rests_on(self.models)) for metric in self.metrics]
+        return {column.name: identity for columns, identity in rests_on for column in columns}
+
+    def load(self) -> dict[Role, Any]:
+        """Every model that is asked, loaded in this process."""
+        return {role: self.models.load(role) for role in self.roles}
+
+    def compute(self, examples: pa.Table, progress: Progress) -> Scores:
+        """The scores of these examples, which have the columns of ``schemas.table.EXAMPLES``."""
+        batch = Batch(examples)
+        for role, model in self.load().items():  # of each, this process keeps the last one
+            batch, _ = ask(passes_of(self.metrics, role), batch, model, progress)
+        return measure(batch, self.metrics)
+
+
+def score(
+    examples: pa.Table | pa.RecordBatch,
+    metrics: Sequence[str | Metric],
+    *,
+    proxy: Proxy = ProxySettings.model,
+    embedding: Embedding = EmbeddingSettings.model,
+    compat: Literal["small2large"] | None = None,
+    progress: Progress | None = None,
+) -> pa.Table:
+    """Compute metrics on examples: the same table with signed columns, and ``notes`` last.
+
+    ``examples``: what ``curate.read`` gives, or another table with those columns. What else it has stays.
+    ``metrics``: names as for ``--metrics``, ``./my.py:METRIC``, or objects. Where one reads the proxy's losses,
+    ``loss`` comes along.
+    ``proxy``, ``embedding``: the name of a model, or all settings of it: ``{"model": "org/name", "max_length": 1024}``.
+    ``compat``: see ``--compat``.
+
+    A number depends on its row and the settings alone. Counts and lexical measures are those of ``curricle score`` to
+    the last bit, and so are losses where the same 4,096 rows lie together, as in its shards; else the rounding of the
+    model's arithmetic differs, by about 1e-7 of a loss.
+    What cannot be computed is null, with the reason in ``notes``. The metadata of each column say which metric made it,
+    and those of the table the fingerprint of its scores.
+
+    Raises UsageError for an unknown metric or model, before anything is loaded, and for a table without the columns.
+    """
+    scoring, progress = Scoring.of(metrics, proxy, embedding, compat), progress or NoProgress()
+    table = pa.Table.from_batches([examples]) if isinstance(examples, pa.RecordBatch) else examples
+    kept = _checked(table, scoring.schema)
+    parts = []
+    for start in range(0, max(1, len(table)), ROWS):
+        part = table.slice(start, ROWS)
+        read = part.select(EXAMPLES.names).cast(EXAMPLES)
+        scores = scoring.compute(read, progress)
+        notes = part[NOTES_FIELD.name].to_pylist() if NOTES_FIELD.name in table.schema.names else [None] * len(part)
+        before = [(row, text) for row, texts in enumerate(notes) for text in texts or ()]
+        scored = with_scores(read, scores.columns, [*before, *notes_of(scores)], scoring.schema)
+        parts.append(_beside(scored, part.select(kept)))
+        progress.add(rows=len(part))
+    return pa.concat_tables(parts)
+
+
+def notes_of(scores: Scores) -> list[Note]:
+    """The notes of metrics in the order in which they made them."""
+    return [(row, text) for row, texts in scores.notes.items() for text in texts]
+
+
+def with_scores(
+    examples: pa.Table, columns: Mapping[str, pa.Array], notes: Iterable[Note], schema: pa.Schema
+) -> pa.Table:
+    """Examples with columns and notes, as this schema of a table has them."""
+    arrays: dict[str, Any] = {name: examples[name] for name in examples.column_names}
+    arrays |= {**columns, NOTES_FIELD.name: notes_column(notes, len(examples))}
+    return pa.Table.from_arrays([arrays[name] for name in schema.names], schema=schema)
+
+
+def _checked(table: pa.Table, schema: pa.Schema) -> list[str]:
+    """The columns that stay beside the examples. UsageError for a table that has not those, or has these scores."""
+    names = table.schema.names
+    if missing := [name for name in EXAMPLES.names if name not in names]:
+        raise UsageError(f"the table has no column {missing[0]!r}", remedy="make examples of it with curate.read")
+    others = [name for name in names if name not in (*EXAMPLES.names, NOTES_FIELD.name)]
+    if twice := [name for name in others if name in schema.names]:
+        raise UsageError(f"the table has a column {twice[0]!r} already", remedy="drop it, or leave its metric out")
+    return others
+
+
+def _beside(scored: pa.Table, kept: pa.Table) -> pa.Table:
+    """The columns that were there, after the examples' own and before the scores."""
+    for place, name in enumerate(kept.schema.names, len(EXAMPLES)):
+        scored = scored.add_column(place, kept.schema.field(name), kept[name])
+    return scored
+
+
+def _settings(cls: type[S], name: str, given: Any) -> S:
+    if isinstance(given, cls):
+        return given
+    return build(cls, {"model": given} if isinstance(given, str) else given, name, f"{name}.")
