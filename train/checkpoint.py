@@ -1,10 +1,11 @@
 """Checkpoints: a Hugging Face model directory, with ``state/`` for what only a resume needs.
 
 ``step-00000100/`` loads in transformers and vLLM as it is: plain float32 weights (adapters merged), configuration,
-tokenizer. ``state/`` holds the optimizer and the adapters as safetensors, the cursor as JSON, and the journal so far.
-Every process writes the part of the optimizer that it has, and reads the part that it needs, whatever the number of
-processes then and now. There is no random state: every step seeds its own (train.loop). A checkpoint is written beside
-its path, flushed and renamed, so that one with its name is whole. Nothing is unpickled from disk.
+tokenizer. ``state/`` holds the optimizer and the adapters as safetensors, the cursor as JSON, the journal so far, and
+the losses of the current stage if its curriculum asks for them. Every process writes the part of the optimizer that it
+has, and reads the part that it needs, whatever the number of processes then and now. There is no random state: every
+step seeds its own (train.loop). A checkpoint is written beside its path, flushed and renamed, so that one with its
+name is whole. Nothing is unpickled from disk.
 """
 
 import json
@@ -30,7 +31,10 @@ from curricle.schemas.sums import damaged, sums_of
 from curricle.train.distributed import Processes
 from curricle.train.model.lora import merged
 from curricle.train.model.student import Student
+from numpy.typing import NDArray
 from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
@@ -47,6 +51,7 @@ from transformers import PreTrainedTokenizerBase
 log = logging.getLogger("curricle")
 
 DIGESTS = "state/digests.json"
+OUTCOME = "outcome.safetensors"
 _NAME = re.compile(r"step-(\d{8,})")
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 _PREFIX = "model."
@@ -131,9 +136,11 @@ def save(
     tokenizer: PreTrainedTokenizerBase,
     keep: int,
     processes: Processes,
+    losses: Mapping[str, NDArray[np.generic]] | None = None,
 ) -> Path:
     """Write the checkpoint of this step and drop all but the last ``keep``; called by every process.
 
+    ``losses``: of the rows of the current stage that were trained on, if it asks for its outcome.
     UserError if it cannot be written, for example because the disk is full, or if a weight or a moment is not finite;
     the one before it is whole then.
     """
@@ -148,7 +155,7 @@ def save(
     try:
         _save_optimizer(beside(directory), moments, processes)
         if processes.first:
-            _write(directory, cursor, student, weights, tokenizer, run / "journal.jsonl")
+            _write(directory, cursor, student, weights, tokenizer, run / "journal.jsonl", losses)
             for old in checkpoints(run)[:-keep]:
                 _remove(old)
     except (OSError, SafetensorError, CheckpointException) as error:
@@ -171,6 +178,7 @@ def _write(
     whole: dict[str, Any],
     tokenizer: PreTrainedTokenizerBase,
     journal: Path,
+    losses: Mapping[str, NDArray[np.generic]] | None,
 ) -> None:
     partial = beside(directory)
     state = partial / "state"
@@ -185,6 +193,8 @@ def _write(
         save_file(adapters, state / "adapters.safetensors")
     (state / "cursor.json").write_text(json.dumps(tagged("cursor", asdict(cursor))))
     shutil.copyfile(journal, state / "journal.jsonl")
+    if losses:
+        save_arrays(dict(losses), state / OUTCOME)
     names = sorted(path.relative_to(partial).as_posix() for path in partial.rglob("*") if path.is_file())
     (partial / DIGESTS).write_text(sealed(json.dumps(sums_of(partial, names), indent=1)))
     publish(directory)
@@ -213,6 +223,15 @@ def load_weights(checkpoint: Path, student: Student) -> None:
             raise _unreadable(checkpoint, error) from error
         options = StateDictOptions(full_state_dict=True, strict=False)
         set_model_state_dict(student.scorer, adapters, options=options)
+
+
+def load_losses(checkpoint: Path) -> dict[str, NDArray[np.generic]]:
+    """The losses of the stage in which a checkpoint was made, as ``save`` got them; nothing if it got none."""
+    path = checkpoint / "state" / OUTCOME
+    try:
+        return load_arrays(path) if path.exists() else {}
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(checkpoint, error) from error
 
 
 def load_optimizer(checkpoint: Path, student: Student, optimizer: torch.optim.Optimizer, processes: Processes) -> None:

@@ -15,7 +15,7 @@ from curricle.schemas.fingerprint import stands_for
 from curricle.train import checkpoint as checkpoints
 from curricle.train.asking import Asking
 from curricle.train.checkpoint import Cursor
-from curricle.train.curricula.base import Probe, ProbeResult, Stage
+from curricle.train.curricula.base import Outcome, Probe, ProbeResult, Stage
 from curricle.train.data.batching import MicroBatch, Size, micro_batches
 from curricle.train.data.encoding import ConversationTokenizer, Encoded
 from curricle.train.data.holdout import split
@@ -27,6 +27,7 @@ from curricle.train.model.finite import Finite
 from curricle.train.model.load import identify, load_model, load_tokenizer
 from curricle.train.model.lora import add_adapters
 from curricle.train.model.optimizer import build_optimizer, learning_rate
+from curricle.train.model.outcome import StageLosses
 from curricle.train.model.student import Student
 from curricle.train.ordering.audit import OrderAudit
 from curricle.train.ordering.batches import Budget, Cutter, GlobalBatch, response_tokens
@@ -148,6 +149,7 @@ class Loop:
         self.order, self.finite = OrderAudit(processes), Finite(processes)
         self.step, self.spent = 0, Spent(self.budget)
         self.stage: Stage | None = None
+        self.losses: StageLosses | None = None
         self.last: tuple[MicroBatch, Sequence[Encoded]] | None = None
 
     def _check_learns(self) -> None:
@@ -197,9 +199,12 @@ class Loop:
                 self._begin()
             while not cutter.spent and (step := course.next()) is not None:
                 if isinstance(step, Probe):
-                    course.answer(self._refuse(step) if settings.replay else self._ask(step))
+                    course.answer(self._ask(step))
                 else:
                     self._train_on(step, cutter)
+                    if self.losses and not cutter.spent:
+                        course.report(self._outcome(step, self.losses))
+                    self.losses = None
             if self.step < self.cursor.step:
                 raise self._another_order()
             return self._finish()
@@ -210,6 +215,7 @@ class Loop:
     def _train_on(self, stage: Stage, cutter: Cutter) -> None:
         """Make the steps of a stage; those before the checkpoint were made, and are passed over."""
         self.stage, rest, begun = stage, stage.rows, False
+        self.losses = StageLosses(len(stage.rows), self.processes) if stage.outcome else None
         for batch in cutter.cut(stage):
             if self.step < self.cursor.step:
                 rest = rest[len(batch.rows) :]
@@ -225,6 +231,8 @@ class Loop:
         self.spent.add(batch, self.tokens)
         self.order.skip(self.table.ids[batch.rows])
         self.step += 1
+        if self.losses:
+            self.losses.close(len(batch.rows))
         if self.step == self.cursor.step:
             self._begin()
 
@@ -232,6 +240,11 @@ class Loop:
         """The next step is one that the checkpoint does not have."""
         if self.order.digest != self.cursor.order:
             raise self._another_order()
+        if self.losses and self.resumed:
+            saved = checkpoints.load_losses(self.resumed)
+            if len(saved.get("nll", ())) != self.losses.done:
+                raise self._short_journal()
+            self.losses.restore(saved)
         self.reporter.window.pause(time.perf_counter() - self.began)
         where = f"going on after step {self.step}" if self.resumed else "from the start"
         log.info("%s rows, %s, %s", f"{len(self.table):,}", self.header.curriculum, where)
@@ -293,6 +306,8 @@ class Loop:
                 (nll_S.sum() * (world / max(1, scored))).backward()
             self.finite.watch(micro, nll_S, documents)
             self.reporter.window.add(nll_S)
+            if self.losses:
+                self.losses.add(micro, nll_S)
         lr = learning_rate(self.settings.optimizer, self.spent.middle)
         norm = clip(self.student.scorer, self.settings.optimizer.clip)
         self.finite.close(batch.step, norm)
@@ -305,17 +320,14 @@ class Loop:
         self.order.consume(everyone[rank], documents, self.table.ids)
         size = sum((micro.size for share in everyone for micro in share), Size())
         self.reporter.window.close(size, len(documents), norm, lr)
+        if self.losses:
+            self.losses.close(len(documents))
         self.step += 1
         self.last = everyone[rank][-1], documents
 
     def _ask(self, probe: Probe) -> ProbeResult:
         """What the student, as it is now, says to a question of the curriculum."""
-        if self.step < self.cursor.step:
-            raise UserError(
-                f"the journal does not have the decisions that the checkpoint of step {self.cursor.step} rests on",
-                where=str(self.settings.output / "journal.jsonl"),
-                remedy=f"copy it back from {self.resumed}/state/journal.jsonl",
-            )
+        self._check_journal(f"decision {probe.index}")
         self._check()
         answer = self.asking.answer(probe)
         for words in answer.words:
@@ -323,14 +335,31 @@ class Loop:
         self.reporter.probe(self.step, probe, answer.size, answer.seconds, **answer.remarks)
         return answer.result
 
-    def _refuse(self, probe: Probe) -> ProbeResult:
-        """A journal that is replayed has no answer to this question. What it does record is trained, and saved."""
-        if self.step > self.cursor.step:
-            self._save_what_is_learned()
-        raise UserError(
-            f"the journal ends at decision {probe.index}, after {self.step} steps and before its budget is spent",
-            where=str(self.settings.replay),
-            remedy="name the journal of a run that went to its end; the last checkpoint holds what this one records",
+    def _outcome(self, stage: Stage, losses: StageLosses) -> Outcome:
+        """What came of a stage: its losses, as the steps themselves computed them."""
+        self._check_journal(f"the outcome of stage {stage.index}")
+        self._check()
+        return Outcome(**losses.read(), index=stage.index)  # type: ignore[arg-type]
+
+    def _check_journal(self, wanted: str) -> None:
+        """UserError where a journal alone may answer, and ends before. What it does record is trained, and saved."""
+        if self.step < self.cursor.step:
+            raise self._short_journal()
+        if self.settings.replay:
+            if self.step > self.cursor.step:
+                self._save_what_is_learned()
+            raise UserError(
+                f"the journal ends at {wanted}, after {self.step} steps and before its budget is spent",
+                where=str(self.settings.replay),
+                remedy="name the journal of a run that went to its end; "
+                "the last checkpoint holds what this one records",
+            )
+
+    def _short_journal(self) -> UserError:
+        return UserError(
+            f"the journal does not have the decisions that the checkpoint of step {self.cursor.step} rests on",
+            where=str(self.settings.output / "journal.jsonl"),
+            remedy=f"copy it back from {self.resumed}/state/journal.jsonl",
         )
 
     def _stop_if_asked(self) -> None:
@@ -377,6 +406,7 @@ class Loop:
             self.tokenizer,
             self.settings.checkpoint.keep,
             self.processes,
+            self.losses.read() if self.losses else None,
         )
         self.reporter.window.pause(time.perf_counter() - began)
         return place
@@ -392,7 +422,10 @@ class Loop:
         self.finite.check(made=True)
 
     def _check(self) -> None:
+        """Look at what the steps have left to look at; here the host waits for the device."""
         self.finite.check()
+        if self.losses:
+            self.losses.settle()
         self.order.check(self.step)
 
     def _encode(self, rows: Rows) -> list[Encoded]:

@@ -2,9 +2,10 @@
 
 A curriculum is a generator of steps. It yields a ``Stage`` when rows are to be trained on, and a ``Probe`` when it
 wants to ask the student something about some rows, such as its loss on them; it then receives the ``Decision`` that its
-own ``decide`` makes of the answer. Everything it does follows from the table, its options, the seed and those
-decisions, so that a run is resumed by replaying the decisions from a journal, never by deciding again
-(docs/design.md, law 6). It knows nothing of torch.
+own ``decide`` makes of the answer. A stage may ask for its ``Outcome``, the loss of each row that was trained on, which
+costs no pass of its own. Everything a curriculum does follows from the table, its options, the seed, those decisions
+and those outcomes, so that a run is resumed by replaying them from a journal, never by deciding again (docs/design.md,
+law 6). It knows nothing of torch.
 """
 
 from abc import ABC, abstractmethod
@@ -187,16 +188,37 @@ class Stage:
 
     ``choice`` names the perspective that they come from, where there was one to choose. ``competence`` says for each
     perspective which share of its order has been opened so far, in [0, 1]. ``index`` counts the stages of a run from 0.
+    ``outcome``: the curriculum wants to know the loss of each of the rows, and waits until all are trained on.
     """
 
     rows: Rows
     choice: str | None = None
     competence: Mapping[str, float] = field(default_factory=dict)
     index: int = 0
+    outcome: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The loss of each row of a stage in the step that trained on it: before the step, and with its dropout.
+
+    ``nll``: float64 (rows,), aligned with the rows of the stage, sums of the negative log-likelihood of the response
+    tokens in nats, as the journal keeps them: rounded to float32. ``tokens``: int64 (rows,), how many tokens each sum
+    is over; 0 where a row has no token to score. ``index``: that of the stage.
+    """
+
+    nll: NDArray[np.float64] = field(compare=False)
+    tokens: NDArray[np.int64] = field(compare=False)
+    index: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "nll", np.asarray(self.nll, np.float32).astype(np.float64))
+        object.__setattr__(self, "tokens", np.asarray(self.tokens, np.int64))
 
 
 Steps: TypeAlias = Generator[Probe | Stage, Any, None]
-"""What ``yield`` gives depends on what is yielded: the ``Decision`` about a probe, None for a stage."""
+"""What ``yield`` gives depends on what is yielded: the ``Decision`` about a probe, the ``Outcome`` of a stage that asks
+for it, and None for another stage."""
 
 
 @dataclass(frozen=True)
@@ -231,7 +253,7 @@ class Course:
     """One run of a curriculum over a table.
 
     ``next`` gives a probe, a stage, or None at the end. After a probe comes exactly one ``answer`` (from the student)
-    or ``replay`` (from a journal).
+    or ``replay`` (from a journal), and after a stage that asks for its outcome exactly one ``report``.
     """
 
     def __init__(self, curriculum: Curriculum, table: Table, seed: int, batch: int) -> None:
@@ -241,19 +263,19 @@ class Course:
         self._ahead: Probe | Stage | None = next(self._steps, None)  # the first step alone is computed ahead
         table.check_columns(curriculum.columns())  # what a curriculum itself refuses has better words
         self._started = False
-        self._pending: Probe | None = None
-        self._decision: Decision | None = None
+        self._pending: Probe | Stage | None = None
+        self._given: Decision | Outcome | None = None
         self._probes = self._stages = 0
 
     def next(self) -> Probe | Stage | None:
         """The next step; None when the curriculum has ended."""
-        assert self._pending is None, "a probe waits for its answer"
+        assert self._pending is None, "a probe waits for its answer, or a stage for its outcome"
         if self._started:
             try:
-                self._ahead = self._steps.send(self._decision)
+                self._ahead = self._steps.send(self._given)
             except StopIteration:
                 self._ahead = None
-        self._started, self._decision = True, None
+        self._started, self._given = True, None
         step = self._ahead
         if isinstance(step, Probe):
             for candidate in step.candidates:
@@ -263,6 +285,7 @@ class Course:
         elif isinstance(step, Stage):
             self._check_rows(step.rows, self._table)
             step = replace(step, index=self._stages)
+            self._pending = step if step.outcome else None
             self._stages += 1
         elif step is not None:
             raise UserError(
@@ -282,7 +305,7 @@ class Course:
 
     def answer(self, result: ProbeResult) -> Decision:
         """Decide on what the student answered; the decision is to be journalled before anything is trained."""
-        assert self._pending is not None, "no probe waits for an answer"
+        assert isinstance(self._pending, Probe), "no probe waits for an answer"
         decision = self._curriculum.decide(self._pending, result, self._seed)
         self.replay(decision)
         return decision
@@ -290,10 +313,22 @@ class Course:
     def replay(self, decision: Decision) -> None:
         """Take a decision that was made before; UserError if it answers another question."""
         probe = self._pending
-        assert probe is not None, "no probe waits for a decision"
+        assert isinstance(probe, Probe), "no probe waits for a decision"
         if probe.question != (decision.what, decision.purpose, decision.candidates, decision.digest):
             raise UserError(
                 f"the journal's decision {probe.index} answers another question than the curriculum asks now",
                 remedy="use the table, the curriculum options and the seed that the journal was written with",
             )
-        self._pending, self._decision = None, decision
+        self._pending, self._given = None, decision
+
+    def report(self, outcome: Outcome) -> None:
+        """What came of the stage that asks for it; UserError if it is that of another one."""
+        stage = self._pending
+        assert isinstance(stage, Stage), "no stage waits for its outcome"
+        if (stage.index, len(stage.rows), len(stage.rows)) != (outcome.index, len(outcome.nll), len(outcome.tokens)):
+            raise UserError(
+                f"an outcome of stage {outcome.index} with {len(outcome.nll)} rows is not that of stage {stage.index}, "
+                f"which has {len(stage.rows)}",
+                remedy="use the table, the curriculum options and the seed that the journal was written with",
+            )
+        self._pending, self._given = None, outcome

@@ -1,6 +1,10 @@
 """Cross-entropy on the scored tokens alone, in chunks: the logits of a whole batch never stand in memory at once."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -22,6 +26,20 @@ def token_nll(hidden_SH: torch.Tensor, head: torch.nn.Module, targets_S: torch.T
     if not torch.is_grad_enabled():
         return torch.cat([_chunk_nll(hidden, head, targets) for hidden, targets in chunks])
     return torch.cat([checkpoint(_chunk_nll, hidden, head, targets, use_reentrant=False) for hidden, targets in chunks])
+
+
+def document_sums(
+    losses: Sequence[torch.Tensor], indices: Sequence[int], counts: Sequence[int], size: int
+) -> NDArray[np.float64]:
+    """The losses of tokens added up by document, float64 (size,), on the host, which waits for the device.
+
+    ``losses``: float32 tensors that hold, one after the other, ``counts[i]`` tokens of document ``indices[i]``.
+    """
+    sums = np.zeros(size)
+    if losses:
+        tokens = torch.cat([*losses]).double().cpu().numpy()
+        np.add.at(sums, np.repeat(indices, counts).astype(np.int64), tokens)
+    return sums
 
 
 def _chunk_nll(hidden_SH: torch.Tensor, head: torch.nn.Module, targets_S: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ from curricle.train.data.batching import Size, micro_batches
 from curricle.train.data.encoding import Encoded
 from curricle.train.data.table import Rows
 from curricle.train.distributed import Processes
+from curricle.train.model.loss import document_sums
 from curricle.train.model.student import Student
 from numpy.typing import NDArray
 
@@ -56,9 +57,7 @@ def score(
             size = sum((micro.size for share in passes for micro in share), size)
             rows += [document.row for document in chunk]
             tokens += [len(document.scored) for document in chunk]
-    nll = np.zeros(len(rows))
-    np.add.at(nll, np.repeat(places, counts).astype(np.int64), torch.cat(losses).double().cpu().numpy())
-    nll = processes.sum(nll)
+    nll = processes.sum(document_sums(losses, places, counts, len(rows)))
     if bad := [row for row, loss in zip(rows, nll, strict=True) if not np.isfinite(loss)]:
         raise UserError(
             f"the loss of rows {bad[:8]} is not finite, and of {len(bad)} in all",

@@ -1,9 +1,9 @@
 """The journal of a run: its decisions and stages, one JSON object a line, on disk before anything follows from them.
 
-The first line says what defines the order: table, curriculum, options, seed, batch size and budget. Decisions and
-stages follow as they come. The rows themselves are not repeated: the curriculum derives them again from the decisions,
-and the digests prove that it did. There are no times in it, so that two runs of one order have the same journal, byte
-for byte. Every line tells whether it is as it was written.
+The first line says what defines the order: table, curriculum, options, seed, batch size and budget. Decisions, stages
+and the outcomes that stages ask for, 8 bytes a row, follow as they come. The rows themselves are not repeated: the
+curriculum derives them again from decisions and outcomes, and the digests prove that it did. There are no times in it,
+so that two runs of one order have the same journal, byte for byte. Every line tells whether it is as it was written.
 """
 
 import base64
@@ -22,8 +22,9 @@ from curricle.schemas.contract import known, known_keys, tagged, untagged
 from curricle.schemas.fingerprint import canonical_json, differences
 from curricle.schemas.sealed import lines_of, sealed, unsealed
 from curricle.train.curricula import build, origin
-from curricle.train.curricula.base import Course, Decision, Probe, ProbeResult, Stage, rows_digest
+from curricle.train.curricula.base import Course, Decision, Outcome, Probe, ProbeResult, Stage, rows_digest
 from curricle.train.data.table import Table
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class StageRecord:
         return cls(stage.index, stage.choice, dict(stage.competence), len(stage.rows), rows_digest(stage.rows))
 
 
-Record: TypeAlias = Decision | StageRecord
+Record: TypeAlias = Decision | StageRecord | Outcome
 R = TypeVar("R", bound=Record)
 
 
@@ -170,6 +171,7 @@ class JournaledCourse:
     def next(self) -> Probe | Stage | None:
         """The next stage, or a probe that the records do not answer; None when the curriculum has ended.
 
+        A stage whose outcome the records have does not ask for it any more.
         UserError if a record does not fit what the course derives.
         """
         while isinstance(step := self._course.next(), Probe):
@@ -183,11 +185,20 @@ class JournaledCourse:
             if self._recorded(StageRecord) not in (None, new):
                 raise self._diverged()
             self._keep(new)
+            if step.outcome and (outcome := self._recorded(Outcome)) is not None:
+                self._course.report(outcome)
+                self._keep(outcome)
+                step = replace(step, outcome=False)
         return step
 
     def answer(self, result: ProbeResult) -> None:
         """What the student says to the probe that ``next`` gave."""
         self._keep(self._course.answer(result))
+
+    def report(self, outcome: Outcome) -> None:
+        """What came of the stage that ``next`` gave, if it asks for it."""
+        self._course.report(outcome)
+        self._keep(outcome)
 
     def _recorded(self, kind: type[R]) -> R | None:
         """The next record; None if there is none."""
@@ -215,15 +226,28 @@ def follow(course: Course, journal: Journal) -> Iterator[Stage]:
     kept = JournaledCourse(course, Journal(journal.header), journal.records)
     while isinstance(step := kept.next(), Stage) and not kept.beyond:
         yield step
+        if step.outcome:
+            return  # the records end before it
 
 
 def _to_line(record: Record) -> str:
     if isinstance(record, StageRecord):
         return canonical_json({"stage": asdict(record)})
+    if isinstance(record, Outcome):
+        losses = {"nll": _encoded(record.nll, "<f4"), "tokens": _encoded(record.tokens, "<i4")}
+        return canonical_json({"outcome": {"index": record.index, **losses}})
     fields = {name: value for name, value in vars(record).items() if name != "scores"}
     if record.scores is not None:
-        fields["scores"] = base64.b64encode(record.scores.astype("<f8").tobytes()).decode()
+        fields["scores"] = _encoded(record.scores, "<f8")
     return canonical_json({"decision": fields})
+
+
+def _encoded(values: NDArray[Any], kind: str) -> str:
+    return base64.b64encode(values.astype(kind).tobytes()).decode()
+
+
+def _decoded(text: str, kind: str) -> NDArray[Any]:
+    return np.frombuffer(base64.b64decode(text), kind)
 
 
 def _from_line(line: bytes) -> Record:
@@ -234,14 +258,17 @@ def _from_line(line: bytes) -> Record:
             fields.setdefault("what", "reward_gap" if fields.get("purpose") == "refresh" else "nll")  # earlier versions
             scores = fields.pop("scores", None)
             if scores is not None:
-                scores = np.frombuffer(base64.b64decode(scores), "<f8")
+                scores = _decoded(scores, "<f8")
             values: dict[str, Any] = {
                 name: tuple(value) if isinstance(value, list) else value
                 for name, value in known_keys(Decision, fields).items()
             }
             return Decision(**values, scores=scores)
+        case {"outcome": dict(fields)}:
+            nll, tokens = _decoded(fields.pop("nll", ""), "<f4"), _decoded(fields.pop("tokens", ""), "<i4")
+            return Outcome(nll, tokens, **known_keys(Outcome, fields))
         case other:
-            raise ValueError(f"neither a stage nor a decision: {str(other)[:80]}")
+            raise ValueError(f"neither a stage nor a decision nor an outcome: {str(other)[:80]}")
 
 
 def _parse(path: Path) -> tuple[Header | None, list[Record], int]:

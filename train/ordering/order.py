@@ -125,9 +125,10 @@ def global_batches(table: Table, order: Header | Journal, curriculum: str = "") 
 
 def _static(course: Course, name: str) -> Iterator[Stage]:
     while (step := course.next()) is not None:
-        if isinstance(step, Probe):
+        if isinstance(step, Stage):
+            yield step
+        if isinstance(step, Probe) or step.outcome:
             raise UsageError(
                 f"curriculum {name!r} asks the student, so its order is not known before training",
                 remedy="plan from the journal of a run, or choose a curriculum that never asks",
             )
-        yield step

@@ -6,6 +6,7 @@ from typing import Any
 from curricle.schemas.common.disk import write_whole
 from curricle.schemas.fingerprint import canonical_json
 from curricle.train.curricula.base import Decision
+from curricle.train.ordering.journal import StageRecord
 from curricle.train.reporting.charts import bars, lanes, lines, perplexity
 from curricle.train.reporting.history import History, read_history
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -104,7 +105,7 @@ def _figures(history: History) -> list[tuple[str, str, Markup]]:
             if record.choice is not None:
                 for name, value in zip(record.candidates, record.log_perplexity, strict=True):
                     candidates.setdefault(name, []).append((position, perplexity(value)))
-        else:
+        elif isinstance(record, StageRecord):
             position += record.rows
     if candidates:
         figures.append(
