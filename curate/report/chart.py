@@ -1,31 +1,22 @@
-"""Pictures as inline SVG that takes its colours and its font from the page around it."""
+"""The pictures of a table's report."""
 
-import io
-import re
 from collections.abc import Callable
 
-import matplotlib
 from curricle.curate.report.agreement import Agreement
 from curricle.curate.report.distributions import Distribution
 from curricle.curate.report.text import number, one_line
-from markupsafe import Markup, escape
+from curricle.schemas.common.svg import colour, picture
+from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-# Colours that stand for style sheet variables: one picture serves a light page, a dark page and paper.
-_COLOURS = {"#010101": "var(--muted)", "#020202": "var(--accent)", "#030303": "var(--ink)"}
-_MUTED, _ACCENT, _INK = _COLOURS
+_NAMES = ("muted", "accent", "ink")
+_MUTED, _ACCENT, _INK = map(colour, range(len(_NAMES)))
 
 _STYLE = {
-    # Text stays text: it is searchable and scales with the page, and the file does not carry outlines of glyphs.
-    "svg.fonttype": "none",
-    "svg.hashsalt": "curricle",
     "font.size": 8.5,
     "axes.edgecolor": _MUTED,
     "axes.spines.left": False,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
     "axes.linewidth": 0.6,
     "xtick.color": _MUTED,
     "ytick.color": _MUTED,
@@ -58,15 +49,7 @@ def overlap_curve(agreement: Agreement, key: str) -> Markup:
 
 
 def _picture(draw: Callable[[Axes], None], key: str, words: str) -> Markup:
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # a user's matplotlibrc does not reach the page
-        matplotlib.rcParams.update(_STYLE)  # type: ignore[arg-type]
-        figure = Figure(figsize=(3.7, 1.75))
-        draw(figure.add_axes((0.1, 0.16, 0.87, 0.72)))
-        svg = io.StringIO()
-        unsigned = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(svg, format="svg", transparent=True, metadata=unsigned)
-    return _inline(svg.getvalue(), key, words)
+    return picture(draw, _NAMES, _STYLE, (3.7, 1.75), words, key, box=(0.1, 0.16, 0.87, 0.72))
 
 
 def _draw(axes: Axes, shape: Distribution) -> None:
@@ -105,16 +88,3 @@ def _words(shape: Distribution) -> str:
         f"Histogram of {one_line(shape.column.name)}: {number(shape.values)} values from {number(shape.minimum)} "
         f"to {number(shape.maximum)}, median {number(shape.median)}{', logarithmic axis' if shape.log else ''}"
     )
-
-
-def _inline(svg: str, key: str, words: str) -> Markup:
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' ?font-family: [^;"]*;?', "", svg)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{key}-", svg)
-    svg = re.sub("|".join(_COLOURS), lambda match: _COLOURS[match[0]], svg)
-    box = re.search(r'viewBox="[^"]*"', svg)
-    assert box, "matplotlib writes a viewBox"
-    inside = re.sub(r"\s*\n\s*", "\n", svg[svg.index(">", box.end()) + 1 :])
-    return Markup(f'<svg role="img" aria-label="{escape(words)}" {box[0]}>{inside}')

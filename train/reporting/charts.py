@@ -1,34 +1,23 @@
-"""Pictures as inline SVG that takes its colours and its font from the page around it."""
+"""The pictures of a run's report."""
 
-import io
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 
-import matplotlib
-from markupsafe import Markup, escape
+from curricle.schemas.common.svg import colour, picture
+from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 Points = Sequence[tuple[float, float]]
 
-# Colours that stand for style sheet variables: one picture serves a light page, a dark page and paper.
-_VARIABLES = {
-    f"#0{index}0{index}0{index}": f"var(--{name})"
-    for index, name in enumerate(("muted", "ink", "hue1", "hue2", "hue3", "hue4", "hue5", "hue6"), 1)
-}
-_MUTED, _INK, *_HUES = _VARIABLES
+_NAMES = ("muted", "ink", "hue1", "hue2", "hue3", "hue4", "hue5", "hue6")
+_MUTED, _INK, *_HUES = map(colour, range(len(_NAMES)))
 
 _STYLE = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "curricle",
     "font.size": 9,
     "axes.edgecolor": _MUTED,
     "axes.labelcolor": _MUTED,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
     "xtick.color": _MUTED,
     "ytick.color": _MUTED,
     "text.color": _INK,
@@ -92,24 +81,5 @@ def perplexity(log_perplexity: float | None) -> float:
     return math.exp(log_perplexity) if log_perplexity is not None and log_perplexity < 700 else math.inf
 
 
-def _svg(draw, height: float, words: str) -> Markup:  # type: ignore[no-untyped-def]
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)  # type: ignore[arg-type]
-        figure = Figure(figsize=(9, height), layout="constrained")
-        draw(figure.subplots())
-        buffer = io.StringIO()
-        figure.savefig(
-            buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        )
-    svg = buffer.getvalue()
-    svg = re.sub(r"<style.*?</style>|<metadata.*?</metadata>|<!--.*?-->", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    svg = re.sub(
-        r' ?font-family: [^;"]*;?|font: ([\d.]+px) [^;"]*',
-        lambda match: f"font-size: {match[1]}" if match[1] else "",
-        svg,
-    )
-    for colour, variable in _VARIABLES.items():
-        svg = svg.replace(colour, variable)
-    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{escape(words)}" ', 1)
-    return Markup(svg)
+def _svg(draw: Callable[[Axes], None], height: float, words: str) -> Markup:
+    return picture(draw, _NAMES, _STYLE, (9, height), words, key=words.lower().replace(" ", "-"))
