@@ -19,6 +19,7 @@ import pytest
 import yaml
 from curricle.pipelines import cli
 from curricle.train import cli as train_cli
+from curricle.train.curricula import CURRICULA
 from pages import REPOSITORY, Block, all_pages, blocks
 
 MAIN = {"curricle": cli.main, "curricle-train": train_cli.main}
@@ -146,3 +147,22 @@ def test_page(page, in_scratch, capsys):
             assert yaml.safe_load(block.body)
         elif block.language == "toml":
             assert tomllib.loads(block.body)
+
+
+def test_every_flag_that_a_sentence_names_is_one_of_a_command(capsys):
+    """Those in code within the text of a page, which no block of it shows."""
+    help_texts = []
+    for name, main in MAIN.items():
+        main([])
+        for kind in re.findall(r"^  ([a-z]+) ", "".join(capsys.readouterr()), re.MULTILINE):
+            help_texts.append(helped(name, [kind], capsys))
+    curricula = [helped("curricle-train", ["run", "--curriculum", name], capsys) for name in CURRICULA]
+    known = set(re.findall(r"--[\w.-]+", "\n".join([*help_texts, *curricula])))
+    assert {"--metrics", "--budget.samples", "--curriculum.by"} <= known
+    others = ("--beam.", "--dask.", "--train.", "--no-deps", "--long", "--user", "--network", "--overwrite")
+    for page in all_pages():
+        text = re.sub(r"^```.*?^```$", "", (REPOSITORY / page).read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for code in re.findall(r"`([^`]+)`", text):
+            own = "./" in code  # of a plug-in that the page writes; its blocks have a test
+            for flag in re.findall(r"(?<![\w-])--[a-z][\w.-]*", code):
+                assert own or flag in known or flag.startswith(others), f"{page}: {flag} in `{code}`"
