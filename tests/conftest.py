@@ -4,14 +4,19 @@ import atexit
 import gc
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import drawn
+import forking
+import leftovers
 import pytest
 from curricle.curate.proxy.backend import load
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.proxy.weights import Weights, resolve
 from curricle.schemas.common import secrets
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 atexit.register(gc.unfreeze)  # commands freeze what is loaded, and a process that is none would print that it leaks
 
@@ -22,17 +27,73 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = str(REPOSITORY / "build" / "bytecode")
 sys.dont_write_bytecode = False
 
-settings.register_profile("curricle", deadline=None)  # how long an example takes says more of the machine than of us
+# how long an example takes says more of the machine than of us
+settings.register_profile("curricle", deadline=None, max_examples=drawn.amount(50, 2_000))
 settings.load_profile("curricle")
 
 
-LONGEST = ("test_engines", "test_loop_processes", "test_faults", "test_kill", "test_proxy_scoring", "test_lean")
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        config.stash[MARK] = mark = leftovers.mark()
+        leftovers.look_after(mark)
+
+
+MARK = pytest.StashKey[str]()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Nothing that the tests started is left."""
+    forking.end()
+    if mark := session.config.stash.get(MARK, ""):
+        interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
+        left = leftovers.end(mark, 1 if interrupted else leftovers.PATIENCE)
+        if left and not interrupted:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            session.config.stash[LEFT] = left
+
+
+LEFT = pytest.StashKey[dict[int, str]]()
+
+
+def pytest_report_header() -> str:
+    how = "all of it" if drawn.SOAK else "a part, drawn anew every day; `make soak` takes all"
+    return f"CURRICLE_SEED={drawn.SEED}: {how}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    report = yield
+    if report.failed:
+        report.sections.append(("drawn", f"CURRICLE_SEED={drawn.SEED} CURRICLE_SOAK={int(drawn.SOAK)}"))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for pid, command in config.stash.get(LEFT, {}).items():
+        terminalreporter.write_line(f"LEFT BEHIND by the tests, and ended: process {pid}: {command}", red=True)
+
+
+FIRST = ("test_proxy_scoring", "test_loop_processes", "test_engines", "test_faults", "test_kill", "test_lean")
+"""Files that take a minute: whoever gets one last would let the others wait."""
+APART = ("test_architectures",)
+"""Files whose tests share nothing, and which fill what is left at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take minutes begin, so that no worker waits for another at the end."""
-    ranks = {name: rank for rank, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
+    order = {**{name: index - len(FIRST) for index, name in enumerate(FIRST)}, **dict.fromkeys(APART, 1)}
+    items.sort(key=lambda item: order.get(item.path.stem, 0))
+
+
+class Files(LoadFileScheduling):
+    """A worker gets a file, with what its tests share; of a file whose tests share nothing, a test."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if Path(nodeid.split("::")[0]).stem in APART else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Files | None:
+    return Files(config, log) if config.getvalue("dist") == "loadfile" else None  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)

@@ -1,13 +1,19 @@
-"""What the tests of damage and of kills draw: the same every time.
+"""How much the tests do, and what of it all they draw.
 
-``CURRICLE_SEED`` draws other bits and operations, ``CURRICLE_FLIPS=50`` that many bits in every kind of file, and
-``CURRICLE_KILLS=100``, or ``all``, that many operations of every command.
+`make test` takes a part that is drawn anew every day; `make soak`, or ``CURRICLE_SOAK=1``, takes everything. The day's
+seed stands in the header and beside each failure: ``CURRICLE_SEED=2026-02-03`` draws the same again.
 """
 
+import datetime
 import os
 import random
+from collections.abc import Sequence
+from typing import TypeVar
 
-SEED = os.environ.get("CURRICLE_SEED", "0")
+SOAK = os.environ.get("CURRICLE_SOAK", "0") not in ("", "0")
+SEED = os.environ.setdefault("CURRICLE_SEED", f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}")  # for workers, too
+
+T = TypeVar("T")
 
 
 def draw(what: str) -> random.Random:
@@ -15,13 +21,12 @@ def draw(what: str) -> random.Random:
     return random.Random(f"{SEED} {what}")
 
 
-def flips(usual: int) -> int:
-    """How many bits are flipped."""
-    return int(os.environ.get("CURRICLE_FLIPS", usual))
+def amount(usual: int, soak: int) -> int:
+    """Of rows, examples, kills or bits: how many."""
+    return soak if SOAK else usual
 
 
-def kills(what: str, operations: int, usual: int) -> list[int]:
-    """Before which of a command's operations it is killed."""
-    wanted = os.environ.get("CURRICLE_KILLS", str(usual))
-    count = operations if wanted == "all" else min(int(wanted), operations)
-    return sorted(draw(what).sample(range(operations), count))
+def some(what: str, items: Sequence[T], usual: int) -> list[T]:
+    """Some of them, or in a soak all, in their order."""
+    count = len(items) if SOAK else min(usual, len(items))
+    return [items[index] for index in sorted(draw(what).sample(range(len(items)), count))]

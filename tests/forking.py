@@ -127,6 +127,14 @@ def _server() -> _Server:
     return _Server()
 
 
+def end() -> None:
+    """End the warm process, if there is one."""
+    if _server.cache_info().currsize:
+        _server().socket.close()
+        _server().process.wait()
+        _server.cache_clear()
+
+
 def _prctl(option: int, value: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(option, value, 0, 0, 0):

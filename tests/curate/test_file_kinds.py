@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import drawn
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -155,7 +156,7 @@ RECORDS = {
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=drawn.amount(30, 1_000), suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_lines_and_parquet_give_the_same_table(format: str, data: Any, tmp_path_factory) -> None:
     directory = tmp_path_factory.mktemp("both")

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import drawn
 import pyarrow as pa
 import pytest
 from curricle.curate.batch import Batch
@@ -64,12 +65,14 @@ def test_reference_table(text: str, expected: tuple[int, int, float]) -> None:
     assert (len(words), len(set(words)), *mtld([text])) == expected
 
 
-def test_every_alpaca_response_equals_the_reference(shared_data: Path) -> None:
+def test_alpaca_responses_equal_the_reference(shared_data: Path) -> None:
+    """One of ten, others every day; in a soak all."""
     with (shared_data / "alpaca" / "alpaca_46k.jsonl").open(encoding="utf-8") as lines:
         texts = [json.loads(line)["output"] for line in lines]
     ours = mtld(texts)
     assert len(ours) == 46_846
-    assert [row for row, text in enumerate(texts) if ours[row] != reference(text)] == []
+    rows = drawn.some("Alpaca", range(len(texts)), len(texts) // 10)
+    assert [row for row in rows if ours[row] != reference(texts[row])] == []
     assert sum(value is None for value in ours) >= sum(text == "" for text in texts) == 27
     assert sum(hold_unspaced(texts)) == SEGMENTED_IN_ALPACA
 
@@ -86,13 +89,13 @@ text_of_any_kind = st.text(
 few_words = st.lists(st.sampled_from(["a", "b", "c", "the", "same", "internationalization", "internationalisation"]))
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=drawn.amount(300, 10_000))
 @given(text_of_any_kind)
 def test_any_text_equals_the_reference(text: str) -> None:
     assert mtld([text]) == [reference(text)]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=drawn.amount(100, 5_000))
 @given(few_words)
 def test_repetitions_equal_the_reference(words: list[str]) -> None:
     assert mtld([" ".join(words)]) == [on_tokens(words)]
@@ -150,7 +153,7 @@ def test_no_words_is_null_with_a_note(text: str) -> None:
     assert scores.notes == {0: ["response_mtld: no words"], 1: ["prompt_mtld: no words"]}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=drawn.amount(40, 2_000))
 @given(st.lists(st.one_of(text_of_any_kind, few_words.map(" ".join)), max_size=12), st.data())
 def test_any_split_of_a_batch_gives_the_same_numbers(texts: list[str], data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(texts)))

@@ -20,7 +20,7 @@ from curricle.curate.proxy.sequences import Request, SpecialTokens, conditional,
 from curricle.curate.proxy.settings import GenerationSettings, ProxySettings
 from curricle.curate.proxy.weights import Weights
 from curricle.schemas.chat.rendering import Rendered
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from proxy_examples import ROWS, SHORT, SINGLE, table, turns
 from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma2Config, MistralConfig
@@ -107,7 +107,6 @@ def test_rows_in_packs_get_the_losses_of_padded_rows(tiny, budget):
     assert together == pytest.approx([score.sum for score in backend.score(requests, nothing)], abs=TOLERANCE)
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.tuples(st.lists(st.integers(0, 2), min_size=1, max_size=8), st.integers(0, 7)), min_size=1, max_size=8),
     st.integers(1, 30),

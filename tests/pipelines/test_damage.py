@@ -1,6 +1,6 @@
 """A bit flips in a file of a table: it is noticed, or it can change no number, and what the message says helps.
 
-The bits are drawn, see ``drawn``; ``CURRICLE_FLIPS=50`` draws that many in every kind of file.
+The bits are drawn, see ``drawn``: three in every kind of file, and 50 in a soak.
 """
 
 import json
@@ -53,7 +53,7 @@ def work(directory: Path, tmp_path: Path) -> Path:
 def flips(work: Path, name: str, pattern: str, source: str = "") -> Iterator[str]:
     """Flip a bit in a file of a kind, one after the other, each in a fresh copy of a directory that was whole."""
     draw = drawn.draw(pattern)
-    for _ in range(drawn.flips(3)):
+    for _ in range(drawn.amount(3, 50)):
         shutil.rmtree(work / name, ignore_errors=True)
         shutil.copytree(work / "kept" / (source or name), work / name)
         path = draw.choice(sorted((work / name).glob(pattern)))

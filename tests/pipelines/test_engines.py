@@ -1,9 +1,13 @@
 """Law 4: the engine and the number of workers do not show. Every engine runs for real, in processes of its own."""
 
+import gzip
 import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
 
+import drawn
 import grpc
 import pyarrow.compute as pc
 import pytest
@@ -37,30 +41,45 @@ def engines(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def bulk(shared_data, tmp_path_factory):
-    """46,846 Alpaca rows and the 294 gzip files of T0, on CPU metrics, in one process: what the others must equal."""
-    inputs = [shared_data / "alpaca" / "alpaca_46k.jsonl", shared_data / "t0"]
+def files(shared_data, tmp_path_factory) -> list[Path]:
+    """The rows of Alpaca and gzip files of T0: some ten thousand, or in a soak 46,846 and 294 files of 55,185."""
+    alpaca, t0 = shared_data / "alpaca" / "alpaca_46k.jsonl", sorted((shared_data / "t0").glob("*.gz"))
+    if not drawn.SOAK:
+        with alpaca.open("rb") as lines:
+            alpaca = tmp_path_factory.mktemp("files") / "alpaca.jsonl"
+            alpaca.write_bytes(b"".join(islice(lines, 8000)))
+    return [alpaca, *drawn.some("files of T0", t0, 12)]
+
+
+def records(path: Path) -> int:
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
+        return sum(1 for _ in lines)
+
+
+@pytest.fixture(scope="module")
+def bulk(files, tmp_path_factory):
+    """Their table, on CPU metrics, made in one process: what the others must equal."""
     options = ("--metrics", "mtld", "--max-reject-fraction", 1)
     path = tmp_path_factory.mktemp("bulk") / "table"
-    curricle("score", *inputs, "--output", path, *options)
-    return (*inputs, *options), path
+    curricle("score", *files, "--output", path, *options)
+    return (*files, *options), path
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_hundred_thousand_rows_of_295_files(engine, engines, bulk, tmp_path):
+def test_many_rows_of_many_files(engine, engines, files, bulk, tmp_path):
     arguments, whole = bulk
     in_process_of_its_own("score", *arguments, "--output", tmp_path / "table", *engines[engine])
     assert signed(tmp_path / "table") == signed(whole)  # digests of every part among it: the same bytes
     sources = signed(whole)["sources"]
-    assert len(sources) == 295 and sum(source["read"] for source in sources) == 46_846 + 55_185
+    assert {source["source"]: source["read"] for source in sources} == {str(path): records(path) for path in files}
     scored = Counter(read_data(tmp_path / "table")["source"].to_pylist())
     assert {source["source"]: source["scored"] for source in sources if source["scored"]} == dict(scored)
     receipts = (tmp_path / "table" / "_progress" / "receipts").iterdir()
     assert Counter(json.loads(path.read_text())["source"] for path in receipts).keys() >= scored.keys()
 
 
-def test_every_row_of_alpaca_is_where_it_was(bulk, shared_data):
-    alpaca = str(shared_data / "alpaca" / "alpaca_46k.jsonl")
+def test_every_row_of_alpaca_is_where_it_was(bulk, files):
+    alpaca = str(files[0])
     assert "whole" in curricle("verify", bulk[1])
     rows = read_data(bulk[1]).select(["source", "source_position", "messages"])
     rows = rows.filter(pc.equal(rows["source"], alpaca)).to_pylist()
@@ -70,6 +89,16 @@ def test_every_row_of_alpaca_is_where_it_was(bulk, shared_data):
             assert row["source_position"] == position
             assert row["messages"][-1] == {"role": "assistant", "content": record["output"]}
             assert row["messages"][0]["content"].startswith(record["instruction"])
+
+
+@pytest.mark.skipif(not drawn.SOAK, reason="a million rows are for a soak")
+def test_a_million_rows(files, tmp_path):
+    copies = [tmp_path / f"{copy}-{path.name}" for copy in range(10) for path in files]
+    for copy, path in zip(copies, [*files] * 10, strict=True):
+        copy.symlink_to(path)
+    options = ("--metrics", "length", "--max-reject-fraction", 1, "--workers", 2)
+    in_process_of_its_own("score", *copies, "--output", tmp_path / "table", *options)
+    assert f" {10 * sum(map(records, files))} records of {len(copies)} files" in curricle("verify", tmp_path / "table")
 
 
 @pytest.fixture(scope="module")

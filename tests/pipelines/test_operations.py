@@ -1,6 +1,6 @@
 """Every command, killed before each of its file operations: the same command ends whole, and an old table survives.
 
-Some of the operations are drawn, see ``drawn``; ``CURRICLE_KILLS=all`` takes every one.
+Some of the operations are drawn, see ``drawn``; a soak takes every one.
 """
 
 import json
@@ -93,7 +93,7 @@ def test_killed_before_a_file_operation(server: Server, directory: Path, tmp_pat
     whole = again(None)
     assert whole.code == 0, whole.output
     expected = content(out)
-    for number in drawn.kills(name, whole.operations, usual=3):
+    for number in drawn.some(name, range(whole.operations), 3):
         killed = again(number)
         assert killed.code is None, f"{number}: {killed.output}"
         if (before or [""])[0] in ("score", "select", "cluster"):

@@ -5,6 +5,7 @@ import hashlib
 import json
 
 import chat_templates
+import drawn
 import pytest
 from curricle.schemas.chat.rendering import IDENTITY, Rendering
 from curricle.schemas.chat.responses import ChatTemplate, NotRendered
@@ -187,7 +188,7 @@ texts_with_marks = st.lists(st.sampled_from(MARKS), max_size=5).map("".join)
 markup_texts = st.lists(st.sampled_from([mark for mark in MARKS if mark < "\ue000"]), max_size=3).map("".join)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=drawn.amount(100, 5_000))
 @given(
     st.lists(st.tuples(texts_with_marks, texts_with_marks), min_size=1, max_size=4),
     st.tuples(markup_texts, markup_texts, markup_texts, markup_texts),

@@ -2,6 +2,7 @@
 
 from itertools import islice
 
+import drawn
 import numpy as np
 import pytest
 from curricle.schemas.common.errors import UsageError
@@ -109,7 +110,7 @@ def test_interleave_by_hand():
     assert interleave(rows, topics, 0).tolist() == [11, 10, 16, 13, 12, 14, 15]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=drawn.amount(30, 1_000))
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.integers(1, 9))
 def test_interleave_is_array_split_of_every_category(topics, parts):
     codes = np.array(topics)
@@ -189,7 +190,7 @@ def parts(*sizes):
     return [Stage(np.arange(end - size, end), index=i) for i, (size, end) in enumerate(zip(sizes, ends, strict=True))]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=drawn.amount(40, 2_000))
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=8), st.integers(1, 9), st.integers(1, 60))
 def test_a_budget_in_samples_is_exact(sizes, size, samples):
     result = list(batches(parts(*sizes), size, Budget(samples=samples)))
@@ -199,7 +200,7 @@ def test_a_budget_in_samples_is_exact(sizes, size, samples):
     assert all(0 < len(batch.rows) <= size for batch in result)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=drawn.amount(40, 2_000))
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=8), st.integers(1, 9), st.integers(1, 300))
 def test_a_budget_in_tokens_ends_with_the_last_row_that_fits(sizes, size, limit):
     tokens = np.random.default_rng(0).integers(0, 9, sum(sizes))
