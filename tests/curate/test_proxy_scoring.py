@@ -7,6 +7,7 @@ import shutil
 import sys
 from itertools import chain
 
+import drawn
 import pytest
 import torch
 from asking import answered, asked, nothing
@@ -70,7 +71,7 @@ def tiny(tiny_model):
     return Weights(tiny_model, {})
 
 
-@pytest.mark.parametrize(("model", "rows"), [("tiny_model", ROWS), ("smollm2", SHORT[:6])])
+@pytest.mark.parametrize(("model", "rows"), [("tiny_model", ROWS), ("smollm2", SHORT[:3])])
 def test_both_losses_equal_a_loop_over_single_rows(request, model, rows):
     result = request.getfixturevalue(model)
     weights = result if isinstance(result, Weights) else Weights(result, {})
@@ -270,8 +271,7 @@ def test_a_model_that_caps_its_logits_is_scored_by_its_own_head(tiny, tmp_path):
 
 
 def test_vllm_agrees_with_transformers(smollm2, vllm_engine):
-    examples = batch(smollm2, ROWS, max_length=256)
-    assert len(examples) == 24
+    examples = batch(smollm2, drawn.some("rows for vLLM", ROWS, 8), max_length=256)
     expected = both(examples, load(ProxySettings(), smollm2))
     scored = both(examples, vllm_engine)
     for each in LOSS, UNCONDITIONAL_LOSS:
