@@ -11,15 +11,14 @@ from architectures import KINDS, VOCABULARY, tiny_encoder, tiny_model, write_tok
 from curricle.curate.embedding.encoder import Encoder
 from curricle.curate.embedding.settings import EmbeddingSettings
 from curricle.curate.proxy.backend import load
-from curricle.curate.proxy.questions import Question
+from curricle.curate.proxy.questions import GenerationRequest
 from curricle.curate.proxy.sequences import Request
 from curricle.curate.proxy.settings import GenerationSettings, ProxySettings
 from curricle.curate.proxy.weights import Weights
 from curricle.schemas.chat.positions import rows_alike
 from curricle.schemas.common.errors import UserError
 from curricle.train.data.batching import micro_batches
-from curricle.train.data.encoding import Encoded
-from curricle.train.data.encoding import Encoder as Reader
+from curricle.train.data.encoding import ConversationTokenizer, Encoded
 from curricle.train.data.table import Example
 from curricle.train.distributed import Processes
 from curricle.train.model.checks import check_passes
@@ -196,13 +195,13 @@ def test_an_answer_for_which_a_model_has_no_positions_is_not_begun(kind: str, po
     prompts = [[7] * len(message.split()) for message in words]
     questions = [proxy.speech.question(prompt, "0a") for prompt in prompts]
     assert questions[0] == f"after {positions - 4} tokens the model cannot read 16 more"
-    answers = proxy.answer([each for each in questions if isinstance(each, Question)], lambda tokens: None)
+    answers = proxy.answer([each for each in questions if isinstance(each, GenerationRequest)], lambda tokens: None)
     assert [0 < len(answer) <= 16 for answer in answers] == [True, True]
 
     student = Student(load_model(str(tmp_path), "auto"), DeviceSettings(), ALONE, BatchSettings(), positions)
     turns = [[{"role": "user", "content": message}, {"role": "assistant", "content": "w3"}] for message in words]
     examples = [Example(each, None) for each in turns]
-    encoder = Reader(load_tokenizer(str(tmp_path)), "plain", positions)
+    encoder = ConversationTokenizer(load_tokenizer(str(tmp_path)), "plain", positions)
     refresher = Refresher(student, encoder, None, None, 0, 512, ALONE, lambda: None)  # type: ignore[arg-type]
     result, _ = refresher.generate(examples, range(3), 16)
     assert [answer is None for answer in result] == [True, False, False]

@@ -9,7 +9,7 @@ from architectures import VOCABULARY, tiny_config, tiny_model, write_tokenizer
 from curricle.curate.embedding.encoder import Encoder
 from curricle.curate.embedding.settings import EmbeddingSettings
 from curricle.curate.proxy.backend import load
-from curricle.curate.proxy.questions import Question
+from curricle.curate.proxy.questions import GenerationRequest
 from curricle.curate.proxy.sequences import Request
 from curricle.curate.proxy.settings import GenerationSettings, ProxySettings
 from curricle.curate.proxy.vllm_backend import check_positions
@@ -142,7 +142,7 @@ def answers(directory: Path, together: bool, spoil: bool = False) -> tuple[list,
     """What a proxy answers to prompts of unlike lengths, and whether such prompts go on together."""
     settings = GenerationSettings(max_new_tokens=8, temperature=1.0)
     backend = load(ProxySettings(max_length=MOST, generation=settings), Weights(directory, {}))
-    questions = [Question(row.ids.tolist(), row.row) for row in rows()]
+    questions = [GenerationRequest(row.ids.tolist(), row.row) for row in rows()]
     if not together:
         return [cut(backend.answer([each], lambda tokens: None)[0], [2]) for each in questions], False
     backend.answer(questions[:1], lambda tokens: None)
