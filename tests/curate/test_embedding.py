@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from asking import answered
+from asking import with_answers
 from curricle.curate.batch import Batch, Embedded
 from curricle.curate.embedding.encoder import Encoder
 from curricle.curate.embedding.settings import EmbeddingSettings
@@ -56,7 +56,7 @@ def test_what_is_cut_and_what_is_empty_is_said(minilm):
     result = minilm.embed(["", "a " * 63, "a " * 62], silent)
     assert result.notes == {0: "there is no text", 1: "of the first 64 tokens"}  # two are for [CLS] and [SEP]
     assert np.isnan(result.vectors[0]).all() and np.isfinite(result.vectors[1:]).all()
-    scores = metric("mean", 64, 384).compute(answered(Batch(EXAMPLES.empty_table()), {EMBEDDING: result}))
+    scores = metric("mean", 64, 384).compute(with_answers(Batch(EXAMPLES.empty_table()), {EMBEDDING: result}))
     column = scores.columns["embedding"]
     assert column.is_valid().to_pylist() == [False, True, True]
     assert np.array_equal(column[1].as_py(), result.vectors[1])
@@ -162,5 +162,5 @@ def test_what_cannot_be_an_encoder(tiny_model, tmp_path):
 
 def test_a_batch_without_rows_has_a_column():
     nothing = Embedded(np.empty((0, 3), np.float32), {})
-    scores = metric("mean", 64, 3).compute(answered(Batch(EXAMPLES.empty_table()), {EMBEDDING: nothing}))
+    scores = metric("mean", 64, 3).compute(with_answers(Batch(EXAMPLES.empty_table()), {EMBEDDING: nothing}))
     assert len(scores.columns["embedding"]) == 0

@@ -6,7 +6,7 @@ import sys
 
 import pyarrow as pa
 import pytest
-from asking import answered
+from asking import with_answers
 from curricle.curate.batch import Batch, LogLikelihood, Scores
 from curricle.curate.metric import Metric
 from curricle.curate.metrics import REGISTRY, select
@@ -26,7 +26,7 @@ NOT_SCORED = "no response token is left after the cut"
 
 def batch_of(*pairs: tuple[str, str], answers: dict[Pass, object] | None = None) -> Batch:
     messages = [[{"role": "user", "content": p}, {"role": "assistant", "content": r}] for p, r in pairs]
-    return answered(Batch(pa.table({"messages": pa.array(messages, MESSAGES)})), answers or {})
+    return with_answers(Batch(pa.table({"messages": pa.array(messages, MESSAGES)})), answers or {})
 
 
 def scored(with_prompt: list[LogLikelihood], alone: list[LogLikelihood]) -> Batch:
@@ -73,7 +73,7 @@ def test_length_counts_every_assistant_turn_as_the_response() -> None:
     ]
     messages = [[{"role": role, "content": content} for role, content in turns]]
     rendered = [Rendered(prompt_tokens=9, response_tokens=5)]
-    batch = answered(Batch(pa.table({"messages": pa.array(messages, MESSAGES)})), {RENDERING: rendered})
+    batch = with_answers(Batch(pa.table({"messages": pa.array(messages, MESSAGES)})), {RENDERING: rendered})
     assert values(REGISTRY["length"].compute(batch)) == {
         "prompt_words": [5],
         "response_words": [3],
