@@ -98,6 +98,21 @@ class Scoring:
             batch, _ = ask(passes_of(self.metrics, role), batch, model, progress)
         return measure(batch, self.metrics)
 
+    def score(self, table: pa.Table, progress: Progress) -> pa.Table:
+        """The table with scores, see ``curate.score``."""
+        kept = _checked(table, self.schema)
+        parts = []
+        for start in range(0, max(1, len(table)), ROWS):
+            part = table.slice(start, ROWS)
+            read = part.select(EXAMPLES.names).cast(EXAMPLES)
+            scores = self.compute(read, progress)
+            before = part[NOTES_FIELD.name].to_pylist() if NOTES_FIELD.name in part.schema.names else []
+            notes = [(row, text) for row, texts in enumerate(before) for text in texts or ()]
+            scored = with_scores(read, scores.columns, [*notes, *notes_of(scores)], self.schema)
+            parts.append(_beside(scored, part.select(kept)))
+            progress.add(rows=len(part))
+        return pa.concat_tables(parts)
+
 
 def score(
     examples: pa.Table | pa.RecordBatch,
@@ -126,18 +141,7 @@ def score(
     """
     scoring, progress = Scoring.of(metrics, proxy, embedding, compat), progress or NoProgress()
     table = pa.Table.from_batches([examples]) if isinstance(examples, pa.RecordBatch) else examples
-    kept = _checked(table, scoring.schema)
-    parts = []
-    for start in range(0, max(1, len(table)), ROWS):
-        part = table.slice(start, ROWS)
-        read = part.select(EXAMPLES.names).cast(EXAMPLES)
-        scores = scoring.compute(read, progress)
-        notes = part[NOTES_FIELD.name].to_pylist() if NOTES_FIELD.name in table.schema.names else [None] * len(part)
-        before = [(row, text) for row, texts in enumerate(notes) for text in texts or ()]
-        scored = with_scores(read, scores.columns, [*before, *notes_of(scores)], scoring.schema)
-        parts.append(_beside(scored, part.select(kept)))
-        progress.add(rows=len(part))
-    return pa.concat_tables(parts)
+    return scoring.score(table, progress)
 
 
 def notes_of(scores: Scores) -> list[Note]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from curricle.pipelines.functions import status as status
     from curricle.pipelines.functions import transfer as transfer
     from curricle.pipelines.functions import verify as verify
+    from curricle.pipelines.transforms.records import Score as Score
 
 _FUNCTIONS = (
     "check_selection",
@@ -30,7 +31,7 @@ _FUNCTIONS = (
     "transfer",
     "verify",
 )
-_MODULES = dict.fromkeys(_FUNCTIONS, "functions")
+_MODULES = {"Score": "transforms.records", **dict.fromkeys(_FUNCTIONS, "functions")}
 """The public names, and where each is: imported when it is asked for, because Beam takes seconds."""
 
 __all__ = [*_MODULES]

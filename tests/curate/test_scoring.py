@@ -17,29 +17,12 @@ from curricle.schemas.table import read_file_metadata, score_columns
 from running import curricle, read_data, write_jsonl
 
 METRICS = ["length", "mtld", "loss", "ifd"]
+WORDS = "why is the sky blue because light of short waves scatters more than light of long ones"
 
 
 def records(count: int = 40) -> list[dict]:
     draw = random.Random(3)
-    words = [
-        "why",
-        "is",
-        "the",
-        "sky",
-        "blue",
-        "because",
-        "light",
-        "of",
-        "short",
-        "waves",
-        "scatters",
-        "more",
-        "than",
-        "that",
-        "of",
-        "long",
-        "ones",
-    ]
+    words = WORDS.split()
     texts = [" ".join(draw.choices(words, k=draw.randint(0, 60))) for _ in range(2 * count)]
     rows: list[dict] = [{"instruction": a, "output": b} for a, b in zip(texts[::2], texts[1::2], strict=True)]
     return [*rows, {"messages": "none"}, {"prompt": "a", "completion": "b", "images": []}]
