@@ -39,24 +39,20 @@ class Metric(Pluggable):
         return in_order(self.requires)
 
     def signed_columns(self, models: Models) -> list[ScoreColumn]:
-        """The columns with this metric's name, version and parameters in their metadata."""
-        params = self._all_params(models)
-        return [column.made_by(self.name, self.version, params) for column in self.columns]
+        """The columns with this metric's name, version and parameters, and what its passes rest on."""
+        params, rests_on = self._all_params(models), self.rests_on(models)
+        return [column.made_by(self.name, self.version, params, rests_on) for column in self.columns]
 
     def identity(self, models: Models) -> dict[str, Any]:
         """Version and parameters, as they come back from JSON: what is the metric's own in a table's identity."""
         return json.loads(canonical_json({"version": self.version, "params": self._all_params(models)}))
 
     def rests_on(self, models: Models) -> dict[str, Any]:
-        """All that decides the numbers of this metric's columns, in canonical form: equal exactly where they are.
+        """What decides the numbers of this metric's columns beside version and parameters, in canonical form.
 
-        ``{"metrics": {name: {"version": …, "params": …}}, "rendering": …, "proxy": …, …}``: the metric's own identity,
-        and that of each of its passes. A column's fingerprint is the digest of this; the identity of a table's scores
-        is the contract's version and those of all metrics, merged.
+        ``{"rendering": …, "proxy": …, …}``: the identity of each of its passes. See ``ScoreColumn.identity``.
         """
-        own = {"metrics": {self.name: self.identity(models)}}
-        passes = merged(each.identity(models) for each in self.passes)
-        return json.loads(canonical_json({**own, **passes}))
+        return json.loads(canonical_json(merged(each.identity(models) for each in self.passes)))
 
     def _all_params(self, models: Models) -> dict[str, Any]:
         """The metric's parameters, what its passes add to them, and where it is from."""

@@ -9,18 +9,20 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import pyarrow as pa
 from curricle.curate.batch import Batch, Scores
 from curricle.curate.embedding.settings import EmbeddingSettings
+from curricle.curate.formats import VERSION as FORMATS_VERSION
 from curricle.curate.metric import Metric, measure, passes_of
 from curricle.curate.metrics import MetricReference, load, references, select
 from curricle.curate.metrics.lp import METRIC as LP
-from curricle.curate.passes import ask, merged
+from curricle.curate.passes import ask
 from curricle.curate.passes.models import ROLES, Models, Role
 from curricle.curate.progress import NoProgress, Progress
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.readers.examples import Note, notes_column
+from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.config import build
 from curricle.schemas.common.errors import UsageError
-from curricle.schemas.contract import FIRST
-from curricle.schemas.fingerprint import canonical_json, digest
+from curricle.schemas.fingerprint import canonical_json
+from curricle.schemas.identity import table_fingerprint, table_identity
 from curricle.schemas.table import EXAMPLES, NOTES_FIELD, table_schema
 
 ROWS = 4096
@@ -40,7 +42,7 @@ class Scoring:
 
     references: tuple[MetricReference | Metric, ...]
     models: Models
-    identity: dict[str, Any]
+    columns: tuple[ScoreColumn, ...]
 
     @classmethod
     def of(
@@ -56,15 +58,25 @@ class Scoring:
         chosen = select(names, models, {LP.name: {"compat": compat}})
         for each in passes_of(chosen):
             each.check(models)
-        identity = merged([{"contract": FIRST.version}, *(metric.rests_on(models) for metric in chosen)])
-        return cls(references(chosen), models, json.loads(canonical_json(identity)))
+        columns = tuple(column for metric in chosen for column in metric.signed_columns(models))
+        return cls(references(chosen), models, columns)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "metrics"}
 
     @property
+    def read_by(self) -> dict[str, Any]:
+        """What makes examples of records."""
+        return {"formats_version": FORMATS_VERSION}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        identity: dict[str, Any] = json.loads(canonical_json(table_identity(self.columns, self.read_by)))
+        return identity
+
+    @property
     def fingerprint(self) -> str:
-        return digest(self.identity)
+        return table_fingerprint(self.identity)
 
     @cached_property
     def metrics(self) -> tuple[Metric, ...]:
@@ -78,14 +90,7 @@ class Scoring:
 
     @property
     def schema(self) -> pa.Schema:
-        columns = [column for metric in self.metrics for column in metric.signed_columns(self.models)]
-        return table_schema(columns, self.fingerprint)
-
-    @property
-    def column_identities(self) -> dict[str, dict[str, Any]]:
-        """What decides the numbers of each score column, by its name: see ``Metric.rests_on``."""
-        rests_on = [(metric.columns, metric.rests_on(self.models)) for metric in self.metrics]
-        return {column.name: identity for columns, identity in rests_on for column in columns}
+        return table_schema(self.columns, self.fingerprint)
 
     def load(self) -> dict[Role, Any]:
         """Every model that is asked, loaded in this process."""

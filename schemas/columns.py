@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 from curricle.schemas.common.errors import UserError
+from curricle.schemas.fingerprint import canonical_json, digest
 
 METADATA_KEY = b"curricle"
 REWARD_VERSION = 2
@@ -21,7 +22,7 @@ class ScoreColumn:
 
     ``hard`` says which end of the column is difficult: a curriculum sorts towards it. None means that
     the column is no difficulty (a count, a flag). ``metric``, ``version`` and ``params`` identify how
-    the numbers were made; the registry fills them in.
+    the numbers were made, and ``rests_on`` the models and whatever else they were made from; the metric fills them in.
     """
 
     name: str
@@ -32,15 +33,29 @@ class ScoreColumn:
     metric: str = ""
     version: int = 0
     params: Mapping[str, Any] = field(default_factory=dict)
+    rests_on: Mapping[str, Any] = field(default_factory=dict)
 
-    def made_by(self, metric: str, version: int, params: Mapping[str, Any]) -> "ScoreColumn":
+    def made_by(
+        self, metric: str, version: int, params: Mapping[str, Any], rests_on: Mapping[str, Any] | None = None
+    ) -> "ScoreColumn":
         """The same column, signed by the metric that computes it."""
-        return replace(self, metric=metric, version=version, params=dict(params))
+        return replace(self, metric=metric, version=version, params=dict(params), rests_on=dict(rests_on or {}))
+
+    def resting_on(self, rests_on: Mapping[str, Any]) -> "ScoreColumn":
+        """The same column, which rests on this."""
+        return replace(self, rests_on=dict(rests_on))
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the numbers rest on, as it comes back from JSON."""
-        return {"metric": self.metric, "version": self.version, "params": dict(self.params)}
+        """All that decides the numbers, as it comes back from JSON."""
+        made = {"column": self.name, "metrics": {self.metric: {"version": self.version, "params": self.params}}}
+        identity: dict[str, Any] = json.loads(canonical_json({**made, **self.rests_on}))
+        return identity
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hex digits: equal where the numbers are made alike."""
+        return digest(self.identity)
 
     def to_field(self) -> pa.Field:
         """An Arrow field whose metadata carries everything but name and type, as JSON."""
@@ -51,6 +66,8 @@ class ScoreColumn:
             "unit": self.unit,
             "hard": self.hard,
             "description": self.description,
+            "rests_on": self.rests_on,
+            "fingerprint": self.fingerprint,
         }
         encoded = json.dumps(described, sort_keys=True, ensure_ascii=False).encode()
         return pa.field(self.name, self.type, metadata={METADATA_KEY: encoded})
@@ -58,7 +75,7 @@ class ScoreColumn:
     @classmethod
     def from_field(cls, arrow: pa.Field) -> "ScoreColumn | None":
         """Read a column back; None for a field that no metric signed. UserError for a damaged description."""
-        described = read_metadata(arrow.metadata)
+        described = {"rests_on": {}, **read_metadata(arrow.metadata)}  # contract 1 wrote it into the manifest alone
         if not described.get("metric"):
             return None
         wrong = [name for name, kind in _DESCRIBED.items() if not isinstance(described.get(name), kind)]
@@ -71,6 +88,7 @@ _DESCRIBED: dict[str, type | tuple[type, ...]] = {
     "metric": str,
     "version": int,
     "params": dict,
+    "rests_on": dict,
     "unit": str,
     "hard": (str, type(None)),
     "description": str,

@@ -104,12 +104,14 @@ class ExtendedFrom(_Record):
 class Manifest(_Record):
     """Everything that a reader needs to trust a table (docs/design.md, "The table").
 
-    ``not_read`` tells people what else lay where the sources lie: whether it held records is not known.
+    ``columns`` are the fingerprints of the score columns; contract 1 had none. ``not_read`` tells people what else lay
+    where the sources lie: whether it held records is not known.
     """
 
     contract: Annotated[Contract, BeforeValidator(_contract)]
     fingerprint: str
     identity: dict[str, Any]
+    columns: dict[str, str] = {}
     total: Counts
     sources: list[Source]
     data: list[Part]

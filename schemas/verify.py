@@ -7,12 +7,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.errors import UserError
 from curricle.schemas.common.log import printable
-from curricle.schemas.contract import read_contract
+from curricle.schemas.contract import FIRST, read_contract
 from curricle.schemas.exchange import FINISHED, committed, manifest_is_as_written, read_finished
 from curricle.schemas.files import Files, Location, files_in
-from curricle.schemas.fingerprint import digest, file_sha256, stands_for
+from curricle.schemas.fingerprint import file_sha256, stands_for
+from curricle.schemas.identity import column_fingerprints, table_fingerprint
 from curricle.schemas.manifest import CERTIFICATE, MANIFEST, Counts, Manifest, Part, read_manifest
 from curricle.schemas.table import (
     EXAMPLE_FIELDS,
@@ -44,8 +46,7 @@ def verify(location: Location) -> Verification:
     files = committed(files_in(location))
     manifest = read_manifest(files)
     faults = _compare_record(files)
-    if digest(manifest.identity) != manifest.fingerprint:
-        faults.append("manifest.json: the fingerprint is not that of the identity beside it")
+    faults += _compare_identity(manifest)
     faults += _unexpected_files(files, manifest)
     scored = _Recount(files, manifest, manifest.data, _check_data_schema, check_ids=True)
     rejected = _Recount(files, manifest, manifest.rejects, _check_rejects_schema, check_ids=False)
@@ -194,6 +195,22 @@ def _compare_record(files: Files) -> list[str]:
     return [f"{MANIFEST}: the bytes are not those that were written (SHA-256)"]
 
 
+def _compare_identity(manifest: Manifest) -> list[str]:
+    """Whether the fingerprints are those of the identity beside them."""
+    try:
+        fingerprint, columns = table_fingerprint(manifest.identity), column_fingerprints(manifest.identity)
+    except ValueError as error:
+        return [f"{MANIFEST}: {error}"]
+    faults = [
+        f"{MANIFEST}: the fingerprint of column {name} is not that of the identity beside it"
+        for name in sorted({*columns, *manifest.columns})
+        if columns.get(name) != manifest.columns.get(name)
+    ]
+    if fingerprint != manifest.fingerprint:
+        faults.append(f"{MANIFEST}: the fingerprint is not that of the identity beside it")
+    return faults
+
+
 def _unexpected_files(files: Files, manifest: Manifest) -> list[str]:
     expected = {part.path for part in [*manifest.data, *manifest.rejects]}
     present = {*files.names("data"), *files.names("rejects")}
@@ -215,11 +232,24 @@ def _check_data_schema(path: str, schema: pa.Schema, manifest: Manifest) -> list
     for expected in [*EXAMPLE_FIELDS, NOTES_FIELD]:
         if not _has(schema, expected):
             faults.append(f"{path}: column {expected.name} is missing or is not {expected.type}")
-    columns = {*score_columns(schema), *(arrow.name for arrow in EXAMPLE_FIELDS), NOTES_FIELD.name}
+    scores = score_columns(schema)
+    columns = {*scores, *(arrow.name for arrow in EXAMPLE_FIELDS), NOTES_FIELD.name}
     faults += [
         f"{path}: column {name} does not say which metric made it" for name in schema.names if name not in columns
     ]
-    return faults
+    return faults + [f"{path}: {fault}" for fault in _compare_columns(scores, manifest)]
+
+
+def _compare_columns(scores: dict[str, ScoreColumn], manifest: Manifest) -> list[str]:
+    """Whether the columns of a file are made as the manifest says. Contract 1 said so of the whole table alone."""
+    if manifest.contract.version == FIRST.version:
+        return []
+    promised, present = manifest.columns, {name: column.fingerprint for name, column in scores.items()}
+    return [
+        f"column {name} is signed {present.get(name)}, and the manifest says {promised.get(name)}"
+        for name in sorted({*promised, *present})
+        if promised.get(name) != present.get(name)
+    ]
 
 
 def _check_rejects_schema(path: str, schema: pa.Schema, manifest: Manifest) -> list[str]:

@@ -35,12 +35,13 @@ def cluster(settings: ClusterSettings) -> Manifest:
     table, directory = TableReader(settings.table), OutputDirectory(settings.output)
     params = _params(settings, table)
     column = ScoreColumn(COLUMN, pa.int32(), "cluster number", f"k-means cluster of {settings.by}, from 0")
-    signed = column.made_by(COLUMN, 1, params)
+    by = table.scores.get(settings.by)
+    signed = column.made_by(COLUMN, 1, params, {"by": by.fingerprint} if by else None)
     recipe = {COLUMN: params}
     with extending(table, settings.output, recipe, settings.overwrite, (COLUMN,)) as run:
         if run:
             labels = _labels(table, directory, params)
-            extend(table, directory, run, Addition([signed], recipe, lambda: _rows(table, labels, settings.by)))
+            extend(table, directory, run, Addition([signed], lambda: _rows(table, labels, settings.by)))
     return read_manifest(directory.storage)
 
 

@@ -10,7 +10,7 @@ from curricle.curate.passes.models import Models
 from curricle.curate.proxy.weights import Weights, resolve
 from curricle.pipelines.commands.score import score
 from curricle.pipelines.processes.trainer import run_trainer
-from curricle.pipelines.scoring.rescore import of_proxy, scored_rows, table_scoring
+from curricle.pipelines.scoring.rescore import of_proxy, scored_columns, scored_rows, table_scoring
 from curricle.pipelines.settings.lp import PUBLISHED, LpSettings
 from curricle.pipelines.tables.directory import PLAN, OutputDirectory
 from curricle.pipelines.tables.extend import Addition, extend, extending
@@ -33,8 +33,7 @@ def lp(settings: LpSettings) -> Manifest:
     weights = resolve(settings.proxy.model)
     metric, models = learning.metric(settings.epochs + 1, settings.compat), Models(settings.proxy)
     recipe = _recipe(settings, weights, metric.identity(models))
-    columns = metric.signed_columns(models)
-    names = [column.name for column in columns]
+    names = [column.name for column in metric.columns]
     with extending(table, settings.output, recipe, settings.overwrite, names, beside=[TRAINING]) as run:
         if run:
             try:
@@ -45,9 +44,12 @@ def lp(settings: LpSettings) -> Manifest:
                 raise
             proxy = replace(settings.proxy, checkpoints=(settings.proxy.model, *map(str, checkpoints)))
             options = {"workers": settings.workers, "shard_rows": settings.shard_rows, "compat": settings.compat}
-            scored = score(table_scoring(table, directory, metrics=("lp",), proxy=proxy, **options))
-            identity = {**recipe, "scores": scored.identity}
-            extend(table, directory, run, Addition(columns, identity, lambda: scored_rows(directory, names)))
+            score(table_scoring(table, directory, metrics=("lp",), proxy=proxy, **options))
+            made = [
+                column.resting_on({**column.rests_on, "training": recipe["training"]})
+                for column in scored_columns(directory, names)
+            ]
+            extend(table, directory, run, Addition(made, lambda: scored_rows(directory, names)))
     return read_manifest(directory.storage)
 
 

@@ -13,7 +13,7 @@ from curricle.curate.passes.models import Models
 from curricle.curate.proxy.weights import Weights, resolve
 from curricle.pipelines.commands.score import score
 from curricle.pipelines.processes.trainer import run_trainer
-from curricle.pipelines.scoring.rescore import of_proxy, scored_rows, table_scoring
+from curricle.pipelines.scoring.rescore import of_proxy, scored_columns, scored_rows, table_scoring
 from curricle.pipelines.settings.reward import RewardSettings
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.extend import Addition, both_notes, extend, extending
@@ -49,13 +49,14 @@ def reward(settings: RewardSettings) -> Manifest:
                 workers=settings.workers,
                 shard_rows=settings.shard_rows,
             )
-            scored = score(scoring)
+            score(scoring)
             scores = _fit(settings, scoring.output, weights)
             fitted = score_columns(scores.schema)
             assert [*fitted] == REWARDS, f"{[*fitted]} were fitted"
-            columns = [*generated.METRIC.signed_columns(Models(settings.proxy)), *fitted.values()]
-            identity = {**recipe, "scores": scored.identity}
-            extend(table, directory, run, Addition(columns, identity, lambda: _rows(directory, scores)))
+            answers = scored_columns(directory, ANSWERS)
+            rests_on = {**answers[0].rests_on, "generated": answers[0].fingerprint}
+            columns = [*answers, *(column.resting_on(rests_on) for column in fitted.values())]
+            extend(table, directory, run, Addition(columns, lambda: _rows(directory, scores)))
     return read_manifest(directory.storage)
 
 

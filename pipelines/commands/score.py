@@ -31,6 +31,7 @@ from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.common.log import printable
 from curricle.schemas.contract import CONTRACT
 from curricle.schemas.fingerprint import differences
+from curricle.schemas.identity import column_fingerprints
 from curricle.schemas.manifest import Cost, Counts, Manifest, NotRead, Part, Source, read_manifest
 from curricle.schemas.table import rejects_schema
 
@@ -127,7 +128,7 @@ def _recorded_plan(directory: OutputDirectory, job: Job, files: Sequence[InputFi
         raise
     if plan is None:
         return None
-    changes = differences(plan.identity, job.identity)
+    changes = job.changes(plan.identity)
     changes += differences(plan.reading, job.reading(files))
     changes += changed_inputs(plan, files)
     if not changes:
@@ -218,6 +219,7 @@ def _finish(directory: OutputDirectory, job: Job, plan: ScoringPlan, run: str) -
         contract=CONTRACT,
         fingerprint=job.fingerprint,
         identity=job.identity,
+        columns=column_fingerprints(job.identity),
         total=total,
         sources=sources,
         data=data,

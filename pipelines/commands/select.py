@@ -19,7 +19,7 @@ from curricle.pipelines.tables.writer import write_parts
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.contract import CONTRACT, tagged
 from curricle.schemas.exchange import NEXT
-from curricle.schemas.fingerprint import digest
+from curricle.schemas.identity import column_fingerprints, table_fingerprint
 from curricle.schemas.manifest import CERTIFICATE, Cost, Counts, Manifest, Part, SelectedFrom, Source, read_manifest
 
 log = logging.getLogger("curricle")
@@ -107,8 +107,9 @@ def _manifest(derived: Derived, data: list[Part], certificate_sha256: str, secon
     ]
     return Manifest(
         contract=CONTRACT,
-        fingerprint=digest(derived.identity),
+        fingerprint=table_fingerprint(derived.identity),
         identity=derived.identity,
+        columns=column_fingerprints(derived.identity),
         total=Counts(**{name: sum(getattr(source, name) for source in sources) for name in Counts.model_fields}),
         sources=sources,
         data=data,

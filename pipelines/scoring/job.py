@@ -1,7 +1,7 @@
 """What a job is: what to compute, on what, and how it is read."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +11,9 @@ from curricle.curate.readers import Reader, kind_of, named_readers
 from curricle.curate.readers.inputs import InputFile
 from curricle.curate.scoring import Scoring
 from curricle.pipelines.settings.score import ScoreSettings
+from curricle.schemas.contract import FIRST
+from curricle.schemas.fingerprint import differences
+from curricle.schemas.identity import as_first, changes
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,18 @@ class Job(Scoring):
     format: Format | None
     readers: tuple[Reader, ...]
     cwd: str
+
+    @property
+    def read_by(self) -> dict[str, Any]:
+        """A format of others counts too: what it makes of a record is up to it."""
+        foreign = {"format": self.format.identity} if self.format and self.format.origin else {}
+        return {**super().read_by, **foreign}
+
+    def changes(self, identity: Mapping[str, Any]) -> list[str]:
+        """One line for each thing in which the scores of a job with this identity are made otherwise."""
+        if identity.get("contract") == FIRST.version:
+            return differences(identity, as_first(self.columns))
+        return changes(identity, self.identity)
 
     def reading(self, files: Iterable[InputFile]) -> dict[str, Any]:
         """What decides what a record of these files becomes, beside the scores' identity."""
@@ -46,4 +61,4 @@ def make_job(settings: ScoreSettings) -> Job:
     format = named(settings.format, settings.prompt_field, settings.response_field)
     readers = named_readers(settings.readers)
     settings = replace(settings, proxy=scoring.models.proxy)
-    return Job(scoring.references, scoring.models, scoring.identity, settings, format, readers, os.getcwd())
+    return Job(scoring.references, scoring.models, scoring.columns, settings, format, readers, os.getcwd())

@@ -11,6 +11,7 @@ from curricle.pipelines.settings.score import ScoreSettings
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.extend import SCORES
 from curricle.pipelines.tables.reader import TableReader
+from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.errors import UserError
 from curricle.schemas.table import NOTES_FIELD
 
@@ -43,6 +44,12 @@ def table_scoring(table: TableReader, directory: OutputDirectory, **options: Any
         overwrite=True,
         **options,
     )
+
+
+def scored_columns(directory: OutputDirectory, names: Sequence[str]) -> list[ScoreColumn]:
+    """These columns of what that job wrote, signed."""
+    scored = TableReader(directory.storage.uri(SCORES)).scores
+    return [scored[name] for name in names]
 
 
 def scored_rows(directory: OutputDirectory, names: Sequence[str]) -> Iterator[pa.Table]:

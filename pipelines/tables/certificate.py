@@ -16,14 +16,18 @@ from curricle.schemas.common.config import build
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.contract import as_known, known_keys, untagged
 from curricle.schemas.fingerprint import differences, file_sha256
+from curricle.schemas.identity import changes, table_identity
 from curricle.schemas.manifest import CERTIFICATE, MANIFEST
 from curricle.schemas.table import score_columns
 from curricle.schemas.verify import verify
 
 
 def content(certificate: dict[str, Any]) -> dict[str, Any]:
-    """A certificate without where the table and the joined files lay, which may be moved: their digests say which."""
-    table = {key: value for key, value in certificate["table"].items() if key != "place"}
+    """A certificate without where the table and the joined files lay, which may be moved: their digests say which.
+
+    Nor with the table's columns: its manifest has them.
+    """
+    table = {key: value for key, value in certificate["table"].items() if key not in ("place", "columns")}
     files = [Path(file).name for file in certificate["recipe"].get("join", [])]
     return {**certificate, "table": table, "recipe": {**certificate["recipe"], "join": files}}
 
@@ -45,8 +49,18 @@ def check(path: str, table: str | None, moved: Sequence[str] = ()) -> list[str]:
     lying = _relocated(recipe.join, sums, moved, selection.files.uri(CERTIFICATE))
     derived = derive(recipe, TableReader(table), lying)
     now = derived.certificate()
-    faults = differences(content(as_known(recorded, now)), content(now))
+    faults = _scored_otherwise(recorded["table"].get("columns", {}), now["table"]["columns"])
+    faults += differences(content(as_known(recorded, now)), content(now))
     return faults or _changed_rows(derived, selection)
+
+
+def _scored_otherwise(then: dict[str, str], now: dict[str, str]) -> list[str]:
+    """One line for each column of the table that is not the one that it had, as far as the certificate says."""
+    return [
+        f"column {name} of the table: {change}"
+        for name in then
+        for change in differences({"fingerprint": then[name]}, {"fingerprint": now.get(name)})
+    ]
 
 
 def _relocated(files: Sequence[str], sums: Sequence[str], moved: Sequence[str], where: str) -> list[str]:
@@ -115,8 +129,8 @@ def _as_now(certificate: dict[str, Any]) -> dict[str, Any]:
 def _changed_rows(derived: Derived, selection: TableReader) -> list[str]:
     """Whether the rows that lie there are those of the table, to the last value."""
     schema = derived.schema
-    if changes := _changed_columns(selection.schema, schema):
-        return changes
+    if changed := _changed_columns(selection, schema):
+        return changed
     lying = (pa.Table.from_arrays(group.columns, schema=schema) for group in selection.groups())
     pairs = zip_longest(row_groups(derived.rows(), schema), row_groups(lying, schema))
     return (
@@ -126,14 +140,11 @@ def _changed_rows(derived: Derived, selection: TableReader) -> list[str]:
     )
 
 
-def _changed_columns(there: pa.Schema, now: pa.Schema) -> list[str]:
+def _changed_columns(selection: TableReader, now: pa.Schema) -> list[str]:
     """One line for each column that is not the same: of another type, or made otherwise. What describes it is prose."""
+    there = selection.schema
     if there.names != now.names:
         return [f"the columns are {', '.join(there.names)}, and {', '.join(now.names)} now"]
     faults = [f"column {field.name}: {field.type} there, {now.field(field.name).type} now" for field in there]
     faults = [fault for fault, field in zip(faults, there, strict=True) if field.type != now.field(field.name).type]
-    before, after = score_columns(there), score_columns(now)
-    for name in sorted({*before, *after}):
-        one, other = ({"unsigned": True} if it is None else it.identity for it in (before.get(name), after.get(name)))
-        faults += [f"column {name}: {change}" for change in differences(one, other)]
-    return faults
+    return faults + changes(table_identity(selection.scores.values()), table_identity(score_columns(now).values()))

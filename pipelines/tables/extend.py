@@ -19,7 +19,8 @@ from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.contract import CONTRACT
 from curricle.schemas.exchange import NEXT
-from curricle.schemas.fingerprint import digest, stands_for
+from curricle.schemas.fingerprint import stands_for
+from curricle.schemas.identity import column_fingerprints, table_fingerprint, table_identity
 from curricle.schemas.manifest import CERTIFICATE, MANIFEST, Cost, ExtendedFrom, Manifest
 from curricle.schemas.table import NOTES_FIELD, rejects_schema, table_schema
 
@@ -30,14 +31,13 @@ SCORES = "_progress/scores"
 
 @dataclass(frozen=True)
 class Addition:
-    """What is added. ``identity`` says what made it, as JSON-like values.
+    """What is added: signed columns, and where their values come from.
 
     ``rows()`` yields tables with ``example_id``, the columns and ``notes`` (null where there is nothing to say), in
     the order of the table that they are for, in pieces of any size.
     """
 
     columns: Sequence[ScoreColumn]
-    identity: dict[str, Any]
     rows: Callable[[], Iterator[pa.Table]]
 
 
@@ -76,17 +76,20 @@ def extend(table: TableReader, directory: OutputDirectory, run: str, addition: A
     """Write the table with what is added to it, and its manifest last of what must be there."""
     began, before, spent = time.monotonic(), table.manifest, _spent(directory)
     table.check_bytes()
-    identity = {**before.identity, "added": [*before.identity.get("added", []), addition.identity]}
-    schema = table_schema([*table.scores.values(), *addition.columns], digest(identity))
+    columns = [*table.scores.values(), *addition.columns]
+    identity = table_identity(columns, before.identity.get("reading"))
+    fingerprint = table_fingerprint(identity)
+    schema = table_schema(columns, fingerprint)
     data = write_parts(directory, run, "data", _joined(table, addition.rows(), schema), schema)
     rejects = []
     if before.rejects:
-        signed = rejects_schema(digest(identity))
+        signed = rejects_schema(fingerprint)
         rejects = write_parts(directory, run, "rejects", table.rejected(signed), signed)
     manifest = Manifest(
         contract=CONTRACT,
-        fingerprint=digest(identity),
+        fingerprint=fingerprint,
         identity=identity,
+        columns=column_fingerprints(identity),
         total=before.total,
         sources=before.sources,
         data=data,

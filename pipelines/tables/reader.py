@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 from curricle.pipelines.storage import open_storage
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.contract import FIRST
 from curricle.schemas.exchange import committed
 from curricle.schemas.files import Files
+from curricle.schemas.identity import of_first
 from curricle.schemas.manifest import MANIFEST, Manifest, Part, read_manifest
 from curricle.schemas.table import score_columns
 from curricle.schemas.verify import damaged
@@ -51,7 +53,10 @@ class TableReader:
 
     @cached_property
     def scores(self) -> dict[str, ScoreColumn]:
-        return score_columns(self.schema)
+        columns = score_columns(self.schema)
+        if self.manifest.contract.version > FIRST.version:
+            return columns
+        return {name: of_first(column, self.manifest.identity) for name, column in columns.items()}
 
     def check_bytes(self) -> None:
         """UserError unless the manifest is the one that was written, and every file has the bytes that it says.

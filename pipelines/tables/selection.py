@@ -17,8 +17,9 @@ from curricle.curate.selection.join import Joined, join
 from curricle.curate.selection.recipe import Recipe
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.reader import TableReader
+from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.errors import UsageError
-from curricle.schemas.fingerprint import digest
+from curricle.schemas.identity import table_fingerprint, table_identity
 from curricle.schemas.table import table_schema
 from numpy.typing import NDArray
 
@@ -38,14 +39,15 @@ class Derived:
     @property
     def identity(self) -> dict[str, Any]:
         """What made the scores: those of the table, and the files that were joined."""
-        before = self.table.manifest.identity
-        files = [{"file": joined.file, "sha256": joined.sha256} for joined in self.joined]
-        return {**before, "joined": [*before.get("joined", []), *files]} if files else before
+        return table_identity(self._columns, self.table.manifest.identity.get("reading"))
+
+    @property
+    def _columns(self) -> list[ScoreColumn]:
+        return [*self.table.scores.values(), *(column for joined in self.joined for column in joined.described)]
 
     @property
     def schema(self) -> pa.Schema:
-        added = [column for joined in self.joined for column in joined.described]
-        return table_schema([*self.table.scores.values(), *added], digest(self.identity))
+        return table_schema(self._columns, table_fingerprint(self.identity))
 
     def rows(self) -> Iterator[pa.Table]:
         """The selected rows in the table's order, a row group at a time."""
@@ -71,6 +73,7 @@ class Derived:
                 "place": OutputDirectory(table.path).absolute.path,
                 "manifest_sha256": table.manifest_sha256,
                 "fingerprint": table.manifest.fingerprint,
+                "columns": {name: column.fingerprint for name, column in table.scores.items()},
                 "rows": len(self.keys),
             },
             "recipe": asdict(self.recipe) | {"join": files},

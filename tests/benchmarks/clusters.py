@@ -19,12 +19,12 @@ from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.writer import GROUP_ROWS, write_parts
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.contract import CONTRACT
-from curricle.schemas.fingerprint import digest, example_id
+from curricle.schemas.fingerprint import example_id
+from curricle.schemas.identity import column_fingerprints, table_fingerprint, table_identity
 from curricle.schemas.manifest import MANIFEST, Cost, Counts, Manifest, Source
 from curricle.schemas.table import table_schema
 
 ROWS, CLUSTERS, DIMENSIONS, SOURCE = 1_000_000, 1000, 384, "synthetic.jsonl"
-IDENTITY = {"synthetic": "unit vectors around as many directions as clusters are asked for"}
 WORDS = [f"{a}{b}" for a in ("ba", "do", "ki", "lu", "me", "no", "ra", "su") for b in ("ta", "ri", "mo", "ne", "la")]
 
 
@@ -57,15 +57,18 @@ def tables(rows: int, clusters: int, schema: pa.Schema) -> Iterator[pa.Table]:
 
 def write_table(path: Path, rows: int, clusters: int) -> None:
     lp = ScoreColumn("lp_1", pa.float64(), "ratio", "noise", "low").made_by("lp", 1, {})
-    schema = table_schema([lp, *metric("mean", 256, DIMENSIONS).signed_columns(Models())], digest(IDENTITY))
+    columns = [lp, *metric("mean", 256, DIMENSIONS).signed_columns(Models())]
+    identity = table_identity(columns)
+    schema = table_schema(columns, table_fingerprint(identity))
     directory = OutputDirectory(str(path))
     with directory.held() as run:
         data = write_parts(directory, run, "data", tables(rows, clusters, schema), schema)
     counts = {"read": rows, "scored": rows, "rejected": 0}
     manifest = Manifest(
         contract=CONTRACT,
-        fingerprint=digest(IDENTITY),
-        identity=IDENTITY,
+        fingerprint=table_fingerprint(identity),
+        identity=identity,
+        columns=column_fingerprints(identity),
         total=Counts(**counts),
         sources=[Source(source=SOURCE, bytes=0, sha256="0" * 64, **counts)],
         data=data,

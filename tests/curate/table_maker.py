@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.contract import CONTRACT
-from curricle.schemas.fingerprint import digest, example_id
+from curricle.schemas.fingerprint import example_id
+from curricle.schemas.identity import column_fingerprints, table_fingerprint, table_identity
 from curricle.schemas.manifest import MANIFEST, Cost, Counts, Manifest, Part, Source
 from curricle.schemas.table import rejects_schema, table_schema
 
@@ -45,11 +46,6 @@ COLUMNS = [
     ScoreColumn("truncated", pa.bool_(), "flag", "cut to the maximum length").made_by("loss", 2, {}),
     ScoreColumn("embedding", pa.list_(pa.float32()), "none", "mean hidden state").made_by("embedding", 1, {}),
 ]
-IDENTITY = {
-    "proxy": {"model": "smollm2-135m", "revision": "0" * 40, "dtype": "float32", "max_length": 2048},
-    "template": {"name": "chatml", "text": "{% for message in messages %}<|im_start|>{{ message.role }}\n" * 4},
-    "metrics": {"length": {"version": 1, "params": {}}, "mtld": {"version": 1, "params": PARAMS}},
-}
 SOURCES = ["inputs/alpaca_46k.jsonl", "inputs/<b>bold|`\u202elnosj.jsonl"]
 
 
@@ -78,7 +74,8 @@ def make_table(
     parts: int = 1,
 ) -> Manifest:
     """A finished table of ``rows`` rows in ``parts`` files; rejects are pairs of reason and raw text."""
-    fingerprint = digest(IDENTITY)
+    identity = table_identity(columns, {"formats_version": 1})
+    fingerprint = table_fingerprint(identity)
     texts = [(HOSTILE + PLAIN * 3)[i % (len(HOSTILE) + 3 * len(PLAIN))] for i in range(rows)]
     dialogues = [[("user", text), ("assistant", texts[-1 - i])] for i, text in enumerate(texts)]
     table = {
@@ -109,7 +106,8 @@ def make_table(
     manifest = Manifest(
         contract=CONTRACT,
         fingerprint=fingerprint,
-        identity=IDENTITY,
+        identity=identity,
+        columns=column_fingerprints(identity),
         total=Counts(read=rows + len(rejects), scored=rows, rejected=len(rejects)),
         sources=[
             Source(source=name, bytes=4096, sha256="0" * 64, read=good + lost, scored=good, rejected=lost)

@@ -161,7 +161,7 @@ def test_how_rows_are_cut_into_shards_does_not_show(embedded, tmp_path):
 
 
 def test_the_identity_names_the_encoder(embedded, tiny_model, tmp_path):
-    encoder = signed(embedded)["identity"]["encoder"]["weights"]["sha256"]
+    encoder = signed(embedded)["identity"]["columns"]["embedding"]["encoder"]["weights"]["sha256"]
     assert encoder["model.safetensors"] == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
     write_jsonl(tmp_path / "in.jsonl", [{"prompt": "a", "completion": "b"}, {"prompt": " ", "completion": ""}])
     command = ["score", tmp_path / "in.jsonl", "--output", tmp_path / "out", "--metrics", "embedding"]

@@ -233,7 +233,7 @@ def test_what_the_messages_advise_works(server: Server, work: Path):
     with (work / "in.jsonl").open("a") as file:
         file.write('{"prompt": "one", "completion": "more of them"}\n')
     assert "was changed" in refused(*SCORE)
-    assert "metrics" in refused(*[part.replace("mtld", "mtld,mattr") for part in SCORE])
+    assert "prompt_mattr" in refused(*[part.replace("mtld", "mtld,mattr") for part in SCORE])
     by = ["select", "some", "--take", "low", "--by", "response_mtld", "--count", "3", "--output", "out"]
     assert "differ" in refused(*by)
     assert "holds a selection" in refused(*SCORE)

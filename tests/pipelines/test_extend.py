@@ -46,7 +46,7 @@ def run(table: TableReader, output, recipe: dict, **options) -> bool:
                     part = piece.slice(start, 77)
                     yield part.select(["example_id", "notes"]).append_column("longer", part["response_words"])
 
-        extend(table, directory, held, Addition([column], {"longer": 1}, rows))
+        extend(table, directory, held, Addition([column], rows))
     return True
 
 
@@ -60,7 +60,8 @@ def test_a_table_with_a_column_more(table, tmp_path):
     assert read_rejects(tmp_path / "more") == read_rejects(table.files.root) != []
     one, other = read_manifest(table.files.root), read_manifest(tmp_path / "more")
     assert other.total == one.total and other.sources == one.sources and other.fingerprint != one.fingerprint
-    assert other.extended_from.fingerprint == one.fingerprint and other.identity["added"] == [{"longer": 1}]
+    assert other.extended_from.fingerprint == one.fingerprint
+    assert {**other.columns, "longer": None} == {**one.columns, "longer": None} != one.columns
     assert not (tmp_path / "more" / "_progress" / "scores").exists()
     assert (tmp_path / "more" / "report.html").exists()
     assert not run(table, tmp_path / "more", {"made": "lengths"})

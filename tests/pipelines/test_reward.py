@@ -67,9 +67,11 @@ def test_a_table_with_rewards(table, arguments, tmp_path, monkeypatch):
     assert [bool(flag) for flag in after["generated_truncated"].to_pylist()] == truncated and sum(truncated) > ROWS / 2
     columns = TableReader(str(tmp_path / "out")).scores
     assert columns["reward_gap"].hard == "high" and columns["generated"].metric == "generated"
-    result = signed(tmp_path / "out")["identity"]["added"][-1]
-    assert result["generation"] == {"max_new_tokens": 6, "temperature": 1.0, "seed": 0}
-    assert result["reward"] == {"version": REWARD_VERSION, "seed": 0, "l2": 1.0}
+    generation = {"max_new_tokens": 6, "temperature": 1.0, "seed": 0}
+    assert columns["generated"].rests_on["generation"] == columns["reward_gap"].rests_on["generation"] == generation
+    assert columns["reward_gap"].rests_on["generated"] == columns["generated"].fingerprint
+    gap = signed(tmp_path / "out")["identity"]["columns"]["reward_gap"]["metrics"]["reward"]
+    assert gap["version"] == REWARD_VERSION and gap["params"].items() >= {"seed": 0, "l2": 1.0}.items()
     assert (tmp_path / "out" / "reward_model" / "model" / "model.safetensors").exists()
     assert "already there" in curricle(*arguments, "--output", "out", cwd=tmp_path)
     message = curricle(*arguments, "--proxy.generation.seed", 1, "--output", "out", cwd=tmp_path, code=2)

@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from curricle.pipelines.tables.reader import TableReader
+from curricle.schemas.manifest import read_manifest
 from curricle.train import cli
 from curricle.train.ordering.journal import read_journal
 from running import curricle, read_data, read_rejects
@@ -107,9 +109,12 @@ def test_a_job_that_was_killed_goes_on_with_the_shards_that_it_had(there, maker)
         assert killed[name].drop_null().to_pylist() == pytest.approx(expected, rel=1e-5)
     assert read_rejects(there / "killed") == read_rejects(there / "scored") != []
     assert not (there / "killed/_progress/shards").exists()
+    before = TableReader(str(there / "scored")).scores
+    columns = read_manifest(there / "killed").columns
+    assert len(columns) == 7 and columns == {name: before[name].fingerprint for name in columns}
     curricle(*command, cwd=there)
     refused = curricle(*command, "--proxy.end-of-turn", "no", cwd=there, code=2)
-    assert "end_of_turn" in refused and "--overwrite" in refused
+    assert "rendering.end_of_turn: 'yes' there, 'no' now" in refused and "--overwrite" in refused
 
 
 def test_a_run_is_verified_and_resumed_to_the_end(there, maker):

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from curricle.schemas.common.config import nearest
 from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.identity import changes, table_identity
 from curricle.schemas.manifest import MANIFEST, read_manifest
 from curricle.schemas.sums import digests
-from curricle.schemas.table import read_file_metadata
+from curricle.schemas.table import read_file_metadata, score_columns
 from numpy.typing import NDArray
 
 ID_BYTES = 16
@@ -112,7 +113,7 @@ class ParquetRows:
         if len(signed) != 1:
             names = " and ".join(path.name for path in list(signed.values())[:2]) or "no files"
             raise UsageError(
-                f"{names}: not one table with one fingerprint",
+                f"{names}: not one table with one fingerprint" + _differing(schemas),
                 where=self.where,
                 remedy="name the files of one table, or copy it again",
             )
@@ -193,6 +194,16 @@ def _id_bytes(text: str) -> bytes:
 def missing_column(name: str, names: Iterable[str], where: str) -> UsageError:
     """The error for a column that is not there, with the nearest name that is."""
     return UsageError(f"there is no column {name!r}", where=where, remedy=nearest(name, names))
+
+
+def _differing(schemas: Sequence[pa.Schema]) -> str:
+    """In which columns the first files that differ do, and how."""
+    try:
+        identities = [table_identity(score_columns(schema).values()) for schema in schemas]
+    except UserError:
+        return ""  # another program's metadata under our key
+    lines = next((found for one in identities[1:] if (found := changes(identities[0], one))), [])
+    return "".join(f"\n  - {line:.200}" for line in lines[:10])
 
 
 def _fingerprint(schema: pa.Schema, path: Path) -> str | None:
