@@ -22,6 +22,7 @@ atexit.register(gc.unfreeze)  # commands freeze what is loaded, and a process th
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
+os.environ["OMP_NUM_THREADS"] = "1"  # there are as many tests at a time as cores
 # Tests start a hundred interpreters, and each would compile torch again where bytecode is not to lie beside its source.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = str(REPOSITORY / "build" / "bytecode")

@@ -281,7 +281,7 @@ def test_vllm_agrees_with_transformers(smollm2, vllm_engine):
 
 def test_vllm_answers_as_transformers_does_and_by_itself(smollm2, vllm_engine, monkeypatch):
     """The likeliest tokens are the same; draws are vLLM's own, and depend on the example alone."""
-    examples = batch(smollm2, SHORT, max_length=256)
+    examples = batch(smollm2, SHORT[:5], max_length=256)
     backend = load(ProxySettings(), smollm2)
 
     def answers(examples, engine, temperature):
@@ -290,7 +290,7 @@ def test_vllm_answers_as_transformers_does_and_by_itself(smollm2, vllm_engine, m
 
     assert answers(examples, vllm_engine, 0.0) == answers(examples, backend, 0.0)
     drawn = answers(examples, vllm_engine, 1.0)
-    order = [7, 2, 4]
+    order = [3, 0, 4]
     assert answers(durations(examples, order), vllm_engine, 1.0) == [drawn[row] for row in order]
 
 
@@ -328,7 +328,7 @@ def test_weights_of_checkpoints_follow_each_other(tiny, tmp_path, monkeypatch):
 
 
 def test_vllm_takes_the_weights_of_another_checkpoint(smollm2, vllm_engine, tmp_path, monkeypatch):
-    examples, other = batch(smollm2, SHORT[:6], max_length=256), other_weights(smollm2, tmp_path / "other")
+    examples, other = batch(smollm2, SHORT[:3], max_length=256), other_weights(smollm2, tmp_path / "other")
     (first, second, third), before, after = under_checkpoints(examples, vllm_engine, [other, smollm2], monkeypatch)
     assert before == first and third == after == pytest.approx(first, abs=1e-6)
     assert second == pytest.approx(means(losses(examples, load(ProxySettings(), other))), abs=1e-4)

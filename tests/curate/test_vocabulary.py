@@ -8,7 +8,7 @@ from curricle.curate.batch import Batch
 from curricle.curate.passes import GENERATION, LOSS, RENDERING, UNCONDITIONAL_LOSS
 from curricle.curate.proxy.backend import load
 from curricle.curate.proxy.rendering import Renderer
-from curricle.curate.proxy.settings import ProxySettings
+from curricle.curate.proxy.settings import GenerationSettings, ProxySettings
 from curricle.curate.proxy.weights import Weights
 from curricle.schemas.chat.rendering import beyond
 from proxy_examples import table, turns
@@ -59,7 +59,7 @@ def test_rows_with_an_unknown_token_are_null_and_the_others_are_what_they_were(a
 
 
 def test_a_prompt_with_an_unknown_token_is_not_answered(added):
-    settings = ProxySettings()
+    settings = ProxySettings(generation=GenerationSettings(max_new_tokens=8))
     examples = table(ROWS)
     batch = ask(Batch(examples), Renderer(added, settings), RENDERING)
     answers = GENERATION.ask(batch, load(settings, added), nothing)
