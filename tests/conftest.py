@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import drawn
 import forking
@@ -14,6 +15,7 @@ import pytest
 from curricle.curate.proxy.backend import load
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.proxy.weights import Weights, resolve
+from curricle.pipelines.processes import trainer
 from curricle.schemas.common import secrets
 from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
@@ -101,6 +103,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Files | N
 def _nothing_to_hide(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command is a process of its own, and here many are one: what one hides would be hidden from the next."""
     monkeypatch.setattr(secrets, "_SECRETS", {})
+
+
+@pytest.fixture(autouse=True)
+def _trainer_is_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that runs in this process starts the trainer as a process of its own, without its imports."""
+    monkeypatch.setattr(trainer, "subprocess", SimpleNamespace(Popen=forking.Command))
 
 
 @pytest.fixture(scope="session")
