@@ -26,7 +26,7 @@ from curricle.train.model.evaluate import evaluate
 from curricle.train.model.finite import Finite
 from curricle.train.model.load import identify, load_model, load_tokenizer
 from curricle.train.model.lora import add_adapters
-from curricle.train.model.optimizer import build_optimizer, learning_rate
+from curricle.train.model.optimizer import build_optimizer, clip, learning_rate
 from curricle.train.model.outcome import StageLosses
 from curricle.train.model.student import Student
 from curricle.train.ordering.audit import OrderAudit
@@ -447,10 +447,3 @@ class Loop:
                         remedy="the table was changed after it was scored; score again",
                     )
         return examples
-
-
-def clip(model: torch.nn.Module, most: float) -> torch.Tensor:
-    """Scale the gradients so that their norm is at most ``most`` (0: any), and return what it was."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    norm = torch.nn.utils.clip_grad_norm_(trained, most or float("inf"))
-    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # sharded by FSDP

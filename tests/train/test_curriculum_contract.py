@@ -1,14 +1,28 @@
 """What a curriculum of somebody's own may ask, and what is refused before anything is trained."""
 
+import json
+import shutil
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.train.curricula import CURRICULA, build
-from curricle.train.curricula.base import Candidate, Course, Curriculum, Decision, Probe, ProbeResult, Stage, Steps
+from curricle.train.curricula.base import (
+    Candidate,
+    Course,
+    Curriculum,
+    Decision,
+    Outcome,
+    Probe,
+    ProbeResult,
+    Stage,
+    Steps,
+)
 from curricle.train.data.holdout import hold_out
 from curricle.train.data.table import Table
+from curricle.train.ordering.journal import read_journal
+from kills import outcome
 from train_tables import make_table
 
 
@@ -126,3 +140,84 @@ def test_a_curriculum_that_asks_has_to_decide(table):
     course.next()
     with pytest.raises(NotImplementedError, match="Wrong asks the student"):
         course.answer(ProbeResult((np.zeros(2),), (np.ones(2, np.int64),)))
+
+
+CURIOUS = '''
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from curricle.train.curricula.base import Candidate, Curriculum, Decision, Probe, ProbeResult, Stage, Steps
+from curricle.train.data.table import Table
+
+
+@dataclass(frozen=True)
+class Length:
+    """How many tokens the student reads of each row of the first candidate."""
+
+    name: ClassVar[str] = "length"
+
+    def answer(self, student, probe: Probe) -> ProbeResult:
+        (candidate,) = probe.candidates
+        table = student.table.held_out if candidate.held_out else student.table
+        lengths = np.array([len(each) for each in student.encode(table, candidate.rows)])
+        student.remark("rows were measured", longest=int(lengths.max()))
+        return ProbeResult((np.zeros(len(lengths)),), (np.zeros(len(lengths), np.int64),), lengths.astype(float))
+
+
+@dataclass(frozen=True)
+class Curious(Curriculum):
+    """Short rows first, then a look at the loss of what is held out."""
+
+    def steps(self, table: Table, seed: int, batch: int) -> Steps:
+        held_out = Candidate("held out", np.arange(len(table.held_out)), held_out=True)
+        lengths = (yield Probe((Candidate("all", np.arange(len(table))),), Length(), "measure")).scores
+        yield Stage(np.argsort(lengths, kind="stable")[:16])
+        decision = yield Probe((held_out,), purpose="look")
+        yield Stage(np.argsort(lengths, kind="stable")[16:32], competence={"loss": float(decision.scores[0])})
+
+    def decide(self, probe: Probe, result: ProbeResult, seed: int) -> Decision:
+        scores = result.values if probe.what.name == "length" else result.nll[0] / result.tokens[0]
+        return Decision.of(probe, result, scores=scores)
+'''
+
+
+def test_a_question_of_ones_own_is_asked_journalled_and_replayed(command, train_in_fork, tmp_path):
+    """In a file of somebody's own; and not without held-out rows."""
+    file = tmp_path / "curious.py"
+    file.write_text(CURIOUS)
+    asks = ["--curriculum", f"{file}:Curious", "--budget.samples", "32"]
+    refused = train_in_fork(command(*asks))
+    assert refused.code == 2 and "asks about held-out rows, and none are held out" in refused.text, refused.text
+    assert not (tmp_path / "run").exists()
+    asks += ["--eval.rows", "6"]
+    done = train_in_fork(command(*asks))
+    assert done.code == 0 and "step 0  rows were measured" in done.text, done.text
+    metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    first, second = (line for line in metrics if line["kind"] == "probe")
+    assert (first["what"], first["purpose"], first["tokens"]) == ("length", "measure", 0) and first["longest"] > 0
+    assert (second["what"], second["purpose"]) == ("nll", "look") and second["tokens"] > 0 and second["step"] == 2
+    assert set(second["loss"]) == {"held out"}
+    records = read_journal(tmp_path / "run" / "journal.jsonl").records
+    measured, _, looked, last = records
+    assert (measured.what, looked.what) == ("length", "nll") and len(looked.scores) == 6
+    assert last.competence == {"loss": looked.scores[0]}
+
+    kept = shutil.copy(tmp_path / "run" / "journal.jsonl", tmp_path / "kept.jsonl")
+    replayed = train_in_fork(command(*asks, "--replay", str(kept), output="again"))
+    assert replayed.code == 0 and "measured" not in replayed.text, replayed.text
+    assert outcome(tmp_path / "again") == outcome(tmp_path / "run")
+    assert train_in_fork(["report", str(tmp_path / "run")]).code == 0
+
+
+def test_a_course_by_hand_is_told_in_words_what_it_waits_for(table):
+    course = Course(Wrong(Probe((Candidate("a", np.arange(2)),))), table, 0, 4)
+    with pytest.raises(UserError, match="no probe waits for an answer"):
+        course.answer(ProbeResult((), ()))
+    course.next()
+    for misuse, words in (
+        (course.next, "probe 0 waits to be answered"),
+        (lambda: course.report(Outcome(np.zeros(2), np.zeros(2))), "no stage waits for its outcome"),
+    ):
+        with pytest.raises(UserError, match=words):
+            misuse()

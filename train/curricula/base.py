@@ -269,7 +269,8 @@ class Course:
 
     def next(self) -> Probe | Stage | None:
         """The next step; None when the curriculum has ended."""
-        assert self._pending is None, "a probe waits for its answer, or a stage for its outcome"
+        if self._pending is not None:
+            raise self._misused(f"{type(self._pending).__name__.lower()} {self._pending.index} waits to be answered")
         if self._started:
             try:
                 self._ahead = self._steps.send(self._given)
@@ -295,6 +296,13 @@ class Course:
             )
         return step
 
+    def _misused(self, found: str) -> UserError:
+        return UserError(
+            found,
+            where=f"course of {type(self._curriculum).__name__}",
+            remedy="give each probe one answer, each stage that asks for its outcome one report, and no other step any",
+        )
+
     def _check_rows(self, rows: Rows, table: Table) -> None:
         if len(rows) and not (rows.min() >= 0 and rows.max() < len(table)):
             raise UserError(
@@ -305,7 +313,8 @@ class Course:
 
     def answer(self, result: ProbeResult) -> Decision:
         """Decide on what the student answered; the decision is to be journalled before anything is trained."""
-        assert isinstance(self._pending, Probe), "no probe waits for an answer"
+        if not isinstance(self._pending, Probe):
+            raise self._misused("no probe waits for an answer")
         decision = self._curriculum.decide(self._pending, result, self._seed)
         self.replay(decision)
         return decision
@@ -313,7 +322,8 @@ class Course:
     def replay(self, decision: Decision) -> None:
         """Take a decision that was made before; UserError if it answers another question."""
         probe = self._pending
-        assert isinstance(probe, Probe), "no probe waits for a decision"
+        if not isinstance(probe, Probe):
+            raise self._misused("no probe waits for a decision")
         if probe.question != (decision.what, decision.purpose, decision.candidates, decision.digest):
             raise UserError(
                 f"the journal's decision {probe.index} answers another question than the curriculum asks now",
@@ -324,7 +334,8 @@ class Course:
     def report(self, outcome: Outcome) -> None:
         """What came of the stage that asks for it; UserError if it is that of another one."""
         stage = self._pending
-        assert isinstance(stage, Stage), "no stage waits for its outcome"
+        if not isinstance(stage, Stage):
+            raise self._misused("no stage waits for its outcome")
         if (stage.index, len(stage.rows), len(stage.rows)) != (outcome.index, len(outcome.nll), len(outcome.tokens)):
             raise UserError(
                 f"an outcome of stage {outcome.index} with {len(outcome.nll)} rows is not that of stage {stage.index}, "

@@ -46,3 +46,10 @@ def learning_rate(settings: OptimizerSettings, spent: float) -> float:
         case _:
             factor = left
     return settings.lr * (settings.floor + (1 - settings.floor) * factor)
+
+
+def clip(model: torch.nn.Module, most: float) -> torch.Tensor:
+    """Scale the gradients so that their norm is at most ``most`` (0: any), and return what it was."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    norm = torch.nn.utils.clip_grad_norm_(trained, most or float("inf"))
+    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # sharded by FSDP
