@@ -28,6 +28,7 @@ __all__ = [
     "MESSAGE_FIELDS",
     "PLUGINS",
     "Conversation",
+    "Fields",
     "Format",
     "FormatError",
     "fits",

@@ -4,7 +4,7 @@ from curricle.curate.readers.base import Extent, Reader, Slice, TextReader
 from curricle.curate.readers.kinds import PLUGINS, READ, FileKind, kind_of, named_readers
 from curricle.curate.readers.reading import read
 from curricle.curate.readers.records import RAW_LIMIT, Record
-from curricle.curate.readers.split import Broken, OpenPiece, Piece
+from curricle.curate.readers.split import Broken, OpenPiece, Piece, lines
 from curricle.curate.readers.streams import Opener, StoredFile, SurveyedFile
 from curricle.curate.readers.surveys import Survey, survey
 
@@ -26,6 +26,7 @@ __all__ = [
     "SurveyedFile",
     "TextReader",
     "kind_of",
+    "lines",
     "named_readers",
     "read",
     "survey",

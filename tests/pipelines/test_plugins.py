@@ -1,4 +1,4 @@
-"""Formats and engines of others, from files: as a job uses them, in this process and in workers."""
+"""Formats and engines of others, those of docs/extend.md: as a job uses them, in this process and in workers."""
 
 import hashlib
 import pickle
@@ -9,34 +9,11 @@ from curricle.curate.formats import named
 from curricle.pipelines.scoring.plan import read_plan
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.schemas.common.errors import UserError
+from pages import block
 from running import curricle, in_process_of_its_own, read_data, read_rejects, write_jsonl
 
-FORMAT = '''
-"""Records with a question in `q` and an answer in `a`."""
-
-from curricle.curate.formats import Conversation, Format, FormatError
-
-
-def read(record):
-    if record["q"] == "bad":
-        raise FormatError("a bad question")
-    return Conversation([("user", record["q"]), ("assistant", record["a"])], {"by": record["by"]})
-
-
-QA = Format("qa", "q and a", lambda record: "q" in record, read)
-'''
-ENGINE = '''
-"""The local engine, which says what it does."""
-
-from pathlib import Path
-
-from curricle.pipelines.engines import Work, local
-
-
-def run(work: Work) -> None:
-    Path("ran").write_text(f"{len(work.pending)}")
-    local.run(work)
-'''
+_, FORMAT = block("docs/extend.md", "format")
+_, ENGINE = block("docs/extend.md", "engine")
 RECORDS = [{"q": "Hi", "a": "Hello", "by": 1}, {"q": "bad", "a": "", "by": 2}, {"q": "Why?", "a": "So.", "by": 3}]
 
 
