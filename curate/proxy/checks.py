@@ -9,8 +9,18 @@ from curricle.curate.proxy.bounded import in_batches
 from curricle.curate.proxy.packing import ForwardInput, Trunk, attending_along_branches, packed, packs, padded
 from curricle.curate.proxy.sequences import Request
 from curricle.schemas.chat.positions import Alike, telling_lengths
-from curricle.schemas.chat.trials import LENGTHS, REACH, tolerance, vocabulary
-from curricle.schemas.common.errors import UsageError
+from curricle.schemas.chat.trials import (
+    LENGTHS,
+    OTHER,
+    REACH,
+    check_causal,
+    find_head,
+    furthest,
+    holds,
+    in_words,
+    tolerance,
+    vocabulary,
+)
 
 
 class ScoringModel(Protocol):
@@ -31,55 +41,28 @@ def check_passes(proxy: ScoringModel, max_length: int) -> None:
 
     UsageError where rows in one pass do not have the numbers that each has alone, or the model cannot be asked.
     """
-    name = type(proxy.model).__name__
     requests = _requests(proxy.model, max_length)
     bound = tolerance(torch.finfo(proxy.dtype).eps)
     proxy.plain_head = proxy.in_packs = False
-    try:
+    with in_words(f"{type(proxy.model).__name__} cannot be asked for the log p of tokens", OTHER):
         alone = [proxy.nats([each], padded([each.ids], proxy.device)) for each in requests]
-        proxy.plain_head = isinstance(proxy.model.get_output_embeddings(), torch.nn.Linear)
-        proxy.plain_head = proxy.plain_head and _tried(proxy, alone, requests, _padded, bound)
+        find_head(proxy, lambda: _furthest(proxy, alone, requests, _padded), bound)
         off = _furthest(proxy, alone, requests, _padded)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # of a model's own code, which may be anything
-        raise UsageError(
-            f"{name} cannot be asked for the log p of tokens: {type(error).__name__}: {error}",
-            remedy="choose another architecture",
-        ) from error
-    if not off <= bound:
-        raise UsageError(
-            f"{name} gives a row another loss beside a longer one than alone, by {off:.2g} nats a token: "
-            "what stands after a token changes its loss",
-            remedy="choose a causal language model",
-        )
+    check_causal(proxy.model, "a row another loss", off, bound)
     config = proxy.model.config.get_text_config()
     windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
     near = any(window and window <= max_length for window in windows)
     # On a GPU packs are as exact, but it has better things to do than to attend row by row.
     if proxy.device.type == "cpu" and config._attn_implementation == "sdpa" and not near:
-        proxy.in_packs = _tried(proxy, alone, requests, _packed, bound)
+        proxy.in_packs = holds(lambda: _furthest(proxy, alone, requests, _packed), bound)
 
 
 _Way = Callable[[ScoringModel, Sequence[Request]], dict[int, torch.Tensor]]
 
 
-def _tried(
-    proxy: ScoringModel, alone: Sequence[torch.Tensor], requests: Sequence[Request], way: _Way, bound: float
-) -> bool:
-    """Whether rows scored in this way have the numbers that they have alone. What fails in it is not for this model."""
-    try:
-        return _furthest(proxy, alone, requests, way) <= bound
-    except torch.OutOfMemoryError:
-        raise
-    except (TypeError, AttributeError, KeyError, IndexError, ValueError, RuntimeError):
-        return False
-
-
 def _furthest(proxy: ScoringModel, alone: Sequence[torch.Tensor], requests: Sequence[Request], way: _Way) -> float:
-    """How far the log p of a row's tokens is from that of the row alone, in nats a token, for the worst of them."""
     nats_of = way(proxy, requests)
-    return float(torch.stack([(nats_of[index] - nats).abs().mean() for index, nats in enumerate(alone)]).max())
+    return furthest((nats_of[index], nats) for index, nats in enumerate(alone))
 
 
 def _padded(proxy: ScoringModel, requests: Sequence[Request]) -> dict[int, torch.Tensor]:

@@ -16,7 +16,7 @@ from curricle.curate.proxy.questions import Decoder, GenerationRequest
 from curricle.curate.proxy.sequences import Request, SpecialTokens
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.proxy.weights import Weights
-from curricle.schemas.chat.generation import Draw, Heard, answers_alike, left_padded
+from curricle.schemas.chat.generation import Draw, Heard, answers_alike, go_on
 from curricle.schemas.chat.models import body, check_reach, embeddings, implementations
 from curricle.schemas.chat.positions import Alike, growing, rewind, rows_alike
 from curricle.schemas.chat.trials import tolerance
@@ -186,18 +186,8 @@ class TransformersBackend:
     @torch.inference_mode()
     def _go_on(self, prompts: Sequence[Sequence[int]], draw: Draw | Heard, limit: int) -> list[list[int]]:
         """At most ``limit`` tokens after each prompt."""
-        ids, mask = (torch.tensor(lists, device=self.device) for lists in left_padded(prompts))
         rewind(self._growing)
-        rows = self.model.generate(
-            ids,
-            attention_mask=mask,
-            generation_config=GenerationConfig(
-                max_new_tokens=limit, eos_token_id=self.speech.stops, pad_token_id=0, do_sample=False
-            ),
-            logits_processor=[draw],
-        )
-        drawn: list[list[int]] = rows[:, ids.shape[1] :].tolist()
-        return drawn
+        return go_on(self.model.generate, prompts, draw, limit, self.speech.stops, self.device)
 
     def _sums(self, batch: Sequence[Request], layout: ForwardInput) -> list[float]:
         """Σ log p over each request's spans, in nats."""

@@ -159,6 +159,35 @@ def answers_alike(go_on: Callable[[Sequence[Sequence[int]], Heard], Any], model:
     )
 
 
+def go_on(
+    generate: Callable[..., Any],
+    prompts: Sequence[Sequence[int]],
+    draw: "Draw | Heard",
+    limit: int,
+    stops: Sequence[int],
+    device: Any,
+    **options: Any,
+) -> list[list[int]]:
+    """At most ``limit`` tokens after each prompt, through the one that ends the answer.
+
+    ``generate``: that of a model of transformers, and further ``options`` of it.
+    """
+    import torch
+    from transformers import GenerationConfig
+
+    ids, mask = (torch.tensor(lists, device=device) for lists in left_padded(prompts))
+    rows = generate(
+        ids,
+        attention_mask=mask,
+        generation_config=GenerationConfig(
+            max_new_tokens=limit, eos_token_id=list(stops) or None, pad_token_id=0, do_sample=False
+        ),
+        logits_processor=[draw],
+        **options,
+    )
+    return [cut(row, stops) for row in rows[:, ids.shape[1] :].tolist()]
+
+
 def cut(tokens: Sequence[int], stops: Sequence[int]) -> list[int]:
     """An answer through the token that ends it, if one does."""
     end = next((index for index, token in enumerate(tokens) if token in stops), len(tokens))

@@ -7,7 +7,18 @@ from typing import Protocol
 import numpy as np
 import torch
 from curricle.schemas.chat.positions import Alike, telling_lengths
-from curricle.schemas.chat.trials import LENGTHS, REACH, TOLERANCE, tolerance, vocabulary
+from curricle.schemas.chat.trials import (
+    LENGTHS,
+    OTHER,
+    REACH,
+    TOLERANCE,
+    check_causal,
+    find_head,
+    furthest,
+    in_words,
+    tolerance,
+    vocabulary,
+)
 from curricle.schemas.common.errors import UsageError
 from curricle.train.data.batching import MicroBatch, micro_batches
 from curricle.train.data.encoding import Encoded
@@ -16,7 +27,6 @@ from transformers import PreTrainedModel
 
 HALF = torch.bfloat16
 """The arithmetic of flash attention, which has no other here."""
-OTHER = "choose another architecture"
 
 
 class NllModel(Protocol):
@@ -49,9 +59,9 @@ def check_passes(
     try:
         with torch.no_grad():
             with _in_float32(model):
-                with _in_words(f"{type(model).__name__} cannot be asked for the losses of documents", OTHER):
+                with in_words(f"{type(model).__name__} cannot be asked for the losses of documents", OTHER):
                     alone = [_alone(scorer, document, device) for document in documents]
-                    scorer.plain_head = _head_is_plain(scorer, alone, padded, device)
+                    find_head(scorer, lambda: _furthest(scorer, alone, padded, device), TOLERANCE)
                 _compare(scorer, alone, padded, packed, device, TOLERANCE)
             if half:
                 with torch.autocast(device.type, HALF):
@@ -71,18 +81,13 @@ def _compare(
 ) -> None:
     """UsageError where passes over several documents are further than this from those over each alone."""
     name = type(scorer.model).__name__
-    with _in_words(f"{name} cannot be asked for the losses of documents", OTHER):
+    with in_words(f"{name} cannot be asked for the losses of documents", OTHER):
         off = _furthest(scorer, alone, padded, device)
-    if not off <= bound:
-        raise UsageError(
-            f"{name} gives a document other losses beside a longer one than alone, by {off:.2g} nats a token: "
-            "what stands after a token changes its loss",
-            remedy="choose a causal language model",
-        )
+    check_causal(scorer.model, "a document other losses", off, bound)
     if packed is None:
         return
     remedy = "leave out --batch.packing: padded batches of documents of like length are exact"
-    with _in_words(f"--batch.packing: {name} does not read documents in one sequence", remedy):
+    with in_words(f"--batch.packing: {name} does not read documents in one sequence", remedy):
         off = _furthest(scorer, alone, packed, device)
     if not off <= bound:
         raise UsageError(
@@ -104,32 +109,6 @@ def _in_float32(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         model.set_attn_implementation(own)
-
-
-@contextlib.contextmanager
-def _in_words(found: str, remedy: str) -> Iterator[None]:
-    """UsageError for what a model's own code raises, which may be anything."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:
-        raise UsageError(f"{found}: {type(error).__name__}: {error}", remedy=remedy) from error
-
-
-def _head_is_plain(
-    scorer: NllModel, alone: Sequence[torch.Tensor], passes: Sequence[MicroBatch], device: torch.device
-) -> bool:
-    """Whether the output embedding of the last hidden state gives the losses that the model itself gives."""
-    if not isinstance(scorer.model.get_output_embeddings(), torch.nn.Linear):
-        return False
-    scorer.plain_head = True
-    try:
-        return _furthest(scorer, alone, passes, device) <= TOLERANCE
-    except torch.OutOfMemoryError:
-        raise
-    except (TypeError, AttributeError, KeyError, IndexError, ValueError, RuntimeError):
-        return False  # what its body gives, or takes, is not what the head reads
 
 
 def _documents(model: PreTrainedModel, max_length: int, batch: BatchSettings) -> list[Encoded]:
@@ -171,12 +150,10 @@ def _furthest(
     passes: Sequence[MicroBatch],
     device: torch.device,
 ) -> float:
-    """How far the losses of a document are from those that it has alone, in nats a token, for the worst of them."""
-    off = [
-        (nll - alone[index]).abs().mean()
+    return furthest(
+        (nll, alone[index])
         for micro in passes
         for index, nll in zip(
             micro.documents, scorer(micro.to(device)).double().cpu().split(list(micro.counts)), strict=True
         )
-    ]
-    return float(torch.stack(off).max())  # not a number if one of them is not
+    )

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from curricle.schemas.chat.generation import Draw, Heard, answers_alike, cut, left_padded
+from curricle.schemas.chat.generation import Draw, Heard, answers_alike, go_on
 from curricle.schemas.chat.models import body, check_reach
 from curricle.schemas.chat.positions import Alike, growing, rewind, rows_alike
 from curricle.schemas.chat.trials import tolerance
@@ -68,10 +68,10 @@ class Scorer(torch.nn.Module):
         hidden_BTH = self._hidden(ids_BT, None)
         return hidden_BTH[torch.arange(len(last_B), device=last_B.device), last_B].float()
 
-    def generate(self, ids_BT: torch.Tensor, mask_BT: torch.Tensor, **options: Any) -> torch.Tensor:
+    def generate(self, ids_BT: torch.Tensor, **options: Any) -> torch.Tensor:
         """int64 (B, T + new): the sequences, and what the model goes on with."""
         rewind(self._growing)
-        return self.model.generate(ids_BT, attention_mask=mask_BT, **options)  # type: ignore[operator]
+        return self.model.generate(ids_BT, **options)  # type: ignore[operator]
 
     def _hidden(self, ids_BT: torch.Tensor, positions_BT: torch.Tensor | None) -> torch.Tensor:
         rewind(self._growing)
@@ -171,23 +171,14 @@ class Student:
     ) -> list[list[int]]:
         """At most ``limit`` tokens after each prompt, through the one that ends the answer."""
         device = self._processes.device
-        ids, mask = (torch.tensor(lists, device=device) for lists in left_padded(prompts))
         own = self.model.generation_config
         self.model.generation_config = GenerationConfig()  # its defaults would change what is drawn
         try:
             with torch.autocast(device.type, self._autocast, enabled=self._autocast is not None):
-                rows = self.scorer.generate(
-                    ids,
-                    mask,
-                    generation_config=GenerationConfig(
-                        max_new_tokens=limit, eos_token_id=list(stops) or None, pad_token_id=0, do_sample=False
-                    ),
-                    logits_processor=[draw],
-                    synced_gpus=self._sharded,  # every token gathers the weights from all processes
-                )
+                # with shards every token gathers the weights from all processes
+                return go_on(self.scorer.generate, prompts, draw, limit, stops, device, synced_gpus=self._sharded)
         finally:
             self.model.generation_config = own
-        return [cut(row, stops) for row in rows[:, ids.shape[1] :].tolist()]
 
     @contextlib.contextmanager
     def accumulating(self, last: bool) -> Iterator[None]:
