@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -147,17 +148,11 @@ def read_manifest(location: Location) -> Manifest:
         raise UserError(
             f"the manifest breaks the contract at {step!r}: {first['msg']}", where=where, remedy=remedy
         ) from error
-    except UserError:
-        raise
     except (ValueError, RecursionError) as error:
         raise UserError(f"not JSON: {error}", where=where, remedy=remedy) from error
 
 
 def _check_reader(value: object, where: str) -> None:
     """UserError if the manifest is for newer readers: what else is in it is not looked at then."""
-    try:
+    with suppress(ValueError):  # the validation says what is wrong
         read_contract(value.get("contract") if isinstance(value, dict) else None, where)
-    except UserError:
-        raise
-    except ValueError:
-        pass  # the validation says what is wrong

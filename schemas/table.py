@@ -68,8 +68,6 @@ def read_file_metadata(schema: pa.Schema) -> dict[str, Any]:
     signed = read_metadata(schema.metadata)
     try:
         read_contract(signed.get("contract"))
-    except UserError:
-        raise
     except ValueError as error:
         raise UserError(str(error), remedy="copy the table again, or score again") from error
     return signed

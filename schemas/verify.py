@@ -186,8 +186,6 @@ def _compare_record(files: Files) -> list[str]:
     """Whether the manifest is the one that was written, where that was recorded: a copy may be without."""
     try:
         finished = read_finished(files)
-    except UserError:
-        raise
     except ValueError as error:
         return [f"{FINISHED}: is damaged: {error}"]
     if finished is None or manifest_is_as_written(files, finished):

@@ -84,8 +84,6 @@ def read_cursor(checkpoint: Path) -> Cursor:
             raise ValueError(f"it says step {cursor.step}")
         bytes.fromhex(cursor.order)
         return cursor
-    except UserError:
-        raise
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise _unreadable(checkpoint, error) from error
 

@@ -44,8 +44,6 @@ def loading(what: str, model: str, libraries: str) -> Iterator[None]:
     """UserError, with what to do, where these libraries cannot load a model, among them one with code of its own."""
     try:
         yield
-    except UserError:
-        raise
     except (OSError, ValueError, LookupError) as error:
         raise UserError(
             f"the {what} cannot be loaded: {(str(error).strip() or repr(error)).splitlines()[0]}",

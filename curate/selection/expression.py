@@ -93,8 +93,6 @@ def parse(text: str, table_columns: Collection[str]) -> Expression:
     try:
         read = reader.read(ast.parse(text.strip(), mode="eval").body)
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError, pl.exceptions.PolarsError) as error:
-        if isinstance(error, UsageError):
-            raise
         raise UsageError(f"{text!r} is not an expression", remedy=f"there are: {MEANING}") from error
     if not reader.columns:
         raise UsageError(f"{text!r} names no column", remedy=nearest(text, table_columns))

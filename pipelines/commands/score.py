@@ -155,8 +155,6 @@ def _pending(directory: OutputDirectory, plan: ScoringPlan) -> list[Shard]:
             return True
         try:
             read_receipt(directory, shard)
-        except UserError:
-            raise
         except ValueError as error:
             name = directory.receipt(shard.index)
             log.warning("%s: the receipt is damaged (%s): scored again", directory.storage.uri(name), error)
@@ -244,8 +242,6 @@ def _receipt(directory: OutputDirectory, shard: Shard) -> Receipt:
     """UserError if it was damaged since it was written: it is withdrawn, so that the same command scores it again."""
     try:
         return read_receipt(directory, shard)
-    except UserError:
-        raise
     except ValueError as error:
         name = directory.receipt(shard.index)
         directory.storage.remove(name)

@@ -16,7 +16,7 @@ from curricle.curate.readers.inputs import InputFile
 from curricle.pipelines.scoring.inputs import open_input
 from curricle.pipelines.tables.directory import RECEIPTS, SHARDS, OutputDirectory
 from curricle.pipelines.tables.recorded import damaged_plan, read_recorded
-from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.contract import known
 from curricle.schemas.fingerprint import file_sha256
 from curricle.schemas.manifest import NotRead
@@ -103,7 +103,7 @@ def read_plan(directory: OutputDirectory) -> ScoringPlan | None:
         )
     try:
         return ScoringPlan.from_json(recorded)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (UserError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise damaged_plan(directory, error) from error
 
 

@@ -111,8 +111,6 @@ def _read(selection: TableReader) -> tuple[dict[str, Any], Recipe, str, list[str
         if len(sums) != len(recipe.join):
             raise ValueError(f"{len(sums)} of {len(recipe.join)} joined files")
         return recorded, recipe, str(recorded["table"]["place"]), sums
-    except UserError:
-        raise
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"cannot be read: {error!r}", where=where, remedy="copy the selection again") from error
 

@@ -38,7 +38,7 @@ def disown(storage: Storage, before: dict[str, Any] | None, plan: dict[str, Any]
     """See to it that the table that is published is not taken for this plan's: it is of the one before, or nobody's."""
     try:
         finished = read_finished(storage)
-    except ValueError:
+    except (UserError, ValueError):
         finished = before = None
     if finished is None or finished.plan == digest(plan):
         files = finished.files if finished else [name for name in (CARD, CERTIFICATE) if storage.exists(name)]
@@ -80,8 +80,6 @@ def settle(storage: Storage, check: Callable[[], None]) -> None:
         try:
             publish(storage, check)
         except ValueError as error:
-            if isinstance(error, UserError):
-                raise
             log.warning("%s: a table that was about to be published is damaged: %s", storage.uri(NEXT), error)
     storage.remove(NEXT)
 
@@ -90,7 +88,7 @@ def _files(storage: Storage) -> set[str]:
     """What belongs to the table that is published, as far as that was recorded and can be read."""
     try:
         finished = read_finished(storage)
-    except ValueError:
+    except (UserError, ValueError):
         return set()
     return {*finished.files} if finished else set()
 

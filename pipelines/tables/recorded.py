@@ -9,7 +9,7 @@ from typing import Any
 
 from curricle.pipelines.tables.directory import PLAN, RECEIPTS, SHARDS, OutputDirectory
 from curricle.pipelines.tables.exchange import disown
-from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.common.errors import UsageError
 from curricle.schemas.contract import tagged, untagged
 from curricle.schemas.exchange import read_finished
 from curricle.schemas.fingerprint import digest
@@ -35,8 +35,6 @@ def read_recorded(directory: OutputDirectory) -> dict[str, Any] | None:
         return plan
     except FileNotFoundError:
         return None
-    except UserError:
-        raise
     except ValueError as error:
         found = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise damaged_plan(directory, found) from error
@@ -59,8 +57,6 @@ def is_finished(directory: OutputDirectory) -> bool:
         return False
     try:
         finished = read_finished(directory.storage)
-    except UserError:
-        raise
     except ValueError as error:
         raise UsageError(
             f"the record of the table is damaged: {error}",

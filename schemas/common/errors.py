@@ -4,10 +4,11 @@ from curricle.schemas.common.log import printable
 from curricle.schemas.common.secrets import redacted
 
 
-class UserError(ValueError):
+class UserError(Exception):
     """Something that a user can put right: where it is, what was found there, and what to do.
 
-    Commands print it without a traceback. Our own broken invariants are ``assert`` instead.
+    Commands print it without a traceback. Our own broken invariants are ``assert`` instead. It is no ValueError, which
+    says of a value that it is not as it was written: whoever catches that does not catch a refusal.
     """
 
     def __init__(self, found: str, *, where: str | None = None, remedy: str | None = None) -> None:

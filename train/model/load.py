@@ -93,8 +93,6 @@ def _digests(directory: Path, names: tuple[str, ...], stats: tuple[tuple[int, in
 def _model_errors(name: str, attention: str = "auto") -> Iterator[None]:
     try:
         yield
-    except UserError:
-        raise
     except (OSError, ValueError, ImportError) as error:
         if attention != "auto" and "attention" in str(error).lower():
             raise UsageError(

@@ -281,8 +281,6 @@ def _parse(path: Path) -> tuple[Header | None, list[Record], int]:
                 records.append(_from_line(line))
             else:
                 header = known(Header, untagged("journal", unsealed(line), str(path)))
-    except UserError:
-        raise
     except (ValueError, TypeError) as error:
         raise UsageError(
             f"not a journal: line {number + 1}: {error}",

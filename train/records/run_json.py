@@ -9,7 +9,7 @@ from typing import Any
 
 from curricle.schemas.chat.rendering import IDENTITY
 from curricle.schemas.common.disk import write_whole
-from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.common.errors import UsageError
 from curricle.schemas.contract import tagged, untagged
 from curricle.schemas.fingerprint import differences
 from curricle.schemas.sealed import sealed, unsealed
@@ -91,8 +91,6 @@ def read_description(run: Path) -> dict[str, Any]:
             raise ValueError("it has no identity, or no settings")
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except UserError:
-        raise
     except ValueError as error:
         raise UsageError(
             f"not the description of a run: {error}",
