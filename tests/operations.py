@@ -24,7 +24,7 @@ class Outcome:
 
     code: int | None
     operations: int
-    said: str
+    output: str
 
 
 class Server:
