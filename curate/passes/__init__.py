@@ -1,6 +1,6 @@
 """What models are asked about rows: each pass is one object, named by the metrics that read its answers."""
 
-from curricle.curate.passes.base import OnProgress, Pass, ask, fill, identity_of, in_order, merged
+from curricle.curate.passes.base import OnProgress, Pass, identity_of, in_order, merged
 from curricle.curate.passes.embedding import EMBEDDING, EmbeddingPass
 from curricle.curate.passes.generation import GENERATION, GenerationPass
 from curricle.curate.passes.hidden import HiddenStatePass
@@ -13,6 +13,7 @@ from curricle.curate.passes.loss import (
 )
 from curricle.curate.passes.models import Models, Role
 from curricle.curate.passes.rendering import RENDERING, ProxyPass, RenderPass
+from curricle.curate.passes.running import ask, fill
 
 __all__ = [
     "CHECKPOINT_LOSSES",

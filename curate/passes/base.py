@@ -3,12 +3,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any, Generic, Self, TypeVar, cast
 
 from curricle.curate.batch import Batch
 from curricle.curate.passes.models import ROLES, Models, Role
-from curricle.curate.progress import Progress
 from curricle.schemas.common.errors import UsageError
 
 Answers = TypeVar("Answers")
@@ -99,30 +97,6 @@ def in_order(passes: Iterable[Pass[Any]]) -> list[Pass[Any]]:
             f"two passes have the name {twice!r}", remedy="leave one of the metrics out, or rename its pass"
         )
     return ordered
-
-
-def fill(passes: Sequence[Pass[Any]], batch: Batch, model: Any, on_progress: OnProgress) -> Batch:
-    """The batch with the answers of these passes by one model, which are ``in_order``."""
-    for _, group in groupby(passes, key=type):
-        together = list(group)
-        batch = together[0].fill_together(together, batch, model, on_progress)
-    return batch
-
-
-def ask(passes: Sequence[Pass[Any]], batch: Batch, model: Any, progress: Progress) -> tuple[Batch, int]:
-    """The same, counted: the batch, and how many tokens went through the model, if it is the proxy."""
-    rows, done = len(batch), 0
-    expected = sum(each.work(batch, model) for each in passes)
-
-    def tokens(amount: int) -> int:
-        return amount if passes[0].model == "proxy" else 0
-
-    def on_progress(amount: int) -> None:
-        nonlocal done
-        done += amount
-        progress.add(tokens=tokens(amount), in_hand=rows * min(1.0, done / max(1, expected)))
-
-    return fill(passes, batch, model, on_progress), tokens(done)
 
 
 def identity_of(passes: Iterable[Pass[Any]], models: Models) -> dict[str, Any]:

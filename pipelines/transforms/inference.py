@@ -1,6 +1,5 @@
 """The models that answer, inside Beam: a RunInference model handler for each role."""
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -14,9 +13,6 @@ from curricle.curate.passes import Pass, ask
 from curricle.curate.passes.models import Models, Role
 from curricle.pipelines.scoring.meter import Meter
 from curricle.pipelines.transforms.shards import ShardBatch
-
-_asking = threading.Lock()
-"""An engine may run two bundles at once in threads, and a pass may change the model while it asks."""
 
 
 class Ask(beam.PTransform):
@@ -51,8 +47,7 @@ class _Handler(ModelHandler[ShardBatch, ShardBatch, Any]):
         self, batch: Sequence[ShardBatch], model: Any, inference_args: Mapping[str, Any] | None = None
     ) -> list[ShardBatch]:
         # A list, not a generator: errors raised while a generator is consumed pass Beam's accounting by.
-        with _asking:
-            return [self._ask(element, model) for element in batch]
+        return [self._ask(element, model) for element in batch]
 
     def _ask(self, element: ShardBatch, model: Any) -> ShardBatch:
         batch, tokens = ask(self.passes, element.batch, model, self.meter)

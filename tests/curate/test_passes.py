@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from asking import answered, asked, nothing
+from asking import ask as ask_all
+from asking import nothing, with_answers
 from curricle.curate.batch import Batch
 from curricle.curate.metric import Metric, measure, passes_of
 from curricle.curate.metrics import REGISTRY, load, references, select
@@ -67,7 +68,7 @@ def backend(weights):
 
 @pytest.fixture(scope="module")
 def batch(weights):
-    return asked(Batch(table(SHORT)), Renderer(weights, ProxySettings()), RENDERING)
+    return ask_all(Batch(table(SHORT)), Renderer(weights, ProxySettings()), RENDERING)
 
 
 # Order
@@ -122,7 +123,7 @@ def test_no_pass_reads_what_a_later_model_answers():
 def test_losses_share_a_forward_pass(batch, backend, monkeypatch):
     calls, score = [], backend.score
     monkeypatch.setattr(backend, "score", lambda requests, told: calls.append(len(requests)) or score(requests, told))
-    both = asked(batch, backend, LOSS, UNCONDITIONAL_LOSS)
+    both = ask_all(batch, backend, LOSS, UNCONDITIONAL_LOSS)
     assert calls == [2 * len(SHORT)]
     apart = UNCONDITIONAL_LOSS.fill(LOSS.fill(batch, backend, nothing), backend, nothing)
     assert calls[1:] == [len(SHORT)] * 2
@@ -153,6 +154,16 @@ def test_a_metric_that_does_not_require_what_it_reads_is_told_so(batch):
         EMBEDDING.of(batch)
 
 
+def test_what_fails_in_a_pass_of_others_names_it(weights, batch, backend):
+    def fails(states, row):
+        raise ArithmeticError("no mean")
+
+    with pytest.raises(UserError, match=r"pass mine, .*test_passes.py line \d+: failed: ArithmeticError: no mean"):
+        ask_all(batch, backend, HiddenStatePass("mine", pool=fails))
+    with pytest.raises(AttributeError):  # one of ours is our own
+        ask_all(batch, None, LOSS)
+
+
 def test_columns_that_a_metric_does_not_declare_are_refused():
     column = ScoreColumn("x", REGISTRY["loss"].columns[1].type, "", "")
     for scores, wrong in (
@@ -179,7 +190,7 @@ def test_hidden_states_are_those_of_a_row_alone(weights, batch, in_packs, batch_
         HiddenStatePass("last", pool=lambda states, row: states[row.spans[0][1] - 1]),
     ]
     done = []
-    filled = asked(batch, backend, *passes, on_progress=done.append)
+    filled = ask_all(batch, backend, *passes, on_progress=done.append)
     assert sum(done) >= sum(len(row.ids) for row in RENDERING.of(batch))
     for index, row in enumerate(RENDERING.of(batch)):
         with torch.inference_mode():
@@ -191,9 +202,9 @@ def test_hidden_states_are_those_of_a_row_alone(weights, batch, in_packs, batch_
 def test_rows_without_states_say_why(weights, backend, monkeypatch):
     mean = HiddenStatePass("mean", pool=lambda states, row: states.mean(0))
     rows = [SINGLE, turns("user: " + "long " * 100, "assistant: A")]
-    examples = asked(Batch(table(rows)), Renderer(weights, ProxySettings()), RENDERING)
+    examples = ask_all(Batch(table(rows)), Renderer(weights, ProxySettings()), RENDERING)
     fine, long = RENDERING.of(examples)
-    bare = answered(examples, {RENDERING: [fine, type(fine)(note="no place for a tool turn")]})
+    bare = with_answers(examples, {RENDERING: [fine, type(fine)(note="no place for a tool turn")]})
     assert mean.ask(bare, backend, nothing)[1] == "no place for a tool turn"
     monkeypatch.setattr(backend, "vocabulary", max(fine.ids))
     assert all("is beyond the model's" in reason for reason in mean.ask(examples, backend, nothing))
@@ -235,14 +246,14 @@ def test_what_a_column_rests_on_names_its_own_passes_only(tiny_model):
     metrics = {metric.name: metric for metric in select(["length", "mtld", "ifd", "generated"], models)}
     keys = {name: {*metric.rests_on(models)} for name, metric in metrics.items()}
     assert keys == {
-        "length": {"metrics", "rendering"},
-        "mtld": {"metrics"},
-        "loss": {"metrics", "rendering", "proxy"},
-        "ifd": {"metrics", "rendering", "proxy"},
-        "generated": {"metrics", "rendering", "proxy", "generation"},
+        "length": {"rendering"},
+        "mtld": set(),
+        "loss": {"rendering", "proxy"},
+        "ifd": {"rendering", "proxy"},
+        "generated": {"rendering", "proxy", "generation"},
     }
     rendering = {"template": "chat", "end_of_turn": "yes"}
-    assert metrics["loss"].rests_on(models)["metrics"] == {"loss": {"version": 2, "params": {"rendering": rendering}}}
+    assert metrics["loss"].identity(models) == {"version": 2, "params": {"rendering": rendering}}
     assert [column.params for column in metrics["loss"].signed_columns(models)] == [{"rendering": rendering}] * 3
     assert "rendering" not in metrics["mtld"].identity(models)["params"]
 
@@ -287,7 +298,7 @@ def test_a_metric_itself_stands_for_itself_but_not_for_one_of_ours():
 
 def test_weights_are_looked_for_when_they_are_asked_for(tiny_model):
     models = Models(ProxySettings(model="neither a directory nor a hub id"))
-    assert [metric.rests_on(models).keys() for metric in select(["mtld"], models)] == [{"metrics"}]
+    assert [metric.rests_on(models) for metric in select(["mtld"], models)] == [{}]
     with pytest.raises(UsageError, match="is no directory and no hub id"):
         models.identity("proxy")
     found = Models(ProxySettings(model=str(tiny_model)))

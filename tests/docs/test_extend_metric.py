@@ -56,9 +56,10 @@ def test_columns_and_what_they_say_of_themselves(scored):
     of = {"response_questions": "questions.py", "mean_state": "mean_state.py", "margin": "rejected.py"}
     assert {name: columns[name].params["plugin"]["file"] for name in of} == of
     assert [name for name in of if "rendering" in columns[name].params] == ["mean_state", "margin"]
-    metrics = signed(scored)["identity"]["metrics"]
-    assert {*metrics} == {"mtld", "loss", "questions", "mean_state", "rejected"}
-    assert metrics["rejected"]["params"]["plugin"].keys() == {"file", "sha256"}
+    assert {column.metric for column in columns.values()} == {"mtld", "loss", "questions", "mean_state", "rejected"}
+    identity = signed(scored)["identity"]["columns"]["margin"]
+    assert identity["metrics"]["rejected"]["params"]["plugin"].keys() == {"file", "sha256"}
+    assert {*identity} == {"column", "metrics", "rendering", "proxy"}
 
 
 def test_mean_states_are_those_of_the_model(scored):
@@ -96,13 +97,12 @@ def test_workers_load_the_files_themselves(scored, files, arguments, tmp_path):
     assert signed(tmp_path / "out") == signed(scored)
 
 
-def test_another_file_is_another_metric(files, arguments, tmp_path):
-    curricle(*arguments, "--output", tmp_path / "out", cwd=files)
+def test_another_file_is_another_metric(scored, files, arguments):
     path = files / "questions.py"
     text = path.read_text("utf-8")
     try:
         path.write_text(text + "# changed\n", "utf-8")
-        assert "questions.params.plugin.sha256" in curricle(*arguments, "--output", tmp_path / "out", cwd=files, code=2)
+        assert "questions.params.plugin.sha256" in curricle(*arguments, "--output", scored, cwd=files, code=2)
     finally:
         path.write_text(text, "utf-8")
 
