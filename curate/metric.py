@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 from curricle.curate.batch import Batch, Scores
-from curricle.curate.passes import Pass, in_order, merged
+from curricle.curate.passes import Pass, identity_of, in_order
 from curricle.curate.passes.models import Models, Role
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.plugins import Origin, Pluggable
@@ -52,7 +52,7 @@ class Metric(Pluggable):
 
         ``{"rendering": …, "proxy": …, …}``: the identity of each of its passes. See ``ScoreColumn.identity``.
         """
-        return json.loads(canonical_json(merged(each.identity(models) for each in self.passes)))
+        return json.loads(canonical_json(identity_of(self.requires, models)))
 
     def _all_params(self, models: Models) -> dict[str, Any]:
         """The metric's parameters, what its passes add to them, and where it is from."""

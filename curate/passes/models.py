@@ -1,6 +1,7 @@
 """The models of a job, by what they do in it: where their weights are, what identifies them, how they are loaded."""
 
 import socket
+import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property
@@ -130,6 +131,7 @@ def _find(role: Role, model: str) -> Weights:
 _found_before = cache(_find)
 
 _loaded: dict[Role, tuple[str, Any]] = {}
+_loading = threading.Lock()
 
 
 def _kept(role: Role, key: str, load: Callable[[], Any]) -> Any:
@@ -137,7 +139,8 @@ def _kept(role: Role, key: str, load: Callable[[], Any]) -> Any:
 
     On a dask cluster a process runs one pipeline after the other with it.
     """
-    if role not in _loaded or _loaded[role][0] != key:
-        _loaded.pop(role, None)
-        _loaded[role] = key, load()
-    return _loaded[role][1]
+    with _loading:
+        if role not in _loaded or _loaded[role][0] != key:
+            _loaded.pop(role, None)
+            _loaded[role] = key, load()
+        return _loaded[role][1]

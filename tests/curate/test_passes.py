@@ -12,6 +12,7 @@ import torch
 from asking import ask as ask_all
 from asking import nothing, with_answers
 from curricle.curate.batch import Batch
+from curricle.curate.embedding.settings import EmbeddingSettings
 from curricle.curate.metric import Metric, measure, passes_of
 from curricle.curate.metrics import REGISTRY, load, references, select
 from curricle.curate.passes import (
@@ -304,6 +305,9 @@ def test_weights_are_looked_for_when_they_are_asked_for(tiny_model):
     found = Models(ProxySettings(model=str(tiny_model)))
     assert found.weights("proxy") == found.weights("renderer") == resolve(str(tiny_model))
     assert pickle.loads(pickle.dumps(found)).weights("proxy") == found.weights("proxy")
+    of_proxy = EmbeddingSettings(model="proxy")
+    both = Models(ProxySettings(checkpoints=(str(tiny_model), str(tiny_model))), of_proxy)
+    assert both.weights("encoder") == found.weights("proxy")  # the first checkpoint, not the default proxy
 
 
 def test_naming_passes_and_metrics_imports_no_engine():
