@@ -71,6 +71,7 @@ def scratch(tmp_path_factory) -> Path:
 @pytest.fixture
 def in_scratch(scratch, tiny_model, monkeypatch) -> Path:
     monkeypatch.chdir(scratch)
+    monkeypatch.setenv("MODEL", "TINY")  # docs/score.md has a job file that names it
     tiny = scratch / "TINY"
     if not tiny.exists():
         tiny.symlink_to(tiny_model)
