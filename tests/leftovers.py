@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 NAME = "CURRICLE_TESTS"
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds in which whoever was told to end, or notices that its driver is gone, has to."""
 
 
