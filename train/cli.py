@@ -86,7 +86,7 @@ def report(arguments: Sequence[str]) -> int:
 
     settings = parse(ReportSettings, arguments, "curricle-train report", report.__doc__)
     check_writable(settings.directory)
-    from curricle.train.reporting import write_report
+    from curricle.train.reporting.page import write_report
 
     show(str(write_report(settings.directory)))
     return DONE
@@ -97,7 +97,7 @@ def verify(arguments: Sequence[str]) -> int:
     from curricle.train.settings import VerifySettings
 
     settings = parse(VerifySettings, arguments, "curricle-train verify", verify.__doc__)
-    from curricle.train.verification import verify as look
+    from curricle.train.reporting.verification import verify as look
 
     findings = look(settings.directory)
     for finding in findings:

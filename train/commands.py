@@ -33,7 +33,7 @@ from curricle.train.settings import (
 if TYPE_CHECKING:
     from curricle.train.distributed import Processes
     from curricle.train.ordering.plan import Plan
-    from curricle.train.verification import Finding
+    from curricle.train.reporting.verification import Finding
 
 StrPath: TypeAlias = str | os.PathLike[str]
 Template: TypeAlias = Literal["chat", "alpaca", "plain"]
@@ -150,7 +150,7 @@ def plan(data: StrPath, output: StrPath, **options: Unpack[PlanOptions]) -> "Pla
 
 def report(directory: StrPath) -> Path:
     """Write ``report.html`` for the directory of a run: what it learned, in which order, and at what cost."""
-    from curricle.train.reporting import write_report
+    from curricle.train.reporting.page import write_report
 
     settings = _settings(ReportSettings, "report", directory=directory)
     check_writable(settings.directory)
@@ -162,7 +162,7 @@ def verify(directory: StrPath) -> "list[Finding]":
 
     All is whole where no finding has ``faults``. Raises UsageError where there is no run.
     """
-    from curricle.train.verification import verify
+    from curricle.train.reporting.verification import verify
 
     return verify(_settings(VerifySettings, "verify", directory=directory).directory)
 

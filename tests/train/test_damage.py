@@ -16,7 +16,7 @@ from curricle.train.cli import main
 from curricle.train.ordering.journal import read_journal
 from curricle.train.records.metrics import read_metrics
 from curricle.train.records.run_json import read_description
-from curricle.train.verification import verify
+from curricle.train.reporting.verification import verify
 from kills import at_call, outcome
 
 KINDS = {

@@ -14,7 +14,7 @@ import drawn
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from curricle.train.verification import verify
+from curricle.train.reporting.verification import verify
 from kills import outcome
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC

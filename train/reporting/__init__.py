@@ -1,5 +1,1 @@
-"""The report of a run: one page that shows what was learned, in which order, and at what cost."""
-
-from curricle.train.reporting.page import REPORT, write_report
-
-__all__ = ["REPORT", "write_report"]
+"""What a run has left: whether it is whole, and a page that shows what was learned, in which order, at what cost."""
