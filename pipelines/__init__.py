@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from curricle.pipelines.functions import add as add
     from curricle.pipelines.functions import check_selection as check_selection
     from curricle.pipelines.functions import cluster as cluster
     from curricle.pipelines.functions import lp as lp
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from curricle.pipelines.transforms.records import Score as Score
 
 _FUNCTIONS = (
+    "add",
     "check_selection",
     "cluster",
     "lp",

@@ -132,6 +132,20 @@ def select(arguments: Sequence[str]) -> int:
     return DONE
 
 
+def add(arguments: Sequence[str]) -> int:
+    """Add columns of more metrics to a finished table, without scoring it again; run it again to resume."""
+    from curricle.pipelines.settings.add import AddSettings
+
+    settings = _begun(AddSettings, arguments, "add", add.__doc__)
+    from curricle.pipelines.commands.add import add as run
+    from curricle.pipelines.processes.log import quieten_beam
+
+    quieten_beam()
+    run(settings)
+    _say_where(settings.output or settings.table)
+    return DONE
+
+
 def lp(arguments: Sequence[str]) -> int:
     """Add learning percentages to a table: train the proxy on it, and score it with each epoch's checkpoint."""
     from curricle.pipelines.settings.lp import LpSettings
@@ -220,6 +234,7 @@ COMMANDS: dict[str, Command] = {
     "score": score,
     "status": status,
     "verify": verify,
+    "add": add,
     "cluster": cluster,
     "select": select,
     "lp": lp,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar, U
 from curricle.curate.embedding.settings import EmbeddingSettings
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.selection.recipe import NearDuplicatesOf, Take
+from curricle.pipelines.settings.add import AddSettings, TableProxySettings
 from curricle.pipelines.settings.cluster import ClusterSettings
 from curricle.pipelines.settings.lp import LearnerSettings, LpSettings
 from curricle.pipelines.settings.reward import HeadSettings, RewardSettings
@@ -89,6 +90,17 @@ class ClusterOptions(TypedDict, total=False):
     overwrite: bool
 
 
+class AddOptions(TypedDict, total=False):
+    """Options of ``add``."""
+
+    proxy: str | TableProxySettings | Group
+    embedding: str | EmbeddingSettings | Group
+    compat: Literal["small2large"] | None
+    workers: int
+    shard_rows: int
+    overwrite: bool
+
+
 class LpOptions(TypedDict, total=False):
     """Options of ``lp``."""
 
@@ -148,6 +160,21 @@ def check_selection(selection: StrPath, table: StrPath | None = None, join: Sequ
     settings = _settings(SelectSettings, "check_selection", check=selection, table=table, join=join)
     assert settings.check
     return check(settings.check, settings.table, settings.join)
+
+
+def add(
+    table: StrPath, metrics: Sequence[str], output: StrPath | None = None, **options: Unpack[AddOptions]
+) -> "Manifest":
+    """Write the table with the columns of more metrics, and return its manifest: nothing that is there is scored again.
+
+    Without ``output`` in place: readers find the old table until the new one is whole. What is not said of the proxy is
+    as the table was scored.
+
+    Raises UsageError for a column that is there and made otherwise, and as ``score`` does.
+    """
+    from curricle.pipelines.commands.add import add
+
+    return add(_settings(AddSettings, "add", table=table, metrics=metrics, output=output, **options))
 
 
 def cluster(table: StrPath, output: StrPath, **options: Unpack[ClusterOptions]) -> "Manifest":

@@ -103,7 +103,7 @@ def _serve() -> None:
     import tempfile
 
     ours = (
-        *("commands.cluster", "commands.score", "commands.select", "commands.transfer"),
+        *("commands.add", "commands.cluster", "commands.score", "commands.select", "commands.transfer"),
         *("engines.local", "tables.making", "transforms.score"),
     )
     others = "curricle.curate.metrics.mtld_kernel", "curricle.curate.report", "filelock"

@@ -9,6 +9,7 @@ import pytest
 from curricle.curate.selection.recipe import Recipe
 from curricle.pipelines.cli import COMMANDS as CURATION
 from curricle.pipelines.cli import PoolSettings
+from curricle.pipelines.settings.add import AddSettings
 from curricle.pipelines.settings.cluster import ClusterSettings
 from curricle.pipelines.settings.lp import LpSettings
 from curricle.pipelines.settings.reward import RewardSettings as CurationRewardSettings
@@ -29,6 +30,7 @@ SETTINGS = {
     "curricle lp": LpSettings,
     "curricle reward": CurationRewardSettings,
     "curricle cluster": ClusterSettings,
+    "curricle add": AddSettings,
     "curricle workers": PoolSettings,
     "curricle select": Recipe,
     **{f"curriculum {name}": curriculum for name, curriculum in CURRICULA.items()},
@@ -39,6 +41,7 @@ NEEDED: dict[str, dict[str, typing.Any]] = {
     "curricle score": {"output": "x", "inputs": ["a"], "engine": "dask"},
     "curricle select": {"distinct": True},
     **{f"curricle {command}": {"table": "x", "output": "x"} for command in ("lp", "reward", "cluster")},
+    "curricle add": {"table": "x", "metrics": ("mattr",)},
 }
 """What a command cannot do without."""
 

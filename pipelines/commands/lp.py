@@ -8,12 +8,12 @@ from typing import Any
 from curricle.curate.metrics import lp as learning
 from curricle.curate.passes.models import Models
 from curricle.curate.proxy.weights import Weights, resolve
-from curricle.pipelines.commands.score import score
+from curricle.pipelines.commands.add import scored
 from curricle.pipelines.processes.trainer import run_trainer
-from curricle.pipelines.scoring.rescore import of_proxy, scored_columns, scored_rows, table_scoring
+from curricle.pipelines.scoring.rescore import of_proxy
 from curricle.pipelines.settings.lp import PUBLISHED, LpSettings
 from curricle.pipelines.tables.directory import PLAN, OutputDirectory
-from curricle.pipelines.tables.extend import Addition, extend, extending
+from curricle.pipelines.tables.extend import extend, extending
 from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.manifest import MANIFEST, Manifest, read_manifest
@@ -44,12 +44,10 @@ def lp(settings: LpSettings) -> Manifest:
                 raise
             proxy = replace(settings.proxy, checkpoints=(settings.proxy.model, *map(str, checkpoints)))
             options = {"workers": settings.workers, "shard_rows": settings.shard_rows, "compat": settings.compat}
-            score(table_scoring(table, directory, metrics=("lp",), proxy=proxy, **options))
-            made = [
-                column.resting_on({**column.rests_on, "training": recipe["training"]})
-                for column in scored_columns(directory, names)
-            ]
-            extend(table, directory, run, Addition(made, lambda: scored_rows(directory, names)))
+            added = scored(table, directory, names, metrics=("lp",), proxy=proxy, **options)
+            training = {"training": recipe["training"]}
+            columns = [column.resting_on({**column.rests_on, **training}) for column in added.columns]
+            extend(table, directory, run, replace(added, columns=columns))
     return read_manifest(directory.storage)
 
 

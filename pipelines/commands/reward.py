@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 from curricle.curate.metrics import generated
 from curricle.curate.passes.models import Models
 from curricle.curate.proxy.weights import Weights, resolve
-from curricle.pipelines.commands.score import score
+from curricle.pipelines.commands.add import scored
 from curricle.pipelines.processes.trainer import run_trainer
-from curricle.pipelines.scoring.rescore import of_proxy, scored_columns, scored_rows, table_scoring
+from curricle.pipelines.scoring.rescore import of_proxy
 from curricle.pipelines.settings.reward import RewardSettings
 from curricle.pipelines.tables.directory import OutputDirectory
-from curricle.pipelines.tables.extend import Addition, both_notes, extend, extending
+from curricle.pipelines.tables.extend import SCORES, Addition, both_notes, extend, extending
 from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.columns import REWARD_VERSION
 from curricle.schemas.manifest import Manifest, read_manifest
@@ -41,22 +41,15 @@ def reward(settings: RewardSettings) -> Manifest:
     names = [*ANSWERS, *REWARDS]
     with extending(table, settings.output, recipe, settings.overwrite, names, beside=[TRAINING]) as run:
         if run:
-            scoring = table_scoring(
-                table,
-                directory,
-                metrics=(generated.METRIC.name,),
-                proxy=settings.proxy,
-                workers=settings.workers,
-                shard_rows=settings.shard_rows,
-            )
-            score(scoring)
-            scores = _fit(settings, scoring.output, weights)
+            options = {"proxy": settings.proxy, "workers": settings.workers, "shard_rows": settings.shard_rows}
+            answers = scored(table, directory, ANSWERS, metrics=(generated.METRIC.name,), **options)
+            scores = _fit(settings, directory.storage.uri(SCORES), weights)
             fitted = score_columns(scores.schema)
             assert [*fitted] == REWARDS, f"{[*fitted]} were fitted"
-            answers = scored_columns(directory, ANSWERS)
-            rests_on = {**answers[0].rests_on, "generated": answers[0].fingerprint}
-            columns = [*answers, *(column.resting_on(rests_on) for column in fitted.values())]
-            extend(table, directory, run, Addition(columns, lambda: _rows(directory, scores)))
+            text = answers.columns[0]
+            rests_on = {**text.rests_on, text.name: text.fingerprint}
+            columns = [*answers.columns, *(column.resting_on(rests_on) for column in fitted.values())]
+            extend(table, directory, run, Addition(columns, lambda: _rows(answers, scores)))
     return read_manifest(directory.storage)
 
 
@@ -90,10 +83,10 @@ def _fit(settings: RewardSettings, answers: str, weights: Weights) -> pa.Table:
     return pq.read_table(output / "scores.parquet")
 
 
-def _rows(directory: OutputDirectory, scores: pa.Table) -> Iterator[pa.Table]:
+def _rows(added: Addition, scores: pa.Table) -> Iterator[pa.Table]:
     """The answers with the rewards beside them."""
     start = 0
-    for answers in scored_rows(directory, ANSWERS):
+    for answers in added.rows():
         rewards = scores.slice(start, answers.num_rows)
         start += answers.num_rows
         assert rewards["example_id"].to_pylist() == answers["example_id"].to_pylist(), "rows of one order"

@@ -11,14 +11,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from curricle.pipelines.tables.directory import OutputDirectory
-from curricle.pipelines.tables.making import check_output, making
+from curricle.pipelines.tables.exchange import CARD, FOLDERS, REPORT
+from curricle.pipelines.tables.making import check_output, making, same_path
 from curricle.pipelines.tables.reader import TableReader
-from curricle.pipelines.tables.sign import sign
+from curricle.pipelines.tables.recorded import is_finished
+from curricle.pipelines.tables.sign import sign, write_report
 from curricle.pipelines.tables.writer import write_parts
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.contract import CONTRACT
-from curricle.schemas.exchange import NEXT
+from curricle.schemas.exchange import NEXT, read_finished
 from curricle.schemas.fingerprint import stands_for
 from curricle.schemas.identity import column_fingerprints, table_fingerprint, table_identity
 from curricle.schemas.manifest import CERTIFICATE, MANIFEST, Cost, ExtendedFrom, Manifest
@@ -49,27 +51,39 @@ def extending(
     overwrite: bool,
     columns: Sequence[str],
     beside: Sequence[str] = (),
+    in_place: bool = False,
 ) -> Iterator[str | None]:
     """Hold ``output`` while columns with these names are made by this recipe; yields the run.
 
     None if they are there already. ``beside``: what the recipe leaves below ``output`` beside the table. UsageError if
-    the table has such a column, or something else lies there that is not to be overwritten.
+    the table has such a column, or something else lies there that is not to be overwritten. ``in_place``: ``output`` is
+    the table's own directory, and the new table replaces it once it is whole.
     """
     directory = OutputDirectory(output)
     if doubled := sorted({*columns} & {*table.schema.names}):
         raise UsageError(
             f"the table has a column {doubled[0]!r} already", where=table.path, remedy="name a table without it"
         )
-    check_output(directory, table, overwrite)
+    if not in_place:
+        check_output(directory, table, overwrite)
     recipe = json.loads(json.dumps(recipe, allow_nan=False))
     plan = {"extends": table.manifest_sha256, "recipe": recipe}
-    with making(directory, plan, overwrite, (SCORES, *beside)) as run:
+    with making(directory, plan, overwrite, (SCORES, *beside), in_place) as run:
         if run is None:
             log.info("already there, nothing to do")
         yield run
-    if directory.storage.names(SCORES):  # debris of a kill after the manifest, or the stage that is done
+    tidy(directory)
+
+
+def tidy(directory: OutputDirectory) -> None:
+    """Remove the stage that is done, or what a kill after the manifest left of it, and see to the page."""
+    if not is_finished(directory):
+        return
+    if directory.storage.names(SCORES):
         with directory.held():
             directory.storage.remove(SCORES)
+    if not directory.storage.exists(REPORT):
+        write_report(directory)
 
 
 def extend(table: TableReader, directory: OutputDirectory, run: str, addition: Addition) -> Manifest:
@@ -105,8 +119,19 @@ def extend(table: TableReader, directory: OutputDirectory, run: str, addition: A
     directory.check_held_by(run)
     if before.selected_from:
         directory.storage.write(f"{NEXT}/{CERTIFICATE}", table.files.read(CERTIFICATE))
+    if same_path(table.path, directory.path):
+        _carry(directory)
     sign(directory, run, manifest, schema)
     return manifest
+
+
+def _carry(directory: OutputDirectory) -> None:
+    """What else belongs to a table that is replaced, such as figures of its clusters, belongs to the new one."""
+    finished = read_finished(directory.storage)
+    for name in finished.files if finished else ():
+        ours = name in (CARD, CERTIFICATE) or name.startswith(tuple(f"{folder}/" for folder in FOLDERS))
+        if not ours and directory.storage.exists(name):
+            directory.storage.write(f"{NEXT}/{name}", directory.storage.read(name))
 
 
 def _spent(directory: OutputDirectory) -> Cost:

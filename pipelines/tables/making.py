@@ -2,26 +2,28 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.exchange import REPORT
 from curricle.pipelines.tables.reader import TableReader
-from curricle.pipelines.tables.recorded import LEAVES, begin, goes_on, is_there, read_recorded
+from curricle.pipelines.tables.recorded import LEAVES, begin, goes_on, is_finished, is_there, left_beside, read_recorded
 from curricle.pipelines.tables.sign import write_report
-from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.fingerprint import differences
+from curricle.schemas.manifest import MANIFEST
 
 
 def check_output(directory: OutputDirectory, table: TableReader, overwrite: bool) -> None:
     """UsageError if the path is the table's own, holds something else, or cannot be written."""
-    if _same_path(table.path, directory.path):
+    if same_path(table.path, directory.path):
         raise UsageError("is the table itself", where=directory.path, remedy="name a directory of its own")
     directory.check_usable(overwrite)
 
 
-def _same_path(one: str, other: str) -> bool:
+def same_path(one: str, other: str) -> bool:
     if "://" in one or "://" in other:
         return one.rstrip("/") == other.rstrip("/")
     return Path(one).resolve() == Path(other).resolve()
@@ -29,31 +31,48 @@ def _same_path(one: str, other: str) -> bool:
 
 @contextmanager
 def making(
-    directory: OutputDirectory, plan: dict[str, Any], overwrite: bool, leaves: Sequence[str] = ()
+    directory: OutputDirectory,
+    plan: dict[str, Any],
+    overwrite: bool,
+    leaves: Sequence[str] = (),
+    in_place: bool = False,
 ) -> Iterator[str | None]:
     """Hold the directory while a table is made by this plan, and report on it; yields the run, or None if it is there.
 
     What lies there of another plan stays until the new table replaces it; what that ``leaves`` beside its table
     goes first. UsageError, naming what differs, if it is not to be overwritten.
+
+    ``in_place``: a finished table that lies there is to be replaced, and keeps what was left beside it.
     """
-    plan = {**plan, LEAVES: [*leaves]}
     directory.settle()
-    if _is_begun(directory, plan, overwrite) and is_there(directory, overwrite):
+    kept = [name for name in left_beside(directory) if name not in leaves] if in_place else []
+    plan = {**plan, LEAVES: [*leaves, *kept]}
+    if _is_begun(directory, plan, overwrite, in_place) and is_there(directory, overwrite):
         yield None
     else:
         with directory.held() as run:
-            begun = _is_begun(directory, plan, overwrite)
+            if in_place:
+                _check_unchanged(directory, plan["extends"])
+            begun = _is_begun(directory, plan, overwrite, in_place)
             if begun and is_there(directory, overwrite):  # another job has come and gone
                 yield None
             else:
                 if not begun or not goes_on(directory):
-                    begin(directory, plan, leaves)
+                    begin(directory, plan, leaves, kept)
                 yield run
     if not directory.storage.exists(REPORT):
         write_report(directory)
 
 
-def _is_begun(directory: OutputDirectory, plan: dict[str, Any], overwrite: bool) -> bool:
+def _check_unchanged(directory: OutputDirectory, manifest_sha256: str) -> None:
+    """UserError if the table is not the one any more that was read before the directory was held."""
+    if sha256(directory.storage.read(MANIFEST)).hexdigest() != manifest_sha256:
+        raise UserError(
+            "the table was replaced since it was read", where=directory.path, remedy="run the same command again"
+        )
+
+
+def _is_begun(directory: OutputDirectory, plan: dict[str, Any], overwrite: bool, in_place: bool) -> bool:
     """Whether this plan lies in the directory. UsageError, naming what differs, if another does and is to be kept."""
     try:
         recorded = read_recorded(directory)
@@ -64,7 +83,7 @@ def _is_begun(directory: OutputDirectory, plan: dict[str, Any], overwrite: bool)
     if recorded is None:
         return False
     changes = differences({LEAVES: plan[LEAVES]} | recorded, plan)
-    if changes and not overwrite:
+    if changes and not overwrite and not (in_place and is_finished(directory)):
         raise UsageError(
             "holds something else; these differ:" + "".join(f"\n  - {change:.200}" for change in changes[:10]),
             where=directory.path,

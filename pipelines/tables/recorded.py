@@ -99,11 +99,22 @@ def is_there(directory: OutputDirectory, overwrite: bool) -> bool:
     return not faults
 
 
-def begin(directory: OutputDirectory, plan: dict[str, Any], leaves: Sequence[str] = ()) -> None:
+def left_beside(directory: OutputDirectory) -> list[str]:
+    """What making the table that lies there left beside it, as far as an intact plan says."""
+    try:
+        return [*((read_recorded(directory) or {}).get(LEAVES, ()))]
+    except UsageError:
+        return []
+
+
+def begin(
+    directory: OutputDirectory, plan: dict[str, Any], leaves: Sequence[str] = (), kept: Sequence[str] = ()
+) -> None:
     """Make this the plan of the directory, and remove the work that was done by another, or by this one if its table is
     damaged. A table that lies there stays as it is, and is from now on that of another plan.
 
-    ``leaves`` is what remains of making a table of this kind. An intact plan says itself what it left.
+    ``leaves`` is what remains of making a table of this kind. An intact plan says itself what it left. Of it, ``kept``
+    stays.
     """
     try:
         before = read_recorded(directory)
@@ -112,6 +123,6 @@ def begin(directory: OutputDirectory, plan: dict[str, Any], leaves: Sequence[str
     if directory.storage.exists(MANIFEST):
         disown(directory.storage, before, plan)
     left = before.get(LEAVES, leaves if "extends" in before else ()) if before else leaves
-    for name in (SHARDS, RECEIPTS, *(left if before != plan else ())):
+    for name in (SHARDS, RECEIPTS, *(name for name in left if before != plan and name not in kept)):
         directory.storage.remove(name)
     directory.write_sealed(PLAN, tagged("plan", plan))

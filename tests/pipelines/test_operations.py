@@ -40,6 +40,7 @@ def directory(tmp_path_factory) -> Path:
 SCORE = ["score", "in.jsonl", "--metrics", "mtld", "--shard-rows", "20", "--output", "out"]
 BY = ["select", "table", "--take", "low", "--by", "loss", "--output", "out"]
 CLUSTER = ["cluster", "table", "--output", "out", "--by", "embedding", "--k"]
+ADD = ["add", "--metrics", "mattr", "--shard-rows", "20"]
 COMMANDS: dict[str, tuple[list[str] | None, list[str]]] = {  # what lies there before, and what is killed
     "score": (None, SCORE),
     "score over scores": (SCORE, [*SCORE, "--max-record-bytes", "9000", "--overwrite"]),
@@ -48,6 +49,9 @@ COMMANDS: dict[str, tuple[list[str] | None, list[str]]] = {  # what lies there b
     "select over a selection": ([*BY, "--count", "5"], [*BY, "--count", "7", "--overwrite"]),
     "select over scores": (SCORE, [*BY, "--count", "7", "--overwrite"]),
     "cluster": (None, [*CLUSTER, "3"]),
+    "add": (None, [*ADD, "table", "--output", "out"]),
+    "add in place": (SCORE, [*ADD, "out"]),
+    "add in place to clusters": ([*CLUSTER, "3"], [*ADD, "out"]),
     "cluster over clusters": ([*CLUSTER, "3"], [*CLUSTER, "4", "--overwrite"]),
     "transfer": (None, ["transfer", "table", "other", "--output", "out"]),
     "transfer over another": (
@@ -56,6 +60,7 @@ COMMANDS: dict[str, tuple[list[str] | None, list[str]]] = {  # what lies there b
     ),
     "report": (SCORE, ["report", "out"]),
 }
+KILLS = {"add": 10, "add in place": 6}
 WORKING = {"_progress/lock", "_progress/workers.log", "_progress/holder.json"}
 """Of who is, or was, at work. What a killed process left of itself, and what it was writing below ``_progress/tmp``,
 goes when somebody takes the lock next."""
@@ -93,7 +98,7 @@ def test_killed_before_a_file_operation(server: Server, directory: Path, tmp_pat
     whole = again(None)
     assert whole.code == 0, whole.output
     expected = content(out)
-    for number in drawn.some(name, range(whole.operations), 3):
+    for number in drawn.some(name, range(whole.operations), KILLS.get(name, 3)):
         killed = again(number)
         assert killed.code is None, f"{number}: {killed.output}"
         if (before or [""])[0] in ("score", "select", "cluster"):

@@ -1,0 +1,140 @@
+"""Columns of more metrics for a finished table: what is there is neither computed nor read by a model again."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from curricle.curate.metrics import select
+from curricle.curate.metrics.lp import METRIC as LP
+from curricle.curate.passes.models import Models
+from curricle.curate.proxy.settings import ProxySettings
+from curricle.pipelines.commands.score import score
+from curricle.pipelines.scoring.rescore import scored_columns, scored_rows, table_scoring
+from curricle.pipelines.settings.add import AddSettings, TableProxySettings
+from curricle.pipelines.tables.directory import OutputDirectory
+from curricle.pipelines.tables.extend import Addition, extend, extending, tidy
+from curricle.pipelines.tables.making import same_path
+from curricle.pipelines.tables.reader import TableReader
+from curricle.schemas.columns import ScoreColumn
+from curricle.schemas.common.errors import UsageError
+from curricle.schemas.fingerprint import differences
+from curricle.schemas.identity import CHECKPOINTS
+from curricle.schemas.manifest import Manifest, read_manifest
+
+log = logging.getLogger("curricle")
+
+
+def add(settings: AddSettings) -> Manifest:
+    """Write the table with the columns of these metrics, or what is left of it, and return its manifest.
+
+    UsageError for a column that is there and made otherwise; UserError and DirectoryLocked as for scoring.
+    """
+    output = settings.output or settings.table
+    directory, in_place = OutputDirectory(output), same_path(settings.table, output)
+    directory.settle()  # in place, a table that a kill left half moved is whole before it is read
+    table = TableReader(settings.table)
+    proxy = _proxy(settings.proxy, table)
+    asked = _columns(settings, Models(proxy, settings.embedding))
+    if settings.proxy.model is None and not proxy.checkpoints:
+        _check_model(table, asked.values())
+    _check_alike(table, (column for columns in asked.values() for column in columns))
+    missing = {name: lacking for name, columns in asked.items() if (lacking := _lacking(table, columns))}
+    for name in asked.keys() - missing.keys():
+        log.info("%s: the table has these columns, made alike; they stay as they are", name)
+    if not missing:
+        return _nothing(table, directory, in_place)
+    new = {column.name: column for columns in missing.values() for column in columns}
+    if again := sorted({column.name for name in missing for column in asked[name]} - new.keys()):
+        log.info("computed once more on the way, and left as they are: %s", ", ".join(again))
+    recipe = {"columns": {name: column.identity for name, column in new.items()}}
+    with extending(table, output, recipe, settings.overwrite, [*new], in_place=in_place) as run:
+        if run:
+            addition = scored(
+                table,
+                directory,
+                [*new],
+                metrics=tuple(missing),
+                proxy=proxy,
+                embedding=settings.embedding,
+                compat=settings.compat if LP.name in missing else None,
+                workers=settings.workers,
+                shard_rows=settings.shard_rows,
+            )
+            extend(table, directory, run, addition)
+    return read_manifest(directory.storage)
+
+
+def scored(table: TableReader, directory: OutputDirectory, names: Sequence[str], **options: Any) -> Addition:
+    """Score the rows of the table with these options, as a stage of making another, and give these columns of it."""
+    score(table_scoring(table, directory, **options))
+    return Addition(scored_columns(directory, names), lambda: scored_rows(directory, names))
+
+
+def _proxy(chosen: TableProxySettings, table: TableReader) -> ProxySettings:
+    """What was chosen; and where nothing was, what the table's first column says that rests on it."""
+    before = {**_first(table, "proxy"), **_first(table, "rendering")}
+    values = {item.name: getattr(chosen, item.name) for item in fields(TableProxySettings)}
+    for name in ("backend", "dtype", "template", "end_of_turn", "max_length"):
+        if values[name] is None and name in before:
+            values[name] = before[name]
+    return ProxySettings(**{name: value for name, value in values.items() if value is not None})
+
+
+def _first(table: TableReader, part: str) -> Mapping[str, Any]:
+    """What the first column that rests on such a part says of it; nothing if none does."""
+    found = (column.rests_on[part] for column in table.scores.values() if part in column.rests_on)
+    return {key: value for key, value in next(found, {}).items() if key != CHECKPOINTS}
+
+
+def _columns(settings: AddSettings, models: Models) -> dict[str, list[ScoreColumn]]:
+    """The columns that each name stands for; a metric that comes along with it is among them."""
+    names = dict.fromkeys([*settings.metrics, *([LP.name] if settings.proxy.checkpoints else [])])
+    options = {LP.name: {"compat": settings.compat}}
+    return {
+        name: [column for metric in select([name], models, options) for column in metric.signed_columns(models)]
+        for name in names
+    }
+
+
+def _lacking(table: TableReader, columns: Iterable[ScoreColumn]) -> list[ScoreColumn]:
+    return [column for column in columns if column.name not in table.schema.names]
+
+
+def _check_alike(table: TableReader, columns: Iterable[ScoreColumn]) -> None:
+    """UsageError for a column of the table that would be another one now, with what differs."""
+    for column in columns:
+        if column.name not in table.schema.names:
+            continue
+        there = table.scores.get(column.name)
+        changed = differences(there.identity, column.identity) if there else ["no metric made it"]
+        if changed:
+            raise UsageError(
+                f"the table has a column {column.name!r} that is made otherwise:"
+                + "".join(f"\n  - {change:.200}" for change in changed[:10]),
+                where=table.path,
+                remedy="give the options that the table was scored with, or score its input again",
+            )
+
+
+def _check_model(table: TableReader, asked: Iterable[Sequence[ScoreColumn]]) -> None:
+    """UsageError if the default model would be asked beside the one that scored the table, and nobody chose it."""
+    for part in ("proxy", "rendering"):
+        before = _first(table, part)
+        for column in (column for columns in asked for column in columns if before and part in column.rests_on):
+            if changed := differences(before, column.rests_on[part]):
+                raise UsageError(
+                    f"the table was not scored with {ProxySettings.model} as it is here:"
+                    + "".join(f"\n  - {part}.{change:.200}" for change in changed[:10]),
+                    where=table.path,
+                    remedy="name the model with --proxy.model",
+                )
+
+
+def _nothing(table: TableReader, directory: OutputDirectory, in_place: bool) -> Manifest:
+    """All columns are there: in place that is what was asked for, elsewhere there is nothing to write."""
+    if not in_place:
+        raise UsageError("the table has all these columns", where=table.path, remedy="name a metric that it lacks")
+    log.info("nothing to do")
+    tidy(directory)
+    return read_manifest(directory.storage)

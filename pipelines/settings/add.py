@@ -1,0 +1,67 @@
+"""The options of ``curricle add``: those of the metrics, which default to how the table was scored."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from curricle.curate.embedding.settings import EmbeddingSettings
+from curricle.curate.proxy.settings import GenerationSettings, ProxySettings
+from curricle.schemas.common.config import check_ranges, option
+from curricle.schemas.common.errors import UsageError
+
+
+def _as_scored(name: str) -> Any:
+    """An option of the proxy that has no default of its own here."""
+    metadata = next(item.metadata for item in fields(ProxySettings) if item.name == name)
+    about = {key: value for key, value in metadata.items() if key != "help"}
+    return option(f"{metadata['help']}; left out: as the table was scored", None, **about)
+
+
+@dataclass(frozen=True)
+class TableProxySettings:
+    """``ProxySettings`` in which None is what the table was scored with, or the default where it was with none."""
+
+    model: str | None = option(
+        "the proxy, as for `curricle score`; left out: the default, which has to be the one that scored the table",
+        None,
+        path=True,
+    )
+    backend: Literal["transformers", "vllm"] | None = _as_scored("backend")
+    checkpoints: tuple[str, ...] = option("checkpoints, as for `curricle score`: adds the metric lp", (), path=True)
+    template: Literal["chat", "alpaca", "plain"] | None = _as_scored("template")
+    end_of_turn: Literal["yes", "no"] | None = _as_scored("end_of_turn")
+    max_length: int | None = _as_scored("max_length")
+    dtype: Literal["float32", "bfloat16", "float16"] | None = _as_scored("dtype")
+    batch_tokens: int | None = option(
+        "tokens in a forward pass, padding included; left out: what suits the device",
+        None,
+        at_least=1,
+    )
+    generation: GenerationSettings = field(default_factory=GenerationSettings)
+
+
+@dataclass(frozen=True)
+class AddSettings:
+    table: str = option("a finished table, which is not scored again", positional=True, path=True)
+    metrics: tuple[str, ...] = option("what to add; what is there already and made alike is left as it is")
+    output: str | None = option(
+        "directory for the table with the new columns; left out, or the table's own: in place, where readers find the "
+        "old table until the new one is whole",
+        None,
+        path=True,
+    )
+    proxy: TableProxySettings = field(default_factory=TableProxySettings)
+    embedding: EmbeddingSettings = field(default_factory=EmbeddingSettings)
+    compat: Literal["small2large"] | None = option(
+        "compute the metric lp as its authors' code does, with 0 where nothing was learned", None
+    )
+    workers: int = option("worker processes here", 1, at_least=1, at_most=4096)
+    shard_rows: int = option("rows in a shard, the unit of work, retry and resume", 4096, at_least=1)
+    overwrite: bool = option("make it again where the output directory holds something else, or what is damaged", False)
+    log_format: Literal["text", "json"] = option("how log lines are written", "text")
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if not self.metrics:
+            raise UsageError("--metrics names no metric", remedy="name at least one, such as mattr")
+        if self.compat and not self.proxy.checkpoints:
+            raise UsageError("--compat is for the metric lp", remedy="leave it out, or add --proxy.checkpoints")
