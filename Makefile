@@ -31,7 +31,7 @@ soak: .venv/.test
 TYPED = curate pipelines schemas train
 
 check: .venv/.test
-	mkdir -p build/typed/curricle && cd build/typed/curricle && ln -sfn $(TYPED:%=../../../%) .
+	mkdir -p build/typed/curricle && cd build/typed/curricle && ln -sfn $(TYPED:%=../../../%) . && ln -sfn ../../tests/typed/public_surface.py ..
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy

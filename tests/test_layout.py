@@ -60,4 +60,5 @@ def test_a_wheel_holds_every_file_that_the_code_opens(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     files = {path.relative_to(source) for folder in FOLDERS for path in (source / folder).rglob("*") if path.is_file()}
     assert any(path.suffix != ".py" for path in files)
+    files |= {Path(folder, "py.typed") for folder in FOLDERS}
     assert {f"curricle/{path}" for path in files} <= set(zipfile.ZipFile(wheel).namelist())

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from curricle.curate.batch import RESPONSE_ROLE
 from curricle.curate.formats.conversation import FormatError, Message
 from curricle.curate.formats.values import as_text, folded, says
+from curricle.schemas.chat.responses import RESPONSE_ROLE
 
 MEDIA = re.compile(
     "(?:img|image|picture|photo|video|audio)s?(?:path|url|uri|file|filename|name|id|bytes|base64|data)?s?"

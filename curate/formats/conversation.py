@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from curricle.curate.batch import RESPONSE_ROLE
 from curricle.curate.formats.values import NotJson, Unreadable, as_text, canonical, kind, says, stand_in, written
+from curricle.schemas.chat.responses import RESPONSE_ROLE
 from curricle.schemas.common.plugins import Origin, Pluggable
 
 MESSAGE_FIELDS = "message_fields"

@@ -1,6 +1,5 @@
 """A question and its answer in two fields, with the input, history, system prompt and tools that stand beside them."""
 
-from curricle.curate.batch import RESPONSE_ROLE
 from curricle.curate.formats.conversation import (
     Conversation,
     Fields,
@@ -13,6 +12,7 @@ from curricle.curate.formats.conversation import (
 )
 from curricle.curate.formats.turns import context
 from curricle.curate.formats.values import as_text, says
+from curricle.schemas.chat.responses import RESPONSE_ROLE
 
 INPUTS = ("input", "context", "passage")
 """Alpaca's name, Dolly's and BoolQ's; the first that says something is the input."""

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from curricle.curate.batch import RESPONSE_ROLE
 from curricle.curate.formats import strict
 from curricle.curate.formats.beside import LIST_FIELDS, check_turn
 from curricle.curate.formats.conversation import (
@@ -20,6 +19,7 @@ from curricle.curate.formats.conversation import (
     text,
 )
 from curricle.curate.formats.values import as_text, canonical, kind, says
+from curricle.schemas.chat.responses import RESPONSE_ROLE
 
 SYSTEM_FIELDS = (
     *("system", "system_prompt", "system_message", "system_instruction", "system_instructions", "system_content"),

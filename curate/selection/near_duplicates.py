@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from curricle.curate.words import unicode_words
-from curricle.schemas.chat.rendering import RESPONSE_ROLE
+from curricle.schemas.chat.responses import RESPONSE_ROLE
 from datasketch import MinHash, MinHashLSH
 from numpy.typing import NDArray
 

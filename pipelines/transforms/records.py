@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.metrics import Metrics
+from apache_beam.metrics.metric import Metrics
 from apache_beam.pvalue import PCollection
 from curricle.curate.embedding.settings import EmbeddingSettings
 from curricle.curate.formats import Format, named
