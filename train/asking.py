@@ -93,14 +93,14 @@ class Asking:
             held_out: self._score([each.rows for each in probe.candidates if each.held_out == held_out], held_out)
             for held_out in sorted({each.held_out for each in probe.candidates})
         }
-        found = [scores[each.held_out].of(each.rows) for each in probe.candidates]
+        results = [scores[each.held_out].of(each.rows) for each in probe.candidates]
         self.remark(
             loss={
                 candidate.name: float(nll.sum() / tokens.sum()) if tokens.any() else None
-                for candidate, (nll, tokens) in zip(probe.candidates, found, strict=True)
+                for candidate, (nll, tokens) in zip(probe.candidates, results, strict=True)
             }
         )
-        return ProbeResult(tuple(nll for nll, _ in found), tuple(tokens for _, tokens in found))
+        return ProbeResult(tuple(nll for nll, _ in results), tuple(tokens for _, tokens in results))
 
     def _score(self, parts: Sequence[Rows], held_out: bool) -> "_RowScores":
         table, rows = self.table.held_out if held_out else self.table, np.unique(np.concatenate(parts))

@@ -178,9 +178,9 @@ class Loop:
         with checkpoints.locked(self.settings.output):
             self.description.write()
             self.processes.barrier()
-            place = self._train(write=True)
+            saved = self._train(write=True)
             self.description.write(finished=self.step)
-            return place
+            return saved
 
     def _train(self, write: bool) -> Path:
         """Follow the order from where the last checkpoint left it. Every process takes its share of every batch."""
@@ -398,7 +398,7 @@ class Loop:
         began = time.perf_counter()
         self._look_again()
         cursor = Cursor(self.step, self.order.digest, len(self.journal.records), dict(self.reporter.totals))
-        place = checkpoints.save(
+        saved = checkpoints.save(
             self.settings.output,
             cursor,
             self.student,
@@ -409,7 +409,7 @@ class Loop:
             self.losses.read() if self.losses else None,
         )
         self.reporter.window.pause(time.perf_counter() - began)
-        return place
+        return saved
 
     def _look_again(self) -> None:
         """A step shows in the loss of the next one only. Weights that give no loss any more are no checkpoint."""

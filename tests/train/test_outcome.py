@@ -63,7 +63,7 @@ def student(rows: np.ndarray, stage: int) -> Outcome:
 
 
 def drive(course: Course, journal: Journal, count: int) -> list[list[int]]:
-    """The rows of some stages, each of whose outcome is told unless the journal knows it."""
+    """The rows of some stages, whose outcomes the student reports unless the journal knows them."""
     kept, stages = JournaledCourse(course, journal), []
     while len(stages) < count:
         stage = kept.next()

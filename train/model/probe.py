@@ -42,7 +42,7 @@ def score(
     """
     rows: list[int] = []
     tokens: list[int] = []
-    places: list[int] = []
+    indices: list[int] = []
     counts: list[int] = []
     losses: list[torch.Tensor] = []
     size = Size()
@@ -51,13 +51,13 @@ def score(
             passes = micro_batches(chunk, capacity, processes.world, False, student.alike)
             for micro in passes[processes.rank]:
                 losses.append(student.nll(micro))
-                places += [len(rows) + document for document in micro.documents]
+                indices += [len(rows) + document for document in micro.documents]
                 counts += micro.counts
                 between()
             size = sum((micro.size for share in passes for micro in share), size)
             rows += [document.row for document in chunk]
             tokens += [len(document.scored) for document in chunk]
-    nll = processes.sum(document_sums(losses, places, counts, len(rows)))
+    nll = processes.sum(document_sums(losses, indices, counts, len(rows)))
     if bad := [row for row, loss in zip(rows, nll, strict=True) if not np.isfinite(loss)]:
         raise UserError(
             f"the loss of rows {bad[:8]} is not finite, and of {len(bad)} in all",
