@@ -63,6 +63,7 @@ def in_beam() -> None:
 def commands(folder: Path) -> None:
     manifest = pipelines.score([folder / "a.jsonl"], folder / "scored", metrics=["mtld"], proxy="org/name", workers=2)
     assert_type(manifest, Manifest)
+    assert_type(pipelines.add(folder, ["mattr"], output="more", proxy={"max_length": 512}), Manifest)
     assert_type(pipelines.select(folder, "hard", take="hard", by="loss", fraction=0.5), Manifest)
     assert_type(pipelines.check_selection("hard", table=folder), list[str])
     assert_type(pipelines.cluster(folder, "clustered", k=10), Manifest)
