@@ -41,7 +41,7 @@ class Metric(Pluggable):
     def signed_columns(self, models: Models) -> list[ScoreColumn]:
         """The columns with this metric's name, version and parameters, and what its passes rest on."""
         params, rests_on = self._all_params(models), self.rests_on(models)
-        return [column.made_by(self.name, self.version, params, rests_on) for column in self.columns]
+        return [column.of_metric(self.name, self.version, params, rests_on) for column in self.columns]
 
     def identity(self, models: Models) -> dict[str, Any]:
         """Version and parameters, as they come back from JSON: what is the metric's own in a table's identity."""
@@ -76,11 +76,11 @@ class MetricFactory(Pluggable):
     origin: Origin | None = None
     """Set where a plug-in is loaded"""
 
-    def made_for(self, models: Models, options: Mapping[str, Any]) -> Metric:
+    def for_models(self, models: Models, options: Mapping[str, Any]) -> Metric:
         """UsageError where there is no such metric for these models."""
-        return self.made_of(self.parameters(models, options))
+        return self.with_parameters(self.parameters(models, options))
 
-    def made_of(self, parameters: Mapping[str, Any]) -> Metric:
+    def with_parameters(self, parameters: Mapping[str, Any]) -> Metric:
         return replace(self.make(**parameters), origin=self.origin)
 
 

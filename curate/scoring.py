@@ -85,8 +85,8 @@ class Scoring:
     @property
     def roles(self) -> list[Role]:
         """The models that are asked anything, in the order in which they are."""
-        asked = {each.model for each in passes_of(self.metrics)}
-        return [role for role in ROLES if role in asked]
+        roles = {each.model for each in passes_of(self.metrics)}
+        return [role for role in ROLES if role in roles]
 
     @property
     def schema(self) -> pa.Schema:
@@ -105,7 +105,7 @@ class Scoring:
 
     def score(self, table: pa.Table, progress: Progress) -> pa.Table:
         """The table with scores, see ``curate.score``."""
-        kept = _checked(table, self.schema)
+        others = _checked(table, self.schema)
         parts = []
         for start in range(0, max(1, len(table)), ROWS):
             part = table.slice(start, ROWS)
@@ -114,7 +114,7 @@ class Scoring:
             before = part[NOTES_FIELD.name].to_pylist() if NOTES_FIELD.name in part.schema.names else []
             notes = [(row, text) for row, texts in enumerate(before) for text in texts or ()]
             scored = with_scores(read, scores.columns, [*notes, *notes_of(scores)], self.schema)
-            parts.append(_beside(scored, part.select(kept)))
+            parts.append(_beside(scored, part.select(others)))
             progress.add(rows=len(part))
         return pa.concat_tables(parts)
 
@@ -174,10 +174,10 @@ def _checked(table: pa.Table, schema: pa.Schema) -> list[str]:
     return others
 
 
-def _beside(scored: pa.Table, kept: pa.Table) -> pa.Table:
+def _beside(scored: pa.Table, others: pa.Table) -> pa.Table:
     """The columns that were there, after the examples' own and before the scores."""
-    for place, name in enumerate(kept.schema.names, len(EXAMPLES)):
-        scored = scored.add_column(place, kept.schema.field(name), kept[name])
+    for index, name in enumerate(others.schema.names, len(EXAMPLES)):
+        scored = scored.add_column(index, others.schema.field(name), others[name])
     return scored
 
 

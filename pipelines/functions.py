@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 StrPath: TypeAlias = str | os.PathLike[str]
 """A path, or where a command takes one, an address such as ``s3://bucket/table``."""
-Group: TypeAlias = Mapping[str, Any]
+Options: TypeAlias = Mapping[str, Any]
 S = TypeVar("S")
 
 
@@ -43,8 +43,8 @@ class ScoreOptions(TypedDict, total=False):
     prompt_field: str | None
     response_field: str | None
     readers: Sequence[str]
-    proxy: str | ProxySettings | Group
-    embedding: str | EmbeddingSettings | Group
+    proxy: str | ProxySettings | Options
+    embedding: str | EmbeddingSettings | Options
     compat: Literal["small2large"] | None
     workers: int
     engine: str
@@ -93,8 +93,8 @@ class ClusterOptions(TypedDict, total=False):
 class AddOptions(TypedDict, total=False):
     """Options of ``add``."""
 
-    proxy: str | TableProxySettings | Group
-    embedding: str | EmbeddingSettings | Group
+    proxy: str | TableProxySettings | Options
+    embedding: str | EmbeddingSettings | Options
     compat: Literal["small2large"] | None
     workers: int
     shard_rows: int
@@ -109,7 +109,7 @@ class LpOptions(TypedDict, total=False):
     learning_rate: float
     seed: int
     train: Mapping[str, str]
-    proxy: str | LearnerSettings | Group
+    proxy: str | LearnerSettings | Options
     compat: Literal["small2large"] | None
     workers: int
     shard_rows: int
@@ -119,8 +119,8 @@ class LpOptions(TypedDict, total=False):
 class RewardOptions(TypedDict, total=False):
     """Options of ``reward``."""
 
-    proxy: str | ProxySettings | Group
-    reward: HeadSettings | Group
+    proxy: str | ProxySettings | Options
+    reward: HeadSettings | Options
     workers: int
     shard_rows: int
     overwrite: bool
@@ -167,8 +167,8 @@ def add(
 ) -> "Manifest":
     """Write the table with the columns of more metrics, and return its manifest: nothing that is there is scored again.
 
-    Without ``output`` in place: readers find the old table until the new one is whole. What is not said of the proxy is
-    as the table was scored.
+    Without ``output`` over itself: readers find the old table until the new one is whole. What is not said of the proxy
+    is as the table was scored.
 
     Raises UsageError for a column that is there and made otherwise, and as ``score`` does.
     """

@@ -35,7 +35,7 @@ class ScoreColumn:
     params: Mapping[str, Any] = field(default_factory=dict)
     rests_on: Mapping[str, Any] = field(default_factory=dict)
 
-    def made_by(
+    def of_metric(
         self, metric: str, version: int, params: Mapping[str, Any], rests_on: Mapping[str, Any] | None = None
     ) -> "ScoreColumn":
         """The same column, signed by the metric that computes it."""
@@ -48,8 +48,8 @@ class ScoreColumn:
     @property
     def identity(self) -> dict[str, Any]:
         """All that decides the numbers, as it comes back from JSON."""
-        made = {"column": self.name, "metrics": {self.metric: {"version": self.version, "params": self.params}}}
-        identity: dict[str, Any] = json.loads(canonical_json({**made, **self.rests_on}))
+        own = {"column": self.name, "metrics": {self.metric: {"version": self.version, "params": self.params}}}
+        identity: dict[str, Any] = json.loads(canonical_json({**own, **self.rests_on}))
         return identity
 
     @property

@@ -13,7 +13,7 @@ from curricle.schemas.common.errors import UsageError
 
 T = TypeVar("T")
 
-Kind = Literal["plan", "certificate", "journal", "cursor", "run"]
+RecordKind = Literal["plan", "certificate", "journal", "cursor", "run"]
 """What a record is: ``curricle.plan`` and so on, as its key ``kind`` says."""
 
 
@@ -52,20 +52,20 @@ def read_contract(value: object, where: str | None = None) -> Contract:
     return contract
 
 
-def tagged(kind: Kind, record: Mapping[str, Any]) -> dict[str, Any]:
+def tagged(kind: RecordKind, record: Mapping[str, Any]) -> dict[str, Any]:
     """The record with what it is, and by which contract, before its other keys."""
     return {"kind": f"curricle.{kind}", "contract": CONTRACT.to_json(), **record}
 
 
-def untagged(kind: Kind, record: Mapping[str, Any], where: str | None = None) -> dict[str, Any]:
+def untagged(kind: RecordKind, record: Mapping[str, Any], where: str | None = None) -> dict[str, Any]:
     """The record without its tag, which contract 1 did not write.
 
     ValueError if it says that it is something else; UsageError if it is for readers newer than this one.
     """
     read_contract(record.get("contract"), where)
-    said = record.get("kind", f"curricle.{kind}")
-    if said != f"curricle.{kind}":
-        raise ValueError(f"it says that it is {said!r:.100}, and not curricle.{kind}")
+    kind_there = record.get("kind", f"curricle.{kind}")
+    if kind_there != f"curricle.{kind}":
+        raise ValueError(f"it says that it is {kind_there!r:.100}, and not curricle.{kind}")
     return {key: value for key, value in record.items() if key not in ("kind", "contract")}
 
 
@@ -75,15 +75,15 @@ def known_keys(cls: type, record: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in record.items() if name in names}
 
 
-def known(cls: type[T], record: Mapping[str, Any]) -> T:
+def from_record(cls: type[T], record: Mapping[str, Any]) -> T:
     """An instance of a dataclass from what it knows of a record. TypeError if a key that it needs is not there."""
     return cls(**known_keys(cls, record))
 
 
-def as_known(recorded: Any, now: Any) -> Any:
+def without_new_keys(recorded: Any, now: Any) -> Any:
     """What was recorded without the keys that ``now``, made by this version, does not have where they stand."""
     if isinstance(recorded, Mapping) and isinstance(now, Mapping):
-        return {key: as_known(value, now[key]) for key, value in recorded.items() if key in now}
+        return {key: without_new_keys(value, now[key]) for key, value in recorded.items() if key in now}
     if isinstance(recorded, list) and isinstance(now, list) and len(recorded) == len(now):
-        return [as_known(*pair) for pair in zip(recorded, now, strict=True)]
+        return [without_new_keys(*pair) for pair in zip(recorded, now, strict=True)]
     return recorded

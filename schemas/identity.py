@@ -76,10 +76,10 @@ def of_first(column: ScoreColumn, identity: Mapping[str, Any]) -> ScoreColumn:
     Where the metric is one of ours that scored the table, these are its parts of that identity: the column has the
     fingerprint that it would have now. Of every other column it is all of it.
     """
-    known = column.metric in RESTS_ON and (column.metric in identity.get("metrics", {}) or column.metric == "join")
+    of_ours = column.metric in RESTS_ON and (column.metric in identity.get("metrics", {}) or column.metric == "join")
     others = [key for key in identity if key not in ("contract", "metrics", "joined")]
-    rests_on = {key: identity[key] for key in (RESTS_ON[column.metric] if known else others) if key in identity}
-    if known and column.metric != "lp" and PROXY in rests_on:
+    rests_on = {key: identity[key] for key in (RESTS_ON[column.metric] if of_ours else others) if key in identity}
+    if of_ours and column.metric != "lp" and PROXY in rests_on:
         rests_on[PROXY] = {key: value for key, value in rests_on[PROXY].items() if key != CHECKPOINTS}
     return column.resting_on(rests_on)
 

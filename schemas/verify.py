@@ -173,8 +173,8 @@ def damaged(location: Location, digests: bool) -> list[str]:
     for part in [*manifest.data, *manifest.rejects]:
         size = files.size(part.path)
         if size != part.bytes:
-            found = "the file is missing" if size is None else f"{size} bytes, and the manifest says {part.bytes}"
-            faults.append(f"{part.path}: {found}")
+            mismatch = "the file is missing" if size is None else f"{size} bytes, and the manifest says {part.bytes}"
+            faults.append(f"{part.path}: {mismatch}")
         elif digests:
             with files.local(part.path) as path, path.open("rb") as stream:
                 if file_sha256(stream) != part.sha256:

@@ -36,13 +36,13 @@ def look_after(mark: str) -> subprocess.Popen:
 
 def marked(mark: str) -> dict[int, str]:
     """The other processes that carry a mark, by their id, with their commands."""
-    found = {}
+    result = {}
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             carries = f"{NAME}={mark}".encode() in (path / "environ").read_bytes()
             if carries and int(path.name) != os.getpid():
-                found[int(path.name)] = (path / "cmdline").read_text(errors="replace").replace("\0", " ")
-    return {pid: command for pid, command in found.items() if "multiprocessing.resource_tracker" not in command}
+                result[int(path.name)] = (path / "cmdline").read_text(errors="replace").replace("\0", " ")
+    return {pid: command for pid, command in result.items() if "multiprocessing.resource_tracker" not in command}
 
 
 def end(mark: str, patience: float = PATIENCE) -> dict[int, str]:

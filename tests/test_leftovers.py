@@ -42,18 +42,18 @@ def test_that_leaves_a_process():
 """
 
 
-def mark(place: Path) -> str:
-    return os.environ[leftovers.NAME] + str(place)
+def mark(path: Path) -> str:
+    return os.environ[leftovers.NAME] + str(path)
 
 
-def run_pytest(place: Path, code: str, *options: str) -> subprocess.Popen:
+def run_pytest(path: Path, code: str, *options: str) -> subprocess.Popen:
     """Tests of their own, in a process group of their own as a shell gives them, with our fixtures."""
-    (place / "test_it.py").write_text(code)
+    (path / "test_it.py").write_text(code)
     command = [sys.executable, "-m", "pytest", "-p", "conftest", "-c", str(TESTS.parent / "pyproject.toml")]
     return subprocess.Popen(
-        [*command, "--rootdir", str(place), "-p", "no:cacheprovider", *options, "test_it.py"],
-        cwd=place,
-        env={**os.environ, "PYTHONPATH": str(TESTS), leftovers.NAME: mark(place)},
+        [*command, "--rootdir", str(path), "-p", "no:cacheprovider", *options, "test_it.py"],
+        cwd=path,
+        env={**os.environ, "PYTHONPATH": str(TESTS), leftovers.NAME: mark(path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -83,7 +83,7 @@ def test_nothing_is_left_of_tests_that_are_ended(way, tmp_path):
 
 def test_a_process_that_is_left_fails_the_tests(tmp_path):
     process = run_pytest(tmp_path, FORGETFUL, "-n", "0")
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 1 and "1 passed" in said, said
-    assert "LEFT BEHIND" in said and "forgotten" in said
+    message, _ = process.communicate(timeout=300)
+    assert process.returncode == 1 and "1 passed" in message, message
+    assert "LEFT BEHIND" in message and "forgotten" in message
     assert not leftovers.marked(mark(tmp_path))

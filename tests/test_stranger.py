@@ -24,7 +24,7 @@ ROWS = """\
 @pytest.fixture(scope="module")
 def theirs(tmp_path_factory) -> Path:
     directory = tmp_path_factory.mktemp("theirs")
-    raising = "raise ImportError('a module of the user is imported in place of ours')\n"
+    raising = "raise ImportError('a module of the user is imported instead of ours')\n"
     (directory / "train.py").write_text(raising)
     for name in OURS[:-1]:
         (directory / name).mkdir()
@@ -49,7 +49,7 @@ def run(directory: Path, *command: object, code: int = 0, timeout: int = 600) ->
 
 @pytest.mark.parametrize("name", OURS)
 def test_what_they_have_comes_first_there(theirs, name):
-    assert "in place of ours" in run(theirs, sys.executable, "-c", f"import {name}", code=1)
+    assert "instead of ours" in run(theirs, sys.executable, "-c", f"import {name}", code=1)
 
 
 @pytest.mark.parametrize(("program", "commands"), [("curricle", OF_CURRICLE), ("curricle-train", OF_TRAINER)])

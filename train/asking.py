@@ -11,14 +11,14 @@ from curricle.train.data.batching import Size
 from curricle.train.data.encoding import ConversationTokenizer, Encoded
 from curricle.train.data.table import Example, Rows, Table
 from curricle.train.distributed import Processes
-from curricle.train.model.probe import Scores, chunks, score
+from curricle.train.model.probe import NllSums, chunks, score
 from curricle.train.model.student import Student
 from curricle.train.rewards.refresh import Refresher
 from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class Answer:
+class ProbeReport:
     """``size``, ``seconds``: what it took. ``remarks``: figures for the metrics; ``words``: lines for the log."""
 
     result: ProbeResult
@@ -33,7 +33,7 @@ class _RowScores:
     """Scores of rows in rising order."""
 
     rows: Rows
-    scores: Scores
+    scores: NllSums
 
     def of(self, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         index = np.searchsorted(self.rows, rows)
@@ -67,12 +67,12 @@ class Asking:
         self._remarks: dict[str, Any] = {}
         self._words: list[str] = []
 
-    def answer(self, probe: Probe) -> Answer:
+    def answer(self, probe: Probe) -> ProbeReport:
         """Ask what the probe asks, and say what it took."""
         began = time.perf_counter()
         self._size, self._remarks, self._words = Size(), {}, []
         result = probe.what.answer(self, probe)
-        return Answer(result, self._size, time.perf_counter() - began, self._remarks, tuple(self._words))
+        return ProbeReport(result, self._size, time.perf_counter() - began, self._remarks, tuple(self._words))
 
     def spend(self, size: Size) -> None:
         """Count forward passes that an answer took."""

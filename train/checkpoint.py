@@ -25,7 +25,7 @@ import torch
 import torch.distributed.checkpoint as dcp
 from curricle.schemas.common.disk import beside, publish, refuse_links
 from curricle.schemas.common.errors import DirectoryLocked, UserError
-from curricle.schemas.contract import known, tagged, untagged
+from curricle.schemas.contract import from_record, tagged, untagged
 from curricle.schemas.sealed import sealed, unsealed
 from curricle.schemas.sums import damaged, sums_of
 from curricle.train.distributed import Processes
@@ -79,7 +79,7 @@ def read_cursor(checkpoint: Path) -> Cursor:
     check(checkpoint, every_byte=False)
     try:
         path = checkpoint / "state" / "cursor.json"
-        cursor = known(Cursor, untagged("cursor", json.loads(path.read_bytes()), str(path)))
+        cursor = from_record(Cursor, untagged("cursor", json.loads(path.read_bytes()), str(path)))
         if checkpoint.name != _name(cursor.step):
             raise ValueError(f"it says step {cursor.step}")
         bytes.fromhex(cursor.order)

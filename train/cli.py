@@ -45,8 +45,9 @@ def plan(arguments: Sequence[str]) -> int:
     settings = parse(PlanSettings, arguments, "curricle-train plan", plan.__doc__)
     from curricle.train.ordering.plan import plan_of
 
-    made = plan_of(settings)
-    show(f"{made.samples:,} samples in {made.steps:,} steps of {made.stages:,} stages: {made.parquet}, {made.picture}")
+    summary = plan_of(settings)
+    size = f"{summary.samples:,} samples in {summary.steps:,} steps of {summary.stages:,} stages"
+    show(f"{size}: {summary.parquet}, {summary.picture}")
     return DONE
 
 
@@ -129,7 +130,7 @@ def _in_processes(
     nproc: int,
     arguments: Sequence[str],
     train: "Callable[[Processes], Path]",
-    made: str,
+    title: str,
 ) -> int:
     """Train here, or in as many processes as are asked for; say where the result lies."""
     _set_up_logging(form)
@@ -139,7 +140,7 @@ def _in_processes(
         return launch(nproc, arguments)
     processes = connect()
     try:
-        place = train(processes)
+        directory = train(processes)
     except RuntimeError as error:
         if not processes.lost(error):
             raise
@@ -149,7 +150,7 @@ def _in_processes(
     finally:
         processes.disconnect()
     if processes.first:
-        show(f"{made}: {place}")
+        show(f"{title}: {directory}")
     return DONE
 
 

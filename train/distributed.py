@@ -165,7 +165,7 @@ class Stop:
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
         self._requested = torch.zeros(1)
-        self._asked: tuple[torch.Tensor, dist.Work | None] | None = None
+        self._reduction: tuple[torch.Tensor, dist.Work | None] | None = None
         self.watched = False
 
     def request(self) -> None:
@@ -175,8 +175,8 @@ class Stop:
         """To be called by every process, as often as by the others. Several know it one call late, and never wait."""
         if self._processes.group is None:
             return bool(self._requested)
-        before, self._asked = self._asked, (shared := self._requested.clone(), None)
-        self._asked = shared, dist.all_reduce(shared, group=self._processes.group, async_op=True)
+        before, self._reduction = self._reduction, (shared := self._requested.clone(), None)
+        self._reduction = shared, dist.all_reduce(shared, group=self._processes.group, async_op=True)
         if before is None:
             return False
         flags, work = before

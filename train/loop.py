@@ -419,7 +419,7 @@ class Loop:
         with self.student.answering():
             self.finite.watch(micro, self.student.nll(micro), documents)
         self.finite.close(self.step, torch.zeros(()))
-        self.finite.check(made=True)
+        self.finite.check(after_step=True)
 
     def _check(self) -> None:
         """Look at what the steps have left to look at; here the host waits for the device."""

@@ -154,7 +154,7 @@ class RunSettings(TrainSettings):
         "the order: campus, random, sorted, competence, paced, cyclical, blocked, interleaved, …; or one of your own, "
         "./my.py:NAME; --curriculum NAME --help lists the options of one",
         "campus",
-        place=True,
+        path=True,
     )
     curriculum_options: dict[str, str] = option("options of the curriculum", {}, rest="curriculum")
     seed: int = option("of the order and of dropout", 0, at_least=0)
@@ -189,7 +189,7 @@ class PlanSettings:
         "the order: random, sorted, competence, paced, cyclical, blocked, interleaved, …; or one of your own, "
         "./my.py:NAME; --curriculum NAME --help lists the options of one",
         "random",
-        place=True,
+        path=True,
     )
     curriculum_options: dict[str, str] = option("options of the curriculum", {}, rest="curriculum")
     seed: int = option("of the order", 0, at_least=0)
@@ -214,16 +214,16 @@ class VerifySettings:
 
 def identity(settings: Any) -> dict[str, Any]:
     """The values that decide what is learned, as JSON: everything that is not ``free``."""
-    kept: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for item in dataclasses.fields(settings):
         value = getattr(settings, item.name)
         if dataclasses.is_dataclass(value):
-            kept[item.name] = identity(value)
+            values[item.name] = identity(value)
         elif not item.metadata.get("free"):
-            kept[item.name] = (
+            values[item.name] = (
                 list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
             )
-    return kept
+    return values
 
 
 @dataclass(frozen=True, kw_only=True)

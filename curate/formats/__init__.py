@@ -44,7 +44,7 @@ PLUGINS: Group[Format] = Group(
     "curricle.formats",
     "format",
     "a Format of curricle.curate.formats",
-    lambda found: isinstance(found, Format),
+    lambda value: isinstance(value, Format),
     tuple(FORMATS),
 )
 """Formats of others. They are read where they are named, and never recognised."""

@@ -31,7 +31,7 @@ PLUGINS: Group[Metric | MetricFactory] = Group(
     "curricle.metrics",
     "metric",
     "a curricle.curate.metric.Metric",
-    lambda found: isinstance(found, (Metric, MetricFactory)),
+    lambda value: isinstance(value, (Metric, MetricFactory)),
     REGISTRY.keys(),
 )
 
@@ -49,13 +49,13 @@ def select(
     """
     chosen: dict[str, Metric] = {}
     for name in (name for index, name in enumerate(names) if name not in names[:index]):
-        found = _found(name) if isinstance(name, str) else name
-        if found.name in REGISTRY and found is not REGISTRY[found.name]:
-            raise UsageError(f"{found.name} is a metric of ours", where=str(name), remedy="give yours another name")
-        if isinstance(found, MetricFactory):
-            found = found.made_for(models, (options or {}).get(found.name, {}))
-        if chosen.setdefault(found.name, found) != found:
-            raise UsageError(f"two metrics are named {found.name!r}", remedy="leave one of them out, or rename it")
+        entry = _lookup(name) if isinstance(name, str) else name
+        if entry.name in REGISTRY and entry is not REGISTRY[entry.name]:
+            raise UsageError(f"{entry.name} is a metric of ours", where=str(name), remedy="give yours another name")
+        if isinstance(entry, MetricFactory):
+            entry = entry.for_models(models, (options or {}).get(entry.name, {}))
+        if chosen.setdefault(entry.name, entry) != entry:
+            raise UsageError(f"two metrics are named {entry.name!r}", remedy="leave one of them out, or rename it")
     if any(LOSS in metric.passes for metric in chosen.values()):
         chosen.setdefault(loss.METRIC.name, loss.METRIC)
     others = [name for name in chosen if name not in REGISTRY]
@@ -100,8 +100,8 @@ def _reference(metric: Metric) -> MetricReference:
 
 
 def _again(reference: MetricReference) -> Metric:
-    found = stamped(reference.origin.load(), reference.origin) if reference.origin else REGISTRY[reference.name]
-    metric = found.made_of(json.loads(reference.params)) if isinstance(found, MetricFactory) else found
+    source = stamped(reference.origin.load(), reference.origin) if reference.origin else REGISTRY[reference.name]
+    metric = source.with_parameters(json.loads(reference.params)) if isinstance(source, MetricFactory) else source
     if _reference(metric) != reference:
         raise UserError(
             "a worker would compute another metric than the driver signs",
@@ -111,7 +111,7 @@ def _again(reference: MetricReference) -> Metric:
     return metric
 
 
-def _found(name: str) -> Metric | MetricFactory:
+def _lookup(name: str) -> Metric | MetricFactory:
     if name in REGISTRY:
         return REGISTRY[name]
     plugin = PLUGINS.load(name)

@@ -56,16 +56,16 @@ def compute(batch: Batch) -> Scores:
     return to_scores(COLUMNS, cells)
 
 
-def _ratios(given: LogLikelihood, alone: LogLikelihood) -> tuple[Cell, Cell]:
+def _ratios(conditional: LogLikelihood, unconditional_row: LogLikelihood) -> tuple[Cell, Cell]:
     """IFD by loss and by perplexity, or why not."""
-    loss, unconditional = mean_loss(given), mean_loss(alone)
+    loss, unconditional = mean_loss(conditional), mean_loss(unconditional_row)
     if isinstance(loss, str):
         return loss, loss
     if isinstance(unconditional, str):
         reason = f"without the prompt: {unconditional}"
         return reason, reason
-    if given.count != alone.count:
-        reason = f"{given.count} tokens with the prompt, {alone.count} without"
+    if conditional.count != unconditional_row.count:
+        reason = f"{conditional.count} tokens with the prompt, {unconditional_row.count} without"
         return reason, reason
     by_loss: Cell = loss / unconditional if unconditional else "loss_unconditional is 0"
     if by_loss == math.inf:

@@ -118,14 +118,14 @@ def compute(columns: Sequence[ScoreColumn], compat: Compat | None, epsilon: floa
     cells: defaultdict[str, list[Cell]] = defaultdict(list)
     for rendered, likelihoods in zip(RENDERING.of(batch), zip(*CHECKPOINT_LOSSES.of(batch), strict=True), strict=True):
         losses = [_bounded(mean_loss(row)) for row in likelihoods]
-        known = [loss for loss in losses if not isinstance(loss, str)]
+        values = [loss for loss in losses if not isinstance(loss, str)]
         for epoch, loss in enumerate(losses):
             cells[f"ppl_epoch_{epoch}"].append(loss if isinstance(loss, str) else math.exp(loss))
         missing = next((reason for reason in losses if isinstance(reason, str)), None)
-        cells["learnability"].append(missing or learnability(known))
+        cells["learnability"].append(missing or learnability(values))
         if compat and _unread(rendered):
-            known, missing = [0.0] * len(losses), None
-        perplexities = [math.exp(loss) for loss in known]
+            values, missing = [0.0] * len(losses), None
+        perplexities = [math.exp(loss) for loss in values]
         cells["lp_1"].append(missing or learning_percentage(perplexities, compat, epsilon))
         cells["lp_app"].append(missing or approximate_percentage(perplexities, compat))
     return to_scores(columns, cells)

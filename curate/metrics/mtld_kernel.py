@@ -49,8 +49,8 @@ def mtld(texts: Sequence[str], threshold: float) -> np.ndarray:
     padded = pa.array([*texts, " " * 8], pa.large_string())  # so that a word begins at every byte of every text
     _, offsets, data = padded.buffers()
     bounds = np.frombuffer(offsets, np.int64, len(padded) + 1)
-    text, kept = np.frombuffer(data, np.uint8), np.empty(int(np.diff(bounds).max()) + 8, np.uint8)
-    return _batch(text, _words(text), bounds.view(np.uint64), kept, _words(kept), _BYTES, _SEED, threshold)
+    text, buffer = np.frombuffer(data, np.uint8), np.empty(int(np.diff(bounds).max()) + 8, np.uint8)
+    return _batch(text, _words(text), bounds.view(np.uint64), buffer, _words(buffer), _BYTES, _SEED, threshold)
 
 
 def _words(array: np.ndarray) -> np.ndarray:
@@ -59,48 +59,48 @@ def _words(array: np.ndarray) -> np.ndarray:
 
 
 @compiled
-def _split(text, words, place, end, table, seed, kept, kept_words, ends, hashes):  # type: ignore[no-untyped-def]
-    """Bytes of a text, from ``place`` to ``end`` -> the bytes of its tokens and their hashes; returns how many.
+def _split(text, words, position, end, table, seed, buffer, buffer_words, ends, hashes):  # type: ignore[no-untyped-def]
+    """Bytes of a text, from ``position`` to ``end`` -> the bytes of its tokens and their hashes; returns how many.
 
-    Token i is ``kept[ends[i]:ends[i + 1]]``. The hash of a token of up to 8 bytes is a bijection of them.
+    Token i is ``buffer[ends[i]:ends[i + 1]]``. The hash of a token of up to 8 bytes is a bijection of them.
     """
     size = start = count = _0
     while True:
-        word = words[place]
+        word = words[position]
         folded = (word & _LOW) | _CASE
         ascii_letters = (folded + _FROM_A) & ~(folded + _PAST_Z) & ~word & _HIGH
         others = ~(ascii_letters | word) & _HIGH
-        letters = min(trailing_zeros(others) >> _3, end - place)
-        kept_words[size] = word | ((ascii_letters & (~word << _2)) >> _2)  # what follows the letters is written over
+        letters = min(trailing_zeros(others) >> _3, end - position)
+        buffer_words[size] = word | ((ascii_letters & (~word << _2)) >> _2)  # what follows the letters is written over
         size += letters
-        place += letters
+        position += letters
         if letters == _8:
             continue
-        byte = table[text[place]] if place < end else _SEPARATES
+        byte = table[text[position]] if position < end else _SEPARATES
         if byte >= 0:
-            kept[size] = byte
+            buffer[size] = byte
             size += _1
         elif byte == _SEPARATES and size > start:
             hashed = seed
             if size - start > _8:
                 while start + _8 < size:
-                    hashed = (hashed ^ kept_words[start]) * _ODD
+                    hashed = (hashed ^ buffer_words[start]) * _ODD
                     hashed ^= hashed >> _32
                     start += _8
-                hashed ^= kept_words[size - _8]
+                hashed ^= buffer_words[size - _8]
             else:
-                hashed ^= kept_words[start] & (_ONES >> (_64 - ((size - start) << _3)))
+                hashed ^= buffer_words[start] & (_ONES >> (_64 - ((size - start) << _3)))
             hashed *= _ODD
             hashes[count] = hashed ^ (hashed >> _32)
             count += _1
             ends[count] = start = size
-        if place >= end:
+        if position >= end:
             return count
-        place += _1
+        position += _1
 
 
 @compiled
-def _number(count, kept, ends, hashes, slots, before, numbers):  # type: ignore[no-untyped-def]
+def _number(count, buffer, ends, hashes, slots, before, numbers):  # type: ignore[no-untyped-def]
     """Tokens -> for each the first one that is equal.
 
     ``slots``: an open hash table of tokens, which holds ``before`` + 1 + the token. What is not more is left over from
@@ -116,7 +116,7 @@ def _number(count, kept, ends, hashes, slots, before, numbers):  # type: ignore[
             other = slots[slot] - before - _1
             if hashes[other] == hashes[token] and ends[other + _1] - ends[other] == length:
                 letter = _0 if length > _8 else length
-                while letter < length and kept[ends[other] + letter] == kept[start + letter]:
+                while letter < length and buffer[ends[other] + letter] == buffer[start + letter]:
                     letter += _1
                 if letter == length:
                     break
@@ -127,14 +127,14 @@ def _number(count, kept, ends, hashes, slots, before, numbers):  # type: ignore[
 
 
 @compiled
-def _factors(numbers, threshold, most_types, seen, run):  # type: ignore[no-untyped-def]
+def _factors(numbers, threshold, most_types, last_run, run):  # type: ignore[no-untyped-def]
     """Numbers of tokens -> how many factors they make in this direction, and the next unused stamp."""
     words = types = _0
     whole = 0
     for number in numbers:
         words += _1
-        types += np.uint64(seen[number] != run)
-        seen[number] = run
+        types += np.uint64(last_run[number] != run)
+        last_run[number] = run
         if types <= most_types[words] if words < most_types.size else types / words <= threshold:
             whole += 1
             words = types = _0
@@ -146,7 +146,7 @@ def _factors(numbers, threshold, most_types, seen, run):  # type: ignore[no-unty
 
 
 @compiled
-def _batch(text, words, bounds, kept, kept_words, table, seed, threshold):  # type: ignore[no-untyped-def]
+def _batch(text, words, bounds, buffer, buffer_words, table, seed, threshold):  # type: ignore[no-untyped-def]
     """Texts, end to end, and one more -> MTLD of each."""
     most_types = np.zeros(_RUN, np.uint64)
     for length in range(1, _RUN):
@@ -154,18 +154,18 @@ def _batch(text, words, bounds, kept, kept_words, table, seed, threshold):  # ty
         while most / length > threshold:
             most -= 1
         most_types[length] = most
-    most = kept.size // 2  # tokens in a text
+    most = buffer.size // 2  # tokens in a text
     ends, hashes = np.zeros(most + 1, np.uint64), np.empty(most, np.uint64)
-    numbers, seen = np.empty(most, np.uint64), np.zeros(most, np.uint64)
+    numbers, last_run = np.empty(most, np.uint64), np.zeros(most, np.uint64)
     slots = np.zeros(4 * most, np.uint64)
     result = np.full(bounds.size - 2, np.nan)
     before, run = _0, _1
     for row in range(result.size):
-        count = _split(text, words, bounds[row], bounds[row + 1], table, seed, kept, kept_words, ends, hashes)
+        count = _split(text, words, bounds[row], bounds[row + 1], table, seed, buffer, buffer_words, ends, hashes)
         if count > 0:
-            _number(count, kept, ends, hashes, slots, before, numbers)
+            _number(count, buffer, ends, hashes, slots, before, numbers)
             before += count
-            forward, run = _factors(numbers[:count], threshold, most_types, seen, run)
-            backward, run = _factors(numbers[:count][::-1], threshold, most_types, seen, run)
+            forward, run = _factors(numbers[:count], threshold, most_types, last_run, run)
+            backward, run = _factors(numbers[:count][::-1], threshold, most_types, last_run, run)
             result[row] = (count / forward + count / backward) / 2
     return result

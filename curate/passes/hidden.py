@@ -33,8 +33,8 @@ class HiddenStatePass(ProxyPass["Sequence[NDArray[np.float32] | str]"]):
     def ask(self, batch: Batch, model: "Backend", on_progress: OnProgress) -> "Sequence[NDArray[np.float32] | str]":
         rendered = self.rendering.of(batch)
         unread = [row.note or beyond(row.ids, model.vocabulary) or ("" if row.ids else NO_TOKEN) for row in rendered]
-        asked = [row for row, reason in zip(rendered, unread, strict=True) if not reason]
-        states = model.states([row.ids for row in asked], lambda row, of: self.pool(of, asked[row]), on_progress)
+        readable = [row for row, reason in zip(rendered, unread, strict=True) if not reason]
+        states = model.states([row.ids for row in readable], lambda row, of: self.pool(of, readable[row]), on_progress)
         pooled = iter(states)
         return [reason or next(pooled) for reason in unread]
 

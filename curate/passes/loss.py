@@ -40,7 +40,7 @@ class LikelihoodPass(ProxyPass[Sequence[LogLikelihood]]):
         scores = [next(answers) if isinstance(item, Request) else item for item in planned]
         rows = len(batch)
         return batch.with_answers(
-            {each.name: scores[place * rows : (place + 1) * rows] for place, each in enumerate(passes)}
+            {each.name: scores[index * rows : (index + 1) * rows] for index, each in enumerate(passes)}
         )
 
     def _planned(self, batch: Batch, model: "Backend") -> list[Request | LogLikelihood]:
@@ -77,7 +77,7 @@ class CheckpointPass(ProxyPass[Sequence[Sequence[LogLikelihood]]]):
     requires: tuple[Pass[Any], ...] = (RENDERING, LOSS)
 
     def ask(self, batch: Batch, model: "Backend", on_progress: OnProgress) -> Sequence[Sequence[LogLikelihood]]:
-        """One after the other in the place of the loaded weights, which are put back whatever happens."""
+        """One after the other instead of the loaded weights, which are put back whatever happens."""
         first, losses = model.weights, [LOSS.of(batch)]
         try:
             for weights in model.checkpoints:

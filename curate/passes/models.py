@@ -70,26 +70,26 @@ class Models:
             from curricle.curate.embedding.encoder import Encoder  # torch
 
             key = canonical_json([asdict(self.embedding), self.weights(role).identity])
-            return _kept(role, key, lambda: Encoder(self.embedding, self._encoder.here()))
+            return _loaded_once(role, key, lambda: Encoder(self.embedding, self._encoder.here()))
         from curricle.curate.proxy.backend import load
 
         first, *later = self._proxies
         key = canonical_json([asdict(self.proxy), [each.weights.identity for each in self._proxies]])
-        return _kept(role, key, lambda: load(self.proxy, first.here(), [each.here() for each in later]))
+        return _loaded_once(role, key, lambda: load(self.proxy, first.here(), [each.here() for each in later]))
 
     @cached_property
     def _proxies(self) -> list["_Located"]:
         settings = [replace(self.proxy, model=name) for name in self.proxy.checkpoints] or [self.proxy]
-        found = [_Located.found("proxy", each.model) for each in settings]
-        first, *later = (Renderer(each.weights, given) for each, given in zip(found, settings, strict=True))
+        located = [_Located.locate("proxy", each.model) for each in settings]
+        first, *later = (Renderer(each.weights, setting) for each, setting in zip(located, settings, strict=True))
         for other in later:
             first.check_same_model(other)
-        return found
+        return located
 
     @cached_property
     def _encoder(self) -> "_Located":
         named = self.embedding.model
-        return _Located.found("encoder", self.proxy.model if named == PROXY else named)
+        return _Located.locate("encoder", self.proxy.model if named == PROXY else named)
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class _Located:
     host: str
 
     @classmethod
-    def found(cls, role: Role, model: str) -> "_Located":
+    def locate(cls, role: Role, model: str) -> "_Located":
         return cls(role, model, _find(role, model), socket.gethostname())
 
     def here(self) -> Weights:
@@ -111,7 +111,7 @@ class _Located:
         # the names of other directories, in our cache or the hub's, say what is in them
         if there and (socket.gethostname() == self.host or "sha256" not in self.weights.identity):
             return self.weights
-        mine = _found_before(self.role, str(self.weights.directory) if there else self.model)
+        mine = _find_once(self.role, str(self.weights.directory) if there else self.model)
         if mine.identity != self.weights.identity:
             raise UserError(
                 "a worker finds other weights under this name than the driver",
@@ -128,13 +128,13 @@ def _find(role: Role, model: str) -> Weights:
     return embedding_weights.find(model) if role == "encoder" else resolve(model)
 
 
-_found_before = cache(_find)
+_find_once = cache(_find)
 
 _loaded: dict[Role, tuple[str, Any]] = {}
 _loading = threading.Lock()
 
 
-def _kept(role: Role, key: str, load: Callable[[], Any]) -> Any:
+def _loaded_once(role: Role, key: str, load: Callable[[], Any]) -> Any:
     """The model, loaded if it is not the one of this role that was asked for before; that one goes first.
 
     On a dask cluster a process runs one pipeline after the other with it.

@@ -29,8 +29,8 @@ class RenderPass(Pass[Sequence[Rendered]]):
     def ask(self, batch: Batch, model: Renderer, on_progress: OnProgress) -> Sequence[Rendered]:
         rows = self.conversations(batch)
         extras = batch.table["extra"].to_pylist()
-        known = [(row, extra) for row, extra in zip(rows, extras, strict=True) if not isinstance(row, str)]
-        rendered = iter(model.render_turns([row for row, _ in known], [extra for _, extra in known]))
+        readable = [(row, extra) for row, extra in zip(rows, extras, strict=True) if not isinstance(row, str)]
+        rendered = iter(model.render_turns([row for row, _ in readable], [extra for _, extra in readable]))
         return [Rendered(note=row) if isinstance(row, str) else next(rendered) for row in rows]
 
     def params(self, models: Models) -> dict[str, Any]:

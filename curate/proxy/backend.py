@@ -25,10 +25,10 @@ class Backend(Protocol):
     weights: Weights
     """Those that are loaded."""
     checkpoints: Sequence[Weights]
-    """Later checkpoints of the same model, which ``take`` can put in their place."""
+    """Later checkpoints of the same model, which ``take`` can load instead."""
 
     def take(self, weights: Weights) -> None:
-        """Put the weights of another checkpoint of the same model in the place of those that are loaded.
+        """Load the weights of another checkpoint of the same model instead of those that are loaded.
 
         One model is in memory at a time, however many checkpoints are compared.
         """

@@ -33,7 +33,7 @@ from curricle.schemas.chat.positions import Alike, always_alike
 from numpy.typing import NDArray
 from transformers import AttentionInterface, PreTrainedModel
 
-Row = Sequence[int]
+TokenRow = Sequence[int]
 _ATTENTION = "curricle_packed"
 
 
@@ -78,7 +78,7 @@ Trunk = dict[torch.nn.Module, tuple[torch.Tensor, torch.Tensor]]
 """Keys and values, (1, heads, prefix, size), by layer, of the tokens that a pack goes on from."""
 
 
-def padded(rows: Sequence[Row], device: torch.device) -> ForwardInput:
+def padded(rows: Sequence[TokenRow], device: torch.device) -> ForwardInput:
     """A row beside the other. The padding is on the right, where a causal model cannot see it: there is no mask,
     which would change nothing and cost the fast attention kernels."""
     longest = max(map(len, rows))
@@ -86,7 +86,7 @@ def padded(rows: Sequence[Row], device: torch.device) -> ForwardInput:
     return ForwardInput({"input_ids": ids}, [np.arange(len(row)) + index * longest for index, row in enumerate(rows)])
 
 
-def packed(rows: Sequence[Row], pack: Pack, trunk: Trunk, dtype: torch.dtype) -> ForwardInput:
+def packed(rows: Sequence[TokenRow], pack: Pack, trunk: Trunk, dtype: torch.dtype) -> ForwardInput:
     """A pack of these rows as one sequence, for a model that is ``attending_along_branches``.
 
     ``trunk``: the one that the packs before have passed with, in order.
@@ -113,7 +113,7 @@ def packed(rows: Sequence[Row], pack: Pack, trunk: Trunk, dtype: torch.dtype) ->
     )
 
 
-def packs(rows: Sequence[Row], scored_from: Sequence[int], budget: int, alike: Alike = always_alike) -> list[Pack]:
+def packs(rows: Sequence[TokenRow], scored_from: Sequence[int], budget: int, alike: Alike = always_alike) -> list[Pack]:
     """All rows, as many in a pack as bring at most ``budget`` tokens to it; always at least one.
 
     ``scored_from``: the first index in each row whose hidden state is wanted, which therefore passes with its row.
@@ -150,7 +150,7 @@ def attending_along_branches(model: PreTrainedModel) -> Iterator[None]:
         model.set_attn_implementation(usual)
 
 
-def _in_common(one: Row, other: Row) -> int:
+def _in_common(one: TokenRow, other: TokenRow) -> int:
     """How many tokens both begin with."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((index for index, (a, b) in pairs if a != b), min(len(one), len(other)))

@@ -84,17 +84,17 @@ class TransformersBackend:
         rows = [request.ids for request in requests]
 
         def work(batch: list[int], layout: ForwardInput) -> None:
-            chosen = [requests[place] for place in batch]
-            for place, request, total in zip(batch, chosen, self._sums(chosen, layout), strict=True):
-                scores[place] = (
+            chosen = [requests[index] for index in batch]
+            for index, request, total in zip(batch, chosen, self._sums(chosen, layout), strict=True):
+                scores[index] = (
                     LogLikelihood(total, request.count)
                     if math.isfinite(total)
                     else LogLikelihood(note=f"the model gives a log-likelihood of {total}")
                 )
-            on_progress(sum(len(rows[place]) for place in batch))
+            on_progress(sum(len(rows[index]) for index in batch))
 
-        def failed(place: int) -> None:
-            scores[place] = LogLikelihood(note=f"out of memory for {len(rows[place])} tokens")
+        def failed(index: int) -> None:
+            scores[index] = LogLikelihood(note=f"out of memory for {len(rows[index])} tokens")
 
         self._pass(rows, [request.spans[0][0] - 1 for request in requests], work, failed)
         return scores
@@ -111,17 +111,17 @@ class TransformersBackend:
 
         def work(batch: list[int], layout: ForwardInput) -> None:
             rewind(self._growing)
-            given = body(self.model)(**layout.inputs, **self._uncached())
-            if not isinstance(hidden := getattr(given, "last_hidden_state", None), torch.Tensor):
+            output = body(self.model)(**layout.inputs, **self._uncached())
+            if not isinstance(hidden := getattr(output, "last_hidden_state", None), torch.Tensor):
                 found = f"{type(self.model).__name__} does not give its last hidden states"
                 raise UsageError(found, where="--proxy.model", remedy="choose another architecture")
-            for place, path in zip(batch, layout.paths, strict=True):
+            for index, path in zip(batch, layout.paths, strict=True):
                 states = hidden.flatten(0, 1)[torch.from_numpy(path).to(self.device)].float()
-                pooled[place] = pool(place, states).float().cpu().numpy()
-            on_progress(sum(len(rows[place]) for place in batch))
+                pooled[index] = pool(index, states).float().cpu().numpy()
+            on_progress(sum(len(rows[index]) for index in batch))
 
-        def failed(place: int) -> None:
-            pooled[place] = f"out of memory for {len(rows[place])} tokens"
+        def failed(index: int) -> None:
+            pooled[index] = f"out of memory for {len(rows[index])} tokens"
 
         self._pass(rows, [0] * len(rows), work, failed)
         return pooled
@@ -133,14 +133,14 @@ class TransformersBackend:
         work: Callable[[list[int], ForwardInput], None],
         failed: Callable[[int], None],
     ) -> None:
-        """Call ``work`` with the places of all rows, those that go through the model together, and how it reads them.
+        """Call ``work`` with the indices of all rows, those that go through the model together, and how it reads them.
 
         ``starts``: the first token of each row whose hidden state is wanted. ``failed`` is told of a row that does not
         fit into memory alone.
         """
 
         def work_padded(batch: list[int]) -> None:
-            work(batch, padded([rows[place] for place in batch], self.device))
+            work(batch, padded([rows[index] for index in batch], self.device))
 
         if self.in_packs:
             trunk: Trunk = {}
@@ -158,13 +158,13 @@ class TransformersBackend:
         lengths = [len(question.ids) + self.speech.settings.max_new_tokens for question in questions]
 
         def work(batch: list[int]) -> None:
-            chosen = [questions[place] for place in batch]
-            for place, answer in zip(batch, self._drawn(chosen), strict=True):
-                answers[place] = answer
-            on_progress(sum(lengths[place] for place in batch))
+            chosen = [questions[index] for index in batch]
+            for index, answer in zip(batch, self._drawn(chosen), strict=True):
+                answers[index] = answer
+            on_progress(sum(lengths[index] for index in batch))
 
-        def failed(place: int) -> None:
-            answers[place] = f"out of memory for {lengths[place]} tokens"
+        def failed(index: int) -> None:
+            answers[index] = f"out of memory for {lengths[index]} tokens"
 
         if self._answers_alike is None:
             self._answers_alike = answers_alike(
@@ -199,15 +199,17 @@ class TransformersBackend:
         """float64 (S,), on the host: log p of every token in the requests' spans, one after the other."""
         # What stands at a position predicts the next token.
         spans = [(row, *span) for row, request in enumerate(batch) for span in request.spans]
-        places = torch.from_numpy(np.concatenate([layout.paths[row][start - 1 : end - 1] for row, start, end in spans]))
+        positions = torch.from_numpy(
+            np.concatenate([layout.paths[row][start - 1 : end - 1] for row, start, end in spans])
+        )
         targets = torch.tensor([token for row, start, end in spans for token in batch[row].ids[start:end]])
-        places, targets = places.to(self.device), targets.to(self.device)
+        positions, targets = positions.to(self.device), targets.to(self.device)
         rewind(self._growing)
         if self.plain_head:
             hidden = body(self.model)(**layout.inputs, **self._uncached()).last_hidden_state
-            return log_p(hidden.flatten(0, 1)[places], self.model.get_output_embeddings(), targets).cpu()
+            return log_p(hidden.flatten(0, 1)[positions], self.model.get_output_embeddings(), targets).cpu()
         width = layout.inputs["input_ids"].shape[1]
-        rows, columns, options = places // width, places % width, self._uncached()
+        rows, columns, options = positions // width, positions % width, self._uncached()
         if "logits_to_keep" in self._takes:
             options["logits_to_keep"], columns = columns.unique(return_inverse=True)
         return log_p_of_logits(self.model(**layout.inputs, **options).logits[rows, columns], targets).cpu()

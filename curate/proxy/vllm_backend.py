@@ -113,7 +113,7 @@ class VllmBackend:
         self.weights, self.checkpoints, self._whole = weights, checkpoints, True
 
     def take(self, weights: Weights) -> None:
-        """See ``Backend.take``: the engine stays, and reads other weights into the same places."""
+        """See ``Backend.take``: the engine stays, and reads other weights into the same tensors."""
         if self._whole and weights == self.weights:
             return
         self._whole = False
@@ -126,14 +126,14 @@ class VllmBackend:
         from vllm import TokensPrompt
 
         scores: list[LogLikelihood] = [LogLikelihood()] * len(requests)
-        order = sorted(range(len(requests)), key=lambda place: -len(requests[place].ids))
+        order = sorted(range(len(requests)), key=lambda index: -len(requests[index].ids))
         for first in range(0, len(order), REQUESTS_PER_CALL):
-            places = order[first : first + REQUESTS_PER_CALL]
-            prompts = [TokensPrompt(prompt_token_ids=list(requests[place].ids)) for place in places]
+            indices = order[first : first + REQUESTS_PER_CALL]
+            prompts = [TokensPrompt(prompt_token_ids=list(requests[index].ids)) for index in indices]
             answers = self.llm.generate(prompts, self.sampling, use_tqdm=False)
-            for place, answer in zip(places, answers, strict=True):
-                scores[place] = _log_likelihood(requests[place], answer.prompt_logprobs)
-            on_progress(sum(len(requests[place].ids) for place in places))
+            for index, answer in zip(indices, answers, strict=True):
+                scores[index] = _log_likelihood(requests[index], answer.prompt_logprobs)
+            on_progress(sum(len(requests[index].ids) for index in indices))
         return scores
 
     def states(
@@ -154,7 +154,7 @@ class VllmBackend:
         settings = self.speech.settings
         answers: list[Sequence[int] | str] = []
         for first in range(0, len(questions), REQUESTS_PER_CALL):
-            asked = questions[first : first + REQUESTS_PER_CALL]
+            chunk = questions[first : first + REQUESTS_PER_CALL]
             sampling = [
                 SamplingParams(
                     max_tokens=settings.max_new_tokens,
@@ -164,13 +164,13 @@ class VllmBackend:
                     ignore_eos=True,  # the model's own list is another one: what ends there would be taken for cut
                     detokenize=False,
                 )
-                for question in asked
+                for question in chunk
             ]
-            prompts = [TokensPrompt(prompt_token_ids=list(question.ids)) for question in asked]
-            found = self.llm.generate(prompts, sampling, use_tqdm=False)
-            drawn = [answer.outputs[0].token_ids for answer in found]
+            prompts = [TokensPrompt(prompt_token_ids=list(question.ids)) for question in chunk]
+            outputs = self.llm.generate(prompts, sampling, use_tqdm=False)
+            drawn = [answer.outputs[0].token_ids for answer in outputs]
             answers += drawn
-            on_progress(sum(map(len, drawn)) + sum(len(question.ids) for question in asked))
+            on_progress(sum(map(len, drawn)) + sum(len(question.ids) for question in chunk))
         return answers
 
 
@@ -197,7 +197,10 @@ def _of_prompt_tokens(ids: Sequence[int], prompt_logprobs: Any) -> list[float]:
         starts = prompt_logprobs.start_indices[1:]
         assert [prompt_logprobs.token_ids[start] for start in starts] == list(ids[1:]), "vLLM scored other tokens"
         return [math.nan, *(prompt_logprobs.logprobs[start] for start in starts)]
-    return [math.nan, *(found[token].logprob for token, found in zip(ids[1:], prompt_logprobs[1:], strict=True))]
+    return [
+        math.nan,
+        *(candidates[token].logprob for token, candidates in zip(ids[1:], prompt_logprobs[1:], strict=True)),
+    ]
 
 
 @contextmanager

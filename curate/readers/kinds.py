@@ -16,7 +16,7 @@ READERS: tuple[Reader, ...] = (JsonLines(), Json(), Parquet())
 READ = ".jsonl, .ndjson and .json, plain or with .gz or .zst, and .parquet"
 
 PLUGINS: Group[Reader] = Group(
-    "curricle.readers", "reader", "a Reader of curricle.curate.readers", lambda found: isinstance(found, Reader)
+    "curricle.readers", "reader", "a Reader of curricle.curate.readers", lambda value: isinstance(value, Reader)
 )
 """Readers of others. The entry point has the name of the suffix, without the dot, and is loaded where a file has it."""
 
@@ -51,18 +51,18 @@ def kind_of(name: str, readers: Sequence[Reader] = ()) -> FileKind:
 
 def named_readers(names: Sequence[str | Reader]) -> tuple[Reader, ...]:
     """The readers that a user names, as ``./my.py:READER``. UsageError as a plug-in's, and for a suffix of ours."""
-    found = tuple(name if isinstance(name, Reader) else _loaded(name) for name in names)
-    taken = {suffix: reader for reader in READERS for suffix in reader.suffixes}
-    for reader in found:
+    readers = tuple(name if isinstance(name, Reader) else _loaded(name) for name in names)
+    by_suffix = {suffix: reader for reader in READERS for suffix in reader.suffixes}
+    for reader in readers:
         for suffix in reader.suffixes:
-            if suffix in taken or suffix in COMPRESSIONS:
+            if suffix in by_suffix or suffix in COMPRESSIONS:
                 raise UsageError(
                     f"files that end in {suffix} have a reader",
                     where=f"reader {reader.name}",
                     remedy="give the reader other suffixes, or leave it out",
                 )
-            taken[suffix] = reader
-    return found
+            by_suffix[suffix] = reader
+    return readers
 
 
 def _reader(suffix: str, readers: Sequence[Reader]) -> Reader | None:

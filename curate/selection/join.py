@@ -59,7 +59,7 @@ def join(path: Path, keys: pl.DataFrame, name: str | None = None) -> Joined:
     file = name or path.name
     origin = {"file": file, "sha256": sha256}
     described = [
-        ScoreColumn(column, field.type, "as given", f"joined from {file}").made_by("join", 1, origin)
+        ScoreColumn(column, field.type, "as given", f"joined from {file}").of_metric("join", 1, origin)
         for column, field in zip(columns.columns, columns.to_arrow().schema, strict=True)
     ]
     covered, used = len(rows) - rows.null_count(), rows.drop_nulls().n_unique()

@@ -31,24 +31,24 @@ def add(settings: AddSettings) -> Manifest:
     UsageError for a column that is there and made otherwise; UserError and DirectoryLocked as for scoring.
     """
     output = settings.output or settings.table
-    directory, in_place = OutputDirectory(output), same_path(settings.table, output)
-    directory.settle()  # in place, a table that a kill left half moved is whole before it is read
+    directory, over_itself = OutputDirectory(output), same_path(settings.table, output)
+    directory.settle()  # over itself, a table that a kill left half moved is whole before it is read
     table = TableReader(settings.table)
     proxy = _proxy(settings.proxy, table)
-    asked = _columns(settings, Models(proxy, settings.embedding))
+    request = _columns(settings, Models(proxy, settings.embedding))
     if settings.proxy.model is None and not proxy.checkpoints:
-        _check_model(table, asked.values())
-    _check_alike(table, (column for columns in asked.values() for column in columns))
-    missing = {name: lacking for name, columns in asked.items() if (lacking := _lacking(table, columns))}
-    for name in asked.keys() - missing.keys():
+        _check_model(table, request.values())
+    _check_alike(table, (column for columns in request.values() for column in columns))
+    missing = {name: lacking for name, columns in request.items() if (lacking := _lacking(table, columns))}
+    for name in request.keys() - missing.keys():
         log.info("%s: the table has these columns, made alike; they stay as they are", name)
     if not missing:
-        return _nothing(table, directory, in_place)
+        return _nothing(table, directory, over_itself)
     new = {column.name: column for columns in missing.values() for column in columns}
-    if again := sorted({column.name for name in missing for column in asked[name]} - new.keys()):
+    if again := sorted({column.name for name in missing for column in request[name]} - new.keys()):
         log.info("computed once more on the way, and left as they are: %s", ", ".join(again))
     recipe = {"columns": {name: column.identity for name, column in new.items()}}
-    with extending(table, output, recipe, settings.overwrite, [*new], in_place=in_place) as run:
+    with extending(table, output, recipe, settings.overwrite, [*new], over_itself=over_itself) as run:
         if run:
             addition = scored(
                 table,
@@ -83,8 +83,8 @@ def _proxy(chosen: TableProxySettings, table: TableReader) -> ProxySettings:
 
 def _first(table: TableReader, part: str) -> Mapping[str, Any]:
     """What the first column that rests on such a part says of it; nothing if none does."""
-    found = (column.rests_on[part] for column in table.scores.values() if part in column.rests_on)
-    return {key: value for key, value in next(found, {}).items() if key != CHECKPOINTS}
+    columns_there = (column.rests_on[part] for column in table.scores.values() if part in column.rests_on)
+    return {key: value for key, value in next(columns_there, {}).items() if key != CHECKPOINTS}
 
 
 def _columns(settings: AddSettings, models: Models) -> dict[str, list[ScoreColumn]]:
@@ -117,11 +117,11 @@ def _check_alike(table: TableReader, columns: Iterable[ScoreColumn]) -> None:
             )
 
 
-def _check_model(table: TableReader, asked: Iterable[Sequence[ScoreColumn]]) -> None:
+def _check_model(table: TableReader, request: Iterable[Sequence[ScoreColumn]]) -> None:
     """UsageError if the default model would be asked beside the one that scored the table, and nobody chose it."""
     for part in ("proxy", "rendering"):
         before = _first(table, part)
-        for column in (column for columns in asked for column in columns if before and part in column.rests_on):
+        for column in (column for columns in request for column in columns if before and part in column.rests_on):
             if changed := differences(before, column.rests_on[part]):
                 raise UsageError(
                     f"the table was not scored with {ProxySettings.model} as it is here:"
@@ -131,9 +131,9 @@ def _check_model(table: TableReader, asked: Iterable[Sequence[ScoreColumn]]) -> 
                 )
 
 
-def _nothing(table: TableReader, directory: OutputDirectory, in_place: bool) -> Manifest:
-    """All columns are there: in place that is what was asked for, elsewhere there is nothing to write."""
-    if not in_place:
+def _nothing(table: TableReader, directory: OutputDirectory, over_itself: bool) -> Manifest:
+    """All columns are there: over itself that is what was asked for, elsewhere there is nothing to write."""
+    if not over_itself:
         raise UsageError("the table has all these columns", where=table.path, remedy="name a metric that it lacks")
     log.info("nothing to do")
     tidy(directory)

@@ -36,7 +36,7 @@ def cluster(settings: ClusterSettings) -> Manifest:
     params = _params(settings, table)
     column = ScoreColumn(COLUMN, pa.int32(), "cluster number", f"k-means cluster of {settings.by}, from 0")
     by = table.scores.get(settings.by)
-    signed = column.made_by(COLUMN, 1, params, {"by": by.fingerprint} if by else None)
+    signed = column.of_metric(COLUMN, 1, params, {"by": by.fingerprint} if by else None)
     recipe = {COLUMN: params}
     with extending(table, settings.output, recipe, settings.overwrite, (COLUMN,)) as run:
         if run:

@@ -17,7 +17,7 @@ from curricle.pipelines.scoring.inputs import open_input
 from curricle.pipelines.tables.directory import RECEIPTS, SHARDS, OutputDirectory
 from curricle.pipelines.tables.recorded import damaged_plan, read_recorded
 from curricle.schemas.common.errors import UsageError, UserError
-from curricle.schemas.contract import known
+from curricle.schemas.contract import from_record
 from curricle.schemas.fingerprint import file_sha256
 from curricle.schemas.manifest import NotRead
 
@@ -78,14 +78,14 @@ class ScoringPlan:
     def from_json(cls, value: dict[str, Any]) -> "ScoringPlan":
         sources = tuple(
             PlannedSource(
-                known(InputFile, source["file"]),
+                from_record(InputFile, source["file"]),
                 source["sha256"],
                 source["records"],
                 tuple(Slice(*part) for part in source["slices"]),
             )
             for source in value["sources"]
         )
-        not_read = tuple(known(NotRead, other) for other in value.get("not_read", ()))
+        not_read = tuple(from_record(NotRead, other) for other in value.get("not_read", ()))
         return cls(value["fingerprint"], value["identity"], value["reading"], sources, not_read)
 
 

@@ -44,8 +44,8 @@ class AddSettings:
     table: str = option("a finished table, which is not scored again", positional=True, path=True)
     metrics: tuple[str, ...] = option("what to add; what is there already and made alike is left as it is")
     output: str | None = option(
-        "directory for the table with the new columns; left out, or the table's own: in place, where readers find the "
-        "old table until the new one is whole",
+        "directory for the table with the new columns; left out, or the table's own: over itself, where readers find "
+        "the old table until the new one is whole",
         None,
         path=True,
     )

@@ -14,7 +14,7 @@ from curricle.pipelines.tables.selection import VERSION, Derived, derive
 from curricle.pipelines.tables.writer import row_groups
 from curricle.schemas.common.config import build
 from curricle.schemas.common.errors import UsageError, UserError
-from curricle.schemas.contract import as_known, known_keys, untagged
+from curricle.schemas.contract import known_keys, untagged, without_new_keys
 from curricle.schemas.fingerprint import differences, file_sha256
 from curricle.schemas.identity import changes, table_identity
 from curricle.schemas.manifest import CERTIFICATE, MANIFEST
@@ -50,7 +50,7 @@ def check(path: str, table: str | None, moved: Sequence[str] = ()) -> list[str]:
     derived = derive(recipe, TableReader(table), lying)
     now = derived.certificate()
     faults = _scored_otherwise(recorded["table"].get("columns", {}), now["table"]["columns"])
-    faults += differences(content(as_known(recorded, now)), content(now))
+    faults += differences(content(without_new_keys(recorded, now)), content(now))
     return faults or _changed_rows(derived, selection)
 
 

@@ -51,24 +51,24 @@ def extending(
     overwrite: bool,
     columns: Sequence[str],
     beside: Sequence[str] = (),
-    in_place: bool = False,
+    over_itself: bool = False,
 ) -> Iterator[str | None]:
     """Hold ``output`` while columns with these names are made by this recipe; yields the run.
 
     None if they are there already. ``beside``: what the recipe leaves below ``output`` beside the table. UsageError if
-    the table has such a column, or something else lies there that is not to be overwritten. ``in_place``: ``output`` is
-    the table's own directory, and the new table replaces it once it is whole.
+    the table has such a column, or something else lies there that is not to be overwritten. ``over_itself``: ``output``
+    is the table's own directory, and the new table replaces it once it is whole.
     """
     directory = OutputDirectory(output)
     if doubled := sorted({*columns} & {*table.schema.names}):
         raise UsageError(
             f"the table has a column {doubled[0]!r} already", where=table.path, remedy="name a table without it"
         )
-    if not in_place:
+    if not over_itself:
         check_output(directory, table, overwrite)
     recipe = json.loads(json.dumps(recipe, allow_nan=False))
     plan = {"extends": table.manifest_sha256, "recipe": recipe}
-    with making(directory, plan, overwrite, (SCORES, *beside), in_place) as run:
+    with making(directory, plan, overwrite, (SCORES, *beside), over_itself) as run:
         if run is None:
             log.info("already there, nothing to do")
         yield run

@@ -35,30 +35,30 @@ def making(
     plan: dict[str, Any],
     overwrite: bool,
     leaves: Sequence[str] = (),
-    in_place: bool = False,
+    over_itself: bool = False,
 ) -> Iterator[str | None]:
     """Hold the directory while a table is made by this plan, and report on it; yields the run, or None if it is there.
 
     What lies there of another plan stays until the new table replaces it; what that ``leaves`` beside its table
     goes first. UsageError, naming what differs, if it is not to be overwritten.
 
-    ``in_place``: a finished table that lies there is to be replaced, and keeps what was left beside it.
+    ``over_itself``: a finished table that lies there is to be replaced, and keeps what was left beside it.
     """
     directory.settle()
-    kept = [name for name in left_beside(directory) if name not in leaves] if in_place else []
-    plan = {**plan, LEAVES: [*leaves, *kept]}
-    if _is_begun(directory, plan, overwrite, in_place) and is_there(directory, overwrite):
+    record = [name for name in left_beside(directory) if name not in leaves] if over_itself else []
+    plan = {**plan, LEAVES: [*leaves, *record]}
+    if _is_begun(directory, plan, overwrite, over_itself) and is_there(directory, overwrite):
         yield None
     else:
         with directory.held() as run:
-            if in_place:
+            if over_itself:
                 _check_unchanged(directory, plan["extends"])
-            begun = _is_begun(directory, plan, overwrite, in_place)
+            begun = _is_begun(directory, plan, overwrite, over_itself)
             if begun and is_there(directory, overwrite):  # another job has come and gone
                 yield None
             else:
                 if not begun or not goes_on(directory):
-                    begin(directory, plan, leaves, kept)
+                    begin(directory, plan, leaves, record)
                 yield run
     if not directory.storage.exists(REPORT):
         write_report(directory)
@@ -72,7 +72,7 @@ def _check_unchanged(directory: OutputDirectory, manifest_sha256: str) -> None:
         )
 
 
-def _is_begun(directory: OutputDirectory, plan: dict[str, Any], overwrite: bool, in_place: bool) -> bool:
+def _is_begun(directory: OutputDirectory, plan: dict[str, Any], overwrite: bool, over_itself: bool) -> bool:
     """Whether this plan lies in the directory. UsageError, naming what differs, if another does and is to be kept."""
     try:
         recorded = read_recorded(directory)
@@ -83,7 +83,7 @@ def _is_begun(directory: OutputDirectory, plan: dict[str, Any], overwrite: bool,
     if recorded is None:
         return False
     changes = differences({LEAVES: plan[LEAVES]} | recorded, plan)
-    if changes and not overwrite and not (in_place and is_finished(directory)):
+    if changes and not overwrite and not (over_itself and is_finished(directory)):
         raise UsageError(
             "holds something else; these differ:" + "".join(f"\n  - {change:.200}" for change in changes[:10]),
             where=directory.path,

@@ -108,13 +108,13 @@ def left_beside(directory: OutputDirectory) -> list[str]:
 
 
 def begin(
-    directory: OutputDirectory, plan: dict[str, Any], leaves: Sequence[str] = (), kept: Sequence[str] = ()
+    directory: OutputDirectory, plan: dict[str, Any], leaves: Sequence[str] = (), record: Sequence[str] = ()
 ) -> None:
     """Make this the plan of the directory, and remove the work that was done by another, or by this one if its table is
     damaged. A table that lies there stays as it is, and is from now on that of another plan.
 
-    ``leaves`` is what remains of making a table of this kind. An intact plan says itself what it left. Of it, ``kept``
-    stays.
+    ``leaves`` is what remains of making a table of this kind. An intact plan says itself what it left. Of it,
+    ``record`` stays.
     """
     try:
         before = read_recorded(directory)
@@ -123,6 +123,6 @@ def begin(
     if directory.storage.exists(MANIFEST):
         disown(directory.storage, before, plan)
     left = before.get(LEAVES, leaves if "extends" in before else ()) if before else leaves
-    for name in (SHARDS, RECEIPTS, *(name for name in left if before != plan and name not in kept)):
+    for name in (SHARDS, RECEIPTS, *(name for name in left if before != plan and name not in record)):
         directory.storage.remove(name)
     directory.write_sealed(PLAN, tagged("plan", plan))

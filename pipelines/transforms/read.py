@@ -32,9 +32,9 @@ def read_run(
     run: ShardRun, format: Format | None, readers: Sequence[Reader], max_record_bytes: int, cwd: str
 ) -> Iterator[ShardBatch]:
     """Read consecutive shards of one file, opening it once and moving forward only."""
-    source, place = run.shards[0].source, run.shards[0].opened
+    source, path = run.shards[0].source, run.shards[0].opened
     slices = [shard.slice for shard in run.shards]
-    opened = read(lambda: open_input(place, cwd), place, slices, max_record_bytes, readers)
+    opened = read(lambda: open_input(path, cwd), path, slices, max_record_bytes, readers)
     for shard, (_, records) in zip(run.shards, opened, strict=True):
         started = time.monotonic()
         examples, rejects, notes = normalise_records(records, source, format)

@@ -31,7 +31,7 @@ class Score(beam.PTransform[PCollection[Any], PCollection[Any]]):
     Elements are records, as dicts of any format that ``curricle score`` reads, or Arrow tables and record batches, of
     such records or of what ``curate.read`` gives. Each comes out as it is with the score columns and ``notes`` beside
     its own fields; columns of Arrow are signed. What cannot be computed is null, with the reason among the notes: so is
-    everything of a record that is no conversation. Nothing is lost, and no element is in another's place.
+    everything of a record that is no conversation. Nothing is lost, and no element stands for another.
 
     The options are those of ``curate.score`` and ``curate.read``. ``into`` names one field for all scores of a dict,
     for records that have a field of the name of a score, or ``notes``; without it, such a record is an error.

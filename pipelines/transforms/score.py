@@ -39,7 +39,7 @@ def pipeline(
     options: Sequence[str], directory: OutputDirectory, job: Job, run: str, runs: Sequence[ShardRun]
 ) -> beam.Pipeline:
     """A pipeline that scores these runs, with Beam's options for the engine, ready to be started."""
-    made = beam.Pipeline(options=PipelineOptions(list(options)))
+    pipeline = beam.Pipeline(options=PipelineOptions(list(options)))
     # The reshuffle spreads the runs over the workers; only descriptors are shuffled, never rows.
-    made | beam.Create(list(runs), reshuffle=False) | beam.Reshuffle() | ScoreShards(directory, job, run)
-    return made
+    pipeline | beam.Create(list(runs), reshuffle=False) | beam.Reshuffle() | ScoreShards(directory, job, run)
+    return pipeline

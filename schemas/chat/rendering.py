@@ -21,7 +21,7 @@ IDENTITY = {"version": VERSION, "date": f"{DATE:%Y-%m-%d}"}
 ENCODED_AT_ONCE = 1 << 20
 """Characters: while a text is tokenised, every token of it takes some hundred bytes."""
 
-Conversation = list[Turn] | None
+Messages = list[Turn] | None
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Rendering:
         tokenizer.backend_tokenizer.no_truncation()
         tokenizer.backend_tokenizer.no_padding()
 
-    def render(self, conversations: Sequence[Conversation], extras: Sequence[str | None]) -> list[Rendered]:
+    def render(self, conversations: Sequence[Messages], extras: Sequence[str | None]) -> list[Rendered]:
         """Render conversations, in their order; ``extras`` are the column ``extra`` of the table.
 
         A conversation that the template refuses is empty, with a note. A response is what was said, up to and with the
@@ -98,7 +98,7 @@ class Rendering:
                 waiting, characters = [], 0
         return rendered + self._encode(waiting)
 
-    def _read(self, conversation: Conversation, extra: str | None) -> Text:
+    def _read(self, conversation: Messages, extra: str | None) -> Text:
         if not conversation:
             raise NotRendered("there is no conversation")
         if any(turn is None or None in turn.values() for turn in conversation):
@@ -128,14 +128,14 @@ class Rendering:
             del ids[spans[-1][1] :]
         scored = sum(end - start for start, end in spans)
         limit = self._max_length
-        inside = [index for index, (start, end) in enumerate(spans) if row.answered and start < min(end, limit)]
+        inside = [index for index, (start, end) in enumerate(spans) if row.has_answer and start < min(end, limit)]
         return Rendered(
             ids=tuple(ids[:limit]),
             spans=tuple((spans[index][0], min(spans[index][1], limit)) for index in inside),
             headers=tuple(headers[index] for index in inside),
             answers=tuple(row.responses[index].number for index in inside),
             prompt_tokens=len(ids) - scored,
-            response_tokens=scored if row.answered else 0,
+            response_tokens=scored if row.has_answer else 0,
             truncated=len(ids) > limit,
             remark=row.note,
         )

@@ -52,13 +52,13 @@ class Response(NamedTuple):
 class Text(NamedTuple):
     """A conversation as text, and the responses that are found in it, in order.
 
-    ``answered``: whether any of those says something. ``note``: answers that are not found and count as context, and
+    ``has_answer``: whether any of those says something. ``note``: answers that are not found and count as context, and
     turns of the prompt that are left out, if any.
     """
 
     text: str
     responses: list[Response]
-    answered: bool
+    has_answer: bool
     note: str | None = None
 
 
@@ -113,17 +113,17 @@ class ChatTemplate:
             if span is not None
             for start, content_end, last in [(*span, index == len(conversation) - 1)]
         ]
-        answered = any(conversation[indices[response.number]]["content"].strip() for response in responses)
+        has_answer = any(conversation[indices[response.number]]["content"].strip() for response in responses)
         lost = sum(
             span is None and bool(conversation[index]["content"].strip())
             for index, span in zip(indices, spans, strict=True)
         )
-        if lost and not answered:
+        if lost and not has_answer:
             raise NotRendered("the chat template leaves out or alters every answer")
         notes = [self._left_out(text, conversation, indices)]
         if lost:
             notes.append(f"{lost} of {len(indices)} answers are context: the chat template leaves out or alters them")
-        return Text(text, responses, answered, "; ".join(filter(None, notes)) or None)
+        return Text(text, responses, has_answer, "; ".join(filter(None, notes)) or None)
 
     def _left_out(self, text: str, conversation: Sequence[Turn], indices: Sequence[int]) -> str:
         """Which turns that say something before the last of the answers at ``indices`` are left out, or altered.

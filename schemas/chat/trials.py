@@ -44,12 +44,12 @@ class HasHead(Protocol):
     plain_head: bool
 
 
-def find_head(asked: HasHead, trial: Callable[[], float], bound: float) -> None:
+def find_head(subject: HasHead, trial: Callable[[], float], bound: float) -> None:
     """Set ``plain_head`` by a trial of it as it is set: how far its numbers are from those of the model, in nats."""
     import torch
 
-    asked.plain_head = isinstance(asked.model.get_output_embeddings(), torch.nn.Linear)
-    asked.plain_head = asked.plain_head and holds(trial, bound)
+    subject.plain_head = isinstance(subject.model.get_output_embeddings(), torch.nn.Linear)
+    subject.plain_head = subject.plain_head and holds(trial, bound)
 
 
 def holds(trial: Callable[[], float], bound: float) -> bool:

@@ -91,12 +91,12 @@ class Pluggable:
         return {}
 
 
-def stamped(found: P, origin: Origin, **fields: Any) -> P:
+def stamped(plugin: P, origin: Origin, **fields: Any) -> P:
     """A copy that knows where it is from, with these fields."""
-    made = copy(found)
+    copied = copy(plugin)
     for name, value in {**fields, "origin": origin}.items():
-        object.__setattr__(made, name, value)  # where a dataclass is frozen
-    return made
+        object.__setattr__(copied, name, value)  # where a dataclass is frozen
+    return copied
 
 
 def _again(origin: Origin, fields: dict[str, Any]) -> Any:
@@ -135,8 +135,8 @@ class Group(Generic[T]):
     def _installed(self, name: str) -> Plugin[T]:
         points = [point for point in entry_points(group=self.name) if point.name == name]
         if not points:
-            known = [*self.ours, *self.names()]
-            there, close = f"there are: {', '.join(sorted(known))}", nearest(name, known)
+            names = [*self.ours, *self.names()]
+            there, close = f"there are: {', '.join(sorted(names))}", nearest(name, names)
             named = there if close == there else f"{close} {there}"
             raise UsageError(
                 f"unknown {self.noun} {name!r}",
@@ -150,7 +150,7 @@ class Group(Generic[T]):
         point = points[0]
         where = f"{self.noun} {name!r} of {_origin(point)}"
         try:
-            found = point.load()
+            value = point.load()
         except (Exception, SystemExit) as error:
             raise UsageError(
                 f"{point.value} cannot be imported: {_reason(error)}",
@@ -158,7 +158,7 @@ class Group(Generic[T]):
                 remedy="install what it needs, or another version of it",
             ) from error
         version = {"distribution": point.dist.name, "version": point.dist.version} if point.dist else {}
-        return Plugin(name, self._checked(found, where), version)
+        return Plugin(name, self._checked(value, where), version)
 
     def _from_file(self, name: str) -> Plugin[T]:
         path, _, attribute = name.rpartition(":")
@@ -181,11 +181,11 @@ class Group(Generic[T]):
         identity = {"file": Path(path).name, "sha256": hashlib.sha256(content).hexdigest()}
         return Plugin(name, self._checked(getattr(module, attribute), name), identity)
 
-    def _checked(self, found: Any, where: str) -> T:
-        if not self.fits(found):
-            is_a = f"the class {found.__qualname__}" if isinstance(found, type) else type(found).__name__
+    def _checked(self, value: Any, where: str) -> T:
+        if not self.fits(value):
+            is_a = f"the class {value.__qualname__}" if isinstance(value, type) else type(value).__name__
             raise UsageError(f"it is {is_a}", where=where, remedy=f"a {self.noun} has to be {self.wanted}")
-        return cast(T, found)
+        return cast(T, value)
 
 
 def is_file(name: str) -> bool:

@@ -56,7 +56,7 @@ def tables(rows: int, clusters: int, schema: pa.Schema) -> Iterator[pa.Table]:
 
 
 def write_table(path: Path, rows: int, clusters: int) -> None:
-    lp = ScoreColumn("lp_1", pa.float64(), "ratio", "noise", "low").made_by("lp", 1, {})
+    lp = ScoreColumn("lp_1", pa.float64(), "ratio", "noise", "low").of_metric("lp", 1, {})
     columns = [lp, *metric("mean", 256, DIMENSIONS).signed_columns(Models())]
     identity = table_identity(columns)
     schema = table_schema(columns, table_fingerprint(identity))

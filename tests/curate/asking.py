@@ -11,7 +11,7 @@ def nothing(_: int) -> None:
     pass
 
 
-def ask(batch: Batch, model: Any, *passes: Pass[Any], on_progress: Callable[[int], None] = nothing) -> Batch:
+def run_passes(batch: Batch, model: Any, *passes: Pass[Any], on_progress: Callable[[int], None] = nothing) -> Batch:
     """The batch with the answers of these passes by this model; it has those of the models before it already."""
     return fill([each for each in in_order(passes) if each.name not in batch.answers], batch, model, on_progress)
 

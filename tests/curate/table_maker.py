@@ -38,13 +38,15 @@ PLAIN = [
 ]
 PARAMS = {"threshold": 0.72}
 COLUMNS = [
-    ScoreColumn("prompt_words", pa.int32(), "words", "Unicode words of the prompt").made_by("length", 1, {}),
-    ScoreColumn("response_words", pa.int32(), "words", "words of the response", "high").made_by("length", 1, {}),
-    ScoreColumn("response_mtld", pa.float64(), "words", "lexical diversity (MTLD)", "high").made_by("mtld", 1, PARAMS),
-    ScoreColumn("loss", pa.float64(), "nats per token", "mean loss of the response", "high").made_by("loss", 2, {}),
-    ScoreColumn("reward_gap", pa.float64(), "logits", "reference over generated", "low").made_by("reward", 1, {}),
-    ScoreColumn("truncated", pa.bool_(), "flag", "cut to the maximum length").made_by("loss", 2, {}),
-    ScoreColumn("embedding", pa.list_(pa.float32()), "none", "mean hidden state").made_by("embedding", 1, {}),
+    ScoreColumn("prompt_words", pa.int32(), "words", "Unicode words of the prompt").of_metric("length", 1, {}),
+    ScoreColumn("response_words", pa.int32(), "words", "words of the response", "high").of_metric("length", 1, {}),
+    ScoreColumn("response_mtld", pa.float64(), "words", "lexical diversity (MTLD)", "high").of_metric(
+        "mtld", 1, PARAMS
+    ),
+    ScoreColumn("loss", pa.float64(), "nats per token", "mean loss of the response", "high").of_metric("loss", 2, {}),
+    ScoreColumn("reward_gap", pa.float64(), "logits", "reference over generated", "low").of_metric("reward", 1, {}),
+    ScoreColumn("truncated", pa.bool_(), "flag", "cut to the maximum length").of_metric("loss", 2, {}),
+    ScoreColumn("embedding", pa.list_(pa.float32()), "none", "mean hidden state").of_metric("embedding", 1, {}),
 ]
 SOURCES = ["inputs/alpaca_46k.jsonl", "inputs/<b>bold|`\u202elnosj.jsonl"]
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from asking import ask
+from asking import run_passes
 from curricle.curate.batch import Batch
 from curricle.curate.passes import LOSS, RENDERING, UNCONDITIONAL_LOSS
 from curricle.curate.proxy.backend import load
@@ -44,8 +44,8 @@ def losses(tiny_model, **options):
     settings, weights = ProxySettings(**options), Weights(tiny_model, {})
     turns = [{"role": "user", "content": f"{INSTRUCTION}\n\n{INPUT}"}, {"role": "assistant", "content": OUTPUT}]
     examples = table([turns, turns], [json.dumps({"input": INPUT}), None])
-    batch = ask(Batch(examples), Renderer(weights, settings), RENDERING)
-    scored = ask(batch, load(settings, weights), LOSS, UNCONDITIONAL_LOSS)
+    batch = run_passes(Batch(examples), Renderer(weights, settings), RENDERING)
+    scored = run_passes(batch, load(settings, weights), LOSS, UNCONDITIONAL_LOSS)
     return [[row.sum / -row.count for row in each.of(scored)] for each in (LOSS, UNCONDITIONAL_LOSS)]
 
 

@@ -5,8 +5,7 @@ from collections import Counter
 
 import pytest
 import torch
-from asking import ask as ask_passes
-from asking import with_answers
+from asking import run_passes, with_answers
 from curricle.curate.batch import Batch
 from curricle.curate.metrics.generated import METRIC
 from curricle.curate.passes import GENERATION, RENDERING
@@ -41,7 +40,7 @@ def generated(tiny, backend, monkeypatch):
         monkeypatch.setattr(backend, "batch_tokens", batch_tokens)
         monkeypatch.setattr(backend.speech, "settings", GenerationSettings(TOKENS, **settings))
         examples = table(conversations).take(order)
-        batch = ask_passes(Batch(examples), Renderer(tiny, ProxySettings(max_length=max_length)), RENDERING)
+        batch = run_passes(Batch(examples), Renderer(tiny, ProxySettings(max_length=max_length)), RENDERING)
         result = GENERATION.ask(batch, backend, passed)
         return [answer for _, answer in sorted(zip(order, result, strict=True), key=lambda pair: pair[0])]
 

@@ -77,13 +77,13 @@ def batch(weights):
 
 @st.composite
 def some_passes(draw):
-    made: list[Plain] = []
+    result: list[Plain] = []
     for index in range(draw(st.integers(1, 7))):
         model = draw(st.sampled_from(ROLES))
-        before = [each for each in made if ROLES.index(each.model) <= ROLES.index(model)]
+        before = [each for each in result if ROLES.index(each.model) <= ROLES.index(model)]
         required = draw(st.lists(st.sampled_from(before), unique=True, max_size=3)) if before else []
-        made.append(Plain(f"p{index}", model, tuple(required)))
-    return draw(st.permutations(made))
+        result.append(Plain(f"p{index}", model, tuple(required)))
+    return draw(st.permutations(result))
 
 
 @given(some_passes(), st.randoms())
@@ -123,7 +123,9 @@ def test_no_pass_reads_what_a_later_model_answers():
 
 def test_losses_share_a_forward_pass(batch, backend, monkeypatch):
     calls, score = [], backend.score
-    monkeypatch.setattr(backend, "score", lambda requests, told: calls.append(len(requests)) or score(requests, told))
+    monkeypatch.setattr(
+        backend, "score", lambda requests, progress: calls.append(len(requests)) or score(requests, progress)
+    )
     both = ask_all(batch, backend, LOSS, UNCONDITIONAL_LOSS)
     assert calls == [2 * len(SHORT)]
     apart = UNCONDITIONAL_LOSS.fill(LOSS.fill(batch, backend, nothing), backend, nothing)
@@ -137,17 +139,17 @@ def test_work_is_what_progress_is_told_of(batch, backend):
     passes = [LOSS, UNCONDITIONAL_LOSS]
     fill(passes, batch, backend, done.append)
     assert sum(done) == sum(each.work(batch, backend) for each in passes)
-    told = []
+    progress = []
 
     class Progress(NoProgress):
         def add(self, **counts):
-            told.append(counts)
+            progress.append(counts)
 
     filled, tokens = ask(passes, batch, backend, Progress())
-    assert tokens == sum(done) == sum(counts["tokens"] for counts in told)
-    assert told[-1]["in_hand"] == len(batch) and {*filled.answers} == {"rendering", "loss", "unconditional_loss"}
+    assert tokens == sum(done) == sum(counts["tokens"] for counts in progress)
+    assert progress[-1]["in_hand"] == len(batch) and {*filled.answers} == {"rendering", "loss", "unconditional_loss"}
     assert ask([Plain("p", "encoder")], batch, None, Progress())[1] == 0  # rows are no tokens
-    assert told[-1] == {"tokens": 0, "in_hand": len(batch)}
+    assert progress[-1] == {"tokens": 0, "in_hand": len(batch)}
 
 
 def test_a_metric_that_does_not_require_what_it_reads_is_told_so(batch):
@@ -205,8 +207,8 @@ def test_rows_without_states_say_why(weights, backend, monkeypatch):
     rows = [SINGLE, turns("user: " + "long " * 100, "assistant: A")]
     examples = ask_all(Batch(table(rows)), Renderer(weights, ProxySettings()), RENDERING)
     fine, long = RENDERING.of(examples)
-    bare = with_answers(examples, {RENDERING: [fine, type(fine)(note="no place for a tool turn")]})
-    assert mean.ask(bare, backend, nothing)[1] == "no place for a tool turn"
+    bare = with_answers(examples, {RENDERING: [fine, type(fine)(note="no part for a tool turn")]})
+    assert mean.ask(bare, backend, nothing)[1] == "no part for a tool turn"
     monkeypatch.setattr(backend, "vocabulary", max(fine.ids))
     assert all("is beyond the model's" in reason for reason in mean.ask(examples, backend, nothing))
     monkeypatch.undo()
@@ -219,8 +221,8 @@ def test_rows_without_states_say_why(weights, backend, monkeypatch):
         return forward(input_ids=input_ids, **options)
 
     monkeypatch.setattr(backend.model.model, "forward", cramped)
-    found = mean.ask(examples, backend, nothing)
-    assert np.isfinite(found[0]).all() and found[1] == f"out of memory for {len(long.ids)} tokens"
+    result = mean.ask(examples, backend, nothing)
+    assert np.isfinite(result[0]).all() and result[1] == f"out of memory for {len(long.ids)} tokens"
 
 
 # What a table says of itself
@@ -272,16 +274,16 @@ def test_two_things_under_one_name_are_refused():
 def test_metrics_travel_as_what_they_are_called(monkeypatch):
     models = Models(ProxySettings(checkpoints=("P0", "P1")))
     metrics = select(["ifd", "lp", "mattr"], models, {"lp": {"compat": None}})
-    told = pickle.dumps(references(metrics))
-    assert b"compute" not in told
-    here = load(pickle.loads(told))
+    progress = pickle.dumps(references(metrics))
+    assert b"compute" not in progress
+    here = load(pickle.loads(progress))
     assert [metric.name for metric in here] == ["loss", "ifd", "mattr", "lp"]
     assert [metric.identity(models) for metric in here] == [metric.identity(models) for metric in metrics]
     assert passes_of(here) == passes_of(metrics) == [RENDERING, LOSS, UNCONDITIONAL_LOSS, CHECKPOINT_LOSSES]
     older = Metric("ifd", 1, REGISTRY["ifd"].columns, REGISTRY["ifd"].compute)
     monkeypatch.setitem(REGISTRY, "ifd", older)
     with pytest.raises(UserError, match="ifd: a worker would compute another metric than the driver signs"):
-        load(pickle.loads(told))
+        load(pickle.loads(progress))
 
 
 def test_a_metric_itself_stands_for_itself_but_not_for_one_of_ours():
@@ -302,12 +304,12 @@ def test_weights_are_looked_for_when_they_are_asked_for(tiny_model):
     assert [metric.rests_on(models) for metric in select(["mtld"], models)] == [{}]
     with pytest.raises(UsageError, match="is no directory and no hub id"):
         models.identity("proxy")
-    found = Models(ProxySettings(model=str(tiny_model)))
-    assert found.weights("proxy") == found.weights("renderer") == resolve(str(tiny_model))
-    assert pickle.loads(pickle.dumps(found)).weights("proxy") == found.weights("proxy")
+    result = Models(ProxySettings(model=str(tiny_model)))
+    assert result.weights("proxy") == result.weights("renderer") == resolve(str(tiny_model))
+    assert pickle.loads(pickle.dumps(result)).weights("proxy") == result.weights("proxy")
     of_proxy = EmbeddingSettings(model="proxy")
     both = Models(ProxySettings(checkpoints=(str(tiny_model), str(tiny_model))), of_proxy)
-    assert both.weights("encoder") == found.weights("proxy")  # the first checkpoint, not the default proxy
+    assert both.weights("encoder") == result.weights("proxy")  # the first checkpoint, not the default proxy
 
 
 def test_naming_passes_and_metrics_imports_no_engine():

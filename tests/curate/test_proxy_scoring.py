@@ -10,7 +10,7 @@ from itertools import chain
 import drawn
 import pytest
 import torch
-from asking import ask, nothing, with_answers
+from asking import nothing, run_passes, with_answers
 from curricle.curate.batch import Batch
 from curricle.curate.passes import CHECKPOINT_LOSSES, GENERATION, LOSS, RENDERING, UNCONDITIONAL_LOSS
 from curricle.curate.proxy import likelihood
@@ -32,7 +32,7 @@ SAFE = "model.safetensors"
 
 def batch(weights, conversations, **settings):
     examples = table(conversations)
-    return ask(Batch(examples), Renderer(weights, ProxySettings(**settings)), RENDERING)
+    return run_passes(Batch(examples), Renderer(weights, ProxySettings(**settings)), RENDERING)
 
 
 def durations(batch, rows):
@@ -59,11 +59,11 @@ def means(scores):
 
 
 def both(batch, backend, **options):
-    return ask(batch, backend, LOSS, UNCONDITIONAL_LOSS, **options)
+    return run_passes(batch, backend, LOSS, UNCONDITIONAL_LOSS, **options)
 
 
 def losses(batch, backend):
-    return LOSS.of(ask(batch, backend, LOSS))
+    return LOSS.of(run_passes(batch, backend, LOSS))
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +189,7 @@ def test_a_model_that_looks_back_less_far_than_rows_are_long_gets_padded_rows(ti
     weights = of_another_kind(tiny, tmp_path, MistralConfig, sliding_window=16)
     backend = load(ProxySettings(), weights)
     assert not backend.in_packs
-    scored = ask(batch(weights, SHORT[:4]), backend, LOSS)
+    scored = run_passes(batch(weights, SHORT[:4]), backend, LOSS)
     requests = [conditional(rendered, backend.special) for rendered in RENDERING.of(scored)]
     assert means(LOSS.of(scored)) == pytest.approx(one_by_one(tmp_path, requests), abs=TOLERANCE)
 
@@ -265,7 +265,7 @@ def test_what_does_not_fit_into_memory_is_tried_in_halves(tiny, monkeypatch):
 def test_a_model_that_caps_its_logits_is_scored_by_its_own_head(tiny, tmp_path):
     weights = of_another_kind(tiny, tmp_path, Gemma2Config, head_dim=16, final_logit_softcapping=2.0)
     backend = load(ProxySettings(), weights)
-    scored = ask(batch(weights, SHORT[:4]), backend, LOSS)
+    scored = run_passes(batch(weights, SHORT[:4]), backend, LOSS)
     requests = [conditional(rendered, backend.special) for rendered in RENDERING.of(scored)]
     assert means(LOSS.of(scored)) == pytest.approx(one_by_one(tmp_path, requests), abs=TOLERANCE)
 
@@ -308,7 +308,7 @@ def other_weights(weights, directory, seed=0):
 def under_checkpoints(examples, backend, checkpoints, monkeypatch):
     """The losses under each, and the proxy's own, before and after."""
     monkeypatch.setattr(backend, "checkpoints", checkpoints)
-    before = ask(examples, backend, LOSS)
+    before = run_passes(examples, backend, LOSS)
     result = list(map(means, CHECKPOINT_LOSSES.ask(before, backend, nothing)))
     return result, means(LOSS.of(before)), means(losses(examples, backend))
 

@@ -121,7 +121,7 @@ EXTREMES = {
 @pytest.mark.parametrize("name", EXTREMES)
 def test_numbers_at_the_ends_of_their_type(name, tmp_path):
     kind, values, median = EXTREMES[name]
-    column = ScoreColumn("x", kind, "none", "extreme", "high").made_by("foreign", 1, {})
+    column = ScoreColumn("x", kind, "none", "extreme", "high").of_metric("foreign", 1, {})
     shape = distribution(column, pl.Series(pa.array(values, kind)))
     finite = [value for value in values if value is not None and math.isfinite(value)]
     assert shape.values + shape.nulls + shape.not_finite == len(values) and sum(shape.counts) == len(finite)
@@ -157,7 +157,7 @@ def test_the_page_says_what_a_reward_gap_goes_along_with(page, tmp_path):
     scores["response_tokens"] = [3 * words for words in scores["response_words"]]
     scores["generated_tokens"] = [draw.randint(1, 400) for _ in range(200)]
     lengths = [
-        ScoreColumn(name, pa.int32(), "tokens", "a length").made_by("length", 1, {})
+        ScoreColumn(name, pa.int32(), "tokens", "a length").of_metric("length", 1, {})
         for name in ("response_tokens", "generated_tokens")
     ]
     make_table(tmp_path, scores, [*COLUMNS, *lengths], rows=200)

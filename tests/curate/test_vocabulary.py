@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from asking import ask, nothing
+from asking import nothing, run_passes
 from curricle.curate.batch import Batch
 from curricle.curate.passes import GENERATION, LOSS, RENDERING, UNCONDITIONAL_LOSS
 from curricle.curate.proxy.backend import load
@@ -43,11 +43,11 @@ def test_the_last_embedding_is_the_last_token():
 def test_rows_with_an_unknown_token_are_null_and_the_others_are_what_they_were(added, tiny_model):
     settings = ProxySettings(template="chat")
     examples = table(ROWS)
-    batch = ask(Batch(examples), Renderer(added, settings), RENDERING)
-    scored = ask(batch, load(settings, added), LOSS, UNCONDITIONAL_LOSS)
+    batch = run_passes(Batch(examples), Renderer(added, settings), RENDERING)
+    scored = run_passes(batch, load(settings, added), LOSS, UNCONDITIONAL_LOSS)
     plain = Weights(tiny_model, {})
-    reference = ask(Batch(examples), Renderer(plain, settings), RENDERING)
-    expected = ask(reference, load(settings, plain), LOSS, UNCONDITIONAL_LOSS)
+    reference = run_passes(Batch(examples), Renderer(plain, settings), RENDERING)
+    expected = run_passes(reference, load(settings, plain), LOSS, UNCONDITIONAL_LOSS)
     for each in LOSS, UNCONDITIONAL_LOSS:
         got, want = each.of(scored), each.of(expected)
         assert got[0].sum == pytest.approx(want[0].sum, abs=1e-5)
@@ -61,6 +61,6 @@ def test_rows_with_an_unknown_token_are_null_and_the_others_are_what_they_were(a
 def test_a_prompt_with_an_unknown_token_is_not_answered(added):
     settings = ProxySettings(generation=GenerationSettings(max_new_tokens=8))
     examples = table(ROWS)
-    batch = ask(Batch(examples), Renderer(added, settings), RENDERING)
+    batch = run_passes(Batch(examples), Renderer(added, settings), RENDERING)
     answers = GENERATION.ask(batch, load(settings, added), nothing)
     assert [answer.note == NOTE for answer in answers] == [False, False, True]

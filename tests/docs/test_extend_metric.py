@@ -85,8 +85,8 @@ def test_a_second_response_has_the_loss_that_it_has_as_the_first(scored, files, 
     assert [row["rejected_loss"] for row in mine] == [None if loss is None else pytest.approx(loss) for loss in alone]
     assert sum(loss is not None for loss in alone) == len(both) - 2
     for row in rows:
-        known = [row[name] for name in ("rejected_loss", "loss") if row[name] is not None]
-        assert row["margin"] == (pytest.approx(known[0] - known[1]) if len(known) == 2 else None)
+        expected = [row[name] for name in ("rejected_loss", "loss") if row[name] is not None]
+        assert row["margin"] == (pytest.approx(expected[0] - expected[1]) if len(expected) == 2 else None)
         assert (row["margin"] is None) == any(note.startswith("margin: ") for note in row["notes"] or [])
         assert row["margin"] is None or math.isfinite(row["margin"])
     assert "rejected_loss: there is no field rejected with a text" in rows[3]["notes"]

@@ -158,12 +158,12 @@ def test_every_flag_that_a_sentence_names_is_one_of_a_command(capsys):
         for kind in re.findall(r"^  ([a-z]+) ", "".join(capsys.readouterr()), re.MULTILINE):
             help_texts.append(helped(name, [kind], capsys))
     curricula = [helped("curricle-train", ["run", "--curriculum", name], capsys) for name in CURRICULA]
-    known = set(re.findall(r"--[\w.-]+", "\n".join([*help_texts, *curricula])))
-    assert {"--metrics", "--budget.samples", "--curriculum.by"} <= known
+    expected = set(re.findall(r"--[\w.-]+", "\n".join([*help_texts, *curricula])))
+    assert {"--metrics", "--budget.samples", "--curriculum.by"} <= expected
     others = ("--beam.", "--dask.", "--train.", "--no-deps", "--long", "--user", "--network", "--overwrite")
     for page in all_pages():
         text = re.sub(r"^```.*?^```$", "", (REPOSITORY / page).read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
         for code in re.findall(r"`([^`]+)`", text):
             own = "./" in code  # of a plug-in that the page writes; its blocks have a test
             for flag in re.findall(r"(?<![\w-])--[a-z][\w.-]*", code):
-                assert own or flag in known or flag.startswith(others), f"{page}: {flag} in `{code}`"
+                assert own or flag in expected or flag.startswith(others), f"{page}: {flag} in `{code}`"

@@ -39,7 +39,7 @@ def table(scored, tmp_path) -> Path:
 
 def chunks(table: Path, names: list[str]) -> list[bytes]:
     """The bytes of these columns, as they lie in the parts."""
-    found = []
+    result = []
     for part in read_manifest(table).data:
         content = (table / part.path).read_bytes()
         footer = pq.read_metadata(table / part.path)
@@ -47,13 +47,13 @@ def chunks(table: Path, names: list[str]) -> list[bytes]:
             for column in map(group.column, range(group.num_columns)):
                 if column.path_in_schema.partition(".")[0] in names:
                     start = column.dictionary_page_offset or column.data_page_offset
-                    found.append(content[start : start + column.total_compressed_size])
-    return found
+                    result.append(content[start : start + column.total_compressed_size])
+    return result
 
 
 def test_a_column_more_and_the_others_as_they_were(table, tmp_path):
-    said = curricle("add", table, "--output", tmp_path / "more", "--metrics", "mattr,mtld", "--shard-rows", 10)
-    assert "mtld: the table has these columns, made alike" in said
+    message = curricle("add", table, "--output", tmp_path / "more", "--metrics", "mattr,mtld", "--shard-rows", 10)
+    assert "mtld: the table has these columns, made alike" in message
     assert "whole" in curricle("verify", tmp_path / "more")
     before, after = read_manifest(table), read_manifest(tmp_path / "more")
     old = [*LOSS, *MTLD, "example_id", "source", "source_position", "messages", "extra"]
@@ -70,9 +70,9 @@ def test_a_column_more_and_the_others_as_they_were(table, tmp_path):
     assert after.columns["response_mattr"] == read_manifest(again).columns["response_mattr"]
     for page in ("README.md", "report.html"):
         assert "response_mattr" in (tmp_path / "more" / page).read_text("utf-8").replace("\\_", "_")
-    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "more").rglob("*.json")}
-    said = curricle("add", table, "--output", tmp_path / "more", "--metrics", "mattr,mtld", "--shard-rows", 10)
-    assert "nothing to do" in said and made == {path: path.stat().st_mtime_ns for path in made}
+    result = {path: path.stat().st_mtime_ns for path in (tmp_path / "more").rglob("*.json")}
+    message = curricle("add", table, "--output", tmp_path / "more", "--metrics", "mattr,mtld", "--shard-rows", 10)
+    assert "nothing to do" in message and result == {path: path.stat().st_mtime_ns for path in result}
     assert open_table(tmp_path / "more").difficulty("response_mattr").shape == (24,)
 
 
@@ -90,21 +90,21 @@ def test_losses_are_scored_once_and_as_the_table_was_scored(table, tmp_path):
 
 
 @pytest.mark.parametrize("output", [[], ["--output", "table"], ["--output", "./table/"]])
-def test_in_place(table, tmp_path, output):
+def test_over_itself(table, tmp_path, output):
     curricle("add", "table", "--output", "more", "--metrics", "mattr", cwd=tmp_path)
     before = signed(table)
     curricle("add", "table", *output, "--metrics", "mattr", cwd=tmp_path)
     assert signed(table) == signed(tmp_path / "more") != before
     assert "whole" in curricle("verify", table)
     assert not (table / "_progress" / "scores").exists() and (table / "report.html").exists()
-    made = {path: path.stat().st_mtime_ns for path in table.rglob("*") if path.is_file()}
+    result = {path: path.stat().st_mtime_ns for path in table.rglob("*") if path.is_file()}
     assert "nothing to do" in curricle("add", "table", "--metrics", "mattr", cwd=tmp_path)
-    assert made == {path: path.stat().st_mtime_ns for path in made}
+    assert result == {path: path.stat().st_mtime_ns for path in result}
     curricle("add", "table", "--metrics", "hdd", cwd=tmp_path)
     assert {"response_mattr", "response_hdd"} <= {*read_manifest(table).columns}
 
 
-def test_in_place_keeps_what_belongs_to_the_table(table, tmp_path):
+def test_over_itself_keeps_what_belongs_to_the_table(table, tmp_path):
     (table / "notes.txt").write_text("mine")
     curricle("add", table, "--metrics", "mattr")
     assert (table / "notes.txt").read_text() == "mine" and "whole" in curricle("verify", table)
@@ -119,8 +119,8 @@ def test_a_copy_without_its_progress_can_grow(table):
 def test_a_table_of_contract_1_grows_and_keeps_its_columns(tmp_path):
     shutil.copytree(V1 / "scored", tmp_path / "scored")
     before = TableReader(str(V1 / "scored"))
-    said = curricle("add", "scored", "--metrics", "mattr,loss", "--proxy.model", V1 / "model", cwd=tmp_path)
-    assert "loss: the table has these columns, made alike" in said
+    message = curricle("add", "scored", "--metrics", "mattr,loss", "--proxy.model", V1 / "model", cwd=tmp_path)
+    assert "loss: the table has these columns, made alike" in message
     after = read_manifest(tmp_path / "scored")
     assert "whole" in curricle("verify", tmp_path / "scored") and after.contract.version == 2
     assert after.columns.items() > {name: column.fingerprint for name, column in before.scores.items()}.items()
@@ -139,8 +139,8 @@ def refused(*arguments: object, code: int = 2) -> str:
 
 def test_what_is_made_otherwise_is_refused_and_nothing_is_written(table, tmp_path):
     before = {path: path.read_bytes() for path in table.rglob("*") if path.is_file()}
-    said = refused(table, "--metrics", "ifd", *MODEL, "--proxy.template", "plain")
-    assert "column 'loss' that is made otherwise" in said and "template: 'chat' there, 'plain' now" in said
+    message = refused(table, "--metrics", "ifd", *MODEL, "--proxy.template", "plain")
+    assert "column 'loss' that is made otherwise" in message and "template: 'chat' there, 'plain' now" in message
     assert "name the model with --proxy.model" in refused(table, "--metrics", "generated")
     assert "the table has all these columns" in refused(table, "--output", tmp_path / "more", "--metrics", "mtld")
     assert "did you mean 'mattr'" in refused(table, "--metrics", "matr")

@@ -53,11 +53,11 @@ def check(scored: list[dict], expected) -> None:
     rows, rejects = expected
     assert Counter(each["key"] for each in scored) == Counter(range(200))
     assert sum(each["truncated"] or False for each in scored) > 10 and len(rejects) == 2
-    given = {each["key"]: each for each in conversations()}
+    options = {each["key"]: each for each in conversations()}
     reasons = {reject["source_position"]: reject["reason"] for reject in rejects}
     for each in scored:
         key = each["key"]
-        assert {name: value for name, value in each.items() if name not in FIELDS} == given[key]
+        assert {name: value for name, value in each.items() if name not in FIELDS} == options[key]
         if key in reasons:
             assert each["notes"] == [reasons[key]] and {each[name] for name in FIELDS[:-1]} == {None}
             continue

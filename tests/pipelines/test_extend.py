@@ -38,7 +38,7 @@ def run(table: TableReader, output, recipe: dict, **options) -> bool:
         if held is None:
             return False
         score(table_scoring(table, directory, metrics=("length",), shard_rows=64))
-        column = ScoreColumn("longer", pa.int32(), "words", "words of the response", "high").made_by("longer", 1, {})
+        column = ScoreColumn("longer", pa.int32(), "words", "words of the response", "high").of_metric("longer", 1, {})
 
         def rows():
             for piece in scored_rows(directory, LENGTHS):

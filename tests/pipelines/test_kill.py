@@ -19,10 +19,10 @@ OPTIONS = ("--metrics", "mtld,mattr", "--shard-rows", 150)
 def seeds() -> list[int]:
     """Those of the day, with one that falls behind the last shard, and with one worker process and with two before."""
     draw = drawn.draw("kills at random instants")
-    found = [draw.randrange(10**9) for _ in range(1000)]
-    late = [seed for seed in found if stress.is_late(seed)]
-    early = [[seed for seed in found if not stress.is_late(seed) and seed % 2 == workers] for workers in (0, 1)]
-    return [late.pop(), early[0].pop(), early[1].pop(), *found][:KILLS]
+    result = [draw.randrange(10**9) for _ in range(1000)]
+    late = [seed for seed in result if stress.is_late(seed)]
+    early = [[seed for seed in result if not stress.is_late(seed) and seed % 2 == workers] for workers in (0, 1)]
+    return [late.pop(), early[0].pop(), early[1].pop(), *result][:KILLS]
 
 
 @pytest.fixture(scope="module")

@@ -71,8 +71,8 @@ def test_checkpoints_are_scored_in_one_pass(checkpoints, alpaca_rows, tmp_path):
             assert row["lp_1"] == pytest.approx((p[0] - p[1]) / (p[0] - p[2]))
             assert row["learnability"] == pytest.approx(1 - math.log(p[2]) / math.log(p[0]))
     assert table["lp_1"].null_count == 2
-    made = signed(tmp_path / "out")["identity"]["columns"]
-    assert len(made["lp_1"]["proxy"]["checkpoints"]) == 2 and "checkpoints" not in made["loss"]["proxy"]
+    result = signed(tmp_path / "out")["identity"]["columns"]
+    assert len(result["lp_1"]["proxy"]["checkpoints"]) == 2 and "checkpoints" not in result["loss"]["proxy"]
     assert "whole" in curricle("verify", "out", cwd=tmp_path)
     other = f"{checkpoints[0]},{checkpoints[2]},{checkpoints[1]}"
     message = curricle(

@@ -50,8 +50,8 @@ COMMANDS: dict[str, tuple[list[str] | None, list[str]]] = {  # what lies there b
     "select over scores": (SCORE, [*BY, "--count", "7", "--overwrite"]),
     "cluster": (None, [*CLUSTER, "3"]),
     "add": (None, [*ADD, "table", "--output", "out"]),
-    "add in place": (SCORE, [*ADD, "out"]),
-    "add in place to clusters": ([*CLUSTER, "3"], [*ADD, "out"]),
+    "add over itself": (SCORE, [*ADD, "out"]),
+    "add over itself to clusters": ([*CLUSTER, "3"], [*ADD, "out"]),
     "cluster over clusters": ([*CLUSTER, "3"], [*CLUSTER, "4", "--overwrite"]),
     "transfer": (None, ["transfer", "table", "other", "--output", "out"]),
     "transfer over another": (
@@ -60,7 +60,7 @@ COMMANDS: dict[str, tuple[list[str] | None, list[str]]] = {  # what lies there b
     ),
     "report": (SCORE, ["report", "out"]),
 }
-KILLS = {"add": 10, "add in place": 6}
+KILLS = {"add": 10, "add over itself": 6}
 WORKING = {"_progress/lock", "_progress/workers.log", "_progress/holder.json"}
 """Of who is, or was, at work. What a killed process left of itself, and what it was writing below ``_progress/tmp``,
 goes when somebody takes the lock next."""

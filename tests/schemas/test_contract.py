@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from curricle.schemas.columns import METADATA_KEY
 from curricle.schemas.common.errors import UserError
-from curricle.schemas.contract import CONTRACT, FIRST, as_known, read_contract, tagged, untagged
+from curricle.schemas.contract import CONTRACT, FIRST, read_contract, tagged, untagged, without_new_keys
 from curricle.schemas.sealed import sealed, unsealed
 from curricle.train import cli
 from running import curricle, write_jsonl
@@ -206,5 +206,5 @@ def test_contracts_by_hand():
     with pytest.raises(UserError, match="contract 3"):
         read_contract({"version": 3, "min_reader": 3}, "here")
     assert untagged("plan", tagged("plan", {"a": 1})) == untagged("plan", {"a": 1}) == {"a": 1}
-    assert as_known({"a": [{"b": 1, "c": 2}], "d": 3}, {"a": [{"b": 0}]}) == {"a": [{"b": 1}]}
-    assert as_known({"a": [1, 2]}, {"a": [1]}) == {"a": [1, 2]}
+    assert without_new_keys({"a": [{"b": 1, "c": 2}], "d": 3}, {"a": [{"b": 0}]}) == {"a": [{"b": 1}]}
+    assert without_new_keys({"a": [1, 2]}, {"a": [1]}) == {"a": [1, 2]}

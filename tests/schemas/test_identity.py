@@ -30,7 +30,7 @@ PROXY = {"dtype": "float32", "weights": {"sha256": {"model.safetensors": "0" * 6
 
 def column(name: str = "loss", **more) -> ScoreColumn:
     described = ScoreColumn(name, pa.float64(), "nats", "prose", "high")
-    return described.made_by(
+    return described.of_metric(
         **{"metric": "loss", "version": 2, "params": {"a": 1}, "rests_on": {"proxy": PROXY}, **more}
     )
 
@@ -63,7 +63,7 @@ def test_whatever_decides_a_number_is_in_the_fingerprint(other):
     assert other.fingerprint != column().fingerprint
     assert table_fingerprint(table_identity([other])) != table_fingerprint(table_identity([column()]))
     prose = ScoreColumn(other.name, pa.float64(), "bits", "other prose", "low")
-    assert prose.made_by(other.metric, other.version, other.params, other.rests_on).fingerprint == other.fingerprint
+    assert prose.of_metric(other.metric, other.version, other.params, other.rests_on).fingerprint == other.fingerprint
 
 
 def test_a_column_more_leaves_the_others_alone_and_how_records_are_read_counts():
@@ -102,23 +102,23 @@ def test_a_table_of_contract_1_has_the_fingerprints_that_its_columns_have_now():
         "rendering": {"template": "chat"},
         "proxy": {**PROXY, "checkpoints": [{}]},
     }
-    made = [
-        ScoreColumn(name, pa.float64(), "", "").made_by(name, version, {})
+    result = [
+        ScoreColumn(name, pa.float64(), "", "").of_metric(name, version, {})
         for name, version in (("loss", 2), ("lp", 2), ("mtld", 1))
     ]
-    loss, lp, mtld = (of_first(each, identity) for each in made)
+    loss, lp, mtld = (of_first(each, identity) for each in result)
     assert loss.rests_on == {"rendering": {"template": "chat"}, "proxy": PROXY}
     assert lp.rests_on == {"rendering": {"template": "chat"}, "proxy": identity["proxy"]} and mtld.rests_on == {}
     assert as_first([loss, lp, mtld]) == identity
-    foreign = of_first(ScoreColumn("x", pa.float64(), "", "").made_by("x", 1, {}), identity)
+    foreign = of_first(ScoreColumn("x", pa.float64(), "", "").of_metric("x", 1, {}), identity)
     assert foreign.rests_on == {"rendering": {"template": "chat"}, "proxy": identity["proxy"]}
 
 
 @pytest.mark.parametrize("name", ["scored", "clustered", "selected"])
 def test_columns_of_contract_1_keep_their_fingerprints_from_table_to_table(name):
     table, scored = TableReader(str(V1 / name)), TableReader(str(V1 / "scored")).scores
-    kept = {name: column.fingerprint for name, column in table.scores.items() if name in scored}
-    assert kept == {name: column.fingerprint for name, column in scored.items()} and len(kept) == 13
+    rest = {name: column.fingerprint for name, column in table.scores.items() if name in scored}
+    assert rest == {name: column.fingerprint for name, column in scored.items()} and len(rest) == 13
     assert table_fingerprint(table.manifest.identity) == table.manifest.fingerprint
 
 
@@ -155,17 +155,17 @@ def otherwise(field: pa.Field) -> pa.Field:
     score = ScoreColumn.from_field(field)
     if score is None or score.name != "response_mtld":
         return field
-    return score.made_by(score.metric, score.version, {**score.params, "threshold": 0.5}).to_field()
+    return score.of_metric(score.metric, score.version, {**score.params, "threshold": 0.5}).to_field()
 
 
 def test_a_column_that_is_signed_otherwise_is_named(scored, tmp_path):
     for name in ("out", "part"):
         shutil.copytree(scored / name, tmp_path / name)
-    said = curricle("select", tmp_path / "out", "--check", tmp_path / "part")
-    assert "the same to the last value" in said
+    message = curricle("select", tmp_path / "out", "--check", tmp_path / "part")
+    assert "the same to the last value" in message
     resign(tmp_path / "part", otherwise)
-    said = curricle("verify", tmp_path / "part", code=1)
-    assert "column response_mtld is signed" in said and "prompt_mtld" not in said
+    message = curricle("verify", tmp_path / "part", code=1)
+    assert "column response_mtld is signed" in message and "prompt_mtld" not in message
     with pytest.raises(UsageError, match=r"column response_mtld: metrics.mtld.params.threshold: 0.72 there, 0.5 now"):
         open_table([*(scored / "out" / "data").iterdir(), *(tmp_path / "part" / "data").iterdir()])
     whole = open_table([*(scored / "out" / "data").iterdir(), *(scored / "part" / "data").iterdir()])
@@ -181,8 +181,8 @@ def test_a_resume_and_a_check_name_the_column(scored, tmp_path):
     manifest |= {"fingerprint": table_fingerprint(identity), "columns": column_fingerprints(identity)}
     (tmp_path / "out" / "manifest.json").write_text(json.dumps(manifest))
     resign(tmp_path / "out", otherwise)
-    said = curricle("select", tmp_path / "out", "--check", tmp_path / "part", code=1)
-    assert "column response_mtld of the table: fingerprint" in said and "prompt_mtld" not in said
+    message = curricle("select", tmp_path / "out", "--check", tmp_path / "part", code=1)
+    assert "column response_mtld of the table: fingerprint" in message and "prompt_mtld" not in message
     shutil.copy(scored / "in.jsonl", tmp_path)
     command = ("score", "in.jsonl", "--output", "out", "--metrics", "mtld,mattr")
     shutil.copytree(scored / "out", tmp_path / "out", dirs_exist_ok=True)

@@ -10,7 +10,7 @@ from curricle.schemas.common.errors import UsageError
 from curricle.schemas.common.plugins import Group, Plugin, is_file
 
 GROUP: Group[dict[str, int]] = Group(
-    "curricle.tests", "weight", "a dict", lambda found: isinstance(found, dict), ours=("plain", "even")
+    "curricle.tests", "weight", "a dict", lambda value: isinstance(value, dict), ours=("plain", "even")
 )
 
 

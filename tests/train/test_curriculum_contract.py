@@ -203,8 +203,8 @@ def test_a_question_of_ones_own_is_asked_journalled_and_replayed(command, train_
     assert (measured.what, looked.what) == ("length", "nll") and len(looked.scores) == 6
     assert last.competence == {"loss": looked.scores[0]}
 
-    kept = shutil.copy(tmp_path / "run" / "journal.jsonl", tmp_path / "kept.jsonl")
-    replayed = train_in_fork(command(*asks, "--replay", str(kept), output="again"))
+    rest = shutil.copy(tmp_path / "run" / "journal.jsonl", tmp_path / "kept.jsonl")
+    replayed = train_in_fork(command(*asks, "--replay", str(rest), output="again"))
     assert replayed.code == 0 and "measured" not in replayed.text, replayed.text
     assert outcome(tmp_path / "again") == outcome(tmp_path / "run")
     assert train_in_fork(["report", str(tmp_path / "run")]).code == 0

@@ -25,10 +25,10 @@ def die_before(number: int, root: Path, count: Path | None = None) -> Callable[[
     """From now on a process counts its file operations below a directory, and dies before one of them."""
 
     def hook() -> None:
-        seen, below = 0, os.fspath(root)
+        operations, below = 0, os.fspath(root)
 
         def audit(event: str, arguments: tuple[object, ...]) -> None:
-            nonlocal seen
+            nonlocal operations
             if event == "open":
                 path, _, flags = arguments
                 if not (isinstance(flags, int) and flags & WRITES):
@@ -39,9 +39,9 @@ def die_before(number: int, root: Path, count: Path | None = None) -> Callable[[
                 return
             if not isinstance(path, str | os.PathLike) or not os.path.abspath(path).startswith(below):
                 return
-            if seen == number:
+            if operations == number:
                 os._exit(99)
-            seen += 1
+            operations += 1
             if count:
                 with open(count, "a") as file:
                     file.write(".")

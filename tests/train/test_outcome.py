@@ -64,12 +64,12 @@ def student(rows: np.ndarray, stage: int) -> Outcome:
 
 def drive(course: Course, journal: Journal, count: int) -> list[list[int]]:
     """The rows of some stages, whose outcomes the student reports unless the journal knows them."""
-    kept, stages = JournaledCourse(course, journal), []
+    replay, stages = JournaledCourse(course, journal), []
     while len(stages) < count:
-        stage = kept.next()
+        stage = replay.next()
         stages.append(stage.rows.tolist())
         if stage.outcome:
-            kept.report(student(stage.rows, stage.index))
+            replay.report(student(stage.rows, stage.index))
     return stages
 
 
@@ -162,17 +162,17 @@ def test_the_loop_of_the_page(name, tmp_path):
     campus = '{"decisions": 10, "perspectives": "loss,length"}'
     small = make_table(tmp_path, {"loss": np.arange(60.0), "length": np.arange(60)[::-1]})
     for call in f'build("campus", {campus})', f'build("{name}", {BINS})':
-        seen: list[np.ndarray] = []
+        visits: list[np.ndarray] = []
 
-        def train_on(rows: np.ndarray, seen: list[np.ndarray] = seen) -> tuple[np.ndarray, np.ndarray]:
-            seen.append(rows)
+        def train_on(rows: np.ndarray, visits: list[np.ndarray] = visits) -> tuple[np.ndarray, np.ndarray]:
+            visits.append(rows)
             return rows * 1.0, np.ones(len(rows), np.int64)
 
         names = {"losses": lambda rows: (rows * 1.0, np.ones(len(rows), np.int64)), "train_on": train_on}
         body = code.replace('build("campus", {"decisions": 10})', call).replace('"scored"', repr(small.where))
         assert call in body and small.where in body
         exec(body, names)
-        assert set(np.concatenate(seen)) <= set(range(60)) and len(seen) > 10
+        assert set(np.concatenate(visits)) <= set(range(60)) and len(visits) > 10
 
 
 @pytest.fixture
@@ -268,8 +268,8 @@ def test_kills_do_not_change_what_is_decided(easiest, name, command, train_in_fo
     assert train_in_fork(easiest(*options, output="other"), deny).code == 0
     assert outcome(tmp_path / "other")["order"] != expected["order"]  # the control: losses decide
 
-    kept = shutil.copy(tmp_path / "whole" / "journal.jsonl", tmp_path / "kept.jsonl")
-    replay = command("--replay", str(kept), "--curriculum", name, "--checkpoint.every", "1", output="again")
+    rest = shutil.copy(tmp_path / "whole" / "journal.jsonl", tmp_path / "kept.jsonl")
+    replay = command("--replay", str(rest), "--curriculum", name, "--checkpoint.every", "1", output="again")
 
     def count() -> None:
         original = StageLosses.__init__

@@ -18,7 +18,7 @@ from curricle.train.model.load import load_model, load_tokenizer
 from curricle.train.records.run_json import read_description
 from curricle.train.rewards.correlation import correlations
 from curricle.train.rewards.head import Accuracy, cross_fit, fit, folds, rewards
-from curricle.train.rewards.pairs import Answers, GeneratedAnswer, read_pairs
+from curricle.train.rewards.pairs import GeneratedAnswer, GeneratedAnswers, read_pairs
 from kills import at_call
 from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
@@ -170,7 +170,7 @@ def test_the_reward_prefers_the_responses_and_is_a_model_of_transformers(fit_rew
     tokenizer = AutoTokenizer.from_pretrained(directory / "model")
     table = open_table(answers)
     examples = table.examples(np.arange(ROWS))
-    options = Answers(table, "generated").of(np.arange(ROWS))
+    options = GeneratedAnswers(table, "generated").of(np.arange(ROWS))
     pairs = read_pairs(ConversationTokenizer(load_tokenizer(str(tiny_model)), "chat", 128), examples, options)
     states = np.full((2, ROWS, model.config.hidden_size), np.nan, np.float32)
     for side, name in enumerate(("reference", "generated")):
@@ -213,7 +213,7 @@ def test_an_answer_that_was_cut_has_no_end_of_turn(answers, tiny_model, tmp_path
     tokenizer = load_tokenizer(str(tiny_model))
     encoder, flagged, plain = ConversationTokenizer(tokenizer, "chat", 128), open_table(path), open_table(answers)
     rows = np.arange(ROWS)
-    expected, unknown = Answers(flagged, "generated"), Answers(plain, "generated")
+    expected, unknown = GeneratedAnswers(flagged, "generated"), GeneratedAnswers(plain, "generated")
     assert (
         expected.remark is None
         and "no column generated_truncated: every answer is read as one that has" in unknown.remark

@@ -98,7 +98,7 @@ def test_what_a_refresh_needs_is_checked_first(tmp_path):
 def four(command, table_file: Path, tmp_path: Path):
     """Arguments of a run with four perspectives, whose scorer is refitted once."""
     draw, ids = random.Random(5), pq.read_table(table_file)["example_id"]
-    score = ScoreColumn("reward_gap", pa.float64(), "log odds", "a gap", "high").made_by("reward", 1, {})
+    score = ScoreColumn("reward_gap", pa.float64(), "log odds", "a gap", "high").of_metric("reward", 1, {})
     gaps = pa.array([draw.gauss(0, 1) for _ in ids])
     texts = pa.array([None if row % 9 == 0 else f"{row} is not known" for row in range(len(ids))])
     schema = pa.schema([("example_id", pa.string()), score.to_field(), ("generated", pa.string())])

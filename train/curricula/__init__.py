@@ -34,7 +34,7 @@ PLUGINS: Group[type[Curriculum]] = Group(
     "curricle.curricula",
     "curriculum",
     "a subclass of curricle.train.curricula.base.Curriculum",
-    lambda found: isinstance(found, type) and issubclass(found, Curriculum) and found is not Curriculum,
+    lambda value: isinstance(value, type) and issubclass(value, Curriculum) and value is not Curriculum,
     ours=CURRICULA,
 )
 

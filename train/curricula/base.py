@@ -49,7 +49,7 @@ class Candidate:
     held_out: bool = False
 
 
-class Kind(Protocol):
+class ProbeKind(Protocol):
     """What a probe asks of its rows: ``Nll``, ``RewardGap``, or a class of one's own.
 
     ``name`` stands in the journal and the metrics.
@@ -102,7 +102,7 @@ class Probe:
     """
 
     candidates: tuple[Candidate, ...]
-    what: Kind = field(default_factory=Nll)
+    what: ProbeKind = field(default_factory=Nll)
     purpose: str = ""
     index: int = 0
 
@@ -264,7 +264,7 @@ class Course:
         table.check_columns(curriculum.columns())  # what a curriculum itself refuses has better words
         self._started = False
         self._pending: Probe | Stage | None = None
-        self._given: Decision | Outcome | None = None
+        self._reply: Decision | Outcome | None = None
         self._probes = self._stages = 0
 
     def next(self) -> Probe | Stage | None:
@@ -273,10 +273,10 @@ class Course:
             raise self._misused(f"{type(self._pending).__name__.lower()} {self._pending.index} waits to be answered")
         if self._started:
             try:
-                self._ahead = self._steps.send(self._given)
+                self._ahead = self._steps.send(self._reply)
             except StopIteration:
                 self._ahead = None
-        self._started, self._given = True, None
+        self._started, self._reply = True, None
         step = self._ahead
         if isinstance(step, Probe):
             for candidate in step.candidates:
@@ -329,7 +329,7 @@ class Course:
                 f"the journal's decision {probe.index} answers another question than the curriculum asks now",
                 remedy="use the table, the curriculum options and the seed that the journal was written with",
             )
-        self._pending, self._given = None, decision
+        self._pending, self._reply = None, decision
 
     def report(self, outcome: Outcome) -> None:
         """What came of the stage that asks for it; UserError if it is that of another one."""
@@ -342,4 +342,4 @@ class Course:
                 f"which has {len(stage.rows)}",
                 remedy="use the table, the curriculum options and the seed that the journal was written with",
             )
-        self._pending, self._given = None, outcome
+        self._pending, self._reply = None, outcome

@@ -37,9 +37,9 @@ class Binning(Curriculum):
             return rows, np.zeros(len(rows), np.int64)
         edges = np.sort(np.array(self.thresholds))
         if self.thresholds_on == "share":
-            found = np.digitize(np.arange(1, len(rows) + 1) / len(rows), edges, right=True)
+            bins = np.digitize(np.arange(1, len(rows) + 1) / len(rows), edges, right=True)
         else:
             edges = np.sort(-edges) if table.direction(column)[1] == "low" else edges
-            found = np.digitize(difficulty[rows], edges, right=True)
-        shuffled = np.lexsort((random.random(len(rows)), found))
-        return rows[shuffled], found[shuffled].astype(np.int64)
+            bins = np.digitize(difficulty[rows], edges, right=True)
+        shuffled = np.lexsort((random.random(len(rows)), bins))
+        return rows[shuffled], bins[shuffled].astype(np.int64)

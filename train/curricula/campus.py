@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 REWARD, ANSWERS = "reward_gap", "generated"  # columns of `curricle reward`
 CHOOSE, RESORT, REFRESH = "choose", "resort", "refresh"  # what the student is asked for
-SAMPLE, DRAW, ASKED = 1, 2, 3  # what random numbers are for, so that two uses never share a stream
+SAMPLE, DRAW, PROMPTS = 1, 2, 3  # what random numbers are for, so that two uses never share a stream
 PASSES = 3  # to train on a row costs about three times as much as to read it: a backward pass costs two forward passes
 
 
@@ -147,29 +147,29 @@ class Campus(Curriculum):
         nobody = np.ones(len(table), bool)  # rows that no perspective holds count as seen
         for each in perspectives.values():
             nobody[each.rows] = False
-        seen, forwarded = nobody.copy(), 0
-        choice, trained, asked = "", 0, 0
+        visited, forwarded = nobody.copy(), 0
+        choice, trained, probed = "", 0, 0
         for stage in count(1):
-            while not (candidates := self._candidates(perspectives.values(), seen)):
+            while not (candidates := self._candidates(perspectives.values(), visited)):
                 if self.stop != "budget":
                     return
                 for each in perspectives.values():
                     each.visits = 0
-                seen, forwarded = nobody.copy() if seen.all() else seen, 0
+                visited, forwarded = nobody.copy() if visited.all() else visited, 0
             probe = Probe(self._sampled(candidates, seed, stage), purpose=CHOOSE)
             cost = sum(len(each.rows) for each in probe.candidates)
             if len(candidates) == 1:
                 (choice,) = candidates
-            elif choice not in candidates or not self.probe_cost or asked + cost <= self.probe_cost * PASSES * trained:
+            elif choice not in candidates or not self.probe_cost or probed + cost <= self.probe_cost * PASSES * trained:
                 decision = yield probe
-                choice, asked = decision.choice, asked + cost
+                choice, probed = decision.choice, probed + cost
             trained += len(candidates[choice])
             chosen, rows = perspectives[choice], candidates[choice]
             for each in perspectives.values() if self.pointer == "shared" else [chosen]:
                 each.advance()
-            seen[rows] = True
+            visited[rows] = True
             yield Stage(rows, choice, {name: each.competence for name, each in perspectives.items()})
-            if (self.stop == "decisions" and stage == self.decisions) or (self.stop == "coverage" and seen.all()):
+            if (self.stop == "decisions" and stage == self.decisions) or (self.stop == "coverage" and visited.all()):
                 return
             rest = chosen.rest
             due = chosen in aware and period and chosen.visits % period == 0
@@ -206,7 +206,7 @@ class Campus(Curriculum):
         return Decision.of(probe, result, choice, scores, logs)
 
     def _choose(self, logs: Sequence[float | None], random: np.random.Generator) -> int:
-        """The place of the candidate to take; one without a scored token only if no candidate has any."""
+        """The index of the candidate to take; one without a scored token only if no candidate has any."""
         costs = np.array([np.inf if log is None else log for log in logs])
         if self.temperature == 0 or np.isinf(costs.min()):
             return int(costs.argmin())  # the first of equals
@@ -215,47 +215,47 @@ class Campus(Curriculum):
         return min(int(drawn), len(logs) - 1)
 
     def _perspectives(self, table: Table, seed: int) -> list[Perspective]:
-        found = []
+        perspectives = []
         for column in self.perspectives:
             name, hard = table.direction(column)
             rows = table.order(column, seed)
             where = cuts(len(rows), self.decisions, self.scope, self.s1, self.p)
-            found.append(Perspective(name, rows, where, -1 if hard == "low" else 1))
-        names = [each.name for each in found]
+            perspectives.append(Perspective(name, rows, where, -1 if hard == "low" else 1))
+        names = [each.name for each in perspectives]
         check(len(set(names)) == len(names), f"perspectives {', '.join(names)} repeat", "name each column once")
-        return found
+        return perspectives
 
-    def _candidates(self, perspectives: Iterable[Perspective], seen: NDArray[np.bool_]) -> dict[str, Rows]:
+    def _candidates(self, perspectives: Iterable[Perspective], visited: NDArray[np.bool_]) -> dict[str, Rows]:
         """The next slice of each perspective that holds rows; none if every order is exhausted.
 
         Empty slices are passed over: each perspective's own, or with a shared pointer where all are empty.
         """
-        found: dict[str, Rows] = {}
-        while not found and not all(each.exhausted for each in perspectives):
+        candidates: dict[str, Rows] = {}
+        while not candidates and not all(each.exhausted for each in perspectives):
             for each in perspectives:
-                while not each.exhausted and each.name not in found:
+                while not each.exhausted and each.name not in candidates:
                     rows = each.next_slice
-                    rows = rows[~seen[rows]] if self.seen == "skip" else rows
+                    rows = rows[~visited[rows]] if self.seen == "skip" else rows
                     if len(rows):
-                        found[each.name] = rows
+                        candidates[each.name] = rows
                     elif self.pointer == "own":
                         each.advance()
                     else:
                         break
-            if not found and self.pointer == "shared":
+            if not candidates and self.pointer == "shared":
                 for each in perspectives:
                     each.advance()
-        return found
+        return candidates
 
     def _sampled(self, candidates: Mapping[str, Rows], seed: int, stage: int) -> tuple[Candidate, ...]:
         """What the student is asked about: all rows, or a seeded sample of each candidate's, in their order."""
-        asked = []
-        for place, (name, rows) in enumerate(candidates.items()):
+        sample = []
+        for index, (name, rows) in enumerate(candidates.items()):
             if 0 < self.probe_rows < len(rows):
-                random = rng(seed, SAMPLE, stage, place)
+                random = rng(seed, SAMPLE, stage, index)
                 rows = rows[np.sort(random.choice(len(rows), self.probe_rows, replace=False))]
-            asked.append(Candidate(name, rows))
-        return tuple(asked)
+            sample.append(Candidate(name, rows))
+        return tuple(sample)
 
     def _rewarded(self, perspective: Perspective) -> bool:
         return self.refresh == "reward" and perspective.name == REWARD
@@ -272,11 +272,11 @@ class Campus(Curriculum):
         rest = Candidate(chosen.name, chosen.rest)
         if not self._rewarded(chosen):
             return Probe((rest,), purpose=RESORT)
-        asked = rest.rows
-        if 0 < self.refresh_rows < len(asked):
-            random = rng(seed, ASKED, stage)
-            asked = asked[np.sort(random.choice(len(asked), self.refresh_rows, replace=False))]
-        return Probe((rest, Candidate(ANSWERS, asked)), RewardGap(self.refresh_tokens), REFRESH)
+        rows = rest.rows
+        if 0 < self.refresh_rows < len(rows):
+            random = rng(seed, PROMPTS, stage)
+            rows = rows[np.sort(random.choice(len(rows), self.refresh_rows, replace=False))]
+        return Probe((rest, Candidate(ANSWERS, rows)), RewardGap(self.refresh_tokens), REFRESH)
 
     def _period(self, aware: Sequence[Perspective], rows: int) -> int:
         """The fewest visits between two sorts that keep a whole pass within ``resort_epochs``; 0: never."""

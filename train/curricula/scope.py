@@ -31,6 +31,6 @@ def cuts(rows: int, total: int, reading: Reading, s1: float, p: float) -> list[i
     Shares are rounded up to whole rows, so that the first slice is not empty; the last slice ends at the last row.
     """
     shares = [scope(t, total, reading, s1, p) for t in range(total)]
-    found = [ceil(share * rows - 1e-9) for share in shares] + [rows]  # 1e-9: a product that should be whole is whole
-    assert all(first <= last for first, last in pairwise(found))
-    return found
+    ends = [ceil(share * rows - 1e-9) for share in shares] + [rows]  # 1e-9: a product that should be whole is whole
+    assert all(first <= last for first, last in pairwise(ends))
+    return ends

@@ -41,9 +41,9 @@ def hold_out(table: Table, rows: int, seed: int = 0) -> tuple[Table, Table]:
             where=table.where,
             remedy="hold out fewer: an order needs two rows, and rows with one example_id are held out together",
         )
-    kept, held_out = table.take(np.sort(order[held:])), table.take(np.sort(order[:held]))
-    kept.held_out = held_out
-    return kept, held_out
+    trained, held_out = table.take(np.sort(order[held:])), table.take(np.sort(order[:held]))
+    trained.held_out = held_out
+    return trained, held_out
 
 
 def _comparable(table: Table) -> NDArray[np.void]:

@@ -85,7 +85,7 @@ def _digests(root: Path, names: tuple[str, ...], stats: tuple[tuple[int, int], .
     return digests(root, names)
 
 
-class ParquetRows:
+class ParquetTable:
     """Parquet files with the same columns. ``fingerprint`` is None where they are not signed."""
 
     def __init__(self, locations: str | Path | Sequence[str | Path]) -> None:
@@ -202,7 +202,7 @@ def _differing(schemas: Sequence[pa.Schema]) -> str:
         identities = [table_identity(score_columns(schema).values()) for schema in schemas]
     except UserError:
         return ""  # another program's metadata under our key
-    lines = next((found for one in identities[1:] if (found := changes(identities[0], one))), [])
+    lines = next((differences for one in identities[1:] if (differences := changes(identities[0], one))), [])
     return "".join(f"\n  - {line:.200}" for line in lines[:10])
 
 

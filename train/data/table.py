@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.errors import UsageError
-from curricle.train.data.parquet import ParquetRows, id_bytes, missing_column
+from curricle.train.data.parquet import ParquetTable, id_bytes, missing_column
 from numpy.typing import NDArray
 
 NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null)
@@ -59,7 +59,7 @@ def open_table(
     ``join``: Parquet files with more score columns, joined on ``example_id``. ``fewest``: rows that it has to have.
     Raises UsageError for what is not whole, not signed alike, or too small.
     """
-    table = Table(ParquetRows(data), [ParquetRows(each) for each in join])
+    table = Table(ParquetTable(data), [ParquetTable(each) for each in join])
     if len(table) < fewest:
         raise UsageError(
             f"the table has {len(table)} row{'s' * (len(table) != 1)}, "
@@ -77,7 +77,7 @@ class Table:
     ``notes``: what a person should know of the columns read so far: nulls, and coverage of joins.
     """
 
-    def __init__(self, files: ParquetRows, joins: Sequence[ParquetRows] = (), picked: Rows | None = None) -> None:
+    def __init__(self, files: ParquetTable, joins: Sequence[ParquetTable] = (), picked: Rows | None = None) -> None:
         self._files, self._joins, self._picked = files, list(joins), picked
         self.ids: NDArray[np.uint8] = files.ids() if picked is None else files.ids()[picked]
         self.fingerprint = files.fingerprint
@@ -228,16 +228,16 @@ class Table:
         return [Example.of(record["messages"], record.get("extra")) for record in records]
 
     def _hard_end(self, column: str) -> tuple[str, str | None]:
-        name, given = _split_off_end(column)
-        if given:
-            return name, given
+        name, end = _split_off_end(column)
+        if end:
+            return name, end
         try:
             score = ScoreColumn.from_field(self._holder(column).schema.field(column))
         except (TypeError, AttributeError, json.JSONDecodeError, RecursionError):
             score = None  # another program's metadata under our key says nothing to us
         return column, score.hard if score and score.hard in ("high", "low") else None
 
-    def _holder(self, name: str) -> ParquetRows:
+    def _holder(self, name: str) -> ParquetTable:
         holders = [files for files in (self._files, *self._joins) if name in files.schema.names]
         if not holders:
             raise missing_column(name, self.columns, self._files.where)

@@ -27,9 +27,9 @@ class Finite:
         self._pending.append((step, gradient_norm, self._parts))
         self._parts = []
 
-    def check(self, made: bool = False) -> None:
-        """UserError if one was not finite; this is where the host waits for the device. ``made``: the step that made it
-        so is the one before, and no checkpoint holds it yet."""
+    def check(self, after_step: bool = False) -> None:
+        """UserError if one was not finite; this is where the host waits for the device. ``after_step``: the step that
+        made it so is the one before, and no checkpoint holds it yet."""
         pending, self._pending = self._pending, []
         for step, norm, parts in pending:
             bad = [row for part in parts for row in _bad_rows(*part)]
@@ -40,7 +40,7 @@ class Finite:
                 )
                 when = (
                     f"after step {step}; no checkpoint of it is made"
-                    if made
+                    if after_step
                     else f"in step {step + 1}; training has stopped before that step counts"
                 )
                 raise UserError(

@@ -19,7 +19,7 @@ CHUNK = 1024
 
 
 @dataclass(frozen=True)
-class Scores:
+class NllSums:
     """``nll``: float64 sums in nats, ``tokens``: int64 counts, one of each for a document. ``size``: what it took."""
 
     nll: NDArray[np.float64]
@@ -33,7 +33,7 @@ def score(
     capacity: int,
     processes: Processes,
     between: Callable[[], None] = lambda: None,
-) -> Scores:
+) -> NllSums:
     """The loss of every document of every chunk, in order, computed by all processes together.
 
     Each process scores its share and leaves zeros elsewhere, so that the one sum at the end is exact, and every
@@ -63,7 +63,7 @@ def score(
             f"the loss of rows {bad[:8]} is not finite, and of {len(bad)} in all",
             remedy="look at these rows, or lower --optimizer.lr, with another --output; the last checkpoint is whole",
         )
-    return Scores(nll, np.array(tokens, np.int64), size)
+    return NllSums(nll, np.array(tokens, np.int64), size)
 
 
 def chunks(rows: Rows, encode: Callable[[Rows], list[Encoded]]) -> Iterator[list[Encoded]]:

@@ -18,7 +18,7 @@ import numpy as np
 from curricle.schemas.common.disk import sync
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.common.plugins import is_file
-from curricle.schemas.contract import known, known_keys, tagged, untagged
+from curricle.schemas.contract import from_record, known_keys, tagged, untagged
 from curricle.schemas.fingerprint import canonical_json, differences
 from curricle.schemas.sealed import lines_of, sealed, unsealed
 from curricle.train.curricula import build, origin
@@ -73,8 +73,8 @@ class StageRecord:
         return cls(stage.index, stage.choice, dict(stage.competence), len(stage.rows), rows_digest(stage.rows))
 
 
-Record: TypeAlias = Decision | StageRecord | Outcome
-R = TypeVar("R", bound=Record)
+JournalEntry: TypeAlias = Decision | StageRecord | Outcome
+R = TypeVar("R", bound=JournalEntry)
 
 
 @dataclass
@@ -82,10 +82,10 @@ class Journal:
     """An open journal: the records that were in it, and where further ones go (nowhere if ``path`` is None)."""
 
     header: Header
-    records: list[Record] = field(default_factory=list)
+    records: list[JournalEntry] = field(default_factory=list)
     path: Path | None = None
 
-    def append(self, record: Record) -> None:
+    def append(self, record: JournalEntry) -> None:
         """Add a record; it is on disk when this returns."""
         self.records.append(record)
         if self.path is not None:
@@ -107,8 +107,8 @@ def open_journal(path: str | Path, header: Header, write: bool = True) -> Journa
     UsageError, with the differences, if the journal there is of another order.
     """
     path = Path(path)
-    found, records, whole = _parse(path)
-    if found and (changed := header.differences(found)):
+    recorded, records, whole = _parse(path)
+    if recorded and (changed := header.differences(recorded)):
         raise UsageError(
             "the run was started with another order:\n  " + "\n  ".join(changed),
             where=str(path),
@@ -116,7 +116,7 @@ def open_journal(path: str | Path, header: Header, write: bool = True) -> Journa
         )
     if write:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if found is None:
+        if recorded is None:
             path.write_bytes(b"")
             _append(path, sealed(canonical_json(tagged("journal", header.to_json()))))
             sync(path.parent)
@@ -158,7 +158,7 @@ class JournaledCourse:
     The records are first those of the journal, then ``recorded``, which another run has left.
     """
 
-    def __init__(self, course: Course, journal: Journal, recorded: Sequence[Record] = ()) -> None:
+    def __init__(self, course: Course, journal: Journal, recorded: Sequence[JournalEntry] = ()) -> None:
         self._course, self._journal = course, journal
         self._records = [*journal.records, *recorded[len(journal.records) :]]
         self._done = 0
@@ -209,7 +209,7 @@ class JournaledCourse:
             raise self._diverged()
         return record
 
-    def _keep(self, record: Record) -> None:
+    def _keep(self, record: JournalEntry) -> None:
         if self._done >= len(self._journal.records):
             self._journal.append(record)
         self._done += 1
@@ -223,14 +223,14 @@ class JournaledCourse:
 
 def follow(course: Course, journal: Journal) -> Iterator[Stage]:
     """The stages of a course that a journal records, without a student. UserError as ``JournaledCourse.next``."""
-    kept = JournaledCourse(course, Journal(journal.header), journal.records)
-    while isinstance(step := kept.next(), Stage) and not kept.beyond:
+    replay = JournaledCourse(course, Journal(journal.header), journal.records)
+    while isinstance(step := replay.next(), Stage) and not replay.beyond:
         yield step
         if step.outcome:
             return  # the records end before it
 
 
-def _to_line(record: Record) -> str:
+def _to_line(record: JournalEntry) -> str:
     if isinstance(record, StageRecord):
         return canonical_json({"stage": asdict(record)})
     if isinstance(record, Outcome):
@@ -250,10 +250,10 @@ def _decoded(text: str, kind: str) -> NDArray[Any]:
     return np.frombuffer(base64.b64decode(text), kind)
 
 
-def _from_line(line: bytes) -> Record:
+def _from_line(line: bytes) -> JournalEntry:
     match unsealed(line):
         case {"stage": dict(fields)}:
-            return known(StageRecord, fields)
+            return from_record(StageRecord, fields)
         case {"decision": dict(fields)}:
             fields.setdefault("what", "reward_gap" if fields.get("purpose") == "refresh" else "nll")  # earlier versions
             scores = fields.pop("scores", None)
@@ -271,7 +271,7 @@ def _from_line(line: bytes) -> Record:
             raise ValueError(f"neither a stage nor a decision nor an outcome: {str(other)[:80]}")
 
 
-def _parse(path: Path) -> tuple[Header | None, list[Record], int]:
+def _parse(path: Path) -> tuple[Header | None, list[JournalEntry], int]:
     """Header, records, and the length in bytes of the lines that are whole."""
     header, records, number = None, [], 0
     try:
@@ -280,7 +280,7 @@ def _parse(path: Path) -> tuple[Header | None, list[Record], int]:
             if number:
                 records.append(_from_line(line))
             else:
-                header = known(Header, untagged("journal", unsealed(line), str(path)))
+                header = from_record(Header, untagged("journal", unsealed(line), str(path)))
     except (ValueError, TypeError) as error:
         raise UsageError(
             f"not a journal: line {number + 1}: {error}",

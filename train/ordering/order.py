@@ -67,12 +67,12 @@ def order(
     if journal is not None:
         if options or budget or not (curriculum == "random" or is_file(curriculum)):
             raise UsageError("a journal decides the order", where=str(journal), remedy="leave the other options out")
-        return taken(table, read_journal(at_home(str(journal), "train.order")), curriculum)
+        return whole_order(table, read_journal(at_home(str(journal), "train.order")), curriculum)
     if isinstance(budget, BudgetSettings):
         check_ranges(budget, prefix="budget.")
     else:
         budget = build(BudgetSettings, budget or {}, "train.order", "budget.")
-    return taken(table, header_of(table, curriculum, options, seed, batch_size, budget))
+    return whole_order(table, header_of(table, curriculum, options, seed, batch_size, budget))
 
 
 def header_of(
@@ -85,7 +85,7 @@ def header_of(
     return Header(table.digest, table.fingerprint, curriculum, options, seed, batch, asdict(budget), plugin)
 
 
-def taken(table: Table, order: Header | Journal, curriculum: str = "") -> Order:
+def whole_order(table: Table, order: Header | Journal, curriculum: str = "") -> Order:
     """The order of a curriculum that never asks, or of a journal, to its end; see ``recorded_course``."""
     visited = list(global_batches(table, order, curriculum))
     if not visited:

@@ -27,7 +27,7 @@ POINTS = 400  # of the picture, along the order
 PLAN = pa.schema(
     [
         pa.field("step", pa.int64(), metadata={"description": "optimizer step, from 0"}),
-        pa.field("position", pa.int32(), metadata={"description": "place in the global batch, from 0"}),
+        pa.field("position", pa.int32(), metadata={"description": "index in the global batch, from 0"}),
         pa.field("row", pa.int64(), metadata={"description": "row of the table, from 0"}),
         pa.field("example_id", pa.string(), metadata={"description": "the example's identity, 32 hex digits"}),
         pa.field("stage", pa.int32(), metadata={"description": "stage of the curriculum, from 0"}),
@@ -78,9 +78,9 @@ def plan(
     UsageError, before anything is written, if the student would have to be asked or the table does not fit.
     """
     header = order.header if isinstance(order, Journal) else order
-    found = global_batches(table, order, curriculum)
+    all_batches = global_batches(table, order, curriculum)
     ranks = {name: _percentiles(table, name, header.seed) for name in columns or _sorted_by(header, table)}
-    group = list(islice(found, BATCHES_A_GROUP))
+    group = list(islice(all_batches, BATCHES_A_GROUP))
     if not group:
         raise UsageError("the order is empty", remedy="raise the budget, or name the journal of a run that has begun")
     directory = Path(output)
@@ -92,7 +92,7 @@ def plan(
         while group:
             writer.write_table(_as_table(group, table))
             visited += group
-            group = list(islice(found, BATCHES_A_GROUP))
+            group = list(islice(all_batches, BATCHES_A_GROUP))
     rows = np.concatenate([batch.rows for batch in visited])
     with replacing(picture) as partial:
         _draw(visited, rows, ranks, f"{header.curriculum}, seed {header.seed}").savefig(partial, dpi=120, format="png")
@@ -113,11 +113,11 @@ def _sorted_by(header: Header, table: Table) -> list[str]:
 
 
 def _percentiles(table: Table, column: str, seed: int) -> NDArray[np.float32]:
-    """The place of each row in an order from easy to hard, in [0, 100]; NaN for rows that have no score."""
+    """The percentile of each row in an order from easy to hard, in [0, 100]; NaN for rows that have no score."""
     order = table.order(column, seed)
-    places = np.full(len(table), np.nan, np.float32)
-    places[order] = np.linspace(0, 100, len(order), dtype=np.float32)
-    return places
+    percentiles = np.full(len(table), np.nan, np.float32)
+    percentiles[order] = np.linspace(0, 100, len(order), dtype=np.float32)
+    return percentiles
 
 
 def _as_table(group: Sequence[GlobalBatch], table: Table) -> pa.Table:
@@ -140,15 +140,15 @@ def _draw(visited: Sequence[GlobalBatch], rows: Rows, ranks: Mapping[str, NDArra
     choices = np.repeat(
         np.array([batch.stage.choice or "" for batch in visited], object), [len(batch.rows) for batch in visited]
     )
-    colours = {re.sub(":(high|low)$", "", name): f"C{place % 10}" for place, name in enumerate(ranks)}
+    colours = {re.sub(":(high|low)$", "", name): f"C{index % 10}" for index, name in enumerate(ranks)}
     chosen = list(dict.fromkeys([*colours, *filter(None, choices)])) if any(choices) else []
     figure = Figure(figsize=(9, 5 if chosen else 4), layout="constrained")
     axes = figure.subplots(2 if chosen else 1, 1, sharex=True, squeeze=False, height_ratios=[6, 1] if chosen else None)
     above = axes[0, 0]
     edges = np.unique(np.linspace(0, len(rows), min(POINTS, len(rows)) + 1).astype(np.int64))
     middles = (edges[:-1] + edges[1:]) / 2
-    for name, places in ranks.items():
-        parts = [places[rows[start:end]] for start, end in pairwise(edges)]
+    for name, percentiles in ranks.items():
+        parts = [percentiles[rows[start:end]] for start, end in pairwise(edges)]
         low, mean, high = np.array([_spread(part) for part in parts]).T
         above.plot(middles, mean, label=name, linewidth=1.2)
         above.fill_between(middles, low, high, alpha=0.15, linewidth=0)
@@ -168,9 +168,9 @@ def _draw(visited: Sequence[GlobalBatch], rows: Rows, ranks: Mapping[str, NDArra
     return figure
 
 
-def _spread(places: NDArray[np.float32]) -> tuple[float, float, float]:
-    """10th percentile, mean and 90th percentile of the rows that have a place; NaN if none has."""
-    present = places[~np.isnan(places)]
+def _spread(percentiles: NDArray[np.float32]) -> tuple[float, float, float]:
+    """10th percentile, mean and 90th percentile of the rows that have one; NaN if none has."""
+    present = percentiles[~np.isnan(percentiles)]
     if not len(present):
         return np.nan, np.nan, np.nan
     low, high = np.percentile(present, [10, 90])

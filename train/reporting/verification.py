@@ -26,8 +26,8 @@ class Finding:
     faults: list[str]
 
     def __str__(self) -> str:
-        said = "; ".join(self.faults) if self.faults else f"whole: {self.holds}"
-        return printable(f"{self.name:<32} {said}")
+        state = "; ".join(self.faults) if self.faults else f"whole: {self.holds}"
+        return printable(f"{self.name:<32} {state}")
 
 
 def verify(directory: Path) -> list[Finding]:
@@ -80,20 +80,20 @@ def _lines(run: Path, name: str, count: Callable[[], int]) -> Finding:
 
 
 def _checkpoint(run: Path, checkpoint: Path) -> Finding:
-    found = faults(checkpoint)
-    wrong = [EARLIER] if found is None else found
-    if not found:
+    problems = faults(checkpoint)
+    wrong = [EARLIER] if problems is None else problems
+    if not problems:
         try:
             read_cursor(checkpoint)
         except UserError as error:
             wrong.append(error.found)
-        kept, whole = checkpoint / "state" / JOURNAL, run / JOURNAL
-        if kept.exists() and whole.exists() and not whole.read_bytes().startswith(kept.read_bytes()):
+        saved, whole = checkpoint / "state" / JOURNAL, run / JOURNAL
+        if saved.exists() and whole.exists() and not whole.read_bytes().startswith(saved.read_bytes()):
             wrong.append(f"state/{JOURNAL} is not how {JOURNAL} begins")
     there = [path for path in checkpoint.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in there)
-    if found == []:
-        known = {*sums(checkpoint), DIGESTS}
-        extra = sorted({path.relative_to(checkpoint).as_posix() for path in there} - known)
+    if problems == []:
+        expected = {*sums(checkpoint), DIGESTS}
+        extra = sorted({path.relative_to(checkpoint).as_posix() for path in there} - expected)
         wrong += [f"{name} was not written with it" for name in extra]
     return Finding(f"checkpoints/{checkpoint.name}", f"{len(there)} files, {size / 1e6:,.1f} MB", wrong)

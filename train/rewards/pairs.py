@@ -61,7 +61,7 @@ class GeneratedAnswer(NamedTuple):
     truncated: bool
 
 
-class Answers:
+class GeneratedAnswers:
     """The answers that stand in a table: a column of texts, and ``NAME_truncated`` if it is there.
 
     Without that column every answer is read as one that has ended.

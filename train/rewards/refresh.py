@@ -19,7 +19,7 @@ from curricle.train.distributed import Processes
 from curricle.train.model.probe import CHUNK
 from curricle.train.model.student import Student
 from curricle.train.rewards.head import Accuracy, cross_fit, folds, rewards
-from curricle.train.rewards.pairs import Answers, GeneratedAnswer, last_states, read_pairs
+from curricle.train.rewards.pairs import GeneratedAnswer, GeneratedAnswers, last_states, read_pairs
 from curricle.train.settings import L2
 from numpy.typing import NDArray
 
@@ -56,9 +56,9 @@ class Refresher:
         """The gaps of the rows of the first candidate. The student answers those of the second, from which the heads
         learn; the table's answers stand for the others. Each row is scored by a head that has not seen it.
         """
-        rows, asked = (candidate.rows for candidate in probe.candidates)
-        anew = np.isin(rows, asked)
-        stored = None if anew.all() else Answers(self.table, ANSWERS)
+        rows, sampled = (candidate.rows for candidate in probe.candidates)
+        anew = np.isin(rows, sampled)
+        stored = None if anew.all() else GeneratedAnswers(self.table, ANSWERS)
         differences: list[NDArray[np.float32]] = []
         good: list[bool] = []
         size = Size()
@@ -66,11 +66,11 @@ class Refresher:
             chunk, fresh = rows[start : start + CHUNK], anew[start : start + CHUNK]
             examples = self.examples(chunk)
             answers: list[GeneratedAnswer | None] = [None] * len(chunk) if stored is None else stored.of(chunk)
-            places = np.flatnonzero(fresh)
-            seeds = [draw_seed(self.seed, probe.index, self.table.ids[row].tobytes().hex()) for row in chunk[places]]
-            drawn, took = self.generate([examples[place] for place in places], seeds, limit)
-            for place, answer in zip(places, drawn, strict=True):
-                answers[place] = answer
+            indices = np.flatnonzero(fresh)
+            seeds = [draw_seed(self.seed, probe.index, self.table.ids[row].tobytes().hex()) for row in chunk[indices]]
+            drawn, took = self.generate([examples[index] for index in indices], seeds, limit)
+            for index, answer in zip(indices, drawn, strict=True):
+                answers[index] = answer
             pairs = read_pairs(self.encoder, examples, answers)
             states, read = last_states(self.student, pairs, self.capacity, self.processes, self.between)
             if self.processes.first:
@@ -82,7 +82,7 @@ class Refresher:
             log.info(
                 "the reward does not learn from %s of %s rows: no prompt, no room for an answer, or twice the same",
                 f"{lost:,}",
-                f"{len(asked):,}",
+                f"{len(sampled):,}",
             )
         fold = folds(self.table.ids[rows], learned, self.seed)
         gaps = np.full(len(rows), np.nan)  # with nothing to learn from, the order stays
@@ -117,12 +117,12 @@ class Refresher:
         with self.student.answering():
             alike = self.student.answers_alike
             passes = shares(lengths, max([self.capacity, *lengths]), self.processes.world, False, alike)
-            for places in passes[self.processes.rank]:
-                if len(places):
-                    draw = Draw([seeds[place] for place in places], 1.0)
-                    found = self.student.generate([prompts[place] for place in places], draw, limit, stops)
-                    for place, answer in zip(places, found, strict=True):
-                        tokens[place, : len(answer)] = np.array(answer) + 1
+            for indices in passes[self.processes.rank]:
+                if len(indices):
+                    draw = Draw([seeds[index] for index in indices], 1.0)
+                    outputs = self.student.generate([prompts[index] for index in indices], draw, limit, stops)
+                    for index, answer in zip(indices, outputs, strict=True):
+                        tokens[index, : len(answer)] = np.array(answer) + 1
                 else:
                     self.student.generate([[0]], Draw([0], 0.0), 1, stops)
                 self.between()

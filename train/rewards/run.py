@@ -39,7 +39,7 @@ from curricle.train.records.run_json import Description, read_description
 from curricle.train.rewards.correlation import correlations
 from curricle.train.rewards.head import FOLDS, Accuracy, cross_fit, fit, folds, rewards
 from curricle.train.rewards.model import check_architecture, save_reward_model
-from curricle.train.rewards.pairs import Answers, Remarks, last_states, read_pairs
+from curricle.train.rewards.pairs import GeneratedAnswers, Remarks, last_states, read_pairs
 from curricle.train.settings import BatchSettings, RewardSettings
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
@@ -87,7 +87,7 @@ def reward(settings: RewardSettings, processes: Processes) -> Path:
             return settings.output
         log.warning("what was made is not whole, and is made again: %s", "; ".join(wrong))
         check_writable(settings.output)
-    answers = Answers(table, settings.generated)
+    answers = GeneratedAnswers(table, settings.generated)
     loss = table.numbers(LOSS) if LOSS in table.columns else None
     encoder = ConversationTokenizer(load_tokenizer(settings.model), settings.template, settings.max_length)
     model = load_model(settings.model, settings.device.attention)
@@ -118,7 +118,7 @@ def reward(settings: RewardSettings, processes: Processes) -> Path:
 def _read_states(
     settings: RewardSettings,
     table: Table,
-    answers: Answers,
+    answers: GeneratedAnswers,
     encoder: ConversationTokenizer,
     student: Student,
     processes: Processes,
@@ -261,7 +261,7 @@ def _write_scores(settings: RewardSettings, table: Table, rewards: NDArray[np.fl
             row.append(f"reward_gap: an answer is cut at {settings.max_length} tokens")
         notes.append(row or None)
     params = {name: getattr(settings, name) for name in ("seed", "l2", "template", "max_length")}
-    columns = [column.made_by("reward", REWARD_VERSION, {"folds": FOLDS, **params}) for column in COLUMNS]
+    columns = [column.of_metric("reward", REWARD_VERSION, {"folds": FOLDS, **params}) for column in COLUMNS]
     schema = pa.schema([("example_id", pa.string()), *(column.to_field() for column in columns), NOTES_FIELD])
     arrays = [
         table.texts("example_id").cast(pa.string()),
