@@ -19,8 +19,8 @@ OnProgress = Callable[[int], None]
 class Pass(ABC, Generic[Answers]):
     """A pass of the rows of a batch by a model; a metric that reads its answers names it in ``Metric.requires``.
 
-    A row's answer must not depend on the rows beside it (DESIGN law 4). What stands for "no answer" is up to the pass;
-    ours say why. Passes are values: two with the same class and fields are one.
+    A row's answer must not depend on the rows beside it (docs/design.md, law 4). What stands for "no answer" is up to
+    the pass; ours say why. Passes are values: two with the same class and fields are one.
     """
 
     name: str
