@@ -7,6 +7,7 @@ from itertools import chain, islice
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 import pyarrow as pa
+from curricle.curate.formats import VERSION as FORMATS_VERSION
 from curricle.curate.formats import Format, named
 from curricle.curate.progress import NoProgress, Progress
 from curricle.curate.readers import Reader, Record, named_readers, survey
@@ -78,6 +79,19 @@ def read(
             [at_home(path, "read") for path in paths], chosen, named_readers(readers), max_record_bytes, max_expansion
         )
     return _joined(parts, progress)
+
+
+def reading_identity(format: Format | None = None, readers: Iterable[Reader] = ()) -> dict[str, Any]:
+    """What makes examples of records, for fingerprints: the version of our formats, and the plug-ins among these.
+
+    A plug-in reader stands there under its suffixes, which no other one has.
+    """
+    plugins = {" ".join(reader.suffixes).replace(".", ""): reader.identity for reader in readers if reader.origin}
+    return {
+        "formats_version": FORMATS_VERSION,
+        **({"format": format.identity} if format and format.origin else {}),
+        **({"readers": plugins} if plugins else {}),
+    }
 
 
 def _sorted_out(inputs: Any) -> tuple[list[str], Iterator[Any] | None]:

@@ -9,7 +9,6 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import pyarrow as pa
 from curricle.curate.batch import Batch, Scores
 from curricle.curate.embedding.settings import EmbeddingSettings
-from curricle.curate.formats import VERSION as FORMATS_VERSION
 from curricle.curate.metric import Metric, measure, passes_of
 from curricle.curate.metrics import MetricReference, load, references, select
 from curricle.curate.metrics.lp import METRIC as LP
@@ -18,6 +17,7 @@ from curricle.curate.passes.models import ROLES, Models, Role
 from curricle.curate.progress import NoProgress, Progress
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.readers.examples import Note, notes_column
+from curricle.curate.reading import reading_identity
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.config import build
 from curricle.schemas.common.errors import UsageError
@@ -35,7 +35,7 @@ S = TypeVar("S")
 
 @dataclass(frozen=True)
 class Scoring:
-    """Metrics, and the models that they ask: all that decides a number.
+    """Metrics, and the models that they ask: all that decides a number. ``read_by``: what made examples of records.
 
     Other processes load ``metrics``, and passes with them, by reference, from their own code.
     """
@@ -43,6 +43,7 @@ class Scoring:
     references: tuple[MetricReference | Metric, ...]
     models: Models
     columns: tuple[ScoreColumn, ...]
+    read_by: Mapping[str, Any]
 
     @classmethod
     def of(
@@ -51,6 +52,7 @@ class Scoring:
         proxy: Proxy = ProxySettings.model,
         embedding: Embedding = EmbeddingSettings.model,
         compat: Literal["small2large"] | None = None,
+        read_by: Mapping[str, Any] | None = None,
     ) -> "Scoring":
         """Names resolved to things. Errors here cost nothing yet: no model is loaded."""
         models = Models(_settings(ProxySettings, "proxy", proxy), _settings(EmbeddingSettings, "embedding", embedding))
@@ -59,15 +61,10 @@ class Scoring:
         for each in passes_of(chosen):
             each.check(models)
         columns = tuple(column for metric in chosen for column in metric.signed_columns(models))
-        return cls(references(chosen), models, columns)
+        return cls(references(chosen), models, columns, read_by or reading_identity())
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "metrics"}
-
-    @property
-    def read_by(self) -> dict[str, Any]:
-        """What makes examples of records."""
-        return {"formats_version": FORMATS_VERSION}
 
     @property
     def identity(self) -> dict[str, Any]:

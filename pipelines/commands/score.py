@@ -51,7 +51,7 @@ def score(settings: ScoreSettings) -> Manifest:
     say_left_out(not_read)
     directory.check_usable(settings.overwrite)
     directory.settle()
-    job = make_job(settings)
+    job = make_job(settings, files)
     plan = _recorded_plan(directory, job, files)
     if plan is not None and is_there(directory, settings.overwrite):
         log.info("already scored, nothing to do")
@@ -110,7 +110,7 @@ def _survey(job: Job, files: Sequence[InputFile], not_read: Sequence[NotRead]) -
     limits = settings.shard_rows, settings.max_record_bytes, settings.max_expansion
     sources = tuple(survey_inputs(files, job.format, job.readers, *limits))
     require_records(sources)
-    plan = ScoringPlan(job.fingerprint, job.identity, job.reading(files), sources, tuple(not_read))
+    plan = ScoringPlan(job.fingerprint, job.identity, job.reading, sources, tuple(not_read))
     log.info("%d records in %d files, %d shards", plan.records, len(sources), len(plan.shards))
     return plan
 
@@ -129,7 +129,7 @@ def _recorded_plan(directory: OutputDirectory, job: Job, files: Sequence[InputFi
     if plan is None:
         return None
     changes = job.changes(plan.identity)
-    changes += differences(plan.reading, job.reading(files))
+    changes += differences(plan.reading, job.reading)
     changes += changed_inputs(plan, files)
     if not changes:
         return plan

@@ -14,6 +14,7 @@ from curricle.curate.metric import Metric
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.readers import Record
 from curricle.curate.readers.examples import normalise_records
+from curricle.curate.reading import reading_identity
 from curricle.curate.scoring import Embedding, Proxy, Scoring, notes_of
 from curricle.schemas.common.errors import UserError
 from curricle.schemas.table import EXAMPLES, NOTES_FIELD
@@ -57,8 +58,8 @@ class Score(beam.PTransform[PCollection[Any], PCollection[Any]]):
         into: str | None = None,
     ) -> None:
         super().__init__()
-        scoring = Scoring.of(metrics, proxy, embedding, compat)
         chosen = format if isinstance(format, Format) else named(format, prompt_field, response_field)
+        scoring = Scoring.of(metrics, proxy, embedding, compat, reading_identity(chosen))
         self.worker = _Score(scoring, chosen, into)
 
     def expand(self, elements: PCollection[Any]) -> PCollection[Any]:

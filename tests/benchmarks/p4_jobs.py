@@ -70,7 +70,7 @@ def _without_beam(source: Path, output: Path) -> None:
     files, _ = find_inputs(settings.inputs, settings.output)
     limits = settings.shard_rows, settings.max_record_bytes, settings.max_expansion
     sources = tuple(survey_inputs(files, job.format, job.readers, *limits))
-    plan = ScoringPlan(job.fingerprint, job.identity, job.reading(files), sources)
+    plan = ScoringPlan(job.fingerprint, job.identity, job.reading, sources)
     with pq.ParquetWriter(output.with_suffix(".parquet"), job.schema, compression="zstd") as writer:
         for run in shard_runs(plan.shards, 1, set()):
             for element in read_run(run, job.format, job.readers, settings.max_record_bytes, job.cwd):

@@ -4,13 +4,14 @@ import csv
 import gzip
 import io
 import random
+from pathlib import Path
 
 import pytest
 from curricle.curate import read as read_inputs
 from curricle.curate.readers import named_readers, read, survey
-from curricle.pipelines.scoring.plan import read_plan
-from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.fingerprint import file_sha256
+from curricle.schemas.manifest import read_manifest
 from curricle.schemas.table import EXAMPLES
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,10 +98,15 @@ def test_a_job_in_two_processes_reads_shards_of_a_file(folder):
     assert read_rejects(folder / "out") == rejects.to_pylist()
     assert [reason[:7] for reason in rejects["reason"].to_pylist()] == ["2 field", "4 field", "not CSV", "not CSV"]
     assert table.num_rows + rejects.num_rows == len(rows) + 2 and "whole" in curricle("verify", "out")
-    plan = read_plan(OutputDirectory("out"))
-    assert plan and plan.reading["readers"]["CSV"]["file"] == "my_csv.py"
+    manifest, sha256 = read_manifest(Path("out")), file_sha256(io.BytesIO((folder / "my_csv.py").read_bytes()))
+    assert manifest.identity["reading"]["readers"] == {"csv": {"name": "CSV", "file": "my_csv.py", "sha256": sha256}}
+    write_jsonl(folder / "in.jsonl", [dict(zip(NAMES, row, strict=True)) for row in rows_of(2)])
+    curricle("score", "in.jsonl", "--output", "ours", "--metrics", "mtld", "--readers", "./my_csv.py:CSV")
+    ours = read_manifest(Path("ours"))
+    assert "readers" not in ours.identity["reading"], "it read nothing"
+    assert ours.fingerprint != manifest.fingerprint and ours.columns == manifest.columns
     (folder / "my_csv.py").write_text((folder / "my_csv.py").read_text("utf-8") + "# changed\n", "utf-8")
-    assert "readers.CSV.sha256" in curricle(*arguments, "--shard-rows", 4, code=2)
+    assert "reading.readers.csv.sha256" in curricle(*arguments, "--shard-rows", 4, code=2)
 
 
 def test_without_the_reader_the_file_is_not_read(folder):

@@ -58,6 +58,8 @@ def test_a_metric_a_format_a_reader_and_an_engine_of_others_score_a_file(scored,
 def test_the_fingerprint_says_whose_metric_it_is(scored):
     identity = read_manifest(scored / "scored").identity
     assert canonical_json({"plugin": ORIGIN}) in canonical_json(identity)
+    assert identity["reading"]["format"] == {"name": "qa", **ORIGIN}
+    assert identity["reading"]["readers"] == {"tsv": {"name": "TSV", **ORIGIN}}
     column = score_columns(pq.read_schema(next((scored / "scored" / "data").iterdir())))["response_exclamations"]
     assert (column.metric, column.version, column.params["plugin"], column.hard) == ("exclamations", 1, ORIGIN, "high")
 
