@@ -60,7 +60,7 @@ def test_a_score_by_function_is_that_of_the_command(table):
 def test_settings_are_given_as_objects_mappings_or_names():
     for proxy in ("org/name", {"model": "org/name"}, ProxySettings(model="org/name")):
         settings = functions._settings(ScoreSettings, "score", inputs="a", output="b", proxy=proxy, embedding="proxy")
-        assert (settings.proxy.model, settings.encoder, settings.inputs) == ("org/name", "org/name", ("a",))
+        assert (settings.proxy.model, settings.embedding.model, settings.inputs) == ("org/name", "proxy", ("a",))
 
 
 def test_a_selection_its_check_and_its_recount(table, tmp_path):

@@ -96,7 +96,7 @@ def test_another_fingerprint_is_refused_and_overwrites_only_when_told(records, t
     curricle("score", "in.jsonl", "--output", "out", *CPU, cwd=tmp_path)
     before = signed(tmp_path / "out")
     message = curricle("score", "in.jsonl", "--output", "out", "--metrics", "mtld", cwd=tmp_path, code=2)
-    assert "metrics.mattr" in message and "--overwrite" in message
+    assert "columns prompt_mattr, response_mattr" in message and "--overwrite" in message
     assert signed(tmp_path / "out") == before
     curricle("score", "in.jsonl", "--output", "out", "--metrics", "mtld", "--overwrite", cwd=tmp_path)
     assert "prompt_mattr" not in read_data(tmp_path / "out").column_names
