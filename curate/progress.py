@@ -4,12 +4,13 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Told of work as it is done. Whatever it does with that, it changes no number."""
+    """What ``progress=`` takes: any object whose method ``add`` is called as work is done. It changes no number."""
 
     def add(self, *, rows: int = 0, rejects: int = 0, tokens: int = 0, in_hand: float = 0.0) -> None:
-        """Count finished rows, rejects among them, and tokens that went through a model.
+        """So much more is done since the last call.
 
-        ``in_hand`` is how many rows of the batch at work are behind us.
+        ``rows``: records, rejected ones included. ``rejects``: how many of them were rejected. ``tokens``: tokens that
+        went through the proxy. ``in_hand`` adds to nothing: of the batch at work, how many rows are done so far.
         """
         ...
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, islice
-from typing import Any, BinaryIO, NamedTuple, TypeAlias
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypeAlias
 
 import pyarrow as pa
 from curricle.curate.formats import VERSION as FORMATS_VERSION
@@ -25,14 +25,22 @@ ROWS = 4096
 MAX_RECORD_BYTES = 16 * 2**20
 MAX_EXPANSION = 500
 
+
+class ArrowStream(Protocol):
+    """Any table that others can take over as Arrow: of polars, pandas, DuckDB, …"""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+
+
 READ = pa.schema([*EXAMPLE_FIELDS, NOTES_FIELD])
 """A table without scores: the columns of every example, and the notes of reading."""
 
 
 class Read(NamedTuple):
-    """``examples`` have the columns of a table without scores, ``rejects`` those of ``schemas.table.REJECTS``.
+    """What ``curate.read`` gives: every record once, in the order of the input, in one of two Arrow tables.
 
-    Together they are every record that was read, each once and in order.
+    ``examples``: ``example_id``, ``source``, ``source_position``, ``messages``, ``extra`` and ``notes``, as in a scored
+    table. ``rejects``: ``source``, ``source_position``, ``reason`` and ``raw``, the start of the record.
     """
 
     examples: pa.Table
@@ -40,7 +48,7 @@ class Read(NamedTuple):
 
 
 def read(
-    inputs: StrPath | Iterable[StrPath] | Records | pa.Table | pa.RecordBatch,
+    inputs: StrPath | Iterable[StrPath] | Records | pa.Table | pa.RecordBatch | ArrowStream,
     *,
     format: str | Format | None = None,
     prompt_field: str | None = None,
@@ -54,13 +62,15 @@ def read(
     """Read instruction data into examples, as ``curricle score`` reads it.
 
     ``inputs``: a file, a folder, a pattern such as ``data/*.jsonl``, or several of them; or records, as dicts in any
-    iterable or as an Arrow table. Files are of this machine.
+    iterable or as a table (Arrow, polars, pandas). Files are of this machine.
     ``format``, or ``prompt_field`` and ``response_field``, read every record in one way; left out, each is recognised
     by its fields. ``format`` is a name, ``./my.py:FORMAT``, or an object.
     ``readers`` are for files of other kinds: ``./my.py:NAME``, or objects; those that are installed need no mention.
     ``source`` names records that come from no file in the column ``source``; their position is their number, from 0.
     ``max_record_bytes``: a longer record of a file is rejected. ``max_expansion``: a file that unpacks to more than
     so many times its size is refused.
+
+    ``progress``: an object with a method ``add``, see ``curate.Progress``.
 
     Raises UsageError for a file that cannot be read as a whole, an unknown format, and a pattern that names nothing.
     A record that is no conversation raises nothing: it is a row of ``rejects``, with the reason.
@@ -98,8 +108,8 @@ def _sorted_out(inputs: Any) -> tuple[list[str], Iterator[Any] | None]:
     """The paths that were named, or the records."""
     if isinstance(inputs, (str, os.PathLike)):
         return [os.fspath(inputs)], None
-    if isinstance(inputs, (pa.Table, pa.RecordBatch)):
-        batches = [inputs] if isinstance(inputs, pa.RecordBatch) else inputs.to_batches(ROWS)
+    if (table := arrow_table(inputs)) is not None:
+        batches = table.to_batches(ROWS)
         return [], (row for batch in batches for row in batch.to_pylist(maps_as_pydicts="strict"))
     if isinstance(inputs, Mapping):
         raise TypeError("one record: put it into a list")
@@ -108,6 +118,13 @@ def _sorted_out(inputs: Any) -> tuple[list[str], Iterator[Any] | None]:
     if first and isinstance(first[0], (str, os.PathLike)):
         return [os.fspath(path) for path in chain(first, rows)], None
     return [], chain(first, rows)
+
+
+def arrow_table(value: Any) -> pa.Table | None:
+    """The same rows as an Arrow table, without a copy where that is possible; None for what is no table."""
+    if isinstance(value, pa.RecordBatch):
+        return pa.Table.from_batches([value])
+    return pa.table(value) if isinstance(value, pa.Table) or hasattr(value, "__arrow_c_stream__") else None
 
 
 def _of_records(records: Iterator[Any], source: str, format: Format | None) -> Iterator[Normalised]:

@@ -17,7 +17,7 @@ from curricle.curate.passes.models import ROLES, Models, Role
 from curricle.curate.progress import NoProgress, Progress
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.readers.examples import Note, notes_column
-from curricle.curate.reading import reading_identity
+from curricle.curate.reading import ArrowStream, arrow_table, reading_identity
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.config import build
 from curricle.schemas.common.errors import UsageError
@@ -48,13 +48,14 @@ class Scoring:
     @classmethod
     def of(
         cls,
-        metrics: Sequence[str | Metric],
+        metrics: str | Sequence[str | Metric],
         proxy: Proxy = ProxySettings.model,
         embedding: Embedding = EmbeddingSettings.model,
         compat: Literal["small2large"] | None = None,
         read_by: Mapping[str, Any] | None = None,
     ) -> "Scoring":
         """Names resolved to things. Errors here cost nothing yet: no model is loaded."""
+        metrics = metrics.split(",") if isinstance(metrics, str) else metrics
         models = Models(_settings(ProxySettings, "proxy", proxy), _settings(EmbeddingSettings, "embedding", embedding))
         names = [*metrics, *([LP.name] if models.proxy.checkpoints else [])]
         chosen = select(names, models, {LP.name: {"compat": compat}})
@@ -117,8 +118,8 @@ class Scoring:
 
 
 def score(
-    examples: pa.Table | pa.RecordBatch,
-    metrics: Sequence[str | Metric],
+    examples: pa.Table | pa.RecordBatch | ArrowStream,
+    metrics: str | Sequence[str | Metric],
     *,
     proxy: Proxy = ProxySettings.model,
     embedding: Embedding = EmbeddingSettings.model,
@@ -127,11 +128,13 @@ def score(
 ) -> pa.Table:
     """Compute metrics on examples: the same table with signed columns, and ``notes`` last.
 
-    ``examples``: what ``curate.read`` gives, or another table with those columns. What else it has stays.
-    ``metrics``: names as for ``--metrics``, ``./my.py:METRIC``, or objects. Where one reads the proxy's losses,
-    ``loss`` comes along.
-    ``proxy``, ``embedding``: the name of a model, or all settings of it: ``{"model": "org/name", "max_length": 1024}``.
-    ``compat``: see ``--compat``.
+    ``examples``: the ``examples`` that ``curate.read`` gives, or another table with those columns (Arrow, polars,
+    pandas). What else it has stays.
+    ``metrics``: names as for ``--metrics``, ``./my.py:METRIC``, or ``Metric`` objects. A metric that reads the proxy's
+    losses brings the column ``loss`` along.
+    ``proxy``, ``embedding``: the name of a model, or all settings of it: ``{"model": "org/name", "max_length": 1024}``
+    (``curate.proxy.settings.ProxySettings``, ``curate.embedding.settings.EmbeddingSettings``).
+    ``compat``: see ``curricle score --help``. ``progress``: an object with a method ``add``, see ``curate.Progress``.
 
     A number depends on its row and the settings alone. Counts and lexical measures are those of ``curricle score`` to
     the last bit, and so are losses where the same 4,096 rows lie together, as in its shards; else the rounding of the
@@ -139,11 +142,13 @@ def score(
     What cannot be computed is null, with the reason in ``notes``. The metadata of each column say which metric made it,
     and those of the table the fingerprint of its scores.
 
-    Raises UsageError for an unknown metric or model, before anything is loaded, and for a table without the columns.
+    Raises UsageError for an unknown metric or model, before anything is loaded, and for a table without the columns;
+    TypeError for what is no table.
     """
-    scoring, progress = Scoring.of(metrics, proxy, embedding, compat), progress or NoProgress()
-    table = pa.Table.from_batches([examples]) if isinstance(examples, pa.RecordBatch) else examples
-    return scoring.score(table, progress)
+    table = arrow_table(examples)
+    if table is None:
+        raise TypeError(f"examples are a {type(examples).__name__}, not a table: curate.read(…).examples are one")
+    return Scoring.of(metrics, proxy, embedding, compat).score(table, progress or NoProgress())
 
 
 def notes_of(scores: Scores) -> list[Note]:

@@ -43,3 +43,8 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """For ``help()`` and for completion, which would not see what is imported later."""
+    return sorted({*globals(), *__all__})

@@ -131,6 +131,9 @@ def score(inputs: StrPath | Sequence[StrPath], output: StrPath, **options: Unpac
 
     ``inputs``: files, folders or patterns. The same call resumes, and so does the command. How many records were read,
     scored and rejected stands in ``manifest.total``.
+    ``options``: those of ``curricle score --help``, with ``_`` for ``-``: ``metrics=["length"]``, ``workers=2``.
+    A group of them is a mapping, ``proxy={"model": "org/name", "max_length": 1024}``, or an instance of its class; a
+    model alone is its name.
 
     Raises UsageError for what is wrong before anything is written, UserError for what stops a job, and DirectoryLocked
     where another one is at work.
@@ -143,6 +146,8 @@ def score(inputs: StrPath | Sequence[StrPath], output: StrPath, **options: Unpac
 def select(table: StrPath, output: StrPath, **options: Unpack[SelectOptions]) -> "Manifest":
     """Select rows of a table by its columns into a table in ``output``, with a certificate, and return its manifest.
 
+    ``options``: those of ``curricle select --help``, as for ``score``: ``take="hard", by="loss", fraction=0.1``.
+
     Raises UsageError where nothing is asked for or nothing is left, and as ``score`` does.
     """
     from curricle.pipelines.commands.select import select
@@ -153,7 +158,8 @@ def select(table: StrPath, output: StrPath, **options: Unpack[SelectOptions]) ->
 def check_selection(selection: StrPath, table: StrPath | None = None, join: Sequence[StrPath] = ()) -> list[str]:
     """Derive a selection from its certificate again, and return what is not as it says: nothing, if it is true.
 
-    ``table`` and ``join`` say where what was moved lies now.
+    ``table`` and ``join``: where the table and the joined files lie now, if they were moved. UserError if there is no
+    selection or no table.
     """
     from curricle.pipelines.tables.certificate import check
 
@@ -165,10 +171,11 @@ def check_selection(selection: StrPath, table: StrPath | None = None, join: Sequ
 def add(
     table: StrPath, metrics: Sequence[str], output: StrPath | None = None, **options: Unpack[AddOptions]
 ) -> "Manifest":
-    """Write the table with the columns of more metrics, and return its manifest: nothing that is there is scored again.
+    """Add columns of more metrics to a finished table, and return its manifest: nothing that is there is scored again.
 
-    Without ``output`` over itself: readers find the old table until the new one is whole. What is not said of the proxy
-    is as the table was scored.
+    The table with the new columns goes to ``output``. Without one it replaces the old table, which readers find until
+    the new one is whole. Settings of the proxy that are left out are those with which the table was scored.
+    ``options``: those of ``curricle add --help``, as for ``score``.
 
     Raises UsageError for a column that is there and made otherwise, and as ``score`` does.
     """
@@ -178,7 +185,10 @@ def add(
 
 
 def cluster(table: StrPath, output: StrPath, **options: Unpack[ClusterOptions]) -> "Manifest":
-    """Write the table with a column of cluster numbers, by k-means over its embeddings, and return its manifest."""
+    """Write the table with a column of cluster numbers, by k-means over its embeddings, and return its manifest.
+
+    ``options``: those of ``curricle cluster --help``, as for ``score``. Raises UsageError for a table without vectors.
+    """
     from curricle.pipelines.commands.cluster import cluster
 
     return cluster(_settings(ClusterSettings, "cluster", table=table, output=output, **options))
@@ -188,6 +198,8 @@ def lp(table: StrPath, output: StrPath, **options: Unpack[LpOptions]) -> "Manife
     """Write the table with learning percentages, and return its manifest.
 
     The proxy is trained on it by ``curricle-train``, in a process of its own, and each epoch's checkpoint scores it.
+    ``options``: those of ``curricle lp --help``, as for ``score``; for the trainer
+    ``train={"device.precision": "bf16"}``.
     """
     from curricle.pipelines.commands.lp import lp
 
@@ -195,7 +207,10 @@ def lp(table: StrPath, output: StrPath, **options: Unpack[LpOptions]) -> "Manife
 
 
 def reward(table: StrPath, output: StrPath, **options: Unpack[RewardOptions]) -> "Manifest":
-    """Write the table with the proxy's answers and the rewards of a model fitted on them, and return its manifest."""
+    """Write the table with the proxy's answers and the rewards of a model fitted on them, and return its manifest.
+
+    ``options``: those of ``curricle reward --help``, as for ``score``.
+    """
     from curricle.pipelines.commands.reward import reward
 
     return reward(_settings(RewardSettings, "reward", table=table, output=output, **options))
@@ -204,7 +219,8 @@ def reward(table: StrPath, output: StrPath, **options: Unpack[RewardOptions]) ->
 def transfer(tables: Sequence[StrPath], output: StrPath, columns: Sequence[str] = ()) -> "list[Comparison]":
     """Compare columns of tables that different models scored, and return what each pair of them has in common.
 
-    ``transfer.json`` and ``transfer.html`` are written to ``output``.
+    ``columns``: names of score columns; left out, all numbers that all tables have. ``transfer.json`` and
+    ``transfer.html`` are written to ``output``.
     """
     from curricle.pipelines.commands.transfer import transfer
 
@@ -212,7 +228,10 @@ def transfer(tables: Sequence[StrPath], output: StrPath, columns: Sequence[str] 
 
 
 def verify(directory: StrPath) -> "Verification":
-    """Recount a finished table: it is whole if the result has no ``faults``. UserError if there is no table."""
+    """Recount a finished table: every record, digest, identity and column that its manifest promises.
+
+    The table is whole if the result has no ``faults``, a list of what is wrong. Raises UserError if there is no table.
+    """
     from curricle.pipelines.storage import open_storage
     from curricle.schemas.verify import verify
 
@@ -220,7 +239,7 @@ def verify(directory: StrPath) -> "Verification":
 
 
 def report(directory: StrPath) -> str:
-    """Write the table's ``report.html``, and return its path or address."""
+    """Write the table's ``report.html``, and return its path or address. UserError if there is no whole table."""
     from curricle.pipelines.tables.directory import OutputDirectory
     from curricle.pipelines.tables.exchange import REPORT
     from curricle.pipelines.tables.reader import TableReader

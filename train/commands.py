@@ -105,8 +105,12 @@ def run(data: StrPath, model: str, output: StrPath, **options: Unpack[RunOptions
     """Train a model on a scored table in the order of a curriculum, and return the last checkpoint.
 
     ``data``: a directory that ``curricle score`` wrote, or Parquet files with its columns. ``model``: a causal language
-    model, see ``--model``. ``output``: the directory of the run; the same call resumes it, and so does the command.
-    Under torchrun every process makes the same call.
+    model: a directory, ``org/name`` of the hub, a ``.gguf`` file, or ``smollm2-135m`` or ``gemma3-270m``. ``output``:
+    the directory of the run; the same call resumes it, and so does the command. Under torchrun every process makes the
+    same call.
+    ``options``: those of ``curricle-train run --help``, with ``_`` for ``-``. A group of them is a mapping,
+    ``budget={"samples": 64}``, or an instance of its class in ``curricle.train.settings``; what ``--curriculum.KEY``
+    sets is in ``curriculum_options={"KEY": …}``. Left out, the order is CAMPUS and the budget one epoch.
 
     Raises UsageError for what is wrong before anything is written, and UserError for what stops a run.
     """
@@ -119,6 +123,7 @@ def compare(data: StrPath, model: str, output: StrPath, **options: Unpack[Compar
     """Train several orders over several seeds at the same budget, and return the path of ``compare.md``.
 
     ``arms``: the orders, ``NAME`` or ``NAME?key=value&key=value``. Rows have to be held out: ``eval={"rows": 100}``.
+    ``options``: these and the others of ``curricle-train compare --help``, as for ``run``.
     Raises UsageError and UserError as ``run`` does.
     """
     from curricle.train.comparison.run import compare
@@ -129,8 +134,9 @@ def compare(data: StrPath, model: str, output: StrPath, **options: Unpack[Compar
 def reward(data: StrPath, model: str, output: StrPath, **options: Unpack[RewardOptions]) -> Path:
     """Fit a reward model to references over a model's own answers, score both, and return the directory.
 
-    ``data``: a table with a column of generated answers. Raises UsageError for what is wrong before anything is
-    written, and UserError where there is no pair to learn from.
+    ``data``: a table with a column of generated answers. ``options``: those of ``curricle-train reward --help``, as for
+    ``run``. Raises UsageError for what is wrong before anything is written, and UserError where there is no pair to
+    learn from.
     """
     from curricle.train.rewards.run import reward
 
@@ -140,8 +146,10 @@ def reward(data: StrPath, model: str, output: StrPath, **options: Unpack[RewardO
 def plan(data: StrPath, output: StrPath, **options: Unpack[PlanOptions]) -> "Plan":
     """Write what a curriculum would visit, or what a journal did visit: ``plan.parquet`` and ``plan.png``.
 
-    No model is needed. ``train.order`` gives the same order in memory. Raises UsageError, before anything is written,
-    if the student would have to be asked or the table does not fit.
+    No model is needed. ``train.order`` gives the same order in memory. ``options``: those of
+    ``curricle-train plan --help``, as for ``run``; ``journal`` is the ``journal.jsonl`` of a run. The default is
+    a random order. Raises UsageError, before anything is written, if the student would have to be asked or the table
+    does not fit.
     """
     from curricle.train.ordering.plan import plan_of
 
@@ -149,7 +157,10 @@ def plan(data: StrPath, output: StrPath, **options: Unpack[PlanOptions]) -> "Pla
 
 
 def report(directory: StrPath) -> Path:
-    """Write ``report.html`` for the directory of a run: what it learned, in which order, and at what cost."""
+    """Write ``report.html`` in the directory of a run, and return its path: what was learned, when, and at what cost.
+
+    Raises UsageError where there is no run.
+    """
     from curricle.train.reporting.page import write_report
 
     settings = _settings(ReportSettings, "report", directory=directory)
@@ -158,9 +169,9 @@ def report(directory: StrPath) -> Path:
 
 
 def verify(directory: StrPath) -> "list[Finding]":
-    """Look at every byte of a run, of a comparison or of a reward model: what is wrong with each file or checkpoint.
+    """Read every byte of a run, a comparison or a reward model: a ``Finding`` for each file and checkpoint.
 
-    All is whole where no finding has ``faults``. Raises UsageError where there is no run.
+    All is whole where no finding has ``faults``, a list of what is wrong. Raises UsageError where there is no run.
     """
     from curricle.train.reporting.verification import verify
 

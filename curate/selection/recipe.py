@@ -1,7 +1,7 @@
 """What a selection is asked for. The same recipe on the same table gives the same rows."""
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, get_args
 
 from curricle.schemas.common.config import check_ranges, option
 from curricle.schemas.common.errors import UsageError
@@ -47,9 +47,13 @@ class Recipe:
         near = self.near_duplicates is not None
         if not (self.take or self.where or self.distinct or near or sizes):
             raise UsageError("nothing is asked for", remedy="give --where, --distinct, --near-duplicates or --take")
-        if len(sizes) != bool(self.take):
-            flags = " and ".join(f"--{name}" for name in (["take"] if self.take else []) + sizes)
-            raise UsageError(f"{flags} alone says too little, or too much", remedy="--take wants one size beside it")
+        flags = " and ".join(f"--{name}" for name in sizes)
+        if self.take and not sizes:
+            raise UsageError(f"--take {self.take} without how many", remedy="add --count, --fraction or --part")
+        if self.take and len(sizes) > 1:
+            raise UsageError(f"{flags} each say how many to take", remedy="leave one of them")
+        if sizes and not self.take:
+            raise UsageError(f"{flags} without --take", remedy=f"add --take: {', '.join(get_args(Take))}")
         self._check_together("by", self.take not in (None, "random"), needed=True)
         self._check_together("per", self.take is not None)
         self._check_together("part", self.take != "representative")

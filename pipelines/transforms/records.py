@@ -47,7 +47,7 @@ class Score(beam.PTransform[PCollection[Any], PCollection[Any]]):
 
     def __init__(
         self,
-        metrics: Sequence[str | Metric],
+        metrics: str | Sequence[str | Metric],
         *,
         proxy: Proxy = ProxySettings.model,
         embedding: Embedding = EmbeddingSettings.model,

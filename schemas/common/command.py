@@ -71,6 +71,11 @@ def _outcome(program: str, commands: Mapping[str, Command], arguments: Sequence[
     except Exception as error:  # ours: a defect. Logged, and not raised, because lines of the log hide secrets
         if isinstance(error, BrokenPipeError) and unread():
             raise
+        if isinstance(error, ModuleNotFoundError) and not (error.name or "curricle").startswith("curricle"):
+            extra = "train" if program == "curricle-train" else "curate"
+            brought = f'pip install "curricle[{extra}]" brings what the command itself needs'
+            say(str(UsageError(f"the module {error.name!r} is not installed", remedy=f"install it; {brought}")))
+            return USAGE
         log.exception("%s: this should not have happened; the same command may go on from %s", program, resumes_from)
         return FAILED
     except KeyboardInterrupt:

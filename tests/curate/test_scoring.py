@@ -137,3 +137,19 @@ def test_unknown_names_are_refused_before_anything_is_loaded():
         score_examples(examples, ["los"])
     with pytest.raises(UsageError, match=r"unknown option 'proxy\.modell'"):
         score_examples(examples, ["loss"], proxy={"modell": "x"})
+
+
+def test_tables_of_others_are_read_and_scored_and_a_path_is_refused_in_words():
+    import pandas
+    import polars
+
+    records = {"instruction": ["Add 2 and 2.", "Name a sea."], "output": ["It is 4, and not 5.", "The Baltic Sea."]}
+    examples = read_inputs(polars.DataFrame(records)).examples
+    assert examples.equals(read_inputs(pandas.DataFrame(records)).examples)
+    assert examples.equals(read_inputs(pa.table(records)).examples) and len(examples) == 2
+    by_name = score_examples(examples, ["mtld", "mattr"])
+    assert score_examples(examples, "mtld,mattr").equals(by_name)
+    assert score_examples(polars.from_arrow(examples), ["mtld", "mattr"]).equals(by_name)
+    for wrong in ("data.jsonl", read_inputs(pa.table(records))):
+        with pytest.raises(TypeError, match=r"not a table: curate.read"):
+            score_examples(wrong, ["mtld"])

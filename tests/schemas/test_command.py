@@ -40,6 +40,22 @@ def end(arguments):
     return DONE
 
 
+def test_a_module_that_is_not_installed_is_no_defect(capsys):
+    def end_without(_):
+        raise ModuleNotFoundError("No module named 'icu4py'", name="icu4py")
+
+    def end_without_ours(_):
+        raise ModuleNotFoundError("No module named 'curricle.x'", name="curricle.x")
+
+    for program, extra in (("curricle", "curate"), ("curricle-train", "train")):
+        assert dispatch(program, {"end": end_without}, ["end"], "the last shard") == USAGE
+        message = capsys.readouterr().err
+        assert "'icu4py' is not installed" in message and f'pip install "curricle[{extra}]"' in message
+        assert "Traceback" not in message
+    assert dispatch("curricle", {"end": end_without_ours}, ["end"], "the last shard") == FAILED
+    assert "Traceback" in capsys.readouterr().err
+
+
 def run(*arguments: str) -> int:
     return dispatch("prog", {"end": end}, ["end", *arguments], "the last shard")
 

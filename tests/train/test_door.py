@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import pydoc
 import subprocess
 import sys
 from dataclasses import fields
@@ -179,3 +180,16 @@ def test_nothing_is_imported_before_it_is_needed(table_file):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["", "numpy pyarrow"]
+
+
+def test_a_path_instead_of_a_table_is_refused_in_words(table_file):
+    for wrong in (lambda: train.order(str(table_file)), lambda: train.hold_out(str(table_file), 5)):
+        with pytest.raises(TypeError, match=r"no open table: train.open_table"):
+            wrong()
+    assert "64 rows" in repr(train.open_table(table_file))
+
+
+def test_help_and_completion_see_the_public_names():
+    assert {*train.__all__} <= {*dir(train)}
+    page = pydoc.render_doc(train, renderer=pydoc.plaintext)
+    assert "open_table(data" in page and "run(data" in page

@@ -2,7 +2,7 @@
 
 import numpy as np
 from curricle.schemas.common.errors import UsageError
-from curricle.train.data.table import FEWEST, Table, open_table
+from curricle.train.data.table import FEWEST, Table, check_open, open_table
 from curricle.train.settings import PlanSettings, TrainSettings
 from numpy.typing import NDArray
 
@@ -26,10 +26,11 @@ def split(settings: TrainSettings | PlanSettings) -> tuple[Table, Table | None]:
 
 
 def hold_out(table: Table, rows: int, seed: int = 0) -> tuple[Table, Table]:
-    """The rows to train on, and at least ``rows`` that are held out, as ``--eval.rows`` and ``--eval.seed`` do it.
+    """Two tables: the rows to train on, and at least ``rows`` that are held out, as ``--eval.rows`` parts them.
 
-    Raises UsageError where fewer than two are left to train on.
+    Rows with one ``example_id`` are on one side. Raises UsageError where fewer than two are left to train on.
     """
+    check_open(table)
     order = table.tie_order(seed)  # equal ids have equal hashes, and so stand side by side
     held = min(rows, len(order))
     while held < len(order) and (table.ids[order[held]] == table.ids[order[held - 1]]).all():

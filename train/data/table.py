@@ -70,8 +70,14 @@ def open_table(
     return table
 
 
+def check_open(table: object) -> None:
+    """TypeError for a path instead of a table."""
+    if not isinstance(table, Table):
+        raise TypeError(f"{table!r} is no open table: train.open_table(…) gives one")
+
+
 class Table:
-    """Rows numbered from 0 in the order of the files; ``len`` counts them.
+    """A scored table, as ``open_table`` gives it: rows numbered from 0 in the order of the files; ``len`` counts them.
 
     ``ids``: example ids, uint8 (rows, 16). ``fingerprint``: the identity of the scores, None if they are not signed.
     ``notes``: what a person should know of the columns read so far: nulls, and coverage of joins.
@@ -87,6 +93,9 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __repr__(self) -> str:
+        return f"<Table {self.where}: {len(self):,} rows>"
 
     @cached_property
     def digest(self) -> str:
@@ -114,11 +123,14 @@ class Table:
         self._held_out = table
 
     def take(self, rows: Rows) -> "Table":
-        """A table of these rows alone, numbered from 0 again."""
+        """A table of these rows alone, in this order, numbered from 0 again. ``rows``: int64 (rows,)."""
         return Table(self._files, self._joins, rows if self._picked is None else self._picked[rows])
 
     def numbers(self, name: str) -> NDArray[np.float64]:
-        """A column of numbers as float64; NaN where it is null or not finite."""
+        """A column of numbers as float64 (rows,); NaN where it is null or not finite.
+
+        UsageError if there is no such column, or it holds something else.
+        """
         column = self._column(name)
         kind = column.type
         if not any(is_number(kind) for is_number in NUMBERS):
@@ -130,7 +142,7 @@ class Table:
         return values
 
     def difficulty(self, column: str) -> NDArray[np.float64]:
-        """A score with harder rows higher; NaN where there is none.
+        """A score as float64 (rows,), so that harder rows are higher; NaN where there is none.
 
         ``column`` is a name whose metadata says which end is hard, or ``name:high`` or ``name:low``.
         UsageError if there is no such column, no direction, or no value at all.
@@ -149,7 +161,10 @@ class Table:
         return -values if hard == "low" else values
 
     def direction(self, column: str) -> tuple[str, str]:
-        """The name of a column and its hard end, "high" or "low": as given with it, or from its metadata."""
+        """The name of a column and its hard end, "high" or "low": as given with it, or from its metadata.
+
+        UsageError if there is no such column, or nothing says which end is hard.
+        """
         name, hard = self._hard_end(column)
         if hard is None:
             raise UsageError(
@@ -170,7 +185,10 @@ class Table:
                 self._holder(_split_off_end(column)[0])
 
     def order(self, column: str, seed: int) -> Rows:
-        """The rows that have this score, from easy to hard; ties in the order of a seeded hash of their ids."""
+        """The rows that have this score, from easy to hard; ties in the order of a seeded hash of their ids.
+
+        ``column``, and errors: as for ``difficulty``.
+        """
         return self.sort(self.difficulty(column), seed)
 
     def sort(self, difficulty: NDArray[np.float64], seed: int) -> Rows:

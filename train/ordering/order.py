@@ -11,7 +11,7 @@ from curricle.schemas.common.errors import UsageError
 from curricle.schemas.common.plugins import is_file
 from curricle.train import curricula
 from curricle.train.curricula.base import Course, Probe, Stage
-from curricle.train.data.table import Rows, Table
+from curricle.train.data.table import Rows, Table, check_open
 from curricle.train.ordering.batches import Budget, GlobalBatch, OrderHash, batches, response_tokens
 from curricle.train.ordering.journal import Header, Journal, follow, read_journal, recorded_course
 from curricle.train.settings import BudgetSettings
@@ -55,6 +55,7 @@ def order(
 ) -> Order:
     """The order of a curriculum over a table, as ``curricle-train plan`` writes it. No model is needed, and no torch.
 
+    ``table``: what ``train.open_table`` gives. ``curriculum``: a name, or ``./my.py:NAME``.
     ``options``: those of the curriculum, such as ``by="loss"``; ``curricle-train plan --curriculum NAME --help`` lists
     them. ``batch_size``: rows in an optimizer step. ``budget``: ``samples``, ``tokens`` or ``steps`` at which the order
     ends; by default as many samples as the table has rows.
@@ -62,8 +63,9 @@ def order(
     curriculum is a file, name that as ``curriculum`` too: its code does not run for a journal alone.
 
     Raises UsageError for an unknown curriculum, option or column, and for a curriculum that asks the student, such as
-    CAMPUS: its order is known from a journal alone.
+    CAMPUS: its order is known from a journal alone. TypeError for a path: open the table first.
     """
+    check_open(table)
     if journal is not None:
         if options or budget or not (curriculum == "random" or is_file(curriculum)):
             raise UsageError("a journal decides the order", where=str(journal), remedy="leave the other options out")
