@@ -44,12 +44,6 @@ class Processes:
         dist.all_reduce(tensor, group=self.group)
         return tensor.numpy()
 
-    def sum_on_device(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The sum over all processes of a tensor where it lies, without waiting for it."""
-        if self.world > 1:
-            dist.all_reduce(tensor)
-        return tensor
-
     def barrier(self) -> None:
         if self.group is not None:
             dist.barrier(group=self.group)

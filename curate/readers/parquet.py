@@ -168,10 +168,10 @@ class Parquet(Reader):
     compressible = divisible = False  # to reach a row, its row group is read from the start: that may be the whole file
 
     def extents(self, file: SurveyedFile, limit: int) -> Iterator[Extent]:
-        stored = file.stored  # as a whole, before anything in it is believed
+        stored_bytes = file.stored.bytes  # read as a whole, before anything in it is believed
         with file.seekable() as stream:
             parquet = open_parquet(stream, file.name)
-            file.expansion.check(parquet.promised_bytes, stored.bytes)
+            file.expansion.check(parquet.promised_bytes, stored_bytes)
             for record in parquet.records([(0, sys.maxsize)], limit):
                 if not file.wants:
                     break
@@ -179,7 +179,7 @@ class Parquet(Reader):
             unpacked = 0
             for row, size in enumerate(parquet.sizes()):
                 unpacked += size
-                file.expansion.check(unpacked, stored.bytes)
+                file.expansion.check(unpacked, stored_bytes)
                 yield Extent(row, row, row + 1, size, "rows")
 
     def records(self, file: StoredFile, slices: Sequence[Slice], limit: int) -> SlicesRead:

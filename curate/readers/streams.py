@@ -270,7 +270,3 @@ class SurveyedFile(StoredFile):
             hashed = Hashed(raw)
             hashed.drain()
             return Stored(hashed.size, hashed.sha256.hexdigest())
-
-    def check_expansion(self, unpacked: int) -> None:
-        """UsageError if so many bytes are very much more than are stored."""
-        self.expansion.check(unpacked, self.stored.bytes)

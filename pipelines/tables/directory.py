@@ -147,9 +147,6 @@ class OutputDirectory:
             with self.held():
                 pass
 
-    def read_json(self, name: str) -> Any:
-        return json.loads(self.storage.read(name))
-
     def write_json(self, name: str, value: Any) -> None:
         self.write_text(name, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
 
