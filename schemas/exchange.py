@@ -9,9 +9,11 @@ the new one whole. Who does not (a glob over ``data``) finds no ``manifest.json`
 to it: what a later table has to remove.
 """
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
+from pathlib import Path
 
 from curricle.schemas.files import Files
 from curricle.schemas.manifest import MANIFEST, InsidePath, read_manifest
@@ -82,5 +84,5 @@ class _Exchanged:
         coming = {name.removeprefix(f"{NEXT}/") for name in self.files.names(f"{NEXT}/{folder}")}
         return sorted(coming | (self._parts & {*self.files.names(folder)}))
 
-    def local(self, name: str):  # type: ignore[no-untyped-def]
+    def local(self, name: str) -> AbstractContextManager[Path]:
         return self.files.local(self._now(name))

@@ -1,8 +1,10 @@
 """Prove that a table is whole: recount everything that its manifest promises (docs/design.md, law 1)."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,6 +29,9 @@ from curricle.schemas.table import (
 
 BATCH_ROWS = 8192
 BATCH_BYTES = 1 << 26
+
+SchemaCheck: TypeAlias = Callable[[str, pa.Schema, Manifest], list[str]]
+"""The faults in the schema of a part, which is named first."""
 
 
 @dataclass
@@ -99,7 +104,9 @@ class _Positions:
 class _Recount:
     """Reads every row of some parts once, in batches."""
 
-    def __init__(self, files: Files, manifest: Manifest, parts: list[Part], check_schema, *, check_ids: bool) -> None:
+    def __init__(
+        self, files: Files, manifest: Manifest, parts: list[Part], check_schema: SchemaCheck, *, check_ids: bool
+    ) -> None:
         self.faults: list[str] = []
         self.rows: Counter[str] = Counter()
         self.positions: dict[str, _Positions] = {}
@@ -115,7 +122,7 @@ class _Recount:
             except (OSError, ValueError, pa.ArrowException) as error:
                 self.faults.append(f"{part.path}: cannot be read: {error}")
 
-    def _recount(self, part: Part, path: Path, manifest: Manifest, check_schema, check_ids: bool) -> None:
+    def _recount(self, part: Part, path: Path, manifest: Manifest, check_schema: SchemaCheck, check_ids: bool) -> None:
         with path.open("rb") as stream:
             if path.stat().st_size != part.bytes or file_sha256(stream) != part.sha256:
                 self.faults.append(f"{part.path}: the bytes are not those that were written (size or SHA-256)")

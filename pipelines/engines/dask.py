@@ -34,7 +34,7 @@ def run(work: Work) -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with _cluster(settings, work.directory) as client:
         workers = len(client.scheduler_info(n_workers=-1)["workers"])
-        done: SimpleQueue[Future] = SimpleQueue()
+        done: SimpleQueue[Future[None]] = SimpleQueue()
         futures = {
             client.submit(
                 score,
@@ -120,7 +120,7 @@ def _cluster(settings: ScoreSettings, directory: OutputDirectory) -> Iterator[Cl
         yield client
 
 
-def _look(future: Future, settings: ScoreSettings) -> None:
+def _look(future: "Future[None]", settings: ScoreSettings) -> None:
     if future.status == "finished":
         return
     if future.status != "error":

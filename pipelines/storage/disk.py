@@ -3,7 +3,7 @@
 import json
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ class Disk(Folder):
         with self._beside(name, durable) as beside:
             beside.write_bytes(data)
 
-    def writing(self, name: str):  # type: ignore[no-untyped-def]
+    def writing(self, name: str) -> AbstractContextManager[Path]:
         return self._beside(name, durable=True)
 
     @contextmanager

@@ -23,7 +23,7 @@ def read_holder(files: Files, name: str) -> dict[str, Any]:
     return holder if isinstance(holder, dict) and holder else {"run": None}
 
 
-def held_by(where: str, holder: dict) -> DirectoryLocked:
+def held_by(where: str, holder: dict[str, Any]) -> DirectoryLocked:
     """The refusal, with what the holder wrote of itself."""
     return DirectoryLocked(
         f"another job holds this directory: {describe(holder)}",
@@ -32,7 +32,7 @@ def held_by(where: str, holder: dict) -> DirectoryLocked:
     )
 
 
-def is_gone(holder: dict) -> bool:
+def is_gone(holder: dict[str, Any]) -> bool:
     """Whether the holder was a process of this machine that has ended; of another machine's nothing can be told."""
     pid = holder.get("pid")
     if holder.get("host") != socket.gethostname() or not isinstance(pid, int) or not 0 < pid < 2**31:
@@ -46,5 +46,5 @@ def is_gone(holder: dict) -> bool:
     return False
 
 
-def describe(holder: dict) -> str:
+def describe(holder: dict[str, Any]) -> str:
     return f"process {holder.get('pid', '?')} on {holder.get('host', '?')}, since {holder.get('since', '?')}"

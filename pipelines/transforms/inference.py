@@ -15,7 +15,7 @@ from curricle.pipelines.scoring.meter import Meter
 from curricle.pipelines.transforms.shards import ShardBatch
 
 
-class Ask(beam.PTransform):
+class Ask(beam.PTransform[beam.PCollection[ShardBatch], beam.PCollection[ShardBatch]]):
     """``ShardBatch`` → ``ShardBatch`` with the answers of the model that has this role."""
 
     def __init__(self, role: Role, metrics: tuple[MetricReference | Metric, ...], models: Models, meter: Meter) -> None:

@@ -10,7 +10,7 @@ from curricle.curate.metrics import MetricReference, load
 from curricle.pipelines.transforms.shards import ShardBatch
 
 
-class Measure(beam.PTransform):
+class Measure(beam.PTransform[beam.PCollection[ShardBatch], beam.PCollection[ShardBatch]]):
     """``ShardBatch`` → ``ShardBatch`` with the columns of the metrics, which must be the same here as in the driver."""
 
     def __init__(self, metrics: tuple[MetricReference | Metric, ...]) -> None:

@@ -14,7 +14,7 @@ from curricle.pipelines.scoring.inputs import open_input
 from curricle.pipelines.transforms.shards import ShardBatch, ShardRun
 
 
-class ReadShards(beam.PTransform):
+class ReadShards(beam.PTransform[beam.PCollection[ShardRun], beam.PCollection[ShardBatch]]):
     """``ShardRun`` → ``ShardBatch``: every record ends in the batch or among its rejects.
 
     ``cwd`` is where the names of files mean what the user meant: a worker may stand somewhere else.

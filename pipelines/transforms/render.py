@@ -10,7 +10,7 @@ from curricle.curate.passes.models import Models
 from curricle.pipelines.transforms.shards import ShardBatch
 
 
-class Render(beam.PTransform):
+class Render(beam.PTransform[beam.PCollection[ShardBatch], beam.PCollection[ShardBatch]]):
     """``ShardBatch`` → ``ShardBatch`` with the answers of the renderer: token ids and response spans."""
 
     def __init__(self, metrics: tuple[MetricReference | Metric, ...], models: Models) -> None:

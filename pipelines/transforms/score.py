@@ -14,7 +14,7 @@ from curricle.pipelines.transforms.shards import ShardRun
 from curricle.pipelines.transforms.write import WriteShards
 
 
-class ScoreShards(beam.PTransform):
+class ScoreShards(beam.PTransform[beam.PCollection[ShardRun], beam.PCollection[int]]):
     """``ShardRun`` → index of each finished shard: read, ask the models, measure, write, in one fused chain."""
 
     def __init__(self, directory: OutputDirectory, job: Job, run: str) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import apache_beam as beam
 import pyarrow as pa
@@ -13,7 +14,7 @@ from curricle.pipelines.transforms.shards import ShardBatch
 from curricle.schemas.fingerprint import file_sha256
 
 
-class WriteShards(beam.PTransform):
+class WriteShards(beam.PTransform[beam.PCollection[ShardBatch], beam.PCollection[int]]):
     """``ShardBatch`` → the index of each shard whose receipt is on disk."""
 
     def __init__(self, directory: OutputDirectory, schema: pa.Schema, run: str, meter: Meter) -> None:
@@ -64,7 +65,7 @@ class ShardWriter:
         return index
 
 
-def _write_arrow(table: pa.Table, path) -> None:
+def _write_arrow(table: pa.Table, path: Path) -> None:
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema, options=options) as writer:
         writer.write_table(table)

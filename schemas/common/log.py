@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 import time
-from typing import Literal
+from typing import Literal, TextIO
 
 from curricle.schemas.common.secrets import redacted
 
@@ -33,11 +33,11 @@ class _JsonFormatter(logging.Formatter):
         return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in plain)
 
 
-class _ToStandardError(logging.StreamHandler):
+class _ToStandardError(logging.StreamHandler[TextIO]):
     """Follows ``sys.stderr`` when it is replaced."""
 
     @property
-    def stream(self):  # type: ignore[override]
+    def stream(self) -> TextIO:
         return sys.stderr
 
     @stream.setter
