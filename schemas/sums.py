@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,17 @@ def digests(directory: Path, names: Iterable[str]) -> dict[str, str]:
     names = list(names)
     with ThreadPoolExecutor(_THREADS) as pool:
         return dict(zip(names, pool.map(sha256_of, [directory / name for name in names]), strict=True))
+
+
+def cached_digests(directory: Path, names: Iterable[str]) -> dict[str, str]:
+    """Like ``digests``; a process reads them again only if the size or the time of a file has changed since."""
+    stats = {name: (directory / name).stat() for name in names}
+    return _digests(directory, tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()))
+
+
+@lru_cache(maxsize=64)
+def _digests(directory: Path, stats: tuple[tuple[str, int, int], ...]) -> dict[str, str]:
+    return digests(directory, [name for name, _, _ in stats])
 
 
 def sha256_of(path: Path) -> str:

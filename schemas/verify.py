@@ -15,9 +15,11 @@ from curricle.schemas.common.log import printable
 from curricle.schemas.contract import FIRST, read_contract
 from curricle.schemas.exchange import FINISHED, committed, manifest_is_as_written, read_finished
 from curricle.schemas.files import Files, Location, files_in
-from curricle.schemas.fingerprint import file_sha256, stands_for
+from curricle.schemas.fingerprint import stands_for
 from curricle.schemas.identity import column_fingerprints, table_fingerprint
 from curricle.schemas.manifest import CERTIFICATE, MANIFEST, Counts, Manifest, Part, read_manifest
+from curricle.schemas.parquet import open_parquet
+from curricle.schemas.sums import sha256_of
 from curricle.schemas.table import (
     EXAMPLE_FIELDS,
     EXAMPLES,
@@ -119,15 +121,14 @@ class _Recount:
                     self._recount(part, path, manifest, check_schema, check_ids)
             except UserError as error:
                 self.faults.append(f"{part.path}: {error.found}")
-            except (OSError, ValueError, pa.ArrowException) as error:
+            except (OSError, ValueError) as error:
                 self.faults.append(f"{part.path}: cannot be read: {error}")
 
     def _recount(self, part: Part, path: Path, manifest: Manifest, check_schema: SchemaCheck, check_ids: bool) -> None:
-        with path.open("rb") as stream:
-            if path.stat().st_size != part.bytes or file_sha256(stream) != part.sha256:
-                self.faults.append(f"{part.path}: the bytes are not those that were written (size or SHA-256)")
-                return
-        with pq.ParquetFile(path) as parquet:
+        if path.stat().st_size != part.bytes or sha256_of(path) != part.sha256:
+            self.faults.append(f"{part.path}: the bytes are not those that were written (size or SHA-256)")
+            return
+        with open_parquet(path) as parquet:
             self.faults += check_schema(part.path, parquet.schema_arrow, manifest)
             self._read(part, parquet, check_ids)
 
@@ -183,8 +184,8 @@ def damaged(location: Location, digests: bool) -> list[str]:
             mismatch = "the file is missing" if size is None else f"{size} bytes, and the manifest says {part.bytes}"
             faults.append(f"{part.path}: {mismatch}")
         elif digests:
-            with files.local(part.path) as path, path.open("rb") as stream:
-                if file_sha256(stream) != part.sha256:
+            with files.local(part.path) as path:
+                if sha256_of(path) != part.sha256:
                     faults.append(f"{part.path}: the bytes are not those that were written (SHA-256)")
     return [printable(fault) for fault in faults + _compare_certificate(files, manifest)]
 
@@ -305,8 +306,8 @@ def _compare_certificate(files: Files, manifest: Manifest) -> list[str]:
     if total.read != origin.rows:
         faults.append(f"manifest.json: {total.read} rows were read of a table that has {origin.rows}")
     try:
-        with files.local(CERTIFICATE) as path, path.open("rb") as stream:
-            if file_sha256(stream) != origin.certificate_sha256:
+        with files.local(CERTIFICATE) as path:
+            if sha256_of(path) != origin.certificate_sha256:
                 faults.append(f"{CERTIFICATE}: the bytes are not those that were written (SHA-256)")
     except (OSError, UserError) as error:
         faults.append(f"{CERTIFICATE}: cannot be read: {error}")

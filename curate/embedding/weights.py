@@ -8,7 +8,7 @@ from typing import Any
 from curricle.curate.embedding.settings import MINILM, EmbeddingSettings
 from curricle.curate.proxy.weights import Weights, from_directory, from_hub, resolve
 from curricle.schemas.common.errors import UsageError, UserError
-from curricle.schemas.fingerprint import file_sha256
+from curricle.schemas.sums import sha256_of
 
 OPTION = "--embedding.model"
 HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
@@ -31,10 +31,8 @@ def _packaged() -> Path | None:
     if package is None or package.origin is None:
         return None
     file = Path(package.origin).with_name("model") / "model.safetensors"
-    if file.is_file():
-        with file.open("rb") as stream:
-            if file_sha256(stream) == SHA256:
-                return file.parent
+    if file.is_file() and sha256_of(file) == SHA256:
+        return file.parent
     raise UserError(
         "the packaged encoder is missing or damaged",
         where=str(file),

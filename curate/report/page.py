@@ -8,7 +8,6 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 from curricle.curate.report.chart import histogram
 from curricle.curate.report.distributions import (
     CORRELATION_ROWS,
@@ -26,6 +25,7 @@ from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.exchange import committed
 from curricle.schemas.files import Location, files_in
 from curricle.schemas.manifest import Manifest, read_manifest
+from curricle.schemas.parquet import open_parquet
 from curricle.schemas.table import score_columns
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -102,7 +102,8 @@ def _page(manifest: Manifest, data: Sequence[Path], rejected: Sequence[Path]) ->
     notes: list[tuple[str, int]] = []
     if data:
         table = scan(data)
-        columns = list(score_columns(pq.read_schema(data[0])).values())
+        with open_parquet(data[0]) as parquet:
+            columns = list(score_columns(parquet.schema_arrow).values())
         scores = _scores(table, data, columns, manifest.total.scored)
         notes = note_kinds(table)
     rejects = rejects_by_reason(scan(rejected)) if rejected else []

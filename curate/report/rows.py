@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow.parquet as pq
-from curricle.schemas.common.errors import UserError
+from curricle.schemas.parquet import open_parquet
 
 SHOWN_KINDS = 20
 SHOWN_REJECTS = 3
@@ -21,14 +20,7 @@ _EXAMPLE = ["example_id", "source", "source_position", "messages"]
 
 
 def scan(parts: Sequence[Path]) -> pl.LazyFrame:
-    """The parts as one lazy frame, in order; UserError if one of them is not there."""
-    for part in parts:
-        if not part.is_file():
-            raise UserError(
-                "the manifest names this file, and it is not there",
-                where=str(part),
-                remedy="restore it, or run the same `curricle score` command again",
-            )
+    """The parts as one lazy frame, in order."""
     # No globs and no hive partitions: a directory may be called `a=b` or `[x]`.
     return pl.scan_parquet(list(parts), glob=False, hive_partitioning=False)
 
@@ -77,7 +69,7 @@ def examples(parts: Sequence[Path], rows: Iterable[int]) -> dict[int, ShownExamp
     examples: dict[int, ShownExample] = {}
     end = 0
     for part in parts:
-        with pq.ParquetFile(part) as file:
+        with open_parquet(part) as file:
             for group in range(file.num_row_groups):
                 start, end = end, end + file.metadata.row_group(group).num_rows
                 if not waiting or waiting[0] >= end:

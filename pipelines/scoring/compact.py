@@ -13,8 +13,8 @@ import pyarrow as pa
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.writer import write_parts
 from curricle.schemas.common.errors import UserError
-from curricle.schemas.fingerprint import file_sha256
 from curricle.schemas.manifest import Part
+from curricle.schemas.sums import sha256_of
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,7 @@ def _tables(directory: OutputDirectory, shards: Iterable[ShardFile], schema: pa.
 
 
 def _as_written(directory: OutputDirectory, shard: ShardFile, path: Path) -> pa.MemoryMappedFile:
-    with path.open("rb") as stream:
-        whole = file_sha256(stream) == shard.sha256
-    if not whole:
+    if sha256_of(path) != shard.sha256:
         raise _withdrawn(directory, shard, "the bytes of a finished shard are not those that were written")
     return pa.memory_map(str(path))
 

@@ -15,9 +15,10 @@ from curricle.pipelines.tables.writer import row_groups
 from curricle.schemas.common.config import build
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.contract import known_keys, untagged, without_new_keys
-from curricle.schemas.fingerprint import differences, file_sha256
+from curricle.schemas.fingerprint import differences
 from curricle.schemas.identity import changes, table_identity
 from curricle.schemas.manifest import CERTIFICATE, MANIFEST
+from curricle.schemas.sums import sha256_of
 from curricle.schemas.table import score_columns
 from curricle.schemas.verify import verify
 
@@ -66,9 +67,9 @@ def _scored_otherwise(then: dict[str, str], now: dict[str, str]) -> list[str]:
 def _relocated(files: Sequence[str], sums: Sequence[str], moved: Sequence[str], where: str) -> list[str]:
     """The joined files where they lie now: what was moved is known by its bytes, or else by its name."""
     now, paths = list(moved), dict[int, str]()
-    hashes = {path: _sha256(Path(path)) for path in now}
+    hashes = {path: sha256_of(Path(path)) for path in now if Path(path).is_file()}
     for number, sha256 in enumerate(sums):
-        if same := next((path for path in now if hashes[path] == sha256), None):
+        if same := next((path for path in now if hashes.get(path) == sha256), None):
             now.remove(paths.setdefault(number, same))
     for number, file in enumerate(files):
         called = next((path for path in now if Path(path).name == Path(file).name), None)
@@ -83,14 +84,6 @@ def _relocated(files: Sequence[str], sums: Sequence[str], moved: Sequence[str], 
         remedy = "say with --join where it lies now, by whatever name"
         raise UsageError("the file that was joined is not there", where=files[missing[0]], remedy=remedy)
     return [paths.get(number, file) for number, file in enumerate(files)]
-
-
-def _sha256(path: Path) -> str | None:
-    """None where there is no such file, which is said when it is looked for by its name."""
-    if not path.is_file():
-        return None
-    with path.open("rb") as stream:
-        return file_sha256(stream)
 
 
 def _read(selection: TableReader) -> tuple[dict[str, Any], Recipe, str, list[str]]:

@@ -12,17 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from curricle.pipelines.storage import open_storage
 from curricle.schemas.columns import ScoreColumn
-from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.common.errors import UserError, usage_errors
 from curricle.schemas.contract import FIRST
 from curricle.schemas.exchange import committed
 from curricle.schemas.files import Files
 from curricle.schemas.identity import of_first
 from curricle.schemas.manifest import MANIFEST, Manifest, Part, read_manifest
+from curricle.schemas.parquet import AGAIN, open_parquet
 from curricle.schemas.table import score_columns
 from curricle.schemas.verify import damaged
 from numpy.typing import NDArray
-
-_AGAIN = "copy the table again, or make it again with --overwrite"
 
 
 @dataclass(frozen=True)
@@ -37,10 +36,8 @@ class TableReader:
 
     @cached_property
     def manifest(self) -> Manifest:
-        try:
+        with usage_errors():
             return read_manifest(self.files)
-        except UserError as error:  # wrong input, found before anything was written
-            raise UsageError(error.found, where=error.where, remedy=error.remedy) from error
 
     @cached_property
     def manifest_sha256(self) -> str:
@@ -66,7 +63,7 @@ class TableReader:
         _ = self.manifest
         if faults := damaged(self.files, digests=True):
             more = f" (and {len(faults) - 1} faults more)" if faults[1:] else ""
-            raise UserError(faults[0] + more, where=self.path, remedy=_AGAIN)
+            raise UserError(faults[0] + more, where=self.path, remedy=AGAIN)
 
     def columns(self, names: Sequence[str]) -> pa.Table:
         """These columns of all rows."""
@@ -114,9 +111,5 @@ class TableReader:
 
     @contextmanager
     def _opened(self, part: Part) -> Iterator[pq.ParquetFile]:
-        with self.files.local(part.path) as path:
-            try:
-                with pq.ParquetFile(path) as parquet:
-                    yield parquet
-            except (OSError, pa.ArrowException) as error:
-                raise UserError(f"cannot be read: {error}", where=self.files.uri(part.path), remedy=_AGAIN) from error
+        with self.files.local(part.path) as path, open_parquet(path, self.files.uri(part.path)) as parquet:
+            yield parquet

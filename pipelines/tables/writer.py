@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from curricle.pipelines.tables.directory import SCRATCH, OutputDirectory
 from curricle.schemas.exchange import NEXT
-from curricle.schemas.fingerprint import file_sha256
 from curricle.schemas.manifest import Part
+from curricle.schemas.sums import sha256_of
 from numpy.typing import NDArray
 
 GROUP_ROWS = 64 * 1024
@@ -106,7 +106,6 @@ def _write_parts(
                     writer.write_table(group, row_group_size=max(1, group.num_rows))
                     rows += group.num_rows
                     group = next(groups, None)
-            with path.open("rb") as stream:
-                about = {"rows": rows, "bytes": path.stat().st_size, "sha256": file_sha256(stream)}
+            about = {"rows": rows, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
         yield name, about
         index += 1

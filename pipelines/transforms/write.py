@@ -11,7 +11,7 @@ from curricle.pipelines.scoring.meter import Meter
 from curricle.pipelines.scoring.receipts import Receipt
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.transforms.shards import ShardBatch
-from curricle.schemas.fingerprint import file_sha256
+from curricle.schemas.sums import sha256_of
 
 
 class WriteShards(beam.PTransform[beam.PCollection[ShardBatch], beam.PCollection[int]]):
@@ -45,8 +45,7 @@ class ShardWriter:
         for path, table in files.items():
             with self.directory.storage.writing(path) as beside:
                 _write_arrow(table, beside)
-                with beside.open("rb") as stream:
-                    digests[path.rpartition("/")[2]] = file_sha256(stream)
+                digests[path.rpartition("/")[2]] = sha256_of(beside)
         receipt = Receipt(
             shard=index,
             source=element.shard.source,

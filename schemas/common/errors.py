@@ -1,5 +1,8 @@
 """The errors that users see."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from curricle.schemas.common.log import printable
 from curricle.schemas.common.secrets import redacted
 
@@ -24,3 +27,14 @@ class UsageError(UserError):
 
 class DirectoryLocked(UserError):
     """Another job holds the directory: the same command may succeed later (exit code 4)."""
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """For a ``with`` block, or a function, that reads input before anything is written: a UserError is a UsageError."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except UserError as error:
+        raise UsageError(error.found, where=error.where, remedy=error.remedy) from error

@@ -10,7 +10,7 @@ from curricle.pipelines.tables import writer
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.exchange import NEXT
-from curricle.schemas.fingerprint import file_sha256
+from curricle.schemas.sums import sha256_of
 from curricle.schemas.table import table_schema
 
 SCHEMA = table_schema([ScoreColumn("loss", pa.float64(), "nats", "loss", "high", "loss", 1)], "f" * 32)
@@ -40,8 +40,7 @@ def write_shards(directory: OutputDirectory, table: pa.Table, rows: int) -> list
         part = part if index % 2 else pa.Table.from_pylist(part.to_pylist(), SCHEMA)
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
             writer.write_table(part)
-        with path.open("rb") as stream:
-            shards.append(ShardFile(directory.shard(index), file_sha256(stream), directory.receipt(index)))
+        shards.append(ShardFile(directory.shard(index), sha256_of(path), directory.receipt(index)))
     return shards
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.manifest import Counts, Part
 from curricle.train.data.table import Example, open_table, seeded_hash
 from train_tables import make_table, write_table
@@ -230,6 +230,7 @@ class TestDirectory:
 
     def test_garbage_with_the_right_size(self, scored):
         directory, parts = scored
+        open_table(directory)  # what was read once is read again where it has changed
         parts[0].write_bytes(b"\0" * parts[0].stat().st_size)
         with pytest.raises(UsageError, match="SHA-256"):
             open_table(directory)
@@ -241,6 +242,24 @@ def test_an_old_path_and_a_file_that_is_not_parquet(tmp_path):
     (tmp_path / "x.parquet").write_text("hello")
     with pytest.raises(UsageError):
         open_table(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize("column", ["example_id", "messages"])
+def test_a_file_that_nobody_signed_with_a_damaged_page(tmp_path, column):
+    path = write_table(tmp_path / "own.parquet", {"loss": [2.0, 1.0]})
+    footer = pq.read_metadata(path).row_group(0)
+    chunks = [footer.column(index) for index in range(footer.num_columns)]
+    start = next(chunk.dictionary_page_offset for chunk in chunks if chunk.path_in_schema.startswith(column))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:start] + bytes(byte ^ 255 for byte in whole[start : start + 20]) + whole[start + 20 :])
+    if column == "example_id":
+        with pytest.raises(UsageError, match=r"own\.parquet: cannot be read: "):
+            open_table(path)
+    else:  # texts are read when they are asked for
+        table = open_table(path)
+        assert table.order("loss", 0).tolist() == [1, 0]
+        with pytest.raises(UserError, match=r"own\.parquet: cannot be read: "):
+            table.examples(np.array([0]))
 
 
 def test_real_scores(shared_data, tmp_path):

@@ -4,7 +4,6 @@ import binascii
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 
@@ -13,9 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from curricle.schemas.common.config import nearest
 from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.files import Folder
 from curricle.schemas.identity import changes, table_identity
 from curricle.schemas.manifest import MANIFEST, read_manifest
-from curricle.schemas.sums import digests
+from curricle.schemas.parquet import open_parquet
+from curricle.schemas.sums import cached_digests
 from curricle.schemas.table import read_file_metadata, score_columns
 from numpy.typing import NDArray
 
@@ -29,7 +30,7 @@ def locate(location: str | Path) -> tuple[list[Path], str | None]:
 
     A location is a table directory, a directory of Parquet files, or one file. A directory that scoring wrote must have
     the manifest that says it is whole, and every part with the size and the SHA-256 that the manifest states.
-    UsageError otherwise.
+    UserError otherwise.
     """
     root = Path(location)
     if not root.exists():
@@ -39,24 +40,18 @@ def locate(location: str | Path) -> tuple[list[Path], str | None]:
     loose = sorted(root.glob("*.parquet"))
     if loose and not (root / MANIFEST).is_file() and not (root / "_progress").exists():
         return loose, None
-    try:
-        manifest = read_manifest(root)
-    except UserError as error:  # wrong input, found before anything was written
-        raise UsageError(error.found, where=error.where, remedy=error.remedy) from error
-    paths = [root / part.path for part in manifest.data]
-    for path, part in zip(paths, manifest.data, strict=True):
-        if not path.resolve().is_relative_to(root.resolve()):
-            raise UsageError(
-                f"{part.path!r} leads out of the directory", where=str(root), remedy="fetch the table from its source"
-            )
-        size = path.stat().st_size if path.is_file() else None
-        if size != part.bytes:
+    files, paths = Folder(root), list[Path]()
+    manifest = read_manifest(files)
+    for part in manifest.data:
+        if (size := files.size(part.path)) != part.bytes:
             actual_size = "is absent" if size is None else f"has {size:,}"
             raise UsageError(
                 f"the manifest promises {part.bytes:,} bytes, the file {actual_size}",
-                where=str(path),
+                where=files.uri(part.path),
                 remedy="copy the table again, or score again",
             )
+        with files.local(part.path) as path:
+            paths.append(path)
     _check_bytes(root, {part.path: part.sha256 for part in manifest.data})
     return paths, manifest.fingerprint
 
@@ -68,21 +63,13 @@ def _check_bytes(root: Path, expected: Mapping[str, str]) -> None:
     """
     if os.environ.get("RANK", "0") != "0":
         return
-    stats = [(root / name).stat() for name in expected]
-    digests = _digests(root, (*expected,), tuple((stat.st_size, stat.st_mtime_ns) for stat in stats))
-    for name, digest in digests.items():
+    for name, digest in cached_digests(root, expected).items():
         if digest != expected[name]:
             raise UsageError(
                 "the bytes are not those that the manifest promises (SHA-256)",
                 where=str(root / name),
                 remedy="copy the table again, or score again",
             )
-
-
-@lru_cache(maxsize=64)
-def _digests(root: Path, names: tuple[str, ...], stats: tuple[tuple[int, int], ...]) -> dict[str, str]:
-    """``stats``: sizes and times of the files, so that what this process has read is not read again."""
-    return digests(root, names)
 
 
 class ParquetTable:
@@ -127,7 +114,7 @@ class ParquetTable:
     def batches(self, name: str) -> Iterator[pa.Array]:
         """One column in order, some rows at a time; UsageError if a file does not have it."""
         for path in self.paths:
-            with pq.ParquetFile(path) as file:
+            with open_parquet(path) as file:
                 if name not in file.schema_arrow.names:
                     raise missing_column(name, file.schema_arrow.names, str(path))
                 for batch in file.iter_batches(columns=[name], batch_size=BATCH_ROWS):
@@ -159,7 +146,7 @@ class ParquetTable:
         if group not in self._text:
             path, index = self._groups[group]
             names = [name for name in ("messages", "extra") if name in self.schema.names]
-            with pq.ParquetFile(path) as file:
+            with open_parquet(path) as file:
                 self._text[group] = file.read_row_group(index, columns=names)
             while len(self._text) > 1 and sum(text.nbytes for text in self._text.values()) > TEXT_CACHE_BYTES:
                 self._text.popitem(last=False)
@@ -211,6 +198,4 @@ def _fingerprint(schema: pa.Schema, path: Path) -> str | None:
         fingerprint = read_file_metadata(schema).get("fingerprint")
     except UserError as error:
         raise UsageError(error.found, where=str(path), remedy=error.remedy) from error
-    except (ValueError, AttributeError) as error:
-        raise UsageError(f"its metadata is not readable: {error}", where=str(path), remedy="score again") from error
     return None if fingerprint is None else str(fingerprint)

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from curricle.schemas.columns import ScoreColumn
-from curricle.schemas.common.errors import UsageError
-from curricle.train.data.parquet import ParquetTable, id_bytes, missing_column
+from curricle.schemas.common.errors import UsageError, usage_errors
+from curricle.train.data.parquet import ParquetTable, missing_column
 from numpy.typing import NDArray
 
 NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null)
@@ -50,6 +50,7 @@ FEWEST = 2
 """Rows that an order needs."""
 
 
+@usage_errors()
 def open_table(
     data: str | Path | Sequence[str | Path], join: Sequence[str | Path] = (), *, fewest: int = FEWEST
 ) -> "Table":
@@ -272,8 +273,7 @@ class Table:
         column = holder.column(name)
         if holder is self._files:
             return column if self._picked is None else column.take(pa.array(self._picked))
-        theirs = _as_arrow(np.concatenate([id_bytes(array) for array in holder.batches("example_id")]))
-        where = pc.index_in(_as_arrow(self.ids), value_set=theirs)  # the first of equal ids
+        where = pc.index_in(_as_arrow(self.ids), value_set=_as_arrow(holder.ids()))  # the first of equal ids
         covered = len(self) - where.null_count
         self._note(f"{name}: joined from {holder.where}, which covers {covered:,} of {len(self):,} rows")
         return column.take(where)

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from curricle.schemas.chat.modelfiles import gguf_files, model_files
 from curricle.schemas.chat.models import implementations
 from curricle.schemas.chat.packaged import PACKAGED, Packaged, cache_directory, unpacked
 from curricle.schemas.common.errors import UsageError, UserError
-from curricle.schemas.sums import digests
+from curricle.schemas.sums import cached_digests
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -78,15 +77,8 @@ def identify(name: str) -> dict[str, Any]:
         if (packaged := _packaged(name)) and directory.parent == cache_directory():
             return packaged.identity
         names = gguf_files(Path(name)) if options else model_files(directory)
-        stats = tuple(directory.joinpath(each).stat() for each in names)
-        digests = _digests(directory, tuple(names), tuple((stat.st_size, stat.st_mtime_ns) for stat in stats))
+        digests = cached_digests(directory, names)
         return {"sha256": digests} if local else {"hub": name, "commit": directory.name, "sha256": digests}
-
-
-@cache
-def _digests(directory: Path, names: tuple[str, ...], stats: tuple[tuple[int, int], ...]) -> dict[str, str]:
-    """``stats`` tell whether a file was changed since this process has read it, as for another arm of a comparison."""
-    return digests(directory, names)
 
 
 @contextlib.contextmanager
