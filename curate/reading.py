@@ -1,5 +1,6 @@
 """``curate.read``: files or records to Arrow tables, in this process."""
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -10,10 +11,11 @@ import pyarrow as pa
 from curricle.curate.formats import VERSION as FORMATS_VERSION
 from curricle.curate.formats import Format, named
 from curricle.curate.progress import NoProgress, Progress
-from curricle.curate.readers import Reader, Record, named_readers, survey
+from curricle.curate.readers import Reader, Record, kind_of, named_readers, survey
 from curricle.curate.readers import read as read_slices
 from curricle.curate.readers.examples import Normalised, normalise_records, notes_column
-from curricle.curate.readers.inputs import find_inputs, say_left_out
+from curricle.curate.readers.inputs import InputFile, find_inputs, say_left_out
+from curricle.schemas.columns import METADATA_KEY
 from curricle.schemas.common.config import at_home
 from curricle.schemas.table import EXAMPLE_FIELDS, NOTES_FIELD, REJECTS
 
@@ -40,7 +42,8 @@ class Read(NamedTuple):
     """What ``curate.read`` gives: every record once, in the order of the input, in one of two Arrow tables.
 
     ``examples``: ``example_id``, ``source``, ``source_position``, ``messages``, ``extra`` and ``notes``, as in a scored
-    table. ``rejects``: ``source``, ``source_position``, ``reason`` and ``raw``, the start of the record.
+    table; the metadata say what read them, for the fingerprint of ``curate.score``. ``rejects``: ``source``,
+    ``source_position``, ``reason`` and ``raw``, the start of the record.
     """
 
     examples: pa.Table
@@ -83,12 +86,12 @@ def read(
     chosen = format if isinstance(format, Format) else named(format, prompt_field, response_field)
     paths, records = _sorted_out(inputs)
     if records is not None:
-        parts = _of_records(records, source, chosen)
-    else:
-        parts = _of_files(
-            [at_home(path, "read") for path in paths], chosen, named_readers(readers), max_record_bytes, max_expansion
-        )
-    return _joined(parts, progress)
+        return _joined(_of_records(records, source, chosen), reading_identity(chosen), progress)
+    known = named_readers(readers)
+    files, not_read = find_inputs([at_home(path, "read") for path in paths], readers=known)
+    say_left_out(not_read)
+    read_by = reading_identity(chosen, {kind_of(file.name, known).reader for file in files})
+    return _joined(_of_files(files, chosen, known, max_record_bytes, max_expansion), read_by, progress)
 
 
 def reading_identity(format: Format | None = None, readers: Iterable[Reader] = ()) -> dict[str, Any]:
@@ -136,14 +139,12 @@ def _of_records(records: Iterator[Any], source: str, format: Format | None) -> I
 
 
 def _of_files(
-    patterns: Sequence[str],
+    files: Sequence[InputFile],
     format: Format | None,
     readers: Sequence[Reader],
     max_record_bytes: int,
     max_expansion: int,
 ) -> Iterator[Normalised]:
-    files, not_read = find_inputs(patterns, readers=readers)
-    say_left_out(not_read)
     # what spoils a file as a whole is found before the first is read
     limits = ROWS, max_record_bytes, max_expansion
     surveys = [survey(partial(_open, file.path), file.path, *limits, format, readers) for file in files]
@@ -157,11 +158,12 @@ def _open(path: str) -> BinaryIO:
     return open(path, "rb")
 
 
-def _joined(parts: Iterable[Normalised], progress: Progress) -> Read:
+def _joined(parts: Iterable[Normalised], read_by: Mapping[str, Any], progress: Progress) -> Read:
     examples, rejects = [READ.empty_table()], [REJECTS.empty_table()]
     for part in parts:
         notes = notes_column(part.notes, part.examples.num_rows)
         examples.append(part.examples.append_column(NOTES_FIELD, notes))
         rejects.append(part.rejects)
         progress.add(rows=part.examples.num_rows + part.rejects.num_rows, rejects=part.rejects.num_rows)
-    return Read(pa.concat_tables(examples), pa.concat_tables(rejects))
+    signed = {METADATA_KEY: json.dumps({"reading": read_by}, sort_keys=True)}
+    return Read(pa.concat_tables(examples).replace_schema_metadata(signed), pa.concat_tables(rejects))

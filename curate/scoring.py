@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -18,7 +18,7 @@ from curricle.curate.progress import NoProgress, Progress
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.readers.examples import Note, notes_column
 from curricle.curate.reading import ArrowStream, arrow_table, reading_identity
-from curricle.schemas.columns import ScoreColumn
+from curricle.schemas.columns import ScoreColumn, read_metadata
 from curricle.schemas.common.config import build
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.fingerprint import canonical_json
@@ -103,7 +103,9 @@ class Scoring:
 
     def score(self, table: pa.Table, progress: Progress) -> pa.Table:
         """The table with scores, see ``curate.score``."""
-        others = _checked(table, self.schema)
+        read_by = read_metadata(table.schema.metadata).get("reading")  # anybody may have written it
+        schema = replace(self, read_by=read_by if isinstance(read_by, Mapping) else self.read_by).schema
+        others = _checked(table, schema)
         parts = []
         for start in range(0, max(1, len(table)), ROWS):
             part = table.slice(start, ROWS)
@@ -111,7 +113,7 @@ class Scoring:
             scores = self.compute(read, progress)
             before = part[NOTES_FIELD.name].to_pylist() if NOTES_FIELD.name in part.schema.names else []
             notes = [(row, text) for row, texts in enumerate(before) for text in texts or ()]
-            scored = with_scores(read, scores.columns, [*notes, *notes_of(scores)], self.schema)
+            scored = with_scores(read, scores.columns, [*notes, *notes_of(scores)], schema)
             parts.append(_beside(scored, part.select(others)))
             progress.add(rows=len(part))
         return pa.concat_tables(parts)

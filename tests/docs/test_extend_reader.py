@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from curricle.curate import read as read_inputs
+from curricle.curate import score
 from curricle.curate.readers import named_readers, read, survey
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.fingerprint import file_sha256
 from curricle.schemas.manifest import read_manifest
-from curricle.schemas.table import EXAMPLES
+from curricle.schemas.table import EXAMPLES, read_file_metadata
 from hypothesis import given
 from hypothesis import strategies as st
 from pages import block
@@ -103,6 +104,8 @@ def test_a_job_in_two_processes_reads_shards_of_a_file(folder):
     write_jsonl(folder / "in.jsonl", [dict(zip(NAMES, row, strict=True)) for row in rows_of(2)])
     curricle("score", "in.jsonl", "--output", "ours", "--metrics", "mtld", "--readers", "./my_csv.py:CSV")
     ours = read_manifest(Path("ours"))
+    for table, manifest_of in ((examples, manifest), (read_inputs("in.jsonl").examples, ours)):
+        assert read_file_metadata(score(table, ["mtld"]).schema)["fingerprint"] == manifest_of.fingerprint
     assert "readers" not in ours.identity["reading"], "it read nothing"
     assert ours.fingerprint != manifest.fingerprint and ours.columns == manifest.columns
     (folder / "my_csv.py").write_text((folder / "my_csv.py").read_text("utf-8") + "# changed\n", "utf-8")
