@@ -9,11 +9,15 @@ from curricle.schemas.common.config import check_ranges, option
 from curricle.schemas.common.errors import UsageError
 
 
+def _proxy_option(name: str) -> dict[str, Any]:
+    """Help and bounds of an option of the proxy."""
+    return next(dict(item.metadata) for item in fields(ProxySettings) if item.name == name)
+
+
 def _as_scored(name: str) -> Any:
     """An option of the proxy that has no default of its own here."""
-    metadata = next(item.metadata for item in fields(ProxySettings) if item.name == name)
-    about = {key: value for key, value in metadata.items() if key != "help"}
-    return option(f"{metadata['help']}; left out: as the table was scored", None, **about)
+    about = _proxy_option(name)
+    return option(f"{about.pop('help')}; left out: as the table was scored", None, **about)
 
 
 @dataclass(frozen=True)
@@ -31,11 +35,7 @@ class TableProxySettings:
     end_of_turn: Literal["yes", "no"] | None = _as_scored("end_of_turn")
     max_length: int | None = _as_scored("max_length")
     dtype: Literal["float32", "bfloat16", "float16"] | None = _as_scored("dtype")
-    batch_tokens: int | None = option(
-        "tokens in a forward pass, padding included; left out: what suits the device",
-        None,
-        at_least=1,
-    )
+    batch_tokens: int | None = option(default=None, **_proxy_option("batch_tokens"))
     generation: GenerationSettings = field(default_factory=GenerationSettings)
 
 
