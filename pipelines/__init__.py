@@ -3,8 +3,9 @@
 ``pipelines.Score`` is a transform for pipelines of your own; beside it there is a function for each command.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from curricle.schemas.common.lazy import attach
 
 if TYPE_CHECKING:
     from curricle.pipelines.functions import add as add
@@ -37,14 +38,4 @@ _MODULES = {"Score": "transforms.records", **dict.fromkeys(_FUNCTIONS, "function
 """The public names, and where each is: imported when it is asked for, because Beam takes seconds."""
 
 __all__ = [*_MODULES]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    """For ``help()`` and for completion, which would not see what is imported later."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = attach(__name__, _MODULES)

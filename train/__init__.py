@@ -5,8 +5,9 @@ beside each command of ``curricle-train``. What is heavy is imported when it is 
 """
 
 import os
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from curricle.schemas.common.lazy import attach
 
 os.environ.setdefault("USE_HUB_KERNELS", "NO")  # with `kernels` installed, transformers fetches code for some models
 
@@ -34,14 +35,4 @@ _MODULES = {
 """The public names, and where each is: imported when it is asked for, because ``--help`` reads this package too."""
 
 __all__ = [*_MODULES]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    """For ``help()`` and for completion, which would not see what is imported later."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = attach(__name__, _MODULES)
