@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from asking import ask as ask_all
-from asking import nothing, with_answers
+from asking import nothing, run_passes, with_answers
 from curricle.curate.batch import Batch
 from curricle.curate.embedding.settings import EmbeddingSettings
 from curricle.curate.metric import Metric, measure, passes_of
@@ -69,7 +68,7 @@ def backend(weights):
 
 @pytest.fixture(scope="module")
 def batch(weights):
-    return ask_all(Batch(table(SHORT)), Renderer(weights, ProxySettings()), RENDERING)
+    return run_passes(Batch(table(SHORT)), Renderer(weights, ProxySettings()), RENDERING)
 
 
 # Order
@@ -126,7 +125,7 @@ def test_losses_share_a_forward_pass(batch, backend, monkeypatch):
     monkeypatch.setattr(
         backend, "score", lambda requests, progress: calls.append(len(requests)) or score(requests, progress)
     )
-    both = ask_all(batch, backend, LOSS, UNCONDITIONAL_LOSS)
+    both = run_passes(batch, backend, LOSS, UNCONDITIONAL_LOSS)
     assert calls == [2 * len(SHORT)]
     apart = UNCONDITIONAL_LOSS.fill(LOSS.fill(batch, backend, nothing), backend, nothing)
     assert calls[1:] == [len(SHORT)] * 2
@@ -162,9 +161,9 @@ def test_what_fails_in_a_pass_of_others_names_it(weights, batch, backend):
         raise ArithmeticError("no mean")
 
     with pytest.raises(UserError, match=r"pass mine, .*test_passes.py line \d+: failed: ArithmeticError: no mean"):
-        ask_all(batch, backend, HiddenStatePass("mine", pool=fails))
+        run_passes(batch, backend, HiddenStatePass("mine", pool=fails))
     with pytest.raises(AttributeError):  # one of ours is our own
-        ask_all(batch, None, LOSS)
+        run_passes(batch, None, LOSS)
 
 
 def test_columns_that_a_metric_does_not_declare_are_refused():
@@ -193,7 +192,7 @@ def test_hidden_states_are_those_of_a_row_alone(weights, batch, in_packs, batch_
         HiddenStatePass("last", pool=lambda states, row: states[row.spans[0][1] - 1]),
     ]
     done = []
-    filled = ask_all(batch, backend, *passes, on_progress=done.append)
+    filled = run_passes(batch, backend, *passes, on_progress=done.append)
     assert sum(done) >= sum(len(row.ids) for row in RENDERING.of(batch))
     for index, row in enumerate(RENDERING.of(batch)):
         with torch.inference_mode():
@@ -205,7 +204,7 @@ def test_hidden_states_are_those_of_a_row_alone(weights, batch, in_packs, batch_
 def test_rows_without_states_say_why(weights, backend, monkeypatch):
     mean = HiddenStatePass("mean", pool=lambda states, row: states.mean(0))
     rows = [SINGLE, turns("user: " + "long " * 100, "assistant: A")]
-    examples = ask_all(Batch(table(rows)), Renderer(weights, ProxySettings()), RENDERING)
+    examples = run_passes(Batch(table(rows)), Renderer(weights, ProxySettings()), RENDERING)
     fine, long = RENDERING.of(examples)
     bare = with_answers(examples, {RENDERING: [fine, type(fine)(note="no part for a tool turn")]})
     assert mean.ask(bare, backend, nothing)[1] == "no part for a tool turn"
