@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class LogLikelihood:
-    """The sum of the log-probabilities of ``count`` tokens, in nats; both None, with a note, if unknown."""
+    """``sum``: of the log-probabilities of ``count`` tokens, in nats, at most 0. Both None, with a note, if unknown."""
 
     sum: float | None = None
     count: int | None = None
@@ -22,9 +22,9 @@ class LogLikelihood:
 
 @dataclass(frozen=True)
 class Generated:
-    """The proxy's own answer and how many tokens it drew, the one that ends the answer too; or a note why not.
+    """The proxy's own answer: ``text``, and of how many ``tokens``, with the one that ends it; or a note why not.
 
-    ``truncated``: the answer was given up after so many tokens, and did not end.
+    ``truncated``: the answer did not end by itself, but was cut after that many tokens.
     """
 
     text: str | None = None
@@ -35,7 +35,10 @@ class Generated:
 
 @dataclass(frozen=True)
 class Embedded:
-    """Unit vectors of shape (rows, dimensions), NaN where there is none, and notes by row: why, or what is cut."""
+    """``vectors``: float32 (rows, dimensions), of length 1, NaN for a row that has none.
+
+    ``notes``: by row number, why there is no vector, or that the text was cut.
+    """
 
     vectors: NDArray[np.float32]
     notes: Mapping[int, str]
@@ -43,9 +46,11 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples in columns (``schemas.table.EXAMPLES``), and what passes have answered about them, by a pass' name.
+    """What a metric gets: examples, and what models answered about them.
 
-    ``Pass.of`` reads the answers with their type; most are lists as long as the table, in its order.
+    ``table``: the columns ``example_id``, ``source``, ``source_position``, ``messages`` and ``extra``, a row for each
+    example. ``answers``: by the name of a pass; read them with ``LOSS.of(batch)``, or ``of`` of another pass, which
+    knows their type: most are lists with one item a row.
     """
 
     table: pa.Table
@@ -76,7 +81,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Scores:
-    """What a metric returns: an array as long as the batch for each of its columns, and notes by row."""
+    """What a metric returns.
+
+    ``columns``: by name, an Arrow array of each column's type, with one value a row. ``notes``: by row number, from 0
+    in the batch, the reasons for nulls, as they are to stand in the table's column ``notes``.
+    """
 
     columns: Mapping[str, pa.Array]
     notes: Mapping[int, Sequence[str]] = field(default_factory=dict)

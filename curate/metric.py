@@ -17,21 +17,26 @@ from curricle.schemas.fingerprint import canonical_json
 
 @dataclass(frozen=True)
 class Metric(Pluggable):
-    """A metric: batch in, columns out.
+    """A named, versioned function from a batch of examples to score columns.
 
     ``compute`` must give a row the same numbers whatever else is in the batch (docs/design.md, law 4), null and a
     note where there is no number (law 2), and change only together with ``version`` or ``params`` (law 3).
     """
 
     name: str
+    """As in ``--metrics``; none of the names of the metrics here."""
     version: int
+    """To be raised when the numbers change: it stands in the fingerprint of every column."""
     columns: Sequence[ScoreColumn]
+    """The columns that it writes: name, Arrow type, unit, description and hard end of each."""
     compute: Callable[[Batch], Scores]
+    """Gives each of ``columns``, as an array of its type with one value a row."""
     requires: frozenset[Pass[Any]] = frozenset()
-    """The passes of models whose answers ``compute`` reads, beside the text; those that they require come along."""
+    """The passes whose answers ``compute`` reads, such as ``curate.passes.LOSS``; what those require comes along."""
     params: Mapping[str, Any] = field(default_factory=dict)
+    """What else decides the numbers, as JSON: it stands in the columns' metadata and in their fingerprints."""
     origin: Origin | None = None
-    """Set where a plug-in is loaded"""
+    """Which file or distribution a plug-in is from; set where it is loaded."""
 
     @property
     def passes(self) -> list[Pass[Any]]:
@@ -64,23 +69,27 @@ class Metric(Pluggable):
 
 @dataclass(frozen=True)
 class MetricFactory(Pluggable):
-    """A metric that is made for one job: ``make(**parameters(models, options))``.
+    """A metric whose columns depend on the models or options of a job, as those of ``lp`` on the number of checkpoints.
 
-    ``parameters`` looks at the models and at what the user chose for this metric, and gives what can stand in
-    ``Metric.params``: workers, who are told those, make the same metric without looking.
+    The metric of a job is ``make(**parameters(models, options))``. Its ``params`` have to be these parameters: they are
+    all that workers are given, and they make the same metric of them.
     """
 
     name: str
+    """As in ``--metrics``."""
     parameters: Callable[[Models, Mapping[str, Any]], dict[str, Any]]
+    """From the models and the metric's options to what JSON can hold."""
     make: Callable[..., Metric]
+    """From these parameters, as keywords, to the metric."""
     origin: Origin | None = None
-    """Set where a plug-in is loaded"""
+    """Which file or distribution a plug-in is from; set where it is loaded."""
 
     def for_models(self, models: Models, options: Mapping[str, Any]) -> Metric:
-        """UsageError where there is no such metric for these models."""
+        """The metric for one job. UsageError where there is no such metric for these models."""
         return self.with_parameters(self.parameters(models, options))
 
     def with_parameters(self, parameters: Mapping[str, Any]) -> Metric:
+        """The metric that ``parameters`` of another process describe."""
         return replace(self.make(**parameters), origin=self.origin)
 
 
@@ -91,7 +100,7 @@ def passes_of(metrics: Iterable[Metric], role: Role | None = None) -> list[Pass[
 
 
 def measure(batch: Batch, metrics: Iterable[Metric]) -> Scores:
-    """Every metric's columns and notes, in the metrics' order. The passes that they require have been by.
+    """Every metric's columns and notes, in the metrics' order. The batch has the answers of the passes they require.
 
     TypeError or ValueError if a metric returns other columns than it declares.
     """

@@ -12,23 +12,27 @@ from curricle.schemas.common.errors import UsageError
 Answers = TypeVar("Answers")
 
 OnProgress = Callable[[int], None]
-"""Is told how much of a pass' ``work`` is just done."""
+"""Called as a pass goes on, with how much of its ``work`` is done since the last call."""
 
 
 @dataclass(frozen=True)
 class Pass(ABC, Generic[Answers]):
-    """A pass of the rows of a batch by a model; a metric that reads its answers names it in ``Metric.requires``.
+    """One question that a model is asked about every row of a batch, such as the loss of its response.
 
-    A row's answer must not depend on the rows beside it (docs/design.md, law 4). What stands for "no answer" is up to
-    the pass; ours say why. Passes are values: two with the same class and fields are one.
+    A metric names the passes whose answers it reads in ``Metric.requires``, and reads them with ``of``. Before a metric
+    computes, a job asks each pass once, however many metrics require it: passes with the same class and fields are one.
+    A row's answer must not depend on the rows beside it (docs/design.md, law 4). A row that cannot be asked has, in the
+    passes here, a null with a note, or the reason as a text, instead of an answer.
+
+    A pass of your own derives ``ProxyPass``, ``RenderPass`` or this class, is a frozen dataclass, and defines ``ask``.
     """
 
     name: str
-    """Of its own in a job: the answers lie under it in a batch."""
+    """Under which the answers lie in ``Batch.answers``; no other pass of a job may have it."""
     model: Role
-    """Which model is asked."""
+    """Which model is asked: ``"renderer"`` (the proxy's tokenizer and template), ``"proxy"`` or ``"encoder"``."""
     requires: tuple["Pass[Any]", ...] = ()
-    """The passes whose answers this one reads: of the same model, or of one before it in ``ROLES``."""
+    """The passes whose answers this one reads: of the same model, or of one that is asked earlier (see ``Role``)."""
 
     def __post_init__(self) -> None:
         if late := [each for each in self.requires if ROLES.index(each.model) > ROLES.index(self.model)]:
@@ -36,30 +40,38 @@ class Pass(ABC, Generic[Answers]):
 
     @abstractmethod
     def ask(self, batch: Batch, model: Any, on_progress: OnProgress) -> Answers:
-        """What the model answers. ``model``: what ``Models.load`` gives for the role.
+        """The model's answers about the rows of a batch, in their order.
 
-        The passes in ``requires`` have been by: ``LOSS.of(batch)`` are the answers of one.
+        ``model``: a ``Renderer``, a ``Backend`` or an ``Encoder``, for the role ``renderer``, ``proxy`` or ``encoder``.
+        The passes in ``requires`` are answered already: ``RENDERING.of(batch)`` reads the answers of one.
+        ``on_progress(amount)``: to be called as the work goes on, see ``work``.
         """
 
     def of(self, batch: Batch) -> Answers:
-        """The answers in a batch. LookupError if the pass has not been by."""
+        """The answers of this pass about the rows of a batch, usually one a row, in their order.
+
+        LookupError if nothing has asked for them: the metric does not name the pass in ``requires``.
+        """
         if self.name not in batch.answers:
             raise LookupError(f"nothing has asked for {self.name}: name the pass in the metric's `requires`")
         return cast(Answers, batch.answers[self.name])
 
     def check(self, models: Models) -> None:
-        """UsageError if these models cannot be asked; before anything is loaded."""
+        """Raise UsageError if these models cannot be asked; called before anything is loaded."""
 
     def identity(self, models: Models) -> dict[str, Any]:
-        """What the answers depend on, to be merged into a table's identity: the model, if nothing more is said."""
+        """What the answers depend on, for the fingerprints of columns: by default the digests of the model's files.
+
+        A pass with further settings that change its answers adds them here.
+        """
         return models.identity(self.model)
 
     def params(self, models: Models) -> dict[str, Any]:
-        """What the columns of every metric that rests on this pass say of it, among their parameters."""
+        """Entries for ``params`` in the metadata of every column that rests on this pass; none by default."""
         return {}
 
     def work(self, batch: Batch, model: Any) -> int:
-        """How much there is to do, in the units that ``on_progress`` is told: tokens for the proxy, else rows."""
+        """How much there is to do in a batch, in the unit of ``on_progress``: tokens for the proxy, else rows."""
         return len(batch)
 
     def fill(self, batch: Batch, model: Any, on_progress: OnProgress) -> Batch:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EmbeddingPass(Pass[Embedded]):
-    """Vectors and notes of the conversations as one text each (``curate.embedding.text``)."""
+    """The encoder's vector of each conversation as one text (``curate.embedding.text``): one ``Embedded`` a batch."""
 
     model: Role = "encoder"
 
@@ -23,3 +23,4 @@ class EmbeddingPass(Pass[Embedded]):
 
 
 EMBEDDING = EmbeddingPass("embedding")
+"""Unit vectors of the conversations: an ``Embedded``, float32 (rows, dimensions)."""

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GenerationPass(ProxyPass[Sequence[Generated]]):
-    """A ``Generated`` for each row; null with a note where nothing can be asked or drawn."""
+    """What the proxy itself answers to what comes before the last response: a ``Generated`` a row.
+
+    Null with a note where there is no prompt, or no answer could be drawn.
+    """
 
     def ask(self, batch: Batch, model: "Backend", on_progress: OnProgress) -> Sequence[Generated]:
         planned = self._planned(batch, model)
@@ -47,3 +50,4 @@ class GenerationPass(ProxyPass[Sequence[Generated]]):
 
 
 GENERATION = GenerationPass("generation")
+"""The proxy's own answer to each prompt, as ``--proxy.generation.…`` says: a ``Generated`` a row."""

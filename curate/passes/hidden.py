@@ -22,10 +22,11 @@ NO_TOKEN = "there is no token"
 
 @dataclass(frozen=True)
 class HiddenStatePass(ProxyPass["Sequence[NDArray[np.float32] | str]"]):
-    """What ``pool`` makes of each row's last hidden states; or the reason why there are none.
+    """The proxy's last hidden states, pooled for each row; the answer is a float32 array a row, or why there is none.
 
-    ``pool(states, row)``: float32 (tokens, width), a state for each of ``row.ids``, on the model's device;
-    ``row.spans`` are the responses. Rows without a token are not asked.
+    ``pool(states, row)`` makes one tensor of the states of a row. ``states``: float32 (tokens, width), one for each of
+    ``row.ids``, on the model's device. ``row``: the ``Rendered``, whose ``spans`` are the ranges ``(start, stop)`` of
+    tokens that are responses. Rows without a token are not asked. The backend vllm is refused with a UsageError.
     """
 
     pool: Callable[["torch.Tensor", Rendered], "torch.Tensor"] = field(kw_only=True)

@@ -19,13 +19,15 @@ NOTHING_BEFORE = "no token can precede the response"
 
 @dataclass(frozen=True)
 class LikelihoodPass(ProxyPass[Sequence[LogLikelihood]]):
-    """A ``LogLikelihood`` for each row, in nats; null with a note where there is none.
+    """How likely the proxy finds each response: a ``LogLikelihood`` a row, the sum over its response tokens in nats.
 
-    Passes of this class are asked in one call, where what their rows have in common at the start is read once.
+    Null with a note where there is none. Several passes of this class are asked in one call, so that what their rows
+    have in common at the start, such as the prompt, goes through the model once.
     """
 
     request: Callable[[Rendered, SpecialTokens], Request | None] = conditional
-    """What to score of a rendered row; None where nothing can precede the first token."""
+    """``request(rendered, special_tokens)``: which tokens to read and which of them to score; by default the response
+    after the prompt. None where no token can precede the first one that is scored."""
 
     def ask(self, batch: Batch, model: "Backend", on_progress: OnProgress) -> Sequence[LogLikelihood]:
         return self.of(self.fill_together([self], batch, model, on_progress))
@@ -65,14 +67,17 @@ def _why_unscorable(rendered: Rendered) -> str | None:
 
 
 LOSS = LikelihoodPass("loss")
-"""The response given the prompt."""
+"""The log-likelihood of the response given the prompt: a ``LogLikelihood`` a row."""
 UNCONDITIONAL_LOSS = LikelihoodPass("unconditional_loss", request=unconditional)
-"""The same response tokens without the prompt (``curate.proxy.sequences``)."""
+"""That of the same response tokens without the prompt (``curate.proxy.sequences``)."""
 
 
 @dataclass(frozen=True)
 class CheckpointPass(ProxyPass[Sequence[Sequence[LogLikelihood]]]):
-    """``LOSS`` under each checkpoint of the proxy, from the first, which is the proxy itself, to the last."""
+    """``LOSS`` under each checkpoint of the proxy: sequences of rows, from the first checkpoint to the last.
+
+    The first is the proxy itself.
+    """
 
     requires: tuple[Pass[Any], ...] = (RENDERING, LOSS)
 
@@ -96,3 +101,4 @@ class CheckpointPass(ProxyPass[Sequence[Sequence[LogLikelihood]]]):
 
 
 CHECKPOINT_LOSSES = CheckpointPass("checkpoint_losses")
+"""``LOSS`` under each of ``--proxy.checkpoints``: for each checkpoint a sequence of ``LogLikelihood``, one a row."""

@@ -18,15 +18,15 @@ from curricle.schemas.fingerprint import canonical_json
 Role = Literal["renderer", "proxy", "encoder"]
 """What a model does in a job: the proxy's tokenizer and template, the proxy, the sentence encoder."""
 ROLES: tuple[Role, ...] = get_args(Role)
-"""In the order in which a batch passes by them."""
+"""In the order in which they are asked about a batch."""
 
 
 @dataclass(frozen=True)
 class Models:
-    """The proxy, its later checkpoints and the encoder that these settings name.
+    """The models of a job: the proxy, its later checkpoints and the encoder, as these settings name them.
 
-    Weights are looked for when they are first asked for, with the errors of ``curate.proxy.weights.resolve``, and
-    travel with this object: a worker uses those that the driver found, or refuses.
+    Their files are looked for at the first use, with UsageError if a model is not there. What was found travels with
+    this object to workers, which use the same weights or refuse.
     """
 
     proxy: ProxySettings = field(default_factory=ProxySettings)

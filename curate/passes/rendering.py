@@ -14,9 +14,10 @@ from curricle.schemas.inputs import Turn
 
 @dataclass(frozen=True)
 class RenderPass(Pass[Sequence[Rendered]]):
-    """A ``Rendered`` for each row, with a note where there is nothing to read.
+    """Renders each row for the proxy; the answer is a ``Rendered``: token ids, and the spans that are responses.
 
-    For other texts than the row's own conversation, such as a second response, derive a class that says which.
+    Where there is nothing to read, it has a note instead. To render another text than the row's own conversation, such
+    as a second response, derive a class that overrides ``conversations``.
     """
 
     model: Role = "renderer"
@@ -38,12 +39,16 @@ class RenderPass(Pass[Sequence[Rendered]]):
 
 
 RENDERING = RenderPass("rendering")
-"""The row's own conversation."""
+"""The row's own conversation as the proxy reads it: a ``Rendered`` a row."""
 
 
 @dataclass(frozen=True)
 class ProxyPass(Pass[Answers]):
-    """A pass of the proxy over rendered rows. ``model`` is a ``curate.proxy.backend.Backend``."""
+    """A question to the proxy about rendered rows: derive this for one of your own, and define ``ask``.
+
+    ``ask`` gets a ``curate.proxy.backend.Backend``, which scores tokens, answers prompts and gives hidden states. The
+    tokens of the rows are ``self.rendering.of(batch)``; to read others, give another ``RenderPass`` in ``requires``.
+    """
 
     model: Role = "proxy"
     requires: tuple[Pass[Any], ...] = (RENDERING,)

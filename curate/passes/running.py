@@ -18,9 +18,9 @@ _asking = threading.Lock()
 
 
 def fill(passes: Sequence[Pass[Any]], batch: Batch, model: Any, on_progress: OnProgress) -> Batch:
-    """The batch with the answers of these passes by one model, which are ``in_order``.
+    """Ask one model all these passes, which stand ``in_order``: the batch with their answers.
 
-    What goes wrong in a pass that is not ours is a UserError that names it.
+    What goes wrong in a pass of a plug-in is a UserError that names it.
     """
     for _, group in groupby(passes, key=type):
         together = list(group)
@@ -30,7 +30,7 @@ def fill(passes: Sequence[Pass[Any]], batch: Batch, model: Any, on_progress: OnP
 
 
 def ask(passes: Sequence[Pass[Any]], batch: Batch, model: Any, progress: Progress) -> tuple[Batch, int]:
-    """The same, counted: the batch, and how many tokens went through the model, if it is the proxy."""
+    """``fill``, which tells ``progress``: the batch, and how many tokens went through the proxy, 0 for other models."""
     rows, done = len(batch), 0
     expected = sum(each.work(batch, model) for each in passes)
 

@@ -39,7 +39,8 @@ def kind_of(name: str, readers: Sequence[Reader] = ()) -> FileKind:
     if reader is None:
         suffix = PurePosixPath(name).suffix
         found = f"files that end in {suffix} are not read" if suffix else "the name does not say what the file is"
-        raise UsageError(found, where=name, remedy=f"rename or convert it; what is read ends in {READ}")
+        remedy = f"rename it, convert it, or name a reader of such files (--readers); what is read ends in {READ}"
+        raise UsageError(found, where=name, remedy=remedy)
     if compression and not reader.compressible:
         raise UsageError(
             f"a compressed {reader.name} file cannot be read in parts",
