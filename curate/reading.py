@@ -87,11 +87,11 @@ def read(
     paths, records = _sorted_out(inputs)
     if records is not None:
         return _joined(_of_records(records, source, chosen), reading_identity(chosen), progress)
-    known = named_readers(readers)
-    files, not_read = find_inputs([at_home(path, "read") for path in paths], readers=known)
+    installed = named_readers(readers)
+    files, not_read = find_inputs([at_home(path, "read") for path in paths], readers=installed)
     say_left_out(not_read)
-    read_by = reading_identity(chosen, {kind_of(file.name, known).reader for file in files})
-    return _joined(_of_files(files, chosen, known, max_record_bytes, max_expansion), read_by, progress)
+    read_by = reading_identity(chosen, {kind_of(file.name, installed).reader for file in files})
+    return _joined(_of_files(files, chosen, installed, max_record_bytes, max_expansion), read_by, progress)
 
 
 def reading_identity(format: Format | None = None, readers: Iterable[Reader] = ()) -> dict[str, Any]:

@@ -49,7 +49,8 @@ def _params(settings: ClusterSettings, table: TableReader) -> dict[str, Any]:
     rows = table.manifest.total.scored
     if settings.by not in table.schema.names:
         found = f"there is no column {settings.by!r}"
-        raise UsageError(found, where=table.path, remedy=nearest(settings.by, table.schema.names))
+        vectors = f"`curricle add {table.path} --metrics embedding` adds vectors"
+        raise UsageError(found, where=table.path, remedy=f"{vectors}; {nearest(settings.by, table.schema.names)}")
     if settings.k > rows:
         found = f"{settings.k:,} clusters of {rows:,} rows"
         raise UsageError(found, where="--k", remedy=f"give --k {rows} or less")
