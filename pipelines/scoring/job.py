@@ -21,6 +21,7 @@ from curricle.schemas.identity import as_first, changes
 class Job(Scoring):
     """A scoring, and what it is of: everything that workers are told.
 
+    ``readers``: those that a user named, and installed ones that the files need: a worker has to have the same.
     ``cwd`` is the driver's: there the names of files are what the user meant.
     """
 
@@ -52,7 +53,9 @@ def make_job(settings: ScoreSettings, files: Iterable[InputFile] = ()) -> Job:
     """Resolve names to things: metrics, format, readers of these files, weights. Errors here cost nothing yet."""
     format = named(settings.format, settings.prompt_field, settings.response_field)
     readers = named_readers(settings.readers)
-    read_by = reading_identity(format, {kind_of(file.name, readers).reader for file in files})
+    used = {kind_of(file.name, readers).reader for file in files}
+    read_by = reading_identity(format, used)
+    readers += tuple(reader for reader in used if reader.origin and reader not in readers)
     scoring = Scoring.of(settings.metrics, settings.proxy, settings.embedding, settings.compat, read_by)
     settings = replace(settings, proxy=scoring.models.proxy)
     return Job(scoring.references, scoring.models, scoring.columns, read_by, settings, format, readers, os.getcwd())

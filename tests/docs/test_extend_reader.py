@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import pickle
 import random
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import pytest
 from curricle.curate import read as read_inputs
 from curricle.curate import score
 from curricle.curate.readers import named_readers, read, survey
-from curricle.schemas.common.errors import UsageError
+from curricle.pipelines.scoring.inputs import find_inputs
+from curricle.pipelines.scoring.job import make_job
+from curricle.pipelines.settings.score import ScoreSettings
+from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.fingerprint import file_sha256
 from curricle.schemas.manifest import read_manifest
 from curricle.schemas.table import EXAMPLES, read_file_metadata
@@ -123,3 +127,24 @@ def test_no_reader_takes_a_kind_of_file_that_has_one(folder):
     (folder / "my_csv.py").write_text(text, "utf-8")
     with pytest.raises(UsageError, match=r"files that end in \.json have a reader"):
         named_readers(["./my_csv.py:CSV"])
+
+
+def test_a_worker_has_to_have_the_same_installed_reader(folder, monkeypatch):
+    code = (folder / "my_csv.py").read_text("utf-8").replace('(".csv",)', '(".installed",)')
+    (folder / "installed_csv.py").write_text(code, "utf-8")
+    info = folder / "installed_csv-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: installed-csv\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[curricle.readers]\ninstalled = installed_csv:CSV\n")
+    monkeypatch.syspath_prepend(folder)
+    (folder / "in.installed").write_bytes(written(rows_of(3)))
+    settings = ScoreSettings(inputs=("in.installed",), output="out", metrics=("mtld",))
+    job = make_job(settings, find_inputs(settings.inputs)[0])
+    assert job.identity["reading"]["readers"]["installed"]["version"] == "1.0"
+    sent = pickle.dumps(job)
+    assert pickle.loads(sent).fingerprint == job.fingerprint
+    info.rename(folder / "installed_csv-1.1.dist-info")
+    metadata = folder / "installed_csv-1.1.dist-info" / "METADATA"
+    metadata.write_text(metadata.read_text().replace("1.0", "1.1"))
+    with pytest.raises(UserError, match="another reader there than the driver"):
+        pickle.loads(sent)
