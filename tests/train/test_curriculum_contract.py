@@ -135,10 +135,83 @@ def test_a_wrong_step_is_refused_in_words(table, step, words):
         Course(Wrong(step), table, 0, 4).next()
 
 
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([0, 1], "names rows by a list"),
+        (np.arange(12) > 5, r"names rows by an array bool\(12,\)"),
+        (np.arange(4.0), r"names rows by an array float64\(4,\)"),
+        (np.arange(4).reshape(2, 2), r"names rows by an array int64\(2, 2\)"),
+    ],
+)
+def test_rows_are_numbers_and_no_mask(table, rows, words):
+    @dataclass(frozen=True)
+    class Mine(Curriculum):
+        def steps(self, table: Table, seed: int, batch: int) -> Steps:
+            yield Stage(rows)
+
+    with pytest.raises(UserError, match=words):
+        Course(Mine(), table, 0, 4).next()
+
+
+def test_what_fails_in_a_curriculum_of_others_names_it(table):
+    @dataclass(frozen=True)
+    class Mine(Curriculum):
+        late: bool
+
+        def steps(self, table: Table, seed: int, batch: int) -> Steps:
+            if self.late:
+                yield Stage(np.arange(4))
+            raise KeyError("topic")
+
+        def decide(self, probe, result, seed):
+            return 3
+
+    with pytest.raises(UserError, match="curriculum Mine, its first step: failed: KeyError: 'topic'"):
+        Course(Mine(False), table, 0, 4)
+    course = Course(Mine(True), table, 0, 4)
+    course.next()
+    with pytest.raises(UserError, match="after 0 probes and 1 stages: failed: KeyError"):
+        course.next()
+
+    class Asking(Mine):
+        def steps(self, table: Table, seed: int, batch: int) -> Steps:
+            yield Probe((Candidate("all", np.arange(3)),))
+
+    course = Course(Asking(True), table, 0, 4)
+    course.next()
+    with pytest.raises(UserError, match="decide returned int, and not a Decision"):
+        course.answer(ProbeResult((np.zeros(3),), (np.ones(3, np.int64),)))
+
+    class Text(Mine):
+        def columns(self):
+            return "loss"
+
+    with pytest.raises(UserError, match=r"columns\(\) is the text 'loss'"):
+        Course(Text(True), table, 0, 4)
+
+
+def test_stages_without_a_row_are_no_endless_course(table):
+    @dataclass(frozen=True)
+    class Stuck(Curriculum):
+        def steps(self, table: Table, seed: int, batch: int) -> Steps:
+            for row in range(3):
+                yield Stage(np.zeros(0, np.int64))
+                yield Stage(np.array([row]))
+            while True:
+                yield Stage(np.zeros(0, np.int64))
+
+    course = Course(Stuck(), table, 0, 4)
+    assert [len(course.next().rows) for _ in range(6)] == [0, 1] * 3
+    with pytest.raises(UserError, match="1,001 stages without a row"):
+        while course.next():
+            pass
+
+
 def test_a_curriculum_that_asks_has_to_decide(table):
     course = Course(Wrong(Probe((Candidate("a", np.arange(2)),))), table, 0, 4)
     course.next()
-    with pytest.raises(NotImplementedError, match="Wrong asks the student"):
+    with pytest.raises(UserError, match="NotImplementedError: Wrong asks the student"):
         course.answer(ProbeResult((np.zeros(2),), (np.ones(2, np.int64),)))
 
 

@@ -9,7 +9,8 @@ law 6). It knows nothing of torch.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, ClassVar, Protocol, TypeAlias
@@ -249,6 +250,28 @@ class Curriculum(ABC):
         raise NotImplementedError(f"{type(self).__name__} asks the student, and has no method that decides")
 
 
+IDLE = 1000
+"""Stages without a row, one after another, that a curriculum may yield before it is taken to be stuck."""
+
+
+@contextmanager
+def _blamed(curriculum: Curriculum, at: str) -> Iterator[None]:
+    """What goes wrong inside a curriculum of others, as an error that names it and what it was at."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        kind = type(curriculum)
+        if kind.__module__.rpartition(".")[0] == __package__:
+            raise
+        raise UserError(
+            f"failed: {type(error).__name__}: {error}".removesuffix(": "),
+            where=f"curriculum {kind.__name__}, {at}",
+            remedy="mend the curriculum",
+        ) from error
+
+
 class Course:
     """One run of a curriculum over a table.
 
@@ -259,23 +282,28 @@ class Course:
     def __init__(self, curriculum: Curriculum, table: Table, seed: int, batch: int) -> None:
         """``batch``: rows in a global batch. Checks options and columns; UsageError if they do not fit."""
         self._curriculum, self._table, self._seed = curriculum, table, seed
-        self._steps = curriculum.steps(table, seed, batch)
-        self._ahead: Probe | Stage | None = next(self._steps, None)  # the first step alone is computed ahead
-        table.check_columns(curriculum.columns())  # what a curriculum itself refuses has better words
+        with _blamed(curriculum, "its first step"):
+            self._steps = curriculum.steps(table, seed, batch)
+            self._ahead: Probe | Stage | None = next(self._steps, None)  # the first step alone is computed ahead
+            columns = curriculum.columns()
+            if isinstance(columns, str):
+                raise TypeError(f"columns() is the text {columns!r}, and not a tuple of names")
+        table.check_columns(columns)  # what a curriculum itself refuses has better words
         self._started = False
         self._pending: Probe | Stage | None = None
         self._reply: Decision | Outcome | None = None
-        self._probes = self._stages = 0
+        self._probes = self._stages = self._idle = 0
 
     def next(self) -> Probe | Stage | None:
         """The next step; None when the curriculum has ended."""
         if self._pending is not None:
             raise self._misused(f"{type(self._pending).__name__.lower()} {self._pending.index} waits to be answered")
         if self._started:
-            try:
-                self._ahead = self._steps.send(self._reply)
-            except StopIteration:
-                self._ahead = None
+            with _blamed(self._curriculum, f"after {self._probes} probes and {self._stages} stages"):
+                try:
+                    self._ahead = self._steps.send(self._reply)
+                except StopIteration:
+                    self._ahead = None
         self._started, self._reply = True, None
         step = self._ahead
         if isinstance(step, Probe):
@@ -283,8 +311,10 @@ class Course:
                 self._check_rows(candidate.rows, self._table.held_out if candidate.held_out else self._table)
             step = self._pending = replace(step, index=self._probes)
             self._probes += 1
+            self._idle = 0
         elif isinstance(step, Stage):
             self._check_rows(step.rows, self._table)
+            self._check_moves(step)
             step = replace(step, index=self._stages)
             self._pending = step if step.outcome else None
             self._stages += 1
@@ -303,7 +333,25 @@ class Course:
             remedy="give each probe one answer, each stage that asks for its outcome one report, and no other step any",
         )
 
+    def _check_moves(self, stage: Stage) -> None:
+        """UserError for stages without rows that have no end: no budget would ever be spent."""
+        self._idle = 0 if len(stage.rows) else self._idle + 1
+        if self._idle > IDLE:
+            raise UserError(
+                f"the curriculum yields {self._idle:,} stages without a row, one after another",
+                where=type(self._curriculum).__name__,
+                remedy="mend the curriculum: it is to return where there is nothing more to train on",
+            )
+
     def _check_rows(self, rows: Rows, table: Table) -> None:
+        if not (isinstance(rows, np.ndarray) and rows.ndim == 1 and np.issubdtype(rows.dtype, np.integer)):
+            is_a = f"an array {rows.dtype}{rows.shape}" if isinstance(rows, np.ndarray) else f"a {type(rows).__name__}"
+            raise UserError(
+                f"the curriculum names rows by {is_a}",
+                where=f"{type(self._curriculum).__name__}, {table.where}",
+                remedy="mend the curriculum: rows are a NumPy array of integers, of one dimension; "
+                "np.flatnonzero makes them of a mask",
+            )
         if len(rows) and not (rows.min() >= 0 and rows.max() < len(table)):
             raise UserError(
                 f"the curriculum names rows {rows.min()} to {rows.max()}, and the table has {len(table)} rows",
@@ -315,7 +363,10 @@ class Course:
         """Decide on what the student answered; the decision is to be journalled before anything is trained."""
         if not isinstance(self._pending, Probe):
             raise self._misused("no probe waits for an answer")
-        decision = self._curriculum.decide(self._pending, result, self._seed)
+        with _blamed(self._curriculum, f"its decision {self._pending.index}"):
+            decision = self._curriculum.decide(self._pending, result, self._seed)
+            if not isinstance(decision, Decision):
+                raise TypeError(f"decide returned {type(decision).__name__}, and not a Decision")
         self.replay(decision)
         return decision
 
