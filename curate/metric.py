@@ -130,10 +130,19 @@ def _rows(batch: Batch) -> str:
 
 def _check(metric: Metric, scores: Scores, rows: int) -> None:
     expected = {column.name: column.type for column in metric.columns}
+    if not isinstance(scores, Scores):
+        raise TypeError(f"metric {metric.name} returned {type(scores).__name__}, not Scores")
     if scores.columns.keys() != expected.keys():
         raise ValueError(f"metric {metric.name} returned {sorted(scores.columns)}, not {sorted(expected)}")
     for name, array in scores.columns.items():
+        if not isinstance(array, (pa.Array, pa.ChunkedArray)):
+            raise TypeError(f"metric {metric.name}: {name} is a {type(array).__name__}, not an Arrow array")
         if len(array) != rows:
             raise ValueError(f"metric {metric.name}: {name} has {len(array)} values for {rows} rows")
         if array.type != expected[name]:
             raise TypeError(f"metric {metric.name}: {name} is {array.type}, not {expected[name]}")
+    for row, texts in scores.notes.items():
+        if row not in range(rows):
+            raise ValueError(f"metric {metric.name} has a note for row {row!r} of {rows}")
+        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+            raise TypeError(f"metric {metric.name}: the notes of row {row} are {texts!r:.100}, not a list of texts")

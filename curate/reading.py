@@ -11,10 +11,12 @@ import pyarrow as pa
 from curricle.curate.formats import VERSION as FORMATS_VERSION
 from curricle.curate.formats import Format, named
 from curricle.curate.progress import NoProgress, Progress
-from curricle.curate.readers import Reader, Record, kind_of, named_readers, survey
+from curricle.curate.readers import Reader, kind_of, named_readers, survey
 from curricle.curate.readers import read as read_slices
 from curricle.curate.readers.examples import Normalised, normalise_records, notes_column
 from curricle.curate.readers.inputs import InputFile, find_inputs, say_left_out
+from curricle.curate.readers.parquet import rows_of
+from curricle.curate.readers.records import of_program
 from curricle.schemas.columns import METADATA_KEY
 from curricle.schemas.common.config import at_home
 from curricle.schemas.table import EXAMPLE_FIELDS, NOTES_FIELD, REJECTS
@@ -112,14 +114,18 @@ def _sorted_out(inputs: Any) -> tuple[list[str], Iterator[Any] | None]:
     if isinstance(inputs, (str, os.PathLike)):
         return [os.fspath(inputs)], None
     if (table := arrow_table(inputs)) is not None:
-        batches = table.to_batches(ROWS)
-        return [], (row for batch in batches for row in batch.to_pylist(maps_as_pydicts="strict"))
+        return [], records_of(table)
     if isinstance(inputs, Mapping):
         raise TypeError("one record: put it into a list")
+    if isinstance(inputs, (bytes, bytearray)):
+        raise TypeError(f"inputs are {type(inputs).__name__}: a path is text, records are dicts")
     rows = iter(inputs)
     first = list(islice(rows, 1))
     if first and isinstance(first[0], (str, os.PathLike)):
-        return [os.fspath(path) for path in chain(first, rows)], None
+        paths = [*first, *rows]
+        if other := next((path for path in paths if not isinstance(path, (str, os.PathLike))), None):
+            raise TypeError(f"a {type(other).__name__} among paths: read files and records one after the other")
+        return [os.fspath(path) for path in paths], None
     return [], chain(first, rows)
 
 
@@ -130,10 +136,18 @@ def arrow_table(value: Any) -> pa.Table | None:
     return pa.table(value) if isinstance(value, pa.Table) or hasattr(value, "__arrow_c_stream__") else None
 
 
+def records_of(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """The rows of Arrow as records; what has no form in Python is a value that cannot be read, not an error."""
+    for batch in table.to_batches(ROWS):
+        plain = [
+            field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
+            for field in batch.schema
+        ]
+        yield from rows_of(batch, pa.schema(plain))
+
+
 def _of_records(records: Iterator[Any], source: str, format: Format | None) -> Iterator[Normalised]:
-    # what is a mapping of another kind is an object all the same
-    values = (dict(value) if isinstance(value, Mapping) else value for value in records)
-    numbered = (Record(position, value) for position, value in enumerate(values))
+    numbered = (of_program(position, value) for position, value in enumerate(records))
     while some := list(islice(numbered, ROWS)):
         yield normalise_records(some, source, format)
 

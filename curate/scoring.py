@@ -1,6 +1,7 @@
 """``curate.score``: metrics on Arrow tables, in this process; and what a job of scores is, wherever it runs."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -28,8 +29,8 @@ from curricle.schemas.table import EXAMPLES, NOTES_FIELD, table_schema
 ROWS = 4096
 """Rows whose answers are held at once; no number depends on it."""
 
-Proxy: TypeAlias = str | ProxySettings | Mapping[str, Any]
-Embedding: TypeAlias = str | EmbeddingSettings | Mapping[str, Any]
+Proxy: TypeAlias = str | os.PathLike[str] | ProxySettings | Mapping[str, Any]
+Embedding: TypeAlias = str | os.PathLike[str] | EmbeddingSettings | Mapping[str, Any]
 S = TypeVar("S")
 
 
@@ -188,4 +189,6 @@ def _beside(scored: pa.Table, others: pa.Table) -> pa.Table:
 def _settings(cls: type[S], name: str, given: Any) -> S:
     if isinstance(given, cls):
         return given
+    if isinstance(given, os.PathLike):
+        given = os.fspath(given)
     return build(cls, {"model": given} if isinstance(given, str) else given, name, f"{name}.")

@@ -66,7 +66,7 @@ def says(value: Any) -> bool:
         return bool(value.strip())
     if isinstance(value, float):
         return not math.isnan(value)
-    return value is not None and value != [] and value != {}
+    return value is not None and not (isinstance(value, (list, dict)) and not value)
 
 
 def folded(name: str) -> str:

@@ -123,27 +123,38 @@ class ParquetRows:
         return next(self._unfold(row.select(short), 0)).raw.encode() if short else b""
 
     def _unfold(self, batch: pa.RecordBatch, first: int) -> Iterator[Record]:
-        try:
-            columns = [self._values(batch, name) for name in batch.schema.names]
-        except NO_FORM:  # one value that has no Python form spoils the batch: each is looked at alone
-            if batch.num_rows > 1:
-                for row in range(batch.num_rows):
-                    yield from self._unfold(batch.slice(row, 1), first + row)
-                return
-            columns = [self._value(batch, name) for name in batch.schema.names]
-        for position, values in enumerate(zip(*columns, strict=True), first):
-            yield Record(position, dict(zip(batch.schema.names, values, strict=True)))
+        for position, row in enumerate(rows_of(batch, self.plain.schema_arrow), first):
+            yield Record(position, row)
 
-    def _values(self, batch: pa.RecordBatch, name: str) -> list[Any]:
-        """A column's values; maps as objects. Raises one of ``NO_FORM``, for two equal keys of a map too."""
-        return _as(self.plain.schema_arrow.field(name).type, batch[name]).to_pylist(maps_as_pydicts="strict")
 
-    def _value(self, row: pa.RecordBatch, name: str) -> list[Any]:
-        """The same of one row, where the value may be none: a column that nobody needs must not decide over it."""
-        try:
-            return self._values(row, name)
-        except NO_FORM as error:
-            return [Unreadable(str(error.args[0] if isinstance(error, KeyError) else error))]
+def rows_of(batch: pa.RecordBatch, schema: pa.Schema) -> Iterator[dict[str, Any]]:
+    """The rows as Python has them, maps as objects; ``schema`` has the types of the columns, without dictionaries.
+
+    What has no form in Python, as a map with two equal keys, is ``Unreadable``: a column that nobody needs must not
+    decide over its row.
+    """
+    try:
+        columns = [_values(batch, schema, name) for name in batch.schema.names]
+    except NO_FORM:  # one value that has no Python form spoils the batch: each is looked at alone
+        if batch.num_rows > 1:
+            for row in range(batch.num_rows):
+                yield from rows_of(batch.slice(row, 1), schema)
+            return
+        columns = [_value(batch, schema, name) for name in batch.schema.names]
+    for values in zip(*columns, strict=True):
+        yield dict(zip(batch.schema.names, values, strict=True))
+
+
+def _values(batch: pa.RecordBatch, schema: pa.Schema, name: str) -> list[Any]:
+    """A column's values. Raises one of ``NO_FORM``, for two equal keys of a map too."""
+    return _as(schema.field(name).type, batch[name]).to_pylist(maps_as_pydicts="strict")
+
+
+def _value(row: pa.RecordBatch, schema: pa.Schema, name: str) -> list[Any]:
+    try:
+        return _values(row, schema, name)
+    except NO_FORM as error:
+        return [Unreadable(str(error.args[0] if isinstance(error, KeyError) else error))]
 
 
 def open_parquet(stream: BinaryIO, name: str) -> ParquetRows:

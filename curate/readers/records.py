@@ -1,6 +1,7 @@
 """One record of a file: parsed strictly, or the reason why it cannot be."""
 
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from curricle.curate.formats import strict
@@ -29,8 +30,28 @@ class Record(NamedTuple):
         Always valid Unicode: bytes that are not UTF-8 are written as ``\\xNN``.
         """
         if self.value is not None and not self.source:
-            return json.dumps(stand_in(self.value), ensure_ascii=False)[:RAW_LIMIT]
+            text = json.dumps(stand_in(self.value), ensure_ascii=False)[:RAW_LIMIT]
+            return text.encode("utf-8", "backslashreplace").decode()[:RAW_LIMIT]
         return self.source[: 4 * RAW_LIMIT].decode("utf-8", "backslashreplace")[:RAW_LIMIT]
+
+
+def of_program(position: int, value: Any) -> Record:
+    """A record that a program hands over, with its mappings, arrays and numbers as files give them."""
+    try:
+        return Record(position, _plain(value))
+    except RecursionError:
+        return Record(position, None, "nested too deeply")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # of NumPy, pandas or torch: an array is a list, and its numbers are Python's
+        value = value.tolist()
+        return _plain(value) if isinstance(value, list) else value
+    return value
 
 
 def too_long(position: int, length: int, limit: int, data: bytes) -> Record:

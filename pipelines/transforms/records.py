@@ -12,9 +12,9 @@ from curricle.curate.embedding.settings import EmbeddingSettings
 from curricle.curate.formats import Format, named
 from curricle.curate.metric import Metric
 from curricle.curate.proxy.settings import ProxySettings
-from curricle.curate.readers import Record
 from curricle.curate.readers.examples import normalise_records
-from curricle.curate.reading import reading_identity
+from curricle.curate.readers.records import of_program
+from curricle.curate.reading import reading_identity, records_of
 from curricle.curate.scoring import Embedding, Proxy, Scoring, notes_of
 from curricle.schemas.common.errors import UserError
 from curricle.schemas.table import EXAMPLES, NOTES_FIELD
@@ -95,7 +95,7 @@ class _Score(beam.DoFn):
                 yield next(scored) if isinstance(each, Mapping) else self._arrow(each)
 
     def _dicts(self, records: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-        columns = self._scores([dict(record) for record in records])
+        columns = self._scores(records)
         for record, values in zip(records, columns.to_pylist(), strict=True):
             if self.into is not None:
                 values = {self.into: values}
@@ -116,7 +116,7 @@ class _Score(beam.DoFn):
         if {*EXAMPLES.names} <= {*table.schema.names}:
             scored = self.scoring.score(table, self.progress)
         else:
-            columns = self._scores(table.to_pylist(maps_as_pydicts="strict"))
+            columns = self._scores([*records_of(table)])
             if twice := {*columns.schema.names} & {*table.schema.names}:
                 found = f"the table has a column {min(twice)!r} already"
                 raise UserError(found, where="pipelines.Score", remedy="drop or rename it before")
@@ -127,7 +127,7 @@ class _Score(beam.DoFn):
 
     def _scores(self, records: Sequence[Any]) -> pa.Table:
         """Score columns and notes, a row for each record."""
-        read = normalise_records((Record(at, value) for at, value in enumerate(records)), "records", self.format)
+        read = normalise_records((of_program(at, value) for at, value in enumerate(records)), "records", self.format)
         scores = self.scoring.compute(read.examples, self.progress)
         self.progress.add(rows=len(records), rejects=len(read.rejects))
         rows = {record: row for row, record in enumerate(read.examples["source_position"].to_pylist())}

@@ -5,6 +5,7 @@ import json
 import random
 from types import MappingProxyType
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -53,6 +54,48 @@ def test_the_same_rows_as_the_command(folder, pattern, caplog, capsys, monkeypat
     assert rejects.to_pylist() == read_rejects(folder / "out") != []
     assert (examples.schema, rejects.schema) == (READ, REJECTS)
     assert ("notes.txt" in caplog.text + capsys.readouterr().err) is (pattern == "in"), "what is left out is said"
+
+
+def test_what_programs_hand_over_is_read_as_files_give_it():
+    """Arrays, numbers of NumPy, text that is none, and nesting without end: rows or rejects, each in its place."""
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    endless: list[object] = []
+    endless.append(endless)
+    records = [
+        {"messages": np.array(turns, object), "score": np.float32(0.5), "n": np.int64(3), "v": np.zeros(2)},
+        {"prompt": "a\ud800", "completion": "b"},
+        GOOD | {"x": endless},
+        GOOD | {"ok": np.bool_(True), "none": np.array([])},
+    ]
+    examples, rejects = read_inputs(records)
+    plain, _ = read_inputs([{"messages": turns, "score": 0.5, "n": 3, "v": [0, 0]}, GOOD | {"ok": True, "none": []}])
+    assert examples.drop("source_position").equals(plain.drop("source_position"))
+    assert json.loads(examples["extra"][0].as_py()) == {"n": 3, "score": 0.5, "v": [0, 0]}
+    assert rejects["source_position"].to_pylist() == [1, 2]
+    assert rejects["reason"].to_pylist() == ["a lone surrogate, \\ud800, is no character", "nested too deeply"]
+    assert rejects["raw"][0].as_py() == '{"prompt": "a\\ud800", "completion": "b"}'
+
+
+def test_arrow_in_every_form_is_read_alike(tmp_path):
+    table = pa.table({"prompt": ["a", "b"], "completion": ["c", "d"]})
+    maps = pa.array([[("k", 1)], [("k", 1), ("k", 2)]], pa.map_(pa.string(), pa.int32()))
+    table = table.append_column("map", maps)
+    pq.write_table(table, tmp_path / "in.parquet")
+    want, _ = read_inputs(tmp_path / "in.parquet")
+    (note,) = want["notes"][1].as_py()
+    assert "the field 'map' cannot be read and is left out" in note
+    categories = table.set_column(0, "prompt", table["prompt"].dictionary_encode())
+    for each in (table, table.combine_chunks().to_batches()[0], table.to_reader(max_chunksize=1), categories):
+        examples, rejects = read_inputs(each)
+        assert examples.drop("source").equals(want.drop("source")) and not len(rejects)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"), [(GOOD, "list"), (b"in.jsonl", "inputs are bytes"), (["in.jsonl", GOOD], "a dict among paths")]
+)
+def test_what_is_neither_paths_nor_records_is_refused_in_words(inputs, words):
+    with pytest.raises(TypeError, match=words):
+        read_inputs(inputs)
 
 
 def test_files_and_records_and_arrow_are_read_alike(tmp_path):
@@ -124,8 +167,6 @@ def test_what_is_no_input(tmp_path):
         read_inputs(tmp_path / "absent.jsonl")
     with pytest.raises(UsageError, match="curricle score"):
         read_inputs("s3://bucket/in.jsonl")
-    with pytest.raises(TypeError, match="list"):
-        read_inputs(GOOD)
     assert read_inputs([]) == Read(READ.empty_table(), REJECTS.empty_table())
 
 

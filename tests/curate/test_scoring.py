@@ -117,6 +117,32 @@ def test_a_metric_from_a_file_that_fails_is_named_with_the_file_and_the_rows(tmp
     assert error.value.where == f"metric {tmp_path}/my.py:METRIC, {path} position 0 to 4"
 
 
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        (None, "returned NoneType, not Scores"),
+        (Scores({"mine": [1]}), "mine is a list, not an Arrow array"),  # type: ignore[dict-item]
+        (Scores({"mine": pa.array([1], pa.int32())}, {1: ["late"]}), "a note for row 1 of 1"),
+        (Scores({"mine": pa.array([1], pa.int32())}, {-1: ["last"]}), "a note for row -1 of 1"),
+        (Scores({"mine": pa.array([1], pa.int32())}, {0: "why"}), "the notes of row 0 are 'why'"),
+    ],
+)
+def test_what_a_metric_may_not_return_is_named(returned, words):
+    examples, _ = read_inputs([{"prompt": "a", "completion": "b"}])
+    column = ScoreColumn("mine", pa.int32(), "u", "d", None)
+    with pytest.raises((TypeError, ValueError), match=words):
+        score_examples(examples, [Metric("mine", 1, (column,), lambda batch: returned)])
+
+
+def test_a_column_that_every_table_has_is_no_metrics_and_a_path_names_a_model(tiny_model):
+    examples, _ = read_inputs([{"prompt": "a", "completion": "b"}])
+    column = ScoreColumn("messages", pa.int32(), "u", "d", None)
+    with pytest.raises(UsageError, match="a metric writes the column 'messages'"):
+        score_examples(examples, [Metric("mine", 1, (column,), lambda batch: Scores({}))])
+    one, other = (score_examples(examples, ["length"], proxy=model) for model in (tiny_model, str(tiny_model)))
+    assert one.equals(other)
+
+
 def test_what_counts_progress_hears_of_rows_and_tokens(job, tiny_model):
     class Counter:
         rows = tokens = 0

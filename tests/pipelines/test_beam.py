@@ -5,6 +5,7 @@ import random
 from collections import Counter
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -135,6 +136,18 @@ def test_a_field_of_the_records_own_is_never_written_over():
     scored_by(records, right, into="scores")
     with pytest.raises(Exception, match=r"a record has a field 'notes' of its own(.|\n)*into=\"scores\""):
         scored_by(records, lambda scored: None)
+
+
+def test_arrays_among_the_fields_are_read_as_lists_and_come_out_as_they_are():
+    turns = np.array([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], object)
+    records = [{"id": 0, "messages": turns}, {"id": 1, "prompt": "a", "completion": np.zeros(2)}]
+
+    def right(scored):
+        good, bad = sorted(scored, key=lambda each: each["id"])
+        assert good["response_mtld"] is not None and isinstance(good["messages"], np.ndarray)
+        assert bad["response_mtld"] is None and bad["notes"] == ["'completion' is a list, not text"]
+
+    scored_by(records, right)
 
 
 def test_an_element_of_another_kind_is_named():
