@@ -101,12 +101,14 @@ def reading_identity(format: Format | None = None, readers: Iterable[Reader] = (
 
     A plug-in reader stands there under its suffixes, which no other one has.
     """
-    plugins = {" ".join(reader.suffixes).replace(".", ""): reader.identity for reader in readers if reader.origin}
-    return {
-        "formats_version": FORMATS_VERSION,
-        **({"format": format.identity} if format and format.origin else {}),
-        **({"readers": plugins} if plugins else {}),
-    }
+    identity: dict[str, Any] = {"formats_version": FORMATS_VERSION}
+    if format and format.origin:
+        identity["format"] = {"name": format.name, **format.origin.identity}
+    for reader in readers:
+        if reader.origin:
+            suffixes = " ".join(reader.suffixes).replace(".", "")
+            identity.setdefault("readers", {})[suffixes] = {"name": reader.name, **reader.origin.identity}
+    return identity
 
 
 def _sorted_out(inputs: Any) -> tuple[list[str], Iterator[Any] | None]:

@@ -54,12 +54,6 @@ class Format(Pluggable):
     origin: Origin | None = None
     """Set where a plug-in is loaded"""
 
-    @property
-    def identity(self) -> dict[str, str]:
-        """Which plug-in it is."""
-        assert self.origin is not None
-        return {"name": self.name, **self.origin.identity}
-
 
 def fields_of(record: Fields) -> str:
     """The names of a record's fields, for a message; cut, because a hostile record may have thousands."""

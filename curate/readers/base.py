@@ -66,12 +66,6 @@ class Reader(Pluggable, ABC):
     """What to do about a file that cannot be cut"""
     origin: Origin | None = None
 
-    @property
-    def identity(self) -> dict[str, str]:
-        """Which plug-in it is."""
-        assert self.origin is not None
-        return {"name": self.name, **self.origin.identity}
-
     @abstractmethod
     def extents(self, file: SurveyedFile, limit: int) -> Iterator[Extent]:
         """Every record of the file, in order. As long as the file ``wants`` records, ``file.look_at`` is given each.

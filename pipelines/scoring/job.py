@@ -42,7 +42,7 @@ class Job(Scoring):
         settings = self.settings
         return {
             "formats_version": FORMATS_VERSION,
-            "format": self.format.identity if self.format and self.format.origin else settings.format,
+            "format": self.read_by.get("format", settings.format),
             "prompt_field": settings.prompt_field,
             "response_field": settings.response_field,
             "max_record_bytes": settings.max_record_bytes,
