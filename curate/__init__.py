@@ -1,6 +1,11 @@
 """What is computed: functions from a batch of examples to columns. Knows nothing of Beam.
 
-``curate.read`` makes Arrow tables of files or records, ``curate.score`` computes metrics on them.
+``curate.read`` makes Arrow tables of files or records, ``curate.score`` computes metrics on them, in this process::
+
+    examples, rejects = curate.read("alpaca.jsonl")
+    table = curate.score(examples, ["length", "loss", "ifd"], proxy="smollm2-135m")
+
+What a metric of your own is made of stands in ``curate.metric``, ``curate.batch`` and ``curate.passes``.
 """
 
 import os

@@ -1,6 +1,9 @@
 """How scoring runs: Beam transforms, the jobs made of them, and the ``curricle`` command.
 
-``pipelines.Score`` is a transform for pipelines of your own; beside it there is a function for each command.
+There is a function beside each command of ``curricle``, and ``Score`` is a transform for Beam pipelines of your own::
+
+    manifest = pipelines.score("alpaca.jsonl", "scored", metrics=["length", "loss"])
+    scored = conversations | pipelines.Score(["loss"], proxy="org/name")
 """
 
 from typing import TYPE_CHECKING

@@ -1,7 +1,13 @@
 """The lean trainer: reads the difficulty table and trains on it in the order of a curriculum.
 
-``train.open_table`` opens a table, ``train.order`` gives the order of a curriculum over it, and there is a function
-beside each command of ``curricle-train``. What is heavy is imported when it is needed.
+``open_table`` opens a table, ``order`` gives the order of a curriculum over it, and there is a function beside each
+command of ``curricle-train``::
+
+    table = train.open_table("scored")
+    order = train.order(table, curriculum="competence", by="loss")
+    checkpoint = train.run("scored", model="smollm2-135m", output="run", budget={"samples": 2000})
+
+What is heavy is imported when it is needed. A curriculum of your own derives ``train.curricula.base.Curriculum``.
 """
 
 import os

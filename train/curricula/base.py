@@ -28,12 +28,15 @@ def rows_digest(rows: Rows) -> str:
 
 
 def rng(seed: int, *path: int) -> np.random.Generator:
-    """Random numbers that depend on ``seed`` and ``path`` alone, never on what was drawn before."""
+    """A generator whose numbers depend on ``seed`` and ``path`` alone, never on what was drawn before.
+
+    ``path``: numbers that tell this draw from others of the seed, such as the epoch.
+    """
     return np.random.Generator(np.random.PCG64([seed, *path]))
 
 
 def check(good: bool, found: str, remedy: str) -> None:
-    """Refuse a wrong value of an option."""
+    """Refuse a wrong value of an option: UsageError with what was found and what to do, unless ``good``."""
     if not good:
         raise UsageError(found, remedy=remedy)
 
@@ -42,7 +45,8 @@ def check(good: bool, found: str, remedy: str) -> None:
 class Candidate:
     """Rows that the student is asked about, under a name, such as that of the perspective they come from.
 
-    ``held_out``: they are rows of ``table.held_out``, on which nothing is trained.
+    ``rows``: row numbers from 0, int64 (rows,). ``held_out``: they are rows of ``table.held_out``, on which nothing is
+    trained, instead of the table.
     """
 
     name: str
@@ -138,8 +142,10 @@ class ProbeResult:
 class Decision:
     """What followed from an answer: all that a replay needs, and what a person wants to know. See ``Decision.of``.
 
-    ``what`` is the name of the kind of the probe, ``purpose`` that of the probe, ``digest`` stands for the rows asked
-    about. ``rows``, ``nll`` and ``tokens`` are totals for each candidate.
+    ``what``: the name of the probe's kind, such as ``"nll"``. ``purpose``: that of the probe. ``candidates``: their
+    names. ``digest``: 32 hex digits that stand for the rows asked about. For each candidate: ``rows``, how many;
+    ``nll``, the sum over all of them in nats; ``tokens``, over how many; ``log_perplexity``, in nats per token.
+    ``choice``: the name of the candidate that is chosen. ``scores``: numbers that the curriculum goes on with.
     """
 
     what: str
@@ -185,11 +191,12 @@ class Decision:
 
 @dataclass(frozen=True)
 class Stage:
-    """Rows to train on next, in this order.
+    """Rows to train on next, in this order: ``rows``, row numbers from 0, int64 (rows,).
 
-    ``choice`` names the perspective that they come from, where there was one to choose. ``competence`` says for each
-    perspective which share of its order has been opened so far, in [0, 1]. ``index`` counts the stages of a run from 0.
-    ``outcome``: the curriculum wants to know the loss of each of the rows, and waits until all are trained on.
+    A stage is cut into global batches; none spans two stages. ``choice``: the name of the perspective that the rows
+    come from, where there was one to choose. ``competence``: for each perspective, which share of its order has been
+    opened so far, in [0, 1]. ``index`` counts the stages of a run from 0. ``outcome``: the curriculum wants to know the
+    loss of each of the rows, and gets an ``Outcome`` where it yields the stage, when all of them are trained on.
     """
 
     rows: Rows
@@ -224,10 +231,11 @@ for it, and None for another stage."""
 
 @dataclass(frozen=True)
 class Curriculum(ABC):
-    """The options of a curriculum and the order that they mean.
+    """The options of a curriculum, and the order that they mean. Derive this for one of your own, and define ``steps``.
 
-    A subclass is a frozen dataclass whose fields are ``schemas.common.config.option``: each is a
-    ``--curriculum.KEY`` flag.
+    A subclass is a frozen dataclass whose fields are ``schemas.common.config.option(help, default)``: each is a flag
+    ``--curriculum.KEY``. Whoever overrides ``__post_init__`` to check them calls that of this class, which checks their
+    bounds.
     """
 
     def __post_init__(self) -> None:
@@ -235,10 +243,11 @@ class Curriculum(ABC):
 
     @abstractmethod
     def steps(self, table: Table, seed: int, batch: int) -> Steps:
-        """Yield stages, and probes if the student is asked. Endless unless the curriculum itself has an end.
+        """A generator of stages, and of probes if the student is asked. It may be endless: the budget ends it.
 
-        ``batch`` is the size of a global batch, for curricula that pace themselves by optimizer steps.
-        The first step must not come before every option and column has been checked (``UsageError``).
+        ``table``: the rows to train on, numbered from 0; ``table.order(column, seed)`` sorts them. ``seed``: of the
+        run, for ``rng(seed, …)``. ``batch``: rows in a global batch, for curricula that pace themselves by steps.
+        Check every option and column before the first ``yield``, and raise ``UsageError`` where one does not fit.
         """
 
     def columns(self) -> tuple[str, ...]:
@@ -246,7 +255,10 @@ class Curriculum(ABC):
         return ()
 
     def decide(self, probe: Probe, result: ProbeResult, seed: int) -> Decision:
-        """What follows from an answer, see ``Decision.of``. Only for curricula that ask."""
+        """What follows from an answer: ``Decision.of(probe, result, …)``. Only for curricula that ask.
+
+        It must depend on nothing but its arguments and the options.
+        """
         raise NotImplementedError(f"{type(self).__name__} asks the student, and has no method that decides")
 
 
@@ -276,7 +288,8 @@ class Course:
     """One run of a curriculum over a table.
 
     ``next`` gives a probe, a stage, or None at the end. After a probe comes exactly one ``answer`` (from the student)
-    or ``replay`` (from a journal), and after a stage that asks for its outcome exactly one ``report``.
+    or ``replay`` (from a journal), and after a stage that asks for its outcome exactly one ``report``. Else, and where
+    the curriculum names a row that is not there, UserError.
     """
 
     def __init__(self, curriculum: Curriculum, table: Table, seed: int, batch: int) -> None:
