@@ -62,8 +62,8 @@ def select(
     others = [name for name in chosen if name not in REGISTRY]
     metrics = [chosen[name] for name in (*REGISTRY, *others) if name in chosen]
     columns = [column.name for metric in metrics for column in metric.columns]
-    if taken := next((name for name in columns if name in (*EXAMPLES.names, NOTES_FIELD.name)), None):
-        raise UsageError(f"a metric writes the column {taken!r}, which every table has", remedy="rename its column")
+    if ours := next((name for name in columns if name in (*EXAMPLES.names, NOTES_FIELD.name)), None):
+        raise UsageError(f"a metric writes the column {ours!r}, which every table has", remedy="rename its column")
     if twice := next((name for name in columns if columns.count(name) > 1), None):
         raise UsageError(
             f"two metrics write the column {twice!r}", remedy="leave one of them out, or rename its column"

@@ -57,7 +57,7 @@ def test_the_same_rows_as_the_command(folder, pattern, caplog, capsys, monkeypat
 
 
 def test_what_programs_hand_over_is_read_as_files_give_it():
-    """Arrays, numbers of NumPy, text that is none, and nesting without end: rows or rejects, each in its place."""
+    """Arrays, numbers of NumPy, text that is none, and nesting without end: rows or rejects, in their order."""
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
     endless: list[object] = []
     endless.append(endless)
