@@ -133,6 +133,7 @@ def test_refusals_are_those_of_the_command(table_file, tmp_path, tiny_model):
         "did you mean 'competence'": lambda: train.order(table, "competance"),
         "there is no column 'lost'": lambda: train.order(table, "sorted", by="lost"),
         "unknown option 'curriculum.bye'": lambda: train.order(table, "sorted", bye="loss"),
+        "seed is -1": lambda: train.order(table, seed=-1),
         "--budget.samples is 0": lambda: train.order(table, budget={"samples": 0}),
         "unknown option 'budget.sample'": lambda: train.order(table, budget={"sample": 1}),
         "a global batch of 0 rows": lambda: train.order(table, batch_size=0),

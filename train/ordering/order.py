@@ -70,6 +70,8 @@ def order(
         if options or budget or not (curriculum == "random" or is_file(curriculum)):
             raise UsageError("a journal decides the order", where=str(journal), remedy="leave the other options out")
         return whole_order(table, read_journal(at_home(str(journal), "train.order")), curriculum)
+    if seed < 0:
+        raise UsageError(f"seed is {seed}", where="train.order", remedy="give a whole number from 0")
     if isinstance(budget, BudgetSettings):
         check_ranges(budget, prefix="budget.")
     else:
