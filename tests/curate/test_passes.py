@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from asking import nothing, run_passes, with_answers
@@ -170,7 +171,8 @@ def test_columns_that_a_metric_does_not_declare_are_refused():
     column = ScoreColumn("x", REGISTRY["loss"].columns[1].type, "", "")
     for scores, wrong in (
         ({}, "returned"),
-        ({"x": np.array([1])}, "1 values for 0 rows"),
+        ({"x": np.array([1])}, "x is a ndarray, not an Arrow array"),
+        ({"x": pa.array([1])}, "1 values for 0 rows"),
         ({"x": REGISTRY["mtld"].compute(Batch(table([]))).columns["prompt_mtld"]}, "x is double, not int32"),
     ):
         from curricle.curate.batch import Scores
