@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -66,7 +66,7 @@ class Scoring:
         return cls(references(chosen), models, columns, read_by or reading_identity())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "metrics"}
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -87,13 +87,18 @@ class Scoring:
         roles = {each.model for each in passes_of(self.metrics)}
         return [role for role in ROLES if role in roles]
 
-    @property
+    @cached_property
     def schema(self) -> pa.Schema:
         return table_schema(self.columns, self.fingerprint)
 
     def load(self) -> dict[Role, Any]:
         """Every model that is asked, loaded in this process."""
-        return {role: self.models.load(role) for role in self.roles}
+        return {role: self._renderer if role == "renderer" else self.models.load(role) for role in self.roles}
+
+    @cached_property
+    def _renderer(self) -> Any:
+        """Kept here: of the models that a process keeps it is none, and each part would load the tokenizer again."""
+        return self.models.load("renderer")
 
     def compute(self, examples: pa.Table, progress: Progress) -> Scores:
         """The scores of these examples, which have the columns of ``schemas.table.EXAMPLES``."""
