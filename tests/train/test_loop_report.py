@@ -132,7 +132,7 @@ def test_compare_refuses_before_anything_is_trained(command, train_in_fork, tmp_
 
 def test_the_picture_averages_curves_of_different_length():
     def curve(tokens, loss):
-        return Curve([*range(len(tokens))], tokens, tokens, [1.0] * len(tokens), loss, 0, 0.0, 1.0)
+        return Curve([*range(len(tokens))], tokens, tokens, [1.0] * len(tokens), loss, 0.0, 1.0)
 
     figure = picture({"random": [curve([0, 100], [4.0, 2.0]), curve([0, 50, 140], [4.0, 3.0, 1.0])]})
     mean = next(line for line in figure.axes[0].lines if line.get_label().startswith("random"))

@@ -22,7 +22,6 @@ class Curve:
     tokens: list[int]
     flops: list[float]
     loss: list[float]
-    probe_tokens: int
     probe_flops: float
     seconds: float
 
@@ -61,7 +60,6 @@ def read_curve(run: Path) -> Curve:
         [line["total"]["tokens"] + line["probes"]["tokens"] for line in lines],
         [line["total"]["flops"] + line["probes"]["flops"] for line in lines],
         [line["loss"] for line in lines],
-        last["probes"]["tokens"],
         last["probes"]["flops"],
         last["total"]["seconds"] + last["probes"]["seconds"],
     )
