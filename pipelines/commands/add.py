@@ -9,11 +9,10 @@ from curricle.curate.metrics import select
 from curricle.curate.metrics.lp import METRIC as LP
 from curricle.curate.passes.models import Models
 from curricle.curate.proxy.settings import ProxySettings
-from curricle.pipelines.commands.score import score
-from curricle.pipelines.scoring.rescore import scored_columns, scored_rows, table_scoring
+from curricle.pipelines.commands.score import scored
 from curricle.pipelines.settings.add import AddSettings, TableProxySettings
 from curricle.pipelines.tables.directory import OutputDirectory
-from curricle.pipelines.tables.extend import Addition, extend, extending, tidy
+from curricle.pipelines.tables.extend import extend, extending, tidy
 from curricle.pipelines.tables.making import same_path
 from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.columns import ScoreColumn
@@ -63,12 +62,6 @@ def add(settings: AddSettings) -> Manifest:
             )
             extend(table, directory, run, addition)
     return read_manifest(directory.storage)
-
-
-def scored(table: TableReader, directory: OutputDirectory, names: Sequence[str], **options: Any) -> Addition:
-    """Score the rows of the table with these options, as a stage of making another, and give these columns of it."""
-    score(table_scoring(table, directory, **options))
-    return Addition(scored_columns(directory, names), lambda: scored_rows(directory, names))
 
 
 def _proxy(chosen: TableProxySettings, table: TableReader) -> ProxySettings:

@@ -8,7 +8,7 @@ from typing import Any
 from curricle.curate.metrics import lp as learning
 from curricle.curate.passes.models import Models
 from curricle.curate.proxy.weights import Weights, resolve
-from curricle.pipelines.commands.add import scored
+from curricle.pipelines.commands.score import scored
 from curricle.pipelines.processes.trainer import run_trainer
 from curricle.pipelines.scoring.rescore import of_proxy
 from curricle.pipelines.settings.lp import PUBLISHED, LpSettings

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 from curricle.curate.readers import named_readers
 from curricle.curate.readers.inputs import InputFile, say_left_out
@@ -22,9 +23,12 @@ from curricle.pipelines.scoring.plan import (
     survey_inputs,
 )
 from curricle.pipelines.scoring.receipts import Receipt, is_done, read_receipt
+from curricle.pipelines.scoring.rescore import scored_columns, scored_rows, table_scoring
 from curricle.pipelines.settings.score import ScoreSettings
 from curricle.pipelines.tables.directory import LIVE, SHARDS, OutputDirectory
 from curricle.pipelines.tables.exchange import REPORT
+from curricle.pipelines.tables.extend import Addition
+from curricle.pipelines.tables.reader import TableReader
 from curricle.pipelines.tables.recorded import begin, goes_on, is_there
 from curricle.pipelines.tables.sign import sign, write_report
 from curricle.schemas.common.errors import UsageError, UserError
@@ -66,6 +70,12 @@ def score(settings: ScoreSettings) -> Manifest:
     if not directory.storage.exists(REPORT):
         write_report(directory)
     return read_manifest(directory.storage)
+
+
+def scored(table: TableReader, directory: OutputDirectory, names: Sequence[str], **options: Any) -> Addition:
+    """Score the rows of the table with these options, as a stage of making another, and give these columns of it."""
+    score(table_scoring(table, directory, **options))
+    return Addition(scored_columns(directory, names), lambda: scored_rows(directory, names))
 
 
 def _tidy(directory: OutputDirectory) -> None:
