@@ -147,7 +147,7 @@ class Loop:
             self._stop_if_asked,
         )
         self.order, self.finite = OrderAudit(processes), Finite(processes)
-        self.step, self.spent = 0, Spent(self.budget)
+        self.step, self.spent = 0, Spent(self.budget, settings.optimizer.horizon)
         self.stage: Stage | None = None
         self.losses: StageLosses | None = None
         self.last: tuple[MicroBatch, Sequence[Encoded]] | None = None

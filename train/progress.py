@@ -21,13 +21,14 @@ class Spent:
     """How much of the budget is spent: ``share`` of the limit that is nearest, in [0, 1], after the last batch.
 
     ``middle`` is the share in the middle of that batch, which sets its learning rate: neither the first step nor the
-    last one is made with none.
+    last one is made with none. It is a share of ``horizon`` rows where that is given: a run of one epoch then has the
+    learning rates, to the last bit, of the first epoch of three.
     """
 
-    def __init__(self, budget: Budget) -> None:
-        self._budget = budget
+    def __init__(self, budget: Budget, horizon: int | None = None) -> None:
+        self._budget, self._horizon = budget, horizon
         self._samples = self._tokens = self._steps = 0
-        self.share = self.middle = 0.0
+        self._scheduled = self.share = self.middle = 0.0
 
     def add(self, batch: GlobalBatch, tokens: NDArray[np.int64] | None) -> None:
         self._samples += len(batch.rows)
@@ -35,8 +36,9 @@ class Spent:
         self._steps += 1
         budget = self._budget
         pairs = ((self._samples, budget.samples), (self._tokens, budget.tokens), (self._steps, budget.steps))
-        before, self.share = self.share, max(spent / limit for spent, limit in pairs if limit)
-        self.middle = (before + self.share) / 2
+        self.share = max(spent / limit for spent, limit in pairs if limit)
+        before, self._scheduled = self._scheduled, self._samples / self._horizon if self._horizon else self.share
+        self.middle = (before + self._scheduled) / 2
 
 
 class Window:

@@ -55,6 +55,11 @@ class OptimizerSettings:
     warmup: float = option("share of the budget over which the learning rate rises from 0", 0.03, at_least=0, below=1)
     decay: float = option("share of the budget over which wsd falls at the end", 0.2, above=0, at_most=1)
     floor: float = option("share of the peak at which the schedule ends", 0.0, at_least=0, at_most=1)
+    horizon: int | None = option(
+        "rows over which the schedule spans, for a run that is the first part of a longer one; left out: the budget",
+        None,
+        at_least=1,
+    )
 
 
 @dataclass(frozen=True)

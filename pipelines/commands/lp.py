@@ -52,7 +52,11 @@ def lp(settings: LpSettings) -> Manifest:
 
 
 def _recipe(settings: LpSettings, weights: Weights, metric: dict[str, Any]) -> dict[str, Any]:
-    """What decides the numbers, and can be told before anything is trained."""
+    """What decides the numbers, and can be told before anything is trained.
+
+    The length of the schedule stands in it where it is not that of the training: as it always was.
+    """
+    scheduled = settings.scheduled_epochs
     return {
         "made": "lp",
         "metric": metric,
@@ -62,6 +66,7 @@ def _recipe(settings: LpSettings, weights: Weights, metric: dict[str, Any]) -> d
             "batch_size": settings.batch_size,
             "learning_rate": settings.learning_rate,
             "seed": settings.seed,
+            **({"schedule_epochs": scheduled} if scheduled > settings.epochs else {}),
             **PUBLISHED,
             **settings.train,
         },
@@ -82,6 +87,7 @@ def _train(settings: LpSettings, table: TableReader, weights: Weights) -> list[P
 
 def training_options(settings: LpSettings, rows: int, model: Path) -> dict[str, object]:
     """The options of `curricle-train run` for a table of so many rows; what is not among them has its default."""
+    scheduled = settings.scheduled_epochs
     return {
         "data": settings.table,
         "model": model,
@@ -92,6 +98,7 @@ def training_options(settings: LpSettings, rows: int, model: Path) -> dict[str, 
         "budget.samples": settings.epochs * rows,
         "batch.size": settings.batch_size,
         "optimizer.lr": settings.learning_rate,
+        **({"optimizer.horizon": scheduled * rows} if scheduled > settings.epochs else {}),
         "checkpoint.every": _steps_an_epoch(settings, rows),
         "checkpoint.keep": settings.epochs,
         "log.format": settings.log_format,

@@ -22,6 +22,8 @@ PUBLISHED = {
 What they do not name (betas, eps, the norm that gradients are clipped to) is as transformers' trainer, which they use,
 has it; the trainer here has other betas. All are named, so that its defaults may change and these do not.
 """
+PUBLISHED_EPOCHS = 3
+"""Their training, whose first epoch alone ``lp_app`` uses: the cosine spans all three there too."""
 
 OURS = {
     "data": "TABLE",
@@ -34,6 +36,7 @@ OURS = {
     "budget": "--epochs",
     "batch.size": "--batch-size",
     "optimizer.lr": "--learning-rate",
+    "optimizer.horizon": "--schedule-epochs",
 }
 """Options of the trainer that other options here decide."""
 _FIXED = ("curriculum", "replay", "checkpoint", "eval.rows")
@@ -57,10 +60,18 @@ class LpSettings:
     output: str = option(
         "directory for the same table with the new columns; it is created, and resumed if it is there", path=True
     )
-    epochs: int = option("passes over the table; each is a checkpoint that every row is scored with", 3, at_least=1)
+    epochs: int = option(
+        "passes over the table; each is a checkpoint that every row is scored with", PUBLISHED_EPOCHS, at_least=1
+    )
+    schedule_epochs: int | None = option(
+        f"passes over which the learning rate's schedule spans, as if training went on to their end; left out: "
+        f"{PUBLISHED_EPOCHS}, or --epochs where that is more",
+        None,
+        at_least=1,
+    )
     batch_size: int = option("rows in an optimizer step", 32, at_least=1)
     learning_rate: float = option(
-        "peak learning rate; it rises for 3% of training, then falls as a cosine", 2e-5, above=0
+        "peak learning rate; it rises for 3% of the schedule, then falls as a cosine", 2e-5, above=0
     )
     seed: int = option("of the order, which is random", 42, at_least=0)
     train: dict[str, str] = option("other options of `curricle-train run`", {}, rest="train")
@@ -75,6 +86,11 @@ class LpSettings:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.schedule_epochs is not None and self.schedule_epochs < self.epochs:
+            raise UsageError(
+                f"--schedule-epochs {self.schedule_epochs} ends before --epochs {self.epochs}",
+                remedy="give it at least as many: with a learning rate of 0 nothing is learned",
+            )
         if self.proxy.checkpoints:
             raise UsageError("--proxy.checkpoints are made here", remedy="give --proxy.model; or use `curricle score`")
         if self.proxy.end_of_turn == "no":
@@ -95,3 +111,8 @@ class LpSettings:
                     else "leave it out: what lp_1 and lp_app are decides it"
                 )
                 raise UsageError(f"--train.{key} is not for this command", remedy=remedy)
+
+    @property
+    def scheduled_epochs(self) -> int:
+        """Epochs over which the learning rate's schedule spans, at least those that are trained."""
+        return self.schedule_epochs or max(PUBLISHED_EPOCHS, self.epochs)

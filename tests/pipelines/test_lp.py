@@ -8,10 +8,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import torch
 from clusters import until_true
-from curricle.pipelines.commands.lp import training_options
-from curricle.pipelines.settings.lp import LpSettings
+from curricle.curate.proxy.weights import resolve
+from curricle.pipelines.commands.lp import _recipe, training_options
+from curricle.pipelines.settings.lp import LearnerSettings, LpSettings
 from curricle.schemas.common.config import parse
+from curricle.train.distributed import Processes
+from curricle.train.loop import run
 from curricle.train.settings import RunSettings
 from running import curricle, read_data, signed, start, write_jsonl
 from small_llama import write_small_llama
@@ -138,13 +142,45 @@ def test_the_defaults_are_the_authors(tmp_path):
         "schedule": "cosine",
         "warmup": 0.03,
         "floor": 0.0,
+        "horizon": None,  # the budget, which is three epochs
         "decay": run.optimizer.decay,  # of another schedule
     }
     assert (run.budget.samples, run.batch.size, run.max_length, run.seed) == (3 * 52_002, 32, 512, 42)
     assert (run.curriculum, run.lora.rank, run.eval.rows) == ("random", 0, 0)
     assert (run.checkpoint.every, run.checkpoint.keep) == (1626, 3)  # an epoch of 1,625 whole batches and one of 2 rows
+    assert training_options(replace(settings, epochs=1), 52_002, tmp_path)["optimizer.horizon"] == 3 * 52_002
     other = replace(settings, train={"optimizer.beta2": "0.95"})
     assert training_options(other, 9, tmp_path)["optimizer.beta2"] == "0.95"
+
+
+def test_one_epoch_is_the_first_of_three(scored, checkpoints, tmp_path):
+    """Weights, to the last bit: the cosine spans three epochs there too. Where it spans one, they are others."""
+
+    def first_epoch(**options: int) -> bytes:
+        output = tmp_path / "-".join(f"{key}-{value}" for key, value in options.items())
+        proxy = LearnerSettings(model=str(checkpoints[0]), max_length=128)
+        settings = LpSettings(table=str(scored), output=str(output), learning_rate=1e-2, proxy=proxy, **options)
+        flags = training_options(settings, ROWS, checkpoints[0]) | {"output": output, "log.every": 1}
+        run(
+            parse(RunSettings, [f"--{key}={value}" for key, value in flags.items()], "curricle-train"),
+            Processes(0, 1, torch.device("cpu")),
+        )
+        return (output / "checkpoints" / "step-00000007" / "model.safetensors").read_bytes()
+
+    three, one, short = (first_epoch(epochs=3), first_epoch(epochs=1), first_epoch(epochs=1, schedule_epochs=1))
+    assert one == three
+    assert short != three
+
+
+def test_the_recipe_names_a_schedule_that_training_does_not_finish(checkpoints):
+    """Three epochs have the recipe, and so the fingerprint, that they always had."""
+    weights = resolve(str(checkpoints[0]))
+    recipes = {
+        (epochs, spans): _recipe(LpSettings("t", "o", epochs=epochs, schedule_epochs=spans), weights, {})["training"]
+        for epochs, spans in [(1, None), (1, 1), (3, None), (3, 3), (4, None), (4, 9)]
+    }
+    named = {key: recipe.get("schedule_epochs") for key, recipe in recipes.items()}
+    assert named == {(1, None): 3, (1, 1): None, (3, None): None, (3, 3): None, (4, None): None, (4, 9): 9}
 
 
 def test_trained_scored_and_killed_in_both(scored, checkpoints, tmp_path):
@@ -185,6 +221,8 @@ def test_trained_scored_and_killed_in_both(scored, checkpoints, tmp_path):
         (("--train.curriculum", "campus"), "leave it out"),
         (("--train.eval.rows", 9), "leave it out"),
         (("--epochs", 0), "--epochs is 0"),
+        (("--epochs", 4, "--schedule-epochs", 3), "before --epochs 4"),
+        (("--train.optimizer.horizon", 9), "give --schedule-epochs"),
         (("--proxy.checkpoints", "a,b"), "are made here"),
         (("--proxy.end-of-turn", "no"), "learns the token that ends a turn"),
         (("--output", "s3://bucket/out"), "local directories"),
