@@ -46,6 +46,7 @@ class TrainOptions(TypedDict, total=False):
     join: Sequence[StrPath]
     template: Template
     max_length: int
+    subset: int
     budget: BudgetSettings | Mapping[str, Any]
     batch: BatchSettings | Mapping[str, Any]
     optimizer: OptimizerSettings | Mapping[str, Any]
@@ -82,6 +83,7 @@ class PlanOptions(TypedDict, total=False):
     curriculum_options: Mapping[str, Any]
     seed: int
     batch_size: int
+    subset: int
     budget: BudgetSettings | Mapping[str, Any]
     columns: Sequence[str]
     eval: EvalSettings | Mapping[str, Any]

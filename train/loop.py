@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -97,8 +97,9 @@ class Loop:
     def __init__(self, settings: RunSettings, processes: Processes, stop: Stop) -> None:
         self.settings, self.processes, self.stop = settings, processes, stop
         check_trackers(settings.log)
-        self.table, self.held_out_table = split(settings)
         recorded = read_journal(settings.replay) if settings.replay else None
+        self.split = split(settings, recorded.header.seed if recorded else settings.seed)
+        self.table = self.split.train
         self.header = recorded.header if recorded else order_of(settings, self.table)
         self.recorded = recorded.records if recorded else []
         self.budget = Budget(**self.header.budget)
@@ -127,8 +128,7 @@ class Loop:
         model = load_model(settings.model if plain else str(self.resumed), settings.device.attention)
         self.encoder.vocabulary = embeddings(model)
         self._check_learns()
-        held_out = self.held_out_table
-        self.held_out = [] if held_out is None else self._encode_from(held_out, np.arange(len(held_out)))
+        self.held_out, self.tuning = self._encode_sets(self.split.held_out), self._encode_sets(self.split.tuning)
         if settings.lora.rank:
             add_adapters(model, settings.lora)
         self.student = Student(model, settings.device, processes, settings.batch, settings.max_length)
@@ -377,12 +377,15 @@ class Loop:
             self.reporter.steps(self.step, self.stage, self.spent.share)
 
     def _evaluate(self) -> None:
-        if not self.held_out or self.evaluated == self.step:
+        if not (self.held_out or self.tuning) or self.evaluated == self.step:
             return
         self.evaluated = self.step
-        began = time.perf_counter()
-        loss, tokens, _ = evaluate(self.student, self.held_out, self.settings.batch.tokens, self.processes)
-        self.reporter.evaluation(self.step, self.spent.share, loss, tokens, time.perf_counter() - began)
+        began, capacity = time.perf_counter(), self.settings.batch.tokens
+        losses, tuning = (
+            {name: evaluate(self.student, rows, capacity, self.processes) for name, rows in sets.items()}
+            for sets in (self.held_out, self.tuning)
+        )
+        self.reporter.evaluation(self.step, self.spent.share, losses, tuning, time.perf_counter() - began)
 
     def _save_what_is_learned(self) -> None:
         """Save, but not as long as the weights are what they were at the start."""
@@ -427,6 +430,9 @@ class Loop:
         if self.losses:
             self.losses.settle()
         self.order.check(self.step)
+
+    def _encode_sets(self, sets: Mapping[str, Table]) -> dict[str, list[Encoded]]:
+        return {name: self._encode_from(table, np.arange(len(table))) for name, table in sets.items()}
 
     def _encode(self, rows: Rows) -> list[Encoded]:
         return self._encode_from(self.table, rows)

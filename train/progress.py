@@ -2,6 +2,8 @@
 
 import logging
 import time
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import torch
 from curricle.train.curricula.base import Probe, Stage
 from curricle.train.data.batching import Size
 from curricle.train.distributed import Processes
+from curricle.train.model.evaluate import HeldOutLoss, macro_mean
 from curricle.train.model.student import Student
 from curricle.train.ordering.batches import Budget, GlobalBatch
 from curricle.train.records.metrics import Metrics
@@ -152,21 +155,45 @@ class Reporter:
                 **remarks,
             )
 
-    def evaluation(self, step: int, share: float, loss: float | None, tokens: int, seconds: float) -> None:
-        """The loss on the held-out rows."""
+    def evaluation(
+        self,
+        step: int,
+        share: float,
+        held_out: Mapping[str, HeldOutLoss],
+        tuning: Mapping[str, HeldOutLoss],
+        seconds: float,
+    ) -> None:
+        """The loss on the held-out rows: ``loss`` and ``row_loss`` are means over the sets."""
         self.window.pause(seconds)
-        if self._metrics:
-            self._metrics.write(
-                "eval",
+        if not self._metrics:
+            return
+        loss = macro_mean(each.loss for each in held_out.values())
+        tokens = sum(each.tokens for each in held_out.values())
+        apart = {"tuning": {name: asdict(each) for name, each in tuning.items()}} if tuning else {}
+        self._metrics.write(
+            "eval",
+            step,
+            loss=loss,
+            row_loss=macro_mean(each.row_loss for each in held_out.values()),
+            tokens=tokens,
+            sets={name: asdict(each) for name, each in held_out.items()},
+            **apart,
+            seconds=seconds,
+            budget=share,
+            total=dict(self.totals),
+            probes=dict(self._metrics.probes),
+        )
+        by_set = ", ".join(f"{name} {each.loss and f'{each.loss:.4f}'}" for name, each in held_out.items())
+        if held_out:
+            log.info(
+                "step %d  held-out loss %s nats/token over %d tokens%s",
                 step,
-                loss=loss,
-                tokens=tokens,
-                seconds=seconds,
-                budget=share,
-                total=dict(self.totals),
-                probes=dict(self._metrics.probes),
+                loss and f"{loss:.4f}",
+                tokens,
+                f", the mean of {len(held_out)} sets: {by_set}" if len(held_out) > 1 else "",
             )
-            log.info("step %d  held-out loss %s nats/token over %d tokens", step, loss and f"{loss:.4f}", tokens)
+        for name, each in tuning.items():
+            log.info("step %d  %s loss %s nats/token over %d tokens", step, name, each.loss, each.tokens)
 
     def close(self) -> None:
         if self._metrics:

@@ -5,6 +5,7 @@ the identity of the run.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,9 @@ from curricle.schemas.common.errors import UsageError
 
 MOST_TOKENS = 2**31 - 1
 """Of a forward pass: a tensor's elements are counted in 32 bits by several kernels, and no device holds more."""
+
+HELD_OUT, TUNING = "held_out", "tuning"
+"""The names of a set of held-out rows that has no other."""
 
 L2 = 1.0
 """Of a reward model: the strength of the penalty."""
@@ -96,7 +100,19 @@ class DeviceSettings:
 @dataclass(frozen=True)
 class EvalSettings:
     rows: int = option("rows to hold out of the table, chosen by a seeded hash of their ids", 0, at_least=0)
-    data: Path | None = option("another table to evaluate on instead", None)
+    data: dict[str, Path] = option(
+        "another table to evaluate on instead; or several as NAME=PATH,NAME=PATH, each reported, and their mean",
+        {},
+        unnamed=HELD_OUT,
+    )
+    tuning: dict[str, Path] = option(
+        "a table, or several by name, whose loss is reported apart: to choose options by, not to judge by",
+        {},
+        unnamed=TUNING,
+    )
+    tuning_rows: int = option(
+        "without a table for tuning: so many rows, held out after those of --eval.rows", 0, at_least=0
+    )
     every: int = option("optimizer steps between evaluations; 0 evaluates at the end alone", 0, at_least=0, free=True)
     seed: int = option("which rows are held out", 0, at_least=0)
 
@@ -133,6 +149,7 @@ class TrainSettings:
         "how a conversation becomes text: the model's chat template, Alpaca, or plain, without markup", "chat"
     )
     max_length: int = option("tokens after which a row is cut", 1024, at_least=2, at_most=MOST_TOKENS)
+    subset: int = option("train on so many rows of the table, drawn with the seed of the run; 0: all", 0, at_least=0)
     budget: BudgetSettings = field(default=BudgetSettings())
     batch: BatchSettings = field(default=BatchSettings())
     optimizer: OptimizerSettings = field(default=OptimizerSettings())
@@ -199,6 +216,7 @@ class PlanSettings:
     curriculum_options: dict[str, str] = option("options of the curriculum", {}, rest="curriculum")
     seed: int = option("of the order", 0, at_least=0)
     batch_size: int = option("rows in an optimizer step", 32, at_least=1)
+    subset: int = option("so many rows of the table, drawn with the seed; 0: all", 0, at_least=0)
     budget: BudgetSettings = field(default=BudgetSettings())
     columns: tuple[str, ...] = option("difficulties in the picture; otherwise those that the curriculum sorts by", ())
     eval: EvalSettings = field(default=EvalSettings())
@@ -225,10 +243,26 @@ def identity(settings: Any) -> dict[str, Any]:
         if dataclasses.is_dataclass(value):
             values[item.name] = identity(value)
         elif not item.metadata.get("free"):
-            values[item.name] = (
-                list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
-            )
+            values[item.name] = _as_json(value)
     return values
+
+
+def with_defaults(values: Mapping[str, Any], settings: type) -> dict[str, Any]:
+    """An identity that an earlier version wrote, with the defaults of the options that it did not have."""
+    whole = dict(values)
+    for item in dataclasses.fields(settings):
+        default = item.default_factory() if callable(item.default_factory) else item.default
+        if dataclasses.is_dataclass(default) and isinstance(values.get(item.name), Mapping):
+            whole[item.name] = with_defaults(values[item.name], type(default))  # type: ignore[arg-type]
+        elif item.name not in values and default is not dataclasses.MISSING and not item.metadata.get("free"):
+            whole[item.name] = identity(default) if dataclasses.is_dataclass(default) else _as_json(default)
+    return whole
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _as_json(each) for key, each in value.items()}
+    return list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,7 @@ OURS = {
     "optimizer.horizon": "--schedule-epochs",
 }
 """Options of the trainer that other options here decide."""
-_FIXED = ("curriculum", "replay", "checkpoint", "eval.rows")
+_FIXED = ("curriculum", "replay", "checkpoint", "eval.rows", "eval.tuning_rows", "subset")
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,13 @@ import dataclasses
 import difflib
 import math
 import os
+import re
 import sys
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -24,6 +26,7 @@ from curricle.schemas.common.log import set_up_logging
 T = TypeVar("T")
 
 _SCALARS = (str, int, float, date)
+_NAME = r"[\w.+-]+"
 LARGEST = 2**63 - 1
 """The largest whole number that an option may be: numpy, torch and Parquet have 64 bits for one."""
 
@@ -32,9 +35,10 @@ def option(help: str, default: Any = dataclasses.MISSING, **metadata: Any) -> An
     """A dataclass field with a help text; without a default it must be given.
 
     ``positional=True`` makes it an argument without a flag. ``rest="PREFIX"`` on a ``dict[str, str]`` field
-    collects ``--PREFIX.KEY VALUE`` for keys that are only known later. ``at_least``, ``above``, ``at_most`` and
-    ``below`` bound a number, or each of several: see ``check_ranges``. ``path=True`` on a text, or on several, says
-    that it may be a path: there, as in a ``Path``, ``~`` is the home directory.
+    collects ``--PREFIX.KEY VALUE`` for keys that are only known later. A dict without it is a map in YAML, and as a
+    flag ``NAME=VALUE,NAME=VALUE``; ``unnamed="NAME"`` lets a value stand alone, under that name. ``at_least``,
+    ``above``, ``at_most`` and ``below`` bound a number, or each of several: see ``check_ranges``. ``path=True`` on a
+    text, or on several, says that it may be a path: there, as in a ``Path``, ``~`` is the home directory.
     """
     metadata = {"help": help, **metadata}
     if isinstance(default, (dict, list)):
@@ -88,7 +92,12 @@ def build(cls: type[T], values: Mapping[str, Any], where: str, prefix: str = "")
     options = {}
     for name, item in fields.items():
         if name in values:
-            options[name] = _convert(values[name], hints[name], where, prefix + name)
+            value = values[name]
+            if "unnamed" in item.metadata and isinstance(value, str | os.PathLike):
+                value = {item.metadata["unnamed"]: value}
+            if "unnamed" in item.metadata and isinstance(value, Mapping):
+                _check_names(value, where, f"--{_flag(prefix + name)}")
+            options[name] = _convert(value, hints[name], where, prefix + name)
             _check_range(item, options[name], where, prefix)
             if item.metadata.get("path"):
                 options[name] = _at_home(options[name], where)
@@ -208,7 +217,11 @@ def _add_flags(
             switch = argparse.BooleanOptionalAction
             flags.add_argument(f"--{_flag(name)}", dest=name, default=argparse.SUPPRESS, action=switch, help=text)
         else:
-            kind = _cut if get_origin(_required(hint)) is tuple else str
+            kind: Callable[[str], Any] = str
+            if get_origin(_required(hint)) is tuple:
+                kind = _cut
+            elif get_origin(hint) is dict:
+                kind = partial(_cut_pairs, flag=f"--{_flag(name)}", unnamed=item.metadata.get("unnamed"))
             flags.add_argument(
                 f"--{_flag(name)}", dest=name, default=argparse.SUPPRESS, metavar=_metavar(hint), help=text, type=kind
             )
@@ -219,12 +232,35 @@ def _cut(text: str) -> list[str]:
     return text.split(",")
 
 
+def _cut_pairs(text: str, flag: str, unnamed: str | None) -> dict[str, str]:
+    """The values of a flag that takes several by name. A path ``./a=b`` has no name: a name has no separator in it."""
+    pairs: dict[str, str] = {}
+    for part in _cut(text):
+        named = re.fullmatch(rf"({_NAME})=(.*)", part, re.DOTALL)
+        name, value = (named[1], named[2]) if named else (unnamed, part)
+        if name is None or name in pairs:
+            raise UsageError(
+                f"{flag} {text}: " + ("a value has no name" if name is None else f"two values are called {name!r}"),
+                remedy="give NAME=VALUE,NAME=VALUE; a value that has a comma goes into a file, see --config",
+            )
+        pairs[name] = value
+    return pairs
+
+
+def _check_names(values: Mapping[str, Any], where: str, flag: str) -> None:
+    for name in values:
+        if not re.fullmatch(_NAME, str(name)):
+            raise UsageError(f"{flag}: {name!r} is no name", where=where, remedy="give letters, digits and . + - _")
+
+
 def _metavar(hint: Any) -> str:
     inner = _required(hint)
     if get_origin(inner) is Literal:
         return "|".join(str(choice) for choice in get_args(inner))
     if get_origin(inner) is tuple:
         return "A,B,…"
+    if get_origin(inner) is dict:
+        return "NAME=VALUE,…"
     return {int: "N", float: "X"}.get(inner, "TEXT")
 
 

@@ -56,6 +56,42 @@ def test_yaml_has_the_same_keys_and_flags_win(tmp_path):
     assert settings == Settings(("f",), Path("o"), inner=Inner("huge", 3), share=0.25)
 
 
+@dataclass(frozen=True)
+class Named:
+    data: dict[str, Path] = option("tables", {}, unnamed="alone")
+    log_format: Literal["text", "json"] = option("lines", "text")
+
+
+@pytest.mark.parametrize(
+    ("text", "paths"),
+    [
+        ("a=x/one,b.2=~/two", {"a": Path("x/one"), "b.2": Path.home() / "two"}),
+        ("one", {"alone": Path("one")}),
+        ("./run=3/one", {"alone": Path("run=3/one")}),
+        ("/data/run=3,b=two=2", {"alone": Path("/data/run=3"), "b": Path("two=2")}),
+    ],
+)
+def test_a_dict_is_several_values_by_name(text, paths):
+    assert parse(Named, ["--data", text], "prog").data == paths
+
+
+def test_several_by_name_are_a_map_in_yaml_and_one_alone_is_a_text(tmp_path):
+    file = tmp_path / "job.yaml"
+    file.write_text("data: {a: one, b: 'two,2'}\n")
+    assert parse(Named, ["--config", str(file)], "prog").data == {"a": Path("one"), "b": Path("two,2")}
+    file.write_text("data: one,2=3\n")
+    assert parse(Named, ["--config", str(file)], "prog").data == {"alone": Path("one,2=3")}
+    assert parse(Named, ["--config", str(file), "--data", "a=x"], "prog").data == {"a": Path("x")}
+
+
+@pytest.mark.parametrize("text", ["a=one,a=two", "one,two"])
+def test_values_with_one_name_are_refused(text):
+    with pytest.raises(UsageError, match=f"--data {text}: two values are called"):
+        parse(Named, ["--data", text], "prog")
+    with pytest.raises(UsageError, match=r"--data: 'a\|b' is no name"):
+        build(Named, {"data": {"a|b": "x"}}, "prog")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -34,14 +34,14 @@ def compare(settings: CompareSettings, processes: Processes, stop: Stop | None =
     first, and all arms get the one with which its held-out loss is lowest. What has finished is not trained again.
     """
     arms = {arm: _arm(arm) for arm in settings.arms}
-    if not settings.eval.rows and settings.eval.data is None:
+    if not settings.eval.rows and not settings.eval.data:
         raise UsageError(
             "nothing is held out, so there is nothing to compare by", remedy="give --eval.rows or --eval.data"
         )
     if BASELINE not in arms:
         raise UsageError(f"the arms leave out {BASELINE!r}, the baseline", remedy=f"add {BASELINE} to --arms")
     refuse_links(settings.output)
-    table, _ = split(settings)
+    table = split(settings, 0).train
     for name, options in arms.values():
         Course(build(name, options), table, 0, settings.batch.size)  # refuses what does not fit, before hours of others
     stop = stop or Stop(processes)  # one for all runs

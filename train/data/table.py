@@ -113,9 +113,9 @@ class Table:
         """The rows that are held out of training, as a table of their own, numbered from 0; UsageError if none are."""
         if self._held_out is None:
             raise UsageError(
-                "the curriculum asks about held-out rows, and none are held out",
+                "the curriculum asks about held-out rows, and none are held out, or several sets of them",
                 where=self.where,
-                remedy="give --eval.rows or --eval.data",
+                remedy="give --eval.rows or --eval.data; of several sets, the one to ask about as --eval.tuning",
             )
         return self._held_out
 

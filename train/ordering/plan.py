@@ -51,10 +51,11 @@ class Plan:
 def plan_of(settings: PlanSettings) -> Plan:
     """Write the plan that settings ask for: of a journal, or of a curriculum over the rows that are not held out."""
     check_writable(settings.output)
-    table, _ = split(settings)
+    journal = read_journal(settings.journal) if settings.journal else None
+    table = split(settings, journal.header.seed if journal else settings.seed).train
     order = (
-        read_journal(settings.journal)
-        if settings.journal
+        journal
+        if journal
         else header_of(
             table,
             settings.curriculum,

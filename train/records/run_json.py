@@ -14,7 +14,7 @@ from curricle.schemas.contract import tagged, untagged
 from curricle.schemas.fingerprint import differences
 from curricle.schemas.sealed import sealed, unsealed
 from curricle.train.data.table import Table
-from curricle.train.settings import RewardSettings, RunSettings, identity
+from curricle.train.settings import HELD_OUT, RewardSettings, RunSettings, identity, with_defaults
 
 log = logging.getLogger("curricle")
 
@@ -73,6 +73,7 @@ class Description:
         if "model" not in then:
             log.info("the run was begun by an earlier version, and does not say which files its model had")
             then["model"] = self.identity["model"]
+        then["settings"] = _in_todays_words(then["settings"], type(self.settings))
         if changed := differences(then, self.identity):
             raise UsageError(
                 "the run was started with other settings, or another table or model:\n  " + "\n  ".join(changed),
@@ -80,6 +81,18 @@ class Description:
                 remedy="run the same command as before, with the same table and model, or choose another --output",
             )
         return before
+
+
+def _in_todays_words(then: Mapping[str, Any], settings: type) -> dict[str, Any]:
+    """The settings of a run that an earlier version may have begun: what it did not have is as its default.
+
+    One table of held-out rows was a path, and none was null.
+    """
+    values = dict(then)
+    data = values.get("eval", {}).get("data", {})
+    if not isinstance(data, dict):
+        values["eval"] = {**values["eval"], "data": {} if data is None else {HELD_OUT: data}}
+    return with_defaults(values, settings)
 
 
 def read_description(run: Path) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def _exposure(values: dict[str, Any], journal: Journal, steps: int) -> Exposure 
     settings = build(RunSettings, values, where=RUN)
     if not settings.data.exists() or journal.header.plugin or is_file(journal.header.curriculum):
         return None
-    table, _ = split(settings)
+    table = split(settings, journal.header.seed).train
     budget = Budget(**journal.header.budget)
     tokens = response_tokens(table) if budget.tokens else None
     times = np.zeros(len(table), np.int64)

@@ -1,5 +1,6 @@
 """``report.html`` of a run, from its journal and its metrics."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,13 @@ def _facts(history: History) -> list[tuple[str, str]]:
         ("training", f"{total['flops']:.3g} FLOPs, {total['seconds']:,.0f} s"),
         ("last training loss", f"{last['loss']:.4f} nats/token"),
     ]
-    if history.lines["eval"]:
-        held_out = history.lines["eval"][-1]
-        facts.append(("last held-out loss", f"{held_out['loss']:.4f} nats/token over {held_out['tokens']:,} tokens"))
+    for line in history.lines["eval"][-1:]:
+        sets = line.get("sets", {})  # an earlier version had one set, without a name
+        facts += _held_out("last held-out loss", line, f", the mean of {len(sets)} sets" if len(sets) > 1 else "")
+        for name, values in sets.items() if len(sets) > 1 else ():
+            facts += _held_out(f"on {name}", values)
+        for name, values in line.get("tuning", {}).items():
+            facts += _held_out(f"on {name}, for tuning", values)
     if history.journal.header.plugin:
         facts.append(("rows visited", "not counted: the curriculum is a plug-in, whose code a report does not run"))
     if history.decisions:
@@ -71,18 +76,28 @@ def _facts(history: History) -> list[tuple[str, str]]:
     return facts
 
 
+def _held_out(name: str, values: Mapping[str, Any], more: str = "") -> list[tuple[str, str]]:
+    """A fact about a loss on held-out rows; none where no row has a token."""
+    loss = values["loss"]
+    return [] if loss is None else [(name, f"{loss:.4f} nats/token over {values['tokens']:,} tokens{more}")]
+
+
 def _figures(history: History) -> list[tuple[str, str, Markup]]:
     """Title, one line of explanation, picture."""
     train, held_out = history.lines["train"], history.lines["eval"]
     loss = {"training": [(line["total"]["samples"], line["loss"]) for line in train if line["loss"] is not None]}
     if held_out:
         loss["held out"] = [(line["total"]["samples"], line["loss"]) for line in held_out if line["loss"] is not None]
+        names = held_out[-1].get("sets", {})
+        for name in names if len(names) > 1 else ():
+            values = [(line["total"]["samples"], line["sets"][name]["loss"]) for line in held_out]
+            loss[f"held out: {name}"] = [(samples, value) for samples, value in values if value is not None]
     figures = [
         (
             "Loss",
             "Mean negative log-likelihood of the response tokens. Training loss follows the difficulty of what is "
             "trained on; only the held-out loss compares.",
-            lines(loss, "samples", "nats per token", "Loss", ["held out"]),
+            lines(loss, "samples", "nats per token", "Loss", [name for name in loss if name != "training"]),
         ),
     ]
     ends, stretches = 0, []
