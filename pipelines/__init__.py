@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from curricle.pipelines.functions import reward as reward
     from curricle.pipelines.functions import score as score
     from curricle.pipelines.functions import select as select
+    from curricle.pipelines.functions import split as split
     from curricle.pipelines.functions import status as status
     from curricle.pipelines.functions import transfer as transfer
     from curricle.pipelines.functions import verify as verify
@@ -33,6 +34,7 @@ _FUNCTIONS = (
     "reward",
     "score",
     "select",
+    "split",
     "status",
     "transfer",
     "verify",

@@ -112,7 +112,7 @@ def verify(arguments: Sequence[str]) -> int:
 
 
 def select(arguments: Sequence[str]) -> int:
-    """Select rows of a finished table by its columns, with a certificate; or check one."""
+    """Select rows of a finished table by its columns, or part them into sets, with certificates; or check one."""
     from curricle.pipelines.settings.select import SelectSettings
 
     settings = _begun(SelectSettings, arguments, "select", select.__doc__)
@@ -125,7 +125,13 @@ def select(arguments: Sequence[str]) -> int:
         show(f"{settings.check}: {'NOT what it says' if faults else 'derived again, the same to the last value'}")
         return FAILED if faults else DONE
     from curricle.pipelines.commands.select import select as run
+    from curricle.pipelines.commands.select import split
 
+    if settings.split and settings.split_only is None:
+        for name, manifest in split(settings).items():
+            path = f"{settings.output}/{name}"
+            log.info("%s: %d rows (check with `curricle select --check %s`)", path, manifest.total.scored, path)
+        return DONE
     total = run(settings).total
     log.info("%d rows = %d selected + %d left out", total.read, total.scored, total.left_out)
     log.info("selection: %s (check with `curricle select --check %s`)", settings.output, settings.output)

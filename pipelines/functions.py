@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar, U
 
 from curricle.curate.embedding.settings import EmbeddingSettings
 from curricle.curate.proxy.settings import ProxySettings
-from curricle.curate.selection.recipe import NearDuplicatesOf, Take
+from curricle.curate.selection.recipe import NearDuplicatesOf, SplitOf, Take
 from curricle.pipelines.settings.add import AddSettings, TableProxySettings
 from curricle.pipelines.settings.cluster import ClusterSettings
 from curricle.pipelines.settings.lp import LearnerSettings, LpSettings
@@ -76,6 +76,27 @@ class SelectOptions(TypedDict, total=False):
     per: str | None
     shares: Literal["proportional", "equal"]
     temperature: float
+    complement: bool
+    split: Sequence[str]
+    split_by: str
+    split_of: SplitOf
+    split_threshold: float
+    split_only: str | None
+    seed: int
+    overwrite: bool
+
+
+class SplitOptions(TypedDict, total=False):
+    """Options of ``split``: what never parts, and which rows of the table are parted."""
+
+    by: str
+    of: SplitOf
+    threshold: float
+    join: Sequence[StrPath]
+    where: str | None
+    distinct: bool
+    near_duplicates: float | None
+    near_duplicates_of: NearDuplicatesOf
     seed: int
     overwrite: bool
 
@@ -147,12 +168,31 @@ def select(table: StrPath, output: StrPath, **options: Unpack[SelectOptions]) ->
     """Select rows of a table by its columns into a table in ``output``, with a certificate, and return its manifest.
 
     ``options``: those of ``curricle select --help``, as for ``score``: ``take="hard", by="loss", fraction=0.1``.
+    Several sets at once are ``split``'s.
 
     Raises UsageError where nothing is asked for or nothing is left, and as ``score`` does.
     """
     from curricle.pipelines.commands.select import select
 
     return select(_settings(SelectSettings, "select", table=table, output=output, **options))
+
+
+def split(
+    table: StrPath, output: StrPath, shares: Mapping[str, float | str], **options: Unpack[SplitOptions]
+) -> "dict[str, Manifest]":
+    """Part the rows of a table into sets that share no group, each a table with a certificate below ``output``.
+
+    ``shares``: which share of the rows each set gets, by the name of its directory: ``{"train": 0.9, "judging": 0.1}``,
+    or ``"1/3"``; they sum to 1. ``options``: those of ``curricle select --help``; ``by``, ``of`` and ``threshold`` are
+    ``--split-by`` and so on. Returns the manifests by name.
+
+    Raises UsageError where a set would have no row, and as ``score`` does.
+    """
+    from curricle.pipelines.commands.select import split
+
+    own = {f"split_{name}": options.pop(name) for name in ("by", "of", "threshold") if name in options}  # type: ignore[misc]
+    values = {"split": [f"{name}={share}" for name, share in shares.items()], **own, **options}
+    return split(_settings(SelectSettings, "split", table=table, output=output, **values))
 
 
 def check_selection(selection: StrPath, table: StrPath | None = None, join: Sequence[StrPath] = ()) -> list[str]:

@@ -1,7 +1,8 @@
 """From a recipe and the columns that it names to the rows that it keeps, with an account of every step."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from curricle.curate.selection.near_duplicates import (
     contents,
     grams,
     has_words,
+    linked,
     signatures,
     stand_ins,
 )
@@ -24,6 +26,7 @@ from curricle.curate.selection.order import RowIndices, by_value, sampling_keys,
 from curricle.curate.selection.recipe import Recipe
 from curricle.curate.selection.representative import facility_location, matrix
 from curricle.curate.selection.shares import equal, part_of, proportional
+from curricle.curate.selection.split import assign, groups
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.config import nearest
 from curricle.schemas.common.errors import UsageError
@@ -33,6 +36,8 @@ Turns = Sequence[tuple[str, str]]
 Texts = Callable[[RowIndices], Iterable[Turns]]
 """The turns of these rows (rising), row by row, as ``(role, content)``."""
 
+EXAMPLE, NEAR_DUPLICATES = "example", "near_duplicates"
+"""What rows are split by, beside columns."""
 KEYS = ("example_id", "source", "source_position")
 MOST_COMPARED = 100_000
 """Facility location is quadratic: so many rows take minutes, ten times as many hours."""
@@ -40,10 +45,19 @@ MOST_COMPARED = 100_000
 
 @dataclass(frozen=True)
 class Selection:
-    """``rows``: the row numbers that are kept, rising. ``steps``: what each rule found, as JSON-like values."""
+    """``rows``: the row numbers that are kept, rising. ``steps``: what each rule found, as JSON-like values.
+
+    ``splits``: where the last rule is a split that is not of one set alone, the rows of each set, rising.
+    """
 
     rows: RowIndices
     steps: list[dict[str, Any]]
+    splits: Mapping[str, RowIndices] = field(default_factory=dict)
+
+    def only(self, name: str) -> "Selection":
+        """The rows of one set of the split."""
+        rows = self.splits[name]
+        return Selection(rows, [*self.steps[:-1], {**self.steps[-1], "left": len(rows)}])
 
 
 class Rules:
@@ -51,7 +65,8 @@ class Rules:
 
     def __init__(self, recipe: Recipe, columns: list[str], scores: Mapping[str, ScoreColumn]) -> None:
         self.vectors = recipe.by if recipe.take == "representative" else None
-        for name in (recipe.per, self.vectors):
+        self.group = recipe.split_by if recipe.split and recipe.split_by not in (EXAMPLE, NEAR_DUPLICATES) else None
+        for name in (recipe.per, self.vectors, self.group):
             if name and name not in columns:
                 raise UsageError(f"there is no column {name!r}", remedy=nearest(name, columns))
         self.recipe = recipe
@@ -63,16 +78,20 @@ class Rules:
     def columns(self) -> list[str]:
         """The columns that the rules read."""
         named = [name for rule in (self.where, self.by) if rule for name in rule.columns]
-        return list(dict.fromkeys([*KEYS, *named, *filter(None, (self.recipe.per, self.vectors))]))
+        return list(dict.fromkeys([*KEYS, *named, *filter(None, (self.recipe.per, self.vectors, self.group))]))
 
     def derive(self, table: pl.DataFrame, texts: Texts) -> Selection:
         """The rows that the recipe keeps of a table with these ``columns`` and texts."""
         ties, steps = tie_order(table), []
-        for rule in (self._meeting, self._distinct, partial(self._unlike, texts), self._take):
+        for rule in (self._meeting, self._distinct, partial(self._unlike, texts), self._take, self._others):
             ties, step = rule(table, ties)
             if step:
                 steps.append(step)
-        return Selection(np.sort(ties), steps)
+        if not self.recipe.split:
+            return Selection(np.sort(ties), steps)
+        splits, step = self._split(texts, table, ties)
+        whole = Selection(np.sort(ties), [*steps, step], splits)
+        return whole.only(self.recipe.split_only) if self.recipe.split_only else whole
 
     def _meeting(self, table: pl.DataFrame, rows: RowIndices) -> tuple[RowIndices, dict[str, Any]]:
         """The rows that meet the condition."""
@@ -139,6 +158,54 @@ class Rules:
             step |= ends[0]
         return left, step
 
+    def _others(self, table: pl.DataFrame, rows: RowIndices) -> tuple[RowIndices, dict[str, Any]]:
+        """All rows of the table but these, if the complement is wanted."""
+        if not self.recipe.complement:
+            return rows, {}
+        left = np.setdiff1d(np.arange(len(table)), rows)
+        return left, {"rule": "complement", "rows": len(table), "left": len(left)}
+
+    def _split(
+        self, texts: Texts, table: pl.DataFrame, rows: RowIndices
+    ) -> tuple[dict[str, RowIndices], dict[str, Any]]:
+        """The rows of each set, rising. A group is in one set."""
+        recipe, shares = self.recipe, self.recipe.split_shares()
+        keys, about = self._group_keys(texts, table, rows)
+        group, names, merged = groups(keys, table["example_id"].gather(rows))
+        sizes = np.bincount(group, minlength=len(names))
+        whole = math.lcm(*(share.denominator for share in shares.values())) * len(rows)
+        budgets = proportional([int(share * whole) for share in shares.values()], len(rows))
+        split_of = assign(sizes, uniform(names, recipe.seed, b"split"), budgets)
+        splits = {name: np.sort(rows[split_of[group] == at]) for at, name in enumerate(shares)}
+        sets = {
+            name: {"share": str(share), "rows": len(splits[name]), "groups": int((split_of == at).sum())}
+            for at, (name, share) in enumerate(shares.items())
+        }
+        step = {"rule": "split", "by": recipe.split_by, **about, "seed": recipe.seed, "groups": len(names)}
+        step |= {"largest": int(sizes.max(initial=0)), "merged": merged, "sets": sets}
+        return splits, step | {"rows": len(rows), "left": len(rows)}
+
+    def _group_keys(self, texts: Texts, table: pl.DataFrame, rows: RowIndices) -> tuple[pl.Series, dict[str, Any]]:
+        """What rows of one group have in common, a text for each row, and what is to be said of it."""
+        ids = table["example_id"].gather(rows)
+        if self.group:
+            values = _categories(table[self.group]).gather(rows)
+            keys = ("=" + values.cast(pl.String)).alias("key")  # no id begins so
+            return pl.select(pl.coalesce(keys, ids)).to_series(), {"nulls": values.null_count()}
+        if self.recipe.split_by == EXAMPLE:
+            return ids, {}
+        threshold, view, rising = self.recipe.split_threshold, self.recipe.split_of, np.sort(rows)
+        signed = signatures((contents(view, turns) for turns in texts(rising)), len(rows), self.recipe.seed)
+        nulls = len(rows) - int(has_words(signed).sum())
+        shared = buckets(signed, threshold)
+        del signed
+        compared = grams(contents(view, turns) for turns in texts(rising[shared.rows]))
+        position = np.searchsorted(rising, rows)
+        like = linked(shared, compared, position, threshold)[position]
+        first = pl.DataFrame({"like": like, "id": ids}).select(pl.col("id").min().over("like")).to_series()
+        about = {"of": view, "threshold": threshold, "words": WORDS, "permutations": PERMUTATIONS, "nulls": nulls}
+        return first, about
+
     def _keys(self, table: pl.DataFrame, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """What the rows are ordered by, high first."""
         if self.recipe.take == "random":
@@ -160,11 +227,7 @@ class Rules:
         """The values of ``per``, rising, and the rows of each in order; without ``per`` all rows, and no value."""
         if not self.recipe.per:
             return [], [ordered]
-        column = table[self.recipe.per]
-        if column.dtype.is_nested() or column.dtype.is_float():
-            raise UsageError(
-                f"column {column.name!r} holds {column.dtype}", remedy="name categories or cluster numbers"
-            )
+        column = _categories(table[self.recipe.per])
         codes = column.gather(ordered).rank("dense").cast(pl.Int64).fill_null(0).to_numpy()
         by_code = np.argsort(codes, kind="stable")
         starts = np.flatnonzero(np.diff(codes[by_code], prepend=0))
@@ -181,6 +244,13 @@ class Rules:
         assert count is not None, "a recipe that takes has a size"
         share = equal if recipe.shares == "equal" else proportional
         return count, [(0, size) for size in share(sizes, min(count, sum(sizes)))]
+
+
+def _categories(column: pl.Series) -> pl.Series:
+    """A column of categories or whole numbers; UsageError for another."""
+    if column.dtype.is_nested() or column.dtype.is_float():
+        raise UsageError(f"column {column.name!r} holds {column.dtype}", remedy="name categories or cluster numbers")
+    return column
 
 
 def _low_first(recipe: Recipe, scores: Mapping[str, ScoreColumn]) -> bool:

@@ -146,8 +146,25 @@ def stand_ins(
         decide,  # numba takes a while to import: only where it is used
     )
 
+    among, first_text, room = _layout(shared, views, order)
+    return decide(among, first_text, shared.starts, shared.bucket, room, *compared, views, threshold, MOST_COMPARED)
+
+
+def linked(shared: Buckets, compared: Grams, order: NDArray[np.int64], threshold: float) -> NDArray[np.int64]:
+    """For each row the number of one of its group: rows that share a bucket and reach the threshold are in one, and so
+    are those that are linked through others. Shapes as for ``stand_ins``, with one view.
+    """
+    from curricle.curate.selection.near_duplicates_kernel import link  # see stand_ins
+
+    among, first_text, room = _layout(shared, 1, order)
+    return link(among, first_text, shared.starts, shared.bucket, room, *compared, threshold, MOST_COMPARED)
+
+
+def _layout(
+    shared: Buckets, views: int, order: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The rows in a bucket, in this order; the first text of each row, -1 for others; where each bucket begins."""
     first_text = np.full(len(shared.starts) - 1, -1)
     first_text[shared.rows] = np.arange(len(shared.rows)) * views
     sizes = np.bincount(shared.bucket, minlength=shared.total)
-    among, room = order[first_text[order] >= 0], np.cumsum(sizes) - sizes
-    return decide(among, first_text, shared.starts, shared.bucket, room, *compared, views, threshold, MOST_COMPARED)
+    return order[first_text[order] >= 0], first_text, np.cumsum(sizes) - sizes

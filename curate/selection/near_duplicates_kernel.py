@@ -1,4 +1,4 @@
-"""Near-duplicates in compiled loops: each row against the rows that are kept, in order."""
+"""Near-duplicates in compiled loops: each row against the rows that are kept, or against all before it, in order."""
 
 import numpy as np
 from curricle.curate.compiled import compiled
@@ -52,4 +52,39 @@ def decide(order, first_text, first, bucket, room, values, starts, views, thresh
             for entry in range(first[row], first[row + 1]):
                 stand_ins[room[bucket[entry]] + filled[bucket[entry]]] = row
                 filled[bucket[entry]] += 1
+    return of
+
+
+@compiled
+def _root(of, row):  # type: ignore[no-untyped-def]
+    """The first row that this one is linked to, through others; on the way the links are made shorter."""
+    while of[row] != row:
+        of[row] = of[of[row]]
+        row = of[row]
+    return row
+
+
+@compiled
+def link(order, first_text, first, bucket, room, values, starts, threshold, most):  # type: ignore[no-untyped-def]
+    """Of each row the number of one that it is linked to by pairs that are alike, the same for all of a group.
+
+    As for ``decide``, with one text for each row, but that a row is compared with every row before it that shares a
+    bucket with it and is not in its group yet, up to ``most`` of a bucket.
+    """
+    of, compared = np.arange(len(first_text)), np.full(len(first_text), -1)
+    members, filled = np.empty(len(bucket), np.int32), np.zeros(len(room), np.int32)
+    for row in order:
+        for entry in range(first[row], first[row + 1]):
+            begin, end = room[bucket[entry]], room[bucket[entry]] + filled[bucket[entry]]
+            for at in range(end - 1, max(begin, end - most) - 1, -1):
+                other = members[at]
+                if compared[other] != row:
+                    compared[other] = row
+                    one, two = _root(of, row), _root(of, other)
+                    if one != two and _alike(values, starts, first_text[row], first_text[other], 1, threshold):
+                        of[max(one, two)] = min(one, two)
+            members[end] = row
+            filled[bucket[entry]] += 1
+    for row in range(len(of)):
+        of[row] = _root(of, row)
     return of

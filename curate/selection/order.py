@@ -16,10 +16,13 @@ def tie_order(table: pl.DataFrame) -> RowIndices:
     return order.to_series().to_numpy().astype(np.int64)
 
 
-def uniform(ids: pl.Series, seed: int) -> NDArray[np.float64]:
-    """A number between 0 and 1, ends excluded, for each example id: a keyed hash, the same on every machine."""
+def uniform(ids: pl.Series, seed: int, purpose: bytes = b"") -> NDArray[np.float64]:
+    """A number between 0 and 1, ends excluded, for each example id: a keyed hash, the same on every machine.
+
+    ``purpose``: at most 16 bytes; numbers for two of them have nothing to do with each other.
+    """
     key = seed.to_bytes(8, "big", signed=True)
-    hashed = b"".join(blake2b(identity.encode(), digest_size=8, key=key).digest() for identity in ids)
+    hashed = b"".join(blake2b(each.encode(), digest_size=8, key=key, person=purpose).digest() for each in ids)
     return ((np.frombuffer(hashed, ">u8") >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
 
 

@@ -1,13 +1,20 @@
 """What a selection is asked for. The same recipe on the same table gives the same rows."""
 
-from dataclasses import dataclass, fields
-from typing import Literal, get_args
+import re
+from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
+from typing import Any, Literal, get_args
 
-from curricle.schemas.common.config import check_ranges, option
+from curricle.schemas.common.config import check_ranges, nearest, option
 from curricle.schemas.common.errors import UsageError
 
 NearDuplicatesOf = Literal["both", "conversation", "response", "prompt", "chains"]
+SplitOf = Literal["conversation", "response", "prompt"]
 Take = Literal["hard", "easy", "high", "low", "random", "sampled", "representative"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_LATER = ("complement", "split", "split_by", "split_of", "split_threshold", "split_only")
+"""Options that certificates of version 2 do not have."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +47,34 @@ class Recipe:
     temperature: float = option(
         "of --take sampled: towards 0 it takes the top, the higher the more evenly", 1.0, above=0
     )
-    seed: int = option("of --take random and sampled, and of --near-duplicates", 0)
+    complement: bool = option("take the other rows of the table instead: those that the rules do not take", False)
+    split: tuple[str, ...] = option(
+        "NAME=SHARE,…: part the rows into sets that share no group, each a table in a directory NAME of --output, such "
+        "as train=0.8,tuning=0.1,judging=0.1; the shares sum to 1",
+        (),
+    )
+    split_by: str = option(
+        "what never parts: rows with one example_id (example), also rows that are nearly the same (near_duplicates), "
+        "or rows with one value of this column",
+        "example",
+    )
+    split_of: SplitOf = option("of --split-by near_duplicates: what is compared", "conversation")
+    split_threshold: float = option(
+        "of --split-by near_duplicates: the share of three-word runs in common from which two rows are nearly the same",
+        0.8,
+        at_least=0.5,
+        at_most=0.99,
+    )
+    split_only: str | None = option("one NAME of --split: write it alone, into --output itself", None)
+    seed: int = option("of --take random and sampled, of --split, and of MinHash", 0)
 
     def __post_init__(self) -> None:
         sizes = [name for name in ("count", "fraction", "part") if getattr(self, name) is not None]
         near = self.near_duplicates is not None
-        if not (self.take or self.where or self.distinct or near or sizes):
-            raise UsageError("nothing is asked for", remedy="give --where, --distinct, --near-duplicates or --take")
+        if not (self.take or self.where or self.distinct or near or sizes or self.split):
+            raise UsageError(
+                "nothing is asked for", remedy="give --where, --distinct, --near-duplicates, --take or --split"
+            )
         flags = " and ".join(f"--{name}" for name in sizes)
         if self.take and not sizes:
             raise UsageError(f"--take {self.take} without how many", remedy="add --count, --fraction or --part")
@@ -60,15 +88,23 @@ class Recipe:
         self._check_together("shares", bool(self.per) and self.part is None)
         self._check_together("temperature", self.take == "sampled")
         self._check_together("near_duplicates_of", near)
-        self._check_together("seed", near or self.take in ("random", "sampled"))
+        self._check_together("seed", near or bool(self.split) or self.take in ("random", "sampled"))
+        self._check_together("complement", not self.split)
+        for name in ("split_by", "split_only"):
+            self._check_together(name, bool(self.split))
+        for name in ("split_of", "split_threshold"):
+            self._check_together(name, bool(self.split) and self.split_by == "near_duplicates")
+        if self.split and self.take:
+            raise UsageError("--take stands with --split", remedy="take rows first, and split what was written")
         check_ranges(self)
+        if self.split:
+            self.split_shares()
         if self.part is not None:
             self.part_numbers()
 
     def _check_together(self, name: str, used: bool, needed: bool = False) -> None:
         """An option that changes nothing is a misunderstanding, and one that is missing is, too."""
-        value = getattr(self, name)
-        is_set = value != next(item.default for item in fields(Recipe) if item.name == name)
+        value, is_set = getattr(self, name), self._is_set(name)
         if is_set and not used:
             raise UsageError(
                 f"--{name.replace('_', '-')} {value} has no use here",
@@ -85,3 +121,41 @@ class Recipe:
             if 1 <= part <= parts:
                 return part, parts
         raise UsageError(f"--part is {self.part!r}", remedy="give I/K with 1 <= I <= K, such as 1/3")
+
+    def split_shares(self) -> dict[str, Fraction]:
+        """The share of each name of ``split``."""
+        shares = dict[str, Fraction]()
+        for each in self.split:
+            name, _, text = each.partition("=")
+            try:
+                share = Fraction(text.strip())
+            except (ValueError, ZeroDivisionError):
+                share = Fraction(0)
+            if not _NAME.fullmatch(name) or not 0 < share < 1:
+                remedy = (
+                    "give NAME=SHARE, with letters, digits, - and _, and a share between 0 and 1, such as 0.1 or 1/3"
+                )
+                raise UsageError(f"--split has {each!r}", remedy=remedy)
+            if name.lower() in map(str.lower, shares):
+                raise UsageError(f"--split names {name} twice", remedy="give each set a name of its own")
+            shares[name] = share
+        if (total := sum(shares.values())) != 1:
+            found = f"the shares of --split sum to {float(total):g}"
+            raise UsageError(found, remedy="let them sum to 1: name a set for the other rows, such as rest=0.2")
+        if self.split_only is not None and self.split_only not in shares:
+            found = f"--split-only {self.split_only} is none of --split"
+            raise UsageError(found, remedy=nearest(self.split_only, shares))
+        return shares
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON-like values, as version 2 of certificates has them where nothing is used that it did not have."""
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {name: value for name, value in values.items() if name not in _LATER or self._is_set(name)}
+
+    @property
+    def version(self) -> int:
+        """Of certificates that state it."""
+        return 3 if any(map(self._is_set, _LATER)) else 2
+
+    def _is_set(self, name: str) -> bool:
+        return bool(getattr(self, name) != next(item.default for item in fields(Recipe) if item.name == name))

@@ -4,6 +4,8 @@ import json
 import logging
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from hashlib import sha256
 from typing import Any
 
@@ -11,7 +13,7 @@ from curricle.curate.selection.join import Joined
 from curricle.pipelines.settings.select import SelectSettings
 from curricle.pipelines.tables.certificate import content
 from curricle.pipelines.tables.directory import OutputDirectory
-from curricle.pipelines.tables.making import check_output, making
+from curricle.pipelines.tables.making import check_output, check_plan, making
 from curricle.pipelines.tables.reader import TableReader
 from curricle.pipelines.tables.selection import Derived, derive
 from curricle.pipelines.tables.sign import sign
@@ -20,35 +22,101 @@ from curricle.schemas.common.errors import UsageError
 from curricle.schemas.contract import CONTRACT, tagged
 from curricle.schemas.exchange import NEXT
 from curricle.schemas.identity import column_fingerprints, table_fingerprint
-from curricle.schemas.manifest import CERTIFICATE, Cost, Counts, Manifest, Part, SelectedFrom, Source, read_manifest
+from curricle.schemas.manifest import (
+    CERTIFICATE,
+    MANIFEST,
+    Cost,
+    Counts,
+    Manifest,
+    Part,
+    SelectedFrom,
+    Source,
+    read_manifest,
+)
 
 log = logging.getLogger("curricle")
 
 
 def select(settings: SelectSettings) -> Manifest:
     """Write the selection that the settings describe, unless it is there, and return its manifest."""
-    assert settings.table and settings.output, "the settings have checked it"
-    began = time.monotonic()
-    directory, table = OutputDirectory(settings.output), TableReader(settings.table)
+    if settings.split and settings.split_only is None:
+        raise UsageError("--split makes several tables", remedy="use pipelines.split, or name one with --split-only")
+    assert settings.output, "the settings have checked it"
+    return _written(settings, {settings.output: _derived(settings, [settings.output])})[settings.output]
+
+
+def split(settings: SelectSettings) -> dict[str, Manifest]:
+    """Write each set of the split that the settings describe, unless it is there, and return their manifests by name.
+
+    Each is whole as soon as its manifest is there. UsageError before any is written if one may not be, or would have
+    no row, or if something of another split lies beside them.
+    """
+    assert settings.output and settings.split and settings.split_only is None, "the settings have checked it"
+    paths = {name: f"{settings.output.rstrip('/')}/{name}" for name in settings.split_shares()}
+    _check_alone(settings, list(paths))
+    derived = _derived(settings, list(paths.values()))
+    manifests = _written(settings, {paths[name]: each for name, each in derived.splits.items()})
+    return {name: manifests[path] for name, path in paths.items()}
+
+
+def _check_alone(settings: SelectSettings, names: Sequence[str]) -> None:
+    """UsageError if the directory of a split is a table, or holds one that is none of its sets: it may share rows."""
+    assert settings.output
+    storage = OutputDirectory(settings.output).storage
+    there = [name.split("/") for name in storage.names("")]
+    if any(path[0] in (MANIFEST, "_progress") for path in there):
+        remedy = "name a directory that has nothing but the sets of the split"
+        raise UsageError("is a table, or one in the making", where=settings.output, remedy=remedy)
+    others = sorted({name for name, *rest in there if name not in names and rest[:1] in ([MANIFEST], ["_progress"])})
+    if others:
+        found = f"holds a table {others[0]!r}, which is none of --split and may have rows of its sets"
+        raise UsageError(found, where=settings.output, remedy="name another --output, or remove it")
+
+
+def _derived(settings: SelectSettings, outputs: Sequence[str]) -> Derived:
+    """What the settings describe, and a line for each thing in it that a person should know."""
+    assert settings.table, "the settings have checked it"
+    table = TableReader(settings.table)
     if not table.manifest.total.scored:
         raise UsageError("the table has no rows", where=settings.table, remedy="name one in which something was scored")
-    check_output(directory, table, settings.overwrite)
+    for output in outputs:
+        check_output(OutputDirectory(output), table, settings.overwrite)
     derived = derive(settings.recipe(), table)
-    certificate = derived.certificate()
-    for line in _summary(certificate):
+    for line in _summary(derived.certificate()):
         log.info("%s", line)
     for joined in derived.joined:
         if joined.unused:
             log.warning("%s: %d rows belong to no row of the table", joined.file, joined.unused)
         if not joined.covered:
             raise _matches_nothing(derived, joined)
-    if not certificate["selected"]:
-        raise UsageError("no row is selected", where=settings.table, remedy="ask for less")
-    plan = content(certificate)
-    with making(directory, plan, settings.overwrite) as run:
-        if run:
-            _write(directory, derived, certificate, run, began)
-    return read_manifest(directory.storage)
+    return derived
+
+
+def _written(settings: SelectSettings, derived: Mapping[str, Derived]) -> dict[str, Manifest]:
+    """Write what is derived, each in its directory, and return the manifests."""
+    certificates = {path: each.certificate() for path, each in derived.items()}
+    for path, certificate in certificates.items():
+        if not certificate["selected"]:
+            raise _is_empty(settings, path)
+        check_plan(OutputDirectory(path), content(certificate), settings.overwrite)
+    manifests = {}
+    for path, certificate in certificates.items():
+        began, directory = time.monotonic(), OutputDirectory(path)
+        with making(directory, content(certificate), settings.overwrite) as run:
+            if run:
+                _write(directory, derived[path], certificate, run, began)
+        manifests[path] = read_manifest(directory.storage)
+    return manifests
+
+
+def _is_empty(settings: SelectSettings, path: str) -> UsageError:
+    if settings.split:
+        name = settings.split_only or path.rpartition("/")[2]
+        remedy = "give it a larger share, or split by what makes smaller groups; another --seed draws anew"
+        return UsageError(f"no row is left for {name!r} of --split", where=settings.table, remedy=remedy)
+    if settings.complement:
+        return UsageError("every row is taken, and none is left", where=settings.table, remedy="take less")
+    return UsageError("no row is selected", where=settings.table, remedy="ask for less")
 
 
 def _matches_nothing(derived: Derived, joined: Joined) -> UsageError:
@@ -74,8 +142,25 @@ def _summary(certificate: dict[str, Any]) -> list[str]:
     for step in certificate["steps"]:
         line = f"{step['rule']}: {step['left']:,} of {step['rows']:,} rows"
         line += f", {step['asked']:,} asked" if "asked" in step else ""
+        if "sets" in step:
+            lines += _sets(step)
+            continue
         nulls = step.get("nulls", 0) + step.get("nulls_per", 0)
         lines.append(line + (f", {nulls:,} without a value" if nulls else ""))
+    return lines
+
+
+def _sets(step: dict[str, Any]) -> list[str]:
+    """What a split did: its groups, and how large each set was to be and is."""
+    line = (
+        f"split by {step['by']}: {step['rows']:,} rows in {step['groups']:,} groups, the largest of {step['largest']:,}"
+    )
+    line += f", {step['nulls']:,} rows without a value" if step.get("nulls") else ""
+    line += f"; {step['merged']:,} groups are one with another, for they share an example_id" if step["merged"] else ""
+    lines = [line]
+    for name, each in step["sets"].items():
+        share, wanted = each["rows"] / step["rows"], float(Fraction(each["share"]))
+        lines.append(f"  {name}: {each['rows']:,} rows in {each['groups']:,} groups, {share:.2%} ({wanted:.2%} asked)")
     return lines
 
 

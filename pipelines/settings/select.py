@@ -16,7 +16,11 @@ class SelectSettings(Recipe):
         positional=True,
         path=True,
     )
-    output: str | None = option("directory for the selected rows, a table like the other", None, path=True)
+    output: str | None = option(
+        "directory for the selected rows, a table like the other; of --split, for a directory for each set",
+        None,
+        path=True,
+    )
     check: str | None = option(
         "derive the selection with this certificate again, and compare; nothing is written. TABLE and --join then say "
         "where what was moved lies now",

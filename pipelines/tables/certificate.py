@@ -10,7 +10,7 @@ import pyarrow as pa
 from curricle.curate.selection.recipe import Recipe
 from curricle.pipelines.storage import open_storage
 from curricle.pipelines.tables.reader import TableReader
-from curricle.pipelines.tables.selection import VERSION, Derived, derive
+from curricle.pipelines.tables.selection import Derived, derive
 from curricle.pipelines.tables.writer import row_groups
 from curricle.schemas.common.config import build
 from curricle.schemas.common.errors import UsageError, UserError
@@ -114,7 +114,7 @@ def _as_now(certificate: dict[str, Any]) -> dict[str, Any]:
         return certificate
     recipe = certificate["recipe"]
     of = "both" if recipe["near_duplicates"] is None else "chains"
-    return {**certificate, "certificate": VERSION, "recipe": {"near_duplicates_of": of, **recipe}}
+    return {**certificate, "certificate": 2, "recipe": {"near_duplicates_of": of, **recipe}}
 
 
 def _changed_rows(derived: Derived, selection: TableReader) -> list[str]:

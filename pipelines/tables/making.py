@@ -29,6 +29,11 @@ def same_path(one: str, other: str) -> bool:
     return Path(one).resolve() == Path(other).resolve()
 
 
+def check_plan(directory: OutputDirectory, plan: dict[str, Any], overwrite: bool) -> None:
+    """UsageError, naming what differs, if the directory holds something else that is not to be overwritten."""
+    _is_begun(directory, {**plan, LEAVES: []}, overwrite, over_itself=False)
+
+
 @contextmanager
 def making(
     directory: OutputDirectory,

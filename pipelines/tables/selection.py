@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,6 @@ from curricle.schemas.identity import table_fingerprint, table_identity
 from curricle.schemas.table import table_schema
 from numpy.typing import NDArray
 
-VERSION = 2
-
 
 @dataclass(frozen=True)
 class Derived:
@@ -35,6 +33,14 @@ class Derived:
     joined: list[Joined]
     keys: pl.DataFrame
     selection: Selection
+
+    @property
+    def splits(self) -> dict[str, "Derived"]:
+        """Each set of a split, as what ``--split-only`` with its name would derive."""
+        return {
+            name: replace(self, recipe=replace(self.recipe, split_only=name), selection=self.selection.only(name))
+            for name in self.selection.splits
+        }
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -68,7 +74,7 @@ class Derived:
         ids = "".join(f"{identity}\n" for identity in self.keys["example_id"].gather(self.selection.rows))
         files = tuple(os.path.abspath(file) for file in self.recipe.join)
         certificate = {
-            "certificate": VERSION,
+            "certificate": self.recipe.version,
             "table": {
                 "place": OutputDirectory(table.path).absolute.path,
                 "manifest_sha256": table.manifest_sha256,
@@ -76,7 +82,7 @@ class Derived:
                 "columns": {name: column.fingerprint for name, column in table.scores.items()},
                 "rows": len(self.keys),
             },
-            "recipe": asdict(self.recipe) | {"join": files},
+            "recipe": self.recipe.to_json() | {"join": files},
             "joined": [
                 {"file": j.file, "sha256": j.sha256, "columns": j.columns.columns, "covered": j.covered}
                 for j in self.joined

@@ -65,6 +65,8 @@ def commands(folder: Path) -> None:
     assert_type(manifest, Manifest)
     assert_type(pipelines.add(folder, ["mattr"], output="more", proxy={"max_length": 512}), Manifest)
     assert_type(pipelines.select(folder, "hard", take="hard", by="loss", fraction=0.5), Manifest)
+    parts = pipelines.split(folder, "sets", {"train": 0.9, "judging": "1/10"}, by="near_duplicates", threshold=0.7)
+    assert_type(parts, dict[str, Manifest])
     assert_type(pipelines.check_selection("hard", table=folder), list[str])
     assert_type(pipelines.cluster(folder, "clustered", k=10), Manifest)
     assert_type(pipelines.lp(folder, "lp", epochs=2, proxy={"max_length": 512}), Manifest)
