@@ -126,6 +126,7 @@ class LpOptions(TypedDict, total=False):
     """Options of ``lp``."""
 
     epochs: int
+    schedule_epochs: int | None
     batch_size: int
     learning_rate: float
     seed: int
