@@ -15,7 +15,7 @@ demo: .venv/.demo
 	.venv/bin/curricle verify demo/scored
 	.venv/bin/curricle report demo/scored
 	.venv/bin/curricle-train run --data demo/scored --model smollm2-135m --output demo/run --max-length 128 \
-	    --budget.samples 8 --batch.size 4 --curriculum.decisions 26 --curriculum.p 1 --curriculum.probe-cost 0 --log.every 1
+	    --budget.samples 8 --batch.size 4 --log.every 1
 	.venv/bin/curricle-train report demo/run
 	@echo "Look at demo/scored/report.html and demo/run/report.html; the table is demo/scored/data/*.parquet"
 

@@ -55,6 +55,7 @@ ZERO_IS_MEANT = {
     *("seed", "max_reject_fraction", "proxy.generation.temperature", "proxy.generation.seed"),
     *("reward.seed", "port"),
     *("temperature", "probe_rows", "probe_cost", "resort_every", "resort_epochs", "refresh_rows", "parts"),
+    "decisions",
     *("percentiles", "last_steps", "thresholds"),
 }
 NEGATIVE_IS_MEANT = {"proxy.generation.seed", "curricle select seed", "thresholds"}

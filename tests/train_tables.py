@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.fingerprint import example_id
 from curricle.schemas.table import MESSAGES, file_metadata
-from curricle.train.curricula.base import Course, Probe, ProbeResult, Stage
+from curricle.train.curricula.base import Course, Outcome, Probe, ProbeResult, Stage
 from curricle.train.data.table import Table, open_table
 from curricle.train.ordering.journal import Journal, JournaledCourse
 
@@ -46,11 +46,21 @@ def make_table(directory: Path, columns: Mapping[str, Sequence[Any]], **options:
     return open_table(write_table(directory / "table.parquet", columns, **options))
 
 
-def stages_of(course: Course, journal: Journal, student: Callable[[Probe], ProbeResult]) -> Iterator[Stage]:
-    """The stages of a course that a journal keeps, for a student that is asked where the journal does not know."""
+def stages_of(
+    course: Course,
+    journal: Journal,
+    student: Callable[[Probe], ProbeResult],
+    outcome: Callable[[Stage], Outcome] | None = None,
+) -> Iterator[Stage]:
+    """The stages of a course that a journal keeps, for a student that is asked where the journal does not know.
+
+    ``outcome``: what comes of a stage that it is trained on.
+    """
     rest = JournaledCourse(course, journal)
     while (step := rest.next()) is not None:
         if isinstance(step, Probe):
             rest.answer(student(step))
         else:
             yield step
+            if step.outcome and outcome:
+                rest.report(outcome(step))

@@ -31,6 +31,7 @@ from curricle.schemas.sums import damaged, sums_of
 from curricle.train.distributed import Processes
 from curricle.train.model.lora import merged
 from curricle.train.model.student import Student
+from curricle.train.ordering.journal import JOURNAL
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
@@ -153,7 +154,7 @@ def save(
     try:
         _save_optimizer(beside(directory), moments, processes)
         if processes.first:
-            _write(directory, cursor, student, weights, tokenizer, run / "journal.jsonl", losses)
+            _write(directory, cursor, student, weights, tokenizer, run / JOURNAL, losses)
             for old in checkpoints(run)[:-keep]:
                 _remove(old)
     except (OSError, SafetensorError, CheckpointException) as error:
@@ -190,7 +191,7 @@ def _write(
     if adapters:
         save_file(adapters, state / "adapters.safetensors")
     (state / "cursor.json").write_text(json.dumps(tagged("cursor", asdict(cursor))))
-    shutil.copyfile(journal, state / "journal.jsonl")
+    shutil.copyfile(journal, state / JOURNAL)
     if losses:
         save_arrays(dict(losses), state / OUTCOME)
     names = sorted(path.relative_to(partial).as_posix() for path in partial.rglob("*") if path.is_file())

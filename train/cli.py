@@ -38,16 +38,23 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def plan(arguments: Sequence[str]) -> int:
-    """Write what a curriculum would visit, or what a journal did visit; no model is needed."""
+    """Write what a curriculum would visit, or what a journal did visit; no model is needed.
+
+    Where a curriculum asks the student, the losses of the table stand in for its answers: a rehearsal.
+    """
     from curricle.train.settings import PlanSettings
 
     _show_curriculum(arguments, "curricle-train plan")
     settings = parse(PlanSettings, arguments, "curricle-train plan", plan.__doc__)
     from curricle.train.ordering.plan import plan_of
 
-    summary = plan_of(settings)
-    size = f"{summary.samples:,} samples in {summary.steps:,} steps of {summary.stages:,} stages"
-    show(f"{size}: {summary.parquet}, {summary.picture}")
+    product = plan_of(settings)
+    size = f"{product.samples:,} samples in {product.steps:,} steps of {product.stages:,} stages"
+    for line in (product.description, *product.summary.lines(), *product.summary.warnings()):
+        show(line)
+    if product.rehearsed:
+        show("a rehearsal: the losses of the table stand in for a student; the order of a run follows its own")
+    show(f"{size}: {product.parquet}, {product.picture}")
     return DONE
 
 

@@ -32,14 +32,17 @@ from curricle.train.model.student import Student
 from curricle.train.ordering.audit import OrderAudit
 from curricle.train.ordering.batches import Budget, Cutter, GlobalBatch, response_tokens
 from curricle.train.ordering.journal import (
+    JOURNAL,
     Header,
     Journal,
     JournaledCourse,
+    as_begun,
     open_journal,
     read_journal,
     recorded_course,
 )
-from curricle.train.ordering.order import header_of
+from curricle.train.ordering.order import described, header_of, sorted_by
+from curricle.train.ordering.summary import Tally
 from curricle.train.progress import Reporter, Spent
 from curricle.train.records.metrics import Metrics, check_trackers, peak_flops, read_metrics
 from curricle.train.records.run_json import Description, read_description
@@ -100,7 +103,9 @@ class Loop:
         recorded = read_journal(settings.replay) if settings.replay else None
         self.split = split(settings, recorded.header.seed if recorded else settings.seed)
         self.table = self.split.train
-        self.header = recorded.header if recorded else order_of(settings, self.table)
+        self.header = (
+            recorded.header if recorded else as_begun(order_of(settings, self.table), settings.output / JOURNAL)
+        )
         self.recorded = recorded.records if recorded else []
         self.budget = Budget(**self.header.budget)
         self.tokens = response_tokens(self.table) if self.budget.tokens else None
@@ -123,6 +128,8 @@ class Loop:
         self.encoder = ConversationTokenizer(self.tokenizer, settings.template, settings.max_length)
         evaluations = [line["step"] for line in self.reported if line["kind"] == "eval"]
         self.evaluated = max((at for at in evaluations if at <= step), default=None)
+        checks = [line for line in self.reported if line["kind"] == "check" and line["step"] <= step]
+        self.checked = {line["decision"] for line in checks}
         torch.manual_seed(self.header.seed)
         plain = self.resumed is None or settings.lora.rank > 0
         model = load_model(settings.model if plain else str(self.resumed), settings.device.attention)
@@ -148,6 +155,7 @@ class Loop:
         )
         self.order, self.finite = OrderAudit(processes), Finite(processes)
         self.step, self.spent = 0, Spent(self.budget, settings.optimizer.horizon)
+        self.tally = Tally(len(self.table))
         self.stage: Stage | None = None
         self.losses: StageLosses | None = None
         self.last: tuple[MicroBatch, Sequence[Encoded]] | None = None
@@ -185,7 +193,7 @@ class Loop:
     def _train(self, write: bool) -> Path:
         """Follow the order from where the last checkpoint left it. Every process takes its share of every batch."""
         settings, processes = self.settings, self.processes
-        self.journal = open_journal(settings.output / "journal.jsonl", self.header, write)
+        self.journal = open_journal(settings.output / JOURNAL, self.header, write)
         course = JournaledCourse(self.course, self.journal, self.recorded)
         cutter = Cutter(self.header.batch, self.budget, self.tokens)
         metrics = Metrics(settings.output, self.cursor.step, settings.log) if write else None
@@ -215,6 +223,9 @@ class Loop:
     def _train_on(self, stage: Stage, cutter: Cutter) -> None:
         """Make the steps of a stage; those before the checkpoint were made, and are passed over."""
         self.stage, rest, begun = stage, stage.rows, False
+        self.tally.stage(stage)
+        if stage.calibration and stage.calibration.decision not in self.checked:
+            self.reporter.calibration(self.step, stage.calibration)
         self.losses = StageLosses(len(stage.rows), self.processes) if stage.outcome else None
         for batch in cutter.cut(stage):
             if self.step < self.cursor.step:
@@ -229,6 +240,7 @@ class Loop:
 
     def _pass_over(self, batch: GlobalBatch) -> None:
         self.spent.add(batch, self.tokens)
+        self.tally.batch(batch.rows)
         self.order.skip(self.table.ids[batch.rows])
         self.step += 1
         if self.losses:
@@ -247,7 +259,7 @@ class Loop:
             self.losses.restore(saved)
         self.reporter.window.pause(time.perf_counter() - self.began)
         where = f"going on after step {self.step}" if self.resumed else "from the start"
-        log.info("%s rows, %s, %s", f"{len(self.table):,}", self.header.curriculum, where)
+        log.info("%s; %s", described(self.table, self.header), where)
         for note in self.table.notes:
             log.info("  %s", note)
 
@@ -284,7 +296,13 @@ class Loop:
                 remedy="look at the roles in the table, raise --max-length, or choose another --template",
             )
         self._evaluate()
+        self._summarize()
         return self._save()
+
+    def _summarize(self) -> None:
+        if not any(line["kind"] == "summary" and line["step"] == self.step for line in self.reported):
+            summary = self.tally.summary(self.table, sorted_by(self.header, self.table), self.header.seed)
+            self.reporter.summary(self.step, summary)
 
     def _step(self, batch: GlobalBatch, documents: Sequence[Encoded]) -> None:
         """One optimizer step. Sums of losses are divided once, by the scored tokens of the whole global batch.
@@ -293,6 +311,7 @@ class Loop:
         waits for the device; on a CPU, where there is nothing to wait for, a bad loss stops before the weights change.
         """
         self.spent.add(batch, self.tokens)
+        self.tally.batch(batch.rows)
         self.order.plan(self.table.ids[batch.rows])
         world, rank = self.processes.world, self.processes.rank
         how = self.settings.batch
@@ -358,7 +377,7 @@ class Loop:
     def _short_journal(self) -> UserError:
         return UserError(
             f"the journal does not have the decisions that the checkpoint of step {self.cursor.step} rests on",
-            where=str(self.settings.output / "journal.jsonl"),
+            where=str(self.settings.output / JOURNAL),
             remedy=f"copy it back from {self.resumed}/state/journal.jsonl",
         )
 

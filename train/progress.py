@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from curricle.train.curricula.base import Probe, Stage
+from curricle.train.curricula.base import Calibration, Probe, Stage
 from curricle.train.data.batching import Size
 from curricle.train.distributed import Processes
 from curricle.train.model.evaluate import HeldOutLoss, macro_mean
 from curricle.train.model.student import Student
 from curricle.train.ordering.batches import Budget, GlobalBatch
+from curricle.train.ordering.summary import Summary
 from curricle.train.records.metrics import Metrics
 from numpy.typing import NDArray
 
@@ -194,6 +195,20 @@ class Reporter:
             )
         for name, each in tuning.items():
             log.info("step %d  %s loss %s nats/token over %d tokens", step, name, each.loss, each.tokens)
+
+    def calibration(self, step: int, calibration: Calibration) -> None:
+        """How well the estimates of a curriculum fit what the student says."""
+        if self._metrics:
+            self._metrics.write("check", step, **asdict(calibration))
+
+    def summary(self, step: int, summary: Summary) -> None:
+        """What the order of the run came to."""
+        if self._metrics:
+            self._metrics.write("summary", step, **asdict(summary))
+            for line in summary.lines():
+                log.info("%s", line)
+            for line in summary.warnings():
+                log.warning("%s", line)
 
     def close(self) -> None:
         if self._metrics:

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from curricle.schemas.common.errors import UserError
 from curricle.train.curricula.base import Course, Probe, ProbeResult, Stage
-from curricle.train.curricula.campus import Campus
-from curricle.train.curricula.perplexity import log_perplexity
+from curricle.train.curricula.campus.curriculum import Campus
+from curricle.train.curricula.campus.perplexity import log_perplexity
 from curricle.train.data.table import open_table
 from train_tables import make_table
 
@@ -49,8 +49,9 @@ def campus(**options):
     """Slices of 1, 2, 1 and 0 rows. Unless a test says so, the orders are not sorted again, and a choice may cost
     anything.
     """
-    arguments = {"perspectives": ("loss", "length"), "decisions": 4, "stop": "exhaustion", "resort_epochs": 0.0}
-    return Campus(**{**arguments, "probe_rows": 0, "probe_cost": 0.0, **options})
+    arguments = {"perspectives": ("loss", "length"), "decisions": 4, "stop": "exhaustion"}
+    earlier = {"probe": "sparse", "pointer": "own", "seen": "keep", "probe_rows": 0, "probe_cost": 0.0}
+    return Campus(**{**arguments, **earlier, **options})
 
 
 def run(table, student=LOSS, limit=50, **options):
@@ -360,8 +361,8 @@ def test_simulation_of_the_four_readings(alpaca, options, picks, coverage, mean_
 def test_cheap_choices_follow_those_that_ask_about_all(alpaca):
     table, losses, names = alpaca
     whole, cheap = (
-        follow(Course(Campus(perspectives=names, resort_epochs=0.0, stop="decisions", **options), table, 0, 32), losses)
-        for options in ({"probe_rows": 0, "probe_cost": 0.0}, {})
+        follow(Course(campus(perspectives=names, decisions=100, stop="decisions", **options), table, 0, 32), losses)
+        for options in ({}, {"probe_rows": 16, "probe_cost": 0.05})
     )
     assert picks_of(cheap[0], names) == pytest.approx(picks_of(whole[0], names), abs=10)
     questions, trained = (

@@ -1,15 +1,16 @@
 """Scope, pacing and cycles against published values (or values of the published code)."""
 
 import math
+from dataclasses import fields
 from itertools import accumulate, pairwise, takewhile
 
 import pytest
 from curricle.schemas.common.errors import UsageError
 from curricle.train.curricula import CURRICULA, build
+from curricle.train.curricula.campus.scope import cuts, scope
 from curricle.train.curricula.competence import competence
 from curricle.train.curricula.cyclical import cycle_sizes
 from curricle.train.curricula.pacing import Paced, fixed_discrete, fixed_root, visible_rows
-from curricle.train.curricula.scope import cuts, scope
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ def test_every_option_of_every_curriculum_has_help_and_survives_text():
     for name, kind in CURRICULA.items():
         built = build(name, {})
         texts = {}
-        for field in kind.__dataclass_fields__.values():
+        for field in fields(kind):
             assert field.metadata["help"]
             default = getattr(built, field.name)
             if default != ():
@@ -143,12 +144,13 @@ def test_every_option_of_every_curriculum_has_help_and_survives_text():
         ("campuss", {}, "did you mean 'campus'"),
         ("campus", {"decision": 3}, "did you mean 'decisions'"),
         ("campus", {"pointer": "mine"}, "pointer"),
-        ("campus", {"decisions": 0}, "decisions is 0"),
+        ("campus", {"decisions": -1}, "decisions is -1"),
+        ("campus", {"probe": "often"}, "probe"),
         ("campus", {"s1": 0}, "s1 is 0"),
         ("campus", {"p": 0.5}, "p is 0.5"),
         ("campus", {"temperature": -1}, "temperature is -1"),
         ("campus", {"probe_cost": -1}, "probe-cost is -1"),
-        ("campus", {"resort_every": 2}, "resort_every without resort_epochs"),
+        ("campus", {"probe": "sparse", "resort_every": 2}, "resort_every without resort_epochs"),
         ("campus", {"refresh": "reward"}, "refresh without resort_epochs"),
         ("campus", {"resort_epochs": "inf"}, "resort-epochs is inf"),
         ("campus", {"temperature": "nan"}, "temperature is nan"),

@@ -8,7 +8,7 @@ import pytest
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.sealed import sealed, unsealed
 from curricle.train.curricula import build
-from curricle.train.curricula.base import Course, Decision, Probe, ProbeResult
+from curricle.train.curricula.base import Course, Decision, Outcome, Probe, ProbeResult
 from curricle.train.ordering.journal import (
     Header,
     JournaledCourse,
@@ -23,11 +23,15 @@ ROWS = 60
 OPTIONS = {
     "perspectives": ["loss", "length"],
     "decisions": 8,
+    "pointer": "own",
+    "seen": "keep",
+    "probe": "sparse",
     "probe_cost": 0.0,
     "resort_every": 2,
     "resort_epochs": 5.0,
     "temperature": 0.5,
 }
+FREE = {"perspectives": ["loss", "length"], "probe_cost": 0.2}
 
 
 @pytest.fixture
@@ -57,6 +61,9 @@ class Student:
         nll = tuple(self.losses[each.rows] * (each.rows % 5) * 0.9**self.probes for each in probe.candidates)
         return ProbeResult(nll, tokens)
 
+    def outcome(self, stage):
+        return Outcome(self.losses[stage.rows] * (stage.rows % 5) * 0.9**stage.index, stage.rows % 5, stage.index)
+
 
 def course(table, head):
     return Course(build(head.curriculum, head.options), table, head.seed, head.batch)
@@ -67,12 +74,15 @@ def run(table, path, student, count=12, **options):
     head = header(table, **options)
     return [
         stage.rows.tolist()
-        for stage in islice(stages_of(course(table, head), open_journal(path, head), student), count)
+        for stage in islice(stages_of(course(table, head), open_journal(path, head), student, student.outcome), count)
     ]
 
 
 NAMES = [
     ("campus", OPTIONS),
+    ("campus", FREE),
+    ("campus", {**FREE, "probe": "sampled", "pointer": "own", "seen": "keep"}),
+    ("campus", {**FREE, "probe": "exact"}),
     ("random", {}),
     ("competence", {}),
     ("interleaved", {"category": "length"}),

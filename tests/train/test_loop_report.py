@@ -29,6 +29,7 @@ def test_the_page_shows_the_run_and_fetches_nothing(command, train_in_fork, tmp_
         "What was chosen when",
         "Perplexity of the candidates",
         "Competence",
+        "Exposure by difficulty",
         "Exposure",
         "never seen",
     ):
@@ -83,7 +84,7 @@ def test_compare_trains_every_arm_with_every_seed(command, train_in_fork, tmp_pa
             "--budget.samples",
             "24",
             "--arms",
-            "random,sorted?by=loss,campus?decisions=4",
+            "random,sorted?by=loss,campus?probe=exact",
             "--seeds",
             "2",
             "--learning-rates",
@@ -97,15 +98,15 @@ def test_compare_trains_every_arm_with_every_seed(command, train_in_fork, tmp_pa
     result = json.loads((tmp_path / "compared" / "compare.json").read_text())
     assert result["learning_rate"] == 1e-3 and result["tried"]["0.001"] < result["tried"]["1e-05"]
     rows = {row["arm"]: row for row in result["rows"]}
-    assert rows.keys() == {"random", "sorted?by=loss", "campus?decisions=4"}
+    assert rows.keys() == {"random", "sorted?by=loss", "campus?probe=exact"}
     assert all(curve["samples"][-1] == 24 for curves in result["curves"].values() for curve in curves)
-    assert rows["campus?decisions=4"]["probe_share"] > 0 == rows["random"]["probe_share"]
-    assert rows["random"]["steps"] == 3 <= rows["campus?decisions=4"]["steps"]
+    assert rows["campus?probe=exact"]["probe_share"] > 0 == rows["random"]["probe_share"]
+    assert rows["random"]["steps"] == 3 <= rows["campus?probe=exact"]["steps"]
     trained = {path.parent.name for path in (tmp_path / "compared" / "random").glob("*/seed-*")}
     assert trained == {"lr-0.001", "lr-1e-05"}  # what was trained for tuning is not trained again elsewhere
     assert rows["random"]["tokens_to_baseline"] and rows["random"]["difference"] is None
     table = (tmp_path / "compared" / "compare.md").read_text()
-    assert table.count("\n|") == 4 and "campus?decisions=4" in table
+    assert table.count("\n|") == 4 and "campus?probe=exact" in table
     assert (tmp_path / "compared" / "compare.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -52,7 +52,7 @@ def test_the_plan_is_the_order_that_is_trained(table, tmp_path, name, options):
 
 
 def test_the_plan_of_a_journal(table, tmp_path):
-    head = header(table, "campus", {"perspectives": ["loss", "length"], "decisions": 10}, samples=60)
+    head = header(table, "campus", {"perspectives": ["loss", "length"], "probe": "exact"}, samples=60)
     course = Course(build("campus", head.options), table, 1, 8)
     random = np.random.default_rng(0)
 
@@ -76,9 +76,20 @@ def test_the_plan_of_a_journal(table, tmp_path):
     assert set(result["choice"].to_pylist()) <= {"loss", "length"}
 
 
-def test_a_curriculum_that_asks_has_no_plan_before_training(table, tmp_path):
-    with pytest.raises(UsageError, match="asks the student"):
-        plan(table, header(table, "campus", {"perspectives": ["loss", "length"]}, samples=60), tmp_path / "plan")
+@pytest.mark.parametrize("probe", ["free", "exact"])
+def test_the_plan_of_a_curriculum_that_asks_is_a_rehearsal(table, tmp_path, probe):
+    head = header(table, "campus", {"perspectives": ["loss", "length"], "probe": probe}, samples=60)
+    product = plan(table, head, tmp_path / "plan")
+    assert product.rehearsed
+    assert "decisions between the orders by loss, length" in product.description
+    assert pq.read_table(product.parquet).num_rows == 60
+    assert not plan(table, header(table, "random", {}, samples=60), tmp_path / "random").rehearsed
+
+
+def test_without_losses_nothing_can_stand_in_for_a_student(tmp_path):
+    table = make_table(tmp_path, {"length": list(range(40)), "mtld": list(range(40))})
+    with pytest.raises(UsageError, match="what no column of the table holds"):
+        plan(table, header(table, "campus", {"perspectives": ["length", "mtld"]}, samples=40), tmp_path / "plan")
     assert not (tmp_path / "plan").exists()
 
 

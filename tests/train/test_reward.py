@@ -12,11 +12,11 @@ import pytest
 import torch
 from curricle.schemas.columns import REWARD_VERSION
 from curricle.schemas.table import score_columns
+from curricle.train.data.correlation import correlations
 from curricle.train.data.encoding import ConversationTokenizer
 from curricle.train.data.table import open_table
 from curricle.train.model.load import load_model, load_tokenizer
 from curricle.train.records.run_json import read_description
-from curricle.train.rewards.correlation import correlations
 from curricle.train.rewards.head import Accuracy, cross_fit, fit, folds, rewards
 from curricle.train.rewards.pairs import GeneratedAnswer, GeneratedAnswers, read_pairs
 from kills import at_call

@@ -15,7 +15,7 @@ from curricle.schemas.chat.generation import Draw
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.errors import UsageError
 from curricle.train.curricula.base import Course, Decision, Probe, ProbeResult, RewardGap
-from curricle.train.curricula.campus import Campus
+from curricle.train.curricula.campus.curriculum import Campus
 from curricle.train.data.encoding import ConversationTokenizer
 from curricle.train.data.table import open_table
 from curricle.train.distributed import Processes
@@ -48,12 +48,13 @@ def follow(course, gaps):
 def campus(**options):
     """Slices of 1, 2, 1 and 0 rows, as in the tests of campus."""
     arguments = {"perspectives": ("reward_gap",), "decisions": 4, "stop": "exhaustion", "refresh": "reward"}
+    arguments |= {"probe": "exact", "pointer": "own", "seen": "keep"}
     return Campus(**{**arguments, "resort_every": 1, "resort_epochs": 9.0, "refresh_tokens": 7, **options})
 
 
 def test_the_rest_is_sorted_by_the_new_gaps(tmp_path):
     table = make_table(tmp_path, GAPS)
-    stages, (probe,) = follow(Course(campus(), table, 0, 2), [0.0, 5.0, np.nan, -5.0])
+    stages, (probe,) = follow(Course(campus(), table, 0, 1), [0.0, 5.0, np.nan, -5.0])
     assert stages == [[0], [3, 1], [2]]  # without a gap it stays last
     assert (probe.purpose, probe.what) == ("refresh", RewardGap(7))
     assert [each.rows.tolist() for each in probe.candidates] == [[1, 2, 3]] * 2
@@ -64,7 +65,7 @@ def test_the_student_answers_a_seeded_sample(tmp_path):
     table = make_table(tmp_path, columns)
     options = {"refresh_rows": 10, "decisions": 3, "perspectives": ("reward_gap:high",)}
     (_, (one, *_)), (_, (again, *_)), (_, (other, *_)) = (
-        follow(Course(campus(**options), table, seed, 2), np.arange(100.0)) for seed in (0, 0, 1)
+        follow(Course(campus(**options), table, seed, 1), np.arange(100.0)) for seed in (0, 0, 1)
     )
     rest, questions = (each.rows for each in one.candidates)
     assert len(questions) == 10 and np.isin(questions, rest).all()
@@ -83,15 +84,15 @@ def test_the_student_answers_a_seeded_sample(tmp_path):
 )
 def test_an_answer_costs_three_passes(tmp_path, options, times):
     table = make_table(tmp_path, {**GAPS, "generated": ["x"] * 4})
-    assert len(follow(Course(campus(**options), table, 0, 2), [0.0] * 4)[1]) == times
+    assert len(follow(Course(campus(**options), table, 0, 1), [0.0] * 4)[1]) == times
 
 
 def test_what_a_refresh_needs_is_checked_first(tmp_path):
     table = make_table(tmp_path, GAPS)
     with pytest.raises(UsageError, match="reward_gap is no perspective"):
-        Course(campus(perspectives=("loss",)), table, 0, 2)
+        Course(campus(perspectives=("loss",)), table, 0, 1)
     with pytest.raises(UsageError, match="no column generated"):
-        Course(campus(refresh_rows=1), table, 0, 2)
+        Course(campus(refresh_rows=1), table, 0, 1)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, get_origin, get_type_hints
 from curricle.schemas.common import config
 from curricle.schemas.common.plugins import Group
 from curricle.train.curricula.base import Curriculum
-from curricle.train.curricula.campus import Campus
+from curricle.train.curricula.campus.curriculum import Campus
 from curricle.train.curricula.competence import Competence
 from curricle.train.curricula.cyclical import Cyclical
 from curricle.train.curricula.interleaving import Blocked, Interleaved
@@ -47,6 +47,11 @@ def named(name: str) -> type[Curriculum]:
 def origin(name: str) -> dict[str, str]:
     """Where a curriculum of others is from, see ``schemas.common.plugins.Plugin``; nothing for one of ours."""
     return {} if name in CURRICULA else PLUGINS.load(name).identity
+
+
+def completed(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as an order records them, with what an earlier version meant by those that it did not have."""
+    return {**(CURRICULA[name].ABSENT if name in CURRICULA else {}), **options}
 
 
 def show_options(name: str, command: str) -> NoReturn:

@@ -8,6 +8,7 @@ and those outcomes, so that a run is resumed by replaying them from a journal, n
 law 6). It knows nothing of torch.
 """
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -190,6 +191,22 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """How well estimates of the student's loss fitted what it said of some rows, before the stage that states it.
+
+    ``decision``: which decision was checked, from 1. ``rows``: how many rows were asked about. ``rho``: Spearman's rank
+    correlation of estimates and answers, None of fewer than three rows. ``bias``: the mean of answer - estimate, in
+    nats per token. ``agreed``: on these rows both choose the same candidate.
+    """
+
+    decision: int
+    rows: int
+    rho: float | None
+    bias: float
+    agreed: bool
+
+
+@dataclass(frozen=True)
 class Stage:
     """Rows to train on next, in this order: ``rows``, row numbers from 0, int64 (rows,).
 
@@ -197,6 +214,7 @@ class Stage:
     come from, where there was one to choose. ``competence``: for each perspective, which share of its order has been
     opened so far, in [0, 1]. ``index`` counts the stages of a run from 0. ``outcome``: the curriculum wants to know the
     loss of each of the rows, and gets an ``Outcome`` where it yields the stage, when all of them are trained on.
+    ``calibration``: for the log and the report.
     """
 
     rows: Rows
@@ -204,6 +222,7 @@ class Stage:
     competence: Mapping[str, float] = field(default_factory=dict)
     index: int = 0
     outcome: bool = False
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
@@ -235,8 +254,10 @@ class Curriculum(ABC):
 
     A subclass is a frozen dataclass whose fields are ``schemas.common.config.option(help, default)``: each is a flag
     ``--curriculum.KEY``. Whoever overrides ``__post_init__`` to check them calls that of this class, which checks their
-    bounds.
+    bounds. ``ABSENT``: what an option meant in orders that were recorded before there was one.
     """
+
+    ABSENT: ClassVar[Mapping[str, Any]] = {}
 
     def __post_init__(self) -> None:
         check_ranges(self, prefix="curriculum.")
@@ -249,6 +270,11 @@ class Curriculum(ABC):
         run, for ``rng(seed, …)``. ``batch``: rows in a global batch, for curricula that pace themselves by steps.
         Check every option and column before the first ``yield``, and raise ``UsageError`` where one does not fit.
         """
+
+    def describe(self, table: Table, batch: int) -> str:
+        """What it will do with this table, in a sentence without its full stop; batches have so many rows."""
+        first = inspect.cleandoc(type(self).__doc__ or type(self).__name__).split("\n\n")[0]
+        return " ".join(first.split()).removesuffix(".")
 
     def columns(self) -> tuple[str, ...]:
         """The columns of the table that it reads, NAME or NAME:high or NAME:low. A run is refused if one is absent."""
@@ -275,7 +301,7 @@ def _blamed(curriculum: Curriculum, at: str) -> Iterator[None]:
         raise
     except Exception as error:
         kind = type(curriculum)
-        if kind.__module__.rpartition(".")[0] == __package__:
+        if kind.__module__.startswith(f"{__package__}."):
             raise
         raise UserError(
             f"failed: {type(error).__name__}: {error}".removesuffix(": "),

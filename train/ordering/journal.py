@@ -21,10 +21,12 @@ from curricle.schemas.common.plugins import is_file
 from curricle.schemas.contract import from_record, known_keys, tagged, untagged
 from curricle.schemas.fingerprint import canonical_json, differences
 from curricle.schemas.sealed import lines_of, sealed, unsealed
-from curricle.train.curricula import build, origin
+from curricle.train.curricula import build, completed, origin
 from curricle.train.curricula.base import Course, Decision, Outcome, Probe, ProbeResult, Stage, rows_digest
 from curricle.train.data.table import Table
 from numpy.typing import NDArray
+
+JOURNAL = "journal.jsonl"
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,22 @@ class Journal:
             _append(self.path, sealed(_to_line(record)))
 
 
+def as_begun(header: Header, path: str | Path) -> Header:
+    """The order of a run that is to be started, or gone on with: where an earlier version began it, with fewer options
+    than there are today, what nobody gives is as it was then. UsageError for what is no journal.
+    """
+    begun, _, _ = _parse(Path(path))
+    if begun is None or begun.curriculum != header.curriculum or _completed(begun) == begun:
+        return header
+    return replace(header, options={**_completed(begun).options, **header.options})
+
+
 def read_journal(path: str | Path) -> Journal:
     """A journal as it was recorded, for reading; UsageError if there is none or it cannot be trusted."""
     header, records, _ = _parse(Path(path))
     if header is None:
         raise UsageError("the journal is absent or empty", where=str(path), remedy="name the journal.jsonl of a run")
-    return Journal(header, records)
+    return Journal(_completed(header), records)
 
 
 def open_journal(path: str | Path, header: Header, write: bool = True) -> Journal:
@@ -108,7 +120,7 @@ def open_journal(path: str | Path, header: Header, write: bool = True) -> Journa
     """
     path = Path(path)
     recorded, records, whole = _parse(path)
-    if recorded and (changed := header.differences(recorded)):
+    if recorded and (changed := header.differences(_completed(recorded))):
         raise UsageError(
             "the run was started with another order:\n  " + "\n  ".join(changed),
             where=str(path),
@@ -269,6 +281,10 @@ def _from_line(line: bytes) -> JournalEntry:
             return Outcome(nll, tokens, **known_keys(Outcome, fields))
         case other:
             raise ValueError(f"neither a stage nor a decision nor an outcome: {str(other)[:80]}")
+
+
+def _completed(header: Header) -> Header:
+    return replace(header, options=completed(header.curriculum, header.options))
 
 
 def _parse(path: Path) -> tuple[Header | None, list[JournalEntry], int]:

@@ -1,6 +1,6 @@
 """An order without a model: what a curriculum that never asks means for a table, or what a journal records."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,12 @@ def header_of(
     return Header(table.digest, table.fingerprint, curriculum, options, seed, batch, asdict(budget), plugin)
 
 
+def sorted_by(header: Header, table: Table) -> list[str]:
+    """The columns with a hard end that a curriculum reads; if there is none, the loss, if the table has it."""
+    read = curricula.build(header.curriculum, header.options).columns()
+    return [name for name in read if table.has_direction(name)] or [name for name in ("loss",) if name in table.columns]
+
+
 def whole_order(table: Table, order: Header | Journal, curriculum: str = "") -> Order:
     """The order of a curriculum that never asks, or of a journal, to its end; see ``recorded_course``."""
     visited = list(global_batches(table, order, curriculum))
@@ -114,17 +120,32 @@ def global_batches(table: Table, order: Header | Journal, curriculum: str = "") 
     UsageError, here already, for a budget without end, an option that does not fit, or a journal of another table;
     later, if the student would have to be asked.
     """
-    header = order.header if isinstance(order, Journal) else order
+    if isinstance(order, Journal):
+        return cut(table, order.header, follow(recorded_course(order, table, curriculum), order))
+    return cut(table, order, _static(course_of(table, order), order.curriculum))
+
+
+def course_of(table: Table, header: Header) -> Course:
+    """The course that a header means; UsageError for an option that does not fit."""
+    return Course(curricula.build(header.curriculum, header.options), table, header.seed, header.batch)
+
+
+def described(table: Table, header: Header) -> str:
+    """What an order will do, in words, before anything of it is known but its header and its table."""
+    rows, batch = len(table), header.batch
+    what = curricula.build(header.curriculum, header.options).describe(table, batch)
+    steps = [f"{limit:,} {name}" for name, limit in header.budget.items() if limit]
+    if samples := header.budget["samples"]:
+        steps[0] += f" ({samples / rows:.2f} epochs, {-(-samples // batch):,} steps of {batch} or more)"
+    return f"{header.curriculum} over {rows:,} rows: {what}. Budget: {', '.join(steps)}"
+
+
+def cut(table: Table, header: Header, stages: Iterable[Stage]) -> Iterator[GlobalBatch]:
+    """The global batches of stages, to the end of a header's budget; UsageError, here already, if it has none."""
     budget = Budget(**header.budget)
     if budget == Budget():
         raise UsageError("a plan without a budget has no end", remedy="set a budget in samples, tokens or steps")
-    tokens = response_tokens(table) if budget.tokens else None
-    if isinstance(order, Journal):
-        stages = follow(recorded_course(order, table, curriculum), order)
-    else:
-        built = curricula.build(header.curriculum, header.options)
-        stages = _static(Course(built, table, header.seed, header.batch), header.curriculum)
-    return batches(stages, header.batch, budget, tokens)
+    return batches(stages, header.batch, budget, response_tokens(table) if budget.tokens else None)
 
 
 def _static(course: Course, name: str) -> Iterator[Stage]:

@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from curricle.schemas.common.disk import check_writable, refuse_links, replacing
 from curricle.schemas.common.errors import UsageError
-from curricle.train.curricula import build
 from curricle.train.data.holdout import split
 from curricle.train.data.table import Rows, Table
 from curricle.train.ordering.batches import GlobalBatch
 from curricle.train.ordering.journal import Header, Journal, read_journal
-from curricle.train.ordering.order import global_batches, header_of
+from curricle.train.ordering.order import course_of, cut, described, global_batches, header_of, sorted_by
+from curricle.train.ordering.rehearsal import Rehearsal
+from curricle.train.ordering.summary import Summary, Tally
 from curricle.train.settings import PlanSettings
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -38,7 +39,11 @@ PLAN = pa.schema(
 
 @dataclass(frozen=True)
 class Plan:
-    """An order in figures. ``exposures[k]`` counts the rows that are visited k times."""
+    """An order in figures. ``exposures[k]`` counts the rows that are visited k times.
+
+    ``description``: what the curriculum does, in words. ``rehearsed``: it asks the student, and the losses of the table
+    stood in for its answers; the order of a run follows its student.
+    """
 
     parquet: Path
     picture: Path
@@ -46,6 +51,9 @@ class Plan:
     stages: int
     samples: int
     exposures: list[int]
+    summary: Summary
+    description: str
+    rehearsed: bool
 
 
 def plan_of(settings: PlanSettings) -> Plan:
@@ -73,14 +81,16 @@ def plan(
 ) -> Plan:
     """Write ``plan.parquet`` and ``plan.png`` into a directory.
 
-    ``order``: a header, for a curriculum that never asks the student; or a journal, for what a run did.
+    ``order``: a header, for a curriculum, or a journal, for what a run did. Where a curriculum asks the student, the
+    losses of the table stand in for its answers: a rehearsal.
     ``columns``: the difficulties in the picture; by default those that the curriculum sorts by, or the loss.
     ``curriculum``: what the user names, see ``recorded_course``.
-    UsageError, before anything is written, if the student would have to be asked or the table does not fit.
+    UsageError, before anything is written, if the table does not fit, or has no losses that could stand in.
     """
     header = order.header if isinstance(order, Journal) else order
-    all_batches = global_batches(table, order, curriculum)
-    ranks = {name: _percentiles(table, name, header.seed) for name in columns or _sorted_by(header, table)}
+    rehearsal = None if isinstance(order, Journal) else Rehearsal(course_of(table, header), table)
+    all_batches = cut(table, header, rehearsal.stages()) if rehearsal else global_batches(table, order, curriculum)
+    ranks = {name: _percentiles(table, name, header.seed) for name in columns or sorted_by(header, table)}
     group = list(islice(all_batches, BATCHES_A_GROUP))
     if not group:
         raise UsageError("the order is empty", remedy="raise the budget, or name the journal of a run that has begun")
@@ -95,22 +105,25 @@ def plan(
             visited += group
             group = list(islice(all_batches, BATCHES_A_GROUP))
     rows = np.concatenate([batch.rows for batch in visited])
+    tally = Tally(len(table))
+    for stage in {batch.stage.index: batch.stage for batch in visited}.values():
+        tally.stage(stage)
+    tally.batch(rows)
+    rehearsed = rehearsal is not None and rehearsal.needed
+    title = f"{header.curriculum}, seed {header.seed}" + ", a rehearsal with the losses of the table" * rehearsed
     with replacing(picture) as partial:
-        _draw(visited, rows, ranks, f"{header.curriculum}, seed {header.seed}").savefig(partial, dpi=120, format="png")
+        _draw(visited, rows, ranks, title).savefig(partial, dpi=120, format="png")
     return Plan(
         parquet,
         picture,
         steps=len(visited),
         stages=len({batch.stage.index for batch in visited}),
         samples=len(rows),
-        exposures=np.bincount(np.bincount(rows, minlength=len(table))).tolist(),
+        exposures=np.bincount(tally.visits).tolist(),
+        summary=tally.summary(table, [*ranks], header.seed),
+        description="" if header.plugin else described(table, header),
+        rehearsed=rehearsed,
     )
-
-
-def _sorted_by(header: Header, table: Table) -> list[str]:
-    """The columns with a hard end that a curriculum reads; if there is none, the loss, if the table has it."""
-    read = build(header.curriculum, header.options).columns()
-    return [name for name in read if table.has_direction(name)] or [name for name in ("loss",) if name in table.columns]
 
 
 def _percentiles(table: Table, column: str, seed: int) -> NDArray[np.float32]:

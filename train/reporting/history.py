@@ -12,7 +12,9 @@ from curricle.schemas.common.plugins import is_file
 from curricle.train.curricula.base import Decision
 from curricle.train.data.holdout import split
 from curricle.train.ordering.batches import Budget, batches, response_tokens
-from curricle.train.ordering.journal import Journal, StageRecord, follow, read_journal, recorded_course
+from curricle.train.ordering.journal import JOURNAL, Journal, StageRecord, follow, read_journal, recorded_course
+from curricle.train.ordering.order import sorted_by
+from curricle.train.ordering.summary import Summary, Tally
 from curricle.train.records.metrics import read_metrics
 from curricle.train.records.run_json import RUN, read_description
 from curricle.train.settings import RunSettings
@@ -30,14 +32,15 @@ class Exposure:
 class History:
     """A run as its directory records it. ``lines`` are the metrics by kind.
 
-    ``exposure`` is None without the table, and where the curriculum is a plug-in: reading about a run runs no code that
-    came with it.
+    ``exposure`` and ``summary`` are None without the table, and where the curriculum is a plug-in: reading about a run
+    runs no code that came with it.
     """
 
     settings: dict[str, Any]
     lines: dict[str, list[dict[str, Any]]]
     journal: Journal
     exposure: Exposure | None
+    summary: Summary | None
 
     @property
     def stages(self) -> list[StageRecord]:
@@ -56,23 +59,28 @@ def read_history(run: Path) -> History:
     metrics = read_metrics(run)
     if not any(line["kind"] == "train" for line in metrics):
         raise UsageError("the run has no metrics yet", where=str(run), remedy="let it train first")
-    journal = read_journal(run / "journal.jsonl")
+    journal = read_journal(run / JOURNAL)
     lines = {kind: [line for line in metrics if line["kind"] == kind] for kind in ("train", "eval", "probe")}
-    return History(about["settings"], lines, journal, _exposure(about["settings"], journal, lines["train"][-1]["step"]))
+    counts = _counts(about["settings"], journal, lines["train"][-1]["step"])
+    return History(about["settings"], lines, journal, *counts)
 
 
-def _exposure(values: dict[str, Any], journal: Journal, steps: int) -> Exposure | None:
-    """How often each row was visited in the first ``steps`` steps, derived again from the table and the journal."""
+def _counts(values: dict[str, Any], journal: Journal, steps: int) -> tuple[Exposure | None, Summary | None]:
+    """What the order came to in the first ``steps`` steps, derived again from the table and the journal."""
     settings = build(RunSettings, values, where=RUN)
     if not settings.data.exists() or journal.header.plugin or is_file(journal.header.curriculum):
-        return None
+        return None, None
     table = split(settings, journal.header.seed).train
     budget = Budget(**journal.header.budget)
     tokens = response_tokens(table) if budget.tokens else None
-    times = np.zeros(len(table), np.int64)
+    tally, stage = Tally(len(table)), -1
     for batch in batches(follow(recorded_course(journal, table), journal), journal.header.batch, budget, tokens):
         if batch.step >= steps:
             break
-        np.add.at(times, batch.rows, 1)
-    never = [table.ids[row].tobytes().hex() for row in np.flatnonzero(times == 0)[:20]]
-    return Exposure(dict(sorted(Counter(times.tolist()).items())), never)
+        if batch.stage.index > stage:
+            stage = batch.stage.index
+            tally.stage(batch.stage)
+        tally.batch(batch.rows)
+    never = [table.ids[row].tobytes().hex() for row in np.flatnonzero(tally.visits == 0)[:20]]
+    exposure = Exposure(dict(sorted(Counter(tally.visits.tolist()).items())), never)
+    return exposure, tally.summary(table, sorted_by(journal.header, table), journal.header.seed)

@@ -7,6 +7,7 @@ from typing import Any
 from curricle.schemas.common.disk import write_whole
 from curricle.schemas.fingerprint import canonical_json
 from curricle.train.curricula.base import Decision
+from curricle.train.curricula.campus.choosing import CHECK
 from curricle.train.ordering.journal import StageRecord
 from curricle.train.reporting.charts import bars, lanes, lines, perplexity
 from curricle.train.reporting.history import History, read_history
@@ -73,6 +74,9 @@ def _facts(history: History) -> list[tuple[str, str]]:
                 f"{probes['seconds']:,.0f} s",
             )
         )
+    if history.summary:
+        facts += [(words.partition(": ")[0], words.partition(": ")[2]) for words in history.summary.short()]
+        facts += [("note", words) for words in history.summary.warnings()]
     return facts
 
 
@@ -117,7 +121,7 @@ def _figures(history: History) -> list[tuple[str, str, Markup]]:
     position = 0
     for record in history.journal.records:
         if isinstance(record, Decision):
-            if record.choice is not None:
+            if record.choice is not None or record.purpose == CHECK:
                 for name, value in zip(record.candidates, record.log_perplexity, strict=True):
                     candidates.setdefault(name, []).append((position, perplexity(value)))
         elif isinstance(record, StageRecord):
@@ -126,8 +130,8 @@ def _figures(history: History) -> list[tuple[str, str, Markup]]:
         figures.append(
             (
                 "Perplexity of the candidates",
-                "What the student said of the next slice of each perspective, "
-                "before each decision; the lowest is trained on.",
+                "What the student said of the next slice of each perspective, or of some rows of it, where it was "
+                "asked; the lowest is trained on.",
                 lines(candidates, "samples", "perplexity", "Perplexity of candidates", list(candidates), log=True),
             )
         )
@@ -162,6 +166,18 @@ def _figures(history: History) -> list[tuple[str, str, Markup]]:
             ),
         )
     )
+    if history.summary and history.summary.tenths:
+        tenths = {
+            name: [(float(tenth), visits) for tenth, visits in enumerate(values, 1)]
+            for name, values in history.summary.tenths.items()
+        }
+        figures.append(
+            (
+                "Exposure by difficulty",
+                "How often a row was visited, by tenth of each order from easy to hard.",
+                lines(tenths, "tenth of the order", "visits of a row", "Exposure by difficulty", list(tenths)),
+            )
+        )
     if history.exposure:
         figures.append(
             (

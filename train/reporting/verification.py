@@ -9,11 +9,10 @@ from curricle.schemas.common.log import printable
 from curricle.schemas.sealed import is_sealed
 from curricle.schemas.sums import damaged
 from curricle.train.checkpoint import DIGESTS, checkpoints, faults, read_cursor, sums
-from curricle.train.ordering.journal import read_journal
+from curricle.train.ordering.journal import JOURNAL, read_journal
 from curricle.train.records.metrics import METRICS, read_metrics
 from curricle.train.records.run_json import RUN, read_description
 
-JOURNAL = "journal.jsonl"
 EARLIER = "written by an earlier version, without digests: nothing proves it whole"
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from curricle.schemas.chat.generation import Draw, draw_seed, no_room, prompt_of
 from curricle.train.curricula.base import Probe, ProbeResult
-from curricle.train.curricula.campus import ANSWERS
+from curricle.train.curricula.campus.sorting import ANSWERS
 from curricle.train.data.batching import Size, shares
 from curricle.train.data.encoding import ConversationTokenizer
 from curricle.train.data.table import Example, Rows, Table

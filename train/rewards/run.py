@@ -29,6 +29,7 @@ from curricle.schemas.common.errors import UserError
 from curricle.schemas.sums import damaged, sums_of
 from curricle.schemas.table import NOTES_FIELD
 from curricle.train.checkpoint import locked
+from curricle.train.data.correlation import correlations
 from curricle.train.data.encoding import ConversationTokenizer
 from curricle.train.data.table import Table, open_table
 from curricle.train.distributed import Processes
@@ -36,7 +37,6 @@ from curricle.train.model.load import identify, load_model, load_tokenizer
 from curricle.train.model.probe import CHUNK
 from curricle.train.model.student import Student
 from curricle.train.records.run_json import Description, read_description
-from curricle.train.rewards.correlation import correlations
 from curricle.train.rewards.head import FOLDS, Accuracy, cross_fit, fit, folds, rewards
 from curricle.train.rewards.model import check_architecture, save_reward_model
 from curricle.train.rewards.pairs import GeneratedAnswers, Remarks, last_states, read_pairs

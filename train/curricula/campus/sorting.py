@@ -1,0 +1,120 @@
+"""How what is left of an order is sorted again as the student learns: by estimates, which are free, or by asking it."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from curricle.train.curricula.base import Candidate, Probe, RewardGap, rng
+from curricle.train.curricula.campus.choosing import Estimating
+from curricle.train.curricula.campus.perspectives import Orders, Perspective
+from curricle.train.data.table import Table
+from numpy.typing import NDArray
+
+RESORT, REFRESH, ANSWERS = "resort", "refresh", "generated"  # two purposes of probes, and who answers in the second
+PROMPTS = 3  # what random numbers are for, beside those of choosing
+
+
+@dataclass(frozen=True)
+class Reward:
+    """How the order by ``name`` is sorted by a reward: ``rows`` prompts are answered (0: all), in ``tokens`` each."""
+
+    name: str
+    rows: int
+    tokens: int
+
+
+class Sorting:
+    """What is sorted again, and when.
+
+    ``loss``: names of perspectives that follow the student's loss. ``every``: after so many decisions; 0: after 1, 2,
+    4, 8, … ``epochs``: forward passes that asking may cost in one pass over the orders; None: any.
+    ``periodic``: ask after every so many visits of a perspective itself, the fewest that keep within ``epochs``.
+    """
+
+    def __init__(
+        self,
+        orders: Orders,
+        table: Table,
+        seed: int,
+        loss: Sequence[str],
+        every: int,
+        epochs: float | None,
+        periodic: bool,
+        reward: Reward | None,
+    ) -> None:
+        self._orders, self._table, self._seed = orders, table, seed
+        self._loss = [orders.by_name[name] for name in loss if name in orders.by_name]
+        self._reward, self._every, self._epochs = reward, every, epochs
+        rewarded = [orders.by_name[reward.name]] if reward else []
+        self._periodic = [*(self._loss if periodic else []), *rewarded]
+        self._by_decision = [] if periodic else [each for each in self._loss if each not in rewarded]
+        self._period = (every or self._fewest()) if self._periodic else 0
+        self._forwarded = 0
+
+    def begin_again(self, estimate: Estimating | None) -> None:
+        """The orders are opened from their start: sort them whole, where that is free."""
+        self._forwarded = 0 if not self._orders.round else self._forwarded
+        if estimate:
+            self._by_estimates(estimate)
+
+    def after(self, choice: str, decision: int, estimate: Estimating | None) -> Generator[Probe, Any, None]:
+        """What is due after a decision."""
+        chosen = self._orders.by_name[choice]
+        if chosen in self._periodic and self._period and chosen.visits % self._period == 0:
+            yield from self._ask(chosen, decision)
+        if decision % self._every == 0 if self._every else decision & (decision - 1) == 0:
+            if estimate:
+                self._by_estimates(estimate)
+            else:
+                for each in self._by_decision:
+                    yield from self._ask(each, decision)
+
+    def _by_estimates(self, estimate: Estimating) -> None:
+        for each in self._by_decision:
+            self._replace(each, estimate.estimate.predict(each.rest))
+
+    def _replace(self, perspective: Perspective, losses: NDArray[np.float64]) -> None:
+        rest = perspective.rest
+        difficulty = np.full(len(self._table), np.nan)
+        difficulty[rest] = losses * perspective.sign
+        unscored = rest[np.isnan(losses)]  # they stay last, in the order that they had
+        perspective.replace_rest(np.concatenate([self._table.sort(difficulty, self._seed), unscored]))
+
+    def _ask(self, perspective: Perspective, decision: int) -> Generator[Probe, Any, None]:
+        rest = len(perspective.rest)
+        passes = self._passes(perspective, rest)
+        if rest > 1 and (self._epochs is None or self._forwarded + passes <= self._epochs * len(self._table)):
+            self._forwarded += passes
+            answer = yield self._question(perspective, decision)
+            self._replace(perspective, answer.scores)
+
+    def _question(self, perspective: Perspective, decision: int) -> Probe:
+        rest = Candidate(perspective.name, perspective.rest)
+        reward = self._reward
+        if reward is None or perspective.name != reward.name:
+            return Probe((rest,), purpose=RESORT)
+        rows = rest.rows
+        if 0 < reward.rows < len(rows):
+            random = rng(self._seed, PROMPTS, decision)
+            rows = rows[np.sort(random.choice(len(rows), reward.rows, replace=False))]
+        return Probe((rest, Candidate(ANSWERS, rows)), RewardGap(reward.tokens), REFRESH)
+
+    def _passes(self, perspective: Perspective, rows: int) -> int:
+        """Forward passes that sorting so many rows again takes. An answer costs about one as it is drawn, and one as it
+        is read; so does reading the reference."""
+        if self._reward is None or perspective.name != self._reward.name:
+            return rows
+        return 2 * rows + (min(self._reward.rows, rows) or rows)
+
+    def _fewest(self) -> int:
+        """The fewest visits between two sorts that keep a whole pass within ``epochs``; 0: never."""
+        for period in range(1, max(len(each.cuts) for each in self._periodic) - 1):
+            forwarded = sum(
+                self._passes(each, len(each.rows) - cut)
+                for each in self._periodic
+                for cut in each.cuts[period:-1:period]
+            )
+            if self._epochs is None or forwarded <= self._epochs * len(self._table):
+                return period
+        return 0
