@@ -13,8 +13,8 @@ _FENCE = re.compile(r"^(?:<!-- (?P<note>[^\n]*?) -->\n)?```(?P<language>[^\n]*)\
 
 def all_pages() -> list[str]:
     """Every page for users, README first, as paths in the repository."""
-    docs = sorted(path.name for path in (REPOSITORY / "docs").glob("*.md"))
-    return ["README.md", *(f"docs/{name}" for name in docs), "docker/README.md", "CONTRIBUTING.md"]
+    docs = sorted(str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "docs").rglob("*.md"))
+    return ["README.md", *docs, "docker/README.md", "CONTRIBUTING.md"]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pytest
 from pages import PACKAGES, REPOSITORY
 
 FILES = sorted(path for name in (*PACKAGES, "tests") for path in (REPOSITORY / name).rglob("*.py"))
-PAGES = [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md"), *(REPOSITORY / "docker").glob("*.md")]
+PAGES = [REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md"), *(REPOSITORY / "docker").glob("*.md")]
 PARTICIPLES = {"said", "told", "found", "made", "given", "kept", "asked", "answered", "taken", "known", "seen"}
 
 ALLOWED = {

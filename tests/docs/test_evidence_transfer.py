@@ -63,6 +63,16 @@ def test_differences_are_paired_and_the_interval_is_students():
     assert result["same"]["p"] is None and "p_holm" not in result["same"]
 
 
+def test_the_page_shows_the_figures_that_are_stored():
+    page, results = PAGE.read_text("utf-8"), FOLDER / "results"
+    reference = json.loads((results / "reference.json").read_text("utf-8"))
+    stored = [reference["graded"], reference["all"]]
+    stored += [json.loads(path.read_text("utf-8")) for path in results.glob("correlation.json")]
+    for one in stored:
+        for column in {line["column"] for line in one["lines"]}:
+            assert "\n".join(figures.correlation_table(one, column)) in page
+
+
 def published(path, rows: int) -> None:
     """Rows as the published ones are, with perplexities that are nobody's."""
     rng = random.Random(1)
@@ -97,6 +107,7 @@ def test_all_of_it_with_tiny_models(tiny_model, tmp_path, monkeypatch, capsys):
     assert figures_of["rows"] == 40
     assert {line["selector"] for line in figures_of["lines"]} >= {*ways, "lp_app of OPT-350M", "lp_1 of OPT-1.3B"}
     assert "chance (95 %)" in capsys.readouterr().out
+    assert json.loads((results / "reference.json").read_text())["graded"]["rows"] == 40
     assert "instruction" not in pl.read_parquet(results / "rows.parquet").columns
 
     run.main(command)

@@ -30,6 +30,9 @@ CANDIDATES = 0.75
 BATCH, MAX_LENGTH, TEMPLATE = 32, 512, "alpaca"
 FIELDS = ("instruction", "input", "output")
 BASELINE = "random"
+GRADED = "1k_score"
+"""The thousand rows that a model graded best; the other set is of the longest responses."""
+ALPACA_INDEX = pl.col("extra").str.json_path_match("$.alpaca_index").cast(pl.Int64).alias("alpaca_index")
 log = logging.getLogger("curricle")
 
 
@@ -61,7 +64,7 @@ class Experiment:
         options = self.options
         published = pl.read_parquet(options.published).filter(pl.col("text_exact")).sort("alpaca_index")
         if options.pool == "graded":
-            published = published.filter(pl.col("anchor_set") == "1k_score")
+            published = published.filter(pl.col("anchor_set") == GRADED)
         if options.rows and options.rows < len(published):
             drawn = random.Random(options.draw).sample(range(len(published)), options.rows)
             published = published[sorted(drawn)]
@@ -94,7 +97,7 @@ class Experiment:
             output,
             epochs=epochs,
             proxy=proxy,
-            train={"device.precision": options.precision, "batch.tokens": "4096", "log.every": "1"},
+            train={"device.precision": options.precision, "batch.tokens": "1024", "log.every": "1"},
             shard_rows=options.shard_rows,
         )
         shutil.rmtree(output / "training" / "checkpoints", ignore_errors=True)
@@ -133,9 +136,8 @@ class Experiment:
         """Write what is there: ids and numbers, no texts."""
         options = self.options
         frame = read_table(self.output / table)
-        index = pl.col("extra").str.json_path_match("$.alpaca_index").cast(pl.Int64).alias("alpaca_index")
         names = [*ours(frame), *({"cluster"} & set(frame.columns))]
-        rows = frame.select(index, "response_tokens", *names).sort("alpaca_index")
+        rows = frame.select(ALPACA_INDEX, "response_tokens", *names).sort("alpaca_index")
         rows.write_parquet(self.results / "rows.parquet")
         published = pl.read_parquet(options.published).select("alpaca_index", "^opt-.*$")
         result = figures.correlation(rows, published, options.name, options.resamples)
@@ -144,6 +146,32 @@ class Experiment:
         for column in figures.COLUMNS:
             if column in rows.columns:
                 print(*figures.correlation_table(result, column), sep="\n", end="\n\n")
+        return result
+
+    def reference(self) -> dict[str, Any]:
+        """The same figures for the smallest published model, on all rows and on graded ones: no model is run."""
+        output, options = self.output, self.options
+
+        def score() -> dict[str, Any]:
+            rows = pl.read_parquet(options.published).filter(pl.col("text_exact")).sort("alpaca_index")
+            write_lines(output / "published.jsonl", rows.select("alpaca_index", *FIELDS).to_dicts())
+            pipelines.score(output / "published.jsonl", output / "published", metrics=["length"], proxy=self.selector)
+            return {"table": "published"}
+
+        self.step("published", score)
+        frame = read_table(output / "published").select(ALPACA_INDEX, "response_tokens")
+        smallest, *larger = figures.PUBLISHED
+        published = pl.read_parquet(options.published)
+        before, *both = (pl.col(f"{smallest}__{ending}") for ending in ("P0", *figures.COLUMNS.values()))
+        learned = dict(zip(figures.COLUMNS, both, strict=True))
+        ours = frame.join(published.select("alpaca_index", ppl_epoch_0=before, **learned), on="alpaca_index")
+        theirs = published.select("alpaca_index", *[f"^{size}__.*$" for size in larger])
+        graded = published.filter(pl.col("anchor_set") == GRADED).select("alpaca_index")
+        result = {
+            pool: figures.correlation(rows, theirs, figures.PUBLISHED[smallest], options.resamples)
+            for pool, rows in (("all", ours), ("graded", ours.join(graded, on="alpaca_index")))
+        }
+        write_json(self.results / "reference.json", result)
         return result
 
     def held_out(self) -> dict[str, Any]:
@@ -230,10 +258,10 @@ class Experiment:
             curriculum="random",
             seed=seed,
             budget={"tokens": budget},
-            batch={"size": -(-len(lengths) // an_epoch), "tokens": 4096},
+            batch={"size": -(-len(lengths) // an_epoch), "tokens": 1024},
             optimizer={"lr": options.lr, "beta2": 0.999},
             device={"precision": options.precision},
-            eval={"data": output / "held-out"},
+            eval={"data": {"alpaca": output / "held-out"}},
             checkpoint={"every": 4, "keep": 1},
             log={"every": 1},
         )
@@ -241,6 +269,7 @@ class Experiment:
         shutil.rmtree(checkpoint.parent)  # 3 GB of weights and optimizer that nothing reads any more
         return {
             "loss": last["loss"],
+            "row_loss": last["row_loss"],
             "rows": len(lengths),
             "tokens": int(last["total"]["scored"]),
             "steps": int(last["step"]),
@@ -315,6 +344,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     experiment = Experiment(options)
+    experiment.reference()
     experiment.correlation()
     if options.part == "all":
         experiment.training()
