@@ -72,6 +72,10 @@ class CompareOptions(TrainOptions, total=False):
     arms: Sequence[str]
     seeds: int
     learning_rates: Sequence[float]
+    tuning_seeds: int
+    average: Literal["token", "row"]
+    scoring_tokens: int | None
+    jobs: int
 
 
 class PlanOptions(TypedDict, total=False):

@@ -190,11 +190,26 @@ class CompareSettings(TrainSettings):
     """Train several orders over several seeds at the same budget, and compare their held-out loss."""
 
     arms: tuple[str, ...] = option(
-        "orders to compare, NAME or NAME?key=value&key=value; random is the baseline",
-        ("random", "campus", "competence", "sorted?by=loss", "sorted?by=prompt_words", "sorted?by=response_mtld"),
+        "what is compared: NAME or NAME?key=value&key=value, options of the curriculum, or of the trainer as "
+        "optimizer.schedule=constant; random is the baseline, and easy_to_hard, hard_to_easy, constant_lr and "
+        "random_stages are controls",
+        ("random", "random_stages", "constant_lr", "campus", "easy_to_hard", "hard_to_easy"),
     )
-    seeds: int = option("how many seeds every order is trained with: 0, 1, …", 3, at_least=1)
-    learning_rates: tuple[float, ...] = option("tried with random first; all orders get the best one", (), above=0)
+    seeds: int = option("how many seeds every arm is trained with: 0, 1, …", 3, at_least=1)
+    learning_rates: tuple[float, ...] = option(
+        "tried with every arm, which gets the best one of its own on the tuning set (--eval.tuning); without one, some "
+        "of the rows to train on are held out for it",
+        (),
+        above=0,
+    )
+    tuning_seeds: int = option("how many of the seeds the learning rates are tried with", 1, at_least=1)
+    average: Literal["token", "row"] = option(
+        "the loss to judge by: of each held-out set the mean over tokens, or over rows of each row's mean", "token"
+    )
+    scoring_tokens: int | None = option(
+        "tokens that scoring took, where the table's manifest does not say", None, at_least=0
+    )
+    jobs: int = option("runs at a time on this machine, each in a process of its own", 1, at_least=1, at_most=1024)
 
 
 @dataclass(frozen=True, kw_only=True)

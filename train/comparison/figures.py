@@ -1,96 +1,227 @@
-"""What a comparison of orders comes down to: curves of held-out loss, and a row of figures for each order."""
+"""What a comparison of orders comes down to: curves of held-out loss, and a row of figures for each arm."""
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from curricle.schemas.common.errors import UserError
+from curricle.train.comparison.statistics import LEVEL, Mean, holm
 from curricle.train.records.metrics import read_metrics
+from curricle.train.settings import HELD_OUT
 
-# Two-sided 95 % points of Student's t for 1, 2, … degrees of freedom; beyond, the normal distribution's is close.
-_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+Average = Literal["token", "row"]
+IMBALANCE = 0.1
+"""Share by which an arm may have more or fewer steps than the baseline, or the difference rests on them."""
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What something took: tokens that went through a model, and FLOPs; means where it is of several runs."""
+
+    tokens: float = 0.0
+    flops: float = 0.0
+
+    def __add__(self, other: "Spending") -> "Spending":
+        return Spending(self.tokens + other.tokens, self.flops + other.flops)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Held-out loss of one run. ``tokens`` trained on and ``flops``, probes included, until each evaluation."""
+    """Held-out loss of one run. ``tokens`` trained on and ``flops``, probes included, until each evaluation.
+
+    ``loss``: what is judged by, the mean over the sets. ``sets``: for each set its ``loss`` a token and ``row_loss`` at
+    the end; ``means``: of both, over the sets. ``tuning``: the same as ``loss``, at the end, on the tuning sets.
+    ``training`` and ``probes``: what each took in all. ``seconds``: of both.
+    """
 
     steps: list[int]
     samples: list[int]
     tokens: list[int]
     flops: list[float]
     loss: list[float]
-    probe_flops: float
+    sets: dict[str, dict[str, float]]
+    means: dict[str, float]
+    tuning: float | None
+    training: Spending
+    probes: Spending
     seconds: float
 
 
-@dataclass(frozen=True)
-class Row:
-    """One arm, over its seeds. ``steps``, ``flops`` and ``seconds``: means, probes counted in where there is a cost.
-
-    Intervals are of Student's t; ``difference`` is paired by seed with the baseline.
-    ``tokens_to_baseline`` and ``flops_to_baseline``: means of what was spent until the held-out loss was the
-    baseline's final one with the same seed, probes counted in; None where a seed never came that far.
-    """
-
-    arm: str
-    seeds: int
-    steps: float
-    loss: float
-    interval: float | None
-    difference: float | None
-    difference_interval: float | None
-    tokens_to_baseline: float | None
-    flops_to_baseline: float | None
-    flops: float
-    probe_share: float
-    seconds: float
-
-
-def read_curve(run: Path) -> Curve:
+def read_curve(run: Path, average: Average) -> Curve:
+    """The curve of a finished run. UserError where it has no held-out loss of this kind."""
     lines = [line for line in read_metrics(run) if line["kind"] == "eval"]
-    if not lines or any(line["loss"] is None for line in lines):
-        raise UserError("the run has no held-out loss", where=str(run), remedy="hold out rows that have responses")
+    key = "loss" if average == "token" else "row_loss"
+    if not lines or any(line.get(key) is None for line in lines):
+        raise UserError(
+            "the run has no held-out loss" + (" by row" if average == "row" else ""),
+            where=str(run),
+            remedy="hold out rows that have responses; a run of an earlier version has no loss by row",
+        )
     last = lines[-1]
+    sets = last.get("sets") or {HELD_OUT: {"loss": last["loss"]}}
+    tuning = [values[key] for values in last.get("tuning", {}).values()]
     return Curve(
         [line["step"] for line in lines],
         [line["total"]["samples"] for line in lines],
         [line["total"]["tokens"] + line["probes"]["tokens"] for line in lines],
         [line["total"]["flops"] + line["probes"]["flops"] for line in lines],
-        [line["loss"] for line in lines],
-        last["probes"]["flops"],
+        [line[key] for line in lines],
+        {
+            name: {kind: values[kind] for kind in ("loss", "row_loss") if kind in values}
+            for name, values in sets.items()
+        },
+        {kind: last[kind] for kind in ("loss", "row_loss") if last.get(kind) is not None},
+        float(np.mean(tuning)) if tuning and None not in tuning else None,
+        Spending(last["total"]["tokens"], last["total"]["flops"]),
+        Spending(last["probes"]["tokens"], last["probes"]["flops"]),
         last["total"]["seconds"] + last["probes"]["seconds"],
     )
 
 
-def row_of(arm: str, curves: Sequence[Curve], baseline: Sequence[Curve]) -> Row:
-    final = [curve.loss[-1] for curve in curves]
-    differences = [loss - other.loss[-1] for loss, other in zip(final, baseline, strict=True)]
-    pairs = list(zip(curves, baseline, strict=True))
+@dataclass(frozen=True)
+class Runs:
+    """The runs of an arm with the learning rate that it has, one for each seed.
+
+    ``tried``: the loss on the tuning sets with each rate; none where nothing was tried. ``tuning``: what the runs with
+    the other rates took. ``scoring``: what making the columns took that the arm reads; None where that is not known.
+    """
+
+    arm: str
+    rate: float
+    curves: Sequence[Curve]
+    tried: Mapping[float, float] = field(default_factory=dict)
+    tuning: Spending = field(default_factory=Spending)
+    scoring: Spending | None = field(default_factory=Spending)
+
+    @property
+    def edge(self) -> str | None:
+        """Which end of the rates that were tried is the best one, if it is an end."""
+        rates = sorted(self.tried)
+        ends = {rates[0]: "lowest", rates[-1]: "highest"} if len(rates) > 1 else {}
+        return ends.get(self.rate)
+
+    @property
+    def final(self) -> list[float]:
+        return [curve.loss[-1] for curve in self.curves]
+
+    @property
+    def steps(self) -> float:
+        return float(np.mean([curve.steps[-1] for curve in self.curves]))
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A loss over the seeds of an arm, and its differences from the baseline by seed; None for the baseline itself."""
+
+    value: Mean
+    difference: Mean | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm, over its seeds.
+
+    ``loss``: the primary figure, the mean over the held-out sets. ``adjusted``: the p value of its difference from the
+    baseline after Holm's correction for all arms that compare, and ``stands`` whether that is below 5 %.
+    ``incomparable``: why the difference is none of the order, if it is not; then it is not tested. ``means``: the loss
+    a token and the loss a row, as means over the sets, and ``sets`` the same of each set. ``to_baseline``: what was
+    spent until the held-out loss was the baseline's final one with the same seed, probes, scoring and tuning counted
+    in; None where a seed never came that far. ``spent``: what on, in all. ``steps``, ``seconds``: means.
+    """
+
+    arm: str
+    learning_rate: float
+    edge: str | None
+    tried: dict[str, float]
+    seeds: int
+    steps: float
+    loss: Figure
+    adjusted: float | None
+    stands: bool
+    incomparable: str | None
+    means: dict[str, Figure]
+    sets: dict[str, dict[str, Figure]]
+    to_baseline: Spending | None
+    spent: dict[str, Spending | None]
+    seconds: float
+
+    @property
+    def total(self) -> Spending:
+        return sum((each for each in self.spent.values() if each), Spending())
+
+
+def rows_of(arms: Sequence[Runs], baseline: str) -> list[Row]:
+    """A row of each arm, in their order, with the p values corrected for all that compare."""
+    base = next(runs for runs in arms if runs.arm == baseline)
+    rows = [_row(runs, base) for runs in arms]
+    p = {index: row.loss.difference.p for index, row in enumerate(rows) if row.loss.difference and not row.incomparable}
+    tested = {index: value for index, value in p.items() if value is not None}
+    for index, value in zip(tested, holm(np.array([*tested.values()])).tolist(), strict=True):
+        rows[index] = replace(rows[index], adjusted=value, stands=value < 1 - LEVEL)
+    return rows
+
+
+def _row(runs: Runs, base: Runs) -> Row:
+    reached = [_reached(curve, other.loss[-1]) for curve, other in zip(runs.curves, base.curves, strict=True)]
+    there = [each for each in reached if each]
     return Row(
-        arm,
-        len(curves),
-        float(np.mean([curve.steps[-1] for curve in curves])),
-        float(np.mean(final)),
-        _interval(final),
-        None if curves is baseline else float(np.mean(differences)),
-        None if curves is baseline else _interval(differences),
-        _mean([_until(curve.tokens, curve.loss, other.loss[-1]) for curve, other in pairs]),
-        _mean([_until(curve.flops, curve.loss, other.loss[-1]) for curve, other in pairs]),
-        float(np.mean([curve.flops[-1] for curve in curves])),
-        float(np.mean([curve.probe_flops / curve.flops[-1] for curve in curves])),
-        float(np.mean([curve.seconds for curve in curves])),
+        runs.arm,
+        runs.rate,
+        runs.edge,
+        {f"{rate:g}": loss for rate, loss in runs.tried.items()},
+        len(runs.curves),
+        runs.steps,
+        _figures(runs, base, lambda curve: {"loss": curve.loss[-1]})["loss"],
+        None,
+        False,
+        _incomparable(runs.steps, base.steps),
+        _figures(runs, base, lambda curve: curve.means),
+        {name: _figures(runs, base, partial(_of_set, name=name)) for name in runs.curves[0].sets},
+        _mean(there) + (runs.scoring or Spending()) + runs.tuning if len(there) == len(reached) else None,
+        {
+            "training": _mean([curve.training for curve in runs.curves]),
+            "probes": _mean([curve.probes for curve in runs.curves]),
+            "scoring": runs.scoring,
+            "tuning": runs.tuning,
+        },
+        float(np.mean([curve.seconds for curve in runs.curves])),
     )
 
 
-def _interval(values: Sequence[float]) -> float | None:
-    """Half the width of the 95 % interval of the mean; None for one value."""
-    if len(values) < 2:
+def _of_set(curve: Curve, name: str) -> Mapping[str, float]:
+    return curve.sets[name]
+
+
+def _figures(runs: Runs, base: Runs, of: Callable[[Curve], Mapping[str, float]]) -> dict[str, Figure]:
+    """The losses that every run has, over the seeds."""
+    ours, theirs = [of(curve) for curve in runs.curves], [of(curve) for curve in base.curves]
+    return {
+        kind: Figure(
+            Mean.of([values[kind] for values in ours]),
+            None if runs is base else Mean.of([one[kind] - two[kind] for one, two in zip(ours, theirs, strict=True)]),
+        )
+        for kind in ours[0]
+        if all(kind in values for values in (*ours, *theirs))
+    }
+
+
+def _incomparable(steps: float, base: float) -> str | None:
+    if abs(steps - base) <= IMBALANCE * base:
         return None
-    t = _T95[len(values) - 2] if len(values) - 2 < len(_T95) else 1.96
-    return float(t * np.std(values, ddof=1) / math.sqrt(len(values)))
+    return f"{steps:,.0f} steps against {base:,.0f}: not comparable"
+
+
+def _mean(spent: Sequence[Spending]) -> Spending:
+    return Spending(float(np.mean([each.tokens for each in spent])), float(np.mean([each.flops for each in spent])))
+
+
+def _reached(curve: Curve, wanted: float) -> Spending | None:
+    tokens = _until(curve.tokens, curve.loss, wanted)
+    flops = _until(curve.flops, curve.loss, wanted)
+    return None if tokens is None or flops is None else Spending(tokens, flops)
 
 
 def _until(spent: Sequence[float], loss: Sequence[float], wanted: float) -> float | None:
@@ -102,8 +233,3 @@ def _until(spent: Sequence[float], loss: Sequence[float], wanted: float) -> floa
             share = (loss[index - 1] - wanted) / (loss[index - 1] - value)
             return float(spent[index - 1] + share * (spent[index] - spent[index - 1]))
     return None
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    present = [value for value in values if value is not None]
-    return float(np.mean(present)) if len(present) == len(values) else None

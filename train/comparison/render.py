@@ -1,78 +1,163 @@
-"""A comparison as a table in Markdown and as a picture."""
+"""A comparison as tables in Markdown."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-import numpy as np
-from curricle.train.comparison.figures import Curve, Row
-from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter
-from numpy.typing import NDArray
+from curricle.train.comparison.figures import Figure, Row, Runs, Spending
+from curricle.train.comparison.statistics import Mean
+from curricle.train.settings import CompareSettings
+
+SAME = "same for every seed"
+AVERAGES = {"loss": "a token", "row_loss": "a row"}
 
 
-def markdown(
-    rows: Sequence[Row], rate: float, tried: Mapping[float, float], scoring: Mapping[str, Any] | None
-) -> Iterator[str]:
-    yield (
-        "| order | held-out loss (nats/token) | difference from random | tokens to random's final loss | FLOPs to it | "
-        "all FLOPs | of them probes | steps | seconds |"
+def markdown(rows: Sequence[Row], arms: Sequence[Runs], settings: CompareSettings) -> Iterator[str]:
+    """The lines of ``compare.md``: what is judged by, then each held-out set, the cost, the tuning and each seed."""
+    rows = sorted(rows, key=lambda row: row.loss.value.mean)
+    yield from _primary(rows, settings)
+    yield from _sets(rows)
+    yield from _cost(rows)
+    yield from _tuning(rows, settings)
+    yield from _seeds(arms)
+
+
+def _primary(rows: Sequence[Row], settings: CompareSettings) -> Iterator[str]:
+    sets = len(rows[0].sets)
+    loss = f"held-out loss (nats {AVERAGES['loss' if settings.average == 'token' else 'row_loss']})"
+    yield from _table(
+        [
+            "order",
+            loss,
+            "difference from random",
+            "p, corrected",
+            "steps",
+            "tokens to random's final loss",
+            "FLOPs to it",
+        ],
+        [
+            [
+                row.arm,
+                _shown(row.loss.value),
+                row.incomparable or (_shown(row.loss.difference, "+") if row.loss.difference else "–"),
+                "–" if row.adjusted is None else f"{row.adjusted:.3f}" + (" *" if row.stands else ""),
+                f"{row.steps:,.0f}",
+                _count(row.to_baseline.tokens if row.to_baseline else None),
+                _count(row.to_baseline.flops if row.to_baseline else None),
+            ]
+            for row in rows
+        ],
     )
-    yield "|---|---|---|---|---|---|---|---|---|"
-    for row in sorted(rows, key=lambda row: row.loss):
-        yield (
-            f"| {row.arm} | {row.loss:.4f}{_plus_minus(row.interval)} | "
-            + (f"{row.difference:+.4f}{_plus_minus(row.difference_interval)}" if row.difference is not None else "–")
-            + f" | {_count(row.tokens_to_baseline)} | {_count(row.flops_to_baseline)} | {row.flops:.3g} | "
-            f"{row.probe_share:.1%} | {row.steps:,.0f} | {row.seconds:,.0f} |"
-        )
     yield ""
     yield (
-        f"Means over seeds ({rows[0].seeds} each), ± 95 % intervals of Student's t; differences are paired by seed. "
-        f"Every order has the same budget and learning rate ({rate:g}). Tokens, FLOPs and seconds include the probes; "
-        "a batch never spans two stages, hence the steps. “–”: not every seed came that far."
+        f"Means over {rows[0].seeds} seeds"
+        + (f" and {sets} held-out sets, each set counting alike" if sets > 1 else "")
+        + ", ± 95 % intervals of Student's t; differences are paired by seed. "
+        + (
+            "p is that of the difference, corrected by Holm for all arms that compare; * stands at 5 %. "
+            if rows[0].seeds > 1
+            else "With one seed there is no interval, and nothing is tested. "
+        )
+        + "Tokens and FLOPs count training, probes, scoring and tuning. "
+        "“–”: there is none, or not every seed came that far."
     )
-    if tried:
-        shown = ", ".join(f"{key:g}: {value:.4f}" for key, value in tried.items())
-        yield f"The learning rate was chosen for the random order (held-out loss {shown})."
-    if scoring:
+    if any(row.incomparable for row in rows):
         yield (
-            f"Scoring the table, which random does not need, took {scoring['tokens']:,} tokens of the proxy and "
-            f"{scoring['seconds']:,.0f} s."
+            "\nAn arm with over 10 % more or fewer optimizer steps than random is not compared: the difference would "
+            "rest on their number. Give it a batch or a number of decisions with which they are as many."
         )
 
 
-def _plus_minus(interval: float | None) -> str:
-    return "" if interval is None else f" ± {interval:.4f}"
+def _sets(rows: Sequence[Row]) -> Iterator[str]:
+    """Every loss of every set, and the difference below it."""
+    names = list(rows[0].sets)
+    several = {"mean": rows[0].means} if len(names) > 1 else {}
+    columns = [(name, kind) for name, of in {**several, **rows[0].sets}.items() for kind in of]
+    yield "\nHeld-out loss by set, a token and a row (the mean over rows of each row's mean); below it, from random:\n"
+
+    def figure(row: Row, name: str, kind: str) -> Figure | None:
+        return (row.means if name in several else row.sets[name]).get(kind)
+
+    def cell(row: Row, name: str, kind: str) -> str:
+        if (both := figure(row, name, kind)) is None:
+            return "–"
+        difference = "" if both.difference is None or row.incomparable else f"<br>{_shown(both.difference, '+')}"
+        return _shown(both.value) + difference
+
+    yield from _table(
+        ["order", *(f"{name}, {AVERAGES[kind]}" for name, kind in columns)],
+        [[row.arm, *(cell(row, name, kind) for name, kind in columns)] for row in rows],
+    )
+
+
+def _cost(rows: Sequence[Row]) -> Iterator[str]:
+    parts = list(rows[0].spent)
+    yield "\nWhat a run took, as tokens and FLOPs:\n"
+    yield from _table(
+        ["order", *parts, "in all", "seconds"],
+        [
+            [row.arm, *(_spending(row.spent[part]) for part in parts), _spending(row.total), f"{row.seconds:,.0f}"]
+            for row in rows
+        ],
+    )
+    yield (
+        "\nScoring is that of the whole table, for arms that read what a model scored, with FLOPs as if its proxy were "
+        "as large as the student; tuning is the runs with the other learning rates. Seconds are of training and probes."
+    )
+    if any(row.spent["scoring"] is None for row in rows):
+        yield (
+            "What scoring took is not known here and not counted: no manifest of the table says it. "
+            "Give --scoring-tokens."
+        )
+
+
+def _tuning(rows: Sequence[Row], settings: CompareSettings) -> Iterator[str]:
+    if not rows[0].tried:
+        own = sorted({row.learning_rate for row in rows})
+        yield f"\nLearning rate: {', '.join(f'{rate:g}' for rate in own)}; none was tuned."
+        return
+    seeds = f"{settings.tuning_seeds} of {settings.seeds} seeds"
+    yield f"\nLearning rates, by the loss on the tuning set over {seeds}; each arm has its best:\n"
+    rates = list(rows[0].tried)
+    yield from _table(
+        ["order", *rates],
+        [
+            [
+                row.arm,
+                *(
+                    f"**{row.tried[rate]:.4f}**" if rate == f"{row.learning_rate:g}" else f"{row.tried[rate]:.4f}"
+                    for rate in rates
+                ),
+            ]
+            for row in rows
+        ],
+    )
+    if edges := [f"{row.arm} ({row.edge})" for row in rows if row.edge]:
+        yield f"\nThe best rate is at the edge of what was tried, and a better one may lie beyond: {', '.join(edges)}."
+
+
+def _seeds(arms: Sequence[Runs]) -> Iterator[str]:
+    yield "\nHeld-out loss of each run, by seed, with its steps:\n"
+    seeds = range(len(arms[0].curves))
+    yield from _table(
+        ["order", *(f"seed {seed}" for seed in seeds)],
+        [[runs.arm, *(f"{curve.loss[-1]:.4f} ({curve.steps[-1]:,})" for curve in runs.curves)] for runs in arms],
+    )
+
+
+def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> Iterator[str]:
+    for row in (head, ["---"] * len(head), *body):
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
+
+
+def _shown(mean: Mean, sign: str = "") -> str:
+    spread = f", {SAME}" if mean.same else "" if mean.interval is None else f" ± {mean.interval:.4f}"
+    return f"{mean.mean:{sign}.4f}{spread}"
+
+
+def _spending(spent: Spending | None) -> str:
+    if spent is None:
+        return "not known"
+    return "0" if not spent.tokens else f"{_count(spent.tokens)}, {_count(spent.flops)}"
 
 
 def _count(value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f}" if value < 1e9 else f"{value:.3g}"
-
-
-def picture(curves: Mapping[str, Sequence[Curve]]) -> Figure:
-    """Held-out loss over tokens, probes included: the mean over seeds, and each seed faintly. Best order first."""
-    figure = Figure(figsize=(9, 5), layout="constrained")
-    axes = figure.subplots()
-    colours = {arm: f"C{index % 10}" for index, arm in enumerate(curves)}
-    for arm in sorted(curves, key=lambda arm: float(np.mean([curve.loss[-1] for curve in curves[arm]]))):
-        of, colour = curves[arm], colours[arm]
-        for curve in of:
-            axes.plot(curve.tokens, curve.loss, color=colour, alpha=0.2, linewidth=0.8)
-        tokens, loss = _mean_curve(of)
-        axes.plot(tokens, loss, color=colour, linewidth=1.8, label=f"{arm}  {loss[-1]:.3f}")
-        axes.plot(tokens[-1], loss[-1], "o", color=colour, markersize=5)
-    axes.set(xlabel="tokens, probes included", ylabel="held-out loss, nats per response token")
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.grid(alpha=0.2)
-    axes.legend(frameon=False, title="order, and its mean loss at the end")
-    return figure
-
-
-def _mean_curve(curves: Sequence[Curve]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean tokens and mean loss at like shares of the evaluations, whose number may differ from seed to seed."""
-    shares = np.linspace(0, 1, max(len(curve.loss) for curve in curves))
-
-    def mean(values: Sequence[Sequence[float]]) -> NDArray[np.float64]:
-        return np.mean([np.interp(shares, np.linspace(0, 1, len(each)), each) for each in values], axis=0)
-
-    return mean([curve.tokens for curve in curves]), mean([curve.loss for curve in curves])

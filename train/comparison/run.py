@@ -1,121 +1,184 @@
-"""Several orders at the same budget, over several seeds, in one table and one picture."""
+"""Several arms at the same budget, over several seeds, in one table and one picture."""
 
 import io
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qsl
 
 import numpy as np
 from curricle.schemas.common.disk import refuse_links, write_whole
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.manifest import MANIFEST, read_manifest
-from curricle.train.comparison.figures import Curve, Row, read_curve, row_of
-from curricle.train.comparison.render import markdown, picture
+from curricle.train.comparison.arms import BASELINE, Arm, Trial, arms_of
+from curricle.train.comparison.figures import Curve, Runs, Spending, read_curve, rows_of
+from curricle.train.comparison.picture import picture
+from curricle.train.comparison.render import markdown
+from curricle.train.comparison.runs import Runner
 from curricle.train.curricula import build
 from curricle.train.curricula.base import Course
 from curricle.train.data.holdout import split
+from curricle.train.data.table import Table
 from curricle.train.distributed import Processes, Stop
-from curricle.train.loop import run as train
-from curricle.train.settings import CompareSettings, RunSettings, TrainSettings
+from curricle.train.settings import CompareSettings
 
 log = logging.getLogger("curricle")
 
-BASELINE = "random"
+MOST_TUNING = 500
+"""Rows that are held out for tuning where no set is given, and at most a tenth of those to train on."""
 
 
 def compare(settings: CompareSettings, processes: Processes, stop: Stop | None = None) -> Path:
     """Train every arm with every seed, and write ``compare.md``, ``compare.json`` and ``compare.png``.
 
-    Every arm has the same budget, schedule and seeds. With several learning rates the baseline is trained with each
-    first, and all arms get the one with which its held-out loss is lowest. What has finished is not trained again.
+    Every arm has the same budget, rows and seeds. With several learning rates, each arm is trained with each, and gets
+    the one with which its own loss on the tuning sets is lowest. What has finished is not trained again.
     """
-    arms = {arm: _arm(arm) for arm in settings.arms}
+    arms = arms_of(settings)
     if not settings.eval.rows and not settings.eval.data:
         raise UsageError(
             "nothing is held out, so there is nothing to compare by", remedy="give --eval.rows or --eval.data"
         )
-    if BASELINE not in arms:
-        raise UsageError(f"the arms leave out {BASELINE!r}, the baseline", remedy=f"add {BASELINE} to --arms")
+    if settings.jobs > 1 and processes.world > 1:
+        raise UsageError(
+            f"--jobs {settings.jobs}, and {processes.world} processes a run",
+            remedy="leave out one of --jobs, --device.nproc",
+        )
+    if settings.tuning_seeds > settings.seeds:
+        raise UsageError(
+            f"--tuning-seeds {settings.tuning_seeds} of --seeds {settings.seeds}", remedy="give no more than there are"
+        )
     refuse_links(settings.output)
+    settings = _with_tuning(settings, processes)
     table = split(settings, 0).train
-    for name, options in arms.values():
-        Course(build(name, options), table, 0, settings.batch.size)  # refuses what does not fit, before hours of others
-    stop = stop or Stop(processes)  # one for all runs
-    rate, tried = _tuned_rate(settings, processes, stop)
-    curves = {arm: _trained(settings, arm, rate, processes, stop) for arm in arms}
-    rows = [row_of(arm, curves[arm], curves[BASELINE]) for arm in arms]
+    for arm in arms:  # refuses what does not fit, before hours of others
+        batch = arm.groups.get("batch", settings.batch)
+        Course(build(arm.curriculum, arm.options), table, 0, batch.size)
+    swept = sum(len(arm.rates(settings)) for arm in arms) if _tunes(settings) else 0
+    total = swept * settings.tuning_seeds + len(arms) * (settings.seeds - settings.tuning_seeds * _tunes(settings))
+    # one Stop for all runs
+    runner = Runner(settings.jobs, total, processes, stop or Stop(processes))
+    tried = _tried(settings, arms, runner) if _tunes(settings) else {}
+    rates = {arm.text: _best(tried[arm.text]) if tried else arm.rates(settings)[0] for arm in arms}
+    first = settings.tuning_seeds if tried else 0
+    runner.make(
+        [Trial.of(arm, rates[arm.text], seed, settings) for seed in range(first, settings.seeds) for arm in arms]
+    )
     if processes.first:
-        _write(settings, rows, curves, rate, tried)
+        _write(settings, [_runs(settings, arm, rates[arm.text], tried, table) for arm in arms])
     return settings.output / "compare.md"
 
 
-def _arm(text: str) -> tuple[str, dict[str, str]]:
-    """``NAME`` or ``NAME?key=value&key=value``."""
-    name, _, query = text.partition("?")
-    try:
-        return name, dict(parse_qsl(query, strict_parsing=True)) if query else {}
-    except ValueError as error:
-        raise UsageError(
-            f"arm {text!r} is not NAME?key=value&key=value", remedy="for example sorted?by=loss"
-        ) from error
+def _tunes(settings: CompareSettings) -> bool:
+    return len(set(settings.learning_rates)) > 1
 
 
-def _slug(arm: str) -> str:
-    return "".join(letter if letter.isalnum() else "-" for letter in arm)
+def _with_tuning(settings: CompareSettings, processes: Processes) -> CompareSettings:
+    """The same with rows to tune by, other than those to judge by, where rates are tried and no set is given."""
+    how = settings.eval
+    if not _tunes(settings) or how.tuning or how.tuning_rows:
+        return settings
+    rows = max(1, min(MOST_TUNING, len(split(replace(settings, subset=0), 0).train) // 10))
+    if processes.first:
+        log.info("tuning: the learning rates are judged on %d rows that are held out of those to train on", rows)
+    return replace(settings, eval=replace(how, tuning_rows=rows))
 
 
-def _tuned_rate(settings: CompareSettings, processes: Processes, stop: Stop) -> tuple[float, dict[float, float]]:
-    tried = {
-        rate: float(np.mean([curve.loss[-1] for curve in _trained(settings, BASELINE, rate, processes, stop)]))
-        for rate in settings.learning_rates
-    }
-    return (min(tried, key=tried.__getitem__) if tried else settings.optimizer.lr), tried
+def _tried(settings: CompareSettings, arms: Sequence[Arm], runner: Runner) -> dict[str, dict[float, float]]:
+    """By arm and learning rate, the mean loss on the tuning sets."""
+    trials = [
+        Trial.of(arm, rate, seed, settings)
+        for seed in range(settings.tuning_seeds)
+        for arm in arms
+        for rate in arm.rates(settings)
+    ]
+    runner.make(trials)
+    losses: dict[str, dict[float, list[float]]] = {}
+    for trial in trials:
+        loss = read_curve(trial.output, settings.average).tuning
+        if loss is None:
+            raise UsageError(
+                "the tuning set has no row with a response",
+                where=str(trial.output),
+                remedy="give another --eval.tuning",
+            )
+        losses.setdefault(trial.arm.text, {}).setdefault(trial.rate, []).append(loss)
+    return {arm: {rate: float(np.mean(of)) for rate, of in by_rate.items()} for arm, by_rate in losses.items()}
 
 
-def _trained(settings: CompareSettings, arm: str, rate: float, processes: Processes, stop: Stop) -> list[Curve]:
-    """The curves of an arm, one for each seed. A run that is there already, as from tuning, is not made again."""
-    name, options = _arm(arm)
-    common = {item.name: getattr(settings, item.name) for item in fields(TrainSettings)}
-    common["optimizer"] = replace(settings.optimizer, lr=rate)
-    curves = []
-    for seed in range(settings.seeds):
-        common["output"] = settings.output / _slug(arm) / f"lr-{rate:g}" / f"seed-{seed}"
-        if processes.first:
-            log.info("%s, seed %d, learning rate %g", arm, seed, rate)
-        train(RunSettings(**common, curriculum=name, curriculum_options=options, seed=seed), processes, stop)
-        curves.append(read_curve(common["output"]))
-    return curves
+def _best(tried: Mapping[float, float]) -> float:
+    return min(tried, key=tried.__getitem__)
 
 
-def _write(
-    settings: CompareSettings,
-    rows: Sequence[Row],
-    curves: Mapping[str, Sequence[Curve]],
-    rate: float,
-    tried: Mapping[float, float],
-) -> None:
-    scoring = _scoring_cost(settings.data)
-    output = settings.output
+def _runs(
+    settings: CompareSettings, arm: Arm, rate: float, tried: Mapping[str, Mapping[float, float]], table: Table
+) -> Runs:
+    curves = [
+        read_curve(Trial.of(arm, rate, seed, settings).output, settings.average) for seed in range(settings.seeds)
+    ]
+    others = [
+        read_curve(Trial.of(arm, other, seed, settings).output, settings.average)
+        for other in tried.get(arm.text, {})
+        if other != rate
+        for seed in range(settings.tuning_seeds)
+    ]
+    tuning = sum((curve.training + curve.probes for curve in others), Spending())
+    scoring = _scoring(settings, arm, table, curves[0])
+    return Runs(arm.text, rate, curves, tried.get(arm.text, {}), tuning, scoring)
+
+
+def _scoring(settings: CompareSettings, arm: Arm, table: Table, curve: Curve) -> Spending | None:
+    """What scoring the table took, where the arm reads a column that a model made; None where that is not known.
+
+    FLOPs are those of a forward pass of the student over as many tokens: no table says how large its proxy was.
+    """
+    columns = build(arm.curriculum, arm.options).columns()
+    if not any(table.asks_a_model(column) for column in columns):
+        return Spending()
+    tokens = settings.scoring_tokens
+    if tokens is None and (settings.data / MANIFEST).is_file():
+        manifest = read_manifest(settings.data)
+        tokens = None if manifest.selected_from else manifest.cost.tokens
+    if tokens is None:
+        return None
+    return Spending(tokens, tokens * curve.training.flops / curve.training.tokens / 3)
+
+
+def _write(settings: CompareSettings, arms: Sequence[Runs]) -> None:
+    rows, output = rows_of(arms, BASELINE), settings.output
+    for row in rows:
+        if row.edge:
+            log.warning(
+                "%s: the best learning rate, %g, is the %s of those tried: try further ones",
+                row.arm,
+                row.learning_rate,
+                row.edge,
+            )
     record = {
+        "baseline": BASELINE,
+        "average": settings.average,
         "rows": [asdict(row) for row in rows],
-        "learning_rate": rate,
-        "tried": {f"{key:g}": value for key, value in tried.items()},
-        "scoring": scoring,
-        "curves": {arm: [asdict(curve) for curve in of] for arm, of in curves.items()},
+        "runs": [
+            {
+                "arm": runs.arm,
+                "seed": seed,
+                "learning_rate": runs.rate,
+                "steps": curve.steps[-1],
+                "loss": curve.loss[-1],
+                "means": curve.means,
+                "sets": curve.sets,
+                "training": asdict(curve.training),
+                "probes": asdict(curve.probes),
+                "seconds": curve.seconds,
+            }
+            for runs in arms
+            for seed, curve in enumerate(runs.curves)
+        ],
+        "curves": {runs.arm: [asdict(curve) for curve in runs.curves] for runs in arms},
     }
     write_whole(output / "compare.json", json.dumps(record, indent=1))
-    write_whole(output / "compare.md", "\n".join(markdown(rows, rate, tried, scoring)) + "\n")
+    write_whole(output / "compare.md", "\n".join(markdown(rows, arms, settings)) + "\n")
     image = io.BytesIO()
-    picture(curves).savefig(image, dpi=150)
+    picture(arms, rows).savefig(image, dpi=150)
     write_whole(output / "compare.png", image.getvalue())
-
-
-def _scoring_cost(data: Path) -> dict[str, Any] | None:
-    if not (data / MANIFEST).is_file():
-        return None
-    cost = read_manifest(data).cost
-    return {"tokens": cost.tokens, "seconds": cost.seconds}

@@ -17,10 +17,12 @@ from curricle.train.curricula.interleaving import Blocked, Interleaved
 from curricle.train.curricula.pacing import Paced
 from curricle.train.curricula.random import Random
 from curricle.train.curricula.sorted import Sorted
+from curricle.train.curricula.stages import RandomStages
 
 CURRICULA: dict[str, type[Curriculum]] = {
     "campus": Campus,
     "random": Random,
+    "random_stages": RandomStages,
     "sorted": Sorted,
     "competence": Competence,
     "paced": Paced,

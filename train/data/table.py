@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.errors import UsageError, usage_errors
+from curricle.schemas.identity import RESTS_ON
 from curricle.train.data.parquet import ParquetTable, missing_column
 from numpy.typing import NDArray
 
@@ -179,6 +180,11 @@ class Table:
         """Whether something says which end of a column is hard."""
         return self._hard_end(column)[1] is not None
 
+    def asks_a_model(self, column: str) -> bool:
+        """Whether a model was asked for a score column, NAME or NAME:high or NAME:low, as far as its metadata says."""
+        score = self._score(_split_off_end(column)[0])
+        return score is not None and bool({*(score.rests_on or RESTS_ON.get(score.metric, ()))} - {"rendering"})
+
     def check_columns(self, columns: Iterable[str]) -> None:
         """UsageError if there is none of these columns, each a name, or ``name:high`` or ``name:low``."""
         for column in columns:
@@ -250,11 +256,15 @@ class Table:
         name, end = _split_off_end(column)
         if end:
             return name, end
-        try:
-            score = ScoreColumn.from_field(self._holder(column).schema.field(column))
-        except (TypeError, AttributeError, json.JSONDecodeError, RecursionError):
-            score = None  # another program's metadata under our key says nothing to us
+        score = self._score(column)
         return column, score.hard if score and score.hard in ("high", "low") else None
+
+    def _score(self, column: str) -> ScoreColumn | None:
+        """What the metadata of a column says of it; None where it is not ours."""
+        try:
+            return ScoreColumn.from_field(self._holder(column).schema.field(column))
+        except (TypeError, AttributeError, json.JSONDecodeError, RecursionError):
+            return None  # another program's metadata under our key says nothing to us
 
     def _holder(self, name: str) -> ParquetTable:
         holders = [files for files in (self._files, *self._joins) if name in files.schema.names]

@@ -1,0 +1,155 @@
+"""The runs of a comparison: one after another in this process, or several processes at a time, each of one run.
+
+A process begins as `curricle-train run` begins, from a file of options beside its directory, so that no state of torch
+is shared or forked, and any of them can be run again by hand. What has finished is not trained again.
+"""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO
+
+import torch
+from curricle.schemas.common.disk import write_whole
+from curricle.schemas.common.errors import UserError
+from curricle.schemas.common.log import printable
+from curricle.train.comparison.arms import Trial
+from curricle.train.distributed import LIFELINE, Processes, Stop
+from curricle.train.loop import run as train
+from curricle.train.records.run_json import read_description
+
+log = logging.getLogger("curricle")
+
+GRACE = 60.0
+"""Seconds that the other runs have to save their step when one has failed, before they are ended."""
+TAIL = 12
+"""Lines of the log of a failed run that are shown."""
+
+
+class Runner:
+    """Makes runs, and says which one of how many it is."""
+
+    def __init__(self, jobs: int, total: int, processes: Processes, stop: Stop) -> None:
+        """``total``: how many runs the comparison has, made already or not. ``jobs``: processes at a time."""
+        self._jobs, self._total, self._processes, self._stop = jobs, total, processes, stop
+        self._begun = 0
+
+    def make(self, trials: Sequence[Trial]) -> None:
+        """Train all of these to their end. UserError, with its log, for one that fails; the others are stopped."""
+        if self._jobs == 1:
+            for trial in trials:
+                self._say(trial)
+                train(trial.settings, self._processes, self._stop)
+            return
+        left = []
+        for trial in trials:
+            if read_description(trial.output).get("finished") is None:
+                left.append(trial)
+            else:  # looked at here, in a moment: whether it is the run that is meant
+                self._say(trial)
+                train(trial.settings, self._processes, self._stop)
+        self._make_in_processes(left)
+
+    def _say(self, trial: Trial) -> None:
+        self._begun += 1
+        if self._processes.first:
+            log.info("run %d of %d: %s", self._begun, self._total, trial)
+
+    def _make_in_processes(self, trials: Sequence[Trial]) -> None:
+        waiting, free = list(trials), list(range(self._jobs))
+        running: dict[int, tuple[Trial, subprocess.Popen[bytes]]] = {}
+        with _lifeline() as lifeline:
+            try:
+                while waiting or running:
+                    while waiting and free:
+                        trial, slot = waiting.pop(0), free.pop(0)
+                        self._say(trial)
+                        running[slot] = trial, _start(trial, slot, self._jobs, lifeline)
+                    for slot, (trial, process) in list(running.items()):
+                        if process.poll() is not None:
+                            del running[slot]
+                            free.append(slot)
+                            _check_ended(trial, process.returncode)
+                    if self._stop.agreed():
+                        raise KeyboardInterrupt
+                    time.sleep(0.05)
+            finally:
+                _end([process for _, process in running.values()])
+
+
+@contextmanager
+def _lifeline() -> Iterator[int]:
+    """A pipe that closes when this process is gone, however it ends, and with which its runs end."""
+    theirs, ours = os.pipe()
+    try:
+        yield theirs
+    finally:
+        os.close(theirs)
+        os.close(ours)
+
+
+def _start(trial: Trial, slot: int, jobs: int, lifeline: int) -> "subprocess.Popen[bytes]":
+    options, said = _beside(trial, "yaml"), _beside(trial, "log")
+    options.parent.mkdir(parents=True, exist_ok=True)
+    # JSON is YAML; what is not ASCII stands as it is, because YAML does not join surrogates
+    write_whole(options, json.dumps(_plain(asdict(trial.settings)), indent=1, ensure_ascii=False) + "\n")
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    environment = {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONSAFEPATH": "1", LIFELINE: str(lifeline)}
+    if count := torch.cuda.device_count():
+        visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        environment["CUDA_VISIBLE_DEVICES"] = (visible or [str(index) for index in range(count)])[slot % count]
+    with said.open("ab") as file:
+        return _open([sys.executable, "-m", "curricle.train.cli", "run", "--config", str(options)], environment, file)
+
+
+def _open(command: list[str], environment: dict[str, str], file: IO[bytes]) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=file,
+        stderr=subprocess.STDOUT,
+        pass_fds=[int(environment[LIFELINE])],
+    )
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return [*map(_plain, value)] if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
+
+
+def _beside(trial: Trial, suffix: str) -> Path:
+    return trial.output.with_name(f"{trial.output.name}.{suffix}")
+
+
+def _check_ended(trial: Trial, code: int) -> None:
+    if code == 0:
+        return
+    said = _beside(trial, "log")
+    lines = said.read_text("utf-8", "replace").splitlines()[-TAIL:]
+    how = f"ended with code {code}" if code > 0 else f"was killed by signal {-code}"
+    raise UserError(
+        f"the run of {trial} {how}, and the others were stopped:\n  " + "\n  ".join(printable(line) for line in lines),
+        where=str(said),
+        remedy="what has finished stays; mend what its log says, and the same command goes on",
+    )
+
+
+def _end(processes: "Sequence[subprocess.Popen[bytes]]") -> None:
+    """Ask them to stop, which saves their step; who has not ended in time is killed, and goes on from a checkpoint."""
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + GRACE
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, deadline - time.monotonic()))
+        process.kill()
+        process.wait()
