@@ -46,6 +46,7 @@ class TrainOptions(TypedDict, total=False):
     join: Sequence[StrPath]
     template: Template
     max_length: int
+    leave_out: Sequence[StrPath]
     subset: int
     budget: BudgetSettings | Mapping[str, Any]
     batch: BatchSettings | Mapping[str, Any]
@@ -87,6 +88,7 @@ class PlanOptions(TypedDict, total=False):
     curriculum_options: Mapping[str, Any]
     seed: int
     batch_size: int
+    leave_out: Sequence[StrPath]
     subset: int
     budget: BudgetSettings | Mapping[str, Any]
     columns: Sequence[str]

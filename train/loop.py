@@ -45,7 +45,7 @@ from curricle.train.ordering.order import described, header_of, sorted_by
 from curricle.train.ordering.summary import Tally
 from curricle.train.progress import Reporter, Spent
 from curricle.train.records.metrics import Metrics, check_trackers, peak_flops, read_metrics
-from curricle.train.records.run_json import Description, read_description
+from curricle.train.records.run_json import Description, read_description, rows_digest_of
 from curricle.train.settings import RunSettings
 
 log = logging.getLogger("curricle")
@@ -101,7 +101,10 @@ class Loop:
         self.settings, self.processes, self.stop = settings, processes, stop
         check_trackers(settings.log)
         recorded = read_journal(settings.replay) if settings.replay else None
-        self.split = split(settings, recorded.header.seed if recorded else settings.seed)
+        if recorded:
+            self.split = split(settings, recorded.header.seed, recorded.header.table)
+        else:
+            self.split = split(settings, settings.seed, rows_digest_of(settings.output))
         self.table = self.split.train
         self.header = (
             recorded.header if recorded else as_begun(order_of(settings, self.table), settings.output / JOURNAL)
@@ -112,7 +115,13 @@ class Loop:
         self.course = recorded_course(Journal(self.header), self.table, settings.curriculum)
         if read_description(settings.output).get("finished") is None:
             check_writable(settings.output)
-        self.description = Description.of(settings, self.table, identify(settings.model), plugin=self.header.plugin)
+        self.description = Description.of(
+            settings,
+            self.table,
+            identify(settings.model),
+            plugin=self.header.plugin,
+            left_out=self.split.left_out,
+        )
         self.finished = self.description.before().get("finished")
         self.reported = read_metrics(settings.output)
         saved = checkpoints.checkpoints(settings.output)

@@ -113,6 +113,13 @@ class EvalSettings:
     tuning_rows: int = option(
         "without a table for tuning: so many rows, held out after those of --eval.rows", 0, at_least=0
     )
+    near_duplicates: float | None = option(
+        "also leave rows out of training that have this share of their three-word runs in common with a held-out row, "
+        "such as 0.8",
+        None,
+        above=0,
+        at_most=1,
+    )
     every: int = option("optimizer steps between evaluations; 0 evaluates at the end alone", 0, at_least=0, free=True)
     seed: int = option("which rows are held out", 0, at_least=0)
 
@@ -149,6 +156,9 @@ class TrainSettings:
         "how a conversation becomes text: the model's chat template, Alpaca, or plain, without markup", "chat"
     )
     max_length: int = option("tokens after which a row is cut", 1024, at_least=2, at_most=MOST_TOKENS)
+    leave_out: tuple[Path, ...] = option(
+        "tables, such as other sets of a split, or their certificates, whose rows are not trained on", (), free=True
+    )
     subset: int = option("train on so many rows of the table, drawn with the seed of the run; 0: all", 0, at_least=0)
     budget: BudgetSettings = field(default=BudgetSettings())
     batch: BatchSettings = field(default=BatchSettings())
@@ -231,6 +241,7 @@ class PlanSettings:
     curriculum_options: dict[str, str] = option("options of the curriculum", {}, rest="curriculum")
     seed: int = option("of the order", 0, at_least=0)
     batch_size: int = option("rows in an optimizer step", 32, at_least=1)
+    leave_out: tuple[Path, ...] = option("tables, such as other sets of a split, whose rows are not in the order", ())
     subset: int = option("so many rows of the table, drawn with the seed; 0: all", 0, at_least=0)
     budget: BudgetSettings = field(default=BudgetSettings())
     columns: tuple[str, ...] = option("difficulties in the picture; otherwise those that the curriculum sorts by", ())

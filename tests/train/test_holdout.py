@@ -1,10 +1,20 @@
 """What is held out: never a copy of what is trained on."""
 
+import gzip
+import json
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.fingerprint import example_id
+from curricle.schemas.table import MESSAGES
 from curricle.train.data.holdout import split
+from curricle.train.data.near_duplicates import word_runs
+from curricle.train.data.table import open_table
 from curricle.train.settings import HELD_OUT, EvalSettings, PlanSettings
 from train_tables import write_table
 
@@ -40,12 +50,88 @@ def test_without_copies_as_many_are_held_out_as_asked(tmp_path):
     assert (len(train), len(held_out)) == (13, 7) and len(ids(train) | ids(held_out)) == 20
 
 
-def test_rows_that_stand_in_another_held_out_table_are_counted(tmp_path):
+def test_rows_that_stand_in_another_held_out_table_are_not_trained_on(tmp_path):
     data = write_table(tmp_path / "table.parquet", {"loss": [1.0] * 10})
     other = write_table(tmp_path / "other.parquet", {"loss": [1.0] * 10}, first=7)
-    train, held_out = parts(settings(data, tmp_path, data={HELD_OUT: other}))
-    assert (len(train), len(held_out)) == (10, 10)
-    assert train.notes == ["3 of 10 rows to train on stand in --eval.data as well"]
+    both = split(settings(data, tmp_path, data={HELD_OUT: other}), 0)
+    train, held_out = both.train, both.held_out[HELD_OUT]
+    assert (len(train), len(held_out)) == (7, 10) and not ids(train) & ids(held_out)
+    assert both.left_out == {"--eval.data": 3}
+    assert train.notes == ["3 of 10 rows are not trained on: they stand in --eval.data as well"]
+    assert train.numbers("loss").tolist() == [1.0] * 7
+
+
+def test_a_run_that_was_begun_with_them_goes_on_with_them(tmp_path):
+    """As earlier versions trained: by the digest of its rows it is known. Any other digest changes nothing."""
+    data = write_table(tmp_path / "table.parquet", {"loss": [1.0] * 10})
+    other = write_table(tmp_path / "other.parquet", {"loss": [1.0] * 10}, first=7)
+    how = settings(data, tmp_path, data={HELD_OUT: other})
+    before = split(how, 0, open_table(data).digest)
+    assert len(before.train) == 10 and before.left_out == {}
+    (note,) = before.train.notes
+    assert note.startswith("3 of 10 rows to train on stand in --eval.data as well: the run was begun so")
+    for digest in (split(how, 0).train.digest, "0" * 32, None):
+        assert len(split(how, 0, digest).train) == 7
+
+
+def test_other_sets_can_be_left_out(tmp_path):
+    data = write_table(tmp_path / "table.parquet", {"loss": [1.0] * 10})
+    folder = tmp_path / "judging"
+    folder.mkdir()
+    write_table(folder / "part.parquet", {"loss": [1.0] * 4})
+    for path in (folder, folder / "certificate.json"):
+        both = split(replace(settings(data, tmp_path, rows=2), leave_out=(path,)), 0)
+        assert len(both.train) == 4 and both.left_out == {"--leave-out judging": 4}
+        assert not (ids(both.train) | ids(both.held_out[HELD_OUT])) & ids(open_table(folder))
+    none = write_table(tmp_path / "none.parquet", {"loss": [1.0]}, first=50)
+    both = split(replace(settings(data, tmp_path), leave_out=(none,)), 0)
+    assert both.train.notes == ["0 of 10 rows are not trained on: they stand in --leave-out none.parquet as well"]
+    with pytest.raises(UsageError, match="leaves none of 10 rows to train on"):
+        split(replace(settings(data, tmp_path), leave_out=(data,)), 0)
+
+
+def table_of_texts(path, texts):
+    turns = [[{"role": "user", "content": "…"}, {"role": "assistant", "content": text}] for text in texts]
+    names = [example_id([("user", text)]) for text in texts]
+    pq.write_table(
+        pa.table({"example_id": names, "messages": pa.array(turns, MESSAGES), "loss": [1.0] * len(texts)}), path
+    )
+    return path
+
+
+WORDS = [f"w{number}" for number in range(30)]
+
+
+def test_rows_that_are_like_held_out_rows_are_left_out(tmp_path):
+    """By hand: 30 words are 28 runs of three. A change at the end leaves 27 of 29 in common, in the middle 25 of 31."""
+    end, middle = " ".join([*WORDS[:-1], "x"]), " ".join([*WORDS[:14], "x", *WORDS[15:]])
+    other = " ".join(reversed(WORDS))
+    data = table_of_texts(tmp_path / "table.parquet", [end.upper(), middle, other, "!", "的" * 40])
+    held = table_of_texts(tmp_path / "held.parquet", [" ".join(WORDS), "?"])
+    left = {0.95: {}, 27 / 29: {0}, 0.82: {0}, 25 / 31: {0, 1}, 0.5: {0, 1}}
+    for threshold, rows in left.items():
+        both = split(settings(data, tmp_path, data={HELD_OUT: held}, near_duplicates=threshold), 0)
+        assert ids(both.train) == ids(open_table(data).take(np.array([row for row in range(5) if row not in rows])))
+        assert both.left_out == ({f"--eval.near-duplicates {threshold:g}": len(rows)} if rows else {})
+    with pytest.raises(UsageError, match="no row is held out"):
+        split(settings(data, tmp_path, near_duplicates=0.8), 0)
+
+
+def test_no_real_pair_that_is_alike_is_missed(tmp_path, shared_data):
+    """T0 has one article under several templates: against every pair, by sets."""
+    texts = set()
+    for name in ("ag_news_classify", "ag_news_classify_with_choices"):
+        with gzip.open(shared_data / "t0" / f"{name}.jsonl.gz", "rt", encoding="utf-8") as file:
+            texts |= {json.loads(line)["prompt"] for line in islice(file, 150)}
+    data = table_of_texts(tmp_path / "table.parquet", sorted(texts))
+    both = split(settings(data, tmp_path, rows=60, near_duplicates=0.5), 0)
+    without = split(settings(data, tmp_path, rows=60), 0)
+    held = [word_runs(each) for each in without.held_out[HELD_OUT].examples(np.arange(60))]
+    runs = [word_runs(each) for each in without.train.examples(np.arange(len(without.train)))]
+    alike = [any(len(one & other) >= 0.5 * len(one | other) for other in held) for one in runs]
+    assert sum(alike) > 3, "without the option there is a leak"
+    assert ids(both.train) == ids(without.train.take(np.flatnonzero(~np.array(alike))))
+    assert ids(both.held_out[HELD_OUT]) == ids(without.held_out[HELD_OUT])
 
 
 def test_one_row_can_be_held_out(tmp_path):
@@ -76,10 +162,10 @@ def test_several_sets_are_held_out_by_name(tmp_path):
     two = write_table(tmp_path / "two.parquet", {"loss": [1.0] * 6}, first=50)
     both = split(settings(data, tmp_path, data={"one": one, "two": two}, tuning_rows=5), 0)
     assert {name: len(table) for name, table in both.held_out.items()} == {"one": 4, "two": 6}
-    assert {name: len(table) for name, table in both.tuning.items()} == {"tuning": 5} and len(both.train) == 15
+    assert {name: len(table) for name, table in both.tuning.items()} == {"tuning": 5} and len(both.train) == 13
     assert not ids(both.train) & ids(both.tuning["tuning"])
-    left = len(ids(both.train) & ids(both.held_out["one"]))
-    assert both.train.notes == [f"{left} of 15 rows to train on stand in --eval.data one as well"] * bool(left)
+    assert not ids(both.held_out["one"]) & (ids(both.train) | ids(both.tuning["tuning"]))
+    assert both.train.notes == ["2 of 20 rows are not trained on: they stand in --eval.data one as well"]
     assert ids(both.train.held_out) == ids(both.tuning["tuning"])  # never those that it is judged by
 
 
@@ -92,14 +178,14 @@ def test_a_curriculum_cannot_ask_about_one_of_several_sets(tmp_path):
 
 def test_each_seed_trains_on_its_own_subset(tmp_path):
     data = write_table(tmp_path / "table.parquet", {"loss": [float(row) for row in range(200)]})
-    made = PlanSettings(data=data, output=tmp_path, subset=50, eval=EvalSettings(rows=20, tuning_rows=10))
-    several = [split(made, seed) for seed in range(3)]
+    how = PlanSettings(data=data, output=tmp_path, subset=50, eval=EvalSettings(rows=20, tuning_rows=10))
+    several = [split(how, seed) for seed in range(3)]
     assert all(len(each.train) == 50 for each in several)
     assert all(ids(each.held_out[HELD_OUT]) == ids(several[0].held_out[HELD_OUT]) for each in several)
     assert all(ids(each.tuning["tuning"]) == ids(several[0].tuning["tuning"]) for each in several)
     assert not any(ids(each.train) & (ids(each.held_out[HELD_OUT]) | ids(each.tuning["tuning"])) for each in several)
     shared = len(ids(several[0].train) & ids(several[1].train))
-    assert 5 < shared < 30 and ids(split(made, 1).train) == ids(several[1].train)  # 50 * 50 / 170 are expected
+    assert 5 < shared < 30 and ids(split(how, 1).train) == ids(several[1].train)  # 50 * 50 / 170 are expected
     values = several[0].train.numbers("loss")
     assert (values == sorted(values)).all()  # in the order of the table
 

@@ -217,3 +217,47 @@ def test_replay_of_a_journal_that_ends_too_soon_trains_what_it_has_and_says_so(c
         assert "Traceback" not in replayed.text
     saved = [path.name for path in (tmp_path / "again" / "checkpoints").iterdir()]
     assert max(saved) == f"step-{steps:08d}"
+
+
+def test_a_run_that_was_begun_with_rows_that_it_is_judged_by_goes_on_as_it_was_begun(
+    command, train_in_fork, write_signed, tmp_path
+):
+    """As earlier versions began runs: to the bit as they would have ended. A new run leaves these rows out."""
+    import curricle.train.data.holdout as holdout
+
+    judged = write_signed(tmp_path / "judged" / "part.parquet", rows=70)  # of which 64 are trained on
+    write_signed(tmp_path / "few" / "part.parquet", rows=20)
+    parted = holdout._parted
+
+    def as_before() -> None:
+        holdout._parted = lambda settings, seed, leave_out: parted(settings, seed, False)
+
+    options = ["--curriculum", "random", "--checkpoint.every", "2", "--budget.samples", "64", "--eval.data"]
+    arguments = [command(*options, str(judged), output=name) for name in ("whole", "killed")]
+    assert train_in_fork(arguments[0], as_before).code == 0
+
+    def killed_as_before() -> None:
+        as_before()
+        at_call(torch.optim.AdamW, "step", 4)
+
+    killed = train_in_fork(arguments[1], killed_as_before)
+    assert killed.code == -signal.SIGKILL
+    ended = train_in_fork(arguments[1])
+    assert (
+        ended.code == 0 and "64 of 64 rows to train on stand in --eval.data as well: the run was begun so" in ended.text
+    )
+    whole, resumed = outcome(tmp_path / "whole"), outcome(tmp_path / "killed")
+    assert resumed == whole
+    assert "leaves none of 64 rows" in train_in_fork(command(*options, str(judged), output="new")).text
+
+    few = command(*options, str(tmp_path / "few"), output="few")
+    ended = train_in_fork(few)
+    assert ended.code == 0, ended.text
+    assert "20 of 64 rows are not trained on: they stand in --eval.data as well" in ended.text
+    described = json.loads((tmp_path / "few" / "run.json").read_text())
+    assert described["left_out"] == {"--eval.data": 20}
+    assert (
+        described["identity"]["table"] != json.loads((tmp_path / "whole" / "run.json").read_text())["identity"]["table"]
+    )
+    refused = train_in_fork([*few, "--leave-out", str(tmp_path / "few")])
+    assert refused.code == 0, "the same rows are left out by either"

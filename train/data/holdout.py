@@ -1,11 +1,13 @@
 """Which rows are trained on, which are held out to judge by, and which to choose options by."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.manifest import CERTIFICATE
+from curricle.train.data.near_duplicates import near_duplicates
 from curricle.train.data.table import FEWEST, Table, check_open, open_table
 from curricle.train.settings import HELD_OUT, TUNING, PlanSettings, TrainSettings
 from numpy.typing import NDArray
@@ -16,37 +18,99 @@ SUBSET = 1 << 62
 
 @dataclass(frozen=True)
 class Split:
-    """The rows to ``train`` on, and by name the tables that are ``held_out`` to judge by and for ``tuning``."""
+    """The rows to ``train`` on, and by name the tables that are ``held_out`` to judge by and for ``tuning``.
+
+    ``left_out``: how many rows of the table are not trained on because they stand in another that is named, by the
+    option that names it, or because they are nearly the same as one that is held out.
+    """
 
     train: Table
     held_out: Mapping[str, Table]
     tuning: Mapping[str, Table]
+    left_out: Mapping[str, int]
 
 
-def split(settings: TrainSettings | PlanSettings, seed: int) -> Split:
+def split(settings: TrainSettings | PlanSettings, seed: int, begun: str | None = None) -> Split:
     """The parts of the table that settings name, and the other tables that they evaluate on.
 
-    What is held out rests on ids and ``eval.seed``; a ``subset`` rests on ids and ``seed``, that of the run. Rows with
+    No row is trained on whose id stands in a table that is evaluated on, or that ``leave_out`` names. What is held out
+    of the table rests on ids and ``eval.seed``; a ``subset`` rests on ids and ``seed``, that of the run. Rows with
     equal ids are all on one side: where they stand at the boundary, more rows are held out than asked for. One row may
     be held out; UsageError where fewer than two are left to train on.
+
+    ``begun``: the digest of the rows that a run trained on before. Earlier versions did train on rows of tables that
+    they evaluated on, and said so; such a run goes on as it was begun.
     """
-    table, how = open_table(settings.data, settings.join), settings.eval
+    if begun is not None and (settings.eval.data or settings.eval.tuning):
+        before = _parted(settings, seed, leave_out=False)
+        if before.train.digest == begun:
+            return before
+    return _parted(settings, seed, leave_out=True)
+
+
+def _parted(settings: TrainSettings | PlanSettings, seed: int, leave_out: bool) -> Split:
+    table, how, notes, left_out = open_table(settings.data, settings.join), settings.eval, list[str](), dict[str, int]()
     held_out, tuning = _opened(how.data), _opened(how.tuning)
+    others = {
+        str(path): (f"--leave-out {path.name}", open_table(path, fewest=1)) for path in _tables(settings.leave_out)
+    }
+    for option, paths, sets in (("data", how.data, held_out), ("tuning", how.tuning, tuning)):
+        for name in paths:
+            others[f"{option} {name}"] = f"--eval.{option}" + (f" {name}" if len(paths) > 1 else ""), sets[name]
+    stays = np.ones(len(table), np.bool_)
+    for flag, other in others.values():
+        inside = np.isin(_comparable(table), _comparable(other))
+        both, ours = int(inside.sum()), flag.startswith("--leave-out")
+        if not both and not ours:
+            continue
+        if ours or leave_out:
+            notes.append(f"{both:,} of {len(table):,} rows are not trained on: they stand in {flag} as well")
+            left_out |= {flag: both} if both else {}
+            stays &= ~inside
+        else:
+            notes.append(
+                f"{both:,} of {len(table):,} rows to train on stand in {flag} as well: the run was begun so by an "
+                "earlier version, and goes on with them; another --output leaves them out"
+            )
+    if not stays.all():
+        table = _left(table, stays, "what --leave-out and --eval name")
     if how.rows and not held_out:
         table, held_out[HELD_OUT] = hold_out(table, how.rows, how.seed)
     if how.tuning_rows and not tuning:
         table, tuning[TUNING] = hold_out(table, how.tuning_rows, how.seed, "--eval.tuning-rows")
+    if how.near_duplicates is not None and leave_out:
+        judged = [*held_out.values(), *tuning.values()]
+        if not judged:
+            remedy = "give --eval.rows or --eval.data, or leave it out"
+            raise UsageError("--eval.near-duplicates has no use: no row is held out", remedy=remedy)
+        near = near_duplicates(table, judged, how.near_duplicates)
+        flag = f"--eval.near-duplicates {how.near_duplicates:g}"
+        notes.append(f"{len(near):,} of {len(table):,} rows are not trained on: {flag}, they are like held-out rows")
+        if len(near):
+            left_out[flag] = len(near)
+            table = _left(table, np.isin(np.arange(len(table)), near, invert=True), flag)
     if settings.subset:
         table = _subset(table, settings.subset, seed)
-    for option, paths, sets in (("data", how.data, held_out), ("tuning", how.tuning, tuning)):
-        for name in paths:
-            if both := int(np.isin(_comparable(table), _comparable(sets[name])).sum()):
-                flag = f"--eval.{option}" + (f" {name}" if len(paths) > 1 else "")
-                table.notes.append(f"{both:,} of {len(table):,} rows to train on stand in {flag} as well")
-    asked = tuning or held_out  # what a curriculum may ask about is not what it is judged by, where there is both
-    if len(asked) == 1:
-        (table.held_out,) = asked.values()
-    return Split(table, held_out, tuning)
+    table.notes += notes
+    open_sets = tuning or held_out  # what a curriculum may ask about is not what it is judged by, where there is both
+    if len(open_sets) == 1:
+        (table.held_out,) = open_sets.values()
+    return Split(table, held_out, tuning, left_out)
+
+
+def _left(table: Table, stays: NDArray[np.bool_], reason: str) -> Table:
+    if (left := int(stays.sum())) < FEWEST:
+        raise UsageError(
+            f"{reason} leaves {left or 'none'} of {len(table)} rows to train on",
+            where=table.where,
+            remedy="name a table with other rows to train on: what is evaluated, or left out, is not",
+        )
+    return table.take(np.flatnonzero(stays))
+
+
+def _tables(paths: Iterable[Path]) -> list[Path]:
+    """The tables that are named, some by their certificates."""
+    return [path.parent if path.name == CERTIFICATE else path for path in paths]
 
 
 def _opened(paths: Mapping[str, Path]) -> dict[str, Table]:

@@ -60,7 +60,9 @@ def plan_of(settings: PlanSettings) -> Plan:
     """Write the plan that settings ask for: of a journal, or of a curriculum over the rows that are not held out."""
     check_writable(settings.output)
     journal = read_journal(settings.journal) if settings.journal else None
-    table = split(settings, journal.header.seed if journal else settings.seed).train
+    table = (
+        split(settings, journal.header.seed, journal.header.table) if journal else split(settings, settings.seed)
+    ).train
     order = (
         journal
         if journal

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,12 @@ RUN = "run.json"
 class Description:
     """What a run is started with. ``identity``, JSON all through: its table, its settings, how conversations are
     rendered, and its model, see ``train.model.load.identify``; of a reward model, which version of it is made; of a
-    curriculum of others, where it is from.
+    curriculum of others, where it is from. ``left_out``: how many rows are not learned from, by what leaves them out.
     """
 
     settings: RunSettings | RewardSettings
     identity: dict[str, Any]
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -39,6 +40,7 @@ class Description:
         model: Mapping[str, Any],
         version: int | None = None,
         plugin: Mapping[str, str] | None = None,
+        left_out: Mapping[str, int] | None = None,
     ) -> "Description":
         about: dict[str, Any] = {
             "table": {"digest": table.digest, "fingerprint": table.fingerprint},
@@ -50,13 +52,15 @@ class Description:
             about["version"] = version
         if plugin:
             about["plugin"] = plugin
-        return cls(settings, json.loads(json.dumps(about)))
+        return cls(settings, json.loads(json.dumps(about)), left_out or {})
 
     def write(self, finished: int | None = None, files: Mapping[str, Any] | None = None) -> None:
         """``finished`` is the step of the last checkpoint, or the rows scored, once nothing is left to do. ``files``
         are the sizes and digests of what was made beside checkpoints, which have their own.
         """
         about: dict[str, Any] = {"identity": self.identity, "settings": asdict(self.settings), "finished": finished}
+        if self.left_out:
+            about["left_out"] = self.left_out
         if files is not None:
             about["files"] = files
         write_whole(self.settings.output / RUN, sealed(json.dumps(tagged("run", about), indent=1, default=str)))
@@ -75,6 +79,8 @@ class Description:
             then["model"] = self.identity["model"]
         then["settings"] = _in_todays_words(then["settings"], type(self.settings))
         if changed := differences(then, self.identity):
+            if then.get("table") != self.identity["table"]:  # the rows are in the digest: say why they may be others
+                changed += differences({"rows left out": before.get("left_out", {})}, {"rows left out": self.left_out})
             raise UsageError(
                 "the run was started with other settings, or another table or model:\n  " + "\n  ".join(changed),
                 where=str(self.settings.output / RUN),
@@ -93,6 +99,12 @@ def _in_todays_words(then: Mapping[str, Any], settings: type) -> dict[str, Any]:
     if not isinstance(data, dict):
         values["eval"] = {**values["eval"], "data": {} if data is None else {HELD_OUT: data}}
     return with_defaults(values, settings)
+
+
+def rows_digest_of(run: Path) -> str | None:
+    """The digest of the rows that a run was begun with, see ``Table.digest``; None where none was."""
+    table = read_description(run).get("identity", {}).get("table", {})
+    return table.get("digest") if isinstance(table, dict) else None
 
 
 def read_description(run: Path) -> dict[str, Any]:

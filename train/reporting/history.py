@@ -70,7 +70,7 @@ def _counts(values: dict[str, Any], journal: Journal, steps: int) -> tuple[Expos
     settings = build(RunSettings, values, where=RUN)
     if not settings.data.exists() or journal.header.plugin or is_file(journal.header.curriculum):
         return None, None
-    table = split(settings, journal.header.seed).train
+    table = split(settings, journal.header.seed, journal.header.table).train
     budget = Budget(**journal.header.budget)
     tokens = response_tokens(table) if budget.tokens else None
     tally, stage = Tally(len(table)), -1
