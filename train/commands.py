@@ -130,7 +130,8 @@ def run(data: StrPath, model: str, output: StrPath, **options: Unpack[RunOptions
 def compare(data: StrPath, model: str, output: StrPath, **options: Unpack[CompareOptions]) -> Path:
     """Train several orders over several seeds at the same budget, and return the path of ``compare.md``.
 
-    ``arms``: the orders, ``NAME`` or ``NAME?key=value&key=value``. Rows have to be held out: ``eval={"rows": 100}``.
+    ``arms``: the orders, ``NAME`` or ``NAME?key=value&key=value``. Rows have to be held out: ``eval={"rows": 100}``, or
+    ``eval={"data": {"code": "code.parquet", "math": "math.parquet"}}``. ``jobs``: runs at a time, each in a process.
     ``options``: these and the others of ``curricle-train compare --help``, as for ``run``.
     Raises UsageError and UserError as ``run`` does.
     """

@@ -42,6 +42,7 @@ def table(tmp_path):
         ("blocked", {"category": "topic"}, ["topic"]),
         ("interleaved", {"category": "topic", "by": "loss"}, ["topic", "loss"]),
         ("campus", {"perspectives": ["loss", "length"]}, ["loss", "length"]),
+        ("random_stages", {"perspectives": ["loss", "length"], "decisions": 3}, ["loss", "length"]),
     ],
 )
 def test_a_curriculum_says_what_it_reads(table, name, options, columns):
@@ -61,7 +62,8 @@ def test_a_curriculum_says_what_it_reads(table, name, options, columns):
 
 
 def test_every_curriculum_of_ours_is_looked_at():
-    assert set(CURRICULA) == {"random", "sorted", "competence", "cyclical", "paced", "blocked", "interleaved", "campus"}
+    names = {"random", "sorted", "competence", "cyclical", "paced", "blocked", "interleaved", "campus", "random_stages"}
+    assert set(CURRICULA) == names
 
 
 @dataclass(frozen=True)

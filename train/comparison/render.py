@@ -40,8 +40,8 @@ def _primary(rows: Sequence[Row], settings: CompareSettings) -> Iterator[str]:
                 row.incomparable or (_shown(row.loss.difference, "+") if row.loss.difference else "–"),
                 "–" if row.adjusted is None else f"{row.adjusted:.3f}" + (" *" if row.stands else ""),
                 f"{row.steps:,.0f}",
-                _count(row.to_baseline.tokens if row.to_baseline else None),
-                _count(row.to_baseline.flops if row.to_baseline else None),
+                _count(row.to_baseline.tokens if row.to_baseline and not row.incomparable else None),
+                _count(row.to_baseline.flops if row.to_baseline and not row.incomparable else None),
             ]
             for row in rows
         ],

@@ -148,6 +148,8 @@ def _scoring(settings: CompareSettings, arm: Arm, table: Table, curve: Curve) ->
 def _write(settings: CompareSettings, arms: Sequence[Runs]) -> None:
     rows, output = rows_of(arms, BASELINE), settings.output
     for row in rows:
+        if row.incomparable:
+            log.warning("%s: %s", row.arm, row.incomparable)
         if row.edge:
             log.warning(
                 "%s: the best learning rate, %g, is the %s of those tried: try further ones",
