@@ -13,7 +13,7 @@ from curricle.train.data.table import Rows, Table
 from numpy.typing import NDArray
 from train_tables import make_table
 
-ROWS = 400
+ROWS = 2000
 EVERY = np.arange(ROWS)
 ROUNDING = 1e-6
 
@@ -36,7 +36,7 @@ def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return 2 * np.argsort(np.argsort(values)) / len(values) - 1
 
 
-def steps(rows: int = 20, count: int = 10) -> Iterator[tuple[int, Rows]]:
+def steps(rows: int = 100, count: int = 10) -> Iterator[tuple[int, Rows]]:
     order = np.random.default_rng(1).permutation(ROWS)
     yield from ((step, order[rows * (step - 1) : rows * step]) for step in range(1, count + 1))
 
@@ -63,7 +63,7 @@ def test_a_table_without_losses_starts_at_zero_and_learns(tmp_path):
     for step, rows in steps():
         observe(estimated, rows, loss, step)
     rest = unvisited()
-    assert estimated.predict(rest) == pytest.approx(loss[rest], abs=0.05)
+    assert estimated.predict(rest) == pytest.approx(loss[rest], abs=0.1)
     assert estimated.predict(EVERY) == pytest.approx(loss, abs=0.25)  # the first rows, by the fit of the first steps
 
 
@@ -82,7 +82,7 @@ def test_a_student_whose_loss_is_linear_in_the_scores_is_found(table):
     for step, rows in steps():
         observe(estimated, rows, loss, step)
     rest = unvisited()
-    assert estimated.predict(rest) == pytest.approx(loss[rest], abs=0.05)
+    assert estimated.predict(rest) == pytest.approx(loss[rest], abs=0.1)
     assert np.abs(table.numbers("loss") - loss).mean() > 0.6  # it had something to find
 
 
@@ -107,8 +107,8 @@ def test_a_row_that_was_observed_has_its_own_loss(table):
 
 def test_a_student_that_jumps_is_followed(table):
     stored, estimated = table.numbers("loss"), LossEstimate(table, ["mtld"])
-    rest, errors = unvisited(rows=10, count=30), []
-    for step, rows in steps(10, 30):
+    rest, errors = unvisited(rows=60, count=30), []
+    for step, rows in steps(60, 30):
         observe(estimated, rows, stored - 1.0 * (step > 15), step)
         errors.append(np.abs(estimated.predict(rest) - (stored[rest] - 1.0 * (step > 15))).max())
     assert errors[14] < 0.05 < 0.7 < errors[15]

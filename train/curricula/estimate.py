@@ -33,7 +33,7 @@ COEFFICIENT = 1 << 6
 """Units of a coefficient in a nat."""
 RECENCY = 2
 """The power of the step with which its losses count."""
-RIDGE = 1
+RIDGE = 4
 """How many rows of the latest step are worth as much as what says that a coefficient is 0."""
 HIGHEST = 1000
 """Nats per token at which a loss is cut, so that no outlier leaves 32 bits."""

@@ -1,0 +1,170 @@
+"""CAMPUS with a student that changes: a real one, whose loss on every row was recorded while it was trained.
+
+``pytest -n 0 -s tests/train/test_recorded.py`` prints the figures of docs/methods.md. What was recorded, and how:
+tests/data/recorded. The student of a record was trained in an order of its own and does not follow what is chosen here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from curricle.train.curricula.base import Course, Outcome, Probe, ProbeResult
+from curricle.train.curricula.campus.choosing import Choosing, Estimating
+from curricle.train.curricula.campus.curriculum import Campus
+from curricle.train.curricula.campus.perspectives import Perspective
+from curricle.train.curricula.campus.sorting import Sorting
+from curricle.train.data.correlation import spearman
+from curricle.train.data.table import Rows, Table, open_table
+from numpy.typing import NDArray
+
+RECORDED = Path(__file__).parents[1] / "data" / "recorded"
+RECORDS = sorted(path.stem for path in RECORDED.glob("*.npz"))
+BATCH = 16  # of the record
+EPOCHS = 1.5
+FEWEST = 32
+ORDERS = ("prompt_words:high", "response_mtld:high", "loss:high")
+COLUMNS = ("prompt_words", "response_mtld", "prompt_tokens", "response_tokens")
+
+
+class Record:
+    """The losses of a record: ``at(step)`` gives those of every row, float64 (rows,), NaN where no token is scored.
+
+    Between two steps at which every row was asked about they are interpolated.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.arrays: Mapping[str, NDArray[Any]] = dict(np.load(RECORDED / f"{name}.npz"))
+
+    def at(self, step: float) -> NDArray[np.float64]:
+        steps, losses = self.arrays["recorded"], self.arrays["losses"].astype(np.float64)
+        after = int(np.clip(np.searchsorted(steps, step), 1, len(steps) - 1))
+        share = np.clip((step - steps[after - 1]) / (steps[after] - steps[after - 1]), 0, 1)
+        return losses[after - 1] * (1 - share) + losses[after] * share  # type: ignore[no-any-return]
+
+    def table(self, directory: Path, prior: NDArray[Any]) -> Table:
+        columns = {name: self.arrays[name] for name in COLUMNS}
+        ids = [bytes(each).hex() for each in self.arrays["example_id"]]
+        scores = {name: pa.array(values, from_pandas=True) for name, values in {**columns, "loss": prior}.items()}
+        pq.write_table(pa.table({"example_id": ids, **scores}), directory / "table.parquet")
+        return open_table(directory / "table.parquet")
+
+
+@dataclass
+class Figures:
+    """How choices and orders compare with those of a student who is asked about every row; pairs of estimates and
+    stored losses.
+
+    ``agreed``: for each decision, whether they choose as the student does. ``rho``: for each time that an order is
+    sorted again, the rank correlation of what is left of it with the student's own order; ``new_rho``: the same on
+    rows of which no loss has been seen. ``cost``: of each run, the share of the training's tokens that asking took,
+    at three passes a trained row.
+    """
+
+    agreed: list[tuple[bool, bool]] = field(default_factory=list)
+    rho: list[tuple[float, float]] = field(default_factory=list)
+    new_rho: list[tuple[float, float]] = field(default_factory=list)
+    cost: list[float] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        pairs = {"agreement": self.agreed, "rho": self.rho, "rho on new rows": self.new_rho}
+        means = {name: np.mean(pair, axis=0) for name, pair in pairs.items()}
+        words = [f"{name} {mean:.3f} (stored {stored:.3f})" for name, (mean, stored) in means.items()]
+        return ", ".join([f"{len(self.agreed)} decisions", *words, f"asking {max(self.cost):.1%}"])
+
+
+def follow(record: Record, table: Table, batch: int, seed: int, figures: Figures, **options: Any) -> None:
+    """Let CAMPUS, with its defaults, choose for the student of a record, and compare."""
+    stored, tokens = table.numbers("loss"), table.numbers("prompt_tokens") + table.numbers("response_tokens")
+    new, trained, spent, questions = np.ones(len(table), bool), 0, 0.0, 0.0
+    choose, replace = Estimating.choose, Sorting._replace
+
+    def easiest(candidates: Mapping[str, Rows], losses: NDArray[np.float64]) -> str:
+        return min(candidates, key=lambda name: float(np.nanmean(losses[candidates[name]])))
+
+    def compared(self: Estimating, candidates: Mapping[str, Rows], decision: int) -> Choosing:
+        choice = yield from choose(self, candidates, decision)
+        truth = easiest(candidates, record.at(trained / BATCH))
+        figures.agreed.append((choice == truth, easiest(candidates, stored) == truth))
+        return choice
+
+    def ranked(self: Sorting, perspective: Perspective, losses: NDArray[np.float64]) -> None:
+        rest, truth = perspective.rest, record.at(trained / BATCH)
+        both = np.isfinite(truth[rest]) & np.isfinite(stored[rest])
+        for pairs, each in ((figures.rho, both), (figures.new_rho, both & new[rest])):
+            if each.sum() >= FEWEST and trained:
+                rhos = (spearman(values[each], truth[rest][each]) for values in (losses, stored[rest]))
+                pairs.append(tuple(rho or 0.0 for rho in rhos))  # type: ignore[arg-type]
+        replace(self, perspective, losses)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Estimating, "choose", compared)
+        patch.setattr(Sorting, "_replace", ranked)
+        course = Course(Campus(perspectives=ORDERS, **options), table, seed, batch)
+        while trained < EPOCHS * len(table) and (step := course.next()) is not None:
+            losses = record.at(trained / BATCH)
+            if isinstance(step, Probe):
+                rows = [each.rows for each in step.candidates]
+                questions += float(tokens[np.concatenate(rows)].sum())
+                new[np.concatenate(rows)] = False
+                course.answer(ProbeResult(*zip(*(_sums(losses[each]) for each in rows), strict=True)))
+            else:
+                trained, spent = trained + len(step.rows), spent + 3 * float(tokens[step.rows].sum())
+                new[step.rows] = False
+                course.report(Outcome(*_sums(losses[step.rows]), step.index))
+    figures.cost.append(questions / spent)
+
+
+def _sums(losses: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    return np.nan_to_num(losses) * 8, 8 * np.isfinite(losses).astype(np.int64)
+
+
+def figures_of(name: str, prior: str, directory: Path, **options: Any) -> Figures:
+    """Over steps of 8, 16 and 32 rows, and three seeds each."""
+    record, figures = Record(name), Figures()
+    table = record.table(directory, record.at(0) if prior == "own" else record.arrays["other_loss"])
+    for batch in (8, 16, 32):
+        for seed in range(3):
+            follow(record, table, batch, seed, figures, **options)
+    print(f"\n{name}, stored loss of {'the student itself' if prior == 'own' else 'another family'}: {figures}")
+    return figures
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_the_student_itself_is_the_proxy(name, tmp_path):
+    figures = figures_of(name, "own", tmp_path)
+    assert np.mean(figures.agreed, axis=0)[0] >= 0.8
+    assert np.mean(figures.rho, axis=0)[0] >= 0.9
+    assert max(figures.cost) <= 0.05
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_proxy_of_another_family_is_corrected(name, tmp_path):
+    """Its order is not that of the student, and no column tells all of the difference."""
+    figures = figures_of(name, "other", tmp_path)
+    agreed, stored = np.mean(figures.agreed, axis=0)
+    assert agreed >= 0.8 and agreed > stored + 0.1
+    for rhos in (figures.rho, figures.new_rho):
+        rho, stored = np.mean(rhos, axis=0)
+        assert rho > stored + 0.05
+    assert max(figures.cost) <= 0.05
+
+
+def test_a_record_is_of_a_student_that_learns():
+    for name in RECORDS:
+        record = Record(name)
+        steps, losses = record.arrays["recorded"], record.arrays["losses"]
+        assert np.array_equal(record.at(steps[3]), losses[3], equal_nan=True)
+        between = record.at((steps[-2] + steps[-1]) / 2)
+        assert between == pytest.approx((losses[-2] + losses[-1]) / 2, nan_ok=True)
+        assert np.nanmean(losses[-1]) < 0.9 * np.nanmean(losses[0])
+        # the losses of the steps themselves are those of the answers just before them
+        at, row = record.arrays["step"], record.arrays["row"]
+        nll, tokens = record.arrays["nll"], record.arrays["tokens"]
+        for index, step in enumerate(steps):
+            visits = (at == step) & (tokens > 0)
+            assert nll[visits] / tokens[visits] == pytest.approx(losses[index][row[visits]], rel=0.02)
