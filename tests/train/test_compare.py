@@ -184,12 +184,12 @@ def test_it_refuses_before_anything_is_trained(command, train_in_fork, tmp_path)
         assert not (tmp_path / "run").exists()
 
 
-def made(tmp_path, **more):
+def settings_of(tmp_path, **more):
     return CompareSettings(data=tmp_path, model="m", output=tmp_path, eval=EvalSettings(rows=4), **more)
 
 
 def test_an_arm_sets_options_of_its_curriculum_and_of_the_trainer(tmp_path):
-    settings = made(tmp_path, lora=LoraSettings(alpha=3.0))
+    settings = settings_of(tmp_path, lora=LoraSettings(alpha=3.0))
     arm = Arm.of("hard_to_easy?by=kind&optimizer.schedule=constant&optimizer.lr=3e-4&lora.rank=2", settings)
     assert arm.curriculum == "sorted" and arm.options == {"direction": "hard_to_easy", "by": "kind"}
     trial = Trial.of(arm, *arm.rates(settings), 2, settings)
@@ -197,7 +197,7 @@ def test_an_arm_sets_options_of_its_curriculum_and_of_the_trainer(tmp_path):
     assert (run.optimizer.schedule, run.optimizer.lr, run.lora) == ("constant", 3e-4, LoraSettings(2, 3.0))
     assert run.seed == 2 and run.output.name == "seed-2" and "learning rate 0.0003" in str(trial)
     with pytest.raises(UsageError, match=r"sets optimizer\.lr"):
-        Arm.of("random?optimizer.lr=1e-3", made(tmp_path, learning_rates=(1e-3, 1e-4)))
+        Arm.of("random?optimizer.lr=1e-3", settings_of(tmp_path, learning_rates=(1e-3, 1e-4)))
 
 
 def test_random_stages_are_random_rows_in_the_stages_of_campus(tmp_path):

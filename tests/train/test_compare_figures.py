@@ -117,15 +117,20 @@ def test_the_best_rate_at_an_edge_is_said(tmp_path, rate, edge):
 
 def test_every_set_is_reported(tmp_path):
     def arm(name, shift):
-        of = [{"code|": {"loss": 1 + shift + more}, "words": {"loss": 3 + shift - more}} for more in (0.1, 0.2)]
+        both = {"code": 1 + shift, "words": 3 + shift}
+        of = [
+            {name: {"loss": loss + more, "row_loss": loss - more} for name, loss in both.items()} for more in (0.1, 0.2)
+        ]
         return Runs(name, 1e-3, [curve([4.0, 2.0 + shift], sets=each) for each in of])
 
     arms = [arm("random", 0.0), arm("sorted", 0.5)]
     text = page(tmp_path, arms)
-    assert "2 held-out sets" in text and "| code\\|, a token | words, a token |" in text
+    assert "2 held-out sets" in text and "| order | code, a token | words, a token | mean, a row |" in text
+    assert "| order | code, a row | words, a row | mean, a token |" in page(tmp_path, arms, average="row")
     row = rows_of(arms, "random")[1]
-    assert row.sets["code|"]["loss"].difference.mean == pytest.approx(0.5)
-    assert row.sets["words"]["loss"].value.mean == pytest.approx(3.35)
+    assert row.sets["code"]["loss"].difference.mean == pytest.approx(0.5)
+    assert row.sets["words"]["loss"].value.mean == pytest.approx(3.65)
+    assert row.sets["words"]["row_loss"].value.mean == pytest.approx(3.35)
 
 
 def test_the_result_of_each_seed_is_there(tmp_path):

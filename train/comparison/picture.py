@@ -55,7 +55,7 @@ def _differences(axes: Axes, arms: Sequence[Runs], rows: dict[str, Row], colours
         yticks=[-index for index in range(len(names))],
         yticklabels=names,
         ylim=(0.5 - max(1, len(names)), 0.5),
-        xlabel=f"difference from {base.arm} by seed, nats; mean, and its 95 % interval",
+        xlabel=f"difference from {base.arm}, nats: seeds, mean, 95 % interval",
     )
     axes.grid(axis="x", alpha=0.2)
 

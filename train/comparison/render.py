@@ -14,7 +14,7 @@ def markdown(rows: Sequence[Row], arms: Sequence[Runs], settings: CompareSetting
     """The lines of ``compare.md``: what is judged by, then each held-out set, the cost, the tuning and each seed."""
     rows = sorted(rows, key=lambda row: row.loss.value.mean)
     yield from _primary(rows, settings)
-    yield from _sets(rows)
+    yield from _sets(rows, settings)
     yield from _cost(rows)
     yield from _tuning(rows, settings)
     yield from _seeds(arms)
@@ -48,7 +48,7 @@ def _primary(rows: Sequence[Row], settings: CompareSettings) -> Iterator[str]:
     )
     yield ""
     yield (
-        f"Means over {rows[0].seeds} seeds"
+        f"Means over {rows[0].seeds} seed{'s' * (rows[0].seeds > 1)}"
         + (f" and {sets} held-out sets, each set counting alike" if sets > 1 else "")
         + ", ± 95 % intervals of Student's t; differences are paired by seed. "
         + (
@@ -66,25 +66,30 @@ def _primary(rows: Sequence[Row], settings: CompareSettings) -> Iterator[str]:
         )
 
 
-def _sets(rows: Sequence[Row]) -> Iterator[str]:
-    """Every loss of every set, and the difference below it."""
-    names = list(rows[0].sets)
-    several = {"mean": rows[0].means} if len(names) > 1 else {}
-    columns = [(name, kind) for name, of in {**several, **rows[0].sets}.items() for kind in of]
-    yield "\nHeld-out loss by set, a token and a row (the mean over rows of each row's mean); below it, from random:\n"
-
-    def figure(row: Row, name: str, kind: str) -> Figure | None:
-        return (row.means if name in several else row.sets[name]).get(kind)
-
-    def cell(row: Row, name: str, kind: str) -> str:
-        if (both := figure(row, name, kind)) is None:
-            return "–"
-        difference = "" if both.difference is None or row.incomparable else f"<br>{_shown(both.difference, '+')}"
-        return _shown(both.value) + difference
-
+def _sets(rows: Sequence[Row], settings: CompareSettings) -> Iterator[str]:
+    """Each set by what is judged by, then the mean over the sets of the other average; differences below them."""
+    kind, other = ("loss", "row_loss") if settings.average == "token" else ("row_loss", "loss")
+    several = len(rows[0].sets) > 1
+    names = list(rows[0].sets) if several else []
+    yield "\nHeld-out loss " + ("of each set, and " if several else "") + "by the other average; below, from random:\n"
     yield from _table(
-        ["order", *(f"{name}, {AVERAGES[kind]}" for name, kind in columns)],
-        [[row.arm, *(cell(row, name, kind) for name, kind in columns)] for row in rows],
+        ["order", *(f"{name}, {AVERAGES[kind]}" for name in names), f"{'mean, ' * several}{AVERAGES[other]}"],
+        [
+            [row.arm, *(_cell(row, row.sets[name].get(kind)) for name in names), _cell(row, row.means.get(other))]
+            for row in rows
+        ],
+    )
+    yield (
+        "\nA token: the mean over all tokens of a set. A row: the mean over rows of each row's mean, in which a long "
+        "response counts no more than a short one."
+    )
+
+
+def _cell(row: Row, both: Figure | None) -> str:
+    if both is None:
+        return "–"
+    return _shown(both.value) + (
+        "" if both.difference is None or row.incomparable else f"<br>{_shown(both.difference, '+')}"
     )
 
 

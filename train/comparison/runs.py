@@ -96,7 +96,7 @@ def _lifeline() -> Iterator[int]:
 
 
 def _start(trial: Trial, slot: int, jobs: int, lifeline: int) -> "subprocess.Popen[bytes]":
-    options, said = _beside(trial, "yaml"), _beside(trial, "log")
+    options, output_log = _beside(trial, "yaml"), _beside(trial, "log")
     options.parent.mkdir(parents=True, exist_ok=True)
     # JSON is YAML; what is not ASCII stands as it is, because YAML does not join surrogates
     write_whole(options, json.dumps(_plain(asdict(trial.settings)), indent=1, ensure_ascii=False) + "\n")
@@ -105,7 +105,7 @@ def _start(trial: Trial, slot: int, jobs: int, lifeline: int) -> "subprocess.Pop
     if count := torch.cuda.device_count():
         visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
         environment["CUDA_VISIBLE_DEVICES"] = (visible or [str(index) for index in range(count)])[slot % count]
-    with said.open("ab") as file:
+    with output_log.open("ab") as file:
         return _open([sys.executable, "-m", "curricle.train.cli", "run", "--config", str(options)], environment, file)
 
 
@@ -133,12 +133,12 @@ def _beside(trial: Trial, suffix: str) -> Path:
 def _check_ended(trial: Trial, code: int) -> None:
     if code == 0:
         return
-    said = _beside(trial, "log")
-    lines = said.read_text("utf-8", "replace").splitlines()[-TAIL:]
+    output_log = _beside(trial, "log")
+    lines = output_log.read_text("utf-8", "replace").splitlines()[-TAIL:]
     how = f"ended with code {code}" if code > 0 else f"was killed by signal {-code}"
     raise UserError(
         f"the run of {trial} {how}, and the others were stopped:\n  " + "\n  ".join(printable(line) for line in lines),
-        where=str(said),
+        where=str(output_log),
         remedy="what has finished stays; mend what its log says, and the same command goes on",
     )
 

@@ -17,7 +17,7 @@ ANSWERS = 9  # what random numbers are for, so that two uses never share a strea
 class RandomStages(Campus):
     """Random order in stages as long as those of CAMPUS: the rows are those of `random` with the same seed.
 
-    CAMPUS is rehearsed with answers drawn at random in place of the student's, and its options are those of `campus`.
+    CAMPUS is rehearsed with random answers instead of the student's, and its options are those of `campus`.
     Nobody is asked. A control: whatever this order is better or worse than `random` by, CAMPUS owes to where its
     stages, and with them its batches, begin and end.
     """
@@ -39,8 +39,8 @@ class RandomStages(Campus):
             if isinstance(step, Probe):
                 reply = self.decide(step, _answer(step, draw), seed)
                 continue
-            taken = np.fromiter(islice(rows, len(step.rows)), np.int64, len(step.rows))
-            yield replace(step, rows=taken, choice=None, competence={}, outcome=False, calibration=None)
+            chosen = np.fromiter(islice(rows, len(step.rows)), np.int64, len(step.rows))
+            yield replace(step, rows=chosen, choice=None, competence={}, outcome=False, calibration=None)
             reply = Outcome(*_losses(step.rows, draw), step.index) if step.outcome else None
 
 
