@@ -108,6 +108,7 @@ class ClusterOptions(TypedDict, total=False):
     k: int
     algorithm: Literal["kmeans", "minibatch"] | None
     seed: int
+    leave_out: Sequence[StrPath]
     overwrite: bool
 
 
@@ -130,6 +131,7 @@ class LpOptions(TypedDict, total=False):
     batch_size: int
     learning_rate: float
     seed: int
+    leave_out: Sequence[StrPath]
     train: Mapping[str, str]
     proxy: str | LearnerSettings | Options
     compat: Literal["small2large"] | None
@@ -141,6 +143,7 @@ class LpOptions(TypedDict, total=False):
 class RewardOptions(TypedDict, total=False):
     """Options of ``reward``."""
 
+    leave_out: Sequence[StrPath]
     proxy: str | ProxySettings | Options
     reward: HeadSettings | Options
     workers: int

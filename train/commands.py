@@ -99,6 +99,7 @@ class RewardOptions(TypedDict, total=False):
     """Options of ``reward``."""
 
     join: Sequence[StrPath]
+    leave_out: Sequence[StrPath]
     generated: str
     template: Template
     max_length: int

@@ -297,6 +297,11 @@ class RewardSettings:
 
     data: Path = option("a table with a column of generated answers, or Parquet files with its columns", free=True)
     join: tuple[Path, ...] = option("Parquet files with more columns, joined on example_id", (), free=True)
+    leave_out: tuple[Path, ...] = option(
+        "tables, such as other sets of a split, or their certificates: their rows are scored and not learned from",
+        (),
+        free=True,
+    )
     generated: str = option("the column of answers that the references are preferred to", "generated")
     model: str = option(
         "the language model whose states are read: a directory, org/name[@revision] of the hub, "

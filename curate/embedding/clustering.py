@@ -19,8 +19,9 @@ _MEMORY = 256
 class Clusters:
     """``labels``: the cluster of each row, from 0. ``sizes``: rows in each of the clusters, 0 for an empty one.
 
-    ``inertia`` is the sum of squared distances to the nearest centre. ``silhouette``, from -1 to 1, is the mean over
-    ``sample`` rows drawn at random, each compared with the others of the sample; None where it is not defined.
+    ``inertia`` is the sum of squared distances to the nearest centre, of the rows that made the centres.
+    ``silhouette``, from -1 to 1, is the mean over ``sample`` rows drawn at random, each compared with the others of the
+    sample; None where it is not defined.
     """
 
     labels: NDArray[np.int32]
@@ -31,13 +32,18 @@ class Clusters:
     sample: int
 
 
-def k_means(vectors: NDArray[np.float32], k: int, algorithm: Algorithm, seed: int) -> Clusters:
+def k_means(
+    vectors: NDArray[np.float32], k: int, algorithm: Algorithm, seed: int, learned: int | None = None
+) -> Clusters:
     """Cluster the rows of ``vectors`` (rows, dimensions) by scikit-learn's KMeans or MiniBatchKMeans.
 
     The settings are Small2Large's (arXiv 2402.10430): n_init "auto", which is one start by k-means++, and random_state
     ``seed``. A batch is ten rows a cluster, and at least scikit-learn's 1,024. There is one thread: several add up in
     no fixed order, and one row at a border is enough to give the next step other centres. ``vectors`` are moved to
     their mean and back, which takes no copy and may change last digits. ``k`` is at most their number.
+
+    ``learned``: only so many of the first rows make the centres; each of the others is in the cluster whose centre is
+    the nearest.
     """
     from sklearn.cluster import KMeans, MiniBatchKMeans
     from threadpoolctl import threadpool_limits
@@ -47,8 +53,10 @@ def k_means(vectors: NDArray[np.float32], k: int, algorithm: Algorithm, seed: in
     else:
         estimator = MiniBatchKMeans(k, n_init="auto", random_state=seed, batch_size=max(1024, 10 * k))
     with threadpool_limits(1):
-        estimator.fit(vectors)
+        estimator.fit(vectors[:learned])
         labels = estimator.labels_.astype(np.int32)
+        if len(others := vectors[len(labels) :]):
+            labels = np.concatenate([labels, estimator.predict(others).astype(np.int32)])
         silhouette, sample = _silhouette(vectors, labels, seed)
     sizes = np.bincount(labels, minlength=k)
     return Clusters(labels, sizes, int(estimator.n_iter_), float(estimator.inertia_), silhouette, sample)

@@ -13,6 +13,7 @@ from curricle.curate.selection.representative import matrix
 from curricle.pipelines.settings.cluster import ClusterSettings
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.extend import Addition, extend, extending
+from curricle.pipelines.tables.leave_out import left_out
 from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.config import nearest
@@ -33,15 +34,16 @@ MOST_WHOLE = 100_000
 def cluster(settings: ClusterSettings) -> Manifest:
     """Write the table with the column, ``clusters.json`` and ``clusters.html``, unless they are there."""
     table, directory = TableReader(settings.table), OutputDirectory(settings.output)
-    params = _params(settings, table)
+    out = left_out(table, settings.leave_out)
+    params = _params(settings, table) | out.identity
     column = ScoreColumn(COLUMN, pa.int32(), "cluster number", f"k-means cluster of {settings.by}, from 0")
     by = table.scores.get(settings.by)
     signed = column.of_metric(COLUMN, 1, params, {"by": by.fingerprint} if by else None)
     recipe = {COLUMN: params}
     with extending(table, settings.output, recipe, settings.overwrite, (COLUMN,)) as run:
         if run:
-            labels = _labels(table, directory, params)
-            extend(table, directory, run, Addition([signed], lambda: _rows(table, labels, settings.by)))
+            labels = _labels(table, directory, params, out.mask)
+            extend(table, directory, run, Addition([signed], lambda: _rows(table, labels, settings.by, out.mask)))
     return read_manifest(directory.storage)
 
 
@@ -58,17 +60,22 @@ def _params(settings: ClusterSettings, table: TableReader) -> dict[str, Any]:
     return {"by": settings.by, "k": settings.k, "algorithm": chosen, "seed": settings.seed, "library": LIBRARY}
 
 
-def _labels(table: TableReader, directory: OutputDirectory, params: dict[str, Any]) -> NDArray[np.int32]:
+def _labels(
+    table: TableReader, directory: OutputDirectory, params: dict[str, Any], without: NDArray[np.bool_]
+) -> NDArray[np.int32]:
     """The cluster of each row, -1 without a vector; what there is to say of them is written down."""
-    vectors, present = read_vectors(table, params["by"])
-    if len(vectors) < params["k"]:
+    vectors, present = read_vectors(table, params["by"], without)
+    learned = int((present & ~without).sum())
+    if learned < params["k"]:
         raise UserError(
-            f"{params['k']:,} clusters of {len(vectors):,} rows with a vector",
+            f"{params['k']:,} clusters of {learned:,} rows with a vector",
             where=table.path,
-            remedy=f"give --k {len(vectors)} or less, and --overwrite",
+            remedy=f"give --k {learned} or less, and --overwrite",
         )
-    clusters = k_means(vectors, params["k"], params["algorithm"], params["seed"])
+    clusters = k_means(vectors, params["k"], params["algorithm"], params["seed"], learned)
     figures = params | {"rows_without_vector": len(present) - len(vectors)} | summary(clusters)
+    if out := figures.pop("left_out", None):
+        figures |= {"rows_left_out": out["rows"]}
     directory.write_json(f"{NEXT}/{FIGURES}", figures)
     directory.write_text(f"{NEXT}/{PAGE}", clusters_page(figures))
     log.info(
@@ -78,38 +85,53 @@ def _labels(table: TableReader, directory: OutputDirectory, params: dict[str, An
         clusters.sample,
     )
     labels = np.full(len(present), -1, np.int32)
-    labels[present] = clusters.labels
+    labels[np.concatenate([np.flatnonzero(present & ~without), np.flatnonzero(present & without)])] = clusters.labels
     return labels
 
 
-def read_vectors(table: TableReader, name: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def read_vectors(
+    table: TableReader, name: str, last: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """The vectors that there are, of shape (rows with one, dimensions), and which rows have one.
 
-    They stand in memory once, beside one row group. UsageError if the column holds something else.
+    Those of the rows that ``last`` marks come after the others. They stand in memory once, beside one row group.
+    UsageError if the column holds something else.
     """
-    rows = table.manifest.total.scored
+    rows, begin = table.manifest.total.scored, int((~last).sum())
     present = np.zeros(rows, np.bool_)
-    vectors, start, filled = np.empty((0, 0), np.float32), 0, 0
+    vectors, start, filled, behind = np.empty((0, 0), np.float32), 0, 0, begin
     for group in table.groups([name]):
         column = pl.Series(name, group[name])
-        present[start : start + len(column)] = column.is_not_null().to_numpy()
-        read = matrix(column.drop_nulls())
+        there = column.is_not_null().to_numpy()
+        present[start : start + len(column)] = there
+        read, after = matrix(column.drop_nulls()), last[start : start + len(column)][there]
         if len(read) and not vectors.size:
             vectors = np.empty((rows, read.shape[1]), np.float32)
         if len(read) and read.shape[1] != vectors.shape[1]:
             raise UsageError(
                 f"column {name!r} holds vectors of several lengths", where=table.path, remedy="name another"
             )
-        vectors[filled : filled + len(read)] = read
-        start, filled = start + len(column), filled + len(read)
-    return vectors[:filled], present
+        many = int(after.sum())
+        if len(read):
+            vectors[filled : filled + len(read) - many] = read[~after]
+            vectors[behind : behind + many] = read[after]
+        start, filled, behind = start + len(column), filled + len(read) - many, behind + many
+    total = filled + behind - begin
+    vectors[filled:total] = vectors[begin:behind].copy()
+    return vectors[:total], present
 
 
-def _rows(table: TableReader, labels: NDArray[np.int32], by: str) -> Iterator[pa.Table]:
+def _rows(table: TableReader, labels: NDArray[np.int32], by: str, without: NDArray[np.bool_]) -> Iterator[pa.Table]:
     start = 0
     for group in table.groups(["example_id"]):
-        mine = labels[start : start + group.num_rows]
+        mine, out = (each[start : start + group.num_rows] for each in (labels, without))
         start += group.num_rows
-        notes = [None if label >= 0 else [f"{COLUMN}: there is no {by}"] for label in mine.tolist()]
+        notes = [_note(label, by, left) for label, left in zip(mine.tolist(), out.tolist(), strict=True)]
         numbers = pa.array(mine, mask=mine < 0)
         yield group.append_column(COLUMN, numbers).append_column(NOTES_FIELD.name, pa.array(notes, NOTES_FIELD.type))
+
+
+def _note(label: int, by: str, left_out: bool) -> list[str] | None:
+    if label < 0:
+        return [f"{COLUMN}: there is no {by}"]
+    return [f"{COLUMN}: of the nearest centre, in which this row has no part"] if left_out else None

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from curricle.pipelines.processes.trainer import run_trainer
 from curricle.pipelines.scoring.rescore import of_proxy
 from curricle.pipelines.settings.lp import PUBLISHED, LpSettings
 from curricle.pipelines.tables.directory import PLAN, OutputDirectory
-from curricle.pipelines.tables.extend import extend, extending
+from curricle.pipelines.tables.extend import Addition, extend, extending, with_notes
+from curricle.pipelines.tables.leave_out import left_out
 from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.manifest import MANIFEST, Manifest, read_manifest
@@ -32,12 +34,13 @@ def lp(settings: LpSettings) -> Manifest:
     table, directory = TableReader(settings.table), OutputDirectory(settings.output)
     weights = resolve(settings.proxy.model)
     metric, models = learning.metric(settings.epochs + 1, settings.compat), Models(settings.proxy)
-    recipe = _recipe(settings, weights, metric.identity(models))
+    out = left_out(table, settings.not_trained_on)
+    recipe = _recipe(settings, weights, metric.identity(models), out.identity)
     names = [column.name for column in metric.columns]
     with extending(table, settings.output, recipe, settings.overwrite, names, beside=[TRAINING]) as run:
         if run:
             try:
-                checkpoints = _train(settings, table, weights)
+                checkpoints = _train(settings, table.manifest.total.scored - out.rows, weights)
             except UsageError:
                 if not Path(settings.output, TRAINING).exists() and not directory.storage.exists(MANIFEST):
                     directory.storage.remove(PLAN)  # nothing is made yet: other options may be given
@@ -47,14 +50,18 @@ def lp(settings: LpSettings) -> Manifest:
             added = scored(table, directory, names, metrics=("lp",), proxy=proxy, **options)
             training = {"training": recipe["training"]}
             columns = [column.resting_on({**column.rests_on, **training}) for column in added.columns]
-            extend(table, directory, run, replace(added, columns=columns))
+            rows = partial(with_notes, added.rows, out.note("lp_1: no model was trained on this row"))
+            extend(table, directory, run, Addition(columns, rows if out.rows else added.rows))
     return read_manifest(directory.storage)
 
 
-def _recipe(settings: LpSettings, weights: Weights, metric: dict[str, Any]) -> dict[str, Any]:
+def _recipe(
+    settings: LpSettings, weights: Weights, metric: dict[str, Any], without: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """What decides the numbers, and can be told before anything is trained.
 
-    The length of the schedule stands in it where it is not that of the training: as it always was.
+    The length of the schedule stands in it where it is not that of the training, and which rows are left out where some
+    are: as it always was.
     """
     scheduled = settings.scheduled_epochs
     return {
@@ -67,18 +74,19 @@ def _recipe(settings: LpSettings, weights: Weights, metric: dict[str, Any]) -> d
             "learning_rate": settings.learning_rate,
             "seed": settings.seed,
             **({"schedule_epochs": scheduled} if scheduled > settings.epochs else {}),
+            **(without or {}),
             **PUBLISHED,
             **settings.train,
         },
     }
 
 
-def _train(settings: LpSettings, table: TableReader, weights: Weights) -> list[Path]:
-    """Train on every row of the table, in random order, and return the checkpoint of each epoch.
+def _train(settings: LpSettings, rows: int, weights: Weights) -> list[Path]:
+    """Train on every row that is not left out, in random order, and return the checkpoint of each epoch.
 
     A batch never spans two epochs, so the last one of an epoch ends with it. A run that is finished is left as it is.
     """
-    rows, output = table.manifest.total.scored, Path(settings.output, TRAINING)
+    output = Path(settings.output, TRAINING)
     log.info("training %s on %d rows for %d epochs", settings.proxy.model, rows, settings.epochs)
     run_trainer("run", output, training_options(settings, rows, weights.directory))
     steps = _steps_an_epoch(settings, rows)
@@ -86,7 +94,7 @@ def _train(settings: LpSettings, table: TableReader, weights: Weights) -> list[P
 
 
 def training_options(settings: LpSettings, rows: int, model: Path) -> dict[str, object]:
-    """The options of `curricle-train run` for a table of so many rows; what is not among them has its default."""
+    """The options of `curricle-train run` for so many rows to train on; what is not among them has its default."""
     scheduled = settings.scheduled_epochs
     return {
         "data": settings.table,
@@ -102,6 +110,7 @@ def training_options(settings: LpSettings, rows: int, model: Path) -> dict[str, 
         "checkpoint.every": _steps_an_epoch(settings, rows),
         "checkpoint.keep": settings.epochs,
         "log.format": settings.log_format,
+        **({"leave-out": ",".join(settings.leave_out)} if settings.leave_out else {}),
         **{key.replace("_", "-"): value for key, value in (PUBLISHED | settings.train).items()},
     }
 

@@ -1,5 +1,6 @@
 """A reward model from a table: the proxy answers every prompt, a reward is fitted to prefer the responses."""
 
+import json
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -17,8 +18,10 @@ from curricle.pipelines.scoring.rescore import of_proxy
 from curricle.pipelines.settings.reward import RewardSettings
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.extend import SCORES, Addition, both_notes, extend, extending
+from curricle.pipelines.tables.leave_out import left_out
 from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.columns import REWARD_VERSION
+from curricle.schemas.common.errors import UserError
 from curricle.schemas.manifest import Manifest, read_manifest
 from curricle.schemas.table import score_columns
 
@@ -37,13 +40,15 @@ def reward(settings: RewardSettings) -> Manifest:
     """
     table, directory = TableReader(settings.table), OutputDirectory(settings.output)
     weights = resolve(settings.proxy.model)
-    recipe = _recipe(settings, weights)
+    out = left_out(table, settings.leave_out)
+    recipe = _recipe(settings, weights) | out.identity
     names = [*ANSWERS, *REWARDS]
     with extending(table, settings.output, recipe, settings.overwrite, names, beside=[TRAINING]) as run:
         if run:
             options = {"proxy": settings.proxy, "workers": settings.workers, "shard_rows": settings.shard_rows}
             answers = scored(table, directory, ANSWERS, metrics=(generated.METRIC.name,), **options)
             scores = _fit(settings, directory.storage.uri(SCORES), weights)
+            _check_left_out(settings, out.rows)
             fitted = score_columns(scores.schema)
             assert [*fitted] == REWARDS, f"{[*fitted]} were fitted"
             text = answers.columns[0]
@@ -77,10 +82,22 @@ def _fit(settings: RewardSettings, answers: str, weights: Weights) -> pa.Table:
             "template": settings.proxy.template,
             "max-length": settings.proxy.max_length,
             "log-format": settings.log_format,
+            **({"leave-out": ",".join(settings.leave_out)} if settings.leave_out else {}),
             **asdict(settings.reward),
         },
     )
     return pq.read_table(output / "scores.parquet")
+
+
+def _check_left_out(settings: RewardSettings, rows: int) -> None:
+    """UserError if the trainer did not know all the rows again that were to be left out."""
+    described = json.loads(Path(settings.output, TRAINING, "run.json").read_bytes()).get("left_out", {})
+    if sum(described.values()) != rows:
+        raise UserError(
+            f"{sum(described.values()):,} of {rows:,} rows were left out: earlier versions named some rows otherwise",
+            where=settings.table,
+            remedy="score the table anew, split that, and run this with another --output",
+        )
 
 
 def _rows(added: Addition, scores: pa.Table) -> Iterator[pa.Table]:

@@ -19,6 +19,11 @@ class ClusterSettings:
     seed: int = option(
         "of the first centres, of the batches and of the sample for the silhouette", 42, at_least=0, below=2**32
     )
+    leave_out: tuple[str, ...] = option(
+        "tables, such as other sets of a split, or their certificates: their rows get the nearest centre and move none",
+        (),
+        path=True,
+    )
     overwrite: bool = option("make it again where the output directory holds something else, or what is damaged", False)
     log_format: Literal["text", "json"] = option("how log lines are written", "text")
 

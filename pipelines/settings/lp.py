@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from curricle.curate.proxy.settings import MOST_TOKENS, ProxySettings
+from curricle.pipelines.settings.leave_out import check_names
 from curricle.schemas.common.config import check_ranges, option
 from curricle.schemas.common.errors import UsageError
 
@@ -37,9 +38,10 @@ OURS = {
     "batch.size": "--batch-size",
     "optimizer.lr": "--learning-rate",
     "optimizer.horizon": "--schedule-epochs",
+    "leave_out": "--leave-out",
 }
 """Options of the trainer that other options here decide."""
-_FIXED = ("curriculum", "replay", "checkpoint", "eval.rows", "eval.tuning_rows", "subset")
+_FIXED = ("curriculum", "replay", "checkpoint", "eval.rows", "eval.tuning_rows", "eval.near_duplicates", "subset")
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,11 @@ class LpSettings:
         "peak learning rate; it rises for 3% of the schedule, then falls as a cosine", 2e-5, above=0
     )
     seed: int = option("of the order, which is random", 42, at_least=0)
+    leave_out: tuple[str, ...] = option(
+        "tables, such as other sets of a split, or their certificates: their rows are scored and not trained on",
+        (),
+        path=True,
+    )
     train: dict[str, str] = option("other options of `curricle-train run`", {}, rest="train")
     proxy: LearnerSettings = field(default=LearnerSettings())
     compat: Literal["small2large"] | None = option(
@@ -102,6 +109,7 @@ class LpSettings:
         for path in (self.table, self.output):
             if "://" in path:
                 raise UsageError("training reads and writes local directories", where=path, remedy="copy it here")
+        check_names(self.leave_out)
         for key in self.train:
             reserved = next((name for name in (*OURS, *_FIXED) if key == name or key.startswith(f"{name}.")), None)
             if reserved:
@@ -111,6 +119,12 @@ class LpSettings:
                     else "leave it out: what lp_1 and lp_app are decides it"
                 )
                 raise UsageError(f"--train.{key} is not for this command", remedy=remedy)
+
+    @property
+    def not_trained_on(self) -> tuple[str, ...]:
+        """The tables whose rows the trainer leaves out: those that are named, and those that it evaluates on."""
+        named = [each for key in ("eval.data", "eval.tuning") for each in self.train.get(key, "").split(",") if each]
+        return (*self.leave_out, *(each.partition("=")[2] or each for each in named))
 
     @property
     def scheduled_epochs(self) -> int:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from curricle.curate.proxy.settings import ProxySettings
+from curricle.pipelines.settings.leave_out import check_names
 from curricle.schemas.common.config import check_ranges, option
 from curricle.schemas.common.errors import UsageError
 
@@ -22,6 +23,11 @@ class RewardSettings:
     output: str = option(
         "directory for the same table with the new columns; it is created, and resumed if it is there", path=True
     )
+    leave_out: tuple[str, ...] = option(
+        "tables, such as other sets of a split, or their certificates: their rows are scored and not learned from",
+        (),
+        path=True,
+    )
     proxy: ProxySettings = field(default_factory=ProxySettings)
     reward: HeadSettings = field(default_factory=HeadSettings)
     workers: int = option("worker processes that answer the prompts", 1, at_least=1, at_most=4096)
@@ -37,5 +43,6 @@ class RewardSettings:
             raise UsageError(
                 "a reward is read at the token that ends a turn", where="--proxy.end-of-turn no", remedy="leave it out"
             )
+        check_names(self.leave_out)
         if "://" in self.output:
             raise UsageError("a reward model is trained in a local directory", where=self.output, remedy="name one")

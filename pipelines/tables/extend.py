@@ -172,3 +172,13 @@ def both_notes(old: pa.ChunkedArray, new: pa.ChunkedArray) -> pa.Array:
     """The notes of each row: what was said before, then what is new. None is nothing to say."""
     pairs = zip(old.to_pylist(), new.to_pylist(), strict=True)
     return pa.array([[*(before or []), *(after or [])] or None for before, after in pairs], NOTES_FIELD.type)
+
+
+def with_notes(rows: Callable[[], Iterator[pa.Table]], notes: Sequence[str | None]) -> Iterator[pa.Table]:
+    """The rows of an addition with one more note on some of them; ``notes`` has one entry for each row, or None."""
+    start = 0
+    for table in rows():
+        mine = pa.chunked_array([pa.array([note and [note] for note in notes[start : start + table.num_rows]])])
+        start += table.num_rows
+        at = table.schema.get_field_index(NOTES_FIELD.name)
+        yield table.set_column(at, table.schema.field(at), both_notes(table[NOTES_FIELD.name], mine))

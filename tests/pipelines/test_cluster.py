@@ -62,6 +62,42 @@ def test_clusters_are_those_that_are_there(blobs, tmp_path, algorithm):
     assert "<svg" in page and "234 rows in 6 clusters" in page
 
 
+@pytest.mark.parametrize("algorithm", ["kmeans", "minibatch"])
+def test_rows_that_are_left_out_get_the_nearest_centre_and_move_none(blobs, tmp_path, algorithm):
+    """The others are clustered as in a table that has them alone."""
+    curricle("select", blobs, "--output", tmp_path / "sets", "--split", "train=0.7,judging=0.3")
+    options, judging = ["--k", 5, "--algorithm", algorithm], tmp_path / "sets" / "judging"
+    printed = cluster(blobs, tmp_path / "out", *options, "--leave-out", judging)
+    cluster(tmp_path / "sets" / "train", tmp_path / "alone", *options)
+    cluster(blobs, tmp_path / "all", *options)
+    judged = {*read_data(judging)["example_id"].to_pylist()}
+    rows = read_data(tmp_path / "out").to_pylist()
+    left = [row for row in rows if row["example_id"] in judged]
+    assert f"{len(left)} of {ROWS} rows are not learned from" in printed and 0 < len(left) < ROWS
+    learned = [row for row in rows if row["example_id"] not in judged]
+    alone = read_data(tmp_path / "alone")["cluster"].to_pylist()
+    assert [row["cluster"] for row in learned] == alone
+    assert alone != [
+        row["cluster"] for row in read_data(tmp_path / "all").to_pylist() if row["example_id"] not in judged
+    ]
+    note = "cluster: of the nearest centre, in which this row has no part"
+    assert all((note in (row["notes"] or [])) == (row in left and row["cluster"] is not None) for row in rows)
+    if algorithm == "kmeans":  # whose centres are the means
+        of = [np.mean([row["embedding"] for row in learned if row["cluster"] == k], axis=0) for k in range(5)]
+        for row in left:
+            if row["embedding"]:
+                assert row["cluster"] == int(np.argmin([np.sum((row["embedding"] - each) ** 2) for each in of]))
+    figures = json.loads((tmp_path / "out" / "clusters.json").read_text())
+    assert (figures["rows"], figures["rows_left_out"]) == (ROWS - 6, len(left))
+    assert "whole" in curricle("verify", tmp_path / "out")
+    columns = [signed(tmp_path / name)["columns"]["cluster"] for name in ("out", "all")]
+    assert columns[0] != columns[1]
+    assert "left_out" in cluster(blobs, tmp_path / "out", *options, code=2)
+    assert "0 of 240 rows are left to learn from" in cluster(
+        blobs, tmp_path / "no", *options, "--leave-out", blobs, code=2
+    )
+
+
 def test_the_same_table_and_seed_give_the_same_clusters(blobs, tmp_path):
     """So that a kill, after which everything is computed again, does not show."""
     for name, seed in (("one", 42), ("two", 42), ("other", 43)):

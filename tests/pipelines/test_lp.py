@@ -14,6 +14,7 @@ from curricle.curate.proxy.weights import resolve
 from curricle.pipelines.commands.lp import _recipe, training_options
 from curricle.pipelines.settings.lp import LearnerSettings, LpSettings
 from curricle.schemas.common.config import parse
+from curricle.schemas.common.errors import UsageError
 from curricle.train.distributed import Processes
 from curricle.train.loop import run
 from curricle.train.settings import RunSettings
@@ -238,3 +239,45 @@ def test_what_the_trainer_refuses_is_wrong_usage_and_may_be_mended(scored, check
     assert "exit code 2" in curricle("lp", scored, *options, "--train.optimizer.shedule", "rex", code=2)
     assert "did you mean '--optimizer.schedule'" in capfd.readouterr().err
     assert "exit code 2" in curricle("lp", scored, *options, "--train.optimizer.floor", "low", code=2)
+
+
+def test_rows_of_another_set_are_scored_and_not_trained_on(scored, checkpoints, tmp_path):
+    """The weights are those of a training on the other set alone, to the last bit; every row has its values."""
+    options = options_of(checkpoints[0])
+    curricle("select", scored, "--output", tmp_path / "sets", "--split", "train=0.75,judging=0.25", "--seed", 3)
+    out, judging = tmp_path / "out", tmp_path / "sets" / "judging"
+    printed = curricle("lp", scored, "--output", out, *options, "--leave-out", judging / "certificate.json")
+    assert "50 of 200 rows are not learned from: they stand in" in printed
+    curricle("lp", tmp_path / "sets" / "train", "--output", tmp_path / "alone", *options)
+    step = f"training/checkpoints/step-{EPOCHS * 5:08d}/model.safetensors"
+    assert (out / step).read_bytes() == (tmp_path / "alone" / step).read_bytes()
+    result, held = read_data(out).to_pylist(), {*read_data(judging)["example_id"].to_pylist()}
+    for row in result:
+        note = "lp_1: no model was trained on this row" in (row["notes"] or [])
+        assert note == (row["example_id"] in held)
+    assert sum(row["lp_1"] is not None for row in result if row["example_id"] in held) > 40
+    alone = {row["example_id"]: row["lp_1"] for row in read_data(tmp_path / "alone").to_pylist()}
+    assert all(
+        row["lp_1"] == pytest.approx(alone[row["example_id"]], nan_ok=True)
+        for row in result
+        if row["example_id"] in alone
+    )
+    training = signed(out)["identity"]["columns"]["lp_1"]["training"]
+    assert training["left_out"]["rows"] == 50
+    assert "nothing to do" in curricle("lp", scored, "--output", out, *options, "--leave-out", judging)
+    assert "left_out" in curricle("lp", scored, "--output", out, *options, code=2)
+    whole = signed(tmp_path / "alone")["identity"]["columns"]["lp_1"]["training"]
+    assert "left_out" not in whole, "what leaves none out has the fingerprint that it always had"
+    message = curricle("lp", scored, "--output", tmp_path / "none", *options, "--leave-out", scored, code=2)
+    assert "0 of 200 rows are left to learn from" in message
+
+
+def test_rows_that_the_training_evaluates_on_are_not_among_those_of_an_epoch(tmp_path):
+    named = LpSettings("t", "o", leave_out=("a",), train={"eval.data": "b,c=d/e", "eval.tuning": "f"})
+    assert named.not_trained_on == ("a", "b", "d/e", "f")
+    assert training_options(named, 9, tmp_path)["leave-out"] == "a"
+    for key in ("leave_out", "eval.near_duplicates", "eval.rows"):
+        with pytest.raises(UsageError, match="is not for this command"):
+            LpSettings("t", "o", train={key: "1"})
+    with pytest.raises(UsageError, match="a comma separates tables"):
+        LpSettings("t", "o", leave_out=("a,b",))

@@ -1,11 +1,15 @@
 """Rewards through the command: answers, fit and columns; interrupted and resumed; what it refuses."""
 
+import json
+
+import numpy as np
 import pyarrow.compute as pc
 import pytest
 from curricle.pipelines.commands import reward
 from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.columns import REWARD_VERSION
 from running import curricle, read_data, signed, write_jsonl
+from safetensors.numpy import load_file
 
 ROWS = 40
 COLUMNS = ("generated", "generated_tokens", "generated_truncated", "reward_reference", "reward_generated", "reward_gap")
@@ -87,3 +91,34 @@ def test_wrong_options_write_nothing(arguments, tmp_path):
     assert "ends a turn" in refused("--proxy.end-of-turn", "no")
     assert "local directory" in refused("--output", "s3://bucket/x")
     assert not (tmp_path / "out").exists()
+
+
+def test_rows_of_another_set_are_scored_and_not_learned_from(table, arguments, tmp_path):
+    """The head is that of the other set alone, and every row has its rewards."""
+    curricle("select", table, "--output", "sets", "--split", "train=0.7,judging=0.3", cwd=tmp_path)
+    options = ["--leave-out", "sets/judging", "--output", "out"]
+    printed = curricle(*arguments, *options, cwd=tmp_path)
+    alone = [tmp_path / "sets" / "train" if word == table else word for word in arguments]
+    curricle(*alone, "--output", "alone", cwd=tmp_path)
+    judged = {*read_data(tmp_path / "sets" / "judging")["example_id"].to_pylist()}
+    rows = read_data(tmp_path / "out").to_pylist()
+    left = [row for row in rows if row["example_id"] in judged]
+    assert f"{len(left)} of {ROWS} rows are not learned from" in printed and len(left) > 5
+    about, other = (
+        json.loads((tmp_path / name / "reward_model" / "reward.json").read_text()) for name in ("out", "alone")
+    )
+    assert about["left_out"]["it stands in --leave-out"] == len(left)
+    assert about["accuracy"]["learned_from"]["pairs"] == other["accuracy"]["learned_from"]["pairs"]
+    heads = [load_file(tmp_path / name / "reward_model" / "model" / "model.safetensors") for name in ("out", "alone")]
+    (head,) = (name for name in heads[0] if "score" in name)
+    assert np.allclose(heads[0][head], heads[1][head], rtol=1e-3, atol=1e-5)
+    gaps = {row["example_id"]: row["reward_gap"] for row in read_data(tmp_path / "alone").to_pylist()}
+    same = [(row["reward_gap"], gaps[row["example_id"]]) for row in rows if row["example_id"] in gaps]
+    assert all(one == other or one == pytest.approx(other, rel=1e-2, abs=1e-3) for one, other in same)
+    note = "reward_gap: no head has learned from this row, which is left out"
+    assert [note in (row["notes"] or []) for row in rows] == [
+        row in left and row["reward_gap"] is not None for row in rows
+    ]
+    assert sum(row["reward_gap"] is not None for row in left) > 5
+    assert "already there" in curricle(*arguments, *options, cwd=tmp_path)
+    assert "left_out" in curricle(*arguments, "--output", "out", cwd=tmp_path, code=2)

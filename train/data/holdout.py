@@ -51,15 +51,13 @@ def split(settings: TrainSettings | PlanSettings, seed: int, begun: str | None =
 def _parted(settings: TrainSettings | PlanSettings, seed: int, leave_out: bool) -> Split:
     table, how, notes, left_out = open_table(settings.data, settings.join), settings.eval, list[str](), dict[str, int]()
     held_out, tuning = _opened(how.data), _opened(how.tuning)
-    others = {
-        str(path): (f"--leave-out {path.name}", open_table(path, fewest=1)) for path in _tables(settings.leave_out)
-    }
+    others = [(f"--leave-out {path.name}", open_table(path, fewest=1)) for path in _tables(settings.leave_out)]
     for option, paths, sets in (("data", how.data, held_out), ("tuning", how.tuning, tuning)):
         for name in paths:
-            others[f"{option} {name}"] = f"--eval.{option}" + (f" {name}" if len(paths) > 1 else ""), sets[name]
+            others.append((f"--eval.{option}" + (f" {name}" if len(paths) > 1 else ""), sets[name]))
     stays = np.ones(len(table), np.bool_)
-    for flag, other in others.values():
-        inside = np.isin(_comparable(table), _comparable(other))
+    for flag, other in others:
+        inside = _inside(table, other)
         both, ours = int(inside.sum()), flag.startswith("--leave-out")
         if not both and not ours:
             continue
@@ -149,6 +147,19 @@ def _subset(table: Table, rows: int, seed: int) -> Table:
     return table.take(np.sort(table.tie_order(SUBSET + seed)[:rows]))
 
 
-def _comparable(table: Table) -> NDArray[np.void]:
-    """The ids as one value each: bytes (rows,)."""
-    return np.ascontiguousarray(table.ids).view("V16")[:, 0]
+def _inside(table: Table, other: Table) -> NDArray[np.bool_]:
+    """Which rows of a table have an id of the other: bool (rows,)."""
+    mine, others = (np.ascontiguousarray(each.ids).view("V16")[:, 0] for each in (table, other))
+    return np.isin(mine, others)
+
+
+def left_out(table: Table, paths: Iterable[Path]) -> NDArray[np.bool_]:
+    """Which rows of a table stand in one of those that are to be left out: bool (rows,)."""
+    mask = np.zeros(len(table), np.bool_)
+    for path in _tables(paths):
+        inside = _inside(table, open_table(path, fewest=1))
+        table.notes.append(
+            f"{inside.sum():,} of {len(table):,} rows are not learned from: they stand in {path} as well"
+        )
+        mask |= inside
+    return mask

@@ -24,7 +24,8 @@ RUN = "run.json"
 @dataclass(frozen=True)
 class Description:
     """What a run is started with. ``identity``, JSON all through: its table, its settings, how conversations are
-    rendered, and its model, see ``train.model.load.identify``; of a reward model, which version of it is made; of a
+    rendered, and its model, see ``train.model.load.identify``; of a reward model, which version of it is made, and the
+    digest of the rows that it is made ``without``, though the table has them; of a
     curriculum of others, where it is from. ``left_out``: how many rows are not learned from, by what leaves them out.
     """
 
@@ -41,6 +42,7 @@ class Description:
         version: int | None = None,
         plugin: Mapping[str, str] | None = None,
         left_out: Mapping[str, int] | None = None,
+        without: str | None = None,
     ) -> "Description":
         about: dict[str, Any] = {
             "table": {"digest": table.digest, "fingerprint": table.fingerprint},
@@ -52,6 +54,8 @@ class Description:
             about["version"] = version
         if plugin:
             about["plugin"] = plugin
+        if without:
+            about["without"] = without
         return cls(settings, json.loads(json.dumps(about)), left_out or {})
 
     def write(self, finished: int | None = None, files: Mapping[str, Any] | None = None) -> None:

@@ -31,6 +31,7 @@ from curricle.schemas.table import NOTES_FIELD
 from curricle.train.checkpoint import locked
 from curricle.train.data.correlation import correlations
 from curricle.train.data.encoding import ConversationTokenizer
+from curricle.train.data.holdout import left_out
 from curricle.train.data.table import Table, open_table
 from curricle.train.distributed import Processes
 from curricle.train.model.load import identify, load_model, load_tokenizer
@@ -76,7 +77,15 @@ def reward(settings: RewardSettings, processes: Processes) -> Path:
     table = open_table(settings.data, settings.join)
     if read_description(settings.output).get("finished") is None:
         check_writable(settings.output)
-    description = Description.of(settings, table, identify(settings.model), REWARD_VERSION)
+    out = left_out(table, settings.leave_out)
+    description = Description.of(
+        settings,
+        table,
+        identify(settings.model),
+        REWARD_VERSION,
+        left_out={"--leave-out": int(out.sum())} if out.any() else {},
+        without=_without(table, out),
+    )
     before = description.before()
     if before.get("finished") is not None:
         wrong = damaged(settings.output, before.get("files", {}), every_byte=False)
@@ -99,14 +108,14 @@ def reward(settings: RewardSettings, processes: Processes) -> Path:
         processes.barrier()
         _read_states(settings, table, answers, encoder, student, processes)
         return settings.output
-    if answers.remark:
-        log.info("%s", answers.remark)
+    for remark in filter(None, (*table.notes, answers.remark)):
+        log.info("%s", remark)
     with locked(settings.output):
         description.write()
         (settings.output / STATES).mkdir(exist_ok=True)
         processes.barrier()
         _read_states(settings, table, answers, encoder, student, processes)
-        _finish(settings, table, loss, encoder)
+        _finish(settings, table, out, loss, encoder)
         paths = [path for path in (settings.output / MODEL).rglob("*") if path.is_file()]
         paths += [settings.output / name for name in (SCORES, REPORT)]
         names = sorted(path.relative_to(settings.output).as_posix() for path in paths)
@@ -145,20 +154,30 @@ def _states(settings: RewardSettings, index: int) -> Path:
     return settings.output / STATES / f"{index:06d}.safetensors"
 
 
+def _without(table: Table, out: NDArray[np.bool_]) -> str | None:
+    """The digest of the rows that are left out; None if none is."""
+    return table.take(np.flatnonzero(out)).digest if out.any() else None
+
+
 def _finish(
-    settings: RewardSettings, table: Table, loss: NDArray[np.float64] | None, encoder: ConversationTokenizer
+    settings: RewardSettings,
+    table: Table,
+    out: NDArray[np.bool_],
+    loss: NDArray[np.float64] | None,
+    encoder: ConversationTokenizer,
 ) -> None:
     """Fit the heads, and write model, scores and report, from states that are all there."""
     files = sorted((settings.output / STATES).glob("*.safetensors"))
     remarks = [row for path in files for row in _load(path)[1]]
-    left_out = Counter(row.left_out for row in remarks if row.left_out)
-    good = np.array([row.left_out is None for row in remarks])
+    without = Counter(row.left_out for row in remarks if row.left_out)
+    usable = np.array([row.left_out is None for row in remarks])
+    good = usable & ~out
     fold = folds(table.ids, good, settings.seed)
     if len(np.unique(fold[good])) < 2:
         count_in_words = "no pair" if not good.any() else "one pair alone, and none that could score it,"
         raise UserError(
             f"there is {count_in_words} to learn from: "
-            + ", ".join(f"{n:,} rows: {why}" for why, n in left_out.items()),
+            + ", ".join(f"{n:,} rows: {why}" for why, n in (without | _named(out)).items()),
             where=str(settings.data),
             remedy="look at the column of generated answers",
         )
@@ -173,10 +192,13 @@ def _finish(
     save_reward_model(settings.output / MODEL, plain, weight, load_tokenizer(settings.model), stops)
     scores = _rewards(files, heads, good, fold)
     gaps = scores[0] - scores[1]
-    _write_scores(settings, table, scores, remarks)
+    _write_scores(settings, table, out, scores, remarks)
     accuracy = {"held_out": Accuracy.of(gaps[good]), "learned_from": learned_from}
     log.info("the reference is ranked first in %s, each by a head that has not seen it", accuracy["held_out"])
-    for reason, rows in left_out.items():
+    if out.any():
+        accuracy["left_out"] = Accuracy.of(gaps[usable & out])
+        log.info("of the rows that --leave-out names, in %s", accuracy["left_out"])
+    for reason, rows in without.items():
         log.info("  left out of the pairs: %d rows: %s", rows, reason)
     rho = _correlations(gaps, remarks, loss)
     figures = (f"{name} {'-' if value is None else f'{value:.2f}'}" for name, value in rho.items())
@@ -186,11 +208,16 @@ def _finish(
         "folds": FOLDS,
         "accuracy": {name: share._asdict() for name, share in accuracy.items()},
         "spearman": rho,
-        "left_out": dict(left_out),
+        "left_out": dict(without) | _named(out),
         "template": settings.template,
         "max_length": settings.max_length,
     }
     write_whole(settings.output / REPORT, json.dumps(report, indent=1))
+
+
+def _named(out: NDArray[np.bool_]) -> dict[str, int]:
+    """How many rows are left out because they are named, by the reason; nothing if none is."""
+    return {"it stands in --leave-out": int(out.sum())} if out.any() else {}
 
 
 def _rewards(
@@ -249,18 +276,27 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
-def _write_scores(settings: RewardSettings, table: Table, rewards: NDArray[np.float64], remarks: list[Remarks]) -> None:
+def _write_scores(
+    settings: RewardSettings,
+    table: Table,
+    out: NDArray[np.bool_],
+    rewards: NDArray[np.float64],
+    remarks: list[Remarks],
+) -> None:
     """``scores.parquet``: example_id, the columns and notes, in the table's order."""
     values = dict(zip(("reward_reference", "reward_generated"), rewards, strict=True))
     values["reward_gap"] = rewards[0] - rewards[1]
     notes = []
-    for each in remarks:
+    for each, left in zip(remarks, out.tolist(), strict=True):
         missing = (each.reference, each.generated, each.reference or each.generated)
         row = [f"{name}: {reason}" for name, reason in zip(values, missing, strict=True) if reason]
         if each.cut:
             row.append(f"reward_gap: an answer is cut at {settings.max_length} tokens")
+        if left and each.left_out is None:
+            row.append("reward_gap: no head has learned from this row, which is left out")
         notes.append(row or None)
     params = {name: getattr(settings, name) for name in ("seed", "l2", "template", "max_length")}
+    params |= {"without": without} if (without := _without(table, out)) else {}
     columns = [column.of_metric("reward", REWARD_VERSION, {"folds": FOLDS, **params}) for column in COLUMNS]
     schema = pa.schema([("example_id", pa.string()), *(column.to_field() for column in columns), NOTES_FIELD])
     arrays = [
