@@ -116,6 +116,20 @@ def test_an_order_that_no_seed_changes_says_so(arguments, train_in_fork, tmp_pat
     assert "same for every seed" in (tmp_path / "compared" / "compare.md").read_text()
 
 
+def test_another_number_of_steps_is_said_before_and_after(arguments, train_in_fork, tmp_path):
+    """Slices of a few rows, none of which fills a batch."""
+    short = "campus?probe=sparse&decisions=16&pointer=own&seen=keep"
+    done = train_in_fork(arguments("--arms", f"random,{short},random_stages", "--seeds", "1"))
+    assert done.code == 0, done.text
+    rows = json.loads((tmp_path / "compared" / "compare.json").read_text())["rows"]
+    steps = {row["arm"]: int(row["steps"]) for row in rows}
+    words = f"{steps[short]} steps against {steps['random']}: not comparable"
+    assert f"as expected: random {steps['random']}, {short} " in done.text
+    assert done.text.index("not comparable") < done.text.index("run 1 of 3") and f"{short}: {words}" in done.text
+    assert f"| {words} |" in (tmp_path / "compared" / "compare.md").read_text()
+    assert steps["random_stages"] == steps["random"] < steps[short]
+
+
 def start(arguments):
     command = [sys.executable, "-P", "-m", "curricle.train.cli", *arguments]
     return forking.Command(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -177,7 +177,7 @@ def _row(runs: Runs, base: Runs) -> Row:
         _figures(runs, base, lambda curve: {"loss": curve.loss[-1]})["loss"],
         None,
         False,
-        _incomparable(runs.steps, base.steps),
+        incomparable(runs.steps, base.steps),
         _figures(runs, base, lambda curve: curve.means),
         {name: _figures(runs, base, partial(_of_set, name=name)) for name in runs.curves[0].sets},
         _mean(there) + (runs.scoring or Spending()) + runs.tuning if len(there) == len(reached) else None,
@@ -208,7 +208,8 @@ def _figures(runs: Runs, base: Runs, of: Callable[[Curve], Mapping[str, float]])
     }
 
 
-def _incomparable(steps: float, base: float) -> str | None:
+def incomparable(steps: float, base: float) -> str | None:
+    """Why so many optimizer steps do not compare with those of the baseline; None where they do."""
     if abs(steps - base) <= IMBALANCE * base:
         return None
     return f"{steps:,.0f} steps against {base:,.0f}: not comparable"

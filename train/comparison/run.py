@@ -12,15 +12,17 @@ from curricle.schemas.common.disk import refuse_links, write_whole
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.manifest import MANIFEST, read_manifest
 from curricle.train.comparison.arms import BASELINE, Arm, Trial, arms_of
-from curricle.train.comparison.figures import Curve, Runs, Spending, read_curve, rows_of
+from curricle.train.comparison.figures import Curve, Runs, Spending, incomparable, read_curve, rows_of
 from curricle.train.comparison.picture import picture
 from curricle.train.comparison.render import markdown
 from curricle.train.comparison.runs import Runner
 from curricle.train.curricula import build
-from curricle.train.curricula.base import Course
 from curricle.train.data.holdout import split
 from curricle.train.data.table import Table
 from curricle.train.distributed import Processes, Stop
+from curricle.train.loop import order_of
+from curricle.train.ordering.order import course_of, cut
+from curricle.train.ordering.rehearsal import Rehearsal
 from curricle.train.settings import CompareSettings
 
 log = logging.getLogger("curricle")
@@ -52,9 +54,9 @@ def compare(settings: CompareSettings, processes: Processes, stop: Stop | None =
     refuse_links(settings.output)
     settings = _with_tuning(settings, processes)
     table = split(settings, 0).train
-    for arm in arms:  # refuses what does not fit, before hours of others
-        batch = arm.groups.get("batch", settings.batch)
-        Course(build(arm.curriculum, arm.options), table, 0, batch.size)
+    steps = {arm.text: _expected_steps(settings, arm, table) for arm in arms}  # refuses what does not fit, before hours
+    if processes.first:
+        _say_steps(steps)
     swept = sum(len(arm.rates(settings)) for arm in arms) if _tunes(settings) else 0
     total = swept * settings.tuning_seeds + len(arms) * (settings.seeds - settings.tuning_seeds * _tunes(settings))
     # one Stop for all runs
@@ -68,6 +70,28 @@ def compare(settings: CompareSettings, processes: Processes, stop: Stop | None =
     if processes.first:
         _write(settings, [_runs(settings, arm, rates[arm.text], tried, table) for arm in arms])
     return settings.output / "compare.md"
+
+
+def _expected_steps(settings: CompareSettings, arm: Arm, table: Table) -> int | None:
+    """The optimizer steps of an arm with a student that never learns; None where no column answers what it asks.
+
+    UsageError where its options or columns do not fit.
+    """
+    header = order_of(Trial.of(arm, arm.rates(settings)[0], 0, settings).settings, table)
+    rehearsal = Rehearsal(course_of(table, header), table)
+    try:
+        return sum(1 for _ in cut(table, header, rehearsal.stages()))
+    except UsageError:
+        return None
+
+
+def _say_steps(steps: Mapping[str, int | None]) -> None:
+    shown = (f"{arm} {'not known' if count is None else f'{count:,}'}" for arm, count in steps.items())
+    log.info("optimizer steps of a run, as expected: %s", ", ".join(shown))
+    base = steps[BASELINE]
+    for arm, count in steps.items():
+        if base and count and (words := incomparable(count, base)):
+            log.warning("%s: %s", arm, words)
 
 
 def _tunes(settings: CompareSettings) -> bool:
