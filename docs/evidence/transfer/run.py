@@ -145,7 +145,8 @@ class Experiment:
         figures.correlation_picture(result, "lp_app", self.results / "correlation.png")
         for column in figures.COLUMNS:
             if column in rows.columns:
-                print(*figures.correlation_table(result, column), sep="\n", end="\n\n")
+                for table in (figures.correlation_table, figures.partial_table):
+                    print(*table(result, column), sep="\n", end="\n\n")
         return result
 
     def reference(self) -> dict[str, Any]:

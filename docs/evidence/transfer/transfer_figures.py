@@ -62,9 +62,11 @@ def overlap(one: Numbers, other: Numbers, share: float) -> dict[str, float]:
 
 def selectors(rows: pl.DataFrame, name: str, column: str) -> dict[str, Numbers]:
     """What a row may be chosen by, low first: a learning percentage of ours, and what is to be had without one."""
-    ways = {f"{column} of {name}": rows[column]} if column in rows.columns else {}
-    ways["longest response"] = -rows["response_tokens"].cast(pl.Float64)
-    ways[f"low P₀ of {name}"] = rows["ppl_epoch_0"]
+    ways = {
+        f"{column} of {name}": rows[column],
+        "longest response": -rows["response_tokens"].cast(pl.Float64),
+        f"low P₀ of {name}": rows["ppl_epoch_0"],
+    }
     if "ifd_ppl_ratio" in rows.columns:
         ways[f"high IFD of {name}"] = -rows["ifd_ppl_ratio"]
     return {way: values.to_numpy() for way, values in ways.items()}
@@ -82,11 +84,13 @@ def correlation(ours: pl.DataFrame, published: pl.DataFrame, name: str, resample
     sizes = [size for size in PUBLISHED if f"{size}__P0" in published.columns]
     lines = []
     for column, ending in COLUMNS.items():
-        chosen_by = selectors(both, name, column)
-        for index, size in enumerate(sizes):
+        if column not in both.columns:
+            continue
+        ways = selectors(both, name, column)
+        beginnings = {f"{column} of {name}": before}
+        for size in sizes:
             target = both[f"{size}__{ending}"].to_numpy()
-            smaller = {f"{column} of {PUBLISHED[less]}": both[f"{less}__{ending}"].to_numpy() for less in sizes[:index]}
-            for selector, values in (chosen_by | smaller).items():
+            for selector, values in ways.items():
                 line = {
                     "column": column,
                     "target": PUBLISHED[size],
@@ -94,9 +98,11 @@ def correlation(ours: pl.DataFrame, published: pl.DataFrame, name: str, resample
                     **with_interval(values, target, resamples=resamples),
                     "overlaps": [overlap(values, target, share) for share in SHARES],
                 }
-                if selector == f"{column} of {name}":
-                    line["partial"] = with_interval(values, target, length, before, resamples=resamples)
+                if selector in beginnings:
+                    line["partial"] = with_interval(values, target, length, beginnings[selector], resamples=resamples)
                 lines.append(line)
+            ways[own := f"{column} of {PUBLISHED[size]}"] = target  # chooses for larger ones
+            beginnings[own] = both[f"{size}__P0"].to_numpy()
     untrained = {
         PUBLISHED[size]: with_interval(before, both[f"{size}__P0"].to_numpy(), resamples=resamples) for size in sizes
     }
@@ -146,6 +152,17 @@ def correlation_table(figures: Mapping[str, Any], column: str) -> list[str]:
         table.append(cells)
     chance = lines[0]["overlaps"]
     table.append(["chance (95 %)", *["0", *[_chance(each) for each in chance]] * len(targets)])
+    return [f"| {' | '.join(cells)} |" for cells in table]
+
+
+def partial_table(figures: Mapping[str, Any], column: str) -> list[str]:
+    """Lines of a Markdown table: what learning percentages have in common beyond a length and a first perplexity."""
+    lines = [line for line in figures["lines"] if line["column"] == column and "partial" in line]
+    targets = list(dict.fromkeys(line["target"] for line in lines))
+    table = [["", *[f"partial ρ with {target}" for target in targets]], ["---", *["---:"] * len(targets)]]
+    for selector in dict.fromkeys(line["selector"] for line in lines):
+        cells = {line["target"]: _spread(line["partial"]) for line in lines if line["selector"] == selector}
+        table.append([selector, *[cells.get(target, "") for target in targets]])
     return [f"| {' | '.join(cells)} |" for cells in table]
 
 
