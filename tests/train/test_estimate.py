@@ -122,6 +122,7 @@ def test_neither_the_order_within_a_step_nor_rows_without_tokens_count(table):
         observe(one, rows, loss, step)
         observe(other, rows[::-1][:5], loss, step)
         other.observe(EVERY, np.full(ROWS, 7.0), np.zeros(ROWS, np.int64), step)
+        other.observe(rows, np.full(len(rows), np.nan), np.ones(len(rows), np.int64), step)
         observe(other, rows[::-1][5:], loss, step)
         other.observe(rows[:0], loss[:0], rows[:0], step)
     assert one.predict(EVERY).tobytes() == other.predict(EVERY).tobytes()
@@ -157,6 +158,14 @@ def test_outliers_stay_in_range(tmp_path):
     for step in (1, 10**7):
         estimated.observe(rows, np.full(40, 1e308), np.ones(40, np.int64), step)
         assert np.isfinite(estimated.predict(rows)).all()
+
+
+def test_ranks():
+    values = np.array([3.0, np.nan, 1.0, 3.0, 7.0])
+    assert estimate._ranks(values).tolist() == [0, 0, -768, 0, 768]
+    assert estimate._ranks(np.full(3, np.nan)).tolist() == [0, 0, 0]
+    assert estimate._ranks(np.zeros(0)).tolist() == []
+    assert estimate._ranks(np.arange(4.0)).tolist() == [-768, -256, 256, 768]
 
 
 def test_the_solution_is_exact():

@@ -4,6 +4,8 @@
 tests/data/recorded. The student of a record was trained in an order of its own and does not follow what is chosen here.
 """
 
+import importlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,6 +154,22 @@ def test_a_proxy_of_another_family_is_corrected(name, tmp_path):
         rho, stored = np.mean(rhos, axis=0)
         assert rho > stored + 0.05
     assert max(figures.cost) <= 0.05
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_the_script_trains_in_the_order_of_the_record(name, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(RECORDED)
+    make = importlib.import_module("make")
+    monkeypatch.delitem(sys.modules, "make")
+    monkeypatch.setattr(make, "ORDERS", ORDERS[:2])  # this table does not say which end is hard
+    record = Record(name)
+    course = Course(make.Recording(), record.table(tmp_path, record.at(0)), 0, BATCH)
+    for step in np.unique(record.arrays["step"]):
+        while isinstance(stage := course.next(), Probe):
+            assert step in make.RECORDED
+            course.answer(ProbeResult(*zip(_sums(record.at(step)), strict=True)))
+        assert stage.rows.tolist() == record.arrays["row"][record.arrays["step"] == step].tolist()
+        course.report(Outcome(*_sums(record.at(step)[stage.rows]), stage.index))
 
 
 def test_a_record_is_of_a_student_that_learns():

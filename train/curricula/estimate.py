@@ -35,8 +35,8 @@ RECENCY = 2
 """The power of the step with which its losses count."""
 RIDGE = 4
 """How many rows of the latest step are worth as much as what says that a coefficient is 0."""
-HIGHEST = 1000
-"""Nats per token at which a loss is cut, so that no outlier leaves 32 bits."""
+HIGHEST = 100
+"""Nats per token at which a loss is cut, so that sums over 16 million rows of a step stay within 64 bits."""
 LENGTHS = ("prompt_tokens", "response_tokens")
 
 
@@ -68,12 +68,12 @@ class LossEstimate:
         """What the student's loss on these rows was at a step.
 
         ``rows``: row numbers, int64 (rows,). ``nll``: float64 (rows,), sums in nats over ``tokens``, int64 (rows,).
-        Rows with no token say nothing. ``step``: from 1, never falling.
+        Rows with no token, or no finite loss, say nothing. ``step``: from 1, never falling.
         """
         if step != self._step:
             self._settle()
         self._step = step
-        scored = tokens > 0
+        scored = (tokens > 0) & np.isfinite(nll)
         if scored.any():
             self._pending.append((rows[scored], _units(nll[scored] / tokens[scored])))
 
@@ -116,10 +116,14 @@ def _units(loss: NDArray[np.float64]) -> NDArray[np.int32]:
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.int16]:
     """Ranks from -``UNIT`` to ``UNIT``, equal for equal values; 0, the middle, where there is no value (NaN)."""
-    ranked = np.sort(values[~np.isnan(values)])
-    below = np.searchsorted(ranked, values, "left") + np.searchsorted(ranked, values, "right")
-    ranks = (below - len(ranked)) * UNIT // max(1, len(ranked))
-    return np.where(np.isnan(values), 0, ranks).astype(np.int16)
+    order = np.argsort(values)[: np.count_nonzero(~np.isnan(values))]  # NaN sorts last
+    ranked = values[order]
+    starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]])[: len(order)])
+    ends = np.append(starts[1:], len(order))
+    twice = np.repeat(starts + ends, ends - starts)  # how many values are lower, and how many are not higher
+    ranks = np.zeros(len(values), np.int16)
+    ranks[order] = (twice - len(order)) * UNIT // max(1, len(order))
+    return ranks
 
 
 def _solved(moments: NDArray[np.object_], penalties: Sequence[int]) -> list[int]:
