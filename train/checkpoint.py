@@ -24,7 +24,7 @@ import numpy as np
 import torch
 import torch.distributed.checkpoint as dcp
 from curricle.schemas.common.disk import beside, publish, refuse_links
-from curricle.schemas.common.errors import DirectoryLocked, UserError
+from curricle.schemas.common.errors import DirectoryLocked, Divergence, UserError
 from curricle.schemas.contract import from_record, tagged, untagged
 from curricle.schemas.sealed import sealed, unsealed
 from curricle.schemas.sums import damaged, sums_of
@@ -140,8 +140,8 @@ def save(
     """Write the checkpoint of this step and drop all but the last ``keep``; called by every process.
 
     ``losses``: of the rows of the current stage that were trained on, if it asks for its outcome.
-    UserError if it cannot be written, for example because the disk is full, or if a weight or a moment is not finite;
-    the one before it is whole then.
+    UserError if it cannot be written, for example because the disk is full, Divergence if a weight or a moment is not
+    finite; the one before it is whole then.
     """
     directory = run / "checkpoints" / _name(cursor.step)
     if directory.exists():
@@ -255,11 +255,11 @@ def _last(run: Path) -> str:
 
 
 def _check_finite(run: Path, step: int, tensors: Mapping[str, torch.Tensor], processes: Processes) -> None:
-    """UserError if a weight or a moment is not finite: a step that overflows shows in the loss of the next one only."""
+    """Divergence if a weight or a moment is not finite: a step that overflows shows in the next one's loss only."""
     bad = [name for name, tensor in tensors.items() if not _is_finite(tensor)]
     if processes.sum(np.array([len(bad)]))[0]:
         which = f"{bad[0].removeprefix(_PREFIX)} among them" if bad else "another process says which"
-        raise UserError(
+        raise Divergence(
             f"weights or moments are not finite after step {step} ({which}), and no checkpoint of them is made",
             where=str(run),
             remedy=f"lower --optimizer.lr, with another --output; what there is, up to {_last(run)}, is whole",

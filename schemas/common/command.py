@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from curricle.schemas.common.config import nearest
-from curricle.schemas.common.errors import DirectoryLocked, UsageError, UserError
+from curricle.schemas.common.errors import DirectoryLocked, Divergence, UsageError, UserError
 from curricle.schemas.common.log import set_up_logging
 from curricle.schemas.common.surroundings import forget_output, settle, show, unread
 
-DONE, FAILED, USAGE, TOO_MANY_REJECTS, HELD = 0, 1, 2, 3, 4
+DONE, FAILED, USAGE, TOO_MANY_REJECTS, HELD, DIVERGED = 0, 1, 2, 3, 4, 5
 UNREAD = 141
 """Whoever read our output has gone: what a shell says of a program that a closed pipe ended."""
 
@@ -65,6 +65,9 @@ def _outcome(program: str, commands: Mapping[str, Command], arguments: Sequence[
     except DirectoryLocked as error:
         say(str(error))
         return HELD
+    except Divergence as error:
+        say(str(error))
+        return DIVERGED
     except UserError as error:
         say(str(error))
         return FAILED

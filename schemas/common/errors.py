@@ -29,6 +29,10 @@ class DirectoryLocked(UserError):
     """Another job holds the directory: the same command may succeed later (exit code 4)."""
 
 
+class Divergence(UserError):
+    """A loss, a gradient or a weight is not finite: with a lower learning rate it may be (exit code 5)."""
+
+
 @contextmanager
 def usage_errors() -> Iterator[None]:
     """For a ``with`` block, or a function, that reads input before anything is written: a UserError is a UsageError."""

@@ -6,15 +6,16 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import pytest
-from curricle.schemas.common.command import DONE, FAILED, HELD, USAGE, dispatch
+from curricle.schemas.common.command import DIVERGED, DONE, FAILED, HELD, USAGE, dispatch
 from curricle.schemas.common.config import option, parse
-from curricle.schemas.common.errors import DirectoryLocked, UsageError, UserError
+from curricle.schemas.common.errors import DirectoryLocked, Divergence, UsageError, UserError
 from curricle.schemas.common.log import set_up_logging
 from curricle.schemas.common.surroundings import show
 
 ERRORS = {
     "usage": (UsageError("wrong", remedy="mend it"), USAGE),
     "held": (DirectoryLocked("another job holds this directory", where="out"), HELD),
+    "diverged": (Divergence("the loss is not finite"), DIVERGED),
     "failed": (UserError("the disk is full"), FAILED),
     "stopped": (KeyboardInterrupt(), FAILED),
 }

@@ -155,6 +155,21 @@ def test_processes_make_the_same_runs_and_one_that_fails_is_said_with_its_log(ar
     assert [run["loss"] for run in one["runs"]] == [run["loss"] for run in other["runs"]]
 
 
+def test_a_rate_that_diverges_is_out(arguments, train_in_fork, tmp_path):
+    """In processes, and again in one that goes on."""
+    rates = arguments("--arms", "random", "--seeds", "1", "--learning-rates", "1e-3,1e20")
+    text, _ = (process := start([*rates, "--jobs", "2"])).communicate(timeout=600)
+    done = train_in_fork(rates)
+    assert process.returncode == done.code == 0, text + done.text
+    for words in (text, done.text):
+        assert "random, seed 0, learning rate 1e+20 is out" in words and "not finite" in words
+    (row,) = json.loads((tmp_path / "compared" / "compare.json").read_text())["rows"]
+    assert row["tried"]["1e+20"] is None and row["learning_rate"] == 1e-3
+    assert row["spent"]["tuning"]["tokens"] > 0
+    alone = train_in_fork(arguments("--arms", "random", "--seeds", "1", "--learning-rates", "1e19,1e20", output="none"))
+    assert alone.code == 1 and "random: the loss is not finite with any of the learning rates" in alone.text
+
+
 def test_runs_end_with_the_comparison(arguments, tmp_path):
     """However it ends: here it is killed."""
     process = start(arguments("--arms", "random", "--jobs", "2", "--seeds", "1", "--budget.samples", "400000"))

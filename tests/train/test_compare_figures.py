@@ -1,5 +1,7 @@
 """What is made of the runs of a comparison, and how it is shown."""
 
+import math
+
 import pytest
 from curricle.train.comparison.figures import Curve, Runs, Spending, _until, rows_of
 from curricle.train.comparison.picture import picture
@@ -113,6 +115,13 @@ def test_the_best_rate_at_an_edge_is_said(tmp_path, rate, edge):
     row, text = rows_of(arms, "random")[1], page(tmp_path, arms, learning_rates=(1e-4, 1e-3, 1e-2))
     assert row.edge == edge and (f"sorted ({edge})" in text) is (edge is not None)
     assert line(text[text.index("Learning rates, by") :], "random") == "| random | 2.0000 | **1.0000** | 2.2000 |"
+
+
+def test_a_rate_that_diverged_is_out(tmp_path):
+    arms = [runs("random", BASE, tried={1e-4: 2.0, 1e-3: 1.9, 1e-2: math.inf})]
+    row, text = rows_of(arms, "random")[0], page(tmp_path, arms, learning_rates=(1e-4, 1e-3, 1e-2))
+    assert row.tried == {"0.0001": 2.0, "0.001": 1.9, "0.01": None} and row.edge is None
+    assert "| random | 2.0000 | **1.9000** | not finite |" in text
 
 
 def test_every_set_is_reported(tmp_path):

@@ -1,5 +1,6 @@
 """What a comparison of orders comes down to: curves of held-out loss, and a row of figures for each arm."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -81,12 +82,21 @@ def read_curve(run: Path, average: Average) -> Curve:
     )
 
 
+def read_spending(run: Path) -> Spending:
+    """What a run took that may have ended early."""
+    lines = read_metrics(run)
+    trained = [Spending(line["total"]["tokens"], line["total"]["flops"]) for line in lines if line["kind"] == "train"]
+    probes = (Spending(line["tokens"], line["flops"]) for line in lines if line["kind"] == "probe")
+    return sum(probes, trained[-1] if trained else Spending())
+
+
 @dataclass(frozen=True)
 class Runs:
     """The runs of an arm with the learning rate that it has, one for each seed.
 
-    ``tried``: the loss on the tuning sets with each rate; none where nothing was tried. ``tuning``: what the runs with
-    the other rates took. ``scoring``: what making the columns took that the arm reads; None where that is not known.
+    ``tried``: the loss on the tuning sets with each rate, infinite where it diverged; none where nothing was tried.
+    ``tuning``: what the runs with the other rates took. ``scoring``: what making the columns took that the arm reads;
+    None where that is not known.
     """
 
     arm: str
@@ -135,7 +145,7 @@ class Row:
     arm: str
     learning_rate: float
     edge: str | None
-    tried: dict[str, float]
+    tried: dict[str, float | None]
     seeds: int
     steps: float
     loss: Figure
@@ -171,7 +181,7 @@ def _row(runs: Runs, base: Runs) -> Row:
         runs.arm,
         runs.rate,
         runs.edge,
-        {f"{rate:g}": loss for rate, loss in runs.tried.items()},
+        {f"{rate:g}": loss if math.isfinite(loss) else None for rate, loss in runs.tried.items()},
         len(runs.curves),
         runs.steps,
         _figures(runs, base, lambda curve: {"loss": curve.loss[-1]})["loss"],

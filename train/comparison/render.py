@@ -127,16 +127,17 @@ def _tuning(rows: Sequence[Row], settings: CompareSettings) -> Iterator[str]:
         [
             [
                 row.arm,
-                *(
-                    f"**{row.tried[rate]:.4f}**" if rate == f"{row.learning_rate:g}" else f"{row.tried[rate]:.4f}"
-                    for rate in rates
-                ),
+                *(_tried(row.tried[rate], best=rate == f"{row.learning_rate:g}") for rate in rates),
             ]
             for row in rows
         ],
     )
     if edges := [f"{row.arm} ({row.edge})" for row in rows if row.edge]:
         yield f"\nThe best rate is at the edge of what was tried, and a better one may lie beyond: {', '.join(edges)}."
+
+
+def _tried(loss: float | None, best: bool) -> str:
+    return "not finite" if loss is None else f"**{loss:.4f}**" if best else f"{loss:.4f}"
 
 
 def _seeds(arms: Sequence[Runs]) -> Iterator[str]:

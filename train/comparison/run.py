@@ -3,16 +3,17 @@
 import io
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 from curricle.schemas.common.disk import refuse_links, write_whole
-from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.manifest import MANIFEST, read_manifest
 from curricle.train.comparison.arms import BASELINE, Arm, Trial, arms_of
-from curricle.train.comparison.figures import Curve, Runs, Spending, incomparable, read_curve, rows_of
+from curricle.train.comparison.figures import Curve, Runs, Spending, incomparable, read_curve, read_spending, rows_of
 from curricle.train.comparison.picture import picture
 from curricle.train.comparison.render import markdown
 from curricle.train.comparison.runs import Runner
@@ -62,7 +63,7 @@ def compare(settings: CompareSettings, processes: Processes, stop: Stop | None =
     # one Stop for all runs
     runner = Runner(settings.jobs, total, processes, stop or Stop(processes))
     tried = _tried(settings, arms, runner) if _tunes(settings) else {}
-    rates = {arm.text: _best(tried[arm.text]) if tried else arm.rates(settings)[0] for arm in arms}
+    rates = {arm.text: _best(arm.text, tried[arm.text]) if tried else arm.rates(settings)[0] for arm in arms}
     first = settings.tuning_seeds if tried else 0
     runner.make(
         [Trial.of(arm, rates[arm.text], seed, settings) for seed in range(first, settings.seeds) for arm in arms]
@@ -117,10 +118,10 @@ def _tried(settings: CompareSettings, arms: Sequence[Arm], runner: Runner) -> di
         for arm in arms
         for rate in arm.rates(settings)
     ]
-    runner.make(trials)
+    diverged = runner.make(trials, may_diverge=True)
     losses: dict[str, dict[float, list[float]]] = {}
     for trial in trials:
-        loss = read_curve(trial.output, settings.average).tuning
+        loss = math.inf if trial.output in diverged else read_curve(trial.output, settings.average).tuning
         if loss is None:
             raise UsageError(
                 "the tuning set has no row with a response",
@@ -131,7 +132,9 @@ def _tried(settings: CompareSettings, arms: Sequence[Arm], runner: Runner) -> di
     return {arm: {rate: float(np.mean(of)) for rate, of in by_rate.items()} for arm, by_rate in losses.items()}
 
 
-def _best(tried: Mapping[float, float]) -> float:
+def _best(arm: str, tried: Mapping[float, float]) -> float:
+    if math.isinf(min(tried.values())):
+        raise UserError(f"{arm}: the loss is not finite with any of the learning rates", remedy="try lower ones")
     return min(tried, key=tried.__getitem__)
 
 
@@ -142,14 +145,13 @@ def _runs(
         read_curve(Trial.of(arm, rate, seed, settings).output, settings.average) for seed in range(settings.seeds)
     ]
     others = [
-        read_curve(Trial.of(arm, other, seed, settings).output, settings.average)
+        read_spending(Trial.of(arm, other, seed, settings).output)
         for other in tried.get(arm.text, {})
         if other != rate
         for seed in range(settings.tuning_seeds)
     ]
-    tuning = sum((curve.training + curve.probes for curve in others), Spending())
     scoring = _scoring(settings, arm, table, curves[0])
-    return Runs(arm.text, rate, curves, tried.get(arm.text, {}), tuning, scoring)
+    return Runs(arm.text, rate, curves, tried.get(arm.text, {}), sum(others, Spending()), scoring)
 
 
 def _scoring(settings: CompareSettings, arm: Arm, table: Table, curve: Curve) -> Spending | None:

@@ -7,6 +7,7 @@ is shared or forked, and any of them can be run again by hand. What has finished
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import time
@@ -17,8 +18,9 @@ from pathlib import Path
 from typing import IO
 
 import torch
+from curricle.schemas.common.command import DIVERGED
 from curricle.schemas.common.disk import write_whole
-from curricle.schemas.common.errors import UserError
+from curricle.schemas.common.errors import Divergence, UserError
 from curricle.schemas.common.log import printable
 from curricle.train.comparison.arms import Trial
 from curricle.train.distributed import LIFELINE, Processes, Stop
@@ -41,28 +43,38 @@ class Runner:
         self._jobs, self._total, self._processes, self._stop = jobs, total, processes, stop
         self._begun = 0
 
-    def make(self, trials: Sequence[Trial]) -> None:
-        """Train all of these to their end. UserError, with its log, for one that fails; the others are stopped."""
-        if self._jobs == 1:
-            for trial in trials:
-                self._say(trial)
-                train(trial.settings, self._processes, self._stop)
-            return
-        left = []
+    def make(self, trials: Sequence[Trial], may_diverge: bool = False) -> set[Path]:
+        """Train all of these to their end. UserError, with its log, for one that fails; the others are stopped.
+
+        ``may_diverge``: one whose loss becomes infinite is no failure; the directories of such are returned.
+        """
+        diverged, elsewhere = set[Path](), list[Trial]()
         for trial in trials:
-            if read_description(trial.output).get("finished") is None:
-                left.append(trial)
-            else:  # looked at here, in a moment: whether it is the run that is meant
-                self._say(trial)
+            # a finished one is looked at here, in a moment: whether it is the run that is meant
+            if self._jobs > 1 and read_description(trial.output).get("finished") is None:
+                elsewhere.append(trial)
+                continue
+            self._say(trial)
+            try:
                 train(trial.settings, self._processes, self._stop)
-        self._make_in_processes(left)
+            except Divergence as error:
+                if not may_diverge:
+                    raise
+                self._say_divergence(trial, str(error))
+                diverged.add(trial.output)
+        return diverged | self._make_in_processes(elsewhere, may_diverge)
 
     def _say(self, trial: Trial) -> None:
         self._begun += 1
         if self._processes.first:
             log.info("run %d of %d: %s", self._begun, self._total, trial)
 
-    def _make_in_processes(self, trials: Sequence[Trial]) -> None:
+    def _say_divergence(self, trial: Trial, words: str) -> None:
+        if self._processes.first:
+            log.warning("%s is out: %s", trial, words)
+
+    def _make_in_processes(self, trials: Sequence[Trial], may_diverge: bool) -> set[Path]:
+        diverged = set[Path]()
         waiting, free = list(trials), list(range(self._jobs))
         running: dict[int, tuple[Trial, subprocess.Popen[bytes]]] = {}
         with _lifeline() as lifeline:
@@ -76,12 +88,17 @@ class Runner:
                         if process.poll() is not None:
                             del running[slot]
                             free.append(slot)
-                            _check_ended(trial, process.returncode)
+                            if may_diverge and process.returncode == DIVERGED:
+                                self._say_divergence(trial, _tail(trial))
+                                diverged.add(trial.output)
+                            else:
+                                _check_ended(trial, process.returncode)
                     if self._stop.agreed():
                         raise KeyboardInterrupt
                     time.sleep(0.05)
             finally:
                 _end([process for _, process in running.values()])
+        return diverged
 
 
 @contextmanager
@@ -123,7 +140,9 @@ def _open(command: list[str], environment: dict[str, str], file: IO[bytes]) -> "
 def _plain(value: object) -> object:
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
-    return [*map(_plain, value)] if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
+    if isinstance(value, str | Path):
+        return re.sub(r"\$(?=\{)", "$$", str(value))  # ${NAME} in a file is a variable
+    return [*map(_plain, value)] if isinstance(value, tuple) else value
 
 
 def _beside(trial: Trial, suffix: str) -> Path:
@@ -133,14 +152,17 @@ def _beside(trial: Trial, suffix: str) -> Path:
 def _check_ended(trial: Trial, code: int) -> None:
     if code == 0:
         return
-    output_log = _beside(trial, "log")
-    lines = output_log.read_text("utf-8", "replace").splitlines()[-TAIL:]
     how = f"ended with code {code}" if code > 0 else f"was killed by signal {-code}"
     raise UserError(
-        f"the run of {trial} {how}, and the others were stopped:\n  " + "\n  ".join(printable(line) for line in lines),
-        where=str(output_log),
+        f"the run of {trial} {how}, and the others were stopped:\n  {_tail(trial)}",
+        where=str(_beside(trial, "log")),
         remedy="what has finished stays; mend what its log says, and the same command goes on",
     )
+
+
+def _tail(trial: Trial) -> str:
+    lines = _beside(trial, "log").read_text("utf-8", "replace").splitlines()[-TAIL:]
+    return "\n  ".join(printable(line) for line in lines)
 
 
 def _end(processes: "Sequence[subprocess.Popen[bytes]]") -> None:

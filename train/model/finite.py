@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from curricle.schemas.common.errors import UserError
+from curricle.schemas.common.errors import Divergence
 from curricle.train.data.batching import MicroBatch
 from curricle.train.data.encoding import Encoded
 from curricle.train.distributed import Processes
@@ -28,7 +28,7 @@ class Finite:
         self._parts = []
 
     def check(self, after_step: bool = False) -> None:
-        """UserError if one was not finite; this is where the host waits for the device. ``after_step``: the step that
+        """Divergence if one was not finite; this is where the host waits for the device. ``after_step``: the step that
         made it so is the one before, and no checkpoint holds it yet."""
         pending, self._pending = self._pending, []
         for step, norm, parts in pending:
@@ -43,7 +43,7 @@ class Finite:
                     if after_step
                     else f"in step {step + 1}; training has stopped before that step counts"
                 )
-                raise UserError(
+                raise Divergence(
                     f"{kind} is not finite {when}",
                     remedy="look at these rows, or lower --optimizer.lr, with another --output; "
                     "the last checkpoint, if there is one, is whole",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from curricle.schemas.common.errors import UserError
+from curricle.schemas.common.errors import Divergence
 from curricle.train.data.batching import Size, micro_batches
 from curricle.train.data.encoding import Encoded
 from curricle.train.data.table import Rows
@@ -38,7 +38,7 @@ def score(
 
     Each process scores its share and leaves zeros elsewhere, so that the one sum at the end is exact, and every
     process holds the same bits. All make as many passes, and call ``between`` after each.
-    UserError, with the rows, where a loss is not finite.
+    Divergence, with the rows, where a loss is not finite.
     """
     rows: list[int] = []
     tokens: list[int] = []
@@ -59,7 +59,7 @@ def score(
             tokens += [len(document.scored) for document in chunk]
     nll = processes.sum(document_sums(losses, indices, counts, len(rows)))
     if bad := [row for row, loss in zip(rows, nll, strict=True) if not np.isfinite(loss)]:
-        raise UserError(
+        raise Divergence(
             f"the loss of rows {bad[:8]} is not finite, and of {len(bad)} in all",
             remedy="look at these rows, or lower --optimizer.lr, with another --output; the last checkpoint is whole",
         )
