@@ -8,9 +8,12 @@ import time
 
 import forking
 import pytest
+from curricle import train
 from curricle.schemas.common.errors import DirectoryLocked, UsageError
+from curricle.schemas.sealed import sealed
 from curricle.train.checkpoint import locked
 from curricle.train.comparison.arms import Arm, Trial
+from curricle.train.data.table import open_table
 from curricle.train.settings import CompareSettings, EvalSettings, LoraSettings
 from train_tables import write_table
 
@@ -258,3 +261,21 @@ def test_random_stages_are_random_rows_in_the_stages_of_campus(tmp_path):
 def test_every_run_is_named_by_how_many_there_are(arguments, train_in_fork):
     done = train_in_fork(arguments("--arms", "random", "--seeds", "3", "--budget.samples", "8"))
     assert done.code == 0 and re.findall(r"run \d of \d", done.text) == ["run 1 of 3", "run 2 of 3", "run 3 of 3"]
+
+
+def test_runs_that_train_on_rows_that_they_are_judged_by_are_not_compared_with_others(tmp_path):
+    """An earlier version began them so: a line in run.json says on which rows."""
+    data = write_table(tmp_path / "table.parquet", {"loss": [float(row) for row in range(20)]})
+    judged = write_table(tmp_path / "judged.parquet", {"loss": [1.0] * 5}, first=17)
+    run = tmp_path / "cmp" / "random" / "lr-2e-05" / "seed-0"
+    run.mkdir(parents=True)
+
+    def compared(digest: str) -> None:
+        about = {"identity": {"table": {"digest": digest}}, "settings": {}}
+        (run / "run.json").write_text(sealed(json.dumps(about)))
+        train.compare(data, "nowhere", tmp_path / "cmp", eval={"data": judged}, arms=["random"])
+
+    with pytest.raises(UsageError, match="they are left out now"):
+        compared(open_table(data).digest)
+    with pytest.raises(UsageError, match="nowhere"):  # of other rows: what the run itself refuses
+        compared("0" * 32)

@@ -24,6 +24,7 @@ from curricle.train.distributed import Processes, Stop
 from curricle.train.loop import order_of
 from curricle.train.ordering.order import course_of, cut
 from curricle.train.ordering.rehearsal import Rehearsal
+from curricle.train.records.run_json import rows_digest_of
 from curricle.train.settings import CompareSettings
 
 log = logging.getLogger("curricle")
@@ -55,6 +56,7 @@ def compare(settings: CompareSettings, processes: Processes, stop: Stop | None =
     refuse_links(settings.output)
     settings = _with_tuning(settings, processes)
     table = split(settings, 0).train
+    _check_begun(settings, table)
     steps = {arm.text: _expected_steps(settings, arm, table) for arm in arms}  # refuses what does not fit, before hours
     if processes.first:
         _say_steps(steps)
@@ -93,6 +95,20 @@ def _say_steps(steps: Mapping[str, int | None]) -> None:
     for arm, count in steps.items():
         if base and count and (words := incomparable(count, base)):
             log.warning("%s: %s", arm, words)
+
+
+def _check_begun(settings: CompareSettings, table: Table) -> None:
+    """UsageError if runs there go on with rows that they are judged by, as earlier versions began them: what is begun
+    now leaves these rows out, and the two are not to be compared.
+    """
+    for run in [] if settings.subset else sorted(settings.output.glob("*/lr-*/seed-*")):  # they had no subsets
+        begun = rows_digest_of(run)
+        if begun not in (None, table.digest) and split(settings, 0, begun).train.digest == begun:
+            raise UsageError(
+                "was begun by an earlier version, which trained on rows of --eval.data; they are left out now",
+                where=str(run),
+                remedy="choose another --output, so that all runs train on the same rows",
+            )
 
 
 def _tunes(settings: CompareSettings) -> bool:
