@@ -77,12 +77,13 @@ def test_the_example_of_the_module(tmp_path, monkeypatch):
 
 
 def test_a_student_whose_loss_is_linear_in_the_scores_is_found(table):
-    loss = table.numbers("loss") - 0.7 + 0.4 * ranks(table.numbers("mtld")) - 0.3 * ranks(table.numbers("loss"))
+    short = 16 / (16 + table.numbers("response_tokens"))
+    loss = 0.8 * table.numbers("loss") - 0.5 + 0.4 * ranks(table.numbers("mtld")) - 0.6 * short
     estimated = LossEstimate(table, ["mtld"])
     for step, rows in steps():
         observe(estimated, rows, loss, step)
     rest = unvisited()
-    assert estimated.predict(rest) == pytest.approx(loss[rest], abs=0.1)
+    assert np.quantile(np.abs(estimated.predict(rest) - loss[rest]), 0.97) < 0.1  # outliers are cut
     assert np.abs(table.numbers("loss") - loss).mean() > 0.6  # it had something to find
 
 
