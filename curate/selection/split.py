@@ -19,12 +19,13 @@ def groups(keys: pl.Series, ids: pl.Series) -> tuple[NDArray[np.int64], pl.Serie
     values = keys.unique().sort()
     group = keys.rank("dense").cast(pl.Int64).to_numpy() - 1
     example = ids.rank("dense").cast(pl.Int64).to_numpy() - 1
-    pairs = np.unique(np.stack([example, group]), axis=1)
-    if len(np.unique(pairs[0])) == pairs.shape[1]:  # no id stands in two groups
+    total = int(example.max(initial=-1)) + 1
+    pairs = np.unique(example * len(values) + group)  # fewer than 2^63
+    if len(pairs) == total:  # no id stands in two groups
         return group, values, 0
-    shape = (int(example.max()) + 1, len(values))
-    link = coo_array((np.ones(pairs.shape[1], np.int8), (pairs[0], shape[0] + pairs[1])), shape=(sum(shape),) * 2)
-    component = connected_components(link, directed=False)[1][shape[0] :]
+    one, other = np.divmod(pairs, len(values))
+    link = coo_array((np.ones(len(pairs), np.int8), (one, total + other)), shape=(total + len(values),) * 2)
+    component = connected_components(link, directed=False)[1][total:]
     _, first, together = np.unique(component, return_index=True, return_inverse=True)
     order = np.argsort(first)  # rising keys, as before
     rank = np.empty(len(order), np.int64)

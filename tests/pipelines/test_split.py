@@ -156,6 +156,15 @@ def test_sets_that_would_be_empty_or_lie_in_a_table_are_refused(scored, tmp_path
     assert not (tmp_path / "mine" / "train").exists()
 
 
+def test_sets_are_written_to_an_object_store(scored, sets, tmp_path, s3):
+    out = f"s3://{s3}/sets"
+    curricle("select", scored, "--output", out, *SHARES)
+    assert "whole; 300 rows of a table = 30 selected" in curricle("verify", f"{out}/judging")
+    curricle("select", "--check", f"{out}/tuning")
+    other = ["--split", "train=0.5,judging=0.5", "--overwrite"]
+    assert "a table 'tuning', which is none of --split" in curricle("select", scored, "--output", out, *other, code=2)
+
+
 def lines_of(path: Path, rows: int) -> list[dict]:
     with gzip.open(path, "rt", encoding="utf-8") as file:
         return [json.loads(line) for line, _ in zip(file, range(rows), strict=False)]
