@@ -60,6 +60,7 @@ def test_the_experiment_cut_down(data, tmp_path):
     rows = pl.read_parquet(results / "rows.parquet")  # ids alone: no text of the data
     assert rows.columns == ["example_id", "source", "set"] and rows["example_id"].n_unique() == len(rows)
     assert set(rows["set"].str.split("-").list.first()) == {"pool", "judging", "tuning"}
+    assert json.loads((results / "stages.json").read_text("utf-8")) == {"0": True, "1": True}
 
     before = {path.name: path.read_bytes() for path in results.iterdir()}
     trained = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("compared/**/metrics.jsonl")}

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 
 LABELS = {
     "random": "random",
-    "random_stages": "random in CAMPUS's stages",
     "campus": "CAMPUS",
     "campus?probe=exact": "CAMPUS, asking about every row",
     "easy_to_hard?by=loss": "easy to hard",
@@ -20,8 +19,11 @@ LABELS = {
 }
 
 
-def write_results(compared: Path, tables: Mapping[str, Path], results: Path) -> None:
-    """Write ``compare.json``, ``.md``, ``.png``, ``sets.svg``, ``rows.parquet``. ``tables``: of each set, by name."""
+def write_results(compared: Path, tables: Mapping[str, Path], stages: Mapping[str, bool], results: Path) -> None:
+    """Write ``compare.json``, ``.md`` and ``.png``, ``rows.parquet``, ``stages.json`` and ``sets.svg``.
+
+    ``tables``: of each set, by its name. ``stages``: by seed, whether CAMPUS's stages leave random order as it is.
+    """
     results.mkdir(parents=True, exist_ok=True)
     for name in ("compare.json", "compare.md", "compare.png"):
         shutil.copyfile(compared / name, results / name)
@@ -30,6 +32,7 @@ def write_results(compared: Path, tables: Mapping[str, Path], results: Path) -> 
         for name, table in tables.items()
     ]
     pl.concat(ids).sort("set", "source", "example_id").write_parquet(results / "rows.parquet")
+    (results / "stages.json").write_text(json.dumps(stages, indent=1) + "\n", "utf-8")
     rows = json.loads((results / "compare.json").read_text("utf-8"))["rows"]
     with matplotlib.rc_context({"svg.hashsalt": "order"}):  # the same figures give the same bytes
         picture(rows).savefig(results / "sets.svg", metadata={"Date": None})

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import polars as pl
 from curricle import pipelines, train
 from results import write_results
 from student import CONTEXT, write_student
@@ -20,7 +21,6 @@ from texts import SOURCES, draw, pretraining
 
 ARMS = (
     "random",
-    "random_stages",
     "campus",
     "campus?probe=exact",
     "easy_to_hard?by=loss",
@@ -152,6 +152,20 @@ def compare(student: Path, scoring_tokens: int, size: Size, jobs: int) -> None:
     )
 
 
+def compare_stages(size: Size) -> dict[str, bool]:
+    """By seed, whether random order in CAMPUS's stages has the batches of random order, so that it is the same run.
+
+    A batch never spans stages. Where they are whole batches, how CAMPUS cuts its orders is worth nothing by itself.
+    """
+
+    def batches(curriculum: str, seed: int) -> pl.DataFrame:
+        output = f"stages/{curriculum}-{seed}"
+        train.plan("pool", output, curriculum=curriculum, seed=seed, batch_size=size.batch, subset=size.subset)
+        return pl.read_parquet(f"{output}/plan.parquet").select("step", "position", "row")
+
+    return {f"{seed}": batches("random", seed).equals(batches("random_stages", seed)) for seed in range(size.seeds)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="the folder of public files")
@@ -172,7 +186,7 @@ def main() -> None:
     compare(student, scoring_tokens, size, options.jobs)
     tables = {"pool": Path("pool")}
     tables |= {f"{use}-{source}": Path(use, source) for use in ("judging", "tuning") for source in SOURCES}
-    write_results(Path("compared"), tables, Path("results"))
+    write_results(Path("compared"), tables, compare_stages(size), Path("results"))
 
 
 if __name__ == "__main__":
