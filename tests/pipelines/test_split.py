@@ -13,7 +13,7 @@ from clusters import until_true
 from curricle import pipelines
 from curricle.curate.selection.near_duplicates import contents, grams
 from curricle.schemas.common.errors import UsageError
-from running import curricle, in_process_of_its_own, read_data, signed, start, write_jsonl
+from running import curricle, read_data, signed, start, write_jsonl
 
 ROWS = 300
 SHARES = ["--split", "train=0.8,tuning=0.1,judging=0.1"]
@@ -100,7 +100,7 @@ def test_a_split_that_is_killed_is_gone_on_with(scored, sets, tmp_path):
     until_true(lambda: (tmp_path / "sets" / "train" / "_progress").exists(), "a set is begun")
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
-    in_process_of_its_own("select", scored, "--output", "sets", *SHARES, cwd=tmp_path)
+    curricle("select", scored, "--output", "sets", *SHARES, cwd=tmp_path)
     for name in NAMES:
         assert signed(tmp_path / "sets" / name) == signed(sets / name)
         curricle("verify", tmp_path / "sets" / name)
