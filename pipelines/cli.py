@@ -129,8 +129,8 @@ def select(arguments: Sequence[str]) -> int:
 
     if settings.split and settings.split_only is None:
         for name, manifest in split(settings).items():
-            path = f"{settings.output}/{name}"
-            log.info("%s: %d rows (check with `curricle select --check %s`)", path, manifest.total.scored, path)
+            log.info("%s/%s: %d rows", settings.output, name, manifest.total.scored)
+        log.info("sets: %s (check with `curricle select --check %s`)", settings.output, settings.output)
         return DONE
     total = run(settings).total
     log.info("%d rows = %d selected + %d left out", total.read, total.scored, total.left_out)

@@ -22,8 +22,8 @@ class SelectSettings(Recipe):
         path=True,
     )
     check: str | None = option(
-        "derive the selection with this certificate again, and compare; nothing is written. TABLE and --join then say "
-        "where what was moved lies now",
+        "derive the selection with this certificate, or all sets of a split, again, and compare; nothing is written. "
+        "TABLE and --join then say where what was moved lies now",
         None,
         path=True,
     )

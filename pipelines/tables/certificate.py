@@ -1,7 +1,7 @@
 """The certificate of a selection: everything that is needed to derive it again, and what was found on the way."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,11 @@ def check(path: str, table: str | None, moved: Sequence[str] = ()) -> list[str]:
 
     ``path`` is a selection's directory or its ``certificate.json``; ``table`` says where the table lies now if not
     where the certificate says, and ``moved`` where joined files lie. UserError if there is nothing to compare.
+    A directory that holds the sets of a split is checked set by set, and whether they are all of one split.
     """
+    if sets := _sets_below(path):
+        faults = [f"{name}: {fault}" for name in sets for fault in check(f"{path.rstrip('/')}/{name}", table, moved)]
+        return faults or _of_one_split({name: TableReader(f"{path.rstrip('/')}/{name}") for name in sets})
     selection = TableReader(path.removesuffix(CERTIFICATE).rstrip("/") or ".")
     if faults := verify(selection.files).faults:
         return faults
@@ -53,6 +57,32 @@ def check(path: str, table: str | None, moved: Sequence[str] = ()) -> list[str]:
     faults = _scored_otherwise(recorded["table"].get("columns", {}), now["table"]["columns"])
     faults += differences(content(without_new_keys(recorded, now)), content(now))
     return faults or _changed_rows(derived, selection)
+
+
+def _sets_below(path: str) -> list[str]:
+    """The names of the selections below a directory that is no table itself."""
+    if path.endswith(CERTIFICATE) or open_storage(path).exists(MANIFEST):
+        return []
+    names = (name.split("/") for name in open_storage(path).names(""))
+    return sorted({first for first, *rest in names if rest == [CERTIFICATE]})
+
+
+def _of_one_split(sets: Mapping[str, TableReader]) -> list[str]:
+    """One line for each thing in which selections are not the sets of one split, each under its name, all of them."""
+    certificates = {name: _read(each)[:2] for name, each in sets.items()}
+    first, (about, recipe) = next(iter(certificates.items()))
+    if not recipe.split:
+        return [f"{first} is no set of a split"]
+    faults = [f"{name} is not there" for name in recipe.split_shares() if name not in sets]
+    for name, (other, rules) in certificates.items():
+        if rules.split_only != name:
+            faults.append(f"{name} is the set {rules.split_only!r}")
+        one, two = (
+            {"table": a["table"]["manifest_sha256"]} | r.to_json() | {"split_only": None}
+            for a, r in ((about, recipe), (other, rules))
+        )
+        faults += [f"{first} and {name} are of two splits: {line}" for line in differences(one, two)]
+    return faults
 
 
 def _scored_otherwise(then: dict[str, str], now: dict[str, str]) -> list[str]:

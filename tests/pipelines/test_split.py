@@ -87,6 +87,22 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(scored, sets
     assert ids(out / "judging") != ids(sets / "judging")
 
 
+def test_all_sets_are_checked_at_once(scored, sets, tmp_path):
+    assert "the same to the last value" in curricle("select", "--check", sets)
+    out = Path(shutil.copytree(sets, tmp_path / "sets"))
+    assert pipelines.check_selection(out) == []
+    shutil.rmtree(out / "tuning")
+    assert pipelines.check_selection(out) == ["tuning is not there"]
+    curricle("select", scored, "--output", out / "tuning", *SHARES, "--split-only", "tuning", "--seed", 1)
+    assert pipelines.check_selection(out) == ["judging and tuning are of two splits: seed: 0 there, 1 now"]
+    shutil.rmtree(out / "tuning")
+    shutil.copytree(out / "train", out / "tuning")
+    assert pipelines.check_selection(out) == ["tuning is the set 'train'"]
+    change = (out / "judging" / "certificate.json").read_text().replace('"selected": 30', '"selected": 31')
+    (out / "judging" / "certificate.json").write_text(change)
+    assert "WRONG  judging: certificate.json: the bytes" in curricle("select", "--check", out, code=1)
+
+
 def test_a_changed_share_fails(sets, tmp_path):
     judging = Path(shutil.copytree(sets / "judging", tmp_path / "judging"))
     certificate = json.loads((judging / "certificate.json").read_text())
