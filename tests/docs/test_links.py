@@ -75,7 +75,7 @@ def test_the_readme_answers_three_questions_by_folder_and_file():
     answers = {
         "curate": ("how the loss of a row is computed", "metrics/loss.py", "def compute"),
         "pipelines": ("where a table is signed", "tables/sign.py", "def sign"),
-        "train": ("where an order is decided", "curricula/campus.py", "def decide"),
+        "train": ("where an order is decided", "curricula/campus/curriculum.py", "def decide"),
     }
     for folder, (question, file, code) in answers.items():
         (row,) = [row for row in rows if row.startswith(f"| `{folder}/` |")]
