@@ -168,12 +168,10 @@ class Experiment:
         ours = frame.join(published.select("alpaca_index", ppl_epoch_0=before, **learned), on="alpaca_index")
         theirs = published.select("alpaca_index", *[f"^{size}__.*$" for size in larger])
         graded = published.filter(pl.col("anchor_set") == GRADED).select("alpaca_index")
-        result = {
+        return {
             pool: figures.correlation(rows, theirs, figures.PUBLISHED[smallest], options.resamples)
             for pool, rows in (("all", ours), ("graded", ours.join(graded, on="alpaca_index")))
         }
-        write_json(self.results / "reference.json", result)
-        return result
 
     def held_out(self) -> dict[str, Any]:
         """Rows that nothing was trained on, nor anything nearly the same."""
@@ -345,7 +343,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     experiment = Experiment(options)
-    experiment.reference()
+    write_json(experiment.results / "reference.json", experiment.step("reference", experiment.reference))
     experiment.correlation()
     if options.part == "all":
         experiment.training()
