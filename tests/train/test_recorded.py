@@ -90,20 +90,28 @@ class Figures:
     """How choices and orders compare with those of a student who is asked about every row; pairs of estimates and
     stored losses.
 
-    For each decision but the first: ``agreed``, whether they choose as the student does, and ``every_rho``, the rank
-    correlation of the whole table by them with the student's own order. For each time that an order is sorted again:
-    ``rho``, that of what is left of it, and ``new_rho``, on the rows of it of which no loss has been seen. ``cost``: of
-    each run, the share of the training's tokens that asking took, at three passes a trained row.
+    For each decision but the first: ``agreed``, whether they choose as the student does; ``excess``, by how many nats
+    what they choose is above the easiest; ``every_rho``, the rank correlation of the whole table by them with the
+    student's own order. For each time that an order is sorted again: ``rho``, that of what is left of it, and
+    ``new_rho``, on the rows of it of which no loss has been seen. ``cost``: of each run, the share of the training's
+    tokens that asking took, at three passes a trained row.
     """
 
     agreed: list[tuple[bool, bool]] = field(default_factory=list)
+    excess: list[tuple[float, float]] = field(default_factory=list)
     every_rho: list[tuple[float, float]] = field(default_factory=list)
     rho: list[tuple[float, float]] = field(default_factory=list)
     new_rho: list[tuple[float, float]] = field(default_factory=list)
     cost: list[float] = field(default_factory=list)
 
     def __str__(self) -> str:
-        pairs = {"agreement": self.agreed, "rho": self.every_rho, "of the rest": self.rho, "of new rows": self.new_rho}
+        pairs = {
+            "agreement": self.agreed,
+            "excess": self.excess,
+            "rho": self.every_rho,
+            "of the rest": self.rho,
+            "of new rows": self.new_rho,
+        }
         means = {name: np.mean(pair, axis=0) for name, pair in pairs.items()}
         words = [f"{name} {mean:.3f} (stored {stored:.3f})" for name, (mean, stored) in means.items()]
         return ", ".join([f"{len(self.agreed)} decisions", *words, f"asking {max(self.cost):.1%}"])
@@ -115,8 +123,8 @@ def follow(record: Record | Published, table: Table, batch: int, seed: int, figu
     new, trained, spent, questions = np.ones(len(table), bool), 0, 0.0, 0.0
     choose, replace = Estimating.choose, Sorting._replace
 
-    def easiest(candidates: Mapping[str, Rows], losses: NDArray[np.float64]) -> str:
-        return min(candidates, key=lambda name: float(np.nanmean(losses[candidates[name]])))
+    def means(candidates: Mapping[str, Rows], losses: NDArray[np.float64]) -> dict[str, float]:
+        return {name: float(np.nanmean(losses[rows])) for name, rows in candidates.items()}
 
     def correlated(pairs: list[tuple[float, float]], rows: Rows, losses: NDArray[np.float64]) -> None:
         truth = record.at(trained / BATCH)[rows]
@@ -128,8 +136,10 @@ def follow(record: Record | Published, table: Table, batch: int, seed: int, figu
     def compared(self: Estimating, candidates: Mapping[str, Rows], decision: int) -> Choosing:
         choice = yield from choose(self, candidates, decision)
         if trained:
-            truth = easiest(candidates, record.at(trained / BATCH))
-            figures.agreed.append((choice == truth, easiest(candidates, stored) == truth))
+            truth, stored_means = means(candidates, record.at(trained / BATCH)), means(candidates, stored)
+            best, stored_choice = min(truth.values()), min(stored_means, key=stored_means.__getitem__)
+            figures.agreed.append((truth[choice] == best, truth[stored_choice] == best))
+            figures.excess.append((truth[choice] - best, truth[stored_choice] - best))
         every = np.arange(len(table))
         correlated(figures.every_rho, every, self.estimate.predict(every))
         return choice
