@@ -202,6 +202,8 @@ def split(
 def check_selection(selection: StrPath, table: StrPath | None = None, join: Sequence[StrPath] = ()) -> list[str]:
     """Derive a selection from its certificate again, and return what is not as it says: nothing, if it is true.
 
+    ``selection``: its directory, its certificate, or the directory of a split, whose sets are checked together.
+
     ``table`` and ``join``: where the table and the joined files lie now, if they were moved. UserError if there is no
     selection or no table.
     """
