@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -174,20 +175,39 @@ def test_a_rate_that_diverges_is_out(arguments, train_in_fork, tmp_path):
 
 
 def test_runs_end_with_the_comparison(arguments, tmp_path):
-    """However it ends: here it is killed."""
-    process = start(arguments("--arms", "random", "--jobs", "2", "--seeds", "1", "--budget.samples", "400000"))
+    """Asked to stop, they save their step; and they do not outlive a comparison that is killed."""
+    several = arguments("--arms", "random", "--jobs", "2", "--seeds", "1", "--budget.samples", "400000")
     run = tmp_path / "compared" / "random" / "lr-0.001" / "seed-0"
-    while not (run / "metrics.jsonl").exists() and process.poll() is None:
+
+    def begun():
+        return (run / "metrics.jsonl").exists() and metrics(run, "train")
+
+    process = start([*several, "--checkpoint.every", "0"])
+    while not begun() and process.poll() is None:
+        time.sleep(0.1)
+    process.terminate()
+    text, _ = process.communicate(timeout=300)
+    assert process.returncode == 1 and "the same command goes on" in text, text
+    assert len(list((run / "checkpoints").glob("step-*"))) == 1 and not locked_by_another(run)
+    process = start(several)
+    while "going on after step" not in run.with_name("seed-0.log").read_text() and process.poll() is None:
         time.sleep(0.1)
     process.kill()
     process.communicate()
+    assert process.returncode == -signal.SIGKILL
     for _ in range(600):
-        try:
-            with locked(run):  # refused where a run goes on
-                return
-        except DirectoryLocked:
-            time.sleep(0.1)
+        if not locked_by_another(run):
+            return
+        time.sleep(0.1)
     raise AssertionError("the run goes on")
+
+
+def locked_by_another(run):
+    try:
+        with locked(run):
+            return False
+    except DirectoryLocked:
+        return True
 
 
 def test_without_held_out_rows_it_is_refused(command, train_in_fork, tmp_path):
