@@ -219,9 +219,9 @@ class Loop:
                     course.answer(self._ask(step))
                 else:
                     self._train_on(step, cutter)
-                    if self.losses and not cutter.spent:
+                    if self.losses and not cutter.spent:  # at the end the last checkpoint keeps them
                         course.report(self._outcome(step, self.losses))
-                    self.losses = None
+                        self.losses = None
             if self.step < self.cursor.step:
                 raise self._another_order()
             return self._finish()

@@ -30,6 +30,7 @@ def metrics(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+EXACT = ["--curriculum.probe", "exact", "--curriculum.resort-epochs", "0.001"]
 PROBING = ("inside a probe", "after a decision")  # instants that only a curriculum that asks has
 
 
@@ -99,7 +100,7 @@ def test_without_the_journal_a_resume_decides_again_and_differs(command, train_i
     from curricle.train.loop import Loop
     from curricle.train.ordering.journal import read_journal
 
-    arguments = command("--budget.steps", "6", "--checkpoint.every", "6")
+    arguments = command("--budget.steps", "6", "--checkpoint.every", "6", *EXACT)
     assert train_in_fork(arguments).code == 0
     journal = tmp_path / "run" / "journal.jsonl"
     recorded = read_journal(journal)
@@ -204,16 +205,17 @@ def test_replay_trains_a_recorded_order_without_probing(command, train_in_fork, 
 
 
 def test_replay_of_a_journal_that_ends_too_soon_trains_what_it_has_and_says_so(command, train_in_fork, tmp_path):
-    assert train_in_fork(command("--budget.steps", "5")).code == 0
+    assert train_in_fork(command("--budget.steps", "8", *EXACT)).code == 0
     lines = (tmp_path / "run" / "journal.jsonl").read_bytes().splitlines(keepends=True)
     stages = [index for index, line in enumerate(lines) if line.startswith(b'{"stage"')]
     short = tmp_path / "short.jsonl"
     short.write_bytes(b"".join(lines[: stages[1] + 1]))
     steps = sum(-(-json.loads(lines[index])["stage"]["rows"] // 8) for index in stages[:2])
+    decisions = sum(line.startswith(b'{"decision"') for line in lines[: stages[1]])
     for _ in range(2):  # the same command says the same
         replayed = train_in_fork(command("--replay", str(short), output="again"))
         assert replayed.code == 1, replayed.text
-        assert f"the journal ends at decision 2, after {steps} steps" in replayed.text
+        assert f"the journal ends at decision {decisions}, after {steps} steps" in replayed.text
         assert "Traceback" not in replayed.text
     saved = [path.name for path in (tmp_path / "again" / "checkpoints").iterdir()]
     assert max(saved) == f"step-{steps:08d}"

@@ -66,7 +66,7 @@ def _facts(history: History) -> list[tuple[str, str]]:
         facts.append(("rows visited", "not counted: the curriculum is a plug-in, whose code a report does not run"))
     if history.decisions:
         share = probes["flops"] / total["flops"]
-        facts.append(("decisions", f"{len(history.decisions):,}, in {len(history.stages):,} stages"))
+        facts.append(("questions to the student", f"{len(history.decisions):,}, in {len(history.stages):,} stages"))
         facts.append(
             (
                 "probes",
