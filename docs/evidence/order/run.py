@@ -47,7 +47,7 @@ class Size:
     batch: int = 16
     every: int = 32
     seeds: int = 5
-    rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
+    rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
     arms: tuple[str, ...] = ARMS
 
 
