@@ -128,23 +128,31 @@ def smollm2() -> Weights:
 
 @pytest.fixture(scope="session")
 def tiny_model(smollm2: Weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Llama of two layers with SmolLM2's tokenizer and chat template."""
-    from small_llama import write_small_llama
-    from transformers import AutoTokenizer
+    """A random Llama of two layers with the first of SmolLM2's tokens and its chat template."""
+    from small_llama import write_small_llama, write_small_tokenizer
 
     directory = tmp_path_factory.mktemp("tiny")
     # with smaller weights every token is as likely as any other, and no test could fail
-    write_small_llama(directory, AutoTokenizer.from_pretrained(smollm2.directory), initializer_range=0.2)
+    write_small_llama(directory, write_small_tokenizer(directory, smollm2.directory), initializer_range=0.2)
     return directory
 
 
 @pytest.fixture(scope="module")
 def vllm_engine(smollm2: Weights):
-    """A vLLM engine, which takes a minute to start. It leaves no process group to the tests that come after it."""
+    """A vLLM engine, which takes a minute to start. It leaves nothing to the tests that come after it.
+
+    With its gigabytes each process that they fork would take longer, and with its environment none could be forked.
+    """
     pytest.importorskip("vllm")
     import curricle.curate.metrics.mtld_kernel  # noqa: F401 - a job has numba loaded beside the engine
 
-    yield load(ProxySettings(backend="vllm", max_length=256), smollm2)
+    environment = dict(os.environ)
+    engine = load(ProxySettings(backend="vllm", max_length=256), smollm2)
+    yield engine
     from vllm.distributed import cleanup_dist_env_and_memory
 
+    engine.llm.llm_engine.engine_core.shutdown()
+    del engine
     cleanup_dist_env_and_memory()
+    os.environ.clear()
+    os.environ.update(environment)

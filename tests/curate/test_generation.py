@@ -130,8 +130,8 @@ def test_logits_that_are_not_numbers_are_null_with_a_note(generated, backend, mo
 
 
 def test_a_prompt_without_room_for_an_answer_is_null(generated, backend, monkeypatch):
-    monkeypatch.setattr(backend.model.config, "max_position_embeddings", 50)
-    fine, full = generated([SINGLE, turns("user: " + "long " * 20, "assistant: A")])
+    monkeypatch.setattr(backend.model.config, "max_position_embeddings", 80)
+    fine, full = generated([SINGLE, turns("user: " + "long " * 50, "assistant: A")])
     assert fine.text and full.text is None and full.note.endswith(f"tokens the model cannot read {TOKENS} more")
 
 

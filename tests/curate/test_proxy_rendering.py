@@ -85,7 +85,7 @@ def test_alpaca_with_a_system_turn_a_tool_and_more_turns(smollm2, tokenizer):
     assert responses(tokenizer, rendered) == ["call<|im_end|>", "A<|im_end|>", "B<|im_end|>"]
 
 
-def test_alpaca_begins_with_the_bos_that_the_tokenizer_adds(smollm2, tiny_model, tmp_path):
+def test_alpaca_begins_with_the_bos_that_the_tokenizer_adds(tiny_model, tmp_path):
     from tokenizers import Tokenizer
     from tokenizers.processors import TemplateProcessing
 
@@ -96,11 +96,12 @@ def test_alpaca_begins_with_the_bos_that_the_tokenizer_adds(smollm2, tiny_model,
     tokenizer.post_processor = TemplateProcessing(single="<|endoftext|> $A", special_tokens=[bos])
     (tmp_path / "tokenizer.json").unlink()
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    without = render(smollm2, [SINGLE], template="alpaca")[0]
+    whole = Weights(tiny_model, {})
+    without = render(whole, [SINGLE], template="alpaca")[0]
     added = render(Weights(tmp_path, {}), [SINGLE], template="alpaca")[0]
     assert added.ids == (bos[1], *without.ids)
     assert added.spans == tuple((start + 1, end + 1) for start, end in without.spans)
-    assert render(Weights(tmp_path, {}), [SINGLE])[0] == render(smollm2, [SINGLE])[0]  # a chat template writes its own
+    assert render(Weights(tmp_path, {}), [SINGLE])[0] == render(whole, [SINGLE])[0]  # a chat template writes its own
 
 
 @pytest.mark.parametrize("answer", ["", " \n"])

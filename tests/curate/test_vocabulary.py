@@ -12,6 +12,7 @@ from curricle.curate.proxy.settings import GenerationSettings, ProxySettings
 from curricle.curate.proxy.weights import Weights
 from curricle.schemas.chat.rendering import beyond
 from proxy_examples import table, turns
+from small_llama import TOKENS
 from transformers import AutoTokenizer
 
 ROWS = [
@@ -19,7 +20,7 @@ ROWS = [
     turns("user: Call it.", "assistant: <call>x"),
     turns("user: What does <call> say?", "assistant: Nothing."),
 ]
-NOTE = "token 49152 is beyond the model's 49152 embeddings"
+NOTE = f"token {TOKENS} is beyond the model's {TOKENS} embeddings"
 
 
 @pytest.fixture(scope="module")

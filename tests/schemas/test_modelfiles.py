@@ -12,16 +12,15 @@ import pytest
 from curricle.schemas.chat.modelfiles import gguf_files, model_files, tokenizer_files
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.sums import digests
-from small_llama import write_small_llama
+from small_llama import TOKENS, write_small_llama, write_small_tokenizer
 
 
 @pytest.fixture(scope="module")
 def whole(smollm2, tmp_path_factory) -> Path:
     """A random Llama, small enough to be copied for every case."""
-    from transformers import AutoTokenizer
-
     directory = tmp_path_factory.mktemp("whole")
-    write_small_llama(directory, AutoTokenizer.from_pretrained(smollm2.directory), hidden_size=16, intermediate_size=16)
+    tokenizer = write_small_tokenizer(directory, smollm2.directory)
+    write_small_llama(directory, tokenizer, hidden_size=16, intermediate_size=16)
     return directory
 
 
@@ -77,7 +76,7 @@ def more_templates(model: Path) -> None:
 
 
 def old_token_files(model: Path) -> None:
-    (model / "added_tokens.json").write_text('{"<|more|>": 49152}')
+    (model / "added_tokens.json").write_text(json.dumps({"<|more|>": TOKENS}))
     (model / "special_tokens_map.json").write_text('{"eos_token": "<|im_end|>"}')
 
 

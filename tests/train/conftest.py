@@ -79,12 +79,11 @@ def _write_table(path: Path, rows: int = 64, seed: int = 0, fingerprint: str = "
 
 @pytest.fixture(scope="session")
 def tiny_model(smollm2: Weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Llama of two layers with SmolLM2's tokenizer, and weights as small as training begins with."""
-    from small_llama import write_small_llama
-    from transformers import AutoTokenizer
+    """A random Llama of two layers with the first of SmolLM2's tokens, and weights as small as training begins with."""
+    from small_llama import write_small_llama, write_small_tokenizer
 
     directory = tmp_path_factory.mktemp("models") / "tiny"
-    write_small_llama(directory, AutoTokenizer.from_pretrained(smollm2.directory), num_key_value_heads=2)
+    write_small_llama(directory, write_small_tokenizer(directory, smollm2.directory), num_key_value_heads=2)
     return directory
 
 

@@ -100,7 +100,7 @@ def test_without_the_journal_a_resume_decides_again_and_differs(command, train_i
     from curricle.train.loop import Loop
     from curricle.train.ordering.journal import read_journal
 
-    arguments = command("--budget.steps", "6", "--checkpoint.every", "6", *EXACT)
+    arguments = command("--budget.steps", "6", "--checkpoint.every", "6", "--optimizer.lr", "5e-2", *EXACT)
     assert train_in_fork(arguments).code == 0
     journal = tmp_path / "run" / "journal.jsonl"
     recorded = read_journal(journal)

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from curricle.schemas.fingerprint import example_id
 from curricle.schemas.table import MESSAGES
+from small_llama import TOKENS
 from transformers import AutoTokenizer
 
 
@@ -89,5 +90,5 @@ def test_a_row_with_a_token_beyond_the_embedding_is_visited_without_loss(random,
     data = write(tmp_path / "calls.parquet", [exchange("<call>x"), exchange("A"), exchange("B")])
     ended = train_in_fork(random(data, "--model", str(tmp_path / "model")))
     assert ended.code == 0, ended.text
-    assert "not rendered: token 49152 is beyond the model's 49152 embeddings: 1 visits" in ended.text
+    assert f"not rendered: token {TOKENS} is beyond the model's {TOKENS} embeddings: 1 visits" in ended.text
     assert sum(line["loss"] is None for line in trained(tmp_path / "run")) == 1

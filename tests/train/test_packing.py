@@ -14,13 +14,14 @@ from curricle.train.model.student import Student
 from curricle.train.settings import DeviceSettings
 from hypothesis import given
 from hypothesis import strategies as st
+from small_llama import TOKENS
 
 ALONE = Processes(0, 1, torch.device("cpu"))
 
 
 def document(row: int, length: int, seed: int = 0) -> Encoded:
     draw = np.random.default_rng([seed, row])
-    return Encoded(row, draw.integers(3, 49000, length), np.arange(max(1, length // 2), length))
+    return Encoded(row, draw.integers(3, TOKENS, length), np.arange(max(1, length // 2), length))
 
 
 DOCUMENTS = [document(row, length) for row, length in enumerate([17, 40, 9, 33, 12, 26, 5, 38])]
@@ -105,7 +106,7 @@ def test_targets_are_the_scored_tokens_and_positions_stand_before_them(lengths, 
 def test_chunks_of_logits_give_the_same_loss_and_gradient(student, monkeypatch):
     (whole,) = micro_batches(DOCUMENTS, 512, 1, True)[0]
     expected, loss = gradients(student, [whole]), student.nll(whole)
-    monkeypatch.setattr(curricle.train.model.loss, "LOGITS", 7 * 49152)  # seven tokens at a time
+    monkeypatch.setattr(curricle.train.model.loss, "LOGITS", 7 * TOKENS)  # seven tokens at a time
     assert torch.allclose(student.nll(whole), loss, atol=1e-5)
     assert furthest(gradients(student, [whole]), expected) < 1e-6
 
