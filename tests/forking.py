@@ -1,8 +1,10 @@
 """Commands as processes of their own that skip the seconds of imports: forked from a process that has imported all.
 
 ``Command`` is a ``subprocess.Popen``. It takes ``[python, "-P", "-m", "curricle.pipelines.cli", …]``, or the trainer's
-module, and starts a real process, with a pid, a working directory, an environment, standard streams, signals and an
-exit code of its own, whose parent is the caller. What it starts itself (workers, a trainer) is started as ever.
+module, or ``-c`` and code, and starts a real process, with a pid, a working directory, an environment, standard
+streams, signals and an exit code of its own, whose parent is the caller. Workers and a trainer that such a command
+starts are forked as well, by a process that was forked from it before it began; what a command in the process of the
+tests starts, the processes of torchrun, and those of Dask and of a job service are started as ever.
 
 The same as in a fresh interpreter: the command's module runs as ``__main__``, Ctrl-C and other signals do what they do,
 no thread has run yet, and at the end of the process what is registered for it is called in the same order.
@@ -10,7 +12,7 @@ no thread has run yet, and at the end of the process what is registered for it i
 Not the same: what the command imports is there already, so nothing shows of when it imports what, and at the end it is
 not taken apart; the seed of ``hash``, and whatever else is drawn as something is imported, is one for all commands that
 a test process forks; and an environment variable that is read then was read before. So whoever asks for an environment
-that differs in any variable but those of ``LATE``, for a terminal, or for options of ``Popen`` that change the child
+that differs in any variable but these, for a terminal, or for options of ``Popen`` that change the child
 before it begins, gets a fresh interpreter. Tests of how a command begins ask ``subprocess`` for one.
 """
 
@@ -27,13 +29,20 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import Any, NoReturn
 
 MODULES = ("curricle.pipelines.cli", "curricle.train.cli")
+STARTERS = ("curricle.pipelines.engines.pool", "curricle.pipelines.processes.trainer")
+"""Modules that start the processes of a command."""
+STARTING = ("--workers", "workers", "lp", "reward")
+"""Arguments of commands that do."""
 LATE = ("AWS_", "CURRICLE_", "PYTEST_")
 """How the names begin of variables that are read when they are used, and not when something is imported."""
+OURS = ("KMP_", "TORCHINDUCTOR_CACHE_DIR", "_RJEM_MALLOC_CONF")
+"""What torch, a command of ours and polars set in every process: the warm one has begun without it."""
 LIBRARIES = ("lexicalrichness", "matplotlib.pyplot", "transformers.models.llama.modeling_llama")
 """What commands import in the middle of their work, beside what our modules import as they are imported."""
 
@@ -58,11 +67,13 @@ class Command(subprocess.Popen):
         if not _same_when_forked(args, self._options, environment, streams):
             return super()._execute_child(args, *others)  # type: ignore[misc]
         command = {
+            "option": args[2],
             "arguments": [os.fspath(argument) for argument in args[3:]],
             "cwd": os.fspath(self._options.get("cwd") or os.getcwd()),
             "environment": environment,
             "session": bool(self._options.get("start_new_session")),
             "parent": os.getpid(),
+            "nested": _server().process is None,
         }
         self.pid = _server().start(command, streams)
         self._child_created = True
@@ -85,8 +96,8 @@ def _same_when_forked(
 ) -> bool:
     return (
         sys.platform == "linux"
-        and list(args[:3]) == [sys.executable, "-P", "-m"]
-        and args[3] in MODULES
+        and list(args[:2]) == [sys.executable, "-P"]
+        and (args[2] == "-c" or (args[2] == "-m" and args[3] in MODULES))
         and options.keys() <= _OPTIONS
         and not any(map(os.isatty, streams))
         and _early(environment) == _server().environment
@@ -94,45 +105,53 @@ def _same_when_forked(
 
 
 def _early(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if not name.startswith(LATE)}
+    return {name: value for name, value in environment.items() if not name.startswith((*LATE, *OURS))}
 
 
 class _Server:
-    """The warm process, as its parent sees it."""
+    """The warm process, as its parent sees it: an interpreter of its own, or forked from a command."""
 
-    def __init__(self) -> None:
-        self.environment = _early(os.environ)
-        self.socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    def __init__(self, connection: socket.socket, environment: Mapping[str, str], process: Any = None) -> None:
+        self.socket, self.environment, self.process = connection, _early(environment), process
+        self.lock = threading.Lock()
         # a process that the server forks, and that forks the command and ends, leaves its child to us
         _prctl(_SET_CHILD_SUBREAPER, 1)
-        number = other.fileno()
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", __file__, str(number)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            pass_fds=[number],
-        )
-        other.close()
 
     def start(self, command: Mapping[str, Any], streams: Sequence[int]) -> int:
-        socket.send_fds(self.socket, [json.dumps(command).encode()], streams)
-        answer = self.socket.recv(64)
+        with self.lock:
+            socket.send_fds(self.socket, [json.dumps(command).encode()], streams)
+            answer = self.socket.recv(64)
         if not answer:
-            raise RuntimeError(f"the process that forks commands has ended, with exit code {self.process.wait()}")
+            raise RuntimeError("the process that forks commands has ended")
         return int(answer)
 
 
-@cache
+_current: _Server | None = None
+
+
 def _server() -> _Server:
-    return _Server()
+    """The one of this process, which is started when it is asked for the first time."""
+    global _current
+    if _current is None:
+        ours, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        process = subprocess.Popen(
+            [sys.executable, "-P", __file__, str(other.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[other.fileno()],
+        )
+        other.close()
+        _current = _Server(ours, os.environ, process)
+    return _current
 
 
 def end() -> None:
     """End the warm process, if there is one."""
-    if _server.cache_info().currsize:
-        _server().socket.close()
-        _server().process.wait()
-        _server.cache_clear()
+    global _current
+    if _current is not None:
+        _current.socket.close()
+        _current.process.wait()
+        _current = None
 
 
 def _prctl(option: int, value: int) -> None:
@@ -142,15 +161,22 @@ def _prctl(option: int, value: int) -> None:
 
 
 def _serve(number: int) -> None:
-    """Fork commands until nobody asks any more; returns in a command's process alone, at its end."""
-    _prctl(_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is meant for commands
+    """Import everything, and fork commands until nobody asks any more."""
     end = _End()
     atexit.register(end)
     logging.root.addHandler(logging.NullHandler())  # a warning while there is none would make one
     _import_all()
     logging.root.handlers.clear()
-    with socket.socket(fileno=number) as connection:
+    for name in STARTERS:
+        importlib.import_module(name).subprocess = SimpleNamespace(Popen=Command)  # type: ignore[attr-defined]
+    _fork_at(socket.socket(fileno=number), end)
+
+
+def _fork_at(connection: socket.socket, end: "_End") -> NoReturn:
+    """Fork commands until nobody asks any more; each of them runs to its end here."""
+    _prctl(_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is meant for commands
+    with connection:
         while True:
             line, streams, *_ = socket.recv_fds(connection, 1 << 20, 3)
             if not line:
@@ -170,8 +196,29 @@ def _serve(number: int) -> None:
     os.close(receiver)
     command = json.loads(line)
     _become(command, streams)
+    if any(argument in STARTING for argument in command["arguments"]):
+        _fork_what_it_starts(tell, end)
     os.close(tell)
     _run(command, end)
+
+
+def _fork_what_it_starts(tell: int, end: "_End") -> None:
+    """Fork a process that forks this one's children, as long as no thread has run."""
+    global _current
+    ours, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    _current = _Server(ours, os.environ)
+    parent = os.getpid()
+    if not os.fork():
+        os.close(tell)
+        ours.close()
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for stream in range(3):  # whoever reads what the command writes reads until it is closed
+            os.dup2(nowhere, stream)
+        os.close(nowhere)
+        if os.getppid() == parent:
+            _fork_at(other, end)
+        os._exit(0)
+    other.close()
 
 
 def _import_all() -> None:
@@ -203,7 +250,8 @@ class _End:
 def _become(command: Mapping[str, Any], streams: Sequence[int]) -> None:
     while os.getppid() != command["parent"]:
         os.sched_yield()
-    _prctl(_SET_PDEATHSIG, signal.SIGKILL)
+    # what a command starts outlives it, until it notices
+    _prctl(_SET_PDEATHSIG, 0 if command["nested"] else signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if command["session"]:
         os.setsid()
@@ -218,7 +266,7 @@ def _become(command: Mapping[str, Any], streams: Sequence[int]) -> None:
     importlib.import_module("numpy.random").seed()
 
 
-def _run(command: Mapping[str, Any], end: _End) -> None:
+def _run(command: Mapping[str, Any], end: _End) -> NoReturn:
     # what the command's own module registers comes first in a fresh interpreter, and so is called last
     register = atexit.register
 
@@ -229,10 +277,15 @@ def _run(command: Mapping[str, Any], end: _End) -> None:
         return function
 
     atexit.register = registered  # type: ignore[assignment]
-    module, *sys.argv[1:] = command["arguments"]
+    what, *sys.argv[1:] = command["arguments"]
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
-        end.code = 0
+        if command["option"] == "-c":
+            sys.argv[0] = "-c"
+            sys.modules["__main__"] = main = ModuleType("__main__")
+            exec(what, main.__dict__)
+        else:
+            runpy.run_module(what, run_name="__main__", alter_sys=True)
+        sys.exit()
     except SystemExit as ended:
         end.code = ended.code if isinstance(ended.code, int) else bool(ended.code)
         raise

@@ -16,7 +16,6 @@ from curricle.schemas.fingerprint import digest
 from curricle.schemas.manifest import MANIFEST, read_manifest
 from curricle.schemas.sealed import is_sealed, seal, unsealed
 from curricle.schemas.verify import verify
-from operations import Server
 from running import curricle, read_data, signed, write_jsonl
 
 ROWS = 30
@@ -25,21 +24,15 @@ SELECT = ["select", "out", "--take", "low", "--by", "response_mtld", "--count", 
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with operations.server() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def directory(server, tmp_path_factory) -> Path:
+def directory(tmp_path_factory) -> Path:
     """A job killed when all its shards were finished, a finished table of it, and a selection from that."""
     path = tmp_path_factory.mktemp("table")
     rows = [{"prompt": f"Say {n}.", "completion": f"It is {n}, and no other. " * (1 + n % 7)} for n in range(ROWS)]
     write_jsonl(path / "in.jsonl", [*rows, {"no": "format"}])
-    assert server.run(*SCORE, cwd=path, below=path / "out", kill=0, when="_progress/next").code is None
+    assert operations.run(*SCORE, cwd=path, below=path / "out", kill=0, when="_progress/next").code is None
     (path / "out").rename(path / "begun")
     for command in (SCORE, SELECT):
-        assert server.run(*command, cwd=path, below=path / "out").code == 0
+        assert operations.run(*command, cwd=path, below=path / "out").code == 0
     return path
 
 
@@ -78,16 +71,16 @@ IN_PROGRESS = [
 
 
 @pytest.mark.parametrize("pattern", IN_PROGRESS)
-def test_in_a_table_in_progress(server: Server, work: Path, pattern: str):
+def test_in_a_table_in_progress(work: Path, pattern: str):
     expected = signed(work / "out"), read_data(work / "out")
     for flip in flips(work, "out", pattern, "begun"):
         in_words(curricle_whatever("status", "out", cwd=work), flip)
-        ended = server.run(*SCORE, cwd=work, below=work / "out")
+        ended = operations.run(*SCORE, cwd=work, below=work / "out")
         in_words(ended.output, flip)
         if ended.code:
             assert "What to do" in ended.output, f"{flip}: {ended.output}"
             more = ["--overwrite"] if "--overwrite" in ended.output else []
-            ended = server.run(*SCORE, *more, cwd=work, below=work / "out")
+            ended = operations.run(*SCORE, *more, cwd=work, below=work / "out")
         assert ended.code == 0, f"{flip}: {ended.output}"
         assert verify(work / "out").faults == [], flip
         assert (signed(work / "out"), read_data(work / "out")) == expected, flip
@@ -102,36 +95,36 @@ def curricle_whatever(*arguments: object, cwd: Path) -> str:
 
 
 @pytest.mark.parametrize("pattern", ["manifest.json", "data/*", "rejects/*", "_progress/finished.json"])
-def test_in_a_finished_table(server: Server, work: Path, pattern: str):
+def test_in_a_finished_table(work: Path, pattern: str):
     expected = signed(work / "out"), read_data(work / "out")
     for flip in flips(work, "out", pattern):
         in_words(message := curricle("verify", "out", cwd=work, code=1), flip)
         in_words(curricle_whatever("report", "out", cwd=work), flip)
         shutil.rmtree(work / "some", ignore_errors=True)
-        result = server.run(*SELECT, cwd=work, below=work / "some")
+        result = operations.run(*SELECT, cwd=work, below=work / "some")
         in_words(result.output, flip)
         assert result.code in (1, 2), f"{flip}: {result.output}"
         assert not (work / "some" / MANIFEST).exists(), flip
-        ended = server.run(*SCORE, cwd=work, below=work / "out")
+        ended = operations.run(*SCORE, cwd=work, below=work / "out")
         in_words(ended.output, flip)
         if pattern in ("data/*", "rejects/*"):  # digests are looked at when it is asked for; what is read, is noticed
             assert "already scored" in ended.output and ended.code in (0, 1), f"{flip}: {ended.output}"
         else:
             assert ended.code == 2 and "--overwrite" in ended.output, f"{flip}: {ended.output}"
-        ended = server.run(*SCORE, "--overwrite", cwd=work, below=work / "out")
+        ended = operations.run(*SCORE, "--overwrite", cwd=work, below=work / "out")
         assert ended.code == 0 and "is made again" in ended.output, f"{flip}: {message} {ended.output}"
         assert verify(work / "out").faults == [], flip
         assert (signed(work / "out"), read_data(work / "out")) == expected, flip
 
 
-def test_in_a_certificate(server: Server, work: Path):
+def test_in_a_certificate(work: Path):
     expected = read_data(work / "some")
     for flip in flips(work, "some", "certificate.json"):
         assert "certificate.json" in curricle("verify", "some", cwd=work, code=1), flip
         assert "certificate.json" in curricle("select", "--check", "some", cwd=work, code=1), flip
-        ended = server.run(*SELECT, cwd=work, below=work / "some")
+        ended = operations.run(*SELECT, cwd=work, below=work / "some")
         assert ended.code == 2 and "--overwrite" in ended.output, f"{flip}: {ended.output}"
-        ended = server.run(*SELECT, "--overwrite", cwd=work, below=work / "some")
+        ended = operations.run(*SELECT, "--overwrite", cwd=work, below=work / "some")
         assert ended.code == 0 and read_data(work / "some") == expected, f"{flip}: {ended.output}"
         curricle("select", "--check", "some", cwd=work)
 
@@ -155,51 +148,51 @@ HARM = {
 
 
 @pytest.mark.parametrize("harm", HARM)
-def test_a_table_that_is_there_but_not_whole(server: Server, work: Path, harm: str):
+def test_a_table_that_is_there_but_not_whole(work: Path, harm: str):
     """Presence is not wholeness: names and sizes are looked at every time."""
     expected = signed(work / "out")
     HARM[harm](work / "out")
-    ended = server.run(*SCORE, cwd=work, below=work / "out")
+    ended = operations.run(*SCORE, cwd=work, below=work / "out")
     assert ended.code == 2 and "not as it was written" in ended.output and "--overwrite" in ended.output
-    assert server.run(*SCORE, "--overwrite", cwd=work, below=work / "out").code == 0
+    assert operations.run(*SCORE, "--overwrite", cwd=work, below=work / "out").code == 0
     assert signed(work / "out") == expected and verify(work / "out").faults == []
 
 
-def test_a_whole_table_is_not_made_again(server: Server, work: Path):
+def test_a_whole_table_is_not_made_again(work: Path):
     before = (work / "out" / MANIFEST).stat().st_mtime_ns
-    ended = server.run(*SCORE, "--overwrite", cwd=work, below=work / "out")
+    ended = operations.run(*SCORE, "--overwrite", cwd=work, below=work / "out")
     assert ended.code == 0 and "already scored" in ended.output
     assert (work / "out" / MANIFEST).stat().st_mtime_ns == before
 
 
-def test_a_table_from_before_there_were_records(server: Server, work: Path):
+def test_a_table_from_before_there_were_records(work: Path):
     """No checksum in the plan and no record of the table: it is found, and can be replaced."""
     out = work / "out"
     plan = unsealed((out / "_progress" / "plan.json").read_bytes())
     (out / "_progress" / "plan.json").write_text(json.dumps(plan))
     (out / "_progress" / "finished.json").unlink()
-    assert "already scored" in server.run(*SCORE, cwd=work, below=out).output
+    assert "already scored" in operations.run(*SCORE, cwd=work, below=out).output
     over = [*SCORE, "--max-record-bytes", "9000", "--overwrite"]
-    killed = server.run(*over, cwd=work, below=out, kill=0, when="_progress/next")
+    killed = operations.run(*over, cwd=work, below=out, kill=0, when="_progress/next")
     assert killed.code is None and verify(out).faults == []
-    assert server.run(*over, cwd=work, below=out).code == 0
+    assert operations.run(*over, cwd=work, below=out).code == 0
     assert verify(out).faults == [] and read_manifest(out).total.scored == ROWS
 
 
 @pytest.mark.parametrize("left", [["../victim"], ["checkpoints", ".."], "victim"])
-def test_a_plan_removes_nothing_outside(server: Server, work: Path, left: object):
+def test_a_plan_removes_nothing_outside(work: Path, left: object):
     """Whoever can write a plan can seal it."""
     (work / "victim").mkdir()
     (work / "out" / "_progress" / "plan.json").write_bytes(seal({"extends": "1", "leaves": left}))
-    ended = server.run(*SCORE, cwd=work, below=work)
+    ended = operations.run(*SCORE, cwd=work, below=work)
     assert ended.code == 2 and "plan of the job is damaged" in ended.output and "--overwrite" in ended.output, (
         ended.output
     )
-    ended = server.run(*SCORE, "--overwrite", cwd=work, below=work)
+    ended = operations.run(*SCORE, "--overwrite", cwd=work, below=work)
     assert ended.code == 0 and (work / "victim").is_dir() and verify(work / "out").faults == [], ended.output
 
 
-def test_a_job_that_the_version_before_began_goes_on(server: Server, work: Path):
+def test_a_job_that_the_version_before_began_goes_on(work: Path):
     """Its plan, its receipts and its record of a table hold a digest of their value instead of a checksum."""
     expected = signed(work / "out"), read_data(work / "out")
     for directory in ("out", "begun"):
@@ -208,23 +201,23 @@ def test_a_job_that_the_version_before_began_goes_on(server: Server, work: Path)
                 value = unsealed(path.read_bytes())
                 path.write_text(json.dumps({**value, "digest": digest(value)}, ensure_ascii=False, indent=1) + "\n")
     assert verify(work / "out").faults == []
-    assert "already scored" in server.run(*SCORE, cwd=work, below=work / "out").output
+    assert "already scored" in operations.run(*SCORE, cwd=work, below=work / "out").output
     shutil.rmtree(work / "out")
     (work / "begun").rename(work / "out")
-    ended = server.run(*SCORE, cwd=work, below=work / "out")
+    ended = operations.run(*SCORE, cwd=work, below=work / "out")
     assert ended.code == 0 and "withdrawn" not in ended.output, ended.output
     assert (signed(work / "out"), read_data(work / "out")) == expected
 
 
-def test_what_the_messages_advise_works(server: Server, work: Path):
+def test_what_the_messages_advise_works(work: Path):
     """The input was changed, a plan is of another command, a table has lost its progress."""
     out = work / "out"
 
     def refused(*command: str) -> str:
-        ended = server.run(*command, cwd=work, below=out)
+        ended = operations.run(*command, cwd=work, below=out)
         in_words(ended.output)
         assert ended.code in (1, 2) and "--overwrite" in ended.output, ended.output
-        again = server.run(*command, "--overwrite", cwd=work, below=out)
+        again = operations.run(*command, "--overwrite", cwd=work, below=out)
         assert again.code == 0 and verify(out).faults == [], again.output
         return ended.output
 
@@ -243,5 +236,5 @@ def test_what_the_messages_advise_works(server: Server, work: Path):
     assert "plan of the job is damaged" in refused(*SCORE)
     shutil.copytree(out, work / "copy")
     (work / "copy" / "data" / "part-00000-of-00001.parquet").write_bytes(b"")
-    ended = server.run(*["copy" if part == "some" else part for part in by], cwd=work, below=out)
+    ended = operations.run(*["copy" if part == "some" else part for part in by], cwd=work, below=out)
     assert ended.code == 1 and "copy the table again" in ended.output

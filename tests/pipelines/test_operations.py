@@ -5,24 +5,16 @@ Some of the operations are drawn, see ``drawn``; a soak takes every one.
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import drawn
 import operations
 import pytest
 from curricle.schemas.verify import verify
-from operations import Server
 from running import curricle, signed, write_jsonl
 from table_maker import make_table, random_scores
 
 ROWS = 60
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with operations.server() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +72,7 @@ def content(out: Path) -> object:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_killed_before_a_file_operation(server: Server, directory: Path, tmp_path: Path, name: str):
+def test_killed_before_a_file_operation(directory: Path, tmp_path: Path, name: str):
     before, command = COMMANDS[name]
     work = Path(shutil.copytree(directory, tmp_path / "work"))
     out = work / "out"
@@ -89,10 +81,10 @@ def test_killed_before_a_file_operation(server: Server, directory: Path, tmp_pat
         shutil.rmtree(out, ignore_errors=True)
         if before:
             shutil.copytree(tmp_path / "before", out)
-        return server.run(*command, cwd=work, below=out, kill=kill)
+        return operations.run(*command, cwd=work, below=out, kill=kill)
 
     if before:
-        result = server.run(*before, cwd=work, below=out)
+        result = operations.run(*before, cwd=work, below=out)
         assert result.code == 0, result.output
         out.rename(tmp_path / "before")
     whole = again(None)
@@ -104,18 +96,18 @@ def test_killed_before_a_file_operation(server: Server, directory: Path, tmp_pat
         if (before or [""])[0] in ("score", "select", "cluster"):
             assert verify(out).faults == [], f"the old table or the new one, at {number}"
             curricle("verify", "out", cwd=work)
-        ended = server.run(*command, cwd=work, below=out)
+        ended = operations.run(*command, cwd=work, below=out)
         assert ended.code == 0, f"{number}: {ended.output}"
         if (out / "manifest.json").exists():
             assert verify(out).faults == [], number
         assert content(out) == expected, f"killed before operation {number} of {whole.operations}"
 
 
-def test_the_operations_are_seen(server: Server, directory: Path, tmp_path: Path):
+def test_the_operations_are_seen(directory: Path, tmp_path: Path):
     """A control: without the hook's kill nothing is killed, and a table is made in many operations."""
-    result = server.run(*SCORE[:-1], tmp_path / "out", cwd=directory, below=tmp_path / "out")
+    result = operations.run(*SCORE[:-1], tmp_path / "out", cwd=directory, below=tmp_path / "out")
     assert result.code == 0 and result.operations > 20, result
-    assert server.run("verify", tmp_path / "out", cwd=directory, below=tmp_path / "out").operations == 0
+    assert operations.run("verify", tmp_path / "out", cwd=directory, below=tmp_path / "out").operations == 0
 
 
 LONG = {  # commands that train: killed where the plan is replaced, where the new table is begun, and in the exchange
@@ -125,26 +117,24 @@ LONG = {  # commands that train: killed where the plan is replaced, where the ne
 
 
 @pytest.mark.parametrize("name", LONG)
-def test_a_training_over_another_is_killed(
-    server: Server, directory: Path, tiny_model: Path, tmp_path: Path, name: str
-):
+def test_a_training_over_another_is_killed(directory: Path, tiny_model: Path, tmp_path: Path, name: str):
     options, other = LONG[name]
     model = ["--proxy.model", str(tiny_model), "--proxy.max-length", "128", "--output", "out"]
     command = [name, "scored", *options, *model]
     work, out = Path(shutil.copytree(directory, tmp_path / "work")), tmp_path / "work" / "out"
-    assert server.run(*SCORE, cwd=work, below=out).code == 0
+    assert operations.run(*SCORE, cwd=work, below=out).code == 0
     out.rename(work / "scored")
-    product = server.run(*command, cwd=work, below=out)
+    product = operations.run(*command, cwd=work, below=out)
     assert product.code == 0, product.output
     old = signed(out)
     for when, number in (("plan.json", 0), ("_progress/next", 0), ("/out/manifest.json", 0), ("/out/manifest.json", 1)):
-        killed = server.run(*command, *other, "--overwrite", cwd=work, below=out, kill=number, when=when)
+        killed = operations.run(*command, *other, "--overwrite", cwd=work, below=out, kill=number, when=when)
         assert killed.code is None, f"{when}: {killed.output}"
         assert verify(out).faults == [], when
-    ended = server.run(*command, *other, "--overwrite", cwd=work, below=out)
+    ended = operations.run(*command, *other, "--overwrite", cwd=work, below=out)
     assert ended.code == 0, ended.output
     assert verify(out).faults == [] and signed(out)["fingerprint"] != old["fingerprint"]
     result = signed(out)
     shutil.rmtree(out)
-    assert server.run(*command, *other, cwd=work, below=out).code == 0
+    assert operations.run(*command, *other, cwd=work, below=out).code == 0
     assert signed(out) == result, "the table of a run that nothing happened to"
