@@ -77,8 +77,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"LEFT BEHIND by the tests, and ended: process {pid}: {command}", red=True)
 
 
-FIRST = ("test_proxy_scoring", "test_loop_processes", "test_engines", "test_faults", "test_kill", "test_lean")
-"""Files that take a minute: whoever gets one last would let the others wait."""
+FIRST = (
+    *("test_proxy_scoring", "test_loop_processes", "test_engines", "test_faults", "test_lean", "test_leftovers"),
+    *("test_outcome", "test_pages", "test_kill", "test_operations", "test_loss", "test_loop_resume"),
+)
+"""Files that take a minute or half of one, the longest first: whoever gets one last would let the others wait."""
 APART = ("test_architectures",)
 """Files whose tests share nothing, and which fill what is left at the end."""
 

@@ -2,9 +2,9 @@
 
 ``Command`` is a ``subprocess.Popen``. It takes ``[python, "-P", "-m", "curricle.pipelines.cli", …]``, or the trainer's
 module, or ``-c`` and code, and starts a real process, with a pid, a working directory, an environment, standard
-streams, signals and an exit code of its own, whose parent is the caller. Workers and a trainer that such a command
-starts are forked as well, by a process that was forked from it before it began; what a command in the process of the
-tests starts, the processes of torchrun, and those of Dask and of a job service are started as ever.
+streams, signals and an exit code of its own, whose parent is the caller. A trainer that such a command starts is forked
+as well, by a process that was forked from it before it began; workers, and the processes of torchrun, are started as
+ever.
 
 The same as in a fresh interpreter: the command's module runs as ``__main__``, Ctrl-C and other signals do what they do,
 no thread has run yet, and at the end of the process what is registered for it is called in the same order.
@@ -12,8 +12,8 @@ no thread has run yet, and at the end of the process what is registered for it i
 Not the same: what the command imports is there already, so nothing shows of when it imports what, and at the end it is
 not taken apart; the seed of ``hash``, and whatever else is drawn as something is imported, is one for all commands that
 a test process forks; and an environment variable that is read then was read before. So whoever asks for an environment
-that differs in any variable but these, for a terminal, or for options of ``Popen`` that change the child
-before it begins, gets a fresh interpreter. Tests of how a command begins ask ``subprocess`` for one.
+that differs in any variable but those of ``LATE`` and ``OURS``, for a terminal, or for options of ``Popen`` that change
+the child before it begins, gets a fresh interpreter. Tests of how a command begins ask ``subprocess`` for one.
 """
 
 import atexit
@@ -29,17 +29,15 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn
 
 MODULES = ("curricle.pipelines.cli", "curricle.train.cli")
-STARTERS = ("curricle.pipelines.engines.pool", "curricle.pipelines.processes.trainer")
-"""Modules that start the processes of a command."""
-STARTING = ("--workers", "workers", "lp", "reward")
-"""Arguments of commands that do."""
-LATE = ("AWS_", "CURRICLE_", "PYTEST_")
+TRAINING = ("lp", "reward")
+"""Commands that start a trainer, in the module ``TRAINER``."""
+TRAINER = "curricle.pipelines.processes.trainer"
+LATE = ("AWS_", "CURRICLE_", "MODEL", "PYTEST_")
 """How the names begin of variables that are read when they are used, and not when something is imported."""
 OURS = ("KMP_", "TORCHINDUCTOR_CACHE_DIR", "_RJEM_MALLOC_CONF")
 """What torch, a command of ours and polars set in every process: the warm one has begun without it."""
@@ -113,14 +111,12 @@ class _Server:
 
     def __init__(self, connection: socket.socket, environment: Mapping[str, str], process: Any = None) -> None:
         self.socket, self.environment, self.process = connection, _early(environment), process
-        self.lock = threading.Lock()
         # a process that the server forks, and that forks the command and ends, leaves its child to us
         _prctl(_SET_CHILD_SUBREAPER, 1)
 
     def start(self, command: Mapping[str, Any], streams: Sequence[int]) -> int:
-        with self.lock:
-            socket.send_fds(self.socket, [json.dumps(command).encode()], streams)
-            answer = self.socket.recv(64)
+        socket.send_fds(self.socket, [json.dumps(command).encode()], streams)
+        answer = self.socket.recv(64)
         if not answer:
             raise RuntimeError("the process that forks commands has ended")
         return int(answer)
@@ -167,8 +163,7 @@ def _serve(number: int) -> None:
     logging.root.addHandler(logging.NullHandler())  # a warning while there is none would make one
     _import_all()
     logging.root.handlers.clear()
-    for name in STARTERS:
-        importlib.import_module(name).subprocess = SimpleNamespace(Popen=Command)  # type: ignore[attr-defined]
+    importlib.import_module(TRAINER).subprocess = SimpleNamespace(Popen=Command)  # type: ignore[attr-defined]
     _fork_at(socket.socket(fileno=number), end)
 
 
@@ -196,7 +191,7 @@ def _fork_at(connection: socket.socket, end: "_End") -> NoReturn:
     os.close(receiver)
     command = json.loads(line)
     _become(command, streams)
-    if any(argument in STARTING for argument in command["arguments"]):
+    if any(argument in TRAINING for argument in command["arguments"]):
         _fork_what_it_starts(tell, end)
     os.close(tell)
     _run(command, end)

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 NAME = "CURRICLE_TESTS"
-PATIENCE = 30.0
+PATIENCE = float(os.environ.get("CURRICLE_PATIENCE", 30))
 """Seconds in which whoever was told to end, or notices that its driver is gone, has to."""
 
 

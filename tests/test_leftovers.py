@@ -46,14 +46,14 @@ def mark(path: Path) -> str:
     return os.environ[leftovers.NAME] + str(path)
 
 
-def run_pytest(path: Path, code: str, *options: str) -> subprocess.Popen:
+def run_pytest(path: Path, code: str, *options: str, **environment: str) -> subprocess.Popen:
     """Tests of their own, in a process group of their own as a shell gives them, with our fixtures."""
     (path / "test_it.py").write_text(code)
     command = [sys.executable, "-m", "pytest", "-p", "conftest", "-c", str(TESTS.parent / "pyproject.toml")]
     return subprocess.Popen(
         [*command, "--rootdir", str(path), "-p", "no:cacheprovider", *options, "test_it.py"],
         cwd=path,
-        env={**os.environ, "PYTHONPATH": str(TESTS), leftovers.NAME: mark(path)},
+        env={**os.environ, "PYTHONPATH": str(TESTS), leftovers.NAME: mark(path), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -82,7 +82,7 @@ def test_nothing_is_left_of_tests_that_are_ended(way, tmp_path):
 
 
 def test_a_process_that_is_left_fails_the_tests(tmp_path):
-    process = run_pytest(tmp_path, FORGETFUL, "-n", "0")
+    process = run_pytest(tmp_path, FORGETFUL, "-n", "0", CURRICLE_PATIENCE="1")
     message, _ = process.communicate(timeout=300)
     assert process.returncode == 1 and "1 passed" in message, message
     assert "LEFT BEHIND" in message and "forgotten" in message

@@ -220,12 +220,12 @@ def test_a_response_that_nothing_precedes_follows_bos_or_eos_or_is_null(tiny):
 
 def test_rows_without_a_response_token_are_null_and_say_why(tiny):
     rows = [SINGLE, turns("user: Q", "assistant: "), turns("user: " + "long " * 100, "assistant: A")]
-    scored = both(batch(tiny, rows, max_length=60), load(ProxySettings(), tiny))
+    scored = both(batch(tiny, rows, max_length=90), load(ProxySettings(), tiny))
     for scores in LOSS.of(scored), UNCONDITIONAL_LOSS.of(scored):
         assert scores[0].note is None and math.isfinite(scores[0].sum)
         assert [(score.sum, score.count) for score in scores[1:]] == [(None, None)] * 2
         assert scores[1].note == "the response is empty"
-        assert "maximum length of 60 tokens" in scores[2].note
+        assert "maximum length of 90 tokens" in scores[2].note
 
 
 def test_logits_that_are_not_finite_are_null_with_a_note(tiny):

@@ -1,11 +1,13 @@
 """Rewards through the command: answers, fit and columns; interrupted and resumed; what it refuses."""
 
 import json
+import subprocess
 
 import numpy as np
 import pyarrow.compute as pc
 import pytest
 from curricle.pipelines.commands import reward
+from curricle.pipelines.processes import trainer
 from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.columns import REWARD_VERSION
 from running import curricle, read_data, signed, write_jsonl
@@ -41,7 +43,8 @@ def arguments(table, tiny_model):
 
 
 def test_a_table_with_rewards(table, arguments, tmp_path, monkeypatch):
-    """Interrupted after the answers, and after the fit, it goes on from there."""
+    """Interrupted after the answers, and after the fit, it goes on from there. The trainer is a fresh interpreter."""
+    monkeypatch.setattr(trainer, "subprocess", subprocess)
     scores, fitted = tmp_path / "out" / "_progress" / "scores", tmp_path / "out" / "reward_model"
     for name, stage in (("run_trainer", scores / "manifest.json"), ("extend", fitted / "reward.json")):
         with monkeypatch.context() as patch:
