@@ -11,13 +11,13 @@ from curricle.schemas.common import config
 from curricle.schemas.common.plugins import Group
 from curricle.train.curricula.base import Curriculum
 from curricle.train.curricula.campus.curriculum import Campus
+from curricle.train.curricula.campus.random_stages import RandomStages
 from curricle.train.curricula.competence import Competence
 from curricle.train.curricula.cyclical import Cyclical
 from curricle.train.curricula.interleaving import Blocked, Interleaved
 from curricle.train.curricula.pacing import Paced
 from curricle.train.curricula.random import Random
 from curricle.train.curricula.sorted import Sorted
-from curricle.train.curricula.stages import RandomStages
 
 CURRICULA: dict[str, type[Curriculum]] = {
     "campus": Campus,

@@ -14,8 +14,8 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from curricle.train.curricula.base import Calibration, Candidate, Outcome, Probe, rng
+from curricle.train.curricula.campus.estimate import LossEstimate
 from curricle.train.curricula.campus.perplexity import Averaging, log_perplexity
-from curricle.train.curricula.estimate import LossEstimate
 from curricle.train.data.correlation import spearman
 from curricle.train.data.table import Rows, Table
 from numpy.typing import NDArray

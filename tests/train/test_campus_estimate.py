@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from curricle.schemas.common.errors import UsageError
-from curricle.train.curricula import estimate
-from curricle.train.curricula.estimate import COEFFICIENT, NAT, LossEstimate
+from curricle.train.curricula.campus import estimate
+from curricle.train.curricula.campus.estimate import COEFFICIENT, NAT, LossEstimate
 from curricle.train.data.table import Rows, Table
 from numpy.typing import NDArray
 from train_tables import make_table

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import count, islice
+from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
-from curricle.train.curricula.base import Decision, Outcome, Probe, ProbeResult, Steps, rng
+from curricle.train.curricula.base import Decision, Outcome, Probe, ProbeResult, Stage, Steps, rng
 from curricle.train.curricula.campus.curriculum import Campus
+from curricle.train.curricula.random import Random
 from curricle.train.data.table import Rows, Table
 
 ANSWERS = 9  # what random numbers are for, so that two uses never share a stream
@@ -29,7 +30,7 @@ class RandomStages(Campus):
 
     def steps(self, table: Table, seed: int, batch: int) -> Steps:
         rehearsal, draw = super().steps(table, seed, batch), rng(seed, ANSWERS)
-        rows = _shuffled(len(table), seed)
+        rows = _random_rows(table, seed, batch)
         reply: Decision | Outcome | None = None
         while True:
             try:
@@ -44,10 +45,11 @@ class RandomStages(Campus):
             reply = Outcome(*_losses(step.rows, draw), step.index) if step.outcome else None
 
 
-def _shuffled(rows: int, seed: int) -> Iterator[int]:
-    """Row numbers without end, epoch by epoch, as `random` visits them."""
-    for epoch in count():
-        yield from rng(seed, epoch).permutation(rows).tolist()
+def _random_rows(table: Table, seed: int, batch: int) -> Iterator[int]:
+    """Row numbers without end, as `random` visits them."""
+    for step in Random().steps(table, seed, batch):
+        assert isinstance(step, Stage)
+        yield from step.rows.tolist()
 
 
 def _answer(probe: Probe, draw: np.random.Generator) -> ProbeResult:
