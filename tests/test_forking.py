@@ -1,5 +1,6 @@
 """Commands that tests fork are real processes, and do what a fresh interpreter does."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 import forking
 import pytest
 from clusters import until_true
-from running import command, start, write_jsonl
+from running import command, curricle, start, write_jsonl
 
 ROWS = 40
 ALLOCATORS = {"jemalloc_bg_thd", "polars-ooc-clea"}
@@ -89,6 +90,14 @@ def test_another_environment_gets_a_fresh_interpreter(directory):
     (directory / "job.yaml").write_text("inputs: [absent.jsonl]\noutput: ${CURRICLE_OUTPUT:?}\nmetrics: [mtld]\n")
     done = forking.run(command("score", "--config", "job.yaml"), cwd=directory, env=environment)
     assert done.returncode == 2 and "absent.jsonl" in done.stderr
+
+
+def test_what_libraries_and_commands_set_here_asks_for_no_fresh_interpreter(directory):
+    forking.run(command("--help"))  # the warm process has begun
+    importlib.import_module("torch"), importlib.import_module("polars")
+    curricle(*SCORE, cwd=directory)
+    with forking.Command(command("--help"), stdout=subprocess.DEVNULL) as process:
+        assert "forking.py" in Path(f"/proc/{process.pid}/cmdline").read_text()
 
 
 def test_nothing_runs_where_commands_are_forked():
