@@ -102,7 +102,7 @@ def test_another_model_is_another_fingerprint(tiny_jobs, tiny_model, tmp_path):
 
 def test_published_perplexities_of_another_model(shared_data, smollm2, tmp_path):
     """SmolLM2-135M's loss ranks real answers as OPT-350M's published perplexity does (arXiv 2402.10430)."""
-    count = drawn.amount(40, 150)
+    count = drawn.amount(24, 150)
     published = pl.read_parquet(shared_data / "oracles" / "alpaca_published_perplexities.parquet")
     rows = published.filter(pl.col("text_exact") & pl.col("opt-350m__P0").is_not_null()).sample(count, seed=0)
     rows.select("instruction", "input", "output", "opt-350m__P0").write_ndjson(tmp_path / "in.jsonl")
