@@ -1,6 +1,4 @@
-"""What a reward gap goes along with: a scorer that counts words, or repeats what the loss says, adds nothing."""
-
-from collections.abc import Mapping
+"""Spearman's rank correlation: how far two columns of numbers put rows into the same order."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +19,3 @@ def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """From 0; equal values share the mean of their ranks."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts + 1) / 2)[inverse]
-
-
-def correlations(gaps: NDArray[np.float64], others: Mapping[str, NDArray[np.float64]]) -> dict[str, float | None]:
-    """Spearman's rho of the gaps with each of these."""
-    return {name: spearman(gaps, values) for name, values in others.items()}

@@ -182,14 +182,14 @@ class Table:
 
     def asks_a_model(self, column: str) -> bool:
         """Whether a model was asked for a score column, NAME or NAME:high or NAME:low, as far as its metadata says."""
-        score = self._score(_split_off_end(column)[0])
+        score = self._score(column_name(column))
         return score is not None and bool({*(score.rests_on or RESTS_ON.get(score.metric, ()))} - {"rendering"})
 
     def check_columns(self, columns: Iterable[str]) -> None:
         """UsageError if there is none of these columns, each a name, or ``name:high`` or ``name:low``."""
         for column in columns:
             if column not in self.columns:
-                self._holder(_split_off_end(column)[0])
+                self._holder(column_name(column))
 
     def order(self, column: str, seed: int) -> Rows:
         """The rows that have this score, from easy to hard; ties in the order of a seeded hash of their ids.
@@ -291,6 +291,11 @@ class Table:
     def _note(self, note: str) -> None:
         if note not in self.notes:
             self.notes.append(note)
+
+
+def column_name(column: str) -> str:
+    """The name of a column that is given as NAME or NAME:high or NAME:low."""
+    return _split_off_end(column)[0]
 
 
 def _split_off_end(column: str) -> tuple[str, str | None]:

@@ -29,7 +29,7 @@ from curricle.schemas.common.errors import UserError
 from curricle.schemas.sums import damaged, sums_of
 from curricle.schemas.table import NOTES_FIELD
 from curricle.train.checkpoint import locked
-from curricle.train.data.correlation import correlations
+from curricle.train.data.correlation import spearman
 from curricle.train.data.encoding import ConversationTokenizer
 from curricle.train.data.holdout import left_out
 from curricle.train.data.table import Table, open_table
@@ -251,7 +251,9 @@ def _correlations(
         "generated_tokens": generated,
         "response_tokens - generated_tokens": reference - generated,
     }
-    return correlations(gaps, others if loss is None else {**others, LOSS: loss})
+    if loss is not None:
+        others[LOSS] = loss
+    return {name: spearman(gaps, values) for name, values in others.items()}
 
 
 def _load(path: Path) -> tuple[NDArray[np.float32], list[Remarks]]:

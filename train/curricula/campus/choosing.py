@@ -93,10 +93,7 @@ class Sparse:
         """All rows, or a seeded sample of each candidate's, in their order."""
         sample = []
         for index, (name, rows) in enumerate(candidates.items()):
-            if 0 < self.sample < len(rows):
-                random = rng(self.seed, SAMPLE, decision, index)
-                rows = rows[np.sort(random.choice(len(rows), self.sample, replace=False))]
-            sample.append(Candidate(name, rows))
+            sample.append(Candidate(name, sample_of(rows, self.sample, rng(self.seed, SAMPLE, decision, index))))
         return tuple(sample)
 
 
@@ -127,10 +124,8 @@ class Estimating:
         self.calibration: Calibration | None = None
         self._averaging, self._temperature, self._always = averaging, temperature, always
         self._sample, self._cost, self._seed = sample or len(table), cost, seed
-        self._response, self._tokens = (
-            _tokens(table, ("response_tokens",)),
-            _tokens(table, ("prompt_tokens", "response_tokens")),
-        )
+        self._response = _tokens(table, ("response_tokens",))
+        self._tokens = _tokens(table, ("prompt_tokens", "response_tokens"))
         self._decision, self._next_check = 0, 2
         self._trained = self._probed = 0.0
 
@@ -214,6 +209,11 @@ class Estimating:
         self.calibration = Calibration(self._decision, int(good.sum()), rho, bias, agreed)
         well = agreed and rho is not None and rho >= POOR
         self._next_check = 2 * self._decision if well else self._decision + 1
+
+
+def sample_of(rows: Rows, most: int, random: np.random.Generator) -> Rows:
+    """So many of the rows at most, in their order; 0: all."""
+    return rows[np.sort(random.choice(len(rows), most, replace=False))] if 0 < most < len(rows) else rows
 
 
 def draw(logs: Sequence[float | None], temperature: float, random: np.random.Generator) -> int:

@@ -1,6 +1,5 @@
 """CAMPUS: several sorted orders of the same rows, and the student's perplexity chooses which to follow next."""
 
-import re
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -34,7 +33,7 @@ from curricle.train.curricula.campus.perplexity import Averaging, log_perplexity
 from curricle.train.curricula.campus.perspectives import Orders, Perspective, Pointer, Seen
 from curricle.train.curricula.campus.scope import Reading, cuts
 from curricle.train.curricula.campus.sorting import ANSWERS, RESORT, Reward, Sorting
-from curricle.train.data.table import Table
+from curricle.train.data.table import Table, column_name
 
 REWARD = "reward_gap"  # a column of `curricle reward`
 MOST_DECISIONS = 1000
@@ -172,7 +171,7 @@ class Campus(Curriculum):
     def describe(self, table: Table, batch: int) -> str:
         sizes = np.diff(self._cuts(batch, len(table), len(table), 1.0))
         sizes = sizes[sizes > 0]
-        names = ", ".join(re.sub(":(high|low)$", "", name) for name in self.perspectives)
+        names = ", ".join(map(column_name, self.perspectives))
         once = {
             "once": "each row once an epoch, and what is passed over in further rounds",
             "skip": "each row once an epoch",
@@ -236,9 +235,16 @@ class Campus(Curriculum):
     def _estimate(self, table: Table, seed: int) -> Estimating | None:
         if self.probe not in ("free", "sampled"):
             return None
-        always = self.probe == "sampled"
-        how = self.averaging, self.temperature, always, self.probe_rows, self.probe_cost
-        return Estimating(table, self.perspectives, *how, seed)
+        return Estimating(
+            table,
+            self.perspectives,
+            self.averaging,
+            self.temperature,
+            always=self.probe == "sampled",
+            sample=self.probe_rows,
+            cost=self.probe_cost,
+            seed=seed,
+        )
 
     def _sorting(self, orders: Orders, table: Table, seed: int) -> Sorting:
         reward = Reward(REWARD, self.refresh_rows, self.refresh_tokens) if self.refresh == "reward" else None

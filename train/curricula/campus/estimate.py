@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
-from curricle.train.data.table import Rows, Table
+from curricle.train.data.table import Rows, Table, column_name
 from numpy.typing import NDArray
 
 NAT = 1 << 20
@@ -58,7 +58,6 @@ class LossEstimate:
         or holds no numbers.
         """
         has = table.columns
-        names = [name if name in has else name.removesuffix(":high").removesuffix(":low") for name in columns]
         loss = table.numbers("loss") if "loss" in has else np.zeros(len(table))
         scored = np.sort(loss[~np.isnan(loss)])
         low, middle, high = (scored[len(scored) * share // 100] if len(scored) else 0.0 for share in (5, 50, 95))
@@ -66,7 +65,7 @@ class LossEstimate:
         features = [np.full(len(table), UNIT, np.int16), _scaled(self._guess, *_units(np.array([low, middle, high])))]
         if "response_tokens" in has:
             features.append(_shortness(table.numbers("response_tokens")))
-        features += [_ranks(table.numbers(name)) for name in dict.fromkeys(names) if name != "loss"]
+        features += [_ranks(table.numbers(name)) for name in dict.fromkeys(map(column_name, columns)) if name != "loss"]
         self._features = np.stack(features)
         size = len(self._features)
         self._moments = np.zeros((size, size + 1), object)  # of Python's whole numbers, which have no bound

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from curricle.train.curricula.base import Candidate, Probe, RewardGap, rng
-from curricle.train.curricula.campus.choosing import Estimating
+from curricle.train.curricula.campus.choosing import Estimating, sample_of
 from curricle.train.curricula.campus.perspectives import Orders, Perspective
 from curricle.train.data.table import Table
 from numpy.typing import NDArray
@@ -94,10 +94,7 @@ class Sorting:
         reward = self._reward
         if reward is None or perspective.name != reward.name:
             return Probe((rest,), purpose=RESORT)
-        rows = rest.rows
-        if 0 < reward.rows < len(rows):
-            random = rng(self._seed, PROMPTS, decision)
-            rows = rows[np.sort(random.choice(len(rows), reward.rows, replace=False))]
+        rows = sample_of(rest.rows, reward.rows, rng(self._seed, PROMPTS, decision))
         return Probe((rest, Candidate(ANSWERS, rows)), RewardGap(reward.tokens), REFRESH)
 
     def _passes(self, perspective: Perspective, rows: int) -> int:
