@@ -5,7 +5,7 @@ from typing import Literal
 
 from curricle.curate.proxy.settings import MOST_TOKENS, ProxySettings
 from curricle.pipelines.settings.leave_out import check_names
-from curricle.schemas.common.config import check_ranges, option
+from curricle.schemas.common.config import check_ranges, named_values, option
 from curricle.schemas.common.errors import UsageError
 
 PUBLISHED = {
@@ -123,8 +123,9 @@ class LpSettings:
     @property
     def not_trained_on(self) -> tuple[str, ...]:
         """The tables whose rows the trainer leaves out: those that are named, and those that it evaluates on."""
-        named = [each for key in ("eval.data", "eval.tuning") for each in self.train.get(key, "").split(",") if each]
-        return (*self.leave_out, *(each.partition("=")[2] or each for each in named))
+        texts = {f"--train.{key}": self.train.get(key) for key in ("eval.data", "eval.tuning")}
+        named = [named_values(text, flag, unnamed=flag) for flag, text in texts.items() if text]
+        return (*self.leave_out, *(path for values in named for path in values.values()))
 
     @property
     def scheduled_epochs(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from curricle.curate.selection.recipe import Recipe
 from curricle.pipelines.storage import open_storage
-from curricle.pipelines.tables.reader import TableReader
+from curricle.pipelines.tables.reader import TableReader, table_path
 from curricle.pipelines.tables.selection import Derived, derive
 from curricle.pipelines.tables.writer import row_groups
 from curricle.schemas.common.config import build
@@ -43,7 +43,7 @@ def check(path: str, table: str | None, moved: Sequence[str] = ()) -> list[str]:
     if sets := _sets_below(path):
         faults = [f"{name}: {fault}" for name in sets for fault in check(f"{path.rstrip('/')}/{name}", table, moved)]
         return faults or _of_one_split({name: TableReader(f"{path.rstrip('/')}/{name}") for name in sets})
-    selection = TableReader(path.removesuffix(CERTIFICATE).rstrip("/") or ".")
+    selection = TableReader(table_path(path))
     if faults := verify(selection.files).faults:
         return faults
     recorded, recipe, recorded_path, sums = _read(selection)

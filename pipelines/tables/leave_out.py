@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from curricle.pipelines.tables.reader import TableReader
+from curricle.pipelines.tables.reader import TableReader, table_path
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.fingerprint import digest
-from curricle.schemas.manifest import CERTIFICATE
 from numpy.typing import NDArray
 
 log = logging.getLogger("curricle")
@@ -31,11 +30,6 @@ class LeftOut:
     def note(self, text: str) -> list[str | None]:
         """The text for each row that is left out, None for the others."""
         return [text if out else None for out in self.mask.tolist()]
-
-
-def table_path(path: str) -> str:
-    """The table that a path names, which may be that of its certificate."""
-    return path.removesuffix(CERTIFICATE).rstrip("/") or "."
 
 
 def left_out(table: TableReader, paths: Sequence[str]) -> LeftOut:

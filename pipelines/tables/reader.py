@@ -17,11 +17,16 @@ from curricle.schemas.contract import FIRST
 from curricle.schemas.exchange import committed
 from curricle.schemas.files import Files
 from curricle.schemas.identity import of_first
-from curricle.schemas.manifest import MANIFEST, Manifest, Part, read_manifest
+from curricle.schemas.manifest import CERTIFICATE, MANIFEST, Manifest, Part, read_manifest
 from curricle.schemas.parquet import AGAIN, open_parquet
 from curricle.schemas.table import score_columns
 from curricle.schemas.verify import damaged
 from numpy.typing import NDArray
+
+
+def table_path(path: str) -> str:
+    """The table that a path names, which may be that of its certificate."""
+    return path.removesuffix(CERTIFICATE).rstrip("/") or "."
 
 
 @dataclass(frozen=True)

@@ -221,7 +221,7 @@ def _add_flags(
             if get_origin(_required(hint)) is tuple:
                 kind = _cut
             elif get_origin(hint) is dict:
-                kind = partial(_cut_pairs, flag=f"--{_flag(name)}", unnamed=item.metadata.get("unnamed"))
+                kind = partial(named_values, flag=f"--{_flag(name)}", unnamed=item.metadata.get("unnamed"))
             flags.add_argument(
                 f"--{_flag(name)}", dest=name, default=argparse.SUPPRESS, metavar=_metavar(hint), help=text, type=kind
             )
@@ -232,8 +232,11 @@ def _cut(text: str) -> list[str]:
     return text.split(",")
 
 
-def _cut_pairs(text: str, flag: str, unnamed: str | None) -> dict[str, str]:
-    """The values of a flag that takes several by name. A path ``./a=b`` has no name: a name has no separator in it."""
+def named_values(text: str, flag: str, unnamed: str | None) -> dict[str, str]:
+    """The values of a flag that takes several by name, NAME=VALUE,…; one without a name is ``unnamed``.
+
+    A path ``./a=b`` has no name: a name has no separator in it. UsageError where a name is missing or comes twice.
+    """
     pairs: dict[str, str] = {}
     for part in _cut(text):
         named = re.fullmatch(rf"({_NAME})=(.*)", part, re.DOTALL)

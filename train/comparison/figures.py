@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from curricle.schemas.common.errors import UserError
 from curricle.train.comparison.statistics import LEVEL, Mean, holm
+from curricle.train.model.evaluate import macro_mean
 from curricle.train.records.metrics import read_metrics
 from curricle.train.settings import HELD_OUT
 
@@ -63,7 +64,6 @@ def read_curve(run: Path, average: Average) -> Curve:
         )
     last = lines[-1]
     sets = last.get("sets") or {HELD_OUT: {"loss": last["loss"]}}
-    tuning = [values[key] for values in last.get("tuning", {}).values()]
     return Curve(
         [line["step"] for line in lines],
         [line["total"]["samples"] for line in lines],
@@ -75,7 +75,7 @@ def read_curve(run: Path, average: Average) -> Curve:
             for name, values in sets.items()
         },
         {kind: last[kind] for kind in ("loss", "row_loss") if last.get(kind) is not None},
-        float(np.mean(tuning)) if tuning and None not in tuning else None,
+        macro_mean(values[key] for values in last.get("tuning", {}).values()),
         Spending(last["total"]["tokens"], last["total"]["flops"]),
         Spending(last["probes"]["tokens"], last["probes"]["flops"]),
         last["total"]["seconds"] + last["probes"]["seconds"],

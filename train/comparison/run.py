@@ -81,10 +81,10 @@ def _expected_steps(settings: CompareSettings, arm: Arm, table: Table) -> int | 
     UsageError where its options or columns do not fit.
     """
     header = order_of(Trial.of(arm, arm.rates(settings)[0], 0, settings).settings, table)
-    rehearsal = Rehearsal(course_of(table, header), table)
+    batches = cut(table, header, Rehearsal(course_of(table, header), table).stages())
     try:
-        return sum(1 for _ in cut(table, header, rehearsal.stages()))
-    except UsageError:
+        return sum(1 for _ in batches)
+    except UsageError:  # of the rehearsal; what else does not fit was refused before
         return None
 
 

@@ -73,9 +73,9 @@ def _parted(settings: TrainSettings | PlanSettings, seed: int, leave_out: bool) 
     if not stays.all():
         table = _left(table, stays, "what --leave-out and --eval name")
     if how.rows and not held_out:
-        table, held_out[HELD_OUT] = hold_out(table, how.rows, how.seed)
+        table, held_out[HELD_OUT] = _hold_out(table, how.rows, how.seed, "--eval.rows")
     if how.tuning_rows and not tuning:
-        table, tuning[TUNING] = hold_out(table, how.tuning_rows, how.seed, "--eval.tuning-rows")
+        table, tuning[TUNING] = _hold_out(table, how.tuning_rows, how.seed, "--eval.tuning-rows")
     if how.near_duplicates is not None and leave_out:
         judged = [*held_out.values(), *tuning.values()]
         if not judged:
@@ -115,12 +115,16 @@ def _opened(paths: Mapping[str, Path]) -> dict[str, Table]:
     return {name: open_table(path, fewest=1) for name, path in paths.items()}
 
 
-def hold_out(table: Table, rows: int, seed: int = 0, flag: str = "--eval.rows") -> tuple[Table, Table]:
+def hold_out(table: Table, rows: int, seed: int = 0) -> tuple[Table, Table]:
     """Two tables: the rows to train on, and at least ``rows`` that are held out, as ``--eval.rows`` parts them.
 
     Rows with one ``example_id`` are on one side. Raises UsageError where fewer than two are left to train on.
     """
     check_open(table)
+    return _hold_out(table, rows, seed, "--eval.rows")
+
+
+def _hold_out(table: Table, rows: int, seed: int, flag: str) -> tuple[Table, Table]:
     order = table.tie_order(seed)  # equal ids have equal hashes, and so stand side by side
     held = min(rows, len(order))
     while held < len(order) and (table.ids[order[held]] == table.ids[order[held - 1]]).all():

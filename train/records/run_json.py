@@ -25,8 +25,8 @@ RUN = "run.json"
 class Description:
     """What a run is started with. ``identity``, JSON all through: its table, its settings, how conversations are
     rendered, and its model, see ``train.model.load.identify``; of a reward model, which version of it is made, and the
-    digest of the rows that it is made ``without``, though the table has them; of a
-    curriculum of others, where it is from. ``left_out``: how many rows are not learned from, by what leaves them out.
+    digest of the rows that it is made ``without``, though the table has them; of a curriculum of others, where it is
+    from. ``left_out``: how many rows are not learned from, by what leaves them out.
     """
 
     settings: RunSettings | RewardSettings
