@@ -2,25 +2,25 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from curricle.schemas.chat.models import embeddings
 from curricle.schemas.common.disk import check_writable
-from curricle.schemas.common.errors import UsageError, UserError
-from curricle.schemas.fingerprint import stands_for
+from curricle.schemas.common.errors import UserError
 from curricle.train import checkpoint as checkpoints
 from curricle.train.asking import Asking
 from curricle.train.checkpoint import Cursor
 from curricle.train.curricula.base import Outcome, Probe, ProbeResult, Stage
 from curricle.train.data.batching import MicroBatch, Size, micro_batches
+from curricle.train.data.documents import DocumentReader
 from curricle.train.data.encoding import ConversationTokenizer, Encoded
 from curricle.train.data.holdout import split
 from curricle.train.data.prefetch import Prefetcher
-from curricle.train.data.table import Example, Rows, Table
+from curricle.train.data.table import Table
 from curricle.train.distributed import Processes, Stop
 from curricle.train.model.evaluate import evaluate
 from curricle.train.model.finite import Finite
@@ -49,9 +49,6 @@ from curricle.train.records.run_json import Description, read_description, rows_
 from curricle.train.settings import RunSettings
 
 log = logging.getLogger("curricle")
-
-LOOKED_THROUGH = 1024
-"""Rows of a table that are looked through, before a run begins, for one that has something to learn from."""
 
 
 def order_of(settings: RunSettings, table: Table) -> Header:
@@ -135,6 +132,7 @@ class Loop:
             checkpoints.check_together(self.resumed, processes)
         self.tokenizer = load_tokenizer(settings.model)
         self.encoder = ConversationTokenizer(self.tokenizer, settings.template, settings.max_length)
+        self.documents = DocumentReader(self.encoder, str(settings.data))
         evaluations = [line["step"] for line in self.reported if line["kind"] == "eval"]
         self.evaluated = max((at for at in evaluations if at <= step), default=None)
         checks = [line for line in self.reported if line["kind"] == "check" and line["step"] <= step]
@@ -143,8 +141,8 @@ class Loop:
         plain = self.resumed is None or settings.lora.rank > 0
         model = load_model(settings.model if plain else str(self.resumed), settings.device.attention)
         self.encoder.vocabulary = embeddings(model)
-        self._check_learns()
-        self.held_out, self.tuning = self._encode_sets(self.split.held_out), self._encode_sets(self.split.tuning)
+        self.documents.check_learns(self.table)
+        self.held_out, self.tuning = map(self.documents.encode_sets, (self.split.held_out, self.split.tuning))
         if settings.lora.rank:
             add_adapters(model, settings.lora)
         self.student = Student(model, settings.device, processes, settings.batch, settings.max_length)
@@ -156,7 +154,7 @@ class Loop:
             self.student,
             self.encoder,
             self.table,
-            self._examples,
+            self.documents.examples,
             self.header.seed,
             settings.batch.tokens,
             processes,
@@ -168,25 +166,6 @@ class Loop:
         self.stage: Stage | None = None
         self.losses: StageLosses | None = None
         self.last: tuple[MicroBatch, Sequence[Encoded]] | None = None
-
-    def _check_learns(self) -> None:
-        """UsageError if the table is small and no row of it has a token to learn from."""
-        rows = len(self.table)
-        for start in range(0, min(rows, LOOKED_THROUGH), LOOKED_THROUGH // 32):
-            looked = self._encode(np.arange(start, min(rows, start + LOOKED_THROUGH // 32)))
-            if any(len(document.scored) for document in looked):
-                break
-        else:
-            if rows <= LOOKED_THROUGH:
-                raise UsageError(
-                    f"no row has a token to learn from: {self._notes()}",
-                    where=str(self.settings.data),
-                    remedy="look at the roles in the table, raise --max-length, or choose another --template",
-                )
-        self.encoder.notes.clear()
-
-    def _notes(self) -> str:
-        return ", ".join(f"{note} ({visits:,} visits)" for note, visits in self.encoder.notes.items())
 
     def run(self) -> Path:
         if not self.processes.first:
@@ -208,7 +187,7 @@ class Loop:
         metrics = Metrics(settings.output, self.cursor.step, settings.log) if write else None
         peak = peak_flops(processes.device, settings.device.peak_tflops)
         self.reporter = Reporter(self.student, processes, metrics, self.cursor.totals, peak)
-        self.ahead = Prefetcher(self._encode, self.header.batch)
+        self.ahead = Prefetcher(partial(self.documents.encode, self.table), self.header.batch)
         self.stop.watched = True
         self.began = time.perf_counter()
         try:
@@ -299,11 +278,8 @@ class Loop:
             raise UserError("the order is empty", remedy="raise the budget, or look at the options of the curriculum")
         self._report()
         if not self.reporter.totals.get("scored"):
-            raise UserError(
-                f"no token was scored in {self.step} steps, and nothing is learned: {self._notes()}",
-                where=str(self.settings.data),
-                remedy="look at the roles in the table, raise --max-length, or choose another --template",
-            )
+            words = f"no token was scored in {self.step} steps, and nothing is learned"
+            raise self.documents.nothing_to_learn(UserError, words)
         self._evaluate()
         self._summarize()
         return self._save()
@@ -458,26 +434,3 @@ class Loop:
         if self.losses:
             self.losses.settle()
         self.order.check(self.step)
-
-    def _encode_sets(self, sets: Mapping[str, Table]) -> dict[str, list[Encoded]]:
-        return {name: self._encode_from(table, np.arange(len(table))) for name, table in sets.items()}
-
-    def _encode(self, rows: Rows) -> list[Encoded]:
-        return self._encode_from(self.table, rows)
-
-    def _encode_from(self, table: Table, rows: Rows) -> list[Encoded]:
-        return self.encoder.encode(rows.tolist(), self._examples(table, rows))
-
-    def _examples(self, table: Table, rows: Rows) -> list[Example]:
-        """Rows whose text is what their id says. UserError where it is not: the table was changed."""
-        examples = table.examples(rows)
-        if table.fingerprint is not None:
-            for row, example in zip(rows, examples, strict=True):
-                turns = [(turn["role"], turn["content"]) for turn in example.messages or () if turn]
-                if not stands_for(table.ids[row].tobytes().hex(), turns, example.extra):
-                    raise UserError(
-                        f"the text of row {row} is not the text that its example_id stands for",
-                        where=str(self.settings.data),
-                        remedy="the table was changed after it was scored; score again",
-                    )
-        return examples

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-import curricle.train.loop
+import curricle.train.data.documents
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -53,7 +53,7 @@ def test_a_table_without_an_answer_is_refused_before_anything_is_written(random,
 
 def test_a_run_that_scored_no_token_fails_without_a_checkpoint(random, train_in_fork, tmp_path, monkeypatch):
     """In a large table that is found out at the end."""
-    monkeypatch.setattr(curricle.train.loop, "LOOKED_THROUGH", 32)
+    monkeypatch.setattr(curricle.train.data.documents, "LOOKED_THROUGH", 32)
     data = write(tmp_path / "large.parquet", [exchange("A", "human")] * 40 + [exchange("A")])
     ended = train_in_fork(random(data, "--budget.steps", "3", "--seed", "1"))
     assert ended.code == 1 and "no token was scored in 3 steps" in ended.text, ended.text
