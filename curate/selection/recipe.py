@@ -49,8 +49,8 @@ class Recipe:
     )
     complement: bool = option("take the other rows of the table instead: those that the rules do not take", False)
     split: tuple[str, ...] = option(
-        "NAME=SHARE,…: part the rows into sets that share no group, each a table in a directory NAME of --output, such "
-        "as train=0.8,tuning=0.1,judging=0.1; the shares sum to 1",
+        "NAME=SHARE,…: part the rows into sets that share no group, each a table in OUTPUT/NAME, such as "
+        "train=0.8,tuning=0.1,judging=0.1; the shares sum to 1",
         (),
     )
     split_by: str = option(
