@@ -40,10 +40,24 @@ def table_of(directory, losses, rows):
     return open_table(directory / "table.parquet")
 
 
+class ProbeLog(Course):
+    """A course that keeps its probes."""
+
+    def __init__(self, *arguments) -> None:
+        super().__init__(*arguments)
+        self.probes: list[Probe] = []
+
+    def next(self) -> Probe | Stage | None:
+        step = super().next()
+        self.probes += [step] if isinstance(step, Probe) else []
+        return step
+
+
 @pytest.mark.parametrize("rows", [200, 600, 2000, 10_000, 52_002])
 def test_an_epoch_opens_every_order_and_trains_on_every_row(published, tmp_path, rows):
     table = table_of(tmp_path, published, rows)
-    rehearsal = Rehearsal(Course(Campus(perspectives=COLUMNS), table, 0, BATCH), table)
+    course = ProbeLog(Campus(perspectives=COLUMNS), table, 0, BATCH)
+    rehearsal = Rehearsal(course, table)
     steps = list(batches(rehearsal.stages(), BATCH, Budget(samples=rows)))
     tally, stages = Tally(rows), {batch.stage.index: batch.stage for batch in steps}
     for stage in stages.values():
@@ -57,7 +71,7 @@ def test_an_epoch_opens_every_order_and_trains_on_every_row(published, tmp_path,
     assert min(min(tenths) for tenths in summary.tenths.values()) == 1
     assert list(summary.warnings()) == []
     tokens = table.numbers("prompt_tokens") + table.numbers("response_tokens")
-    cost = sum(tokens[rows].sum() for rows in rehearsal.questions) / (3 * tokens.sum())
+    cost = sum(tokens[each.rows].sum() for probe in course.probes for each in probe.candidates) / (3 * tokens.sum())
     assert 0 < cost <= 0.05
     assert summary.estimates.agreed == summary.estimates.checks > 0  # the stored losses are this student's
     # no one order decides alone, and what comes early is easier than what comes late

@@ -5,14 +5,13 @@ from collections.abc import Iterator
 import numpy as np
 from curricle.schemas.common.errors import UsageError
 from curricle.train.curricula.base import Course, Nll, Outcome, Probe, ProbeResult, Stage
-from curricle.train.data.table import Rows, Table
+from curricle.train.data.table import Table
 
 
 class Rehearsal:
     """The stages of a course whose student's loss on each row is that of column ``loss``, whatever it is trained on.
 
-    ``questions``: the rows that it was asked about so far, an array for each probe. ``needed``: whether it had to
-    answer.
+    ``needed``: whether it had to answer.
     """
 
     def __init__(self, course: Course, table: Table) -> None:
@@ -22,7 +21,6 @@ class Rehearsal:
         counts = table.numbers("response_tokens") if "response_tokens" in table.columns else np.ones(len(table))
         self._tokens = np.where(np.isnan(loss), 0, np.maximum(1, np.nan_to_num(counts, nan=1))).astype(np.int64)
         self._nll = np.nan_to_num(loss) * self._tokens
-        self.questions: list[Rows] = []
         self.needed = False
 
     def stages(self) -> Iterator[Stage]:
@@ -39,7 +37,6 @@ class Rehearsal:
     def _answer(self, probe: Probe) -> ProbeResult:
         self._check(isinstance(probe.what, Nll) and not any(each.held_out for each in probe.candidates))
         rows = [each.rows for each in probe.candidates]
-        self.questions.append(np.concatenate(rows))
         return ProbeResult(tuple(self._nll[each] for each in rows), tuple(self._tokens[each] for each in rows))
 
     def _check(self, answerable: bool) -> None:
