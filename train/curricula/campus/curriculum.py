@@ -142,7 +142,7 @@ class Campus(Curriculum):
         chooser: Chooser = estimate or (
             Sparse(self.probe_rows, self.probe_cost, seed) if self.probe == "sparse" else Exact()
         )
-        sorting = self._sorting(orders, table, seed)
+        sorting = self._sorting(orders, table, seed, estimate)
         waiting = np.empty(0, np.int64)  # rows that are chosen, and too few for a batch
         last = orders.slices
         for decision in count(1):
@@ -152,7 +152,7 @@ class Campus(Curriculum):
                         yield Stage(waiting, None, orders.competence)
                     return
                 orders.begin_again()
-                sorting.begin_again(estimate)
+                sorting.begin_again()
             choice = yield from chooser.choose(candidates, decision)
             rows = np.concatenate([waiting, orders.take(choice)])
             ends = self.stop == "decisions" and decision == last
@@ -166,7 +166,7 @@ class Campus(Curriculum):
                 chooser.learn(rows, (yield stage))
             if ends:
                 return
-            yield from sorting.after(choice, decision, estimate)
+            yield from sorting.after(choice, decision)
 
     def describe(self, table: Table, batch: int) -> str:
         sizes = np.diff(self._cuts(batch, len(table), len(table), 1.0))
@@ -246,7 +246,7 @@ class Campus(Curriculum):
             seed=seed,
         )
 
-    def _sorting(self, orders: Orders, table: Table, seed: int) -> Sorting:
+    def _sorting(self, orders: Orders, table: Table, seed: int, estimate: Estimating | None) -> Sorting:
         reward = Reward(REWARD, self.refresh_rows, self.refresh_tokens) if self.refresh == "reward" else None
         if reward:
             named = REWARD in orders.by_name
@@ -255,4 +255,4 @@ class Campus(Curriculum):
             check(answers, f"there is no column {ANSWERS}", "leave out refresh_rows, or add it with `curricle reward`")
         sparse = self.probe == "sparse"
         epochs = self.resort_epochs if sparse or reward or self.resort_epochs else None
-        return Sorting(orders, table, seed, self.competence_aware, self.resort_every, epochs, sparse, reward)
+        return Sorting(orders, table, seed, self.competence_aware, self.resort_every, epochs, sparse, reward, estimate)

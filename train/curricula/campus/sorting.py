@@ -30,6 +30,7 @@ class Sorting:
     ``loss``: names of perspectives that follow the student's loss. ``every``: after so many decisions; 0: after 1, 2,
     4, 8, … ``epochs``: forward passes that asking may cost in one pass over the orders; None: any.
     ``periodic``: ask after every so many visits of a perspective itself, the fewest that keep within ``epochs``.
+    ``estimate``: what is sorted after decisions is sorted by it, without asking.
     """
 
     def __init__(
@@ -42,30 +43,31 @@ class Sorting:
         epochs: float | None,
         periodic: bool,
         reward: Reward | None,
+        estimate: Estimating | None,
     ) -> None:
         self._orders, self._table, self._seed = orders, table, seed
         self._loss = [orders.by_name[name] for name in loss if name in orders.by_name]
-        self._reward, self._every, self._epochs = reward, every, epochs
+        self._reward, self._every, self._epochs, self._estimate = reward, every, epochs, estimate
         rewarded = [orders.by_name[reward.name]] if reward else []
         self._periodic = [*(self._loss if periodic else []), *rewarded]
         self._by_decision = [] if periodic else [each for each in self._loss if each not in rewarded]
         self._period = (every or self._fewest()) if self._periodic else 0
         self._forwarded = 0
 
-    def begin_again(self, estimate: Estimating | None) -> None:
+    def begin_again(self) -> None:
         """The orders are opened from their start: sort them whole, where that is free."""
         self._forwarded = 0 if not self._orders.round else self._forwarded
-        if estimate:
-            self._by_estimates(estimate)
+        if self._estimate:
+            self._by_estimates(self._estimate)
 
-    def after(self, choice: str, decision: int, estimate: Estimating | None) -> Generator[Probe, Any, None]:
+    def after(self, choice: str, decision: int) -> Generator[Probe, Any, None]:
         """What is due after a decision."""
         chosen = self._orders.by_name[choice]
         if chosen in self._periodic and self._period and chosen.visits % self._period == 0:
             yield from self._ask(chosen, decision)
         if decision % self._every == 0 if self._every else decision & (decision - 1) == 0:
-            if estimate:
-                self._by_estimates(estimate)
+            if self._estimate:
+                self._by_estimates(self._estimate)
             else:
                 for each in self._by_decision:
                     yield from self._ask(each, decision)
