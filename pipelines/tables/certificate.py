@@ -41,8 +41,8 @@ def check(path: str, table: str | None, moved: Sequence[str] = ()) -> list[str]:
     A directory that holds the sets of a split is checked set by set, and whether they are all of one split.
     """
     if sets := _sets_below(path):
-        faults = [f"{name}: {fault}" for name in sets for fault in check(f"{path.rstrip('/')}/{name}", table, moved)]
-        return faults or _of_one_split({name: TableReader(f"{path.rstrip('/')}/{name}") for name in sets})
+        faults = [f"{name}: {fault}" for name, each in sets.items() for fault in check(each, table, moved)]
+        return faults or _of_one_split({name: TableReader(each) for name, each in sets.items()})
     selection = TableReader(table_path(path))
     if faults := verify(selection.files).faults:
         return faults
@@ -59,12 +59,15 @@ def check(path: str, table: str | None, moved: Sequence[str] = ()) -> list[str]:
     return faults or _changed_rows(derived, selection)
 
 
-def _sets_below(path: str) -> list[str]:
-    """The names of the selections below a directory that is no table itself."""
-    if path.endswith(CERTIFICATE) or open_storage(path).exists(MANIFEST):
-        return []
-    names = (name.split("/") for name in open_storage(path).names(""))
-    return sorted({first for first, *rest in names if rest == [CERTIFICATE]})
+def _sets_below(path: str) -> dict[str, str]:
+    """The paths of the selections below a directory that is no table itself, by name."""
+    storage = open_storage(path)
+    if path.endswith(CERTIFICATE) or storage.exists(MANIFEST):
+        return {}
+    names = (name.split("/") for name in storage.names(""))
+    return {
+        name: f"{path.rstrip('/')}/{name}" for name in sorted({name for name, *rest in names if rest == [CERTIFICATE]})
+    }
 
 
 def _of_one_split(sets: Mapping[str, TableReader]) -> list[str]:
