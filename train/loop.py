@@ -137,6 +137,8 @@ class Loop:
         self.evaluated = max((at for at in evaluations if at <= step), default=None)
         checks = [line for line in self.reported if line["kind"] == "check" and line["step"] <= step]
         self.checked = {line["decision"] for line in checks}
+        # what came after the checkpoint is dropped, and comes again
+        self.summarized = any(line["kind"] == "summary" and line["step"] == step for line in self.reported)
         torch.manual_seed(self.header.seed)
         plain = self.resumed is None or settings.lora.rank > 0
         model = load_model(settings.model if plain else str(self.resumed), settings.device.attention)
@@ -285,7 +287,7 @@ class Loop:
         return self._save()
 
     def _summarize(self) -> None:
-        if not any(line["kind"] == "summary" and line["step"] == self.step for line in self.reported):
+        if not self.summarized:
             summary = self.tally.summary(self.table, sorted_by(self.header, self.table), self.header.seed)
             self.reporter.summary(self.step, summary)
 

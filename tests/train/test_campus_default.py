@@ -256,3 +256,36 @@ def test_rows_without_a_score_are_trained_on_through_another_order(tmp_path):
     stages, _ = follow(Course(Campus(perspectives=NAMES), table, 0, 2), Static([1.0] * 6), 12)
     rows = np.concatenate([stage.rows for stage in stages])
     assert sorted(rows[:6].tolist()) == sorted(rows[6:12].tolist()) == list(range(6))
+
+
+@pytest.mark.parametrize("probe", ["free", "exact", "sparse"])
+def test_coverage_comes_where_every_row_is_trained_on_once(learned, probe):
+    """What the first round passes over comes in further ones, and then it ends."""
+    course = Course(Campus(perspectives=NAMES, probe=probe, stop="coverage"), learned, 0, BATCH)
+    stages, _ = follow(course, Learner(learned), 10_000)
+    assert sorted(np.concatenate([stage.rows for stage in stages]).tolist()) == list(range(1200))
+
+
+def test_a_second_epoch_begins_with_orders_sorted_by_the_student(learned):
+    """Also where it has to be asked: the stored losses are long out of date."""
+    losses = np.random.default_rng(3).random(1200)
+    course = Course(Campus(perspectives=("loss",), probe="exact"), learned, 0, BATCH)
+    stages, _ = follow(course, Static(losses), 2400)
+    second = np.concatenate([stage.rows for stage in stages])[1200:]
+    assert losses[second].tolist() == sorted(losses)
+
+
+def test_sparse_counts_what_is_trained_on_and_not_what_is_compared(learned):
+    """With each row once, a slice may hold rows that were trained on, which cost nothing."""
+    options = {"probe": "sparse", "seen": "once", "probe_rows": 4, "probe_cost": 0.02, "decisions": 300}
+    learner = Learner(learned)
+    course = Course(Campus(perspectives=NAMES, competence_aware=(), **options), learned, 0, 8)
+    trained = questions = 0
+    while trained < 1200 and (step := course.next()) is not None:
+        if isinstance(step, Probe):
+            questions += sum(len(each.rows) for each in step.candidates) if trained else 0  # the first choice is free
+            assert questions <= 0.02 * 3 * trained
+            course.answer(learner.answer(step))
+        else:
+            trained += len(step.rows)
+            learner.outcome(step)

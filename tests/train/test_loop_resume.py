@@ -174,6 +174,26 @@ def test_a_kill_at_the_end_keeps_the_last_evaluation(evaluated, command, train_i
     assert evaluations("run") == evaluations("whole") and len(evaluations("run")) == 1
 
 
+@pytest.mark.parametrize(("every", "saved"), [("3", False), ("2", True)])
+def test_a_kill_after_the_summary_leaves_one_summary(every, saved, command, train_in_fork, tmp_path):
+    """Whether the last checkpoint holds the last step, so that the line stays, or not, so that it is dropped."""
+    options = ["--budget.steps", "4", "--checkpoint.every", every]
+    assert train_in_fork(command(*options, output="whole")).code == 0
+    reporter = curricle.train.progress.Reporter
+    ended = train_in_fork(command(*options), lambda: at_call(reporter, "summary", 0, after=True))
+    assert ended.code == -signal.SIGKILL, ended.text
+    assert (tmp_path / "run" / "checkpoints" / "step-00000004").is_dir() == saved
+    assert train_in_fork(command(*options)).code == 0
+
+    def lines(run: str) -> list[dict]:
+        return [line for line in metrics(tmp_path / run) if line["kind"] in ("summary", "check")]
+
+    assert [line["kind"] for line in lines("run")].count("summary") == 1
+    assert [(line["kind"], line["step"]) for line in lines("run")] == [
+        (line["kind"], line["step"]) for line in lines("whole")
+    ]
+
+
 def test_costs_since_the_last_line_are_in_the_totals_of_a_resume(command, train_in_fork, tmp_path):
     options = ["--curriculum", "random", "--log.every", "5", "--checkpoint.every", "3", "--batch.tokens", "128"]
     assert train_in_fork(command(*options, output="whole")).code == 0

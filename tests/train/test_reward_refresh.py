@@ -87,6 +87,18 @@ def test_an_answer_costs_three_passes(tmp_path, options, times):
     assert len(follow(Course(campus(**options), table, 0, 1), [0.0] * 4)[1]) == times
 
 
+@pytest.mark.parametrize("seen", ["once", "keep"])
+def test_with_a_shared_pointer_an_order_is_refreshed_though_another_is_chosen(tmp_path, seen):
+    """All move on together, over slices without rows too, so that which one is chosen when a period is over, if any is,
+    is chance."""
+    random = np.random.default_rng(0)
+    table = make_table(tmp_path, {"loss": random.random(400), "reward_gap": random.random(400)})
+    options = {"perspectives": ("loss", "reward_gap"), "pointer": "shared", "seen": seen, "competence_aware": ()}
+    course = Course(campus(**options, decisions=0, resort_every=0, resort_epochs=1.0), table, 0, 8)
+    _, probes = follow(course, random.random(400))
+    assert "refresh" in [probe.purpose for probe in probes if probe.purpose != "choose"]
+
+
 def test_what_a_refresh_needs_is_checked_first(tmp_path):
     table = make_table(tmp_path, GAPS)
     with pytest.raises(UsageError, match="reward_gap is no perspective"):

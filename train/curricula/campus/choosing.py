@@ -83,11 +83,10 @@ class Sparse:
         elif self.choice not in candidates or not self.cost or self.probed + cost <= self.cost * PASSES * self.trained:
             answer = yield probe
             self.choice, self.probed = str(answer.choice), self.probed + cost
-        self.trained += len(candidates[self.choice])
         return self.choice
 
     def learn(self, rows: Rows, outcome: Outcome | None) -> None:
-        pass
+        self.trained += len(rows)
 
     def _sampled(self, candidates: Mapping[str, Rows], decision: int) -> tuple[Candidate, ...]:
         """All rows, or a seeded sample of each candidate's, in their order."""

@@ -87,8 +87,8 @@ class Campus(Curriculum):
         "once",
     )
     stop: Literal["budget", "decisions", "coverage", "exhaustion"] = option(
-        "budget alone (exhausted orders start again), or also: after T decisions, when every row has been seen, when "
-        "every order is exhausted",
+        "budget alone (exhausted orders start again), or also: after T decisions, when every row has been seen (with "
+        "seen=once in further rounds, else if one pass over the orders does it), when every order is exhausted",
         "budget",
     )
     averaging: Averaging = option("how the perplexity of a candidate is averaged", "sample_mean")
@@ -147,12 +147,12 @@ class Campus(Curriculum):
         last = orders.slices
         for decision in count(1):
             while not (candidates := orders.candidates()):
-                if self.stop != "budget":
+                if self.stop != "budget" and (self.stop, self.seen) != ("coverage", "once"):
                     if len(waiting):
                         yield Stage(waiting, None, orders.competence)
                     return
                 orders.begin_again()
-                sorting.begin_again()
+                yield from sorting.begin_again(decision)
             choice = yield from chooser.choose(candidates, decision)
             rows = np.concatenate([waiting, orders.take(choice)])
             ends = self.stop == "decisions" and decision == last

@@ -29,8 +29,8 @@ class Sorting:
 
     ``loss``: names of perspectives that follow the student's loss. ``every``: after so many decisions; 0: after 1, 2,
     4, 8, … ``epochs``: forward passes that asking may cost in one pass over the orders; None: any.
-    ``periodic``: ask after every so many visits of a perspective itself, the fewest that keep within ``epochs``.
-    ``estimate``: what is sorted after decisions is sorted by it, without asking.
+    ``sparse``: ask about the loss after every so many visits of a perspective itself, the fewest that keep within
+    ``epochs``, as is always done about the reward. ``estimate``: what sorts after decisions, without asking.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Sorting:
         loss: Sequence[str],
         every: int,
         epochs: float | None,
-        periodic: bool,
+        sparse: bool,
         reward: Reward | None,
         estimate: Estimating | None,
     ) -> None:
@@ -49,28 +49,45 @@ class Sorting:
         self._loss = [orders.by_name[name] for name in loss if name in orders.by_name]
         self._reward, self._every, self._epochs, self._estimate = reward, every, epochs, estimate
         rewarded = [orders.by_name[reward.name]] if reward else []
-        self._periodic = [*(self._loss if periodic else []), *rewarded]
-        self._by_decision = [] if periodic else [each for each in self._loss if each not in rewarded]
+        self._sparse = sparse
+        self._periodic = [*(self._loss if sparse else []), *rewarded]
+        self._by_decision = [] if sparse else [each for each in self._loss if each not in rewarded]
         self._period = (every or self._fewest()) if self._periodic else 0
         self._forwarded = 0
+        self._periods: dict[str, int] = {}
 
-    def begin_again(self) -> None:
-        """The orders are opened from their start: sort them whole, where that is free."""
+    def begin_again(self, decision: int) -> Generator[Probe, Any, None]:
+        """The orders are opened from their start, before a decision: sort them whole where that is free, or an epoch
+        begins, since an order that an epoch begins with is that of the stored losses."""
         self._forwarded = 0 if not self._orders.round else self._forwarded
+        self._periods = {}
         if self._estimate:
             self._by_estimates(self._estimate)
+        elif not self._orders.round:
+            for each in self._by_decision:
+                yield from self._ask(each, decision)
 
     def after(self, choice: str, decision: int) -> Generator[Probe, Any, None]:
         """What is due after a decision."""
-        chosen = self._orders.by_name[choice]
-        if chosen in self._periodic and self._period and chosen.visits % self._period == 0:
-            yield from self._ask(chosen, decision)
+        for each in self._due(choice):
+            yield from self._ask(each, decision)
         if decision % self._every == 0 if self._every else decision & (decision - 1) == 0:
             if self._estimate:
                 self._by_estimates(self._estimate)
             else:
                 for each in self._by_decision:
                     yield from self._ask(each, decision)
+
+    def _due(self, choice: str) -> list[Perspective]:
+        """Those that have made as many visits as a period has since they were last due, or since their start."""
+        if not self._period:
+            return []
+        if self._sparse:  # as in version 0.1, which looked at the chosen one alone, and not at slices passed over
+            return [each for each in self._periodic if each.name == choice and each.visits % self._period == 0]
+        periods = {each.name: each.visits // self._period for each in self._periodic}
+        due = [each for each in self._periodic if periods[each.name] > self._periods.get(each.name, 0)]
+        self._periods = periods
+        return due
 
     def _by_estimates(self, estimate: Estimating) -> None:
         for each in self._by_decision:
