@@ -145,6 +145,9 @@ class Loop:
         self.encoder.vocabulary = embeddings(model)
         self.documents.check_learns(self.table)
         self.held_out, self.tuning = map(self.documents.encode_sets, (self.split.held_out, self.split.tuning))
+        if not self.resumed:
+            self.documents.check_judges(self.held_out)
+            self.documents.check_judges(self.tuning)
         if settings.lora.rank:
             add_adapters(model, settings.lora)
         self.student = Student(model, settings.device, processes, settings.batch, settings.max_length)

@@ -140,7 +140,7 @@ class Recipe:
                 raise UsageError(f"--split names {name} twice", remedy="give each set a name of its own")
             shares[name] = share
         if (total := sum(shares.values())) != 1:
-            found = f"the shares of --split sum to {float(total):g}"
+            found = f"the shares of --split sum to {float(total):.15g}"
             raise UsageError(found, remedy="let them sum to 1: name a set for the other rows, such as rest=0.2")
         if self.split_only is not None and self.split_only not in shares:
             found = f"--split-only {self.split_only} is none of --split"

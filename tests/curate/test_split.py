@@ -164,6 +164,7 @@ def test_the_complement_is_all_that_is_not_taken():
 WRONG = {
     "sum to 0.9": {"split": ("a=0.8", "b=0.1")},
     "sum to 1.1": {"split": ("a=0.8", "b=0.3")},
+    "sum to 0.99999999": {"split": ("a=0.5", "b=0.49999999")},
     "has 'a'": {"split": ("a", "b=0.5")},
     "has 'a=1/0'": {"split": ("a=1/0", "b=0.5")},
     "has 'a=nan'": {"split": ("a=nan", "b=0.5")},

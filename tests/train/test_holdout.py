@@ -90,6 +90,18 @@ def test_other_sets_can_be_left_out(tmp_path):
         split(replace(settings(data, tmp_path), leave_out=(data,)), 0)
 
 
+def test_tables_of_one_name_are_left_out_together(tmp_path):
+    """Rows that stand in several of them count once."""
+    data = write_table(tmp_path / "table.parquet", {"loss": [1.0] * 10})
+    others = []
+    for name, rows, first in (("one", 3, 0), ("two", 2, 2), ("three", 1, 9)):
+        (tmp_path / name).mkdir()
+        others.append(write_table(tmp_path / name / "part.parquet", {"loss": [1.0] * rows}, first=first))
+    parts = split(replace(settings(data, tmp_path), leave_out=(*others, others[0])), 0)
+    assert len(parts.train) == 5 and parts.left_out == {"--leave-out part.parquet": 5}
+    assert [note for note in parts.train.notes if "5 of 10 rows are not trained on" in note] == parts.train.notes
+
+
 def table_of_texts(path, texts):
     turns = [[{"role": "user", "content": "…"}, {"role": "assistant", "content": text}] for text in texts]
     names = [example_id([("user", text)]) for text in texts]

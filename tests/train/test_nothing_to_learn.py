@@ -74,6 +74,17 @@ def test_a_batch_without_a_scored_token_has_no_loss(random, train_in_fork, tmp_p
     assert "loss none" in ended.text and "not rendered: there is no conversation: 1 visits" in ended.text
 
 
+@pytest.mark.parametrize("option", ["--eval.data", "--eval.tuning"])
+def test_a_held_out_set_without_a_token_to_score_is_refused_before_training(option, random, train_in_fork, tmp_path):
+    """Of several sets the mean would have no value either, and a comparison would be found out at its end."""
+    good = write(tmp_path / "good.parquet", [exchange("C"), exchange("D")])
+    bad = write(tmp_path / "bad.parquet", [exchange("E", "human"), None])
+    data = write(tmp_path / "some.parquet", [exchange("A"), exchange("B")])
+    ended = train_in_fork(random(data, option, f"good={good},bad={bad}"))
+    assert ended.code == 2 and "no row of the held-out set 'bad' has a token to score" in ended.text, ended.text
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_extra_that_is_no_json_object_is_no_input(random, train_in_fork, tmp_path):
     data = write(tmp_path / "extra.parquet", [exchange("A"), exchange("B")])
     assert train_in_fork(random(data, "--template", "alpaca")).code == 0

@@ -1,6 +1,6 @@
 """Rows of the tables of a run as documents: read, compared with what their ids stand for, and encoded."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from curricle.schemas.common.errors import UsageError, UserError
@@ -39,6 +39,12 @@ class DocumentReader:
     def encode_sets(self, sets: Mapping[str, Table]) -> dict[str, list[Encoded]]:
         """Every row of each of these tables."""
         return {name: self.encode(table, np.arange(len(table))) for name, table in sets.items()}
+
+    def check_judges(self, sets: Mapping[str, Sequence[Encoded]]) -> None:
+        """UsageError for a set that has no token to score, and so no loss."""
+        for name, documents in sets.items():
+            if not any(len(document.scored) for document in documents):
+                raise self.nothing_to_learn(UsageError, f"no row of the held-out set {name!r} has a token to score")
 
     def check_learns(self, table: Table) -> None:
         """UsageError if the table is small and no row of it has a token to learn from."""
