@@ -72,6 +72,13 @@ def _parted(settings: TrainSettings | PlanSettings, seed: int, leave_out: bool) 
                 f"{both:,} of {len(table):,} rows to train on stand in {flag} as well: the run was begun so by an "
                 "earlier version, and goes on with them; another --output leaves them out"
             )
+    for name, each in tuning.items():
+        judged = np.logical_or.reduce([np.zeros(len(each), np.bool_), *(_inside(each, it) for it in held_out.values())])
+        if judged.any():
+            notes.append(
+                f"{int(judged.sum()):,} of {len(each):,} rows of {name} in --eval.tuning stand in --eval.data as well: "
+                "what is chosen by them is judged by them too"
+            )
     if not stays.all():
         table = _left(table, stays, "what --leave-out and --eval name")
     if how.rows and not held_out:
