@@ -83,20 +83,21 @@ class TransformersBackend:
         scores: list[LogLikelihood] = [LogLikelihood()] * len(requests)
         rows = [request.ids for request in requests]
 
-        def work(batch: list[int], layout: ForwardInput) -> None:
+        def work(batch: list[int], layout: ForwardInput) -> list[int]:
             chosen = [requests[index] for index in batch]
-            for index, request, total in zip(batch, chosen, self._sums(chosen, layout), strict=True):
+            totals = self._sums(chosen, layout)
+            for index, request, total in zip(batch, chosen, totals, strict=True):
                 scores[index] = (
                     LogLikelihood(total, request.count)
                     if math.isfinite(total)
                     else LogLikelihood(note=f"the model gives a log-likelihood of {total}")
                 )
-            on_progress(sum(len(rows[index]) for index in batch))
+            return [index for index, total in zip(batch, totals, strict=True) if not math.isfinite(total)]
 
         def failed(index: int) -> None:
             scores[index] = LogLikelihood(note=f"out of memory for {len(rows[index])} tokens")
 
-        self._pass(rows, [request.spans[0][0] - 1 for request in requests], work, failed)
+        self._pass(rows, [request.spans[0][0] - 1 for request in requests], work, failed, on_progress)
         return scores
 
     @torch.inference_mode()
@@ -109,44 +110,55 @@ class TransformersBackend:
         """See ``Backend.states``. A row that does not fit into memory alone has none."""
         pooled: list[NDArray[np.float32] | str] = [""] * len(rows)
 
-        def work(batch: list[int], layout: ForwardInput) -> None:
+        def work(batch: list[int], layout: ForwardInput) -> list[int]:
             rewind(self._growing)
             output = body(self.model)(**layout.inputs, **self._uncached())
             if not isinstance(hidden := getattr(output, "last_hidden_state", None), torch.Tensor):
                 found = f"{type(self.model).__name__} does not give its last hidden states"
                 raise UsageError(found, where="--proxy.model", remedy="choose another architecture")
+            vectors = []
             for index, path in zip(batch, layout.paths, strict=True):
                 states = hidden.flatten(0, 1)[torch.from_numpy(path).to(self.device)].float()
-                pooled[index] = pool(index, states).float().cpu().numpy()
-            on_progress(sum(len(rows[index]) for index in batch))
+                vectors.append(pool(index, states).float().cpu().numpy())
+                pooled[index] = vectors[-1]
+            return [index for index, vector in zip(batch, vectors, strict=True) if not np.isfinite(vector).all()]
 
         def failed(index: int) -> None:
             pooled[index] = f"out of memory for {len(rows[index])} tokens"
 
-        self._pass(rows, [0] * len(rows), work, failed)
+        self._pass(rows, [0] * len(rows), work, failed, on_progress)
         return pooled
 
     def _pass(
         self,
         rows: Sequence[Sequence[int]],
         starts: Sequence[int],
-        work: Callable[[list[int], ForwardInput], None],
+        work: Callable[[list[int], ForwardInput], list[int]],
         failed: Callable[[int], None],
+        on_progress: Callable[[int], None],
     ) -> None:
         """Call ``work`` with the indices of all rows, those that go through the model together, and how it reads them.
 
-        ``starts``: the first token of each row whose hidden state is wanted. ``failed`` is told of a row that does not
-        fit into memory alone.
+        ``starts``: the first token of each row whose hidden state is wanted. ``work`` returns those of which the model
+        gives what is not finite. ``failed`` is told of a row that does not fit into memory alone.
         """
 
         def work_padded(batch: list[int]) -> None:
             work(batch, padded([rows[index] for index in batch], self.device))
+            on_progress(sum(len(rows[index]) for index in batch))
 
         if self.in_packs:
             trunk: Trunk = {}
+            again: list[int] = []
             with attending_along_branches(self.model):
                 for pack in packs(rows, starts, self.batch_tokens, self.alike):
-                    work(pack.rows, packed(rows, pack, trunk, self.dtype))
+                    again += work(pack.rows, packed(rows, pack, trunk, self.dtype))
+                    on_progress(sum(len(rows[index]) for index in pack.rows))
+                # A number that is not finite is not finite times a weight of 0 either: in the beginning that rows share
+                # it reaches them all. Each is read once more, alone.
+                for index in again:
+                    for pack in packs([rows[index]], [starts[index]], self.batch_tokens, self.alike):
+                        work([index], packed([rows[index]], pack, {}, self.dtype))
         else:
             in_batches([len(row) for row in rows], self.batch_tokens, work_padded, failed, self.alike)
 
