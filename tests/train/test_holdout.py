@@ -211,8 +211,8 @@ def test_a_subset_larger_than_the_rows_is_refused(tmp_path):
 def test_rows_to_choose_by_that_are_judged_by_are_said(tmp_path):
     data = write_table(tmp_path / "table.parquet", {"loss": [1.0] * 10})
     judging = write_table(tmp_path / "judging.parquet", {"loss": [1.0] * 3}, first=20)
-    for first, said in ((22, ["1 of 4 rows of tuning in --eval.tuning stand in --eval.data as well"]), (23, [])):
+    for first, expected in ((22, ["1 of 4 rows of tuning in --eval.tuning stand in --eval.data as well"]), (23, [])):
         tuning = write_table(tmp_path / "tuning.parquet", {"loss": [1.0] * 4}, first=first)
         how = EvalSettings(data={"a": judging}, tuning={"tuning": tuning})
         notes = split(replace(settings(data, tmp_path), eval=how), 0).train.notes
-        assert [note.partition(":")[0] for note in notes] == said
+        assert [note.partition(":")[0] for note in notes] == expected
