@@ -56,10 +56,10 @@ def _parted(settings: TrainSettings | PlanSettings, seed: int, leave_out: bool) 
         for name in paths:
             others.append((f"--eval.{option}" + (f" {name}" if len(paths) > 1 else ""), sets[name]))
     stays = np.ones(len(table), np.bool_)
-    found: dict[str, NDArray[np.bool_]] = {}
+    shared: dict[str, NDArray[np.bool_]] = {}
     for flag, other in others:  # files of one name in two directories have one flag
-        found[flag] = found.get(flag, ~stays) | _inside(table, other)
-    for flag, inside in found.items():
+        shared[flag] = shared.get(flag, ~stays) | _inside(table, other)
+    for flag, inside in shared.items():
         both, ours = int(inside.sum()), flag.startswith("--leave-out")
         if not both and not ours:
             continue
