@@ -233,7 +233,7 @@ class PlanSettings:
         "journal.jsonl of a run; the options below do not apply then, but for a --curriculum that is a file", None
     )
     curriculum: str = option(
-        "the order: random, sorted, competence, paced, cyclical, blocked, interleaved, …; or one of your own, "
+        "the order: random, campus, sorted, competence, paced, cyclical, blocked, interleaved, …; or one of your own, "
         "./my.py:NAME; --curriculum NAME --help lists the options of one",
         "random",
         path=True,

@@ -68,7 +68,8 @@ class Rules:
         self.group = recipe.split_by if recipe.split and recipe.split_by not in (EXAMPLE, NEAR_DUPLICATES) else None
         for name in (recipe.per, self.vectors, self.group):
             if name and name not in columns:
-                raise UsageError(f"there is no column {name!r}", remedy=nearest(name, columns))
+                ways = (EXAMPLE, NEAR_DUPLICATES) if name == self.group else ()
+                raise UsageError(f"there is no column {name!r}", remedy=nearest(name, (*columns, *ways)))
         self.recipe = recipe
         self.where = parse(recipe.where, columns) if recipe.where else None
         self.by = parse(recipe.by, columns) if recipe.by and not self.vectors else None

@@ -148,6 +148,12 @@ def test_what_is_compared_may_be_the_prompt_alone():
     assert step["groups"] == 8
 
 
+def test_a_misspelt_way_to_split_is_guessed():
+    with pytest.raises(UsageError, match="near_duplicate'") as error:
+        Rules(Recipe(split=SHARES, split_by="near_duplicate"), ["example_id", "loss"], {})
+    assert error.value.remedy == "did you mean 'near_duplicates'?"
+
+
 def test_the_complement_is_all_that_is_not_taken():
     table = table_of([identity(row) for row in range(20)], loss=[None, *range(19)])
     for rules in (

@@ -136,7 +136,7 @@ def described(table: Table, header: Header) -> str:
     what = curricula.build(header.curriculum, header.options).describe(table, batch)
     steps = [f"{limit:,} {name}" for name, limit in header.budget.items() if limit]
     if samples := header.budget["samples"]:
-        steps[0] += f" ({samples / rows:.2f} epochs, {-(-samples // batch):,} steps of {batch} or more)"
+        steps[0] += f" ({samples / rows:.2f} epochs, at least {-(-samples // batch):,} steps of up to {batch} rows)"
     return f"{header.curriculum} over {rows:,} rows: {what}. Budget: {', '.join(steps)}"
 
 
