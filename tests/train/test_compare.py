@@ -240,6 +240,15 @@ def settings_of(tmp_path, **more):
     return CompareSettings(data=tmp_path, model="m", output=tmp_path, eval=EvalSettings(rows=4), **more)
 
 
+def test_rows_that_tune_and_judge_are_reported(command, train_in_fork, tmp_path, write_signed):
+    both = str(write_signed(tmp_path / "both.parquet", 6, 5))
+    more = ["--eval.data", both, "--eval.tuning", both, "--arms", "random", "--learning-rates", "1e-3", "--seeds", "1"]
+    done = train_in_fork(["compare", *command(*more, "--jobs", "2", without="--curriculum.")[1:]])
+    assert done.code == 0 and done.text.count("6 of 6 rows of tuning in --eval.tuning stand in --eval.data") == 1, (
+        done.text
+    )
+
+
 def test_an_arm_sets_options_of_its_curriculum_and_of_the_trainer(tmp_path):
     settings = settings_of(tmp_path, lora=LoraSettings(alpha=3.0))
     arm = Arm.of("hard_to_easy?by=kind&optimizer.schedule=constant&optimizer.lr=3e-4&lora.rank=2", settings)

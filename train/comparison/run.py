@@ -59,6 +59,8 @@ def compare(settings: CompareSettings, processes: Processes, stop: Stop | None =
     _check_begun(settings, table)
     steps = {arm.text: _expected_steps(settings, arm, table) for arm in arms}  # refuses what does not fit, before hours
     if processes.first:
+        for note in table.notes:  # a run prints them into its own log
+            log.info("  %s", note)
         _say_steps(steps)
     swept = sum(len(arm.rates(settings)) for arm in arms) if _tunes(settings) else 0
     total = swept * settings.tuning_seeds + len(arms) * (settings.seeds - settings.tuning_seeds * _tunes(settings))
