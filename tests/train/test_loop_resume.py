@@ -60,7 +60,7 @@ def instants() -> dict[str, Callable[[], None]]:
             Journal, "append", 0, lambda _, it: isinstance(it, StageRecord), after=True
         ),
         "in the first step": lambda: at_call(torch.optim.AdamW, "step", 0),
-        "inside a probe": lambda: at_call(Student, "nll", 3, lambda *_: not torch.is_grad_enabled()),
+        "inside a probe": lambda: at_call(Student, "nll", 0, lambda *_: not torch.is_grad_enabled()),
         "after a decision": lambda: at_call(Journal, "append", 0, lambda _, it: isinstance(it, Decision), after=True),
         "while a checkpoint is written": lambda: at_call(curricle.train.checkpoint, "_save_optimizer", 0, after=True),
         "before its name": lambda: at_call(curricle.schemas.common.disk, "sync", 3, lambda path: ".step-" in str(path)),
