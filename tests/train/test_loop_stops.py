@@ -110,17 +110,17 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_rows(comm
 
 def test_training_on_another_row_than_planned_stops_the_run(command, train_in_fork):
     """The audit compares what went through the model with the plan; here the loader hands out a neighbour."""
+    from curricle.train.data.documents import DocumentReader
     from curricle.train.data.encoding import Encoded
-    from curricle.train.loop import Loop
 
     def swap_a_row() -> None:
-        original = Loop._encode
+        original = DocumentReader.encode
 
-        def encode(self, rows):  # type: ignore[no-untyped-def]
-            first, *rest = original(self, rows)
-            return [Encoded((first.row + 1) % len(self.table), first.ids, first.scored), *rest]
+        def encode(self, table, rows):  # type: ignore[no-untyped-def]
+            first, *rest = original(self, table, rows)
+            return [Encoded((first.row + 1) % len(table), first.ids, first.scored), *rest]
 
-        Loop._encode = encode
+        DocumentReader.encode = encode
 
     ended = train_in_fork(command("--curriculum", "random"), swap_a_row)
     assert ended.code == 1 and "are not the rows that were planned" in ended.text
