@@ -155,9 +155,9 @@ class Campus(Curriculum):
                 yield from sorting.begin_again(decision)
             choice = yield from chooser.choose(candidates, decision)
             rows = np.concatenate([waiting, orders.take(choice)])
-            ends = self.stop == "decisions" and decision == last
-            ends |= self.stop == "coverage" and bool(orders.visited.all())
-            over = ends or (self.seen != "keep" and bool(orders.visited.all()))
+            covered = bool(orders.visited.all())
+            ends = (self.stop == "decisions" and decision == last) or (self.stop == "coverage" and covered)
+            over = ends or (self.seen != "keep" and covered)
             full = len(rows) if over or self.probe == "sparse" else len(rows) // batch * batch
             rows, waiting = rows[:full], rows[full:]
             if len(rows):
