@@ -143,6 +143,14 @@ class Table:
         values[~np.isfinite(values)] = np.nan
         return values
 
+    def counts(self, *names: str) -> NDArray[np.int64]:
+        """The sum of columns of counts, int64 (rows,), of which a row has at least 1; 1 for each row of a table that
+        lacks one of them. UsageError if one holds something else.
+        """
+        if not all(name in self.columns for name in names):
+            return np.ones(len(self), np.int64)
+        return np.maximum(1, sum(np.nan_to_num(self.numbers(name)) for name in names)).astype(np.int64)
+
     def difficulty(self, column: str) -> NDArray[np.float64]:
         """A score as float64 (rows,), so that harder rows are higher; NaN where there is none.
 

@@ -18,8 +18,7 @@ class Rehearsal:
         self._course, self._where = course, table.where
         self._has_losses = "loss" in table.columns
         loss = table.numbers("loss") if self._has_losses else np.full(len(table), np.nan)
-        counts = table.numbers("response_tokens") if "response_tokens" in table.columns else np.ones(len(table))
-        self._tokens = np.where(np.isnan(loss), 0, np.maximum(1, np.nan_to_num(counts, nan=1))).astype(np.int64)
+        self._tokens = np.where(np.isnan(loss), 0, table.counts("response_tokens"))
         self._nll = np.nan_to_num(loss) * self._tokens
         self.needed = False
 

@@ -123,8 +123,8 @@ class Estimating:
         self.calibration: Calibration | None = None
         self._averaging, self._temperature, self._always = averaging, temperature, always
         self._sample, self._cost, self._seed = sample or len(table), cost, seed
-        self._response = _tokens(table, ("response_tokens",))
-        self._tokens = _tokens(table, ("prompt_tokens", "response_tokens"))
+        self._response = table.counts("response_tokens")
+        self._tokens = table.counts("prompt_tokens", "response_tokens")
         self._decision, self._next_check = 0, 2
         self._trained = self._probed = 0.0
 
@@ -245,10 +245,3 @@ def _possible(
     values = {name: np.inf if (log := corrected[name]) is None else log for name in left}
     ceiling = min(values[name] + margins[name] for name in left)
     return [name for name in left if values[name] - margins[name] <= ceiling]
-
-
-def _tokens(table: Table, columns: Sequence[str]) -> NDArray[np.int64]:
-    """The sum of columns of counts, of which a row has at least 1; 1 for each row of a table that lacks one of them."""
-    if not all(name in table.columns for name in columns):
-        return np.ones(len(table), np.int64)
-    return np.maximum(1, sum(np.nan_to_num(table.numbers(name)) for name in columns)).astype(np.int64)
