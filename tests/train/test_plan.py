@@ -9,10 +9,12 @@ import pytest
 from curricle.schemas.common.errors import UsageError
 from curricle.train.curricula import build
 from curricle.train.curricula.base import Course, ProbeResult
+from curricle.train.data.holdout import split
 from curricle.train.ordering.batches import Budget, OrderHash, batches
 from curricle.train.ordering.journal import Header, open_journal, read_journal
-from curricle.train.ordering.plan import plan
-from train_tables import make_table, stages_of
+from curricle.train.ordering.plan import plan, plan_of
+from curricle.train.settings import EvalSettings, PlanSettings
+from train_tables import make_table, stages_of, write_table
 
 ROWS = 50
 
@@ -49,6 +51,32 @@ def test_the_plan_is_the_order_that_is_trained(table, tmp_path, name, options):
     assert sum(times * rows for times, rows in enumerate(product.exposures)) == 70
     assert product.picture.read_bytes().startswith(b"\x89PNG")
     assert {path.name for path in (tmp_path / "plan").iterdir()} == {"plan.parquet", "plan.png"}
+
+
+@pytest.mark.parametrize("more", [{}, {"rows": 12}, {"rows": 7, "tuning_rows": 5, "near_duplicates": 0.9}])
+def test_rows_are_those_of_the_table_that_the_user_has(tmp_path, more):
+    """Also in several files, without what is left out, held out and not drawn: none of that is ever named."""
+    ids = []
+    (tmp_path / "scored").mkdir()
+    for part in range(2):
+        path = write_table(tmp_path / "scored" / f"{part}.parquet", {"loss": [0.5] * ROWS}, first=part * ROWS)
+        ids += pq.read_table(path)["example_id"].to_pylist()
+    other = write_table(tmp_path / "other.parquet", {"loss": [0.5] * 9}, first=40)
+    settings = PlanSettings(
+        data=tmp_path / "scored",
+        output=tmp_path / "plan",
+        curriculum="random",
+        leave_out=(other,),
+        subset=30,
+        eval=EvalSettings(**more),
+    )
+    result = pq.read_table(plan_of(settings).parquet)
+    assert result.num_rows == 30
+    assert [ids[row] for row in result["row"].to_pylist()] == result["example_id"].to_pylist()
+    held_out = split(settings, 0).held_out
+    named = {*result["row"].to_pylist()}
+    assert not named & {row for table in held_out.values() for row in table.origin.tolist()}
+    assert not named & set(range(40, 49))
 
 
 def test_the_plan_of_a_journal(table, tmp_path):

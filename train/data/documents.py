@@ -27,7 +27,7 @@ class DocumentReader:
                 turns = [(turn["role"], turn["content"]) for turn in example.messages or () if turn]
                 if not stands_for(table.ids[row].tobytes().hex(), turns, example.extra):
                     raise UserError(
-                        f"the text of row {row} is not the text that its example_id stands for",
+                        f"the text of row {table.origin[row]} is not the text that its example_id stands for",
                         where=self._where,
                         remedy="the table was changed after it was scored; score again",
                     )

@@ -124,9 +124,14 @@ class Table:
     def held_out(self, table: "Table") -> None:
         self._held_out = table
 
+    @cached_property
+    def origin(self) -> Rows:
+        """Which row of the files each row is, counted from 0 in the order of the files: int64 (rows,)."""
+        return np.arange(len(self), dtype=np.int64) if self._picked is None else self._picked
+
     def take(self, rows: Rows) -> "Table":
         """A table of these rows alone, in this order, numbered from 0 again. ``rows``: int64 (rows,)."""
-        return Table(self._files, self._joins, rows if self._picked is None else self._picked[rows])
+        return Table(self._files, self._joins, self.origin[rows])
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         """A column of numbers as float64 (rows,); NaN where it is null or not finite.
@@ -257,7 +262,7 @@ class Table:
                 where=self._files.where,
                 remedy="give each row a list of turns with a role and a content, as `curricle score` writes them",
             )
-        records = self._files.text(rows if self._picked is None else self._picked[rows])
+        records = self._files.text(self.origin[rows])
         return [Example.of(record["messages"], record.get("extra")) for record in records]
 
     def _hard_end(self, column: str) -> tuple[str, str | None]:

@@ -29,7 +29,7 @@ PLAN = pa.schema(
     [
         pa.field("step", pa.int64(), metadata={"description": "optimizer step, from 0"}),
         pa.field("position", pa.int32(), metadata={"description": "index in the global batch, from 0"}),
-        pa.field("row", pa.int64(), metadata={"description": "row of the table, from 0"}),
+        pa.field("row", pa.int64(), metadata={"description": "row of the table as it lies in its files, from 0"}),
         pa.field("example_id", pa.string(), metadata={"description": "the example's identity, 32 hex digits"}),
         pa.field("stage", pa.int32(), metadata={"description": "stage of the curriculum, from 0"}),
         pa.field("choice", pa.string(), metadata={"description": "the perspective chosen; null if none was to choose"}),
@@ -143,7 +143,7 @@ def _as_table(group: Sequence[GlobalBatch], table: Table) -> pa.Table:
     columns = [
         np.repeat([batch.step for batch in group], sizes),
         np.concatenate([np.arange(size, dtype=np.int32) for size in sizes]),
-        rows,
+        table.origin[rows],
         [digits[start : start + 32] for start in range(0, len(digits), 32)],
         np.repeat(np.array([batch.stage.index for batch in group], np.int32), sizes),
         np.repeat(np.array([batch.stage.choice for batch in group], object), sizes),
