@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from curricle.pipelines.functions import add as add
     from curricle.pipelines.functions import check_selection as check_selection
     from curricle.pipelines.functions import cluster as cluster
+    from curricle.pipelines.functions import concat as concat
     from curricle.pipelines.functions import lp as lp
     from curricle.pipelines.functions import report as report
     from curricle.pipelines.functions import reward as reward
@@ -29,6 +30,7 @@ _FUNCTIONS = (
     "add",
     "check_selection",
     "cluster",
+    "concat",
     "lp",
     "report",
     "reward",

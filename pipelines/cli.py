@@ -138,6 +138,19 @@ def select(arguments: Sequence[str]) -> int:
     return DONE
 
 
+def concat(arguments: Sequence[str]) -> int:
+    """Put finished tables together whose columns are made alike: the rows of all, source and position kept."""
+    from curricle.pipelines.settings.concat import ConcatSettings
+
+    settings = _begun(ConcatSettings, arguments, "concat", concat.__doc__)
+    from curricle.pipelines.commands.concat import concat as run
+
+    total = run(settings).total
+    log.info("%d rows and %d rejects of %d tables", total.scored, total.rejected, len(settings.tables))
+    _say_where(settings.output)
+    return DONE
+
+
 def add(arguments: Sequence[str]) -> int:
     """Add columns of more metrics to a finished table, without scoring it again; run it again to resume."""
     from curricle.pipelines.settings.add import AddSettings
@@ -245,6 +258,7 @@ COMMANDS: dict[str, Command] = {
     "add": add,
     "cluster": cluster,
     "select": select,
+    "concat": concat,
     "lp": lp,
     "transfer": transfer,
     "reward": reward,

@@ -17,6 +17,7 @@ from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.selection.recipe import NearDuplicatesOf, SplitOf, Take
 from curricle.pipelines.settings.add import AddSettings, TableProxySettings
 from curricle.pipelines.settings.cluster import ClusterSettings
+from curricle.pipelines.settings.concat import ConcatSettings
 from curricle.pipelines.settings.lp import LearnerSettings, LpSettings
 from curricle.pipelines.settings.reward import HeadSettings, RewardSettings
 from curricle.pipelines.settings.score import ScoreSettings
@@ -228,6 +229,23 @@ def add(
     from curricle.pipelines.commands.add import add
 
     return add(_settings(AddSettings, "add", table=table, metrics=metrics, output=output, **options))
+
+
+def concat(
+    tables: Sequence[StrPath], output: StrPath, columns: Sequence[str] = (), overwrite: bool = False
+) -> "Manifest":
+    """Write the rows of several tables as one table in ``output``, and return its manifest.
+
+    ``columns``: the score columns to keep; left out, all, which all tables then have to have. Sources and positions
+    stay what they are; files of one name that are different have the name of their table before it.
+
+    Raises UsageError, which names the columns with both fingerprints, where tables are not made alike, where a record
+    stands in two of them, and as ``score`` does.
+    """
+    from curricle.pipelines.commands.concat import concat
+
+    values = {"tables": tables, "output": output, "columns": columns, "overwrite": overwrite}
+    return concat(_settings(ConcatSettings, "concat", **values))
 
 
 def cluster(table: StrPath, output: StrPath, **options: Unpack[ClusterOptions]) -> "Manifest":

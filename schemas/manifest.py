@@ -102,6 +102,20 @@ class ExtendedFrom(_Record):
     fingerprint: str
 
 
+class ConcatenatedFrom(_Record):
+    """One of the tables that were put together: the name of its directory, and how many rows and rejects it has.
+
+    ``renamed``: sources that have another name here, because another table has a different file of that name.
+    """
+
+    name: str
+    manifest_sha256: str
+    fingerprint: str
+    rows: int
+    rejected: int
+    renamed: dict[str, str] = {}
+
+
 class Manifest(_Record):
     """Everything that a reader needs to trust a table (docs/design.md, "The table").
 
@@ -120,6 +134,7 @@ class Manifest(_Record):
     cost: Cost
     selected_from: SelectedFrom | None = None
     extended_from: ExtendedFrom | None = None
+    concatenated_from: list[ConcatenatedFrom] = []
     not_read: list[NotRead] = []
 
 

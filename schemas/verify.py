@@ -59,7 +59,7 @@ def verify(location: Location) -> Verification:
     rejected = _Recount(files, manifest, manifest.rejects, _check_rejects_schema, check_ids=False)
     faults += scored.faults + rejected.faults
     faults += _compare_ledger(manifest, scored.rows, rejected.rows)
-    faults += _compare_certificate(files, manifest)
+    faults += _compare_certificate(files, manifest) + _compare_concatenated(manifest)
     doubled = scored.positions.keys() & rejected.positions.keys()
     for source in sorted(doubled):
         both = scored.positions[source].intersection(rejected.positions[source])
@@ -311,4 +311,19 @@ def _compare_certificate(files: Files, manifest: Manifest) -> list[str]:
                 faults.append(f"{CERTIFICATE}: the bytes are not those that were written (SHA-256)")
     except (OSError, UserError) as error:
         faults.append(f"{CERTIFICATE}: cannot be read: {error}")
+    return faults
+
+
+def _compare_concatenated(manifest: Manifest) -> list[str]:
+    """Whether a table that was put together has as many rows and rejects as the tables that it is of."""
+    origins, total = manifest.concatenated_from, manifest.total
+    if not origins or manifest.selected_from:
+        return []
+    faults = []
+    for name, mine, its in (
+        ("rows", total.scored, sum(origin.rows for origin in origins)),
+        ("rejects", total.rejected, sum(origin.rejected for origin in origins)),
+    ):
+        if mine != its:
+            faults.append(f"{MANIFEST}: {mine} {name} are there, and the tables that it was made of have {its}")
     return faults

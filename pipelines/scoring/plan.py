@@ -95,7 +95,8 @@ def read_plan(directory: OutputDirectory) -> ScoringPlan | None:
     if recorded is None:
         return None
     if "recipe" in recorded:
-        what = "a table with columns that were added" if "extends" in recorded else "a selection"
+        kinds = {"extends": "a table with columns that were added", "concatenates": "tables that were put together"}
+        what = next((kind for key, kind in kinds.items() if key in recorded), "a selection")
         raise UsageError(
             f"holds {what}, not scores",
             where=directory.path,

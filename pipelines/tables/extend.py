@@ -112,6 +112,7 @@ def extend(table: TableReader, directory: OutputDirectory, run: str, addition: A
             before.cost.seconds + spent.seconds + time.monotonic() - began, before.cost.tokens + spent.tokens
         ),
         selected_from=before.selected_from,
+        concatenated_from=before.concatenated_from,
         not_read=before.not_read,
         extended_from=ExtendedFrom(manifest_sha256=table.manifest_sha256, fingerprint=before.fingerprint),
     )

@@ -19,7 +19,7 @@ from curricle.schemas.files import Files
 from curricle.schemas.identity import of_first
 from curricle.schemas.manifest import CERTIFICATE, MANIFEST, Manifest, Part, read_manifest
 from curricle.schemas.parquet import AGAIN, open_parquet
-from curricle.schemas.table import score_columns
+from curricle.schemas.table import REJECTS, score_columns
 from curricle.schemas.verify import damaged
 from numpy.typing import NDArray
 
@@ -72,11 +72,17 @@ class TableReader:
 
     def columns(self, names: Sequence[str]) -> pa.Table:
         """These columns of all rows."""
-        tables = []
-        for part in self.manifest.data:
+        return pa.concat_tables(self._columns(self.manifest.data, names))
+
+    def reject_columns(self, names: Sequence[str]) -> pa.Table:
+        """These columns of all rejects, of which there may be none."""
+        empty = REJECTS.remove_metadata().empty_table().select(list(names))
+        return pa.concat_tables([empty, *self._columns(self.manifest.rejects, names)], promote_options="default")
+
+    def _columns(self, parts: Sequence[Part], names: Sequence[str]) -> Iterator[pa.Table]:
+        for part in parts:
             with self._opened(part) as parquet:
-                tables.append(parquet.read(list(names)).replace_schema_metadata())
-        return pa.concat_tables(tables)
+                yield parquet.read(list(names)).replace_schema_metadata()
 
     def null_counts(self) -> dict[str, int]:
         """How many rows have no value in each column, as the statistics of the parts say."""
@@ -104,8 +110,19 @@ class TableReader:
         self, rows: NDArray[np.int64], columns: Sequence[str] | None = None
     ) -> Iterator[tuple[NDArray[np.int64], pa.Table]]:
         """These rows (rising), and their numbers, a row group at a time; groups with none of them are not read."""
+        return self._numbered(self.manifest.data, rows, columns)
+
+    def rejects(
+        self, rows: NDArray[np.int64], columns: Sequence[str] | None = None
+    ) -> Iterator[tuple[NDArray[np.int64], pa.Table]]:
+        """These of the rejects, as ``rows`` gives rows."""
+        return self._numbered(self.manifest.rejects, rows, columns)
+
+    def _numbered(
+        self, parts: Sequence[Part], rows: NDArray[np.int64], columns: Sequence[str] | None
+    ) -> Iterator[tuple[NDArray[np.int64], pa.Table]]:
         start = 0
-        for part in self.manifest.data:
+        for part in parts:
             with self._opened(part) as parquet:
                 for group in range(parquet.num_row_groups):
                     stop = start + parquet.metadata.row_group(group).num_rows

@@ -68,6 +68,7 @@ def commands(folder: Path) -> None:
     parts = pipelines.split(folder, "sets", {"train": 0.9, "judging": "1/10"}, by="near_duplicates", threshold=0.7)
     assert_type(parts, dict[str, Manifest])
     assert_type(pipelines.check_selection("hard", table=folder), list[str])
+    assert_type(pipelines.concat(["first", folder], "both", columns=["loss"]), Manifest)
     assert_type(pipelines.cluster(folder, "clustered", k=10, leave_out=[folder / "judging"]), Manifest)
     assert_type(pipelines.lp(folder, "lp", epochs=2, proxy={"max_length": 512}), Manifest)
     assert_type(pipelines.reward(folder, "rewarded", reward={"l2": 2.0}), Manifest)
