@@ -250,7 +250,8 @@ class Rules:
 def _categories(column: pl.Series) -> pl.Series:
     """A column of categories or whole numbers; UsageError for another."""
     if column.dtype.is_nested() or column.dtype.is_float():
-        raise UsageError(f"column {column.name!r} holds {column.dtype}", remedy="name categories or cluster numbers")
+        found = f"column {column.name!r} holds {column.dtype}, whose values make no groups"
+        raise UsageError(found, remedy="name categories or whole numbers, such as source or cluster")
     return column
 
 
@@ -260,7 +261,8 @@ def _low_first(recipe: Recipe, scores: Mapping[str, ScoreColumn]) -> bool:
         return recipe.take == "low"
     score = scores.get(recipe.by or "")
     if score is None or score.hard is None:
-        raise UsageError(f"nothing says which end of {recipe.by!r} is hard", remedy="give --take high or --take low")
+        found = f"nothing says whether the high or the low end of {recipe.by!r} is hard"
+        raise UsageError(found, remedy=f"give --take high or --take low instead of --take {recipe.take}")
     return (score.hard == "low") == (recipe.take == "hard")
 
 

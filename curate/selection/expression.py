@@ -81,7 +81,7 @@ class Expression:
     def _of_kind(self, table: pl.DataFrame, kind: type[pl.Boolean] | None, wanted: str) -> pl.Series:
         values = self.of(table)
         if (values.dtype != kind) if kind else not (values.dtype.is_numeric() or values.dtype == pl.Boolean):
-            raise UsageError(f"{self.text!r} gives {values.dtype}", remedy=f"write {wanted}")
+            raise UsageError(f"{self.text!r} gives values of type {values.dtype}", remedy=f"write {wanted}")
         return values
 
 

@@ -1,6 +1,7 @@
-"""Columns from a file, joined to the rows of a table: scores that an outside judge gave."""
+"""Columns from a file or from another table, joined to the rows of a table."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ class Joined:
     """Columns as long as the table and in its order, null where the file has no row, and how many rows it covers.
 
     ``unused`` are the rows of the file that belong to no row of the table: of another key, or of none; ``on`` are the
-    names of the key, and ``first`` is the first key in the file, if it has one.
+    names of the key, and ``first`` is the first key in the file, if it has one. ``alike``: of another table
+    (``is_table``), the columns that this one has too, made alike.
     """
 
     columns: pl.DataFrame
@@ -26,6 +28,48 @@ class Joined:
     unused: int
     on: list[str]
     first: tuple[Any, ...] | None
+    is_table: bool = False
+    alike: list[str] = field(default_factory=list)
+
+
+def join_table(
+    other: pl.DataFrame, columns: Mapping[str, ScoreColumn], keys: pl.DataFrame, path: str, name: str, sha256: str
+) -> Joined:
+    """Join columns of another table to the rows with these keys, by ``example_id``: its values are the example's.
+
+    ``other``: its keys and these columns. Of an example that it has several times, the row of the same source and
+    position counts. UsageError where it has none such, and the values differ.
+    """
+    by = [*BY_ID, *BY_POSITION]
+    numbered = other.select(by).with_row_index("row").cast({"row": pl.Int64})
+    first = numbered.unique("example_id", keep="first", maintain_order=True).select("example_id", first="row")
+    exact = numbered.unique(by, keep="first", maintain_order=True)
+    matched = keys.select(by).join(exact, on=by, how="left", maintain_order="left")
+    matched = matched.join(first, on="example_id", how="left", maintain_order="left")
+    by_id = matched.filter(pl.col("row").is_null())["example_id"]
+    again = numbered.join(first, on="example_id", how="left", maintain_order="left").filter(
+        (pl.col("row") != pl.col("first")) & pl.col("example_id").is_in(by_id.implode())
+    )
+    for column in columns:
+        same = other[column].gather(again["row"]).eq_missing(other[column].gather(again["first"]))
+        if not same.all():
+            raise UsageError(
+                f"has several rows of example {again['example_id'].filter(~same)[0]}, which differ in {column!r}",
+                where=path,
+                remedy="keep one of them: `curricle select` with --distinct makes a table of one row per example",
+            )
+    rows = matched.select(pl.coalesce("row", "first")).to_series()
+    return Joined(
+        pl.DataFrame([other[column].gather(rows) for column in columns]),
+        [*columns.values()],
+        name,
+        sha256,
+        covered=len(rows) - rows.null_count(),
+        unused=len(other) - int(other["example_id"].is_in(keys["example_id"].implode()).sum()),
+        on=BY_ID,
+        first=next(iter(other.select(BY_ID).rows()), None),
+        is_table=True,
+    )
 
 
 def join(path: Path, keys: pl.DataFrame, name: str | None = None) -> Joined:

@@ -22,7 +22,10 @@ class Recipe:
     """The rules, in the order in which they apply."""
 
     join: tuple[str, ...] = option(
-        "files with more columns (Parquet, CSV, JSONL), joined by id or by position", (), path=True
+        "more columns: other tables, or files (Parquet, CSV, JSONL) with example_id, or with source and "
+        "source_position",
+        (),
+        path=True,
     )
     where: str | None = option("a condition that rows must meet, such as 'ifd_ppl_ratio < 1 and loss < 3'", None)
     distinct: bool = option("keep one of the rows that hold the same conversation", False)
@@ -71,47 +74,51 @@ class Recipe:
     def __post_init__(self) -> None:
         sizes = [name for name in ("count", "fraction", "part") if getattr(self, name) is not None]
         near = self.near_duplicates is not None
-        if not (self.take or self.where or self.distinct or near or sizes or self.split):
-            raise UsageError(
-                "nothing is asked for", remedy="give --where, --distinct, --near-duplicates, --take or --split"
-            )
+        if not (self.take or self.where or self.distinct or near or sizes or self.split or self.join):
+            rules = "--where, --distinct, --near-duplicates, --take, --split, or --join for more columns of all rows"
+            raise UsageError("no rule says which rows to select", remedy=f"give {rules}")
         flags = " and ".join(f"--{name}" for name in sizes)
         if self.take and not sizes:
-            raise UsageError(f"--take {self.take} without how many", remedy="add --count, --fraction or --part")
+            found = f"--take {self.take} needs a number of rows"
+            raise UsageError(found, remedy="add --count 1000, --fraction 0.1 (a tenth of them) or --part 1/3 (a third)")
         if self.take and len(sizes) > 1:
-            raise UsageError(f"{flags} each say how many to take", remedy="leave one of them")
+            raise UsageError(f"{flags} each say how many rows to take", remedy="give one of them")
         if sizes and not self.take:
-            raise UsageError(f"{flags} without --take", remedy=f"add --take: {', '.join(get_args(Take))}")
-        self._check_together("by", self.take not in (None, "random"), needed=True)
-        self._check_together("per", self.take is not None)
-        self._check_together("part", self.take != "representative")
-        self._check_together("shares", bool(self.per) and self.part is None)
-        self._check_together("temperature", self.take == "sampled")
-        self._check_together("near_duplicates_of", near)
-        self._check_together("seed", near or bool(self.split) or self.take in ("random", "sampled"))
-        self._check_together("complement", not self.split)
+            found = f"{flags} says how many rows, and nothing says which"
+            raise UsageError(found, remedy="add --take random, or --take hard --by loss; there are: " + _listed(Take))
+        self._check_used("by", self.take not in (None, "random"), f"--take {_listed(Take, but='random')}")
+        if self.take not in (None, "random") and not self.by:
+            what = "vectors, such as --by embedding" if self.take == "representative" else "numbers, such as --by loss"
+            raise UsageError(f"--take {self.take} needs a column to go by", remedy=f"add --by and a column of {what}")
+        self._check_used("per", self.take is not None, "--take")
+        self._check_used("part", self.take != "representative", f"--take {_listed(Take, but='representative')}")
+        self._check_used("shares", bool(self.per) and self.part is None, "--per with --count or --fraction")
+        self._check_used("temperature", self.take == "sampled", "--take sampled")
+        self._check_used("near_duplicates_of", near, "--near-duplicates")
+        draws = near or bool(self.split) or self.take in ("random", "sampled")
+        self._check_used("seed", draws, "--take random and sampled, --split and --near-duplicates, which draw")
+        leaves_out = bool(self.take or self.where or self.distinct or near)
+        self._check_used("complement", leaves_out and not self.split, "rules that leave rows out, and not --split")
         for name in ("split_by", "split_only"):
-            self._check_together(name, bool(self.split))
+            self._check_used(name, bool(self.split), "--split")
         for name in ("split_of", "split_threshold"):
-            self._check_together(name, bool(self.split) and self.split_by == "near_duplicates")
+            by = bool(self.split) and self.split_by == "near_duplicates"
+            self._check_used(name, by, "--split with --split-by near_duplicates")
         if self.split and self.take:
-            raise UsageError("--take stands with --split", remedy="take rows first, and split what was written")
+            found = f"--split parts all rows, and --take {self.take} would leave most of them out"
+            raise UsageError(found, remedy="select with --take first, and then split the table that it wrote")
         check_ranges(self)
         if self.split:
             self.split_shares()
         if self.part is not None:
             self.part_numbers()
 
-    def _check_together(self, name: str, used: bool, needed: bool = False) -> None:
-        """An option that changes nothing is a misunderstanding, and one that is missing is, too."""
-        value, is_set = getattr(self, name), self._is_set(name)
-        if is_set and not used:
-            raise UsageError(
-                f"--{name.replace('_', '-')} {value} has no use here",
-                remedy="leave it out, or see --help for what uses it",
-            )
-        if needed and used and not is_set:
-            raise UsageError(f"--take {self.take} needs --{name}", remedy="name a score column, or an expression")
+    def _check_used(self, name: str, used: bool, by: str) -> None:
+        """UsageError for an option that would change nothing: it is a misunderstanding. ``by``: what uses it."""
+        if self._is_set(name) and not used:
+            flag, value = name.replace("_", "-"), getattr(self, name)
+            given = f"--{flag}" if value is True else f"--{flag} {value}"
+            raise UsageError(f"{given} would change nothing here: it is for {by}", remedy="leave it out, or add that")
 
     def part_numbers(self) -> tuple[int, int]:
         """I and K of ``part``."""
@@ -159,3 +166,7 @@ class Recipe:
 
     def _is_set(self, name: str) -> bool:
         return bool(getattr(self, name) != next(item.default for item in fields(Recipe) if item.name == name))
+
+
+def _listed(choices: Any, but: str = "") -> str:
+    return ", ".join(choice for choice in get_args(choices) if choice != but)

@@ -18,7 +18,8 @@ def matrix(vectors: pl.Series) -> NDArray[np.float32]:
         raise UsageError(f"column {vectors.name!r} holds {vectors.dtype}", remedy="name vectors, such as embedding")
     flat = lists.explode().cast(pl.Float32).to_numpy()
     if lists.list.len().n_unique() > 1 or not np.isfinite(flat).all():
-        raise UsageError(f"column {vectors.name!r} holds vectors of several lengths, or of what is no number")
+        found = f"column {vectors.name!r} holds vectors of several lengths, or of what is no number"
+        raise UsageError(found, remedy="name a column whose vectors are all of one model, such as embedding")
     return flat.reshape(len(vectors), -1) if len(vectors) else np.empty((0, 0), np.float32)
 
 

@@ -82,9 +82,14 @@ def _derived(settings: SelectSettings, outputs: Sequence[str]) -> Derived:
     for output in outputs:
         check_output(OutputDirectory(output), table, settings.overwrite)
     derived = derive(settings.recipe(), table)
-    for line in _summary(derived.certificate()):
+    certificate = derived.certificate()
+    for line in _summary(certificate):
         log.info("%s", line)
+    if shortage := _shortage(certificate):
+        log.warning("%s", shortage)
     for joined in derived.joined:
+        if joined.alike:
+            log.info("%s: %s: the table has these columns, made alike", joined.file, ", ".join(joined.alike))
         if joined.unused:
             log.warning("%s: %d rows belong to no row of the table", joined.file, joined.unused)
         if not joined.covered:
@@ -115,8 +120,10 @@ def _is_empty(settings: SelectSettings, path: str) -> UsageError:
         remedy = "give it a larger share, or split by what makes smaller groups; another --seed draws anew"
         return UsageError(f"no row is left for {name!r} of --split", where=settings.table, remedy=remedy)
     if settings.complement:
-        return UsageError("every row is taken, and none is left", where=settings.table, remedy="take less")
-    return UsageError("no row is selected", where=settings.table, remedy="ask for less")
+        found = "the rules take every row, and --complement is the rows that they do not take"
+        return UsageError(found, where=settings.table, remedy="give rules that take fewer rows, or leave it out")
+    remedy = "loosen the rule after which no row is left: the lines above say how many each one leaves"
+    return UsageError("no row is selected", where=settings.table, remedy=remedy)
 
 
 def _matches_nothing(derived: Derived, joined: Joined) -> UsageError:
@@ -129,6 +136,8 @@ def _matches_nothing(derived: Derived, joined: Joined) -> UsageError:
         here = ", ".join(f"{value!r:.100}" for value in joined.first)
         found = f"none of its rows has {on} of a row of the table: {here} in its first, {there} in the table's"
         remedy = f"write the table's {on} beside each value, or name the file that belongs to this table"
+    if joined.is_table:
+        remedy = "name a table of the same examples"
     return UsageError(found, where=joined.file, remedy=remedy)
 
 
@@ -148,6 +157,17 @@ def _summary(certificate: dict[str, Any]) -> list[str]:
         nulls = step.get("nulls", 0) + step.get("nulls_per", 0)
         lines.append(line + (f", {nulls:,} without a value" if nulls else ""))
     return lines
+
+
+def _shortage(certificate: dict[str, Any]) -> str | None:
+    """What is to be said where --count asks for more rows than there are."""
+    count = certificate["recipe"]["count"]
+    step = next((step for step in certificate["steps"] if step["rule"] == "take"), None)
+    if not count or not step or step["left"] >= count:
+        return None
+    rows, lacking = step["rows"], step["nulls"] + step.get("nulls_per", 0)
+    there = f"{rows - lacking:,} of {rows:,} rows have the values that are needed" if lacking else f"{rows:,} are left"
+    return f"--count {count:,} is more than there are: {there}, and all of them are taken"
 
 
 def _sets(step: dict[str, Any]) -> list[str]:

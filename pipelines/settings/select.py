@@ -23,7 +23,7 @@ class SelectSettings(Recipe):
     )
     check: str | None = option(
         "derive the selection with this certificate, or all sets of a split, again, and compare; nothing is written. "
-        "TABLE and --join then say where what was moved lies now",
+        "TABLE and --join then say where what was moved is now",
         None,
         path=True,
     )
@@ -34,7 +34,8 @@ class SelectSettings(Recipe):
         if self.check:
             rules = [item for item in fields(Recipe) if item.name != "join"]
             if self.output or any(getattr(self, item.name) != item.default for item in rules):
-                raise UsageError("--check stands with other options", remedy="the certificate has them: leave them out")
+                found = "--check derives a selection that is there again, and other options are of a new one"
+                raise UsageError(found, remedy="leave them out: the certificate has those that it was made with")
             return
         if not self.table:
             raise UsageError("no table is named", remedy="name what `curricle score` wrote before the options")

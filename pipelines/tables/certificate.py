@@ -10,7 +10,7 @@ import pyarrow as pa
 from curricle.curate.selection.recipe import Recipe
 from curricle.pipelines.storage import open_storage
 from curricle.pipelines.tables.reader import TableReader, table_path
-from curricle.pipelines.tables.selection import Derived, derive
+from curricle.pipelines.tables.selection import Derived, derive, sha256_joined
 from curricle.pipelines.tables.writer import row_groups
 from curricle.schemas.common.config import build
 from curricle.schemas.common.errors import UsageError, UserError
@@ -18,7 +18,6 @@ from curricle.schemas.contract import known_keys, untagged, without_new_keys
 from curricle.schemas.fingerprint import differences
 from curricle.schemas.identity import changes, table_identity
 from curricle.schemas.manifest import CERTIFICATE, MANIFEST
-from curricle.schemas.sums import sha256_of
 from curricle.schemas.table import score_columns
 from curricle.schemas.verify import verify
 
@@ -98,9 +97,9 @@ def _scored_otherwise(then: dict[str, str], now: dict[str, str]) -> list[str]:
 
 
 def _relocated(files: Sequence[str], sums: Sequence[str], moved: Sequence[str], where: str) -> list[str]:
-    """The joined files where they lie now: what was moved is known by its bytes, or else by its name."""
+    """The joined files and tables where they lie now: what was moved is known by its bytes, or else by its name."""
     now, paths = list(moved), dict[int, str]()
-    hashes = {path: sha256_of(Path(path)) for path in now if Path(path).is_file()}
+    hashes = {path: sha256_joined(path) for path in now}
     for number, sha256 in enumerate(sums):
         if same := next((path for path in now if hashes.get(path) == sha256), None):
             now.remove(paths.setdefault(number, same))
@@ -108,14 +107,14 @@ def _relocated(files: Sequence[str], sums: Sequence[str], moved: Sequence[str], 
         called = next((path for path in now if Path(path).name == Path(file).name), None)
         if number not in paths and called is not None:
             now.remove(paths.setdefault(number, called))
-    missing = [number for number, file in enumerate(files) if number not in paths and not Path(file).exists()]
+    missing = [number for number, file in enumerate(files) if number not in paths and not sha256_joined(file)]
     if now:
         names = ", ".join(Path(file).name for file in files) or "none"
         remedy = f"--join names files where they lie now, which have the name or the bytes that they had: {names}"
         raise UsageError(f"joins no file {Path(now[0]).name}, nor one with its bytes", where=where, remedy=remedy)
     if missing:
         remedy = "say with --join where it lies now, by whatever name"
-        raise UsageError("the file that was joined is not there", where=files[missing[0]], remedy=remedy)
+        raise UsageError("what was joined is not there", where=files[missing[0]], remedy=remedy)
     return [paths.get(number, file) for number, file in enumerate(files)]
 
 

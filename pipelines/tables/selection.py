@@ -6,20 +6,22 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 from curricle.curate.selection.derive import KEYS, Rules, Selection, Turns
-from curricle.curate.selection.join import Joined, join
+from curricle.curate.selection.join import Joined, join, join_table
 from curricle.curate.selection.recipe import Recipe
 from curricle.pipelines.tables.directory import OutputDirectory
-from curricle.pipelines.tables.reader import TableReader
+from curricle.pipelines.tables.reader import TableReader, table_path
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.identity import table_fingerprint, table_identity
+from curricle.schemas.manifest import MANIFEST
+from curricle.schemas.sums import sha256_of
 from curricle.schemas.table import table_schema
 from numpy.typing import NDArray
 
@@ -72,7 +74,7 @@ class Derived:
         """As JSON-like values. ``ids``: the SHA-256 of the selected example ids, one a line, in order."""
         table, selected = self.table, len(self.selection.rows)
         ids = "".join(f"{identity}\n" for identity in self.keys["example_id"].gather(self.selection.rows))
-        files = tuple(os.path.abspath(file) for file in self.recipe.join)
+        files = tuple(OutputDirectory(file).absolute.path for file in self.recipe.join)
         certificate = {
             "certificate": self.recipe.version,
             "table": {
@@ -96,26 +98,55 @@ class Derived:
 
 
 def derive(recipe: Recipe, table: TableReader, lying: Sequence[str] | None = None) -> Derived:
-    """Apply the recipe. UsageError for what the table or the joined files do not have.
+    """Apply the recipe. UsageError for what the table, or what is joined to it, does not have.
 
-    ``lying``: where the joined files lie now, if not where the recipe says.
+    ``lying``: where the joined files and tables lie now, if not where the recipe says.
     """
     table.check_bytes()
     keys = pl.DataFrame(table.columns(KEYS))
     paths = zip(recipe.join, recipe.join if lying is None else lying, strict=True)
-    joined = [join(Path(path), keys, Path(file).name) for file, path in paths]
+    joined = [_joined(table, keys, path, file) for file, path in paths]
     names = [name for columns in (table.schema.names, *(j.columns.columns for j in joined)) for name in columns]
     if doubled := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(
-            f"column {doubled[0]!r} stands in the table and in a joined file, or in two of them",
+            f"column {doubled[0]!r} stands in the table and in what is joined to it, or in two that are joined",
             where=", ".join(recipe.join),
-            remedy="rename it in one of them",
+            remedy="rename it in a file; of a table, write the column under another name into a file and join that",
         )
-    rules = Rules(recipe, names, table.scores)
+    scores = table.scores | {column.name: column for j in joined for column in j.described}
+    rules = Rules(recipe, names, scores)
     own = [name for name in rules.columns if name in table.schema.names and name not in KEYS]
     read = [pl.DataFrame(table.columns(own))] if own else []
     frame = pl.concat([keys, *read, *(j.columns for j in joined)], how="horizontal")
     return Derived(table, recipe, joined, keys, rules.derive(frame, partial(_texts, table)))
+
+
+def _joined(table: TableReader, keys: pl.DataFrame, path: str, file: str) -> Joined:
+    """The columns of a file, or the score columns of a table that this one lacks: its texts are this one's."""
+    name = PurePosixPath(OutputDirectory(file).absolute.path.rstrip("/")).name
+    if not is_table(path):
+        return join(Path(path), keys, name)
+    other = TableReader(table_path(path))
+    other.check_bytes()
+    alike = {n for n in other.scores.keys() & table.scores if other.scores[n].identity == table.scores[n].identity}
+    columns = {n: column for n, column in other.scores.items() if n not in alike}
+    if not columns:
+        raise UsageError("has no score column that the table lacks", where=path, remedy="name one with other scores")
+    frame = pl.DataFrame(other.columns([*KEYS, *columns]))
+    return replace(join_table(frame, columns, keys, path, name, other.manifest_sha256), alike=sorted(alike))
+
+
+def is_table(path: str) -> bool:
+    """Whether what is to be joined can be no file: a table is named by its directory, or by its certificate."""
+    return "://" in path or os.path.isdir(table_path(path))
+
+
+def sha256_joined(path: str) -> str | None:
+    """The SHA-256 by which a joined file is known again, or the manifest's of a joined table; None if none is there."""
+    if not is_table(path):
+        return sha256_of(Path(path)) if Path(path).is_file() else None
+    other = TableReader(table_path(path))
+    return other.manifest_sha256 if other.files.exists(MANIFEST) else None
 
 
 def _texts(table: TableReader, rows: NDArray[np.int64]) -> Iterator[Turns]:

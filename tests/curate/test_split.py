@@ -179,12 +179,17 @@ WRONG = {
     "has 'a=1'": {"split": ("a=1",)},
     "names A twice": {"split": ("a=0.5", "A=0.5")},
     "is none of --split": {"split": ("a=0.5", "b=0.5"), "split_only": "c"},
-    "--split-by key has no use here": {"split_by": "key", "distinct": True},
-    "--split-threshold 0.7 has no use here": {"split": ("a=0.5", "b=0.5"), "split_threshold": 0.7},
+    "--split-by key would change nothing here: it is for --split": {"split_by": "key", "distinct": True},
+    "it is for --split with --split-by near_duplicates": {"split": ("a=0.5", "b=0.5"), "split_threshold": 0.7},
     "--split-threshold is 0.2": {"split": ("a=1/2", "b=1/2"), "split_by": "near_duplicates", "split_threshold": 0.2},
-    "--take stands with --split": {"split": ("a=0.5", "b=0.5"), "take": "low", "by": "loss", "count": 3},
-    "--complement True has no use here": {"split": ("a=0.5", "b=0.5"), "complement": True},
-    "nothing is asked for": {"complement": True},
+    "--split parts all rows, and --take low": {
+        "split": ("a=0.5", "b=0.5"),
+        "take": "low",
+        "by": "loss",
+        "count": 3,
+    },
+    "--complement would change nothing here": {"split": ("a=0.5", "b=0.5"), "complement": True},
+    "no rule says which rows": {"complement": True},
 }
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -15,10 +16,11 @@ import pytest
 from curricle.curate.selection.joined_file import read_columns
 from curricle.pipelines.tables import writer
 from curricle.schemas.columns import ScoreColumn
+from curricle.schemas.fingerprint import example_id
 from curricle.schemas.table import score_columns
 from curricle.train.data.table import open_table
 from running import curricle, read_data, signed, write_jsonl
-from table_maker import make_table, random_scores
+from table_maker import COLUMNS, HOSTILE, PLAIN, make_table, random_scores
 
 ROWS = 300
 
@@ -414,7 +416,7 @@ BAD_COMMANDS = {
     "no row is selected": ["{table}", "--output", "out", "--where", "loss > 1e9"],
     "did you mean 'response_mtld'": ["{table}", "--output", "out", "--where", "response_mtdl > 1"],
     "has no meaning": ["{table}", "--output", "out", "--where", "open('x') > 1"],
-    "the certificate has them": ["--check", "{selection}", *RANDOM],
+    "the certificate has those": ["--check", "{selection}", *RANDOM],
     "is no selection": ["--check", "{table}"],
     "holds other files": ["{table}", "--output", "{others}", *RANDOM],
 }
@@ -536,3 +538,126 @@ def test_near_duplicates_by_another_threshold_or_seed_are_not_those(unlike, tmp_
     edit(selection / "certificate.json", lambda certificate: certificate["recipe"].update(change))
     sign(selection)
     assert "steps" in curricle("select", "--check", selection, code=1)
+
+
+@pytest.fixture(scope="module")
+def other(scored, tmp_path_factory) -> Path:
+    """The same examples, from files of other names and in another order, with other scores and one that is alike."""
+    directory = tmp_path_factory.mktemp("other")
+    draw = random_scores(ROWS, seed=1)
+    named = {"difficulty": ("loss", "low"), "vectors": ("embedding", None), "loss": ("loss", "high")}
+    columns = [
+        replace(next(c for c in COLUMNS if c.name == of), name=name, hard=hard) for name, (of, hard) in named.items()
+    ]
+    values = {"difficulty": draw["loss"], "vectors": draw["embedding"], "loss": random_scores(ROWS)["loss"]}
+    make_table(directory, values, columns, rows=ROWS)
+    return directory
+
+
+def test_a_table_is_joined_by_its_examples(scored, other, tmp_path):
+    """Its score columns come along as they are: type, direction, fingerprint. Its texts do not, nor what is alike."""
+    out = tmp_path / "out"
+    printed = curricle("select", scored, "--output", out, "--join", other)
+    assert f"{other.name}: loss: the table has these columns, made alike" in printed
+    assert f"{other.name} covers {ROWS} of {ROWS} rows: difficulty, vectors" in printed
+    table, added, result = read_data(scored), read_data(other), read_data(out)
+    assert result.drop_columns(["difficulty", "vectors"]).equals(table)
+    assert [result[name].to_pylist() for name in ("difficulty", "vectors")] == [
+        added[name].to_pylist() for name in ("difficulty", "vectors")
+    ]
+    assert score_columns(result.schema)["difficulty"] == score_columns(added.schema)["difficulty"]
+    assert score_columns(result.schema)["difficulty"].hard == "low"
+    assert "whole; 300 rows of a table = 300 selected + 0 left out" in curricle("verify", out)
+    curricle("select", "--check", out)
+    by = ("--take", "hard", "--by", "difficulty", "--count", 3)  # its direction is that of the other table
+    curricle("select", scored, "--output", tmp_path / "hard", "--join", f"{other}/certificate.json", *by)
+    expected = sorted(added["difficulty"].to_pylist())[:3]
+    assert sorted(read_data(tmp_path / "hard")["difficulty"].to_pylist()) == expected
+
+
+def test_a_joined_table_that_was_moved_is_known_by_its_manifest(scored, other, tmp_path):
+    shutil.copytree(other, tmp_path / "here")
+    curricle("select", scored, "--output", tmp_path / "out", "--join", tmp_path / "here")
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert "what was joined is not there" in curricle("select", scored, "--check", tmp_path / "out", code=2)
+    curricle("select", scored, "--check", tmp_path / "out", "--join", tmp_path / "there")
+    change_a_row(tmp_path / "there")
+    assert "bytes" in curricle("select", scored, "--check", tmp_path / "out", "--join", tmp_path / "there", code=1)
+
+
+def by_example(directory: Path, rows: list[int], scores: list[float], source: str = "moved.jsonl") -> Path:
+    """A table of these rows' examples from another file, with a score."""
+    column = replace(COLUMNS[3], name="difficulty")
+    make_table(directory, {"difficulty": scores}, [column], rows=len(rows))
+    path = directory / "data" / "part-00000-of-00001.parquet"
+    table = pq.read_table(path)
+    texts = (
+        [(HOSTILE + PLAIN * 3)[row % 24] for row in rows],
+        [(HOSTILE + PLAIN * 3)[(ROWS - 1 - row) % 24] for row in rows],
+    )
+    turns = [[("user", prompt), ("assistant", answer)] for prompt, answer in zip(*texts, strict=True)]
+    ids = pa.array([example_id(each) for each in turns])
+    for name, values in (("example_id", ids), ("source", pa.array([source] * len(rows)))):
+        index = table.schema.get_field_index(name)
+        table = table.set_column(index, table.schema.field(index), values)
+    pq.write_table(table, path)
+    edit(directory / "manifest.json", lambda manifest: manifest.update(selected_from=None))
+    sign(directory)
+    return directory
+
+
+def test_a_table_of_other_files_is_joined_by_example(scored, tmp_path):
+    """Each row of an example has its value; rows that the other table lacks have none."""
+    other = by_example(tmp_path / "other", [0, 1, 2], [1.0, 2.0, 3.0])
+    out = tmp_path / "out"
+    assert "other covers" in curricle("select", scored, "--output", out, "--join", other)
+    table, ids = read_data(out), read_data(other)["example_id"].to_pylist()
+    values = dict(zip(ids, [1.0, 2.0, 3.0], strict=True))
+    assert table["difficulty"].to_pylist() == [values.get(each) for each in table["example_id"].to_pylist()]
+    assert table["difficulty"].null_count < ROWS
+    twice = by_example(tmp_path / "twice", [0, 1, 24, 1], [1.0, 2.0, 1.5, 2.0])
+    message = curricle("select", scored, "--output", tmp_path / "no", "--join", twice, code=2)
+    assert "has several rows of example" in message and "--distinct" in message
+    same = by_example(tmp_path / "same", [0, 1, 24, 1], [1.0, 2.0, 1.0, 2.0])
+    curricle("select", scored, "--output", tmp_path / "yes", "--join", same)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("itself", "has no score column that the table lacks"),
+        ("folder", "there is no manifest"),
+        ("stranger", "name a table of the same examples"),
+        ("otherwise", "column 'loss' stands in the table and in what is joined to it"),
+    ],
+)
+def test_tables_that_cannot_be_joined(scored, tmp_path, name, message):
+    other = tmp_path / name
+    if name == "itself":
+        shutil.copytree(scored, other)
+    elif name == "folder":
+        other.mkdir()
+    elif name == "stranger":
+        by_example(other, [0, 1, 2], [1.0, 2.0, 3.0])
+        change = pl.read_parquet(other / "data" / "*.parquet").with_columns(example_id=pl.lit("0" * 32))
+        path = other / "data" / "part-00000-of-00001.parquet"
+        pq.write_table(change.to_arrow().cast(pq.read_schema(path)), path)
+        sign(other)
+    else:
+        column = replace(COLUMNS[3], version=99)
+        make_table(other, {"loss": random_scores(ROWS)["loss"]}, [column], rows=ROWS)
+    assert message in curricle("select", scored, "--output", tmp_path / "out", "--join", other, code=2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_rows_than_there_are(scored, tmp_path):
+    """All are taken, and it is said; where there are enough nothing is."""
+    command = ["select", scored, "--take", "hard", "--by", "response_mtld", "--count"]
+    printed = curricle(*command, 1000, "--output", tmp_path / "all")
+    assert "--count 1,000 is more than there are: 282 of 300 rows have the values that are needed" in printed
+    assert len(read_data(tmp_path / "all")) == 282
+    assert "more than there are" not in curricle(*command, 282, "--output", tmp_path / "enough")
+    printed = curricle(
+        "select", scored, "--take", "random", "--count", 900, "--distinct", "--output", tmp_path / "distinct"
+    )
+    assert "--count 900 is more than there are: 16 are left, and all of them are taken" in printed
