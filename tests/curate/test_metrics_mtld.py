@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 from curricle.curate.batch import Batch
 from curricle.curate.compiled import compiled
-from curricle.curate.metrics import REGISTRY
+from curricle.curate.metrics import REGISTRY, mtld_kernel
+from curricle.curate.metrics import mtld as measure
 from curricle.curate.metrics.mtld import mtld
 from curricle.curate.words import hold_unspaced, tokens
 from curricle.schemas.table import MESSAGES
@@ -159,6 +160,22 @@ def test_any_split_of_a_batch_gives_the_same_numbers(texts: list[str], data: st.
     cut = data.draw(st.integers(0, len(texts)))
     assert mtld(texts[:cut]) + mtld(texts[cut:]) == mtld(texts)
     assert mtld(texts[::-1]) == mtld(texts)[::-1]
+
+
+@settings(max_examples=drawn.amount(100, 5_000))
+@given(st.lists(st.one_of(text_of_any_kind, few_words.map(" ".join)), max_size=12))
+def test_a_few_texts_in_plain_python_have_the_same_numbers(texts: list[str]) -> None:
+    assert [measure._by_words(tokens(text)) for text in texts] == mtld(texts)
+
+
+def test_a_process_that_measures_much_takes_the_compiled_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(mtld_kernel, "mtld", lambda texts, _: calls.append(texts) or [7.0] * len(texts))
+    monkeypatch.setattr(measure, "_KERNEL", "nothing is loaded yet")
+    monkeypatch.setattr(measure, "FEW", 10)
+    monkeypatch.setattr(measure, "_measured", 0)
+    assert mtld(["a a b", "a b"]) == [3.0, 2.0] and not calls
+    assert mtld(["a a b"]) == [7.0] and calls == [["a a b"]]
 
 
 def test_compiles_where_nothing_can_be_cached() -> None:

@@ -20,6 +20,13 @@ def tokenizer(smollm2):
     return AutoTokenizer.from_pretrained(smollm2.directory)
 
 
+def test_the_tokenizer_of_a_packaged_model_is_the_one_that_transformers_chooses(smollm2, tokenizer):
+    ours = Renderer(smollm2, ProxySettings())._tokenizer
+    assert type(ours) is type(tokenizer) and ours.init_kwargs == tokenizer.init_kwargs
+    assert ours.backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
+    assert ours.special_tokens_map == tokenizer.special_tokens_map and ours.chat_template == tokenizer.chat_template
+
+
 def render(weights, conversations, extra=None, **settings):
     return Renderer(weights, ProxySettings(**settings)).render(table(conversations, extra))
 

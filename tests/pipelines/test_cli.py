@@ -1,5 +1,6 @@
 """The command as a person meets it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -19,6 +20,19 @@ def test_help_is_light(arguments):
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stderr.strip() == "[]"
     assert "usage: curricle" in done.stdout
+
+
+@pytest.mark.parametrize("metric", ["length", "mtld"])
+def test_a_small_job_imports_what_it_needs(metric, smollm2, tmp_path):
+    """A tokenizer needs no torch, and a few texts no compiler."""
+    rows = [{"instruction": f"Say {row}.", "output": f"It is {row}."} for row in range(3)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ["score", str(tmp_path / "rows.jsonl"), "--output", str(tmp_path / "out"), "--metrics", metric]
+    heavy = {"torch", "torch._dynamo", "numba", "scipy", "sklearn", "vllm"}
+    code = f"import sys\nfrom curricle.pipelines.cli import main\ncode = main({arguments})\n"
+    code += f"print(code, sorted({heavy} & {{*sys.modules}}))"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == "0 []", done.stderr
 
 
 def test_help_names_every_command_and_key_option():
