@@ -12,7 +12,7 @@ from curricle.schemas.common.command import DONE, USAGE
 from curricle.schemas.common.disk import write_whole
 from curricle.schemas.common.errors import UsageError
 from curricle.train import cli as train_cli
-from curricle.train.checkpoint import locked
+from curricle.train.records.checkpoints import locked
 from train_tables import write_table
 
 

@@ -6,8 +6,9 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from curricle.schemas.common.command import DONE, FAILED, Command, dispatch
 from curricle.schemas.common.config import parse
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from curricle.train.distributed import Processes, Stop
 
+P = TypeVar("P")
+
 
 def run(arguments: Sequence[str]) -> int:
     """Train a model on a scored table in the order of a curriculum; run it again to resume."""
@@ -28,13 +31,16 @@ def run(arguments: Sequence[str]) -> int:
     _show_curriculum(arguments, "curricle-train run")
     settings = parse(RunSettings, arguments, "curricle-train run", run.__doc__)
 
-    def train(processes: "Processes") -> "Path":
-        from curricle.train.loop import run
+    from curricle.train.preparation import Preparation, prepare
+
+    def train(prepared: Preparation, processes: "Processes") -> "Path":
+        from curricle.train.loop import train
 
         with _signals(processes) as stop:
-            return run(settings, processes, stop)
+            return train(prepared, processes, stop)
 
-    return _in_processes(settings.log.format, settings.device.nproc, ["run", *arguments], train, "model")
+    prepared = partial(prepare, settings)
+    return _in_processes(settings.log.format, settings.device.nproc, ["run", *arguments], prepared, train, "model")
 
 
 def plan(arguments: Sequence[str]) -> int:
@@ -63,15 +69,18 @@ def compare(arguments: Sequence[str]) -> int:
     from curricle.train.settings import CompareSettings
 
     settings = parse(CompareSettings, arguments, "curricle-train compare", compare.__doc__)
-    check_writable(settings.output)
+    from curricle.train.comparison.preparation import ComparisonPlan, prepare
 
-    def train(processes: "Processes") -> "Path":
-        from curricle.train.comparison.run import compare
+    def train(comparison: ComparisonPlan, processes: "Processes") -> "Path":
+        from curricle.train.comparison.run import train_all
 
         with _signals(processes) as stop:
-            return compare(settings, processes, stop)
+            return train_all(comparison, processes, stop)
 
-    return _in_processes(settings.log.format, settings.device.nproc, ["compare", *arguments], train, "comparison")
+    prepared = partial(prepare, settings)
+    return _in_processes(
+        settings.log.format, settings.device.nproc, ["compare", *arguments], prepared, train, "comparison"
+    )
 
 
 def reward(arguments: Sequence[str]) -> int:
@@ -80,12 +89,17 @@ def reward(arguments: Sequence[str]) -> int:
 
     settings = parse(RewardSettings, arguments, "curricle-train reward", reward.__doc__)
 
-    def fit(processes: "Processes") -> "Path":
-        from curricle.train.rewards.run import reward
+    from curricle.train.rewards.preparation import RewardPreparation, prepare
 
-        return reward(settings, processes)
+    def fit(prepared: RewardPreparation, processes: "Processes") -> "Path":
+        from curricle.train.rewards.run import fit_and_score
 
-    return _in_processes(settings.log_format, settings.device.nproc, ["reward", *arguments], fit, "reward model")
+        return fit_and_score(prepared, processes)
+
+    prepared = partial(prepare, settings)
+    return _in_processes(
+        settings.log_format, settings.device.nproc, ["reward", *arguments], prepared, fit, "reward model"
+    )
 
 
 def report(arguments: Sequence[str]) -> int:
@@ -136,18 +150,23 @@ def _in_processes(
     form: Literal["text", "json"],
     nproc: int,
     arguments: Sequence[str],
-    train: "Callable[[Processes], Path]",
+    prepare: Callable[[], P],
+    train: "Callable[[P, Processes], Path]",
     title: str,
 ) -> int:
-    """Train here, or in as many processes as are asked for; say where the result lies."""
+    """Train here, or in as many processes as are asked for; say where the result lies.
+
+    What is wrong is said by ``prepare``, which needs no torch: that takes seconds to be imported.
+    """
     _set_up_logging(form)
+    prepared = prepare()
     from curricle.train.distributed import RESUMES, connect, launch
 
     if nproc > 1 and "RANK" not in os.environ:
         return launch(nproc, arguments)
     processes = connect()
     try:
-        directory = train(processes)
+        directory = train(prepared, processes)
     except RuntimeError as error:
         if not processes.lost(error):
             raise

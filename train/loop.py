@@ -9,72 +9,54 @@ from pathlib import Path
 
 import torch
 from curricle.schemas.chat.models import embeddings
-from curricle.schemas.common.disk import check_writable
 from curricle.schemas.common.errors import UserError
-from curricle.train import checkpoint as checkpoints
 from curricle.train.asking import Asking
-from curricle.train.checkpoint import Cursor
 from curricle.train.curricula.base import Outcome, Probe, ProbeResult, Stage
 from curricle.train.data.batching import MicroBatch, Size, micro_batches
 from curricle.train.data.documents import DocumentReader
 from curricle.train.data.encoding import ConversationTokenizer, Encoded
-from curricle.train.data.holdout import split
 from curricle.train.data.prefetch import Prefetcher
-from curricle.train.data.table import Table
 from curricle.train.distributed import Processes, Stop
+from curricle.train.model import checkpoint as checkpoints
 from curricle.train.model.evaluate import evaluate
 from curricle.train.model.finite import Finite
-from curricle.train.model.load import identify, load_model, load_tokenizer
+from curricle.train.model.load import load_model, load_tokenizer
 from curricle.train.model.lora import add_adapters
 from curricle.train.model.optimizer import build_optimizer, clip, learning_rate
 from curricle.train.model.outcome import StageLosses
+from curricle.train.model.peak import peak_flops
 from curricle.train.model.student import Student
 from curricle.train.ordering.audit import OrderAudit
-from curricle.train.ordering.batches import Budget, Cutter, GlobalBatch, response_tokens
-from curricle.train.ordering.journal import (
-    JOURNAL,
-    Header,
-    Journal,
-    JournaledCourse,
-    as_begun,
-    open_journal,
-    read_journal,
-    recorded_course,
-)
-from curricle.train.ordering.order import described, header_of, sorted_by
+from curricle.train.ordering.batches import Cutter, GlobalBatch
+from curricle.train.ordering.journal import JOURNAL, JournaledCourse, open_journal
+from curricle.train.ordering.order import described, sorted_by
 from curricle.train.ordering.summary import Tally
+from curricle.train.preparation import Preparation, prepare
 from curricle.train.progress import Reporter, Spent
-from curricle.train.records.metrics import Metrics, check_trackers, peak_flops, read_metrics
-from curricle.train.records.run_json import Description, read_description, rows_digest_of
+from curricle.train.records.checkpoints import Cursor, locked
+from curricle.train.records.metrics import Metrics
 from curricle.train.settings import RunSettings
 
 log = logging.getLogger("curricle")
 
 
-def order_of(settings: RunSettings, table: Table) -> Header:
-    """What defines the order of a run. Without a budget it is one epoch."""
-    return header_of(
-        table,
-        settings.curriculum,
-        settings.curriculum_options,
-        settings.seed,
-        settings.batch.size,
-        settings.budget,
-    )
-
-
 def run(settings: RunSettings, processes: Processes, stop: Stop | None = None) -> Path:
-    """Train, or go on training, and return the last checkpoint.
+    """Train, or go on training, and return the last checkpoint: ``prepare`` and ``train``."""
+    return train(prepare(settings), processes, stop)
+
+
+def train(prepared: Preparation, processes: Processes, stop: Stop | None = None) -> Path:
+    """Train what was prepared, and return the last checkpoint.
 
     ``stop``: where somebody may ask the run to stop; it then saves and raises KeyboardInterrupt. It runs in any thread,
     installs no signal handler, and leaves torch's settings and random numbers as they were.
     UsageError for what is wrong before anything is written; UserError for what stops a run.
     """
+    if prepared.finished and prepared.resumed:
+        log.info("the run is finished: there is nothing left to do after step %d", prepared.cursor.step)
+        return prepared.resumed
     with _reproducible(processes.device):
-        loop = Loop(settings, processes, stop or Stop(processes))
-        if loop.resumed and loop.finished == loop.cursor.step:
-            log.info("the run is finished: there is nothing left to do after step %d", loop.finished)
-            return loop.resumed
+        loop = Loop(prepared, processes, stop or Stop(processes))
         loop.load()
         return loop.run()
 
@@ -94,36 +76,10 @@ def _reproducible(device: torch.device) -> Iterator[None]:
 class Loop:
     """One run. Everything that may be refused is read first, by ``load`` at last; only ``run`` writes."""
 
-    def __init__(self, settings: RunSettings, processes: Processes, stop: Stop) -> None:
-        self.settings, self.processes, self.stop = settings, processes, stop
-        check_trackers(settings.log)
-        recorded = read_journal(settings.replay) if settings.replay else None
-        if recorded:
-            self.split = split(settings, recorded.header.seed, recorded.header.table)
-        else:
-            self.split = split(settings, settings.seed, rows_digest_of(settings.output))
-        self.table = self.split.train
-        self.header = (
-            recorded.header if recorded else as_begun(order_of(settings, self.table), settings.output / JOURNAL)
-        )
-        self.recorded = recorded.records if recorded else []
-        self.budget = Budget(**self.header.budget)
-        self.tokens = response_tokens(self.table) if self.budget.tokens else None
-        self.course = recorded_course(Journal(self.header), self.table, settings.curriculum)
-        if read_description(settings.output).get("finished") is None:
-            check_writable(settings.output)
-        self.description = Description.of(
-            settings,
-            self.table,
-            identify(settings.model),
-            plugin=self.header.plugin,
-            left_out=self.split.left_out,
-        )
-        self.finished = self.description.before().get("finished")
-        self.reported = read_metrics(settings.output)
-        saved = checkpoints.checkpoints(settings.output)
-        self.resumed = saved[-1] if saved else None
-        self.cursor = checkpoints.read_cursor(self.resumed) if self.resumed else Cursor()
+    def __init__(self, prepared: Preparation, processes: Processes, stop: Stop) -> None:
+        self.prepared, self.processes, self.stop = prepared, processes, stop
+        self.settings, self.table, self.header = prepared.settings, prepared.table, prepared.header
+        self.resumed, self.cursor = prepared.resumed, prepared.cursor
 
     def load(self) -> None:
         """Read the model and the optimizer, as the last checkpoint has them."""
@@ -133,18 +89,19 @@ class Loop:
         self.tokenizer = load_tokenizer(settings.model)
         self.encoder = ConversationTokenizer(self.tokenizer, settings.template, settings.max_length)
         self.documents = DocumentReader(self.encoder, str(settings.data))
-        evaluations = [line["step"] for line in self.reported if line["kind"] == "eval"]
+        reported, split = self.prepared.reported, self.prepared.split
+        evaluations = [line["step"] for line in reported if line["kind"] == "eval"]
         self.evaluated = max((at for at in evaluations if at <= step), default=None)
-        checks = [line for line in self.reported if line["kind"] == "check" and line["step"] <= step]
+        checks = [line for line in reported if line["kind"] == "check" and line["step"] <= step]
         self.checked = {line["decision"] for line in checks}
         # what came after the checkpoint is dropped, and comes again
-        self.summarized = any(line["kind"] == "summary" and line["step"] == step for line in self.reported)
+        self.summarized = any(line["kind"] == "summary" and line["step"] == step for line in reported)
         torch.manual_seed(self.header.seed)
         plain = self.resumed is None or settings.lora.rank > 0
         model = load_model(settings.model if plain else str(self.resumed), settings.device.attention)
         self.encoder.vocabulary = embeddings(model)
         self.documents.check_learns(self.table)
-        self.held_out, self.tuning = map(self.documents.encode_sets, (self.split.held_out, self.split.tuning))
+        self.held_out, self.tuning = map(self.documents.encode_sets, (split.held_out, split.tuning))
         if not self.resumed:
             self.documents.check_judges(self.held_out)
             self.documents.check_judges(self.tuning)
@@ -166,7 +123,7 @@ class Loop:
             self._stop_if_asked,
         )
         self.order, self.finite = OrderAudit(processes), Finite(processes)
-        self.step, self.spent = 0, Spent(self.budget, settings.optimizer.horizon)
+        self.step, self.spent = 0, Spent(self.prepared.budget, settings.optimizer.horizon)
         self.tally = Tally(len(self.table))
         self.stage: Stage | None = None
         self.losses: StageLosses | None = None
@@ -176,19 +133,20 @@ class Loop:
         if not self.processes.first:
             self.processes.barrier()
             return self._train(write=False)
-        with checkpoints.locked(self.settings.output):
-            self.description.write()
+        with locked(self.settings.output):
+            self.prepared.description.write()
             self.processes.barrier()
             saved = self._train(write=True)
-            self.description.write(finished=self.step)
+            self.prepared.description.write(finished=self.step)
             return saved
 
     def _train(self, write: bool) -> Path:
         """Follow the order from where the last checkpoint left it. Every process takes its share of every batch."""
         settings, processes = self.settings, self.processes
-        self.journal = open_journal(settings.output / JOURNAL, self.header, write)
-        course = JournaledCourse(self.course, self.journal, self.recorded)
-        cutter = Cutter(self.header.batch, self.budget, self.tokens)
+        prepared = self.prepared
+        self.journal = open_journal(settings.output / JOURNAL, self.header, write, prepared.recording)
+        course = JournaledCourse(prepared.course, self.journal, prepared.replayed)
+        cutter = Cutter(self.header.batch, prepared.budget, prepared.tokens)
         metrics = Metrics(settings.output, self.cursor.step, settings.log) if write else None
         peak = peak_flops(processes.device, settings.device.peak_tflops)
         self.reporter = Reporter(self.student, processes, metrics, self.cursor.totals, peak)
@@ -232,7 +190,7 @@ class Loop:
             self._look()
 
     def _pass_over(self, batch: GlobalBatch) -> None:
-        self.spent.add(batch, self.tokens)
+        self.spent.add(batch, self.prepared.tokens)
         self.tally.batch(batch.rows)
         self.order.skip(self.table.ids[batch.rows])
         self.step += 1
@@ -300,7 +258,7 @@ class Loop:
         The random numbers of dropout depend on the step alone, so that there is no random state to save. Nothing here
         waits for the device; on a CPU, where there is nothing to wait for, a bad loss stops before the weights change.
         """
-        self.spent.add(batch, self.tokens)
+        self.spent.add(batch, self.prepared.tokens)
         self.tally.batch(batch.rows)
         self.order.plan(self.table.ids[batch.rows])
         world, rank = self.processes.world, self.processes.rank
@@ -417,6 +375,7 @@ class Loop:
             self.optimizer,
             self.tokenizer,
             self.settings.checkpoint.keep,
+            self.settings.output / JOURNAL,
             self.processes,
             self.losses.read() if self.losses else None,
         )

@@ -168,7 +168,7 @@ def test_keys_of_a_later_version_are_passed_over_in_a_run(there):
     CURSOR.edit(add_later)
     shutil.rmtree("run/checkpoints/step-00000004/state/optimizer")
     Path("run/checkpoints/step-00000004/state/digests.json").unlink()
-    from curricle.train.checkpoint import read_cursor
+    from curricle.train.records.checkpoints import read_cursor
 
     assert read_cursor(Path("run/checkpoints/step-00000004")).step == 4
 

@@ -248,7 +248,7 @@ def test_a_config_does_not_say_how_attention_is_computed(model):
 
 
 def test_a_run_knows_a_gguf_file_with_the_tokenizer_beside_it(model):
-    from curricle.train.model.load import identify
+    from curricle.train.model.locate import identify
 
     (model / "model.gguf").write_bytes(b"GGUF")
     before = identify(str(model / "model.gguf"))

@@ -49,17 +49,17 @@ def test_nothing_is_a_pickle(command, train_in_fork, tmp_path):
 
 def test_a_full_disk_leaves_the_last_checkpoint(command, train_in_fork, tmp_path):
     """The limit on the size of a file stands for the disk: the first checkpoint fits, the second does not."""
-    import curricle.train.checkpoint
+    import curricle.train.model.checkpoint
 
     def full_from_the_second_on() -> None:
-        original = curricle.train.checkpoint._write
+        original = curricle.train.model.checkpoint._write
 
         def write(directory, *rest):  # type: ignore[no-untyped-def]
             if directory.name != "step-00000002":
                 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
             original(directory, *rest)
 
-        curricle.train.checkpoint._write = write
+        curricle.train.model.checkpoint._write = write
 
     arguments = command("--budget.steps", "6", "--checkpoint.every", "2")
     ended = train_in_fork(arguments, full_from_the_second_on)

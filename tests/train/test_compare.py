@@ -12,9 +12,9 @@ import pytest
 from curricle import train
 from curricle.schemas.common.errors import DirectoryLocked, UsageError
 from curricle.schemas.sealed import sealed
-from curricle.train.checkpoint import locked
 from curricle.train.comparison.arms import Arm, Trial
 from curricle.train.data.table import open_table
+from curricle.train.records.checkpoints import locked
 from curricle.train.settings import CompareSettings, EvalSettings, LoraSettings
 from train_tables import write_table
 

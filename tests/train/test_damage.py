@@ -11,9 +11,9 @@ import drawn
 import pytest
 from curricle.schemas.common.errors import UserError
 from curricle.schemas.sealed import unsealed
-from curricle.train import checkpoint as checkpoints
 from curricle.train.cli import main
 from curricle.train.ordering.journal import read_journal
+from curricle.train.records import checkpoints
 from curricle.train.records.metrics import read_metrics
 from curricle.train.records.run_json import read_description
 from curricle.train.reporting.verification import verify

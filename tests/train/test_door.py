@@ -16,7 +16,7 @@ import pytest
 from curricle import train
 from curricle.schemas.common.errors import UsageError
 from curricle.train import cli, commands, settings
-from curricle.train.checkpoint import read_cursor
+from curricle.train.records.checkpoints import read_cursor
 from curricle.train.settings import BatchSettings
 from pages import block
 

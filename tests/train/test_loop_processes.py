@@ -96,17 +96,17 @@ def test_another_number_of_processes_goes_on_from_the_shards(command, train_in_f
 
 def test_a_shard_that_cannot_be_written_is_no_checkpoint(command, train_in_forks, tmp_path):
     """The disk of the second process is full from its second checkpoint on."""
-    import curricle.train.checkpoint
+    import curricle.train.model.checkpoint
 
     def full_from_the_second_on() -> None:
-        original, calls = curricle.train.checkpoint._save_optimizer, iter(range(100))
+        original, calls = curricle.train.model.checkpoint._save_optimizer, iter(range(100))
 
         def save(*arguments):  # type: ignore[no-untyped-def]
             if next(calls) and os.environ["RANK"] == "1":
                 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 10, resource.RLIM_INFINITY))
             original(*arguments)
 
-        curricle.train.checkpoint._save_optimizer = save
+        curricle.train.model.checkpoint._save_optimizer = save
 
     arguments = command(*OPTIONS, "--device.parallel", "fsdp")
     ended = train_in_forks(2, arguments, full_from_the_second_on)

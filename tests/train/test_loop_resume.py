@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import curricle.schemas.common.disk
-import curricle.train.checkpoint
 import curricle.train.loop
 import curricle.train.ordering.journal
 import curricle.train.progress
@@ -36,6 +35,7 @@ PROBING = ("inside a probe", "after a decision")  # instants that only a curricu
 
 def instants() -> dict[str, Callable[[], None]]:
     from curricle.train.curricula.base import Decision
+    from curricle.train.model import checkpoint
     from curricle.train.model.student import Student
     from curricle.train.ordering.journal import Journal, StageRecord
 
@@ -62,10 +62,10 @@ def instants() -> dict[str, Callable[[], None]]:
         "in the first step": lambda: at_call(torch.optim.AdamW, "step", 0),
         "inside a probe": lambda: at_call(Student, "nll", 0, lambda *_: not torch.is_grad_enabled()),
         "after a decision": lambda: at_call(Journal, "append", 0, lambda _, it: isinstance(it, Decision), after=True),
-        "while a checkpoint is written": lambda: at_call(curricle.train.checkpoint, "_save_optimizer", 0, after=True),
+        "while a checkpoint is written": lambda: at_call(checkpoint, "_save_optimizer", 0, after=True),
         "before its name": lambda: at_call(curricle.schemas.common.disk, "sync", 3, lambda path: ".step-" in str(path)),
         "after it": lambda: at_call(curricle.train.progress.Window, "pause", 0, after=True),
-        "while an old one is removed": lambda: at_call(curricle.train.checkpoint, "_remove", 0, after=True),
+        "while an old one is removed": lambda: at_call(checkpoint, "_remove", 0, after=True),
         "at random": timer,
         "between backward and step": lambda: at_call(torch.optim.AdamW, "step", 2),
         "at random again": timer,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from curricle.schemas.common.errors import UsageError
-from curricle.train.model.load import identify
+from curricle.train.model.locate import identify
 from safetensors.torch import load_file, save_file
 
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from curricle.curate.proxy.weights import resolve
 from curricle.schemas.chat.packaged import GEMMA3, PACKAGED, Packaged
-from curricle.train.model.load import identify, load_model, load_tokenizer
+from curricle.train.model.load import load_model, load_tokenizer
+from curricle.train.model.locate import identify
 from safetensors.torch import load_file
 from small_gguf import write_small_gguf
 

@@ -250,8 +250,8 @@ class Table:
             names.append("null")
         return codes, names
 
-    def examples(self, rows: Rows) -> list[Example]:
-        """The text of these rows, in this order. Each row group that they touch is read once."""
+    def check_texts(self) -> None:
+        """UsageError if there are no conversations."""
         if "messages" not in self._files.schema.names:
             raise missing_column("messages", self._files.schema.names, self._files.where)
         kind = self._files.schema.field("messages").type
@@ -262,6 +262,10 @@ class Table:
                 where=self._files.where,
                 remedy="give each row a list of turns with a role and a content, as `curricle score` writes them",
             )
+
+    def examples(self, rows: Rows) -> list[Example]:
+        """The text of these rows, in this order. Each row group that they touch is read once."""
+        self.check_texts()
         records = self._files.text(self.origin[rows])
         return [Example.of(record["messages"], record.get("extra")) for record in records]
 

@@ -94,11 +94,36 @@ class Journal:
             _append(self.path, sealed(_to_line(record)))
 
 
-def as_begun(header: Header, path: str | Path) -> Header:
+@dataclass(frozen=True)
+class Recording:
+    """What a file holds of a journal: its first line, None where there is none; its records; and in how many bytes they
+    lie, without a line that a kill cut short."""
+
+    path: Path
+    header: Header | None
+    records: list[JournalEntry]
+    size: int
+
+    def check(self, header: Header) -> None:
+        """UsageError, with the differences, if it is of another order."""
+        if self.header and (changed := header.differences(_completed(self.header))):
+            raise UsageError(
+                "the run was started with another order:\n  " + "\n  ".join(changed),
+                where=str(self.path),
+                remedy="run the same command as before, or choose another output directory",
+            )
+
+    def current(self) -> "Recording":
+        """What the file holds now: another process may have written to it. Lines are only ever added."""
+        size = self.path.stat().st_size if self.path.exists() else 0
+        return self if size == self.size else read_recording(self.path)
+
+
+def as_begun(header: Header, recording: Recording) -> Header:
     """The order of a run that is to be started, or gone on with: where an earlier version began it, with fewer options
-    than there are today, what nobody gives is as it was then. UsageError for what is no journal.
+    than there are today, what nobody gives is as it was then.
     """
-    begun, _, _ = _parse(Path(path))
+    begun = recording.header
     if begun is None or begun.curriculum != header.curriculum or _completed(begun) == begun:
         return header
     return replace(header, options={**_completed(begun).options, **header.options})
@@ -106,35 +131,30 @@ def as_begun(header: Header, path: str | Path) -> Header:
 
 def read_journal(path: str | Path) -> Journal:
     """A journal as it was recorded, for reading; UsageError if there is none or it cannot be trusted."""
-    header, records, _ = _parse(Path(path))
-    if header is None:
+    recording = read_recording(path)
+    if recording.header is None:
         raise UsageError("the journal is absent or empty", where=str(path), remedy="name the journal.jsonl of a run")
-    return Journal(_completed(header), records)
+    return Journal(_completed(recording.header), recording.records)
 
 
-def open_journal(path: str | Path, header: Header, write: bool = True) -> Journal:
+def open_journal(path: str | Path, header: Header, write: bool = True, recording: Recording | None = None) -> Journal:
     """Start a journal, or open the one that is there to go on with it. A line that a kill cut short is dropped.
 
-    With ``write=False`` (every process but the first) nothing on disk changes.
-    UsageError, with the differences, if the journal there is of another order.
+    With ``write=False`` (every process but the first) nothing on disk changes. ``recording``: what was read of it
+    before. UsageError, with the differences, if the journal there is of another order.
     """
     path = Path(path)
-    recorded, records, whole = _parse(path)
-    if recorded and (changed := header.differences(_completed(recorded))):
-        raise UsageError(
-            "the run was started with another order:\n  " + "\n  ".join(changed),
-            where=str(path),
-            remedy="run the same command as before, or choose another output directory",
-        )
+    recording = recording.current() if recording else read_recording(path)
+    recording.check(header)
     if write:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if recorded is None:
+        if recording.header is None:
             path.write_bytes(b"")
             _append(path, sealed(canonical_json(tagged("journal", header.to_json()))))
             sync(path.parent)
         else:
-            os.truncate(path, whole)
-    return Journal(header, records, path if write else None)
+            os.truncate(path, recording.size)
+    return Journal(header, recording.records, path if write else None)
 
 
 def recorded_course(journal: Journal, table: Table, curriculum: str = "") -> Course:
@@ -287,11 +307,11 @@ def _completed(header: Header) -> Header:
     return replace(header, options=completed(header.curriculum, header.options))
 
 
-def _parse(path: Path) -> tuple[Header | None, list[JournalEntry], int]:
-    """Header, records, and the length in bytes of the lines that are whole."""
+def read_recording(path: str | Path) -> Recording:
+    """What a file holds of a journal, also if there is none; UsageError for what is no journal."""
     header, records, number = None, [], 0
     try:
-        lines = lines_of(path)
+        lines = lines_of(Path(path))
         for number, line in enumerate(lines):
             if number:
                 records.append(_from_line(line))
@@ -303,7 +323,7 @@ def _parse(path: Path) -> tuple[Header | None, list[JournalEntry], int]:
             where=str(path),
             remedy="copy state/journal.jsonl of the last checkpoint over it, or start a new run",
         ) from error
-    return header, records, sum(len(line) + 1 for line in lines)
+    return Recording(Path(path), header, records, sum(len(line) + 1 for line in lines))
 
 
 def _append(path: Path, line: str) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from curricle.schemas.common.config import nearest
 from curricle.schemas.common.disk import write_whole
 from curricle.schemas.common.errors import UsageError
@@ -14,24 +13,6 @@ from curricle.schemas.sealed import lines_of, sealed, unsealed
 from curricle.train.settings import LogSettings
 
 METRICS = "metrics.jsonl"
-
-PEAK_TFLOPS = {
-    "H200": 989.0,
-    "H100": 989.0,
-    "H800": 989.0,
-    "B200": 2250.0,
-    "GH200": 989.0,
-    "A100": 312.0,
-    "A800": 312.0,
-    "L40S": 362.0,
-    "L4": 121.0,
-    "A10G": 70.0,
-    "A10": 125.0,
-    "V100": 125.0,
-    "T4": 65.0,
-    "MI300X": 1307.0,
-}
-"""Dense bfloat16 (float16 where there is none) peaks in the vendors' data sheets, by part of the device's name."""
 
 
 class Metrics:
@@ -96,18 +77,6 @@ def _line(number: int, line: bytes) -> dict[str, Any]:
     if not isinstance(record.get("kind"), str) or not isinstance(record.get("step"), int):
         raise ValueError(f"line {number}: it has no kind or no step")
     return record
-
-
-def peak_flops(device: torch.device, declared_tflops: float | None) -> float | None:
-    """FLOP/s that one device could do: as given, or from its data sheet; None where neither is known."""
-    if declared_tflops:
-        return declared_tflops * 1e12
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-        for part in sorted(PEAK_TFLOPS, key=len, reverse=True):
-            if part in name:
-                return PEAK_TFLOPS[part] * 1e12
-    return None
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -8,8 +8,8 @@ from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.common.log import printable
 from curricle.schemas.sealed import is_sealed
 from curricle.schemas.sums import damaged
-from curricle.train.checkpoint import DIGESTS, checkpoints, faults, read_cursor, sums
 from curricle.train.ordering.journal import JOURNAL, read_journal
+from curricle.train.records.checkpoints import DIGESTS, checkpoints, faults, read_cursor, sums
 from curricle.train.records.metrics import METRICS, read_metrics
 from curricle.train.records.run_json import RUN, read_description
 

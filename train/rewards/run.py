@@ -28,19 +28,18 @@ from curricle.schemas.common.disk import check_writable, replacing, write_whole
 from curricle.schemas.common.errors import UserError
 from curricle.schemas.sums import damaged, sums_of
 from curricle.schemas.table import NOTES_FIELD
-from curricle.train.checkpoint import locked
 from curricle.train.data.correlation import spearman
 from curricle.train.data.encoding import ConversationTokenizer
-from curricle.train.data.holdout import left_out
-from curricle.train.data.table import Table, open_table
+from curricle.train.data.table import Table
 from curricle.train.distributed import Processes
-from curricle.train.model.load import identify, load_model, load_tokenizer
+from curricle.train.model.load import load_model, load_tokenizer
 from curricle.train.model.probe import CHUNK
 from curricle.train.model.student import Student
-from curricle.train.records.run_json import Description, read_description
+from curricle.train.records.checkpoints import locked
 from curricle.train.rewards.head import FOLDS, Accuracy, cross_fit, fit, folds, rewards
 from curricle.train.rewards.model import check_architecture, save_reward_model
 from curricle.train.rewards.pairs import GeneratedAnswers, Remarks, last_states, read_pairs
+from curricle.train.rewards.preparation import RewardPreparation, digest_without, prepare
 from curricle.train.settings import BatchSettings, RewardSettings
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
@@ -70,23 +69,17 @@ COLUMNS = (
 
 
 def reward(settings: RewardSettings, processes: Processes) -> Path:
+    """``prepare`` and ``fit_and_score``."""
+    return fit_and_score(prepare(settings), processes)
+
+
+def fit_and_score(prepared: RewardPreparation, processes: Processes) -> Path:
     """Fit and score, or go on with it, and return the directory.
 
     UsageError for what is wrong before anything is written; UserError where there is no pair to learn from.
     """
-    table = open_table(settings.data, settings.join)
-    if read_description(settings.output).get("finished") is None:
-        check_writable(settings.output)
-    out = left_out(table, settings.leave_out)
-    description = Description.of(
-        settings,
-        table,
-        identify(settings.model),
-        REWARD_VERSION,
-        left_out={"--leave-out": int(out.sum())} if out.any() else {},
-        without=_without(table, out),
-    )
-    before = description.before()
+    settings, table, out, description = prepared.settings, prepared.table, prepared.out, prepared.description
+    before = prepared.before
     if before.get("finished") is not None:
         wrong = damaged(settings.output, before.get("files", {}), every_byte=False)
         if not wrong:
@@ -152,11 +145,6 @@ def _read_states(
 
 def _states(settings: RewardSettings, index: int) -> Path:
     return settings.output / STATES / f"{index:06d}.safetensors"
-
-
-def _without(table: Table, out: NDArray[np.bool_]) -> str | None:
-    """The digest of the rows that are left out; None if none is."""
-    return table.take(np.flatnonzero(out)).digest if out.any() else None
 
 
 def _finish(
@@ -298,7 +286,7 @@ def _write_scores(
             row.append("reward_gap: no head has learned from this row, which is left out")
         notes.append(row or None)
     params = {name: getattr(settings, name) for name in ("seed", "l2", "template", "max_length")}
-    params |= {"without": without} if (without := _without(table, out)) else {}
+    params |= {"without": without} if (without := digest_without(table, out)) else {}
     columns = [column.of_metric("reward", REWARD_VERSION, {"folds": FOLDS, **params}) for column in COLUMNS]
     schema = pa.schema([("example_id", pa.string()), *(column.to_field() for column in columns), NOTES_FIELD])
     arrays = [

@@ -11,27 +11,26 @@ name is whole. Nothing is unpickled from disk.
 import json
 import logging
 import os
-import re
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed.checkpoint as dcp
-from curricle.schemas.common.disk import beside, publish, refuse_links
-from curricle.schemas.common.errors import DirectoryLocked, Divergence, UserError
-from curricle.schemas.contract import from_record, tagged, untagged
-from curricle.schemas.sealed import sealed, unsealed
-from curricle.schemas.sums import damaged, sums_of
+from curricle.schemas.common.disk import beside, publish
+from curricle.schemas.common.errors import Divergence, UserError
+from curricle.schemas.contract import tagged
+from curricle.schemas.sealed import sealed
+from curricle.schemas.sums import sums_of
 from curricle.train.distributed import Processes
 from curricle.train.model.lora import merged
 from curricle.train.model.student import Student
-from curricle.train.ordering.journal import JOURNAL
+from curricle.train.records.checkpoints import DIGESTS, Cursor, check, checkpoints, last_of, name_of, unreadable
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
@@ -51,68 +50,10 @@ from transformers import PreTrainedTokenizerBase
 
 log = logging.getLogger("curricle")
 
-DIGESTS = "state/digests.json"
 OUTCOME = "outcome.safetensors"
-_NAME = re.compile(r"step-(\d{8,})")
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 _PREFIX = "model."
 """What Scorer puts before the names of the model."""
-
-
-@dataclass
-class Cursor:
-    """How far a run has come. ``order``: the hash of the rows consumed. ``totals``: what it has cost so far."""
-
-    step: int = 0
-    order: str = "00" * 16
-    records: int = 0
-    totals: dict[str, float] = field(default_factory=dict)
-
-
-def checkpoints(run: Path) -> list[Path]:
-    """The whole checkpoints of a run, oldest first."""
-    saved = [path for path in (run / "checkpoints").glob("step-*") if _NAME.fullmatch(path.name)]
-    return sorted(saved, key=lambda path: int(path.name.removeprefix("step-")))
-
-
-def read_cursor(checkpoint: Path) -> Cursor:
-    """How far a checkpoint has come; UserError if any of its files has another size than it was written with."""
-    check(checkpoint, every_byte=False)
-    try:
-        path = checkpoint / "state" / "cursor.json"
-        cursor = from_record(Cursor, untagged("cursor", json.loads(path.read_bytes()), str(path)))
-        if checkpoint.name != _name(cursor.step):
-            raise ValueError(f"it says step {cursor.step}")
-        bytes.fromhex(cursor.order)
-        return cursor
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise _unreadable(checkpoint, error) from error
-
-
-def faults(checkpoint: Path, every_byte: bool = True) -> list[str] | None:
-    """What is wrong with the files of a checkpoint, in words; None if an earlier version wrote it, without digests."""
-    try:
-        return damaged(checkpoint, sums(checkpoint), every_byte)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        return [f"{DIGESTS}: {error}"]
-
-
-def sums(checkpoint: Path) -> dict[str, Any]:
-    """The size and digest that each file of a checkpoint was written with. ValueError if they are damaged themselves,
-    FileNotFoundError if an earlier version wrote none.
-    """
-    return unsealed((checkpoint / DIGESTS).read_bytes())
-
-
-def check(checkpoint: Path, every_byte: bool = True) -> None:
-    """UserError if a checkpoint is not as it was written."""
-    problems = faults(checkpoint, every_byte)
-    if problems is None and every_byte:
-        log.info("%s was written by an earlier version, without digests: it is taken as it is", checkpoint.name)
-    if problems:
-        raise _unreadable(checkpoint, "; ".join(problems))
 
 
 def check_together(checkpoint: Path, processes: Processes) -> None:
@@ -124,7 +65,7 @@ def check_together(checkpoint: Path, processes: Processes) -> None:
     except UserError as error:
         failed = error
     if processes.sum(np.array([failed is not None], np.int64))[0]:
-        raise failed or _unreadable(checkpoint, "the first process says why")
+        raise failed or unreadable(checkpoint, "the first process says why")
 
 
 def save(
@@ -134,16 +75,18 @@ def save(
     optimizer: torch.optim.Optimizer,
     tokenizer: PreTrainedTokenizerBase,
     keep: int,
+    journal: Path,
     processes: Processes,
     losses: Mapping[str, NDArray[np.generic]] | None = None,
 ) -> Path:
     """Write the checkpoint of this step and drop all but the last ``keep``; called by every process.
 
-    ``losses``: of the rows of the current stage that were trained on, if it asks for its outcome.
+    ``journal``: of the run so far. ``losses``: of the rows of the current stage that were trained on, if it asks for
+    its outcome.
     UserError if it cannot be written, for example because the disk is full, Divergence if a weight or a moment is not
     finite; the one before it is whole then.
     """
-    directory = run / "checkpoints" / _name(cursor.step)
+    directory = run / "checkpoints" / name_of(cursor.step)
     if directory.exists():
         return directory
     # The first process gets the weights; all give back those that fsdp leaves gathered after an evaluation.
@@ -154,7 +97,7 @@ def save(
     try:
         _save_optimizer(beside(directory), moments, processes)
         if processes.first:
-            _write(directory, cursor, student, weights, tokenizer, run / JOURNAL, losses)
+            _write(directory, cursor, student, weights, tokenizer, journal, losses)
             for old in checkpoints(run)[:-keep]:
                 _remove(old)
     except (OSError, SafetensorError, CheckpointException) as error:
@@ -165,7 +108,7 @@ def save(
         raise UserError(
             f"the checkpoint could not be written: {_reason(failed) if failed else 'the first process says why'}",
             where=str(directory),
-            remedy=f"free space, and run the same command to go on from {_last(run)}",
+            remedy=f"free space, and run the same command to go on from {last_of(run)}",
         ) from failed
     return directory
 
@@ -191,16 +134,12 @@ def _write(
     if adapters:
         save_file(adapters, state / "adapters.safetensors")
     (state / "cursor.json").write_text(json.dumps(tagged("cursor", asdict(cursor))))
-    shutil.copyfile(journal, state / JOURNAL)
+    shutil.copyfile(journal, state / journal.name)
     if losses:
         save_arrays(dict(losses), state / OUTCOME)
     names = sorted(path.relative_to(partial).as_posix() for path in partial.rglob("*") if path.is_file())
     (partial / DIGESTS).write_text(sealed(json.dumps(sums_of(partial, names), indent=1)))
     publish(directory)
-
-
-def _name(step: int) -> str:
-    return f"step-{step:08d}"
 
 
 def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, partial: Path) -> None:
@@ -219,7 +158,7 @@ def load_weights(checkpoint: Path, student: Student) -> None:
         try:
             adapters: dict[str, Any] = {_PREFIX + name: weight for name, weight in load_file(path).items()}
         except (OSError, SafetensorError) as error:
-            raise _unreadable(checkpoint, error) from error
+            raise unreadable(checkpoint, error) from error
         options = StateDictOptions(full_state_dict=True, strict=False)
         set_model_state_dict(student.scorer, adapters, options=options)
 
@@ -230,7 +169,7 @@ def load_losses(checkpoint: Path) -> dict[str, NDArray[np.generic]]:
     try:
         return load_arrays(path) if path.exists() else {}
     except (OSError, SafetensorError) as error:
-        raise _unreadable(checkpoint, error) from error
+        raise unreadable(checkpoint, error) from error
 
 
 def load_optimizer(checkpoint: Path, student: Student, optimizer: torch.optim.Optimizer, processes: Processes) -> None:
@@ -245,13 +184,8 @@ def load_optimizer(checkpoint: Path, student: Student, optimizer: torch.optim.Op
                 no_dist=processes.group is None,
             )
     except (CheckpointException, OSError, SafetensorError) as error:
-        raise _unreadable(checkpoint, _reason(error)) from error
+        raise unreadable(checkpoint, _reason(error)) from error
     set_optimizer_state_dict(student.scorer, optimizer, state)
-
-
-def _last(run: Path) -> str:
-    saved = checkpoints(run)
-    return str(saved[-1]) if saved else "the start"
 
 
 def _check_finite(run: Path, step: int, tensors: Mapping[str, torch.Tensor], processes: Processes) -> None:
@@ -262,7 +196,7 @@ def _check_finite(run: Path, step: int, tensors: Mapping[str, torch.Tensor], pro
         raise Divergence(
             f"weights or moments are not finite after step {step} ({which}), and no checkpoint of them is made",
             where=str(run),
-            remedy=f"lower --optimizer.lr, with another --output; what there is, up to {_last(run)}, is whole",
+            remedy=f"lower --optimizer.lr, with another --output; what there is, up to {last_of(run)}, is whole",
         )
 
 
@@ -306,33 +240,6 @@ def _reason(error: BaseException) -> str:
         rank, (cause, _) = next(iter(error.failures.items()))
         return f"process {rank}: {cause}"
     return str(error)
-
-
-def _unreadable(checkpoint: Path, reason: object) -> UserError:
-    return UserError(
-        f"the checkpoint is damaged, or its state cannot be read: {reason}",
-        where=str(checkpoint),
-        remedy="remove this checkpoint to go on from the one before it, or from the start",
-    )
-
-
-@contextmanager
-def locked(run: Path) -> Iterator[None]:
-    """Only one process trains in a directory; the lock goes with its process, however that ends."""
-    import fcntl
-
-    run.mkdir(parents=True, exist_ok=True)
-    refuse_links(run)
-    with (run / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DirectoryLocked(
-                "another process is training in this directory", where=str(run), remedy="wait for it, or stop it first"
-            ) from error
-        for stale in (run / "checkpoints").glob(".step-*"):
-            shutil.rmtree(stale)
-        yield
 
 
 def _remove(checkpoint: Path) -> None:

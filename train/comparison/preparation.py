@@ -1,0 +1,102 @@
+"""Before a comparison trains: everything about it that can be refused without a model, and without torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from curricle.schemas.common.disk import check_writable, refuse_links
+from curricle.schemas.common.errors import UsageError
+from curricle.train.comparison.arms import Arm, Trial, arms_of
+from curricle.train.data.holdout import split
+from curricle.train.data.table import Table
+from curricle.train.model.locate import identify
+from curricle.train.ordering.order import course_of, cut
+from curricle.train.ordering.rehearsal import Rehearsal
+from curricle.train.preparation import check_extras, order_of
+from curricle.train.records.run_json import rows_digest_of
+from curricle.train.settings import CompareSettings
+
+MOST_TUNING = 500
+"""Rows that are held out for tuning where no set is given, and at most a tenth of those to train on."""
+
+
+@dataclass(frozen=True)
+class ComparisonPlan:
+    """What is to be compared, over the rows of ``table``. ``settings``: with rows to tune by, where that is wanted;
+    ``held_for_tuning``: so many of those to train on. ``steps``: of each arm, the optimizer steps that are expected,
+    None where they are not known.
+    """
+
+    settings: CompareSettings
+    arms: list[Arm]
+    table: Table
+    steps: Mapping[str, int | None]
+    held_for_tuning: int
+
+
+def prepare(settings: CompareSettings) -> ComparisonPlan:
+    """Read what a comparison rests on. UsageError for what is wrong with it, before anything is written."""
+    check_writable(settings.output)
+    arms = arms_of(settings)
+    if not settings.eval.rows and not settings.eval.data:
+        raise UsageError(
+            "nothing is held out, so there is nothing to compare by", remedy="give --eval.rows or --eval.data"
+        )
+    if settings.jobs > 1 and settings.device.nproc > 1:
+        raise UsageError(
+            f"--jobs {settings.jobs}, and {settings.device.nproc} processes a run",
+            remedy="leave out one of --jobs, --device.nproc",
+        )
+    if settings.tuning_seeds > settings.seeds:
+        raise UsageError(
+            f"--tuning-seeds {settings.tuning_seeds} of --seeds {settings.seeds}", remedy="give no more than there are"
+        )
+    check_extras(settings)
+    refuse_links(settings.output)
+    tuned = _with_tuning(settings)
+    table = split(tuned, 0).train
+    table.check_texts()
+    _check_begun(tuned, table)
+    steps = {arm.text: _expected_steps(tuned, arm, table) for arm in arms}
+    identify(settings.model)
+    return ComparisonPlan(tuned, arms, table, steps, tuned.eval.tuning_rows - settings.eval.tuning_rows)
+
+
+def _expected_steps(settings: CompareSettings, arm: Arm, table: Table) -> int | None:
+    """The optimizer steps of an arm with a student that never learns; None where no column answers what it asks.
+
+    UsageError where its options or columns do not fit.
+    """
+    header = order_of(Trial.of(arm, arm.rates(settings)[0], 0, settings).settings, table)
+    batches = cut(table, header, Rehearsal(course_of(table, header), table).stages())
+    try:
+        return sum(1 for _ in batches)
+    except UsageError:  # of the rehearsal; what else does not fit was refused before
+        return None
+
+
+def _check_begun(settings: CompareSettings, table: Table) -> None:
+    """UsageError if runs there go on with rows that they are judged by, as earlier versions began them: what is begun
+    now leaves these rows out, and the two are not to be compared.
+    """
+    for run in [] if settings.subset else sorted(settings.output.glob("*/lr-*/seed-*")):  # they had no subsets
+        begun = rows_digest_of(run)
+        if begun not in (None, table.digest) and split(settings, 0, begun).train.digest == begun:
+            raise UsageError(
+                "was begun by an earlier version, which trained on rows of --eval.data; they are left out now",
+                where=str(run),
+                remedy="choose another --output, so that all runs train on the same rows",
+            )
+
+
+def tunes(settings: CompareSettings) -> bool:
+    """Whether learning rates are tried."""
+    return len(set(settings.learning_rates)) > 1
+
+
+def _with_tuning(settings: CompareSettings) -> CompareSettings:
+    """The same with rows to tune by, other than those to judge by, where rates are tried and no set is given."""
+    how = settings.eval
+    if not tunes(settings) or how.tuning or how.tuning_rows:
+        return settings
+    rows = max(1, min(MOST_TUNING, len(split(replace(settings, subset=0), 0).train) // 10))
+    return replace(settings, eval=replace(how, tuning_rows=rows))

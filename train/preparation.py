@@ -1,0 +1,144 @@
+"""Before a model is loaded: everything about a run that can be refused without one, and without torch."""
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curricle.schemas.common.disk import check_writable
+from curricle.schemas.common.errors import UsageError
+from curricle.train.curricula.base import Course
+from curricle.train.data.holdout import Split, split
+from curricle.train.data.table import Table
+from curricle.train.model.locate import identify
+from curricle.train.ordering.batches import Budget, response_tokens
+from curricle.train.ordering.journal import (
+    JOURNAL,
+    Header,
+    Journal,
+    JournalEntry,
+    Recording,
+    as_begun,
+    read_journal,
+    read_recording,
+    recorded_course,
+)
+from curricle.train.ordering.order import header_of
+from curricle.train.records.checkpoints import Cursor, checkpoints, read_cursor
+from curricle.train.records.metrics import check_trackers, read_metrics
+from curricle.train.records.run_json import Description, read_description, rows_digest_of
+from curricle.train.settings import DeviceSettings, RunSettings, TrainSettings
+from numpy.typing import NDArray
+
+
+@dataclass
+class Preparation:
+    """A run that is to begin, or to go on. ``header``: what defines its order, over ``split.train``.
+
+    ``recording``: what its journal holds so far; ``replayed``: the records of another run that it follows.
+    ``tokens``: response tokens of each row, int64 (rows,), for a budget in tokens. ``before``: what ``run.json`` says,
+    ``reported``: the lines of its metrics. ``resumed``: the last checkpoint, which has come as far as ``cursor``.
+    """
+
+    settings: RunSettings
+    split: Split
+    header: Header
+    recording: Recording
+    replayed: Sequence[JournalEntry]
+    budget: Budget
+    tokens: NDArray[Any] | None
+    course: Course
+    description: Description
+    before: dict[str, Any]
+    reported: list[dict[str, Any]]
+    resumed: Path | None
+    cursor: Cursor
+
+    @property
+    def table(self) -> Table:
+        """The rows to train on."""
+        return self.split.train
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.resumed is not None and self.before.get("finished") == self.cursor.step
+
+
+def prepare(settings: RunSettings) -> Preparation:
+    """Read what a run rests on. UsageError for what is wrong with it, before anything is written."""
+    if read_description(settings.output).get("finished") is None:
+        check_writable(settings.output)
+    check_extras(settings)
+    replay = read_journal(settings.replay) if settings.replay else None
+    if replay:
+        parts = split(settings, replay.header.seed, replay.header.table)
+    else:
+        parts = split(settings, settings.seed, rows_digest_of(settings.output))
+    table = parts.train
+    table.check_texts()
+    recording = read_recording(settings.output / JOURNAL)
+    header = replay.header if replay else as_begun(order_of(settings, table), recording)
+    budget = Budget(**header.budget)
+    tokens = response_tokens(table) if budget.tokens else None
+    course = recorded_course(Journal(header), table, settings.curriculum)
+    description = Description.of(
+        settings, table, identify(settings.model), plugin=header.plugin, left_out=parts.left_out
+    )
+    before = description.before()
+    recording.check(header)
+    saved = checkpoints(settings.output)
+    return Preparation(
+        settings,
+        parts,
+        header,
+        recording,
+        replay.records if replay else [],
+        budget,
+        tokens,
+        course,
+        description,
+        before,
+        read_metrics(settings.output),
+        saved[-1] if saved else None,
+        read_cursor(saved[-1]) if saved else Cursor(),
+    )
+
+
+def order_of(settings: RunSettings, table: Table) -> Header:
+    """What defines the order of a run. Without a budget it is one epoch."""
+    return header_of(
+        table,
+        settings.curriculum,
+        settings.curriculum_options,
+        settings.seed,
+        settings.batch.size,
+        settings.budget,
+    )
+
+
+def check_extras(settings: TrainSettings) -> None:
+    """UsageError for an option that needs what is not installed."""
+    check_trackers(settings.log)
+    if settings.lora.rank and not installed("peft"):
+        raise UsageError(
+            f"--lora.rank {settings.lora.rank} needs peft, which is not installed",
+            remedy='pip install "curricle[lora]"',
+        )
+    check_attention(settings.device)
+
+
+def check_attention(device: DeviceSettings) -> None:
+    """UsageError for attention by a package that is not installed."""
+    if device.attention == "flash_attention_2" and not installed("flash_attn"):
+        raise UsageError(
+            "--device.attention flash_attention_2 needs the package flash-attn, which is not installed",
+            remedy="pip install flash-attn --no-build-isolation (it wants an NVIDIA GPU, and its compiler where there "
+            "is no wheel), or leave the option out; for --batch.packing, flex_attention needs no package",
+        )
+
+
+def installed(module: str) -> bool:
+    """Whether a module could be imported; it is not."""
+    return importlib.util.find_spec(module) is not None

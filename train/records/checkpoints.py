@@ -1,0 +1,117 @@
+"""What lies in the checkpoints of a run, and whether it is whole; train.model.checkpoint writes and loads them."""
+
+import json
+import logging
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from curricle.schemas.common.disk import refuse_links
+from curricle.schemas.common.errors import DirectoryLocked, UserError
+from curricle.schemas.contract import from_record, untagged
+from curricle.schemas.sealed import unsealed
+from curricle.schemas.sums import damaged
+
+log = logging.getLogger("curricle")
+
+DIGESTS = "state/digests.json"
+_NAME = re.compile(r"step-(\d{8,})")
+
+
+@dataclass
+class Cursor:
+    """How far a run has come. ``order``: the hash of the rows consumed. ``totals``: what it has cost so far."""
+
+    step: int = 0
+    order: str = "00" * 16
+    records: int = 0
+    totals: dict[str, float] = field(default_factory=dict)
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The whole checkpoints of a run, oldest first."""
+    saved = [path for path in (run / "checkpoints").glob("step-*") if _NAME.fullmatch(path.name)]
+    return sorted(saved, key=lambda path: int(path.name.removeprefix("step-")))
+
+
+def read_cursor(checkpoint: Path) -> Cursor:
+    """How far a checkpoint has come; UserError if any of its files has another size than it was written with."""
+    check(checkpoint, every_byte=False)
+    try:
+        path = checkpoint / "state" / "cursor.json"
+        cursor = from_record(Cursor, untagged("cursor", json.loads(path.read_bytes()), str(path)))
+        if checkpoint.name != name_of(cursor.step):
+            raise ValueError(f"it says step {cursor.step}")
+        bytes.fromhex(cursor.order)
+        return cursor
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise unreadable(checkpoint, error) from error
+
+
+def faults(checkpoint: Path, every_byte: bool = True) -> list[str] | None:
+    """What is wrong with the files of a checkpoint, in words; None if an earlier version wrote it, without digests."""
+    try:
+        return damaged(checkpoint, sums(checkpoint), every_byte)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return [f"{DIGESTS}: {error}"]
+
+
+def sums(checkpoint: Path) -> dict[str, Any]:
+    """The size and digest that each file of a checkpoint was written with. ValueError if they are damaged themselves,
+    FileNotFoundError if an earlier version wrote none.
+    """
+    return unsealed((checkpoint / DIGESTS).read_bytes())
+
+
+def check(checkpoint: Path, every_byte: bool = True) -> None:
+    """UserError if a checkpoint is not as it was written."""
+    problems = faults(checkpoint, every_byte)
+    if problems is None and every_byte:
+        log.info("%s was written by an earlier version, without digests: it is taken as it is", checkpoint.name)
+    if problems:
+        raise unreadable(checkpoint, "; ".join(problems))
+
+
+def name_of(step: int) -> str:
+    """The directory of the checkpoint after a step."""
+    return f"step-{step:08d}"
+
+
+def last_of(run: Path) -> str:
+    """What a run goes on from, in words."""
+    saved = checkpoints(run)
+    return str(saved[-1]) if saved else "the start"
+
+
+def unreadable(checkpoint: Path, reason: object) -> UserError:
+    """The error for one that cannot be gone on from."""
+    return UserError(
+        f"the checkpoint is damaged, or its state cannot be read: {reason}",
+        where=str(checkpoint),
+        remedy="remove this checkpoint to go on from the one before it, or from the start",
+    )
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Only one process trains in a directory; the lock goes with its process, however that ends."""
+    import fcntl
+
+    run.mkdir(parents=True, exist_ok=True)
+    refuse_links(run)
+    with (run / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DirectoryLocked(
+                "another process is training in this directory", where=str(run), remedy="wait for it, or stop it first"
+            ) from error
+        for stale in (run / "checkpoints").glob(".step-*"):
+            shutil.rmtree(stale)
+        yield
