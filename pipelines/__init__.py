@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from curricle.pipelines.functions import check_selection as check_selection
     from curricle.pipelines.functions import cluster as cluster
     from curricle.pipelines.functions import concat as concat
+    from curricle.pipelines.functions import diff as diff
     from curricle.pipelines.functions import lp as lp
     from curricle.pipelines.functions import report as report
     from curricle.pipelines.functions import reward as reward
@@ -31,6 +32,7 @@ _FUNCTIONS = (
     "check_selection",
     "cluster",
     "concat",
+    "diff",
     "lp",
     "report",
     "reward",

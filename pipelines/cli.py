@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NoReturn, Protocol, TypeVar
 
-from curricle.schemas.common.command import DONE, FAILED, TOO_MANY_REJECTS, Command, dispatch
+from curricle.schemas.common.command import DIFFERENT, DONE, FAILED, TOO_MANY_REJECTS, Command, dispatch
 from curricle.schemas.common.config import check_ranges, option, parse
 from curricle.schemas.common.surroundings import show
 
@@ -151,6 +151,25 @@ def concat(arguments: Sequence[str]) -> int:
     return DONE
 
 
+def diff(arguments: Sequence[str]) -> int:
+    """Say how two tables differ: rows, columns, fingerprints, drift of each metric. The exit code is 6 if they do."""
+    from curricle.pipelines.settings.diff import DiffSettings
+
+    settings = parse(DiffSettings, arguments, "curricle diff", diff.__doc__)
+    from curricle.curate.report.difference import lines
+    from curricle.pipelines.commands.diff import PAGE
+    from curricle.pipelines.commands.diff import diff as run
+
+    difference = run(settings)
+    for line in lines(difference):
+        show(line)
+    if difference.is_empty:
+        log.info("nothing differs")
+    if settings.output:
+        log.info("look at %s/%s", settings.output, PAGE)
+    return DIFFERENT if difference.beyond(settings.max_drift) else DONE
+
+
 def add(arguments: Sequence[str]) -> int:
     """Add columns of more metrics to a finished table, without scoring it again; run it again to resume."""
     from curricle.pipelines.settings.add import AddSettings
@@ -259,6 +278,7 @@ COMMANDS: dict[str, Command] = {
     "cluster": cluster,
     "select": select,
     "concat": concat,
+    "diff": diff,
     "lp": lp,
     "transfer": transfer,
     "reward": reward,

@@ -18,6 +18,7 @@ from curricle.curate.selection.recipe import NearDuplicatesOf, SplitOf, Take
 from curricle.pipelines.settings.add import AddSettings, TableProxySettings
 from curricle.pipelines.settings.cluster import ClusterSettings
 from curricle.pipelines.settings.concat import ConcatSettings
+from curricle.pipelines.settings.diff import DiffSettings
 from curricle.pipelines.settings.lp import LearnerSettings, LpSettings
 from curricle.pipelines.settings.reward import HeadSettings, RewardSettings
 from curricle.pipelines.settings.score import ScoreSettings
@@ -26,6 +27,7 @@ from curricle.pipelines.settings.transfer import TransferSettings
 from curricle.schemas.common.config import at_home, build
 
 if TYPE_CHECKING:
+    from curricle.curate.report.difference import Difference
     from curricle.curate.report.transfer import Comparison
     from curricle.schemas.manifest import Manifest
     from curricle.schemas.verify import Verification
@@ -246,6 +248,18 @@ def concat(
 
     values = {"tables": tables, "output": output, "columns": columns, "overwrite": overwrite}
     return concat(_settings(ConcatSettings, "concat", **values))
+
+
+def diff(old: StrPath, new: StrPath, output: StrPath | None = None, columns: Sequence[str] = ()) -> "Difference":
+    """Compare two tables, and return what differs: rows by ``example_id``, columns, fingerprints, the drift of metrics.
+
+    Nothing does if ``is_empty``; ``beyond(0.1)`` asks whether a column is gone, made otherwise, or drifts by more than
+    that. ``columns``: names of score columns; left out, all. ``diff.json`` and ``diff.html`` are written to ``output``,
+    if it is named. Raises UserError for a damaged table, and UsageError as ``score`` does.
+    """
+    from curricle.pipelines.commands.diff import diff
+
+    return diff(_settings(DiffSettings, "diff", old=old, new=new, output=output, columns=columns))
 
 
 def cluster(table: StrPath, output: StrPath, **options: Unpack[ClusterOptions]) -> "Manifest":

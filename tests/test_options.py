@@ -11,6 +11,7 @@ from curricle.pipelines.cli import COMMANDS as CURATION
 from curricle.pipelines.cli import PoolSettings
 from curricle.pipelines.settings.add import AddSettings
 from curricle.pipelines.settings.cluster import ClusterSettings
+from curricle.pipelines.settings.diff import DiffSettings
 from curricle.pipelines.settings.lp import LpSettings
 from curricle.pipelines.settings.reward import RewardSettings as CurationRewardSettings
 from curricle.pipelines.settings.score import ScoreSettings
@@ -33,6 +34,7 @@ SETTINGS = {
     "curricle add": AddSettings,
     "curricle workers": PoolSettings,
     "curricle select": Recipe,
+    "curricle diff": DiffSettings,
     **{f"curriculum {name}": curriculum for name, curriculum in CURRICULA.items()},
 }
 NEEDED: dict[str, dict[str, typing.Any]] = {
@@ -41,6 +43,7 @@ NEEDED: dict[str, dict[str, typing.Any]] = {
     "curricle score": {"output": "x", "inputs": ["a"], "engine": "dask"},
     "curricle select": {"distinct": True},
     **{f"curricle {command}": {"table": "x", "output": "x"} for command in ("lp", "reward", "cluster")},
+    "curricle diff": {"old": "x", "new": "y"},
     "curricle add": {"table": "x", "metrics": ("mattr",)},
 }
 """What a command cannot do without."""
@@ -51,7 +54,7 @@ NEVER = ["nan", "inf", "-inf", "1e309", ""]
 ZERO_IS_MEANT = {
     *("optimizer.beta1", "optimizer.beta2", "optimizer.weight_decay", "optimizer.clip", "optimizer.warmup"),
     *("optimizer.floor", "lora.rank", "lora.dropout", "eval.rows", "eval.every", "eval.seed", "checkpoint.every"),
-    *("eval.tuning_rows", "subset", "scoring_tokens"),
+    *("eval.tuning_rows", "subset", "scoring_tokens", "max_drift"),
     *("seed", "max_reject_fraction", "proxy.generation.temperature", "proxy.generation.seed"),
     *("reward.seed", "port"),
     *("temperature", "probe_rows", "probe_cost", "resort_every", "resort_epochs", "refresh_rows", "parts"),
@@ -142,7 +145,7 @@ def test_a_program_is_refused_what_a_command_is(command, name, item, whole):
 
 def test_every_command_is_looked_at():
     """A command with an option that is a number stands above."""
-    without = {"verify", "report", "status", "doctor", "transfer", "plan"}
+    without = {"verify", "report", "status", "doctor", "transfer", "plan", "concat"}
     named = {command.removeprefix("curricle ") for command in SETTINGS}
     assert {*CURATION} - without <= named
     assert {*TRAINING} - {"report", "verify"} <= named

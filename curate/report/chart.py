@@ -1,14 +1,21 @@
 """The pictures of a table's report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
+import numpy as np
+import pyarrow as pa
 from curricle.curate.report.agreement import Agreement
 from curricle.curate.report.distributions import Distribution
 from curricle.curate.report.text import number, one_line
+from curricle.schemas.columns import Hard
 from curricle.schemas.common.svg import colour, picture
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+if TYPE_CHECKING:
+    from curricle.curate.report.drift import Drift  # scipy, which no other page needs
 
 _NAMES = ("muted", "accent", "ink")
 _MUTED, _ACCENT, _INK = map(colour, range(len(_NAMES)))
@@ -33,6 +40,22 @@ def histogram(shape: Distribution, key: str) -> Markup:
     return _picture(lambda axes: _draw(axes, shape), key, _words(shape))
 
 
+def overlaid_histograms(drift: "Drift", key: str) -> Markup:
+    """The histograms of a column in two tables, as shares of the rows: the old one filled, the new one a line."""
+
+    def draw(axes: Axes) -> None:
+        old, new = (np.asarray(counts) / max(1, sum(counts)) * 100 for counts in drift.counts)
+        axes.stairs(old, drift.edges, fill=True, color=_MUTED, alpha=0.45, linewidth=0)
+        axes.stairs(new, drift.edges, color=_ACCENT, linewidth=1.3)
+        whole = pa.types.is_integer(drift.column.type)
+        _set_axes(axes, drift.edges, max(old.max(), new.max()), drift.log, whole, drift.column.hard)
+        axes.yaxis.set_major_locator(MaxNLocator(3, steps=(1, 2, 5, 10)))
+
+    medians = [side.quantiles[50] for side in (drift.old, drift.new) if side.quantiles]
+    words = f"Two histograms of {one_line(drift.column.name)}, medians {' and '.join(map(number, medians))}"
+    return _picture(draw, key, words)
+
+
 def overlap_curve(agreement: Agreement, key: str) -> Markup:
     """The overlap of the hard ends against the share of the rows that is taken, beside that of two random choices."""
 
@@ -54,25 +77,30 @@ def _picture(draw: Callable[[Axes], None], key: str, words: str) -> Markup:
 
 def _draw(axes: Axes, shape: Distribution) -> None:
     axes.stairs(shape.counts, shape.edges, fill=True, color=_ACCENT, alpha=0.75, linewidth=0)
-    axes.grid(axis="y")
-    axes.set_axisbelow(True)
-    if shape.log:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if shape.edges[-1] < 30 * shape.edges[0] else (1,)))
-        axes.xaxis.set_minor_locator(NullLocator())
-    else:
-        axes.xaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10), integer=isinstance(shape.minimum, int)))
-    short = FuncFormatter(lambda value, _: _short(value))
-    axes.xaxis.set_major_formatter(short)
+    _set_axes(axes, shape.edges, max(shape.counts), shape.log, isinstance(shape.minimum, int), shape.column.hard)
     axes.yaxis.set_major_locator(MaxNLocator(3, steps=(1, 2, 5, 10), integer=True))
-    axes.yaxis.set_major_formatter(short)
-    axes.set_xlim(shape.edges[0], shape.edges[-1])
-    axes.set_ylim(0, max(shape.counts) * 1.05)
     assert shape.median is not None
     axes.axvline(shape.median, color=_INK, linewidth=0.9, dashes=(3, 2))
-    if shape.column.hard == "high":
+
+
+def _set_axes(axes: Axes, edges: Sequence[float], highest: float, log: bool, whole: bool, hard: Hard) -> None:
+    """The axes of a histogram, and where its hard end is."""
+    axes.grid(axis="y")
+    axes.set_axisbelow(True)
+    if log:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if edges[-1] < 30 * edges[0] else (1,)))
+        axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10), integer=whole))
+    short = FuncFormatter(lambda value, _: _short(value))
+    axes.xaxis.set_major_formatter(short)
+    axes.yaxis.set_major_formatter(short)
+    axes.set_xlim(edges[0], edges[-1])
+    axes.set_ylim(0, highest * 1.05)
+    if hard == "high":
         axes.text(1, 1.06, "harder \u2192", transform=axes.transAxes, ha="right", color=_INK)
-    elif shape.column.hard == "low":
+    elif hard == "low":
         axes.text(0, 1.06, "\u2190 harder", transform=axes.transAxes, ha="left", color=_INK)
 
 

@@ -15,6 +15,8 @@ SHOWN = 3
 CORRELATION_ROWS = 200_000
 SEED = 0
 LARGEST_DRAWN = 1e300
+QUANTILES = (1, 5, 25, 50, 75, 95, 99)
+"""Per cent of the rows that have at most that value."""
 GAP, LENGTHS = "reward_gap", ("response_tokens", "generated_tokens")
 
 
@@ -61,8 +63,7 @@ def distribution(column: ScoreColumn, series: pl.Series) -> Distribution:
     nulls = series.null_count()
     if not len(ranked):
         return Distribution(column, nulls, len(series) - nulls, 0, None, None, None, (), (), False, {})
-    log = _calls_for_log(ranked)
-    edges = _edges(ranked, log)
+    edges, log = histogram_edges(ranked, whole=np.issubdtype(ranked.dtype, np.integer))
     counts, _ = np.histogram(ranked, edges)
     minimum, maximum = ranked[0].item(), ranked[-1].item()
 
@@ -78,7 +79,7 @@ def distribution(column: ScoreColumn, series: pl.Series) -> Distribution:
         len(series) - nulls - len(ranked),
         len(ranked),
         minimum,
-        _middle(ranked[(len(ranked) - 1) // 2].item(), ranked[len(ranked) // 2].item()),
+        quantiles(ranked)[50],
         maximum,
         edges.tolist(),
         counts.tolist(),
@@ -89,10 +90,19 @@ def distribution(column: ScoreColumn, series: pl.Series) -> Distribution:
     )
 
 
-def _middle(low: float | int, high: float | int) -> float:
-    """The mean of two numbers whose sum may be infinite."""
-    middle = (low + high) / 2
-    return middle if math.isfinite(middle) else low / 2 + high / 2
+def quantiles(values: np.ndarray) -> dict[int, float]:
+    """The value at each of ``QUANTILES`` of finite numbers, of which there is one at least: between two neighbours in
+    proportion, as numpy has it by default, but finite however large they are.
+    """
+    ranked = np.sort(values)
+
+    def at(percent: int) -> float:
+        index, part = divmod((len(ranked) - 1) * percent, 100)
+        low, high = ranked[index].item(), ranked[min(index + 1, len(ranked) - 1)].item()
+        value = (low * (100 - part) + high * part) / 100
+        return value if math.isfinite(value) else low * ((100 - part) / 100) + high * (part / 100)
+
+    return {percent: at(percent) for percent in QUANTILES}
 
 
 def _calls_for_log(ranked: np.ndarray) -> bool:
@@ -105,12 +115,21 @@ def _calls_for_log(ranked: np.ndarray) -> bool:
     return bool(linear < 1 / 3 and np.log(high) - np.log(low) > linear * (last - first))
 
 
-def _edges(ranked: np.ndarray, log: bool) -> np.ndarray:
+def histogram_edges(ranked: np.ndarray, whole: bool) -> tuple[np.ndarray, bool]:
+    """The edges of a histogram's bins over ascending finite numbers, and whether its axis is logarithmic.
+
+    ``whole``: they are whole numbers, so that a bin holds some, and none is empty by its width alone.
+    """
+    log = _calls_for_log(ranked)
+    return _edges(ranked, log, whole), log
+
+
+def _edges(ranked: np.ndarray, log: bool, whole: bool) -> np.ndarray:
     low, high = ranked[0], ranked[-1]
     if low == high:
         around = max(0.5, abs(float(low)) / 100)  # a fixed half would vanish beside a large number
         return np.array([low - around, low + around])
-    if np.issubdtype(ranked.dtype, np.integer):  # a bin holds whole numbers, so no bin is empty by its width alone
+    if whole:
         low, high = int(low), int(high)
         if log:
             return np.unique(np.ceil(np.geomspace(low, high + 1, BINS + 1) - 1e-9)) - 0.5

@@ -12,7 +12,7 @@ from curricle.curate.report.agreement import SHARES, agreement
 from curricle.curate.report.distributions import is_numeric
 from curricle.curate.report.transfer import Comparison, transfer_page
 from curricle.pipelines.settings.transfer import TransferSettings
-from curricle.pipelines.tables.directory import PLAN, OutputDirectory
+from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.config import nearest
@@ -24,9 +24,7 @@ JSON, PAGE = "transfer.json", "transfer.html"
 def transfer(settings: TransferSettings) -> list[Comparison]:
     """Write the report, and return what is in it. UsageError where two tables have no example in common."""
     directory = OutputDirectory(settings.output)
-    there = {name for name in directory.storage.names("") if not name.startswith("_progress/") or name == PLAN}
-    if foreign := sorted(there - {JSON, PAGE}):
-        raise UsageError(f"holds other files ({foreign[0]})", where=settings.output, remedy="name a new directory")
+    directory.check_holds_only((JSON, PAGE))
     tables = dict(zip(_labels(settings.tables), map(TableReader, settings.tables), strict=True))
     columns = _columns(list(tables.values()), settings.columns)
     for table in tables.values():

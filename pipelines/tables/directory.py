@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -97,6 +97,12 @@ class OutputDirectory:
             raise UsageError(
                 f"holds other files ({', '.join(foreign[:3])})", where=self.path, remedy="name a new directory"
             )
+
+    def check_holds_only(self, names: Iterable[str]) -> None:
+        """UsageError if files of other names lie in the directory of a page, which is no table."""
+        there = {name for name in self.storage.names("") if not name.startswith("_progress/") or name == PLAN}
+        if foreign := sorted(there - {*names}):
+            raise UsageError(f"holds other files ({foreign[0]})", where=self.path, remedy="name a new directory")
 
     @contextmanager
     def held(self) -> Iterator[str]:

@@ -10,7 +10,7 @@ from curricle.schemas.common.errors import DirectoryLocked, Divergence, UsageErr
 from curricle.schemas.common.log import set_up_logging
 from curricle.schemas.common.surroundings import forget_output, settle, show, unread
 
-DONE, FAILED, USAGE, TOO_MANY_REJECTS, HELD, DIVERGED = 0, 1, 2, 3, 4, 5
+DONE, FAILED, USAGE, TOO_MANY_REJECTS, HELD, DIVERGED, DIFFERENT = 0, 1, 2, 3, 4, 5, 6
 UNREAD = 141
 """Whoever read our output has gone: what a shell says of a program that a closed pipe ended."""
 

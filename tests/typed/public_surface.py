@@ -11,6 +11,7 @@ from curricle.curate.formats import Conversation, Fields, Format
 from curricle.curate.metric import Metric
 from curricle.curate.passes import LOSS
 from curricle.curate.proxy.settings import ProxySettings
+from curricle.curate.report.difference import Difference
 from curricle.curate.report.transfer import Comparison
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.manifest import Manifest, read_manifest
@@ -69,6 +70,7 @@ def commands(folder: Path) -> None:
     assert_type(parts, dict[str, Manifest])
     assert_type(pipelines.check_selection("hard", table=folder), list[str])
     assert_type(pipelines.concat(["first", folder], "both", columns=["loss"]), Manifest)
+    assert_type(pipelines.diff("first", folder, output="changes"), Difference)
     assert_type(pipelines.cluster(folder, "clustered", k=10, leave_out=[folder / "judging"]), Manifest)
     assert_type(pipelines.lp(folder, "lp", epochs=2, proxy={"max_length": 512}), Manifest)
     assert_type(pipelines.reward(folder, "rewarded", reward={"l2": 2.0}), Manifest)
