@@ -56,7 +56,7 @@ def test_fresh_and_forked_give_the_same_bytes(directory, tmp_path_factory):
         command("score", "absent.jsonl", "--output", "none"),
         command("--help"),
         command("verfy"),
-        train("plan", "--data", "out", "--output", "planned", "--batch-size", "8", "--curriculum", "random"),
+        train("plan", "--data", "out", "--output", "planned", "--batch.size", "8", "--curriculum", "random"),
         train("run", "--data", "absent", "--output", "none", "--model", "absent"),
     ]
     other = tmp_path_factory.mktemp("forked")

@@ -168,7 +168,7 @@ def test_a_refusal_says_the_value_the_bounds_and_the_meaning():
     [
         (TRAINING["run"], ["--optimizer.beta1", "1.5"], "--optimizer.beta1 is 1.5"),
         (TRAINING["compare"], ["--seeds", "-3"], "--seeds is -3"),
-        (TRAINING["plan"], ["--batch-size", "0"], "--batch-size is 0"),
+        (TRAINING["plan"], ["--batch.size", "0"], "--batch.size is 0"),
         (TRAINING["reward"], ["--batch-tokens", "0"], "--batch-tokens is 0"),
         (CURATION["score"], ["--proxy.max-length", "0"], "--proxy.max-length is 0"),
     ],

@@ -15,6 +15,7 @@ from curricle.schemas.common.config import parse
 from curricle.schemas.common.disk import check_writable
 from curricle.schemas.common.log import set_up_logging
 from curricle.schemas.common.surroundings import show
+from curricle.schemas.common.wording import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,12 +56,12 @@ def plan(arguments: Sequence[str]) -> int:
     from curricle.train.ordering.plan import plan_of
 
     product = plan_of(settings)
-    size = f"{product.samples:,} samples in {product.steps:,} steps of {product.stages:,} stages"
+    steps = f"{counted(product.steps, 'step')} of {counted(product.stages, 'stage')}"
     for line in (product.description, *product.summary.lines(), *product.summary.warnings()):
         show(line)
     if product.rehearsed:
         show("a rehearsal: the losses of the table stand in for a student; the order of a run follows its own")
-    show(f"{size}: {product.parquet}, {product.picture}")
+    show(f"{counted(product.samples, 'sample')} in {steps}: {product.parquet}, {product.picture}")
     return DONE
 
 

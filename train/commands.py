@@ -15,6 +15,7 @@ from curricle.schemas.common.disk import check_writable
 from curricle.schemas.common.errors import UsageError
 from curricle.train.settings import (
     BatchSettings,
+    BatchSize,
     BudgetSettings,
     CheckpointSettings,
     CompareSettings,
@@ -87,7 +88,7 @@ class PlanOptions(TypedDict, total=False):
     curriculum: str
     curriculum_options: Mapping[str, Any]
     seed: int
-    batch_size: int
+    batch: BatchSize | Mapping[str, Any]
     leave_out: Sequence[StrPath]
     subset: int
     budget: BudgetSettings | Mapping[str, Any]
@@ -153,13 +154,13 @@ def reward(data: StrPath, model: str, output: StrPath, **options: Unpack[RewardO
     return _together(reward, _settings(RewardSettings, "reward", data=data, model=model, output=output, **options))
 
 
-def plan(data: StrPath, output: StrPath, **options: Unpack[PlanOptions]) -> "Plan":
+def plan(data: StrPath | None, output: StrPath, **options: Unpack[PlanOptions]) -> "Plan":
     """Write what a curriculum would visit, or what a journal did visit: ``plan.parquet`` and ``plan.png``.
 
-    No model is needed. ``train.order`` gives the same order in memory. ``options``: those of
-    ``curricle-train plan --help``, as for ``run``; ``journal`` is the ``journal.jsonl`` of a run. The default is
-    a random order. Raises UsageError, before anything is written, if the student would have to be asked or the table
-    does not fit.
+    No model is needed. ``train.order`` gives an order in memory. ``options``: those of ``curricle-train plan --help``,
+    as for ``run``; ``journal`` is the ``journal.jsonl`` of a run, or its directory: ``data`` may be None then, and is
+    that of the run. Raises UsageError, before anything is written, if the student would have to be asked for what no
+    column holds, or the table does not fit.
     """
     from curricle.train.ordering.plan import plan_of
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from curricle.schemas.chat.models import embeddings
 from curricle.schemas.common.errors import UserError
+from curricle.schemas.common.wording import counted
 from curricle.train.asking import Asking
 from curricle.train.curricula.base import Outcome, Probe, ProbeResult, Stage
 from curricle.train.data.batching import MicroBatch, Size, micro_batches
@@ -236,7 +237,7 @@ class Loop:
     def _finish(self) -> Path:
         self.ahead.drop()
         for note, visits in self.encoder.notes.items():
-            log.info("  %s: %d visits", note, visits)
+            log.info("  %s: %s", note, counted(visits, "visit"))
         if self.step == 0:
             raise UserError("the order is empty", remedy="raise the budget, or look at the options of the curriculum")
         self._report()

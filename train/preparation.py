@@ -1,6 +1,5 @@
 """Before a model is loaded: everything about a run that can be refused without one, and without torch."""
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +7,11 @@ from typing import Any
 
 from curricle.schemas.common.disk import check_writable
 from curricle.schemas.common.errors import UsageError
+from curricle.train import curricula
 from curricle.train.curricula.base import Course
 from curricle.train.data.holdout import Split, split
 from curricle.train.data.table import Table
-from curricle.train.model.locate import identify
+from curricle.train.model.locate import check_name, identify
 from curricle.train.ordering.batches import Budget, response_tokens
 from curricle.train.ordering.journal import (
     JOURNAL,
@@ -26,7 +26,7 @@ from curricle.train.ordering.journal import (
 )
 from curricle.train.ordering.order import header_of
 from curricle.train.records.checkpoints import Cursor, checkpoints, read_cursor
-from curricle.train.records.metrics import check_trackers, read_metrics
+from curricle.train.records.metrics import check_trackers, installed, read_metrics
 from curricle.train.records.run_json import Description, read_description, rows_digest_of
 from curricle.train.settings import DeviceSettings, RunSettings, TrainSettings
 from numpy.typing import NDArray
@@ -71,6 +71,9 @@ def prepare(settings: RunSettings) -> Preparation:
     if read_description(settings.output).get("finished") is None:
         check_writable(settings.output)
     check_extras(settings)
+    check_name(settings.model)
+    if not settings.replay:
+        curricula.build(settings.curriculum, settings.curriculum_options)
     replay = read_journal(settings.replay) if settings.replay else None
     if replay:
         parts = split(settings, replay.header.seed, replay.header.table)
@@ -137,8 +140,3 @@ def check_attention(device: DeviceSettings) -> None:
             remedy="pip install flash-attn --no-build-isolation (it wants an NVIDIA GPU, and its compiler where there "
             "is no wheel), or leave the option out; for --batch.packing, flex_attention needs no package",
         )
-
-
-def installed(module: str) -> bool:
-    """Whether a module could be imported; it is not."""
-    return importlib.util.find_spec(module) is not None

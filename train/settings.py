@@ -22,6 +22,105 @@ HELD_OUT, TUNING = "held_out", "tuning"
 L2 = 1.0
 """Of a reward model: the strength of the penalty."""
 
+OTHER_NAMES = {
+    "lr": "--optimizer.lr",
+    "learning_rate": "--optimizer.lr",
+    "weight_decay": "--optimizer.weight-decay",
+    "wd": "--optimizer.weight-decay",
+    "adam_beta1": "--optimizer.beta1",
+    "adam_beta2": "--optimizer.beta2",
+    "adam_epsilon": "--optimizer.eps",
+    "max_grad_norm": "--optimizer.clip",
+    "clip_grad_norm": "--optimizer.clip",
+    "lr_scheduler": "--optimizer.schedule",
+    "lr_scheduler_type": "--optimizer.schedule",
+    "warmup_ratio": "--optimizer.warmup, a share of the budget",
+    "warmup_steps": "--optimizer.warmup, a share of the budget and not a number of steps",
+    "num_warmup_steps": "--optimizer.warmup, a share of the budget and not a number of steps",
+    "epochs": "--budget.samples: rows, of all epochs; without a budget a run is one epoch",
+    "num_epochs": "--budget.samples: rows, of all epochs; without a budget a run is one epoch",
+    "num_train_epochs": "--budget.samples: rows, of all epochs; without a budget a run is one epoch",
+    "max_steps": "--budget.steps",
+    "max_steps_per_epoch": "--budget.steps, of the whole run",
+    "max_train_samples": "--subset for fewer rows, or --budget.samples for fewer visits",
+    "batch_size": "--batch.size: rows in an optimizer step, over all processes",
+    "train_batch_size": "--batch.size: rows in an optimizer step, over all processes",
+    "global_batch_size": "--batch.size",
+    "per_device_train_batch_size": "--batch.size: rows in an optimizer step, over all processes; --batch.tokens bounds "
+    "a pass of one",
+    "micro_batch_size": "--batch.tokens: tokens in a pass of one process; --batch.size is that of an optimizer step",
+    "gradient_accumulation_steps": "--batch.size: rows in an optimizer step, which passes of --batch.tokens add up to",
+    "max_tokens_per_batch": "--batch.tokens",
+    "max_seq_length": "--max-length",
+    "max_seq_len": "--max-length",
+    "model_max_length": "--max-length",
+    "seq_length": "--max-length",
+    "cutoff_len": "--max-length",
+    "sample_packing": "--batch.packing",
+    "padding_free": "--batch.packing",
+    "model_name_or_path": "--model",
+    "model_name": "--model",
+    "base_model": "--model",
+    "pretrained_model_name_or_path": "--model",
+    "checkpoint": "--model",
+    "dataset": "--data",
+    "dataset_name": "--data: a directory that `curricle score` wrote",
+    "train_file": "--data: a directory that `curricle score` wrote",
+    "train_data": "--data: a directory that `curricle score` wrote",
+    "data_path": "--data",
+    "eval_file": "--eval.data",
+    "validation_file": "--eval.data",
+    "eval_dataset": "--eval.data",
+    "val_size": "--eval.rows: a number of rows, and not a share",
+    "validation_split": "--eval.rows: a number of rows, and not a share",
+    "output_dir": "--output",
+    "out_dir": "--output",
+    "eval_steps": "--eval.every",
+    "eval_strategy": "--eval.every: steps between evaluations; there is one at the end",
+    "evaluation_strategy": "--eval.every: steps between evaluations; there is one at the end",
+    "save_steps": "--checkpoint.every",
+    "save_strategy": "--checkpoint.every: steps between checkpoints; there is one at the end",
+    "save_total_limit": "--checkpoint.keep",
+    "logging_steps": "--log.every",
+    "report_to": "--log.tracker, or --log.tensorboard",
+    "wandb": "--log.tracker wandb",
+    "resume": "--output: the same command goes on from the last checkpoint",
+    "resume_from_checkpoint": "--output: the same command goes on from the last checkpoint",
+    "bf16": "--device.precision bf16",
+    "fp16": "--device.precision bf16: there is no fp16",
+    "dtype": "--device.precision",
+    "torch_dtype": "--device.precision",
+    "mixed_precision": "--device.precision",
+    "attn_implementation": "--device.attention",
+    "flash_attention": "--device.attention flash_attention_2",
+    "use_flash_attention": "--device.attention flash_attention_2",
+    "gradient_checkpointing": "--device.activation-checkpointing",
+    "enable_activation_checkpointing": "--device.activation-checkpointing",
+    "torch_compile": "--device.compile",
+    "fsdp": "--device.parallel fsdp",
+    "ddp": "--device.parallel ddp",
+    "num_processes": "--device.nproc",
+    "nproc_per_node": "--device.nproc",
+    "gpus": "--device.nproc, a process for each",
+    "num_gpus": "--device.nproc, a process for each",
+    "use_lora": "--lora.rank, above 0",
+    "use_peft": "--lora.rank, above 0",
+    "lora_r": "--lora.rank",
+    "lora_rank": "--lora.rank",
+    "lora_alpha": "--lora.alpha",
+    "lora_dropout": "--lora.dropout",
+    "lora_target_modules": "--lora.targets",
+    "lora_attn_modules": "--lora.targets",
+    "chat_template": "--template",
+    "prompt_template": "--template",
+    "data_seed": "--seed",
+    "order": "--curriculum",
+    "strategy": "--curriculum",
+    "limit": "--subset",
+}
+"""What other trainers call our options (transformers' TrainingArguments, TRL's SFTConfig and ModelConfig, torchtune and
+axolotl), and what newcomers try: see ``schemas.common.config``."""
+
 
 @dataclass(frozen=True)
 class BudgetSettings:
@@ -33,8 +132,12 @@ class BudgetSettings:
 
 
 @dataclass(frozen=True)
-class BatchSettings:
+class BatchSize:
     size: int = option("rows in an optimizer step, over all processes", 32, at_least=1)
+
+
+@dataclass(frozen=True)
+class BatchSettings(BatchSize):
     tokens: int = option(
         "tokens in one forward pass of one process; gradients accumulate over the rest",
         8192,
@@ -144,6 +247,8 @@ class LogSettings:
 class TrainSettings:
     """What every training run has in common, whatever its order."""
 
+    OTHER_NAMES = OTHER_NAMES
+
     data: Path = option("a directory that `curricle score` wrote, or Parquet files with its columns", free=True)
     join: tuple[Path, ...] = option("Parquet files with more score columns, joined on example_id", (), free=True)
     model: str = option(
@@ -226,24 +331,32 @@ class CompareSettings(TrainSettings):
 class PlanSettings:
     """Write the order of a curriculum that never asks, or the one that a journal records: a Parquet and a picture."""
 
-    data: Path = option("a directory that `curricle score` wrote, or Parquet files with its columns")
+    OTHER_NAMES = OTHER_NAMES
+
+    data: Path | None = option(
+        "a directory that `curricle score` wrote, or Parquet files with its columns; left out with --journal: that of "
+        "the run",
+        None,
+    )
     join: tuple[Path, ...] = option("Parquet files with more score columns, joined on example_id", ())
     output: Path = option("directory to write plan.parquet and plan.png into")
     journal: Path | None = option(
-        "journal.jsonl of a run; the options below do not apply then, but for a --curriculum that is a file", None
+        "journal.jsonl of a run, or its directory: what it did visit, of the rows that its run.json names; curriculum, "
+        "seed, batch and budget are those of the journal, and a curriculum that is a file has to be named",
+        None,
     )
     curriculum: str = option(
-        "the order: random, campus, sorted, competence, paced, cyclical, blocked, interleaved, …; or one of your own, "
+        "the order: campus, random, sorted, competence, paced, cyclical, blocked, interleaved, …; or one of your own, "
         "./my.py:NAME; --curriculum NAME --help lists the options of one",
-        "random",
+        "campus",
         path=True,
     )
     curriculum_options: dict[str, str] = option("options of the curriculum", {}, rest="curriculum")
     seed: int = option("of the order", 0, at_least=0)
-    batch_size: int = option("rows in an optimizer step", 32, at_least=1)
     leave_out: tuple[Path, ...] = option("tables, such as other sets of a split, whose rows are not in the order", ())
     subset: int = option("so many rows of the table, drawn with the seed; 0: all", 0, at_least=0)
     budget: BudgetSettings = field(default=BudgetSettings())
+    batch: BatchSize = field(default=BatchSize())
     columns: tuple[str, ...] = option("difficulties in the picture; otherwise those that the curriculum sorts by", ())
     eval: EvalSettings = field(default=EvalSettings())
 
@@ -294,6 +407,8 @@ def _as_json(value: Any) -> Any:
 @dataclass(frozen=True, kw_only=True)
 class RewardSettings:
     """Fit a reward model to a table's references over a model's own answers, and score both."""
+
+    OTHER_NAMES = OTHER_NAMES
 
     data: Path = option("a table with a column of generated answers, or Parquet files with its columns", free=True)
     join: tuple[Path, ...] = option("Parquet files with more columns, joined on example_id", (), free=True)

@@ -53,6 +53,40 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(names)}"
 
 
+def _remedy(cls: type, name: str, names: Iterable[str]) -> str:
+    """What an unknown flag, or key, was meant to be: by ``OTHER_NAMES`` of the options, by its last part, or nearly.
+
+    ``OTHER_NAMES`` of a dataclass are names that other programs have: each leads to one of its flags, and may say more.
+    """
+    names, flags = list(names), _flags(cls)
+    last = re.split(r"[.]", name.lstrip("-"))[-1].replace("-", "_")
+    others = {
+        key: text for key, text in getattr(cls, "OTHER_NAMES", {}).items() if re.split("[^\\w.-]", text)[0] in flags
+    }
+    ours = [flag for flag in flags if flag.rpartition(".")[2].lstrip("-").replace("-", "_") == last]
+    if last in others:
+        return f"here it is {others[last]}"
+    if ours:
+        return f"did you mean {' or '.join(ours)}?"
+    if not name.startswith("-") and any(each.startswith("-") for each in names):
+        return f"every value follows the name of its option: {flags[0]} {name}"
+    if not difflib.get_close_matches(name, names, n=1, cutoff=0.6):
+        for close in difflib.get_close_matches(last, others, n=1, cutoff=0.8):
+            return f"here it is {others[close]}"
+    return nearest(name, names)
+
+
+def _flags(cls: type, prefix: str = "") -> list[str]:
+    """The flags of a dataclass, those of its groups among them."""
+    hints, flags = typing.get_type_hints(cls), list[str]()
+    for item in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(hints[item.name]):
+            flags += _flags(hints[item.name], f"{prefix}{item.name}.")
+        elif not {"rest", "positional"} & {*item.metadata}:
+            flags.append(f"--{_flag(prefix + item.name)}")
+    return flags
+
+
 def parse(cls: type[T], arguments: Sequence[str], prog: str, description: str | None = None) -> T:
     """Build ``cls`` from its defaults, a ``--config`` YAML file and flags, each overriding the one before.
 
@@ -71,7 +105,7 @@ def parse(cls: type[T], arguments: Sequence[str], prog: str, description: str | 
     if unknown:
         flags = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
         raise UsageError(
-            f"unknown argument {unknown[0]!r}", remedy=nearest(unknown[0].split("=")[0], flags), where=prog
+            f"unknown argument {unknown[0]!r}", remedy=_remedy(cls, unknown[0].split("=")[0], flags), where=prog
         )
     values = read_options(Path(at_home(config, "--config"))) if config else {}
     for key, value in flag_values.items():
@@ -88,7 +122,7 @@ def build(cls: type[T], values: Mapping[str, Any], where: str, prefix: str = "")
     hints = typing.get_type_hints(cls)
     for key in values:
         if key not in fields:
-            raise UsageError(f"unknown option {prefix + key!r}", where=where, remedy=nearest(key, fields))
+            raise UsageError(f"unknown option {prefix + key!r}", where=where, remedy=_remedy(cls, key, fields))
     options = {}
     for name, item in fields.items():
         if name in values:
@@ -361,5 +395,8 @@ def _convert(value: Any, hint: Any, where: str, name: str) -> Any:
                 return converted
         except (ValueError, OverflowError, TypeError):
             pass
-    wanted = getattr(inner, "__name__", str(inner))
-    raise UsageError(f"--{_flag(name)} is {value!r}, which is not {wanted}", where=where, remedy="give a valid value")
+    kinds = {int: "a whole number", float: "a number", bool: "true or false", Path: "a path", tuple: "a list"}
+    wanted = (
+        "a group of options" if dataclasses.is_dataclass(inner) else kinds.get(get_origin(inner) or inner, "a text")
+    )
+    raise UsageError(f"--{_flag(name)} is {value!r}, which is not {wanted}", where=where, remedy=f"give {wanted}")

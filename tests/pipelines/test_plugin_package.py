@@ -67,7 +67,7 @@ def test_the_fingerprint_says_whose_metric_it_is(scored):
 def test_a_curriculum_of_others_orders_the_table(scored, installed):
     options = ("--curriculum", "zigzag", "--curriculum.by", "response_exclamations", "--budget.samples", 4)
     program = [sys.executable, "-P", "-m", "curricle.train.cli", "plan"]
-    run(installed, scored, *program, "--data", "scored", "--output", "plan", *options, "--batch-size", 2)
+    run(installed, scored, *program, "--data", "scored", "--output", "plan", *options, "--batch.size", 2)
     assert pq.read_table(scored / "plan" / "plan.parquet")["row"].to_pylist() == [1, 2, 0, 3]
 
 

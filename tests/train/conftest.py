@@ -87,7 +87,7 @@ def tiny_model(smollm2: Weights, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return directory
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_signed() -> Callable[..., Path]:
     return _write_table
 

@@ -92,7 +92,7 @@ def test_refusals_exit_with_2_and_write_nothing(command, train_in_fork, tmp_path
         "the model cannot be loaded": ["--model", str(tmp_path / "absent")],
         "did you mean 'campus'": ["--curriculum", "campsu"],
         "did you mean": ["--optimizer.warmap", "0.1"],
-        "is not int": ["--batch.size", "many"],
+        "is not a whole number": ["--batch.size", "many"],
         "--batch.size is 0": ["--batch.size", "0"],
         "is less than --max-length": ["--batch.tokens", "100"],
         "unknown tracker": ["--log.tracker", "nothing"],

@@ -40,8 +40,7 @@ def flags(options, prefix=""):
 def test_an_order_is_the_one_that_the_command_plans(table_file, tmp_path, curriculum, more):
     options = STATIC[curriculum]
     order = train.order(train.open_table(table_file), curriculum, **more, **options)
-    arguments = {**more, **({"budget.samples": more["budget"]["samples"]} if more else {})}
-    arguments.pop("budget", None)
+    arguments = {"seed": 7, "batch.size": 5, "budget.samples": 150} if more else {}
     source = ["--data", str(table_file), "--output", str(tmp_path / "plan"), "--curriculum", curriculum]
     assert cli.main(["plan", *source, *flags(arguments), *flags(options, "curriculum.")]) == 0
     written = pq.read_table(tmp_path / "plan" / "plan.parquet")
@@ -93,7 +92,9 @@ def test_a_run_by_function_is_the_run_of_the_command(command, train_in_fork, tmp
 
     assert all(not finding.faults for finding in train.verify(tmp_path / "by-function"))
     assert train.report(str(tmp_path / "by-function")) == tmp_path / "by-function" / "report.html"
-    plan = train.plan(options["--data"], tmp_path / "plan", curriculum="competence", batch_size=8, eval={"rows": 6})
+    plan = train.plan(
+        options["--data"], tmp_path / "plan", curriculum="competence", batch={"size": 8}, eval={"rows": 6}
+    )
     assert (plan.samples, pq.read_table(plan.parquet)["row"].to_pylist()[:32]) == (
         58,
         table.origin[order.rows].tolist(),

@@ -17,6 +17,7 @@ import pytest
 from curricle.train.reporting.verification import verify
 from kills import outcome
 
+RANDOM = ("--curriculum", "random")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 OPERATIONS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink"}
 
@@ -86,7 +87,17 @@ def commands(command, table_file, tmp_path, tiny_model) -> Callable[[str, str], 
                     1:
                 ],
             ],
-            "plan": ["plan", "--data", str(table_file), "--output", path, "--batch-size", "8"],
+            "plan": [
+                "plan",
+                "--data",
+                str(table_file),
+                "--output",
+                path,
+                "--batch.size",
+                "8",
+                "--curriculum",
+                "random",
+            ],
             "reward": [
                 "reward",
                 *("--data", str(tmp_path / "answers.parquet"), "--model", str(tiny_model), "--output", path),

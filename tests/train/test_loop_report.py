@@ -5,9 +5,14 @@ import json
 import re
 import shutil
 
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from curricle.schemas.sealed import sealed, unsealed
 from curricle.train.model.optimizer import learning_rate
+from curricle.train.ordering.batches import OrderHash
+from curricle.train.records.checkpoints import read_cursor
 from curricle.train.settings import OptimizerSettings
 
 
@@ -62,13 +67,37 @@ def test_plan_needs_no_model(train_in_fork, table_file, tmp_path):
             "sorted",
             "--curriculum.by",
             "loss",
-            "--batch-size",
+            "--batch.size",
             "8",
         ]
     )
     assert done.code == 0, done.text
     assert "64 samples in 8 steps" in done.text
     assert (tmp_path / "plan" / "plan.parquet").exists() and (tmp_path / "plan" / "plan.png").exists()
+
+
+def test_a_journal_is_planned_over_the_rows_that_its_run_had(command, train_in_fork, tmp_path, table_file):
+    """Its directory is enough: what was held out, and which table, stands in run.json."""
+    arguments = command("--budget.samples", "24", "--eval.rows", "9", "--subset", "40", "--eval.seed", "3")
+    assert train_in_fork(arguments).code == 0
+    (saved,) = (tmp_path / "run" / "checkpoints").iterdir()
+    ids = pq.read_table(table_file)["example_id"].to_pylist()
+    orders = []
+    for journal in (tmp_path / "run", tmp_path / "run" / "journal.jsonl", saved / "state" / "journal.jsonl"):
+        done = train_in_fork(["plan", "--journal", str(journal), "--output", str(tmp_path / "plan")])
+        assert done.code == 0, done.text
+        orders.append(pq.read_table(tmp_path / "plan" / "plan.parquet"))
+    plan = orders[0]
+    assert orders == [plan] * 3 and plan.num_rows == 24
+    assert [ids[row] for row in plan["row"].to_pylist()] == plan["example_id"].to_pylist()
+    running = OrderHash()
+    for step in range(plan["step"][-1].as_py() + 1):
+        digits = "".join(plan.filter(pc.field("step") == step)["example_id"].to_pylist())
+        running.update(np.frombuffer(bytes.fromhex(digits), np.uint8).reshape(-1, 16))
+    assert running.hexdigest() == read_cursor(saved).order
+    (tmp_path / "run" / "run.json").unlink()
+    refused = train_in_fork(["plan", "--journal", str(tmp_path / "run"), "--output", str(tmp_path / "other")])
+    assert refused.code == 2 and "give --data" in refused.text
 
 
 @pytest.mark.parametrize(

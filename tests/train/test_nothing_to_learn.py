@@ -71,7 +71,7 @@ def test_a_batch_without_a_scored_token_has_no_loss(random, train_in_fork, tmp_p
     assert ended.code == 0, ended.text
     losses = [line["loss"] for line in trained(tmp_path / "run")]
     assert sorted(loss is None for loss in losses) == [False, False, True, True] and all(loss != 0 for loss in losses)
-    assert "loss none" in ended.text and "not rendered: there is no conversation: 1 visits" in ended.text
+    assert "loss none" in ended.text and "not rendered: there is no conversation: 1 visit" in ended.text
 
 
 @pytest.mark.parametrize("option", ["--eval.data", "--eval.tuning"])
@@ -101,5 +101,5 @@ def test_a_row_with_a_token_beyond_the_embedding_is_visited_without_loss(random,
     data = write(tmp_path / "calls.parquet", [exchange("<call>x"), exchange("A"), exchange("B")])
     ended = train_in_fork(random(data, "--model", str(tmp_path / "model")))
     assert ended.code == 0, ended.text
-    assert f"not rendered: token {TOKENS} is beyond the model's {TOKENS} embeddings: 1 visits" in ended.text
+    assert f"not rendered: token {TOKENS} is beyond the model's {TOKENS} embeddings: 1 visit" in ended.text
     assert sum(line["loss"] is None for line in trained(tmp_path / "run")) == 1

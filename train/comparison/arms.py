@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
 from curricle.schemas.common.config import build
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.plugins import is_file
+from curricle.train.curricula import CURRICULA, PLUGINS
 from curricle.train.settings import CompareSettings, RunSettings, TrainSettings
 
 BASELINE = "random"
@@ -46,6 +49,15 @@ class Arm:
             raise UsageError(
                 f"arm {text!r} is not NAME?key=value&key=value", remedy="for example sorted?by=loss"
             ) from error
+        if not (name in CURRICULA or is_file(name) or name in PLUGINS.names()):
+            names = [*CURRICULA, *CONTROLS, *PLUGINS.names()]
+            close = get_close_matches(name, names, n=1)
+            guess = f"did you mean {close[0]!r}? " if close else ""
+            raise UsageError(
+                f"unknown arm {text!r}",
+                remedy=f"{guess}there are the curricula {', '.join(sorted({*names} - {*CONTROLS}))}, the controls "
+                f"{', '.join(CONTROLS)} (or name a file: ./my.py:CURRICULUM), each with its options: sorted?by=loss",
+            )
         groups: dict[str, Any] = {}
         for key, value in pairs:
             group, dot, option = key.partition(".")

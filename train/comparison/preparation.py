@@ -8,7 +8,7 @@ from curricle.schemas.common.errors import UsageError
 from curricle.train.comparison.arms import Arm, Trial, arms_of
 from curricle.train.data.holdout import split
 from curricle.train.data.table import Table
-from curricle.train.model.locate import identify
+from curricle.train.model.locate import check_name, identify
 from curricle.train.ordering.order import course_of, cut
 from curricle.train.ordering.rehearsal import Rehearsal
 from curricle.train.preparation import check_extras, order_of
@@ -51,6 +51,7 @@ def prepare(settings: CompareSettings) -> ComparisonPlan:
             f"--tuning-seeds {settings.tuning_seeds} of --seeds {settings.seeds}", remedy="give no more than there are"
         )
     check_extras(settings)
+    check_name(settings.model)
     refuse_links(settings.output)
     tuned = _with_tuning(settings)
     table = split(tuned, 0).train

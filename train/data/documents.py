@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.common.wording import counted
 from curricle.schemas.fingerprint import stands_for
 from curricle.train.data.encoding import ConversationTokenizer, Encoded
 from curricle.train.data.table import Example, Rows, Table
@@ -60,7 +61,7 @@ class DocumentReader:
 
     def nothing_to_learn(self, kind: type[UserError], found: str) -> UserError:
         """An error that says why: what the notes counted."""
-        notes = ", ".join(f"{note} ({visits:,} visits)" for note, visits in self.encoder.notes.items())
+        notes = ", ".join(f"{note} ({counted(visits, 'visit')})" for note, visits in self.encoder.notes.items())
         return kind(
             f"{found}: {notes}",
             where=self._where,

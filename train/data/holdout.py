@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.wording import counted
 from curricle.schemas.manifest import CERTIFICATE
 from curricle.train.data.near_duplicates import near_duplicates
 from curricle.train.data.table import FEWEST, Table, check_open, open_table
@@ -49,6 +50,7 @@ def split(settings: TrainSettings | PlanSettings, seed: int, begun: str | None =
 
 
 def _parted(settings: TrainSettings | PlanSettings, seed: int, leave_out: bool) -> Split:
+    assert settings.data is not None
     table, how, notes, left_out = open_table(settings.data, settings.join), settings.eval, list[str](), dict[str, int]()
     held_out, tuning = _opened(how.data), _opened(how.tuning)
     others = [(f"--leave-out {path.name}", open_table(path, fewest=1)) for path in _tables(settings.leave_out)]
@@ -80,11 +82,17 @@ def _parted(settings: TrainSettings | PlanSettings, seed: int, leave_out: bool) 
                 "what is chosen by them is judged by them too"
             )
     if not stays.all():
-        table = _left(table, stays, "what --leave-out and --eval name")
-    if how.rows and not held_out:
-        table, held_out[HELD_OUT] = _hold_out(table, how.rows, how.seed, "--eval.rows")
-    if how.tuning_rows and not tuning:
-        table, tuning[TUNING] = _hold_out(table, how.tuning_rows, how.seed, "--eval.tuning-rows")
+        table = _left(table, stays, " and ".join(flag for flag in shared if flag in left_out))
+    for flag, rows, name, sets, instead in (
+        ("--eval.rows", how.rows, HELD_OUT, held_out, "--eval.data"),
+        ("--eval.tuning-rows", how.tuning_rows, TUNING, tuning, "--eval.tuning"),
+    ):
+        if rows and sets:
+            notes.append(f"{flag} {rows:,} holds no row out: {instead} names other tables for it")
+        elif rows:
+            table, sets[name] = _hold_out(table, rows, how.seed, flag)
+            if (held := len(sets[name])) > rows:
+                notes.append(f"{flag} {rows:,} holds out {held:,}: rows with one example_id are held out together")
     if how.near_duplicates is not None and leave_out:
         judged = [*held_out.values(), *tuning.values()]
         if not judged:
@@ -140,10 +148,12 @@ def _hold_out(table: Table, rows: int, seed: int, flag: str) -> tuple[Table, Tab
         held += 1
     left = len(order) - held
     if left < FEWEST:
+        copied = len(np.unique(table.ids, axis=0)) < len(order)
+        together = ", and rows with one example_id are held out together" * copied
         raise UsageError(
-            f"{flag} {rows} leaves {left or 'none'} of {len(order)} rows to train on",
+            f"{flag} {rows:,} leaves {left or 'none'} of {counted(len(order), 'row')} to train on",
             where=table.where,
-            remedy="hold out fewer: an order needs two rows, and rows with one example_id are held out together",
+            remedy=f"hold out fewer, {max(0, len(order) - FEWEST):,} at most: an order needs two rows{together}",
         )
     trained, held_out = table.take(np.sort(order[held:])), table.take(np.sort(order[:held]))
     trained.held_out = held_out

@@ -11,6 +11,15 @@ from curricle.schemas.chat.packaged import PACKAGED, Packaged, cache_directory, 
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.sums import cached_digests
 
+NOWHERE = "it is no directory and no hub id"
+
+
+def check_name(name: str) -> None:
+    """UsageError for what can be no model, without a look at any file of one."""
+    with model_errors(name):
+        if not Path(name).exists() and not _packaged(name) and not is_hub_name(name):
+            raise ValueError(NOWHERE)
+
 
 def locate(name: str) -> tuple[str, dict[str, str]]:
     """A directory, and what of it transformers is to open where that is not all."""
@@ -32,7 +41,7 @@ def _packaged(name: str) -> Packaged | None:
 
 def _fetched(name: str) -> Path:
     if not is_hub_name(name):
-        raise ValueError("it is no directory and no hub id")
+        raise ValueError(NOWHERE)
     try:
         return snapshot(name)
     except UserError as error:  # wrong usage here, where nothing has been written yet

@@ -9,6 +9,7 @@ import numpy as np
 from curricle.schemas.common.config import at_home, build, check_ranges
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.common.plugins import is_file
+from curricle.schemas.common.wording import counted
 from curricle.train import curricula
 from curricle.train.curricula.base import Course, Probe, Stage
 from curricle.train.data.table import Rows, Table, check_open
@@ -134,10 +135,11 @@ def described(table: Table, header: Header) -> str:
     """What an order will do, in words, before anything of it is known but its header and its table."""
     rows, batch = len(table), header.batch
     what = curricula.build(header.curriculum, header.options).describe(table, batch)
-    steps = [f"{limit:,} {name}" for name, limit in header.budget.items() if limit]
+    steps = [counted(limit, name.removesuffix("s")) for name, limit in header.budget.items() if limit]
     if samples := header.budget["samples"]:
-        steps[0] += f" ({samples / rows:.2f} epochs, at least {-(-samples // batch):,} steps of up to {batch} rows)"
-    return f"{header.curriculum} over {rows:,} rows: {what}. Budget: {', '.join(steps)}"
+        fewest = counted(-(-samples // batch), "step")
+        steps[0] += f" ({samples / rows:.2f} epochs, at least {fewest} of up to {counted(batch, 'row')})"
+    return f"{header.curriculum} over {counted(rows, 'row')}: {what}. Budget: {', '.join(steps)}"
 
 
 def cut(table: Table, header: Header, stages: Iterable[Stage]) -> Iterator[GlobalBatch]:

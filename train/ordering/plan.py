@@ -2,25 +2,30 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from curricle.schemas.common.config import build
 from curricle.schemas.common.disk import check_writable, refuse_links, replacing
 from curricle.schemas.common.errors import UsageError
 from curricle.train.data.holdout import split
 from curricle.train.data.table import Rows, Table
 from curricle.train.ordering.batches import GlobalBatch
-from curricle.train.ordering.journal import Header, Journal, read_journal
+from curricle.train.ordering.journal import JOURNAL, Header, Journal, read_journal
 from curricle.train.ordering.order import course_of, cut, described, global_batches, header_of, sorted_by
 from curricle.train.ordering.rehearsal import Rehearsal
 from curricle.train.ordering.summary import Summary, Tally
-from curricle.train.settings import PlanSettings
-from matplotlib.figure import Figure
+from curricle.train.records.run_json import RUN, read_description
+from curricle.train.settings import PlanSettings, RunSettings
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BATCHES_A_GROUP = 4096
 POINTS = 400  # of the picture, along the order
@@ -59,23 +64,39 @@ class Plan:
 def plan_of(settings: PlanSettings) -> Plan:
     """Write the plan that settings ask for: of a journal, or of a curriculum over the rows that are not held out."""
     check_writable(settings.output)
-    journal = read_journal(settings.journal) if settings.journal else None
-    table = (
-        split(settings, journal.header.seed, journal.header.table) if journal else split(settings, settings.seed)
-    ).train
-    order = (
-        journal
-        if journal
-        else header_of(
-            table,
-            settings.curriculum,
-            settings.curriculum_options,
-            settings.seed,
-            settings.batch_size,
-            settings.budget,
-        )
-    )
+    if settings.journal:
+        path = settings.journal / JOURNAL if settings.journal.is_dir() else settings.journal
+        journal, settings = read_journal(path), _with_rows_of_the_run(settings, path)
+        table = split(settings, journal.header.seed, journal.header.table).train
+        return plan(table, journal, settings.output, settings.columns, settings.curriculum)
+    if settings.data is None:
+        raise UsageError("--data is required", where="curricle-train plan", remedy="name a table, or a --journal")
+    table = split(settings, settings.seed).train
+    options, size = settings.curriculum_options, settings.batch.size
+    order = header_of(table, settings.curriculum, options, settings.seed, size, settings.budget)
     return plan(table, order, settings.output, settings.columns, settings.curriculum)
+
+
+def _with_rows_of_the_run(settings: PlanSettings, journal: Path) -> PlanSettings:
+    """Table, joins and rows as the run had them that wrote a journal, where settings name no others."""
+    runs = [journal.parent, *journal.absolute().parents[3:4]]  # its own, or that in a checkpoint
+    about = next(filter(None, map(read_description, runs)), None)
+    if about is None:
+        if settings.data is None:
+            raise UsageError(
+                f"there is no {RUN} beside it, which says what the run was over",
+                where=str(journal),
+                remedy="give --data",
+            )
+        return settings
+    run = build(RunSettings, about["settings"], where=RUN)
+    absent = PlanSettings(output=settings.output)
+    own = {
+        name: getattr(run, name)
+        for name in ("data", "join", "leave_out", "subset", "eval")
+        if getattr(settings, name) == getattr(absent, name)
+    }
+    return replace(settings, **own)
 
 
 def plan(
@@ -151,8 +172,10 @@ def _as_table(group: Sequence[GlobalBatch], table: Table) -> pa.Table:
     return pa.table([pa.array(column, kind.type) for column, kind in zip(columns, PLAN, strict=True)], schema=PLAN)
 
 
-def _draw(visited: Sequence[GlobalBatch], rows: Rows, ranks: Mapping[str, NDArray[np.float32]], title: str) -> Figure:
+def _draw(visited: Sequence[GlobalBatch], rows: Rows, ranks: Mapping[str, NDArray[np.float32]], title: str) -> "Figure":
     """Mean difficulty percentile over the order, with the middle 80 per cent, and below it what was chosen when."""
+    from matplotlib.figure import Figure
+
     choices = np.repeat(
         np.array([batch.stage.choice or "" for batch in visited], object), [len(batch.rows) for batch in visited]
     )

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from curricle.schemas.common.wording import counted
 from curricle.train.curricula.base import Calibration, Stage
 from curricle.train.data.table import Rows, Table
 from numpy.typing import NDArray
@@ -61,10 +62,12 @@ class Summary:
         if self.competence:
             yield "opened: " + ", ".join(f"{name} to {share:.2f}" for name, share in self.competence.items())
         if len(self.choices) > 1:
-            yield "chosen: " + ", ".join(f"{name} in {stages:,} stages" for name, stages in self.choices.items())
+            yield "chosen: " + ", ".join(
+                f"{name} in {counted(stages, 'stage')}" for name, stages in self.choices.items()
+            )
         if it := self.estimates:
             rho = "" if it.rho is None else f", rank correlation {it.rho:.2f}"
-            agreed = f"chose as the student did in {it.agreed} of {it.checks} checks"
+            agreed = f"chose as the student did in {it.agreed} of {counted(it.checks, 'check')}"
             yield f"estimates: {agreed}{rho}, bias {it.bias:+.2f} nats"
 
     def lines(self) -> Iterator[str]:

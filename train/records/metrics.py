@@ -14,6 +14,9 @@ from curricle.train.settings import LogSettings
 
 METRICS = "metrics.jsonl"
 
+TRACKERS = ("aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb")
+"""Those of accelerate, which is asked for none before it is needed: torch comes with it."""
+
 
 class Metrics:
     """``metrics.jsonl`` of a run. On a resume, what came after the checkpoint is dropped; it is about to come again.
@@ -88,10 +91,19 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any
 
 def check_trackers(settings: LogSettings) -> None:
     """UsageError for a tracker that is unknown or not installed, before anything is written."""
-    if settings.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise UsageError("--log.tensorboard needs tensorboard", remedy="pip install tensorboard")
-    if settings.tracker:
-        _tracker_class(settings.tracker)
+    if settings.tensorboard and not installed("tensorboard"):
+        raise UsageError("--log.tensorboard needs tensorboard", remedy='pip install "curricle[tensorboard]"')
+    if name := settings.tracker:
+        if name not in TRACKERS:
+            raise UsageError(f"unknown tracker {name!r}", remedy=nearest(name, TRACKERS))
+        for needed in ("accelerate", name):
+            if not installed(needed):
+                raise UsageError(f"--log.tracker {name} needs {needed}", remedy=f"pip install {needed}")
+
+
+def installed(module: str) -> bool:
+    """Whether a module could be imported; it is not."""
+    return importlib.util.find_spec(module) is not None
 
 
 def _tensorboard(run: Path, step: int) -> Any:
@@ -101,20 +113,10 @@ def _tensorboard(run: Path, step: int) -> Any:
 
 
 def _tracker(name: str, run: Path) -> Any:
-    cls = _tracker_class(name)
+    """One of accelerate's trackers: a maintained adapter to wandb, trackio, mlflow, comet, aim, clearml and others."""
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+    cls = LOGGER_TYPE_TO_CLASS[name]
     tracker = cls(run.name, logging_dir=str(run)) if cls.requires_logging_directory else cls(run.name)
     tracker.start()
     return tracker
-
-
-def _tracker_class(name: str) -> Any:
-    """One of accelerate's trackers: a maintained adapter to wandb, trackio, mlflow, comet, aim, clearml and others."""
-    try:
-        from accelerate.tracking import LOGGER_TYPE_TO_CLASS
-    except ImportError as error:
-        raise UsageError("--log.tracker needs accelerate", remedy="pip install accelerate") from error
-    if name not in LOGGER_TYPE_TO_CLASS:
-        raise UsageError(f"unknown tracker {name!r}", remedy=nearest(name, LOGGER_TYPE_TO_CLASS))
-    if importlib.util.find_spec(name) is None:
-        raise UsageError(f"tracker {name!r} is not installed", remedy=f"pip install {name}")
-    return LOGGER_TYPE_TO_CLASS[name]

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
+from typing import TYPE_CHECKING
 
 from curricle.schemas.common.svg import colour, picture
 from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Points = Sequence[tuple[float, float]]
 
@@ -32,7 +34,7 @@ def lines(
 ) -> Markup:
     """Named lines over a common axis; those named in ``dots`` with a mark at each point."""
 
-    def draw(axes: Axes) -> None:
+    def draw(axes: "Axes") -> None:
         for (name, points), hue in zip(series.items(), cycle(_HUES)):
             if points:
                 xs, ys = zip(*points, strict=True)
@@ -53,7 +55,7 @@ def lanes(stretches: Sequence[tuple[str, float, float]], x: str, words: str) -> 
     """Which of several names held from where to where: a lane for each name."""
     names = list(dict.fromkeys(name for name, _, _ in stretches))
 
-    def draw(axes: Axes) -> None:
+    def draw(axes: "Axes") -> None:
         for name, start, end in stretches:
             lane = names.index(name)
             axes.barh(lane, end - start, left=start, height=0.8, color=_HUES[lane % len(_HUES)], linewidth=0)
@@ -66,8 +68,10 @@ def lanes(stretches: Sequence[tuple[str, float, float]], x: str, words: str) -> 
 
 
 def bars(heights: Mapping[int, int], x: str, y: str, words: str) -> Markup:
-    def draw(axes: Axes) -> None:
+    def draw(axes: "Axes") -> None:
         axes.bar(list(heights), list(heights.values()), color=_HUES[0], width=0.8, linewidth=0)
+        from matplotlib.ticker import MaxNLocator
+
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel=x, ylabel=y)
         axes.grid(axis="y")
@@ -81,5 +85,5 @@ def perplexity(log_perplexity: float | None) -> float:
     return math.exp(log_perplexity) if log_perplexity is not None and log_perplexity < 700 else math.inf
 
 
-def _svg(draw: Callable[[Axes], None], height: float, words: str) -> Markup:
+def _svg(draw: "Callable[[Axes], None]", height: float, words: str) -> Markup:
     return picture(draw, _NAMES, _STYLE, (9, height), words, key=words.lower().replace(" ", "-"))

@@ -8,7 +8,7 @@ from curricle.schemas.columns import REWARD_VERSION
 from curricle.schemas.common.disk import check_writable
 from curricle.train.data.holdout import left_out
 from curricle.train.data.table import Table, open_table
-from curricle.train.model.locate import identify
+from curricle.train.model.locate import check_name, identify
 from curricle.train.preparation import check_attention
 from curricle.train.records.run_json import Description, read_description
 from curricle.train.settings import RewardSettings
@@ -33,6 +33,7 @@ def prepare(settings: RewardSettings) -> RewardPreparation:
     if read_description(settings.output).get("finished") is None:
         check_writable(settings.output)
     check_attention(settings.device)
+    check_name(settings.model)
     table = open_table(settings.data, settings.join)
     table.check_texts()
     table.check_columns([settings.generated])

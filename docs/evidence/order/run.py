@@ -160,7 +160,7 @@ def compare_stages(size: Size) -> dict[str, bool]:
 
     def batches(curriculum: str, seed: int) -> pl.DataFrame:
         output = f"stages/{curriculum}-{seed}"
-        train.plan("pool", output, curriculum=curriculum, seed=seed, batch_size=size.batch, subset=size.subset)
+        train.plan("pool", output, curriculum=curriculum, seed=seed, batch={"size": size.batch}, subset=size.subset)
         return pl.read_parquet(f"{output}/plan.parquet").select("step", "position", "row")
 
     return {f"{seed}": batches("random", seed).equals(batches("random_stages", seed)) for seed in range(size.seeds)}

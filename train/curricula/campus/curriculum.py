@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from curricle.schemas.common.config import option
 from curricle.schemas.common.errors import UserError
+from curricle.schemas.common.wording import counted
 from curricle.train.curricula.base import (
     Curriculum,
     Decision,
@@ -186,8 +187,8 @@ class Campus(Curriculum):
             "sparse": f"asked about a sample when {self._bound()} of the training's FLOPs allows",
         }
         return (
-            f"{len(sizes):,} decisions between the orders by {names}, each over {sizes.min():,} to {sizes.max():,} "
-            f"rows; {once[self.seen]}; the student's perplexity is {knowledge[self.probe]}"
+            f"{counted(len(sizes), 'decision')} between the orders by {names}, each over {sizes.min():,} to "
+            f"{sizes.max():,} rows; {once[self.seen]}; the student's perplexity is {knowledge[self.probe]}"
         )
 
     def _bound(self) -> str:

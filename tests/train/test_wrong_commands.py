@@ -1,0 +1,127 @@
+"""What a newcomer types wrong: each gets a message that says what to do, before torch is imported."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import fields, is_dataclass
+from typing import get_type_hints
+
+import pytest
+from curricle.train.settings import OTHER_NAMES, CompareSettings, PlanSettings, RewardSettings, RunSettings
+
+WRONG = {
+    "a command that is none": ("trian", "did you mean 'train'|there are: compare"),
+    "no data": ("run --model MODEL --output out", "--data is required"),
+    "a table that is not there": ("run --data scord --model MODEL --output out", "scord: there is no such file"),
+    "no table at all": ("run --data MODEL --model MODEL --output out", "MODEL/manifest.json: there is no manifest"),
+    "a value without its option": ("run TABLE --model MODEL --output out", "follows the name of its option: --data"),
+    "a model that is not there": ("run --data TABLE --model smolm --output out", "it is no directory and no hub id"),
+    "a directory without a model": ("run --data TABLE --model . --output out", "there is no config.json"),
+    "an output that is a file": ("run --data TABLE --model MODEL --output TABLE", "is a file"),
+    "a curriculum that is none": ("run BASE --curriculum campos", "did you mean 'campus'?"),
+    "an option of a curriculum": ("run BASE --curriculum sorted --curriculum.byy loss", "did you mean 'by'?"),
+    "a column that is not there": ("run BASE --curriculum sorted --curriculum.by los", "did you mean 'loss'?"),
+    "a column without a hard end": (
+        "run BASE --curriculum sorted --curriculum.by kind",
+        "name it kind:high or kind:low",
+    ),
+    "an option of another curriculum": (
+        "run BASE --curriculum random --curriculum.by loss",
+        "unknown option 'curriculum.by'",
+    ),
+    "the learning rate": ("run BASE --lr 1e-4", "here it is --optimizer.lr"),
+    "epochs": ("run BASE --epochs 3", "here it is --budget.samples"),
+    "the Trainer's batch size": ("run BASE --per_device_train_batch_size 4", "here it is --batch.size"),
+    "accumulation": ("run BASE --gradient-accumulation-steps 4", "which passes of --batch.tokens add up to"),
+    "a misspelt name of others": ("run BASE --learningrate 1e-4", "here it is --optimizer.lr"),
+    "the last part alone": ("run BASE --precision bf16", "did you mean --device.precision?"),
+    "a share of rows": ("run BASE --eval.rows 0.1", "--eval.rows is '0.1', which is not a whole number"),
+    "more held out than there is": ("run BASE --eval.rows 64", "hold out fewer, 62 at most"),
+    "a subset of more than there is": ("run BASE --subset 1000", "there are 64 rows to train on"),
+    "a schedule that is none": ("run BASE --optimizer.schedule cosin", "did you mean 'cosine'?"),
+    "a rate that is none": ("run BASE --optimizer.lr fast", "--optimizer.lr is 'fast', which is not a number"),
+    "a row longer than a pass": ("run BASE --max-length 9000", "--batch.tokens 8192 is less than --max-length 9000"),
+    "flash attention": ("run BASE --device.attention flash_attention_2", "pip install flash-attn"),
+    "a tracker that is none": ("run BASE --log.tracker wanbd", "did you mean 'wandb'?"),
+    "a tracker that is not installed": ("run BASE --log.tracker mlflow", "pip install mlflow"),
+    "a config that is not there": ("run --config run.yml", "there is no such file"),
+    "a config of the Trainer": ("run --config hf.yaml", "here it is --optimizer.lr"),
+    "a journal that is not there": ("run BASE --replay runs/x/journal.jsonl", "the journal is absent or empty"),
+    "nothing to compare by": ("compare BASE", "give --eval.rows or --eval.data"),
+    "an arm that is none": ("compare BASE --eval.rows 8 --arms random,easy2hard", "the controls easy_to_hard"),
+    "no baseline": ("compare BASE --eval.rows 8 --arms campus", "add random to --arms"),
+    "a plan's batch": ("plan --data TABLE --output out --batch-size 8", "here it is --batch.size"),
+    "a plan of nothing": ("plan --output out", "name a table, or a --journal"),
+    "an option of training": ("plan --data TABLE --output out --lr 1", "unknown argument '--lr'"),
+    "a report of nothing": ("report .", "there is no run here"),
+    "a proof of nothing": ("verify runs", "there is no run here"),
+    "a reward without answers": ("reward BASE", "there is no column 'generated'"),
+}
+CODE = """
+import contextlib, io, json, sys
+from curricle.train.cli import main
+for line in sys.stdin:
+    with contextlib.redirect_stderr(io.StringIO()) as message, contextlib.redirect_stdout(message):
+        code = main(json.loads(line))
+    print(json.dumps([code, message.getvalue(), sorted({"torch", "transformers", "matplotlib"} & set(sys.modules))]))
+"""
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory, tiny_model, write_signed) -> dict[str, list]:
+    """What each command ends with, and what it says, one after another in one process."""
+    here = tmp_path_factory.mktemp("newcomer")
+    table = write_signed(here / "table.parquet")
+    (here / "hf.yaml").write_text(f"data: {table}\nmodel: {tiny_model}\noutput: out\nlearning_rate: 1.0e-4\n")
+    names = {"TABLE": [str(table)], "MODEL": [str(tiny_model)]}
+    names["BASE"] = ["--data", str(table), "--model", str(tiny_model), "--output", "out"]
+    lines = [
+        json.dumps([part for word in command.split() for part in names.get(word, [word])])
+        for command, _ in WRONG.values()
+    ]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", CODE], input="\n".join(lines), capture_output=True, text=True, cwd=here, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in here.iterdir()) == ["hf.yaml", "table.parquet"], "something was written"
+    replaced = done.stdout.replace(str(tiny_model), "MODEL")
+    return dict(zip(WRONG, map(json.loads, replaced.splitlines()), strict=True))
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_command_is_refused_with_what_to_do_before_torch_is_imported(outcomes, name):
+    code, message, heavy = outcomes[name]
+    assert code == 2, message
+    assert any(words in message for words in WRONG[name][1].split("|")), message
+    assert message.count("\n") <= 3 and "What to do: " in message and "Traceback" not in message
+    assert heavy == []
+
+
+@pytest.mark.parametrize("settings", [RunSettings, CompareSettings, PlanSettings, RewardSettings])
+def test_names_of_other_trainers_lead_to_options_that_there_are(settings):
+    flags = _flags(settings)
+    led = {text.split()[0].rstrip(",:") for text in OTHER_NAMES.values()}
+    assert led <= _flags(RunSettings)
+    assert led & flags
+    own = {flag.lstrip("-").replace("-", "_") for flag in flags}
+    assert not own & OTHER_NAMES.keys(), "an option of ours is called so"
+
+
+def _flags(settings: type, prefix: str = "") -> set[str]:
+    hints = get_type_hints(settings)
+    flags: set[str] = set()
+    for item in fields(settings):
+        name = f"{prefix}{item.name}"
+        flags |= (
+            _flags(hints[item.name], f"{name}.") if is_dataclass(hints[item.name]) else {f"--{name}".replace("_", "-")}
+        )
+    return flags
+
+
+def test_the_trackers_are_those_of_accelerate():
+    tracking = pytest.importorskip("accelerate.tracking")
+    from curricle.train.records.metrics import TRACKERS
+
+    assert set(TRACKERS) == set(tracking.LOGGER_TYPE_TO_CLASS)
