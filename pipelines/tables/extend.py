@@ -170,9 +170,13 @@ def _same_example(identity: str, row: dict[str, Any]) -> bool:
 
 
 def both_notes(old: pa.ChunkedArray, new: pa.ChunkedArray) -> pa.Array:
-    """The notes of each row: what was said before, then what is new. None is nothing to say."""
+    """The notes of each row: what was said before, then what is new. None is nothing to say.
+
+    Of a field beside a conversation the same is said each time that it is read, and once is enough.
+    """
     pairs = zip(old.to_pylist(), new.to_pylist(), strict=True)
-    return pa.array([[*(before or []), *(after or [])] or None for before, after in pairs], NOTES_FIELD.type)
+    texts = [[*dict.fromkeys([*(before or []), *(after or [])])] or None for before, after in pairs]
+    return pa.array(texts, NOTES_FIELD.type)
 
 
 def with_notes(rows: Callable[[], Iterator[pa.Table]], notes: Sequence[str | None]) -> Iterator[pa.Table]:
