@@ -10,6 +10,9 @@ import pyarrow as pa
 from curricle.schemas.chat.responses import RESPONSE_ROLE
 from numpy.typing import NDArray
 
+OUT_OF_MEMORY = "out of memory for"
+"""How a note begins, after the name of its column, that is about the machine and not about the row."""
+
 
 @dataclass(frozen=True)
 class LogLikelihood:

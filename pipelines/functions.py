@@ -42,6 +42,8 @@ class ScoreOptions(TypedDict, total=False):
     """Options of ``score``."""
 
     metrics: Sequence[str]
+    append: bool
+    reuse: Sequence[StrPath]
     format: str | None
     prompt_field: str | None
     response_field: str | None

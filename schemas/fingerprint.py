@@ -35,11 +35,12 @@ def stands_for(identity: str, messages: Sequence[tuple[str, str]], extra: str | 
     return identity in (example_id(messages, extra), example_id(messages))
 
 
-def file_sha256(stream: IO[bytes]) -> str:
-    """SHA-256 of what is left in a binary stream, in hex."""
-    sha256 = hashlib.sha256()
-    while chunk := stream.read(1 << 20):  # streams of remote filesystems can read, and no more
+def file_sha256(stream: IO[bytes], size: int | None = None) -> str:
+    """SHA-256, in hex, of what is left in a binary stream, or of its next ``size`` bytes."""
+    sha256, left = hashlib.sha256(), float("inf") if size is None else size
+    while left and (chunk := stream.read(int(min(left, 1 << 20)))):  # streams of remote filesystems can read, no more
         sha256.update(chunk)
+        left -= len(chunk)
     return sha256.hexdigest()
 
 

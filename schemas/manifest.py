@@ -32,13 +32,15 @@ class _Record(BaseModel):
 class Counts(_Record):
     """The ledger of one file or of all: ``read = scored + rejected + left_out``.
 
-    ``left_out`` is for selections: what is in the table that was selected from, and not in this one.
+    ``left_out`` is for selections: what is in the table that was selected from, and not in this one. Of ``reused``
+    rows a score was copied from a table when this one was made.
     """
 
     read: int
     scored: int
     rejected: int
     left_out: int = 0
+    reused: int = 0
 
 
 class Source(Counts):
@@ -67,7 +69,7 @@ class NotRead:
 
 
 class Cost(_Record):
-    """What scoring took. The only part of a manifest that differs between two identical jobs.
+    """What scoring took. With ``reused``, the only part of a manifest that differs between two identical jobs.
 
     ``seconds`` are those of workers, summed over shards, so that they survive a restart; ``tokens`` went
     through the proxy.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from curricle.curate.batch import LogLikelihood
+from curricle.curate.batch import OUT_OF_MEMORY, LogLikelihood
 from curricle.curate.proxy.bounded import in_batches
 from curricle.curate.proxy.checks import check_passes
 from curricle.curate.proxy.likelihood import log_p, log_p_of_logits
@@ -95,7 +95,7 @@ class TransformersBackend:
             return [index for index, total in zip(batch, totals, strict=True) if not math.isfinite(total)]
 
         def failed(index: int) -> None:
-            scores[index] = LogLikelihood(note=f"out of memory for {len(rows[index])} tokens")
+            scores[index] = LogLikelihood(note=f"{OUT_OF_MEMORY} {len(rows[index])} tokens")
 
         self._pass(rows, [request.spans[0][0] - 1 for request in requests], work, failed, on_progress)
         return scores
@@ -124,7 +124,7 @@ class TransformersBackend:
             return [index for index, vector in zip(batch, vectors, strict=True) if not np.isfinite(vector).all()]
 
         def failed(index: int) -> None:
-            pooled[index] = f"out of memory for {len(rows[index])} tokens"
+            pooled[index] = f"{OUT_OF_MEMORY} {len(rows[index])} tokens"
 
         self._pass(rows, [0] * len(rows), work, failed, on_progress)
         return pooled
@@ -176,7 +176,7 @@ class TransformersBackend:
             on_progress(sum(lengths[index] for index in batch))
 
         def failed(index: int) -> None:
-            answers[index] = f"out of memory for {lengths[index]} tokens"
+            answers[index] = f"{OUT_OF_MEMORY} {lengths[index]} tokens"
 
         if self._answers_alike is None:
             self._answers_alike = answers_alike(

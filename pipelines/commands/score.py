@@ -5,38 +5,32 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from curricle.curate.readers import named_readers
 from curricle.curate.readers.inputs import InputFile, say_left_out
 from curricle.pipelines.scoring.compact import ShardFile, compact
+from curricle.pipelines.scoring.growth import listed, metrics_there, plan_job, unchanged
 from curricle.pipelines.scoring.inputs import find_inputs
 from curricle.pipelines.scoring.job import Job, make_job
-from curricle.pipelines.scoring.plan import (
-    ScoringPlan,
-    Shard,
-    changed_inputs,
-    pending_shards,
-    read_plan,
-    require_records,
-    survey_inputs,
-)
+from curricle.pipelines.scoring.plan import ScoringPlan, Shard, pending_shards, read_plan
 from curricle.pipelines.scoring.receipts import Receipt, is_done, read_receipt
 from curricle.pipelines.scoring.rescore import scored_columns, scored_rows, table_scoring
+from curricle.pipelines.scoring.stored import StoredTable
 from curricle.pipelines.settings.score import ScoreSettings
-from curricle.pipelines.tables.directory import LIVE, SHARDS, OutputDirectory
+from curricle.pipelines.tables.directory import LIVE, PLAN, SHARDS, OutputDirectory
 from curricle.pipelines.tables.exchange import REPORT
 from curricle.pipelines.tables.extend import Addition
 from curricle.pipelines.tables.reader import TableReader
-from curricle.pipelines.tables.recorded import begin, goes_on, is_there
+from curricle.pipelines.tables.recorded import begin, goes_on, is_there, record_plan
 from curricle.pipelines.tables.sign import sign, write_report
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.common.log import printable
 from curricle.schemas.contract import CONTRACT
-from curricle.schemas.fingerprint import differences
 from curricle.schemas.identity import column_fingerprints
-from curricle.schemas.manifest import Cost, Counts, Manifest, NotRead, Part, Source, read_manifest
+from curricle.schemas.manifest import MANIFEST, Cost, Counts, Manifest, Part, Source, read_manifest
 from curricle.schemas.table import rejects_schema
 
 log = logging.getLogger("curricle")
@@ -53,23 +47,40 @@ def score(settings: ScoreSettings) -> Manifest:
     readers = named_readers(settings.readers)
     files, not_read = find_inputs(settings.inputs, settings.output, readers)
     say_left_out(not_read)
-    directory.check_usable(settings.overwrite)
+    directory.check_usable(settings.overwrite or settings.grows)
     directory.settle()
-    job = make_job(settings, files)
-    plan = _recorded_plan(directory, job, files)
-    if plan is not None and is_there(directory, settings.overwrite):
+    job = make_job(settings, files, metrics_there(directory) if settings.adds_columns else ())
+    before = _recorded(directory)
+    plan = plan_job(directory, job, files, not_read)
+    if _is_there(directory, plan, settings.overwrite):
         log.info("already scored, nothing to do")
         _tidy(directory)
     else:
-        plan = plan or _survey(job, files, not_read)
         with directory.held() as run:
-            # another job may have come and gone while this one surveyed its input
-            recorded = _recorded_plan(directory, job, files)
-            if recorded is None or not is_there(directory, settings.overwrite):
-                _score_held(directory, job, recorded or plan, recorded is None, run)
+            if _recorded(directory) != before:  # another job has come and gone while this one surveyed its input
+                plan = plan_job(directory, job, files, not_read)
+            if plan and not _is_there(directory, plan, settings.overwrite):
+                _score_held(directory, job, plan, run)
     if not directory.storage.exists(REPORT):
         write_report(directory)
     return read_manifest(directory.storage)
+
+
+def _recorded(directory: OutputDirectory) -> list[bytes]:
+    """What the directory says of the plan and of the table in it, to see whether another job changed it."""
+    return [directory.storage.read(name) for name in (PLAN, MANIFEST) if directory.storage.exists(name)]
+
+
+def _is_there(directory: OutputDirectory, plan: ScoringPlan | None, overwrite: bool) -> bool:
+    """Whether the table of this plan lies in the directory, whole. UsageError if it is damaged and must stay."""
+    return (plan is None or plan == _plan_there(directory)) and is_there(directory, overwrite)
+
+
+def _plan_there(directory: OutputDirectory) -> ScoringPlan | None:
+    try:
+        return read_plan(directory)
+    except UsageError:
+        return None
 
 
 def scored(table: TableReader, directory: OutputDirectory, names: Sequence[str], **options: Any) -> Addition:
@@ -85,16 +96,19 @@ def _tidy(directory: OutputDirectory) -> None:
             directory.storage.remove(SHARDS)
 
 
-def _score_held(directory: OutputDirectory, job: Job, plan: ScoringPlan, new: bool, run: str) -> None:
-    if new or not goes_on(directory):
+def _score_held(directory: OutputDirectory, job: Job, plan: ScoringPlan, run: str) -> None:
+    recorded = _plan_there(directory)
+    if recorded is None or not plan.continues(recorded) or not goes_on(directory):
         begin(directory, plan.to_json())
+    elif plan != recorded:
+        record_plan(directory, plan.to_json())
     pending = _pending(directory, plan)
     if len(pending) < len(plan.shards):
         log.info(
             "%d of %d shards were finished before; they are kept", len(plan.shards) - len(pending), len(plan.shards)
         )
     if pending:
-        _run_engine(directory, job, plan, pending, run)
+        _run_engine(directory, _with_tables(directory, job, plan), plan, pending, run)
     _check_unchanged(job, plan)
     _finish(directory, job, plan, run)
     directory.storage.remove(LIVE)
@@ -104,56 +118,41 @@ def _score_held(directory: OutputDirectory, job: Job, plan: ScoringPlan, new: bo
 def _check_unchanged(job: Job, plan: ScoringPlan) -> None:
     """UserError if the input is not what it was when the job began: some shards may have been read since."""
     try:
-        changes = changed_inputs(plan, find_inputs(job.settings.inputs, job.settings.output, job.readers)[0])
+        changes = unchanged(plan, job, find_inputs(job.settings.inputs, job.settings.output, job.readers)[0])
     except UsageError as error:
         changes = [f"{error.where}: {error.found}"]
     if changes:
         raise UserError(
-            "the input was changed while it was scored:" + _listed(changes),
+            "the input was changed while it was scored:" + listed(changes),
             where=job.settings.output,
             remedy="put it back and run the same command, or add --overwrite to score it as it is now",
         )
 
 
-def _survey(job: Job, files: Sequence[InputFile], not_read: Sequence[NotRead]) -> ScoringPlan:
-    settings = job.settings
-    limits = settings.shard_rows, settings.max_record_bytes, settings.max_expansion
-    sources = tuple(survey_inputs(files, job.format, job.readers, *limits))
-    require_records(sources)
-    plan = ScoringPlan(job.fingerprint, job.identity, job.reading, sources, tuple(not_read))
-    log.info("%d records in %d files, %d shards", plan.records, len(sources), len(plan.shards))
-    return plan
-
-
-def _recorded_plan(directory: OutputDirectory, job: Job, files: Sequence[InputFile]) -> ScoringPlan | None:
-    """The plan that lies in the directory if it is this job's; None if there is none or it is to be replaced.
-
-    Raises UsageError, naming what differs, if it is another job's.
-    """
-    try:
-        plan = read_plan(directory)
-    except UsageError:
-        if job.settings.overwrite:
-            return None
-        raise
-    if plan is None:
-        return None
-    changes = job.changes(plan.identity)
-    changes += differences(plan.reading, job.reading)
-    changes += changed_inputs(plan, files)
-    if not changes:
-        return plan
-    if job.settings.overwrite:
-        return None
-    raise UsageError(
-        "holds another job's scores; these differ:" + _listed(changes),
-        where=directory.path,
-        remedy="name another --output, or add --overwrite: a finished table stays until the new one is whole",
-    )
-
-
-def _listed(changes: Sequence[str]) -> str:
-    return "".join(f"\n  - {change}" for change in changes[:10])
+def _with_tables(directory: OutputDirectory, job: Job, plan: ScoringPlan) -> Job:
+    """The job with the tables that its scores are copied from, which are whole. UserError if one is damaged."""
+    earlier, stored = None, []
+    if plan.earlier:
+        table = TableReader(directory.path)
+        if table.manifest_sha256 != plan.earlier:
+            raise UserError(
+                "the table is not the one any more to which something was to be added",
+                where=directory.path,
+                remedy="put it back, or make all of it again with --overwrite",
+            )
+        table.check_bytes()
+        earlier = StoredTable.of(table, directory.absolute.path, job.columns)
+        stored.append(earlier)
+    metrics = [each.name for each in job.references]
+    for path in job.settings.reuse:
+        table = TableReader(path)
+        table.check_bytes()
+        stored.append(StoredTable.of(table, OutputDirectory(path).absolute.path, job.columns))
+        alike = {metric for metric, _ in stored[-1].metrics}
+        for kind, names in (("copied", alike), ("made otherwise or not there", {*metrics} - alike)):
+            if names:
+                log.info("reuse %s: %s: %s", printable(path), kind, ", ".join(sorted(names)))
+    return replace(job, earlier=earlier, stored=tuple(stored))
 
 
 def _pending(directory: OutputDirectory, plan: ScoringPlan) -> list[Shard]:
@@ -222,6 +221,7 @@ def _finish(directory: OutputDirectory, job: Job, plan: ScoringPlan, run: str) -
         of_source[receipt.source].append(receipt)
     sources = [_ledger(source.file, source.sha256, of_source[source.file.name]) for source in plan.sources]
     total = _total(sources)
+    spent = read_manifest(directory.storage).cost if plan.earlier else Cost(seconds=0, tokens=0, created="")
     assert total.read == plan.records == total.scored + total.rejected, f"{total} of {plan.records} records"
     manifest = Manifest(
         contract=CONTRACT,
@@ -233,9 +233,14 @@ def _finish(directory: OutputDirectory, job: Job, plan: ScoringPlan, run: str) -
         data=data,
         rejects=rejects,
         not_read=list(plan.not_read),
-        cost=Cost.now(sum(receipt.seconds for receipt in receipts), sum(receipt.tokens for receipt in receipts)),
+        cost=Cost.now(
+            spent.seconds + sum(receipt.seconds for receipt in receipts),
+            spent.tokens + sum(receipt.tokens for receipt in receipts),
+        ),
     )
     sign(directory, run, manifest, job.schema)
+    if total.reused:
+        log.info("scores of %d rows were copied, of %d in all", total.reused, total.scored)
     _say_noted(receipts)
 
 
@@ -269,7 +274,9 @@ def _files(receipts: Sequence[Receipt], name: Callable[[int], str]) -> list[Shar
 
 
 def _ledger(file: InputFile, sha256: str, receipts: Sequence[Receipt]) -> Source:
-    counts = {key: sum(getattr(receipt, key) for receipt in receipts) for key in ("read", "scored", "rejected")}
+    counts = {
+        key: sum(getattr(receipt, key) for receipt in receipts) for key in ("read", "scored", "rejected", "reused")
+    }
     return Source(source=file.name, bytes=file.bytes, sha256=sha256, **counts)
 
 
@@ -278,4 +285,5 @@ def _total(sources: Sequence[Source]) -> Counts:
         read=sum(source.read for source in sources),
         scored=sum(source.scored for source in sources),
         rejected=sum(source.rejected for source in sources),
+        reused=sum(source.reused for source in sources),
     )

@@ -42,7 +42,8 @@ class Work:
 
     def runs(self, workers: int) -> list[ShardRun]:
         """The pending shards in the portions that a worker takes at a time."""
-        seekable = {shard.source for shard in self.pending if is_seekable(shard.opened, self.job.readers)}
+        files = [shard for shard in self.pending if not shard.in_table]
+        seekable = {shard.source for shard in files if is_seekable(shard.opened, self.job.readers)}
         return shard_runs(self.pending, workers, seekable)
 
 

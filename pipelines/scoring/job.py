@@ -1,7 +1,7 @@
 """What a job is: what to compute, on what, and how it is read."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from curricle.curate.readers import Reader, kind_of, named_readers
 from curricle.curate.readers.inputs import InputFile
 from curricle.curate.reading import reading_identity
 from curricle.curate.scoring import Scoring
+from curricle.pipelines.scoring.stored import StoredTable
 from curricle.pipelines.settings.score import ScoreSettings
 from curricle.schemas.contract import FIRST
 from curricle.schemas.fingerprint import differences
@@ -23,12 +24,17 @@ class Job(Scoring):
 
     ``readers``: those that a user named, and installed ones that the files need: a worker has to have the same.
     ``cwd`` is the driver's: there the names of files are what the user meant.
+
+    ``earlier``: the table in the output directory, if rows of it stay. ``stored``: where scores are looked up by
+    example, the earlier table too.
     """
 
     settings: ScoreSettings
     format: Format | None
     readers: tuple[Reader, ...]
     cwd: str
+    earlier: StoredTable | None = None
+    stored: tuple[StoredTable, ...] = ()
 
     def changes(self, identity: Mapping[str, Any]) -> list[str]:
         """One line for each thing in which the scores of a job with this identity are made otherwise."""
@@ -49,13 +55,16 @@ class Job(Scoring):
         }
 
 
-def make_job(settings: ScoreSettings, files: Iterable[InputFile] = ()) -> Job:
-    """Resolve names to things: metrics, format, readers of these files, weights. Errors here cost nothing yet."""
+def make_job(settings: ScoreSettings, files: Iterable[InputFile] = (), there: Sequence[str] = ()) -> Job:
+    """Resolve names to things: metrics, format, readers of these files, weights. Errors here cost nothing yet.
+
+    ``there``: the metrics of the table in the output directory, which ``--metrics +NAME`` adds to.
+    """
     format = named(settings.format, settings.prompt_field, settings.response_field)
     readers = named_readers(settings.readers)
     used = {kind_of(file.name, readers).reader for file in files}
     read_by = reading_identity(format, used)
     readers += tuple(reader for reader in used if reader.origin and reader not in readers)
-    scoring = Scoring.of(settings.metrics, settings.proxy, settings.embedding, settings.compat, read_by)
+    scoring = Scoring.of(settings.all_metrics(there), settings.proxy, settings.embedding, settings.compat, read_by)
     settings = replace(settings, proxy=scoring.models.proxy)
     return Job(scoring.references, scoring.models, scoring.columns, read_by, settings, format, readers, os.getcwd())

@@ -4,32 +4,43 @@ The survey reads each file once. It finds what spoils a file as a whole while th
 undo, counts the records that the ledger must account for, and makes shards a property of the input alone.
 """
 
+import logging
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from curricle.curate.formats import Format
-from curricle.curate.readers import Reader, Slice, survey
+from curricle.curate.readers import Reader, Slice, kind_of, survey
 from curricle.curate.readers.inputs import InputFile
 from curricle.pipelines.scoring.inputs import open_input
 from curricle.pipelines.tables.directory import RECEIPTS, SHARDS, OutputDirectory
 from curricle.pipelines.tables.recorded import damaged_plan, read_recorded
 from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.common.log import printable
 from curricle.schemas.contract import from_record
 from curricle.schemas.fingerprint import file_sha256
 from curricle.schemas.manifest import NotRead
 
+log = logging.getLogger("curricle")
+
 
 @dataclass(frozen=True)
 class PlannedSource:
-    """An input file as surveyed, and the slices that it is read in."""
+    """An input file as surveyed, and the slices that it is read in.
+
+    ``in_table``: it is not read again, for the table in the output directory has its rows (``scoring.growth``).
+    ``path`` is where it lies, if that is under another name than the plan's; it is for workers, and no file has it.
+    """
 
     file: InputFile
     sha256: str
     records: int
     slices: tuple[Slice, ...]
+    in_table: bool = False
+    path: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,7 @@ class Shard:
     source: str
     slice: Slice
     path: str = ""
+    in_table: bool = False
 
     @property
     def opened(self) -> str:
@@ -53,7 +65,8 @@ class Shard:
 class ScoringPlan:
     """What a job reads and how. ``reading`` holds the options that decide what a record becomes.
 
-    ``not_read`` is what lay in the folders that the user named and is no input.
+    ``not_read`` is what lay in the folders that the user named and is no input. ``earlier`` is the digest of the
+    manifest of the table of which rows stay, if there is one.
     """
 
     fingerprint: str
@@ -61,18 +74,29 @@ class ScoringPlan:
     reading: dict[str, Any]
     sources: tuple[PlannedSource, ...]
     not_read: tuple[NotRead, ...] = ()
+    earlier: str = ""
 
     @property
     def shards(self) -> list[Shard]:
-        slices = [(source.file, part) for source in self.sources for part in source.slices]
-        return [Shard(index, file.name, part, file.path) for index, (file, part) in enumerate(slices)]
+        slices = [(source, part) for source in self.sources for part in source.slices]
+        return [
+            Shard(index, source.file.name, part, source.path or source.file.path, source.in_table)
+            for index, (source, part) in enumerate(slices)
+        ]
 
     @property
     def records(self) -> int:
         return sum(source.records for source in self.sources)
 
+    def continues(self, other: "ScoringPlan") -> bool:
+        """Whether work by the other plan is work by this one: it is the same, or has more sources at its end."""
+        return replace(self, sources=self.sources[: len(other.sources)], not_read=other.not_read) == other
+
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        value = asdict(self)
+        for source in value["sources"]:
+            del source["path"]
+        return value
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "ScoringPlan":
@@ -82,11 +106,13 @@ class ScoringPlan:
                 source["sha256"],
                 source["records"],
                 tuple(Slice(*part) for part in source["slices"]),
+                source.get("in_table", False),
             )
             for source in value["sources"]
         )
         not_read = tuple(from_record(NotRead, other) for other in value.get("not_read", ()))
-        return cls(value["fingerprint"], value["identity"], value["reading"], sources, not_read)
+        earlier = value.get("earlier", "")
+        return cls(value["fingerprint"], value["identity"], value["reading"], sources, not_read, earlier)
 
 
 def read_plan(directory: OutputDirectory) -> ScoringPlan | None:
@@ -137,30 +163,76 @@ def survey_inputs(
         yield from pool.map(one, files)
 
 
-def changed_inputs(plan: ScoringPlan, files: Sequence[InputFile]) -> list[str]:
-    """One line for each input that is not what the plan was made from.
+@dataclass(frozen=True)
+class InputMatch:
+    """Inputs beside those of a plan. ``there``: where each source of the plan lies now, by its name in the plan.
 
-    Size and time of change decide; where only the time differs (a copy, a fresh checkout) the bytes do.
+    ``changed`` are files that have the name of a source and other content.
     """
-    before = {source.file.name: source for source in plan.sources}
-    now = {file.name: file for file in files}
-    lines = [f"{name}: was read then, is not among the inputs now" for name in before if name not in now]
-    lines += [f"{name}: is new" for name in now if name not in before]
-    for name in before.keys() & now.keys():
-        if not _same(before[name], now[name]):
-            lines.append(f"{name}: was changed ({before[name].file.bytes} bytes then, {now[name].bytes} now)")
-    if not lines and list(before) != list(now):
-        lines.append("the inputs are in another order")
-    return sorted(lines)
+
+    there: dict[str, InputFile]
+    new: list[InputFile]
+    gone: list[PlannedSource]
+    changed: list[tuple[PlannedSource, InputFile]]
+
+    def changes(self) -> list[str]:
+        """One line for each input that is not what the plan was made from."""
+        gone = [f"{source.file.name}: was read then, is not among the inputs now" for source in self.gone]
+        changed = [
+            f"{file.name}: was changed ({source.file.bytes} bytes then, {file.bytes} now)"
+            for source, file in self.changed
+        ]
+        return sorted([*gone, *(f"{file.name}: is new" for file in self.new), *changed])
+
+
+def match_inputs(sources: Sequence[PlannedSource], files: Sequence[InputFile], readers: Sequence[Reader]) -> InputMatch:
+    """Which file is which source of a plan: by content, whatever a file is called and wherever it lies.
+
+    Under the same name, size and time of change decide; where only the time differs (a copy, a fresh checkout) the
+    bytes do. Of other files those are read that are as large as a source that is sought.
+    """
+    by_name = {file.name: file for file in files}
+    there = {
+        source.file.name: by_name[source.file.name]
+        for source in sources
+        if source.file.name in by_name and _same(source, by_name[source.file.name])
+    }
+    sought: dict[int, list[PlannedSource]] = defaultdict(list)
+    for source in sources:
+        if source.file.name not in there:
+            sought[source.file.bytes].append(source)
+    others: list[InputFile] = []
+    for file in [file for file in files if file.name not in there]:
+        if same := _moved(file, sought[file.bytes], readers):
+            sought[file.bytes].remove(same)
+            there[same.file.name] = file
+            log.info("%s is the input %s: its content is the same", printable(file.name), printable(same.file.name))
+        else:
+            others.append(file)
+    left = {source.file.name: source for source in sources if source.file.name not in there}
+    changed = [(left.pop(file.name), file) for file in others if file.name in left]
+    names = {file.name for _, file in changed}
+    return InputMatch(there, [file for file in others if file.name not in names], [*left.values()], changed)
 
 
 def _same(planned: PlannedSource, file: InputFile) -> bool:
     if planned.file == file:
         return True
-    if planned.file.bytes != file.bytes:
-        return False
+    return planned.file.bytes == file.bytes and content_sha256(file) == planned.sha256
+
+
+def _moved(file: InputFile, sought: Sequence[PlannedSource], readers: Sequence[Reader]) -> PlannedSource | None:
+    """The source that a file of another name is, if it is one: of the same content, and read in the same way."""
+    kind = kind_of(file.name, readers)
+    alike = [source for source in sought if source.in_table or kind_of(source.file.name, readers) == kind]
+    digest = content_sha256(file) if alike else ""
+    return next((source for source in alike if source.sha256 == digest), None)
+
+
+def content_sha256(file: InputFile, size: int | None = None) -> str:
+    """The digest of a file as it is stored, or of so many bytes at its start."""
     with open_input(file.path) as stream:
-        return file_sha256(stream) == planned.sha256
+        return file_sha256(stream, size)
 
 
 def require_records(sources: Sequence[PlannedSource]) -> None:

@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
 
 class Receipt(BaseModel):
-    """``files``: the SHA-256 of each file of the shard, by its name. ``tokens`` went through the proxy.
+    """``files``: the SHA-256 of each file of the shard, by its name. ``tokens`` went through the proxy;
+    of ``reused`` rows a score was copied.
 
     ``noted`` counts the rows with each note of reading.
     """
@@ -19,6 +20,7 @@ class Receipt(BaseModel):
     read: int
     scored: NonNegativeInt
     rejected: NonNegativeInt
+    reused: NonNegativeInt = 0
     tokens: NonNegativeInt
     noted: dict[str, NonNegativeInt] = {}
     files: dict[str, str]

@@ -1,6 +1,6 @@
 """The options of ``curricle score``: the flags, and the keys of its YAML file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -24,7 +24,13 @@ class ScoreSettings:
         "files, folders or globs, local or of any filesystem Beam knows", positional=True, path=True
     )
     output: str = option("directory for the table; it is created, and resumed if it is there", path=True)
-    metrics: tuple[str, ...] = option("what to compute", DEFAULT_METRICS)
+    metrics: tuple[str, ...] = option(
+        "what to compute; +NAME adds columns to those of the table in the output directory", DEFAULT_METRICS
+    )
+    append: bool = option("score what is new, and keep the rows that are there, whatever became of their files", False)
+    reuse: tuple[str, ...] = option(
+        "finished tables: of their examples the scores are copied that are made alike", (), path=True
+    )
     format: str | None = option("read every record in this format, instead of recognising it by its fields", None)
     prompt_field: str | None = option("field that holds the prompt, in data of no known format", None)
     response_field: str | None = option("field that holds the response, in data of no known format", None)
@@ -61,8 +67,27 @@ class ScoreSettings:
             raise UsageError("--metrics names no metric", remedy="name at least one, such as length")
         if self.compat and not self.proxy.checkpoints:
             raise UsageError("--compat is for the metric lp", remedy="leave it out, or add --proxy.checkpoints")
+        if self.overwrite and self.grows:
+            raise UsageError(
+                "--overwrite makes the table again, and --append and --metrics +NAME keep it", remedy="leave one out"
+            )
         if not self.inputs:
             raise UsageError("no input is named", remedy="name files, folders or globs before the options")
+
+    @property
+    def grows(self) -> bool:
+        """Whether the table that is there stays, and rows or columns are added to it."""
+        return self.append or self.adds_columns
+
+    @property
+    def adds_columns(self) -> bool:
+        return any(name.startswith("+") for name in self.metrics)
+
+    def all_metrics(self, there: Sequence[str]) -> tuple[str, ...]:
+        """The metrics by name, those of the table ``there`` first if some are added to it."""
+        named = [name for name in self.metrics if not name.startswith("+")]
+        added = [name.removeprefix("+") for name in self.metrics if name.startswith("+")]
+        return (*(named or there or DEFAULT_METRICS), *added)
 
     def _check_engine(self) -> None:
         needs_address = self.engine in ("portable", "flink", "spark")

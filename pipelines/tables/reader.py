@@ -99,6 +99,18 @@ class TableReader:
         """All rows, with all columns or these, a row group at a time."""
         return (table for _, table in self.rows(np.arange(self.manifest.total.scored), columns))
 
+    def row_groups(self, columns: Sequence[str]) -> Iterator[tuple[int, int, pa.Table]]:
+        """These columns of all rows, by row group: the index of its part, its own in that, and its rows."""
+        for index, part in enumerate(self.manifest.data):
+            with self._opened(part) as parquet:
+                for group in range(parquet.num_row_groups):
+                    yield index, group, parquet.read_row_group(group, list(columns))
+
+    def row_group(self, part: int, group: int, columns: Sequence[str]) -> pa.Table:
+        """These columns of one row group, named as in ``row_groups``."""
+        with self._opened(self.manifest.data[part]) as parquet:
+            return parquet.read_row_group(group, list(columns))
+
     def rejected(self, schema: pa.Schema) -> Iterator[pa.Table]:
         """The rejects that belong to the table, under this schema."""
         for part in self.manifest.rejects:

@@ -125,4 +125,9 @@ def begin(
     left = before.get(LEAVES, leaves if "extends" in before else ()) if before else leaves
     for name in (SHARDS, RECEIPTS, *(name for name in left if before != plan and name not in record)):
         directory.storage.remove(name)
+    record_plan(directory, plan)
+
+
+def record_plan(directory: OutputDirectory, plan: dict[str, Any]) -> None:
+    """Write the plan of a directory; what was done by the one before is part of it, or was removed."""
     directory.write_sealed(PLAN, tagged("plan", plan))

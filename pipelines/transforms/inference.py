@@ -1,18 +1,19 @@
 """The models that answer, inside Beam: a RunInference model handler for each role."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.ml.inference.base import ModelHandler, RunInference
+from curricle.curate.batch import Batch
 from curricle.curate.metric import Metric, passes_of
 from curricle.curate.metrics import MetricReference, load
-from curricle.curate.passes import Pass, ask
+from curricle.curate.passes import ask
 from curricle.curate.passes.models import Models, Role
 from curricle.pipelines.scoring.meter import Meter
-from curricle.pipelines.transforms.shards import ShardBatch
+from curricle.pipelines.transforms.shards import Portion, ShardBatch
 
 
 class Ask(beam.PTransform[beam.PCollection[ShardBatch], beam.PCollection[ShardBatch]]):
@@ -36,25 +37,39 @@ class _Handler(ModelHandler[ShardBatch, ShardBatch, Any]):
         self.role, self.metrics, self.models, self.meter = role, metrics, models, meter
 
     @cached_property
-    def passes(self) -> list[Pass[Any]]:
+    def loaded(self) -> tuple[Metric, ...]:
         """In a worker, of its own code: passes do not travel."""
-        return passes_of(load(self.metrics), self.role)
+        return load(self.metrics)
 
-    def load_model(self) -> Any:
-        return self.models.load(self.role)
+    def load_model(self) -> Callable[[], Any]:
+        """The model, loaded at the first question: where every score is copied there is none."""
+        return cache(partial(self.models.load, self.role))
 
     def run_inference(
-        self, batch: Sequence[ShardBatch], model: Any, inference_args: Mapping[str, Any] | None = None
+        self,
+        batch: Sequence[ShardBatch],
+        model: Callable[[], Any],
+        inference_args: Mapping[str, Any] | None = None,
     ) -> list[ShardBatch]:
         # A list, not a generator: errors raised while a generator is consumed pass Beam's accounting by.
         return [self._ask(element, model) for element in batch]
 
-    def _ask(self, element: ShardBatch, model: Any) -> ShardBatch:
-        batch, tokens = ask(self.passes, element.batch, model, self.meter)
-        return replace(element, batch=batch, tokens=element.tokens + tokens)
+    def _ask(self, element: ShardBatch, model: Callable[[], Any]) -> ShardBatch:
+        tokens = element.tokens
+
+        def answers(portion: Portion) -> Batch:
+            nonlocal tokens
+            passes = passes_of((each for each in self.loaded if each.name in portion.metrics), self.role)
+            if not passes:
+                return portion.batch
+            batch, read = ask(passes, portion.batch, model(), self.meter)
+            tokens += read
+            return batch
+
+        return replace(element.with_batches(answers), tokens=tokens)
 
     def get_num_bytes(self, batch: Sequence[ShardBatch]) -> int:
-        return sum(element.batch.table.nbytes for element in batch)
+        return sum(element.examples.nbytes for element in batch)
 
     def batch_elements_kwargs(self) -> Mapping[str, Any]:
         return {"min_batch_size": 1, "max_batch_size": 1}

@@ -1,17 +1,24 @@
 """Run the metrics over a batch."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 
 import apache_beam as beam
+import numpy as np
+import pyarrow as pa
 from curricle.curate.metric import Metric, measure
 from curricle.curate.metrics import MetricReference, load
+from curricle.pipelines.scoring.stored import RowScores
 from curricle.pipelines.transforms.shards import ShardBatch
 
 
 class Measure(beam.PTransform[beam.PCollection[ShardBatch], beam.PCollection[ShardBatch]]):
-    """``ShardBatch`` → ``ShardBatch`` with the columns of the metrics, which must be the same here as in the driver."""
+    """``ShardBatch`` → ``ShardBatch`` with the columns of the metrics, which must be the same here as in the driver.
+
+    What is copied and what is computed stand together, values and notes in the metrics' order.
+    """
 
     def __init__(self, metrics: tuple[MetricReference | Metric, ...]) -> None:
         super().__init__()
@@ -30,7 +37,29 @@ class _Measure(beam.DoFn):
         self.metrics = load(self.references)
 
     def process(self, element: ShardBatch) -> Iterator[ShardBatch]:
-        yield element.with_scores(measure(element.batch, self.metrics))
+        columns: list[tuple[str, pa.Array]] = []
+        notes = list(element.notes)
+        for metric in self.metrics:
+            parts = [each for name, each in element.copied if name == metric.name]
+            for portion in element.portions:
+                if metric.name in portion.metrics:
+                    scores = measure(portion.batch, [metric])
+                    texts = [scores.notes.get(row, ()) for row in range(len(portion.rows))]
+                    parts.append(RowScores(portion.rows, scores.columns, texts))
+            columns += [(column.name, _whole(parts, column.name)) for column in metric.columns]
+            for part in parts:
+                texts_of = zip(part.rows.tolist(), part.notes, strict=True)
+                notes += [(row, text) for row, texts in texts_of for text in texts]
+        yield replace(element, scores=tuple(columns), notes=tuple(notes))
+
+
+def _whole(parts: Sequence[RowScores], column: str) -> pa.Array | pa.ChunkedArray:
+    """A value of the column for every row of a shard."""
+    if len(parts) == 1:
+        return parts[0].columns[column]
+    arrays = [part.columns[column] for part in parts]
+    chunks = [chunk for array in arrays for chunk in (array.chunks if isinstance(array, pa.ChunkedArray) else [array])]
+    return pa.concat_arrays(chunks).take(pa.array(np.argsort(np.concatenate([part.rows for part in parts]))))
 
 
 @cache

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 
 import apache_beam as beam
+from curricle.curate.batch import Batch
 from curricle.curate.metric import Metric, passes_of
 from curricle.curate.metrics import MetricReference, load
 from curricle.curate.passes import fill
 from curricle.curate.passes.models import Models
-from curricle.pipelines.transforms.shards import ShardBatch
+from curricle.pipelines.transforms.shards import Portion, ShardBatch
 
 
 class Render(beam.PTransform[beam.PCollection[ShardBatch], beam.PCollection[ShardBatch]]):
@@ -23,11 +24,15 @@ class Render(beam.PTransform[beam.PCollection[ShardBatch], beam.PCollection[Shar
 
 class _Render(beam.DoFn):
     def __init__(self, metrics: tuple[MetricReference | Metric, ...], models: Models) -> None:
-        self.metrics, self.models = metrics, models
+        self.references, self.models = metrics, models
 
     def setup(self) -> None:
-        self.passes = passes_of(load(self.metrics), "renderer")
+        self.metrics = load(self.references)
         self.renderer = self.models.load("renderer")
 
     def process(self, element: ShardBatch) -> Iterator[ShardBatch]:
-        yield element.with_batch(fill(self.passes, element.batch, self.renderer, lambda done: None))
+        yield element.with_batches(self._rendered)
+
+    def _rendered(self, portion: Portion) -> Batch:
+        passes = passes_of((each for each in self.metrics if each.name in portion.metrics), "renderer")
+        return fill(passes, portion.batch, self.renderer, lambda done: None)

@@ -22,9 +22,8 @@ class ScoreShards(beam.PTransform[beam.PCollection[ShardRun], beam.PCollection[i
         self.directory, self.job, self.run = directory, job, run
 
     def expand(self, runs: beam.PCollection[ShardRun]) -> beam.PCollection[int]:
-        job, settings = self.job, self.job.settings
-        meter = Meter(self.directory, self.run)
-        batches = runs | ReadShards(job.format, job.readers, settings.max_record_bytes, job.cwd)
+        job, meter = self.job, Meter(self.directory, self.run)
+        batches = runs | ReadShards(job)
         for role in job.roles:
             if role == "renderer":
                 batches = batches | Render(job.references, job.models)

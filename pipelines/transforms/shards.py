@@ -1,42 +1,78 @@
 """What travels down the chain: a shard, its examples in Arrow, and what was rejected."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
+import numpy as np
 import pyarrow as pa
-from curricle.curate.batch import Batch, Scores
-from curricle.curate.scoring import notes_of
+from curricle.curate.batch import Batch
 from curricle.pipelines.scoring.plan import Shard
+from curricle.pipelines.scoring.stored import RowScores
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
 class ShardRun:
-    """Consecutive shards of one file, read in one pass."""
+    """Consecutive shards of one source, read in one pass."""
 
     shards: tuple[Shard, ...]
 
 
 @dataclass(frozen=True)
+class Portion:
+    """NDArray[np.int64] of a shard that lack the scores of the same metrics, and the batch that they are."""
+
+    rows: NDArray[np.int64]
+    metrics: frozenset[str]
+    batch: Batch
+
+
+@dataclass(frozen=True)
 class ShardBatch:
-    """One shard on its way: what was read of it, when (``time.monotonic``), and the scores so far."""
+    """One shard on its way: what was read of it, when (``time.monotonic``), what is to be computed, and the scores."""
 
     shard: Shard
-    batch: Batch
+    examples: pa.Table
     rejects: pa.Table
     started: float
+    portions: tuple[Portion, ...] = ()
+    copied: tuple[tuple[str, RowScores], ...] = ()
+    """Scores by metric that a table holds."""
     scores: tuple[tuple[str, pa.Array], ...] = ()
     notes: tuple[tuple[int, str], ...] = ()
     tokens: int = 0
     noted: Mapping[str, int] = field(default_factory=dict)
     """On how many rows reading left each of its notes."""
 
-    def with_batch(self, batch: Batch) -> "ShardBatch":
-        return replace(self, batch=batch)
+    def with_batches(self, made_of: Callable[[Portion], Batch]) -> "ShardBatch":
+        return replace(self, portions=tuple(replace(portion, batch=made_of(portion)) for portion in self.portions))
 
-    def with_scores(self, scores: Scores) -> "ShardBatch":
-        """With the columns and notes of metrics."""
-        return replace(self, scores=(*self.scores, *scores.columns.items()), notes=(*self.notes, *notes_of(scores)))
+    @property
+    def reused(self) -> int:
+        """How many rows have a score that was copied."""
+        return len({row for _, each in self.copied for row in each.rows.tolist()})
+
+
+def portions(
+    examples: pa.Table, metrics: Sequence[str], lacking: Mapping[str, NDArray[np.int64]]
+) -> tuple[Portion, ...]:
+    """The rows in groups that lack the same metrics; all of them in one where nothing is copied."""
+    lacks = np.zeros((examples.num_rows, len(metrics)), bool)
+    for index, metric in enumerate(metrics):
+        lacks[lacking[metric], index] = True
+    if lacks.all():
+        return (Portion(np.arange(examples.num_rows), frozenset(metrics), Batch(examples)),)
+    patterns, which = np.unique(lacks, axis=0, return_inverse=True)
+    return tuple(
+        Portion(
+            rows := np.flatnonzero(which.ravel() == index),
+            frozenset(metric for metric, lack in zip(metrics, pattern, strict=True) if lack),
+            Batch(examples if len(rows) == examples.num_rows else examples.take(pa.array(rows))),
+        )
+        for index, pattern in enumerate(patterns)
+        if pattern.any()
+    )
 
 
 def shard_runs(shards: Sequence[Shard], workers: int, seekable: set[str]) -> list[ShardRun]:

@@ -36,7 +36,7 @@ class ShardWriter:
 
     def write(self, element: ShardBatch) -> int:
         index = element.shard.index
-        table = with_scores(element.batch.table, dict(element.scores), element.notes, self.schema)
+        table = with_scores(element.examples, dict(element.scores), element.notes, self.schema)
         files = {self.directory.shard(index): table}
         if element.rejects.num_rows:
             files[self.directory.shard_rejects(index)] = element.rejects
@@ -50,8 +50,9 @@ class ShardWriter:
             shard=index,
             source=element.shard.source,
             read=element.shard.slice.records,
-            scored=len(element.batch),
+            scored=element.examples.num_rows,
             rejected=element.rejects.num_rows,
+            reused=element.reused,
             tokens=element.tokens,
             noted=dict(element.noted),
             files=digests,

@@ -12,16 +12,17 @@ import sys
 from itertools import cycle, islice
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from alpaca import FILE
+from curricle.curate.batch import Batch
 from curricle.curate.metric import measure as compute
+from curricle.curate.scoring import notes_of, with_scores
 from curricle.pipelines.scoring.inputs import find_inputs
 from curricle.pipelines.scoring.job import make_job
 from curricle.pipelines.scoring.plan import ScoringPlan, survey_inputs
 from curricle.pipelines.settings.score import ScoreSettings
 from curricle.pipelines.transforms.read import read_run
-from curricle.pipelines.transforms.shards import ShardBatch, shard_runs
+from curricle.pipelines.transforms.shards import shard_runs
 from harness import Comparison, Contender, alternate, timed
 
 ROWS = 300_000
@@ -73,18 +74,10 @@ def _without_beam(source: Path, output: Path) -> None:
     plan = ScoringPlan(job.fingerprint, job.identity, job.reading, sources)
     with pq.ParquetWriter(output.with_suffix(".parquet"), job.schema, compression="zstd") as writer:
         for run in shard_runs(plan.shards, 1, set()):
-            for element in read_run(run, job.format, job.readers, settings.max_record_bytes, job.cwd):
-                writer.write_table(_table(element.with_scores(compute(element.batch, job.metrics)), job.schema))
-
-
-def _table(element: ShardBatch, schema: pa.Schema) -> pa.Table:
-    notes: list[list[str]] = [[] for _ in range(len(element.batch))]
-    for row, text in element.notes:
-        notes[row].append(text)
-    table = element.batch.table
-    columns = {**dict(zip(table.column_names, table.columns, strict=True)), **dict(element.scores)}
-    columns["notes"] = pa.array([note or None for note in notes], schema.field("notes").type)
-    return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
+            for element in read_run(job, run):
+                scores = compute(Batch(element.examples), job.metrics)
+                notes = [*element.notes, *notes_of(scores)]
+                writer.write_table(with_scores(element.examples, scores.columns, notes, job.schema))
 
 
 def _repeated(file: Path, rows: int, path: Path) -> Path:

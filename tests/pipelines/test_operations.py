@@ -23,6 +23,7 @@ def directory(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("tables")
     rows = [{"prompt": f"Say {n}.", "completion": f"It is {n}, and no other." * (1 + n % 5)} for n in range(ROWS)]
     write_jsonl(path / "in.jsonl", [*rows, {"no": "format"}])
+    write_jsonl(path / "more.jsonl", [{"prompt": f"And {n}?", "completion": "No. " * n} for n in range(1, 30)])
     for name, seed in (("table", 0), ("other", 1)):
         (path / name).mkdir()
         make_table(path / name, random_scores(ROWS, seed), rows=ROWS, rejects=[("not JSON", "no")])
@@ -36,6 +37,10 @@ ADD = ["add", "--metrics", "mattr", "--shard-rows", "20"]
 COMMANDS: dict[str, tuple[list[str] | None, list[str]]] = {  # what lies there before, and what is killed
     "score": (None, SCORE),
     "score over scores": (SCORE, [*SCORE, "--max-record-bytes", "9000", "--overwrite"]),
+    "score a file and a metric more": (
+        SCORE,
+        ["score", "in.jsonl", "more.jsonl", "--metrics", "+mattr", "--append", *SCORE[4:]],
+    ),
     "score over a cluster table": ([*CLUSTER, "3"], [*SCORE, "--overwrite"]),
     "select": (None, [*BY, "--count", "5"]),
     "select over a selection": ([*BY, "--count", "5"], [*BY, "--count", "7", "--overwrite"]),
@@ -52,7 +57,7 @@ COMMANDS: dict[str, tuple[list[str] | None, list[str]]] = {  # what lies there b
     ),
     "report": (SCORE, ["report", "out"]),
 }
-KILLS = {"add": 10, "add over itself": 6}
+KILLS = {"score a file and a metric more": 10, "add": 10, "add over itself": 6}
 WORKING = {"_progress/lock", "_progress/workers.log", "_progress/holder.json"}
 """Of who is, or was, at work. What a killed process left of itself, and what it was writing below ``_progress/tmp``,
 goes when somebody takes the lock next."""
