@@ -51,23 +51,21 @@ def _begun(cls: type[T], arguments: Sequence[str], name: str, description: str |
 
 
 def _say_where(directory: str) -> None:
-    """A line for each column that has no value for some rows, a warning where it has none for any; then the table."""
-    from curricle.pipelines.tables.nulls import nulls
-    from curricle.pipelines.tables.reader import TableReader
-
-    for column in nulls(TableReader(directory)):
-        log.log(logging.WARNING if column.rows == column.of else logging.INFO, "  %s", column)
-    log.info("table: %s (look at %s/report.html, check with `curricle verify`)", directory, directory)
-
-
-def _say_rejected(directory: str) -> None:
-    """The reason that most rejects have, and where all of them stand."""
-    from curricle.pipelines.tables.nulls import most_rejected
+    """A line for each column that has no value for some rows, a warning where it has none for any; then the table, and
+    where its rejects are.
+    """
+    from curricle.pipelines.tables.nulls import most_rejected, nulls
     from curricle.pipelines.tables.reader import TableReader
     from curricle.schemas.common.log import printable
 
-    reason = most_rejected(TableReader(directory))
-    log.warning("  rejected, most often: %s (%s/rejects has every one)", printable(reason or ""), directory)
+    table = TableReader(directory)
+    for column in nulls(table):
+        log.log(logging.WARNING if column.rows == column.of else logging.INFO, "  %s", column)
+    log.info("table: %s (look at %s/report.html, check with `curricle verify`)", directory, directory)
+    total = table.manifest.total
+    if total.rejected:
+        reason = printable(most_rejected(table) or "")
+        log.warning("rejects: %s/rejects (%d of %d, most often: %s)", directory, total.rejected, total.read, reason)
 
 
 def score(arguments: Sequence[str]) -> int:
@@ -82,8 +80,6 @@ def score(arguments: Sequence[str]) -> int:
     manifest = run(settings)
     total = manifest.total
     log.info("%d records read = %d scored + %d rejected", total.read, total.scored, total.rejected)
-    if total.rejected:
-        _say_rejected(settings.output)
     _say_where(settings.output)
     if total.rejected > settings.max_reject_fraction * total.read:
         share, most = total.rejected / total.read, settings.max_reject_fraction

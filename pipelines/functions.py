@@ -60,6 +60,8 @@ class ScoreOptions(TypedDict, total=False):
     max_record_bytes: int
     max_expansion: int
     max_reject_fraction: float
+    license: str | None
+    language: Sequence[str]
     overwrite: bool
     stall_limit: float
     prometheus_file: StrPath | None

@@ -69,7 +69,7 @@ class NotRead:
 
 
 class Cost(_Record):
-    """What scoring took. With ``reused``, the only part of a manifest that differs between two identical jobs.
+    """What scoring took. With ``reused`` and ``provenance``, all that differs between the manifests of identical jobs.
 
     ``seconds`` are those of workers, summed over shards, so that they survive a restart; ``tokens`` went
     through the proxy.
@@ -118,6 +118,38 @@ class ConcatenatedFrom(_Record):
     renamed: dict[str, str] = {}
 
 
+class ModelOrigin(_Record):
+    """A model by the name that a person knows it by, its revision, and the columns that rest on it.
+
+    ``revision``: the commit of a hub's model; of others the start of a digest of their files.
+    """
+
+    name: str
+    revision: str | None = None
+    columns: list[str] = []
+
+
+class CommandRun(_Record):
+    """A command that made a table or a part of it, and the versions of what decided its numbers."""
+
+    command: str
+    curricle: str
+    python: str = ""
+    libraries: dict[str, str] = {}
+
+
+class Provenance(_Record):
+    """Where a table came from: the commands in their order, the models, and the licence and languages that were named.
+
+    It decides no number, and stands in no fingerprint.
+    """
+
+    commands: list[CommandRun] = []
+    models: list[ModelOrigin] = []
+    license: list[str] = []
+    language: list[str] = []
+
+
 class Manifest(_Record):
     """Everything that a reader needs to trust a table (docs/design.md, "The table").
 
@@ -138,6 +170,7 @@ class Manifest(_Record):
     extended_from: ExtendedFrom | None = None
     concatenated_from: list[ConcatenatedFrom] = []
     not_read: list[NotRead] = []
+    provenance: Provenance | None = None
 
 
 def read_manifest(location: Location) -> Manifest:

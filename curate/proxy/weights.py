@@ -15,6 +15,7 @@ from curricle.schemas.chat.hub import is_hub_name, snapshot
 from curricle.schemas.chat.modelfiles import model_files
 from curricle.schemas.chat.packaged import PACKAGED, damaged, unpacked
 from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.fingerprint import digest
 from curricle.schemas.sums import digests
 
 
@@ -24,6 +25,12 @@ class Weights:
 
     directory: Path
     identity: dict[str, Any]
+
+    @property
+    def revision(self) -> str:
+        """The commit of a hub's model; of others the start of a digest of their files."""
+        commit = self.identity.get("commit")
+        return str(commit or (self.identity.get("gguf_sha256") or digest(self.identity))[:16])
 
     def verify(self) -> None:
         """Compare a conversion in the cache with the digests taken when it was made; UserError if it differs.

@@ -1,11 +1,11 @@
 """The dataset card: README.md of a finished table, for the hub and for a person."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import yaml
 from curricle.schemas.columns import ScoreColumn
-from curricle.schemas.manifest import Manifest
+from curricle.schemas.manifest import Manifest, Provenance
 from curricle.schemas.table import EXAMPLE_FIELDS, NOTES_FIELD, description
 
 SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M", 10_000_000: "1M<n<10M"}
@@ -51,6 +51,19 @@ in the Parquet metadata of each column.
 
 {ledger} `curricle verify` on this directory counts the
 rows again and compares digests, identities and columns with `manifest.json`.
+{making}"""
+
+MAKING = """
+## How it was made
+
+{commands}
+
+{versions}
+"""
+MODELS = """
+| model | revision | columns |
+|---|---|---|
+{models}
 """
 
 SCORED = {
@@ -75,6 +88,8 @@ def dataset_card(manifest: Manifest, columns: Sequence[ScoreColumn]) -> str:
         "size_categories": [next((name for most, name in SIZES.items() if manifest.total.scored < most), LARGER)],
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/*.parquet"}]}],
     }
+    if origin := manifest.provenance:
+        front |= {name: values for name in ("license", "language") if (values := _front(origin, name))}
     words, lost = (SELECTED, "left_out") if manifest.selected_from else (SCORED, "rejected")
     sources = [_row(s.source, f"{s.read:,}", f"{s.scored:,}", f"{getattr(s, lost):,}") for s in manifest.sources]
     if len(sources) > MOST_SOURCES:
@@ -86,8 +101,38 @@ def dataset_card(manifest: Manifest, columns: Sequence[ScoreColumn]) -> str:
         fingerprint=manifest.fingerprint,
         columns="\n".join(_column_rows(columns)),
         sources="\n".join(sources),
+        making=_making(manifest.provenance),
     )
     return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n{body}"
+
+
+def _front(origin: Provenance, name: str) -> str | list[str] | None:
+    """What the hub reads of licences and languages: a text, or a list of several."""
+    values: list[str] = getattr(origin, name)
+    return values if values[1:] or name == "language" else next(iter(values), None)
+
+
+def _making(origin: Provenance | None) -> str:
+    """The commands, the versions of the last one, and the models."""
+    if not origin or not origin.commands:
+        return ""
+    last = origin.commands[-1]
+    libraries = {"curricle": last.curricle, "python": last.python}
+    for run in origin.commands:
+        libraries |= run.libraries
+    models = "\n".join(_row(m.name, m.revision or "", ", ".join(m.columns)) for m in origin.models)
+    making = MAKING.format(
+        commands=_fenced(run.command for run in origin.commands),
+        versions=_escaped(", ".join(f"{name} {number}" for name, number in libraries.items() if number)) + ".",
+    )
+    return making + (MODELS.format(models=models) if models else "")
+
+
+def _fenced(lines: Iterable[str]) -> str:
+    """A block of code that no line of it can end."""
+    text = "\n".join(_visible(line) for line in lines)
+    fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text) or [""]))
+    return f"{fence}sh\n{text}\n{fence}"
 
 
 def _column_rows(columns: Sequence[ScoreColumn]) -> list[str]:
@@ -104,5 +149,8 @@ def _row(*cells: str) -> str:
 
 def _escaped(text: str) -> str:
     """Text that comes from outside, as plain text in a Markdown table: a file's name can hold anything."""
-    visible = "".join(character if character.isprintable() else f"\\u{ord(character):04x}" for character in text)
-    return re.sub(r"([\\`*_{}\[\]<>()#+!|~&])", r"\\\1", visible)
+    return re.sub(r"([\\`*_{}\[\]<>()#+!|~&])", r"\\\1", _visible(text))
+
+
+def _visible(text: str) -> str:
+    return "".join(character if character.isprintable() else f"\\u{ord(character):04x}" for character in text)

@@ -24,7 +24,8 @@ GAP, LENGTHS = "reward_gap", ("response_tokens", "generated_tokens")
 class Distribution:
     """A numeric column: its histogram, and the rows at its ends and in its middle.
 
-    ``counts`` are rows between neighbouring ``edges``. The range and the histogram are over finite values.
+    ``counts`` are rows between neighbouring ``edges``. The range, the ``quantiles`` by per cent and the histogram are
+    over finite values.
     ``examples`` maps a heading to pairs of row number (in the whole table, from 0) and value.
     """
 
@@ -33,12 +34,16 @@ class Distribution:
     not_finite: int
     values: int
     minimum: float | int | None
-    median: float | None
+    quantiles: Mapping[int, float]
     maximum: float | int | None
     edges: Sequence[float]
     counts: Sequence[int]
     log: bool
     examples: Mapping[str, Sequence[tuple[int, float | int]]]
+
+    @property
+    def median(self) -> float | None:
+        return self.quantiles.get(50)
 
     @property
     def drawn(self) -> bool:
@@ -62,7 +67,7 @@ def distribution(column: ScoreColumn, series: pl.Series) -> Distribution:
     ranked = series.filter(finite).sort().to_numpy()
     nulls = series.null_count()
     if not len(ranked):
-        return Distribution(column, nulls, len(series) - nulls, 0, None, None, None, (), (), False, {})
+        return Distribution(column, nulls, len(series) - nulls, 0, None, {}, None, (), (), False, {})
     edges, log = histogram_edges(ranked, whole=np.issubdtype(ranked.dtype, np.integer))
     counts, _ = np.histogram(ranked, edges)
     minimum, maximum = ranked[0].item(), ranked[-1].item()
@@ -79,7 +84,7 @@ def distribution(column: ScoreColumn, series: pl.Series) -> Distribution:
         len(series) - nulls - len(ranked),
         len(ranked),
         minimum,
-        quantiles(ranked)[50],
+        quantiles(ranked),
         maximum,
         edges.tolist(),
         counts.tolist(),

@@ -14,6 +14,7 @@ from curricle.pipelines.settings.add import AddSettings, TableProxySettings
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.extend import extend, extending, tidy
 from curricle.pipelines.tables.making import same_path
+from curricle.pipelines.tables.provenance import provenance
 from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.errors import UsageError
@@ -60,7 +61,9 @@ def add(settings: AddSettings) -> Manifest:
                 workers=settings.workers,
                 shard_rows=settings.shard_rows,
             )
-            extend(table, directory, run, addition)
+            models = Models(proxy, settings.embedding)
+            used = models.libraries(addition.columns), models.origins(addition.columns)
+            extend(table, directory, run, addition, provenance("add", settings, *used, [table.manifest]))
     return read_manifest(directory.storage)
 
 

@@ -14,6 +14,7 @@ from curricle.pipelines.settings.cluster import ClusterSettings
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.extend import Addition, extend, extending
 from curricle.pipelines.tables.leave_out import left_out
+from curricle.pipelines.tables.provenance import provenance
 from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.config import nearest
@@ -43,7 +44,9 @@ def cluster(settings: ClusterSettings) -> Manifest:
     with extending(table, settings.output, recipe, settings.overwrite, (COLUMN,)) as run:
         if run:
             labels = _labels(table, directory, params, out.mask)
-            extend(table, directory, run, Addition([signed], lambda: _rows(table, labels, settings.by, out.mask)))
+            addition = Addition([signed], lambda: _rows(table, labels, settings.by, out.mask))
+            origin = provenance("cluster", settings, ["scikit-learn", "numpy"], before=[table.manifest])
+            extend(table, directory, run, addition, origin)
     return read_manifest(directory.storage)
 
 

@@ -9,6 +9,7 @@ from curricle.pipelines.settings.concat import ConcatSettings
 from curricle.pipelines.tables.concatenation import Concatenation, concatenation
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.making import check_output, check_plan, making
+from curricle.pipelines.tables.provenance import provenance
 from curricle.pipelines.tables.reader import TableReader, table_path
 from curricle.pipelines.tables.sign import sign
 from curricle.pipelines.tables.writer import write_parts
@@ -38,7 +39,7 @@ def concat(settings: ConcatSettings) -> Manifest:
     began = time.monotonic()
     with making(directory, whole.plan, settings.overwrite) as run:
         if run:
-            _write(whole, directory, run, began)
+            _write(settings, whole, directory, run, began)
     return read_manifest(directory.storage)
 
 
@@ -62,7 +63,7 @@ def _same_bytes(sources: Sequence[Source]) -> list[list[str]]:
     ]
 
 
-def _write(whole: Concatenation, directory: OutputDirectory, run: str, began: float) -> None:
+def _write(settings: ConcatSettings, whole: Concatenation, directory: OutputDirectory, run: str, began: float) -> None:
     schema, fingerprint = whole.schema, table_fingerprint(whole.identity)
     data = write_parts(directory, run, "data", whole.rows(), schema)
     before = [table.manifest for table in whole.tables]
@@ -84,6 +85,7 @@ def _write(whole: Concatenation, directory: OutputDirectory, run: str, began: fl
         ),
         not_read=sorted({other for manifest in before for other in manifest.not_read}),
         concatenated_from=whole.origins,
+        provenance=provenance("concat", settings, before=before),
     )
     assert manifest.total.scored == sum(part.rows for part in data), "every row is written"
     sign(directory, run, manifest, schema)

@@ -16,6 +16,7 @@ from curricle.pipelines.settings.lp import PUBLISHED, LpSettings
 from curricle.pipelines.tables.directory import PLAN, OutputDirectory
 from curricle.pipelines.tables.extend import Addition, extend, extending, with_notes
 from curricle.pipelines.tables.leave_out import left_out
+from curricle.pipelines.tables.provenance import provenance
 from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.manifest import MANIFEST, Manifest, read_manifest
@@ -51,7 +52,8 @@ def lp(settings: LpSettings) -> Manifest:
             training = {"training": recipe["training"]}
             columns = [column.resting_on({**column.rests_on, **training}) for column in added.columns]
             rows = partial(with_notes, added.rows, out.note("lp_1: no model was trained on this row"))
-            extend(table, directory, run, Addition(columns, rows if out.rows else added.rows))
+            origin = provenance("lp", settings, models.libraries(columns), models.origins(columns), [table.manifest])
+            extend(table, directory, run, Addition(columns, rows if out.rows else added.rows), origin)
     return read_manifest(directory.storage)
 
 

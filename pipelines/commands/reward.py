@@ -19,6 +19,7 @@ from curricle.pipelines.settings.reward import RewardSettings
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.extend import SCORES, Addition, both_notes, extend, extending
 from curricle.pipelines.tables.leave_out import left_out
+from curricle.pipelines.tables.provenance import provenance
 from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.columns import REWARD_VERSION
 from curricle.schemas.common.errors import UserError
@@ -54,7 +55,10 @@ def reward(settings: RewardSettings) -> Manifest:
             text = answers.columns[0]
             rests_on = {**text.rests_on, text.name: text.fingerprint}
             columns = [*answers.columns, *(column.resting_on(rests_on) for column in fitted.values())]
-            extend(table, directory, run, Addition(columns, lambda: _rows(answers, scores)))
+            models = Models(settings.proxy)
+            used = models.libraries(columns), models.origins(columns)
+            origin = provenance("reward", settings, *used, [table.manifest])
+            extend(table, directory, run, Addition(columns, lambda: _rows(answers, scores)), origin)
     return read_manifest(directory.storage)
 
 

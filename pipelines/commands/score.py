@@ -30,7 +30,7 @@ from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.common.log import printable
 from curricle.schemas.contract import CONTRACT
 from curricle.schemas.identity import column_fingerprints
-from curricle.schemas.manifest import MANIFEST, Cost, Counts, Manifest, Part, Source, read_manifest
+from curricle.schemas.manifest import MANIFEST, Cost, Counts, Manifest, Part, Provenance, Source, read_manifest
 from curricle.schemas.table import rejects_schema
 
 log = logging.getLogger("curricle")
@@ -63,7 +63,19 @@ def score(settings: ScoreSettings) -> Manifest:
                 _score_held(directory, job, plan, run)
     if not directory.storage.exists(REPORT):
         write_report(directory)
-    return read_manifest(directory.storage)
+    manifest = read_manifest(directory.storage)
+    _say_description(settings, manifest)
+    return manifest
+
+
+def _say_description(settings: ScoreSettings, manifest: Manifest) -> None:
+    """Where a finished table says another licence or other languages than are named now, those stay."""
+    there = manifest.provenance or Provenance()
+    options = {"license": [settings.license] if settings.license else [], "language": [*settings.language]}
+    for name, values in options.items():
+        if values and not {*values} <= {*getattr(there, name)}:
+            stays = ", ".join(getattr(there, name)) or "none"
+            log.warning("--%s: the table was written with %s, which stays; --overwrite makes it again", name, stays)
 
 
 def _recorded(directory: OutputDirectory) -> list[bytes]:
@@ -221,7 +233,8 @@ def _finish(directory: OutputDirectory, job: Job, plan: ScoringPlan, run: str) -
         of_source[receipt.source].append(receipt)
     sources = [_ledger(source.file, source.sha256, of_source[source.file.name]) for source in plan.sources]
     total = _total(sources)
-    spent = read_manifest(directory.storage).cost if plan.earlier else Cost(seconds=0, tokens=0, created="")
+    before = read_manifest(directory.storage) if plan.earlier else None
+    spent = before.cost if before else Cost(seconds=0, tokens=0, created="")
     assert total.read == plan.records == total.scored + total.rejected, f"{total} of {plan.records} records"
     manifest = Manifest(
         contract=CONTRACT,
@@ -233,6 +246,7 @@ def _finish(directory: OutputDirectory, job: Job, plan: ScoringPlan, run: str) -
         data=data,
         rejects=rejects,
         not_read=list(plan.not_read),
+        provenance=job.origin([before] if before else []),
         cost=Cost.now(
             spent.seconds + sum(receipt.seconds for receipt in receipts),
             spent.tokens + sum(receipt.tokens for receipt in receipts),

@@ -14,6 +14,7 @@ from curricle.pipelines.settings.select import SelectSettings
 from curricle.pipelines.tables.certificate import content
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.making import check_output, check_plan, making
+from curricle.pipelines.tables.provenance import provenance
 from curricle.pipelines.tables.reader import TableReader
 from curricle.pipelines.tables.selection import Derived, derive
 from curricle.pipelines.tables.sign import sign
@@ -29,12 +30,15 @@ from curricle.schemas.manifest import (
     Counts,
     Manifest,
     Part,
+    Provenance,
     SelectedFrom,
     Source,
     read_manifest,
 )
 
 log = logging.getLogger("curricle")
+
+LIBRARIES = ("polars", "numpy")
 
 
 def select(settings: SelectSettings) -> Manifest:
@@ -109,7 +113,10 @@ def _written(settings: SelectSettings, derived: Mapping[str, Derived]) -> dict[s
         began, directory = time.monotonic(), OutputDirectory(path)
         with making(directory, content(certificate), settings.overwrite) as run:
             if run:
-                _write(directory, derived[path], certificate, run, began)
+                shingled = settings.near_duplicates or settings.split_by == "near_duplicates"
+                libraries = (*LIBRARIES, *(("datasketch",) if shingled else ()))
+                origin = provenance("select", settings, libraries, before=[derived[path].table.manifest])
+                _write(directory, derived[path], certificate, run, began, origin)
         manifests[path] = read_manifest(directory.storage)
     return manifests
 
@@ -184,18 +191,27 @@ def _sets(step: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _write(directory: OutputDirectory, derived: Derived, certificate: dict[str, Any], run: str, began: float) -> None:
+def _write(
+    directory: OutputDirectory,
+    derived: Derived,
+    certificate: dict[str, Any],
+    run: str,
+    began: float,
+    origin: Provenance,
+) -> None:
     schema = derived.schema
     data = write_parts(directory, run, "data", derived.rows(), schema)
     signed = (json.dumps(tagged("certificate", certificate), ensure_ascii=False, indent=1) + "\n").encode()
-    manifest = _manifest(derived, data, sha256(signed).hexdigest(), time.monotonic() - began)
+    manifest = _manifest(derived, data, sha256(signed).hexdigest(), time.monotonic() - began, origin)
     assert manifest.total.scored == sum(part.rows for part in data) == certificate["selected"], "every row is written"
     directory.check_held_by(run)
     directory.storage.write(f"{NEXT}/{CERTIFICATE}", signed)
     sign(directory, run, manifest, schema)
 
 
-def _manifest(derived: Derived, data: list[Part], certificate_sha256: str, seconds: float) -> Manifest:
+def _manifest(
+    derived: Derived, data: list[Part], certificate_sha256: str, seconds: float, origin: Provenance
+) -> Manifest:
     table = derived.table
     counts = Counter(derived.keys["source"].gather(derived.selection.rows))
     sources = [
@@ -226,4 +242,5 @@ def _manifest(derived: Derived, data: list[Part], certificate_sha256: str, secon
             rows=len(derived.keys),
             certificate_sha256=certificate_sha256,
         ),
+        provenance=origin,
     )

@@ -13,9 +13,11 @@ from curricle.curate.reading import reading_identity
 from curricle.curate.scoring import Scoring
 from curricle.pipelines.scoring.stored import StoredTable
 from curricle.pipelines.settings.score import ScoreSettings
+from curricle.pipelines.tables.provenance import TEXT, provenance
 from curricle.schemas.contract import FIRST
 from curricle.schemas.fingerprint import differences
 from curricle.schemas.identity import as_first, changes
+from curricle.schemas.manifest import Manifest, Provenance
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,13 @@ class Job(Scoring):
         if identity.get("contract") == FIRST.version:
             return differences(identity, as_first(self.columns))
         return changes(identity, self.identity)
+
+    def origin(self, before: Sequence[Manifest] = ()) -> Provenance:
+        """What the manifest says of how the table came about. ``before``: the tables of which rows stay."""
+        settings, columns = self.settings, self.columns
+        libraries = [*TEXT, *self.models.libraries(columns)]
+        models = self.models.origins(columns)
+        return provenance("score", settings, libraries, models, before, settings.license, settings.language)
 
     @property
     def reading(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The options of ``curricle score``: the flags, and the keys of its YAML file."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -51,6 +52,8 @@ class ScoreSettings:
     max_record_bytes: int = option("a longer record is rejected, and never held in memory", 16 * 2**20, at_least=1)
     max_expansion: int = option("a file that unpacks to more than this many times its size is refused", 500, at_least=1)
     max_reject_fraction: float = option("with a larger share of rejects the exit code is 3", 0.1, at_least=0, at_most=1)
+    license: str | None = option("licence of the data, for manifest and card, as the hub writes it: cc-by-4.0", None)
+    language: tuple[str, ...] = option("languages of the data, for manifest and card, by their codes: en,de", ())
     overwrite: bool = option("make it again where the output directory holds something else, or what is damaged", False)
     stall_limit: float = option("seconds without any progress after which the job is given up", 3600.0, above=0)
     prometheus_file: str | None = option(
@@ -63,6 +66,7 @@ class ScoreSettings:
         if not self.output:
             raise UsageError("--output is empty", remedy="name a directory, or an address such as s3://bucket/table")
         self._check_engine()
+        self._check_description()
         if not self.metrics:
             raise UsageError("--metrics names no metric", remedy="name at least one, such as length")
         if self.compat and not self.proxy.checkpoints:
@@ -88,6 +92,13 @@ class ScoreSettings:
         named = [name for name in self.metrics if not name.startswith("+")]
         added = [name.removeprefix("+") for name in self.metrics if name.startswith("+")]
         return (*(named or there or DEFAULT_METRICS), *added)
+
+    def _check_description(self) -> None:
+        if self.license is not None and not (self.license.strip() and self.license.isprintable()):
+            raise UsageError(f"--license is {self.license!r}", remedy="give a name, such as cc-by-4.0 or apache-2.0")
+        for code in self.language:
+            if not re.fullmatch(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*", code):
+                raise UsageError(f"--language has {code!r}", remedy="give codes, such as en or pt-BR")
 
     def _check_engine(self) -> None:
         needs_address = self.engine in ("portable", "flink", "spark")

@@ -23,7 +23,7 @@ from curricle.schemas.contract import CONTRACT
 from curricle.schemas.exchange import NEXT, read_finished
 from curricle.schemas.fingerprint import stands_for
 from curricle.schemas.identity import column_fingerprints, table_fingerprint, table_identity
-from curricle.schemas.manifest import CERTIFICATE, MANIFEST, Cost, ExtendedFrom, Manifest
+from curricle.schemas.manifest import CERTIFICATE, MANIFEST, Cost, ExtendedFrom, Manifest, Provenance
 from curricle.schemas.table import NOTES_FIELD, rejects_schema, table_schema
 
 log = logging.getLogger("curricle")
@@ -86,7 +86,9 @@ def tidy(directory: OutputDirectory) -> None:
         write_report(directory)
 
 
-def extend(table: TableReader, directory: OutputDirectory, run: str, addition: Addition) -> Manifest:
+def extend(
+    table: TableReader, directory: OutputDirectory, run: str, addition: Addition, origin: Provenance
+) -> Manifest:
     """Write the table with what is added to it, and its manifest last of what must be there."""
     began, before, spent = time.monotonic(), table.manifest, _spent(directory)
     table.check_bytes()
@@ -115,6 +117,7 @@ def extend(table: TableReader, directory: OutputDirectory, run: str, addition: A
         concatenated_from=before.concatenated_from,
         not_read=before.not_read,
         extended_from=ExtendedFrom(manifest_sha256=table.manifest_sha256, fingerprint=before.fingerprint),
+        provenance=origin,
     )
     assert before.total.scored == sum(part.rows for part in data), "every row is written"
     directory.check_held_by(run)

@@ -94,7 +94,7 @@ def count(monkeypatch) -> Callable[[], dict[str, int]]:
 def outcome(table: Path) -> dict:
     """The rows, the rejects and the manifest, but for what it says of the making."""
     manifest = json.loads((table / "manifest.json").read_text())
-    del manifest["cost"]
+    del manifest["cost"], manifest["provenance"]
     for counts in (manifest["total"], *manifest["sources"]):
         del counts["reused"]
     return {"manifest": manifest, "rejects": read_rejects(table)}

@@ -28,6 +28,6 @@ def test_a_table_without_rows_is_finished_and_said_to_have_none(tmp_path):
     write_jsonl(tmp_path / "in.jsonl", [{"prompt": 3, "completion": "x"}])
     printed = curricle("score", "in.jsonl", "--output", "out", "--metrics", "length", cwd=tmp_path, code=3)
     assert "1 records read = 0 scored + 1 rejected" in printed and "Traceback" not in printed
-    assert "rejected, most often: 'prompt' is a number" in printed and "(out/rejects has every one)" in printed
+    assert printed.splitlines()[-2].startswith("rejects: out/rejects (1 of 1, most often: 'prompt' is a number")
     command = ["select", "out", "--take", "random", "--count", 1, "--output", "some"]
     assert "the table has no rows" in curricle(*command, cwd=tmp_path, code=2)
