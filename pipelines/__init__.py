@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from curricle.pipelines.functions import lp as lp
     from curricle.pipelines.functions import report as report
     from curricle.pipelines.functions import reward as reward
+    from curricle.pipelines.functions import run as run
     from curricle.pipelines.functions import score as score
     from curricle.pipelines.functions import select as select
     from curricle.pipelines.functions import split as split
@@ -36,6 +37,7 @@ _FUNCTIONS = (
     "lp",
     "report",
     "reward",
+    "run",
     "score",
     "select",
     "split",

@@ -255,6 +255,31 @@ def status(arguments: Sequence[str]) -> int:
     return DONE
 
 
+def run(arguments: Sequence[str]) -> int:
+    """Run the steps of a plan, from raw data to a trained model; run it again for what is not done, or has changed."""
+    from curricle.pipelines.settings.run import PipelineSettings
+
+    settings = _begun(PipelineSettings, arguments, "run", run.__doc__)
+    from curricle.pipelines.steps.plan import read_plan
+
+    plan = read_plan(settings.plan, settings.output)
+    from curricle.pipelines.commands.run import forecast
+    from curricle.pipelines.commands.run import run as make
+    from curricle.pipelines.processes.log import quieten_beam
+
+    if settings.dry_run:
+        for step in forecast(plan):
+            show(f"{step.name}: {'would run' if step.ran else 'would not run'}: it {step.reason}")
+        return DONE
+    quieten_beam()
+    results = make(plan, settings.log_format)
+    ran = sum(result.ran for result in results)
+    log.info("%d of %d steps were made, the others were done: %s", ran, len(results), plan.output)
+    for result in results:
+        log.info("  %s: %s", result.name, result.output)
+    return DONE
+
+
 def workers(arguments: Sequence[str]) -> int:
     """Start Beam workers for an engine that asks for them (`--beam.environment_type EXTERNAL`)."""
     settings = parse(PoolSettings, arguments, "curricle workers", workers.__doc__)
@@ -279,6 +304,7 @@ COMMANDS: dict[str, Command] = {
     "transfer": transfer,
     "reward": reward,
     "report": report,
+    "run": run,
     "workers": workers,
 }
 

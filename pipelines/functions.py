@@ -29,6 +29,7 @@ from curricle.schemas.common.config import at_home, build
 if TYPE_CHECKING:
     from curricle.curate.report.difference import Difference
     from curricle.curate.report.transfer import Comparison
+    from curricle.pipelines.commands.run import StepResult
     from curricle.schemas.manifest import Manifest
     from curricle.schemas.verify import Verification
 
@@ -332,6 +333,24 @@ def report(directory: StrPath) -> str:
     TableReader(path).check_bytes()
     write_report(output)
     return output.storage.uri(REPORT)
+
+
+def run(plan: StrPath | Mapping[str, Any], output: StrPath | None = None, dry_run: bool = False) -> "list[StepResult]":
+    """Make the steps of a plan that are not done, or have changed, in order, and return what became of each.
+
+    ``plan``: a YAML file, or a mapping with the same keys: ``output`` and ``steps``, each step with its ``command`` and
+    options. ``output``: a directory instead of the plan's. ``dry_run``: nothing is made; ``ran`` of each result says
+    whether it would be, and ``reason`` why.
+
+    Raises UsageError for what is wrong in the plan, before anything is made, and what the commands raise.
+    """
+    from curricle.pipelines.commands.run import forecast
+    from curricle.pipelines.commands.run import run as make
+    from curricle.pipelines.steps.plan import read_plan
+
+    source = plan if isinstance(plan, Mapping) else _path("run", plan)
+    read = read_plan(source, None if output is None else _path("run", output))
+    return forecast(read) if dry_run else make(read)
 
 
 def status(directory: StrPath) -> list[str]:

@@ -3,6 +3,7 @@
 import atexit
 import gc
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,7 +112,7 @@ def _nothing_to_hide(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _trainer_is_forked(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command that runs in this process starts the trainer as a process of its own, without its imports."""
-    monkeypatch.setattr(trainer, "subprocess", SimpleNamespace(Popen=forking.Command))
+    monkeypatch.setattr(trainer, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": forking.Command}))
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn
 
 MODULES = ("curricle.pipelines.cli", "curricle.train.cli")
-TRAINING = ("lp", "reward")
+TRAINING = (["curricle.pipelines.cli", "lp"], ["curricle.pipelines.cli", "reward"], ["curricle.pipelines.cli", "run"])
 """Commands that start a trainer, in the module ``TRAINER``."""
 TRAINER = "curricle.pipelines.processes.trainer"
 LATE = ("AWS_", "CURRICLE_", "MODEL", "PYTEST_")
@@ -163,7 +163,9 @@ def _serve(number: int) -> None:
     logging.root.addHandler(logging.NullHandler())  # a warning while there is none would make one
     _import_all()
     logging.root.handlers.clear()
-    importlib.import_module(TRAINER).subprocess = SimpleNamespace(Popen=Command)  # type: ignore[attr-defined]
+    importlib.import_module(TRAINER).subprocess = SimpleNamespace(  # type: ignore[attr-defined]
+        **{**vars(subprocess), "Popen": Command}
+    )
     _fork_at(socket.socket(fileno=number), end)
 
 
@@ -191,7 +193,7 @@ def _fork_at(connection: socket.socket, end: "_End") -> NoReturn:
     os.close(receiver)
     command = json.loads(line)
     _become(command, streams)
-    if any(argument in TRAINING for argument in command["arguments"]):
+    if command["arguments"][:2] in TRAINING:
         _fork_what_it_starts(tell, end)
     os.close(tell)
     _run(command, end)

@@ -5,7 +5,9 @@ What each option means and what it is when it is left out stands in ``curricle.t
 ``batch={"size": 16}``.
 """
 
+import json
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack
@@ -29,6 +31,7 @@ from curricle.train.settings import (
     RewardSettings,
     RunSettings,
     VerifySettings,
+    identity,
 )
 
 if TYPE_CHECKING:
@@ -187,6 +190,31 @@ def verify(directory: StrPath) -> "list[Finding]":
     from curricle.train.reporting.verification import verify
 
     return verify(_settings(VerifySettings, "verify", directory=directory).directory)
+
+
+def check_options() -> None:
+    """For a process that runs this package as another: reads commands with their options from standard input as JSON,
+    and writes the options that decide what each learns, or why it is refused. Nothing else is read.
+    """
+    json.dump([_checked(*request) for request in json.load(sys.stdin)], sys.stdout)
+
+
+def _checked(command: str, options: Mapping[str, Any], where: str) -> dict[str, Any]:
+    from curricle.train.comparison.arms import Arm
+    from curricle.train.curricula import build as build_curriculum
+
+    try:
+        if command == "run":
+            run = build(RunSettings, {**options, "output": "output"}, where)
+            build_curriculum(run.curriculum, run.curriculum_options)
+            return identity(run)
+        comparison = build(CompareSettings, {**options, "output": "output"}, where)
+        for arm in comparison.arms:
+            build_curriculum(Arm.of(arm, comparison).curriculum, Arm.of(arm, comparison).options)
+        return identity(comparison)
+    except UsageError as error:
+        whose = where if error.where in (None, where) else f"{where}: {error.where}"
+        return {"found": error.found, "where": whose, "remedy": error.remedy}
 
 
 def _settings(cls: type[S], name: str, **values: Any) -> S:

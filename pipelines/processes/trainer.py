@@ -1,12 +1,35 @@
 """The trainer as a stage of making columns: the command, in a process of its own."""
 
+import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from curricle.schemas.common.command import DONE, HELD, USAGE
 from curricle.schemas.common.errors import DirectoryLocked, UsageError, UserError
+
+_CHECK = "from curricle.train.commands import check_options; check_options()"
+
+
+def check_options(commands: Sequence[tuple[str, Mapping[str, Any], str]]) -> list[dict[str, Any]]:
+    """The options that decide what commands of ``curricle-train`` learn, as JSON, with defaults for what is left out.
+
+    ``commands``: for each its name, its options in groups, and what messages call it. UsageError for an option that it
+    does not have, before anything is read.
+    """
+    if not commands:
+        return []
+    request = json.dumps([list(each) for each in commands], default=str)
+    trainer = subprocess.run([sys.executable, "-P", "-c", _CHECK], input=request, stdout=subprocess.PIPE, text=True)
+    if trainer.returncode != DONE:
+        raise UserError("the options of `curricle-train` cannot be checked", remedy="see what it says above")
+    checked: list[dict[str, Any]] = json.loads(trainer.stdout)
+    for one in checked:
+        if "found" in one:
+            raise UsageError(one["found"], where=one["where"], remedy=one["remedy"])
+    return checked
 
 
 def run_trainer(command: str, output: Path, options: Mapping[str, object]) -> None:
@@ -15,13 +38,26 @@ def run_trainer(command: str, output: Path, options: Mapping[str, object]) -> No
     It is asked to stop, and saves, where we are. UsageError, DirectoryLocked and UserError where it ends with their
     exit codes.
     """
+    _run(command, output, _flags(output, options))
+
+
+def write_report(run: Path) -> None:
+    """Write the page of a training run: ``curricle-train report RUN``."""
+    _run("report", run, [str(run)])
+
+
+def _flags(output: Path, options: Mapping[str, object]) -> list[str]:
     flags = [f"--output={output}"]
     for key, value in options.items():
         if value in ("true", "false"):
             flags.append(f"--{key}" if value == "true" else f"--no-{key}")
         else:
             flags.append(f"--{key}={value}")
-    with subprocess.Popen([sys.executable, "-P", "-m", "curricle.train.cli", command, *flags]) as trainer:
+    return flags
+
+
+def _run(command: str, output: Path, arguments: Sequence[str]) -> None:
+    with subprocess.Popen([sys.executable, "-P", "-m", "curricle.train.cli", command, *arguments]) as trainer:
         try:
             code = trainer.wait()
         except BaseException:

@@ -13,6 +13,7 @@ from curricle.curate.passes import LOSS
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.report.difference import Difference
 from curricle.curate.report.transfer import Comparison
+from curricle.pipelines.commands.run import StepResult
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.manifest import Manifest, read_manifest
 from curricle.schemas.verify import Verification
@@ -78,6 +79,7 @@ def commands(folder: Path) -> None:
     assert_type(pipelines.verify(folder), Verification)
     assert_type(pipelines.report(folder), str)
     assert_type(pipelines.status(folder), list[str])
+    assert_type(pipelines.run(folder / "pipeline.yaml", dry_run=True), list[StepResult])
     assert_type(recount(folder), Verification)
     assert_type(read_manifest(folder).total.scored, int)
 

@@ -1,0 +1,110 @@
+"""The options of a step: those of its command, with names of other steps where a path may stand."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+from curricle.pipelines.settings.add import AddSettings
+from curricle.pipelines.settings.cluster import ClusterSettings
+from curricle.pipelines.settings.concat import ConcatSettings
+from curricle.pipelines.settings.lp import LpSettings
+from curricle.pipelines.settings.reward import RewardSettings
+from curricle.pipelines.settings.score import ScoreSettings
+from curricle.pipelines.settings.select import SelectSettings
+from curricle.schemas.common.errors import UsageError
+
+CURATION: Mapping[str, type[Any]] = {
+    "score": ScoreSettings,
+    "add": AddSettings,
+    "concat": ConcatSettings,
+    "cluster": ClusterSettings,
+    "lp": LpSettings,
+    "reward": RewardSettings,
+    "select": SelectSettings,
+}
+"""Commands that make tables, and their settings."""
+TRAINER: Mapping[str, str] = {"train": "run", "compare": "compare"}
+"""Commands of ``curricle-train``, which are processes of their own, by what a step calls them."""
+
+TABLES = ("table", "tables", "data", "join", "leave_out", "replay", "eval.data", "eval.tuning")
+"""Options that name tables or files."""
+MODELS = ("model", "proxy.model", "proxy.checkpoints", "embedding.model")
+"""Options that name a model, which may be in no directory."""
+
+OF_THE_PLAN = ("output", "overwrite", "log_format", "check", "config", "dry_run")
+"""Options that a step does not have: each step has a directory of its own below the plan's, and the rest is decided
+for all.
+"""
+_FREE = {
+    *OF_THE_PLAN,
+    *("workers", "shard_rows", "engine", "engine_address", "dask_resources", "beam", "stall_limit"),
+    *("prometheus_file", "max_reject_fraction", "proxy.batch_tokens"),
+}
+"""Options that change no value of a table: those of the trainer are known to the trainer."""
+
+
+def nested(command: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with dotted keys, as flags have them, as groups. UsageError for a key that stands there both ways."""
+    rest = {"curriculum": "curriculum_options"}
+    if command in CURATION:
+        rest = {item.metadata["rest"]: item.name for item in fields(CURATION[command]) if "rest" in item.metadata}
+    groups: dict[str, Any] = {}
+    for key, value in options.items():
+        first, dot, others = key.partition(".")
+        path = [rest[first], others] if dot and first in rest else key.split(".")
+        inside = groups
+        for name in path[:-1]:
+            inside = inside.setdefault(name, {})
+            if not isinstance(inside, dict):
+                raise UsageError(f"{name!r} is a value and a group", remedy=f"write the options below {name!r}")
+        if path[-1] in inside:
+            raise UsageError(f"the option {key!r} is there twice", remedy="write it once")
+        inside[path[-1]] = dict(value) if isinstance(value, Mapping) else value
+    return groups
+
+
+def with_paths(options: Mapping[str, Any], path: Callable[[str, str], Any]) -> dict[str, Any]:
+    """The options with ``path(key, text)`` for each text that names a table, a file or a model."""
+
+    def walk(value: Any, key: str) -> Any:
+        if key in TABLES + MODELS:
+            if isinstance(value, Mapping):
+                return {name: walk(each, key) for name, each in value.items()}
+            if isinstance(value, list | tuple):
+                return [walk(each, key) for each in value]
+            return path(key, value) if isinstance(value, str) else value
+        if isinstance(value, Mapping):
+            return {name: walk(each, f"{key}.{name}" if key else name) for name, each in value.items()}
+        return value
+
+    result: dict[str, Any] = walk(options, "")
+    return result
+
+
+def named_paths(options: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Each option that names a table, a file or a model, and the text that it has, in order."""
+    pairs: list[tuple[str, str]] = []
+    with_paths(options, lambda key, text: pairs.append((key, text)))
+    return pairs
+
+
+def texts(options: Any) -> Iterator[str]:
+    """Every text in the options."""
+    if isinstance(options, str):
+        yield options
+    elif isinstance(options, Mapping | list | tuple):
+        for each in options.values() if isinstance(options, Mapping) else options:
+            yield from texts(each)
+
+
+def deciding(settings: Any) -> dict[str, Any]:
+    """The options that decide what a command makes, with those that are left out at their defaults."""
+    return _without(asdict(settings), "")
+
+
+def _without(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {
+        key: _without(value, f"{prefix}{key}.") if isinstance(value, Mapping) else value
+        for key, value in values.items()
+        if f"{prefix}{key}" not in _FREE
+    }
