@@ -97,6 +97,7 @@ class Loop:
         self.checked = {line["decision"] for line in checks}
         # what came after the checkpoint is dropped, and comes again
         self.summarized = any(line["kind"] == "summary" and line["step"] == step for line in reported)
+        self.summarized &= not self.prepared.is_extended
         torch.manual_seed(self.header.seed)
         plain = self.resumed is None or settings.lora.rank > 0
         model = load_model(settings.model if plain else str(self.resumed), settings.device.attention)
@@ -124,7 +125,7 @@ class Loop:
             self._stop_if_asked,
         )
         self.order, self.finite = OrderAudit(processes), Finite(processes)
-        self.step, self.spent = 0, Spent(self.prepared.budget, settings.optimizer.horizon)
+        self.step, self.spent = 0, Spent(self.prepared.budgets[-1], settings.optimizer.horizon)
         self.tally = Tally(len(self.table))
         self.stage: Stage | None = None
         self.losses: StageLosses | None = None
@@ -145,9 +146,9 @@ class Loop:
         """Follow the order from where the last checkpoint left it. Every process takes its share of every batch."""
         settings, processes = self.settings, self.processes
         prepared = self.prepared
-        self.journal = open_journal(settings.output / JOURNAL, self.header, write, prepared.recording)
+        self.journal = open_journal(settings.output / JOURNAL, self.header, write, prepared.recording, prepared.budgets)
         course = JournaledCourse(prepared.course, self.journal, prepared.replayed)
-        cutter = Cutter(self.header.batch, prepared.budget, prepared.tokens)
+        cutter = Cutter(self.header.batch, prepared.budgets, prepared.tokens)
         metrics = Metrics(settings.output, self.cursor.step, settings.log) if write else None
         peak = peak_flops(processes.device, settings.device.peak_tflops)
         self.reporter = Reporter(self.student, processes, metrics, self.cursor.totals, peak)
@@ -214,6 +215,26 @@ class Loop:
         log.info("%s; %s", described(self.table, self.header), where)
         for note in self.table.notes:
             log.info("  %s", note)
+        if self.prepared.is_extended:
+            for line in self._extension():
+                log.info("  %s", line)
+
+    def _extension(self) -> Iterator[str]:
+        """What a larger budget means for a run that has made steps with a smaller one."""
+        *_, before, now = self.prepared.budgets
+        how = self.settings.optimizer
+        yield f"extended from {before} to {now}: the order goes on; a batch ends where the smaller budget does"
+        then = Spent(before, how.horizon)
+        then.count(self.spent)
+        rates = learning_rate(how, then.scheduled), learning_rate(how, self.spent.scheduled)
+        if how.horizon:
+            yield f"the learning rate goes on at {rates[1]:.2e}: --optimizer.horizon spans it, whatever the budget"
+        else:
+            yield (
+                f"the learning rate ({how.schedule} over the budget) had come to {rates[0]:.2e} and goes on at "
+                f"{rates[1]:.2e}; a run with the larger budget from its start, or with --optimizer.horizon, would have "
+                "had others so far"
+            )
 
     def _another_order(self) -> UserError:
         return UserError(

@@ -1,7 +1,7 @@
 """Before a model is loaded: everything about a run that can be refused without one, and without torch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class Preparation:
     """A run that is to begin, or to go on. ``header``: what defines its order, over ``split.train``.
 
     ``recording``: what its journal holds so far; ``replayed``: the records of another run that it follows.
+    ``budgets``: that which the run began with, and larger ones that it was extended to; the last one holds.
     ``tokens``: response tokens of each row, int64 (rows,), for a budget in tokens. ``before``: what ``run.json`` says,
     ``reported``: the lines of its metrics. ``resumed``: the last checkpoint, which has come as far as ``cursor``.
     """
@@ -46,7 +47,7 @@ class Preparation:
     header: Header
     recording: Recording
     replayed: Sequence[JournalEntry]
-    budget: Budget
+    budgets: list[Budget]
     tokens: NDArray[Any] | None
     course: Course
     description: Description
@@ -63,7 +64,13 @@ class Preparation:
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do."""
-        return self.resumed is not None and self.before.get("finished") == self.cursor.step
+        finished = self.resumed is not None and self.before.get("finished") == self.cursor.step
+        return finished and not self.is_extended
+
+    @property
+    def is_extended(self) -> bool:
+        """Whether it goes on with a larger budget than it had before."""
+        return self.recording.header is not None and len(self.budgets) > len(self.recording.budgets)
 
 
 def prepare(settings: RunSettings) -> Preparation:
@@ -82,9 +89,13 @@ def prepare(settings: RunSettings) -> Preparation:
     table = parts.train
     table.check_texts()
     recording = read_recording(settings.output / JOURNAL)
-    header = replay.header if replay else as_begun(order_of(settings, table), recording)
-    budget = Budget(**header.budget)
-    tokens = response_tokens(table) if budget.tokens else None
+    header = (
+        replace(replay.header, budget=asdict(replay.budgets[-1]))
+        if replay
+        else as_begun(order_of(settings, table), recording)
+    )
+    budgets = replay.budgets if replay else recording.extended(Budget(**header.budget))
+    tokens = response_tokens(table) if budgets[0].tokens else None
     course = recorded_course(Journal(header), table, settings.curriculum)
     description = Description.of(
         settings, table, identify(settings.model), plugin=header.plugin, left_out=parts.left_out
@@ -98,7 +109,7 @@ def prepare(settings: RunSettings) -> Preparation:
         header,
         recording,
         replay.records if replay else [],
-        budget,
+        budgets,
         tokens,
         course,
         description,

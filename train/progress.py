@@ -26,23 +26,31 @@ class Spent:
 
     ``middle`` is the share in the middle of that batch, which sets its learning rate: neither the first step nor the
     last one is made with none. It is a share of ``horizon`` rows where that is given: a run of one epoch then has the
-    learning rates, to the last bit, of the first epoch of three.
+    learning rates, to the last bit, of the first epoch of three. ``scheduled``: that share, after the last batch.
     """
 
     def __init__(self, budget: Budget, horizon: int | None = None) -> None:
         self._budget, self._horizon = budget, horizon
         self._samples = self._tokens = self._steps = 0
-        self._scheduled = self.share = self.middle = 0.0
+        self.scheduled = self.share = self.middle = 0.0
 
     def add(self, batch: GlobalBatch, tokens: NDArray[np.int64] | None) -> None:
         self._samples += len(batch.rows)
         self._tokens += 0 if tokens is None else int(tokens[batch.rows].sum())
         self._steps += 1
+        self._update()
+
+    def count(self, other: "Spent") -> None:
+        """Count what another one has counted, which may be of another budget."""
+        self._samples, self._tokens, self._steps = other._samples, other._tokens, other._steps
+        self._update()
+
+    def _update(self) -> None:
         budget = self._budget
         pairs = ((self._samples, budget.samples), (self._tokens, budget.tokens), (self._steps, budget.steps))
         self.share = max(spent / limit for spent, limit in pairs if limit)
-        before, self._scheduled = self._scheduled, self._samples / self._horizon if self._horizon else self.share
-        self.middle = (before + self._scheduled) / 2
+        before, self.scheduled = self.scheduled, self._samples / self._horizon if self._horizon else self.share
+        self.middle = (before + self.scheduled) / 2
 
 
 class Window:

@@ -118,6 +118,8 @@ def test_an_order_that_no_seed_changes_says_so(arguments, train_in_fork, tmp_pat
     row = json.loads((tmp_path / "compared" / "compare.json").read_text())["rows"][1]
     assert row["loss"]["value"]["same"] and row["loss"]["value"]["interval"] is None
     assert "same for every seed" in (tmp_path / "compared" / "compare.md").read_text()
+    longer = train_in_fork(arguments("--arms", "random,hard_to_easy", "--budget.samples", "24"))
+    assert longer.code == 2 and "was begun with the budget" in longer.text  # a run by itself would be extended
 
 
 def test_another_number_of_steps_is_said_before_and_after(arguments, train_in_fork, tmp_path):

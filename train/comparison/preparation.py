@@ -1,7 +1,7 @@
 """Before a comparison trains: everything about it that can be refused without a model, and without torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from curricle.schemas.common.disk import check_writable, refuse_links
 from curricle.schemas.common.errors import UsageError
@@ -12,7 +12,7 @@ from curricle.train.model.locate import check_name, identify
 from curricle.train.ordering.order import course_of, cut
 from curricle.train.ordering.rehearsal import Rehearsal
 from curricle.train.preparation import check_extras, order_of
-from curricle.train.records.run_json import rows_digest_of
+from curricle.train.records.run_json import read_description, rows_digest_of
 from curricle.train.settings import CompareSettings
 
 MOST_TUNING = 500
@@ -76,11 +76,18 @@ def _expected_steps(settings: CompareSettings, arm: Arm, table: Table) -> int | 
 
 
 def _check_begun(settings: CompareSettings, table: Table) -> None:
-    """UsageError if runs there go on with rows that they are judged by, as earlier versions began them: what is begun
-    now leaves these rows out, and the two are not to be compared.
+    """UsageError if runs there are not to be compared with those that would be made now: of another budget, which a
+    run by itself would be extended to; or with rows that they are judged by, as earlier versions began them.
     """
-    for run in [] if settings.subset else sorted(settings.output.glob("*/lr-*/seed-*")):  # they had no subsets
-        begun = rows_digest_of(run)
+    for run in sorted(settings.output.glob("*/lr-*/seed-*")):
+        before = read_description(run).get("settings", {}).get("budget")
+        if before not in (None, asdict(settings.budget)):
+            raise UsageError(
+                f"was begun with the budget {before}, and now it is {asdict(settings.budget)}",
+                where=str(run),
+                remedy="choose another --output: a run that is extended has had the learning rates of a shorter one",
+            )
+        begun = None if settings.subset else rows_digest_of(run)  # they had no subsets
         if begun not in (None, table.digest) and split(settings, 0, begun).train.digest == begun:
             raise UsageError(
                 "was begun by an earlier version, which trained on rows of --eval.data; they are left out now",

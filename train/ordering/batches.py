@@ -1,7 +1,7 @@
 """The order of training: global batches of row numbers, the same for any number of processes."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass
 from hashlib import blake2b
 
 import numpy as np
@@ -26,6 +26,11 @@ class Budget:
         for name, limit in (("samples", self.samples), ("tokens", self.tokens), ("steps", self.steps)):
             if limit is not None and limit < 1:
                 raise UsageError(f"a budget of {limit} {name}", remedy=f"give --budget.{name} at least 1")
+
+    def extends(self, other: "Budget") -> bool:
+        """Whether it has the limits of another one, and at least one is larger and none smaller."""
+        pairs = [(mine, theirs) for mine, theirs in zip(astuple(self), astuple(other), strict=True) if mine or theirs]
+        return self != other and all(mine and theirs and mine >= theirs for mine, theirs in pairs)
 
 
 @dataclass(frozen=True)
@@ -54,42 +59,56 @@ class Cutter:
     """Cuts stages into global batches until the budget is spent; ``spent`` says that it is.
 
     A batch never spans two stages, so that a decision rests on a student that has trained on all that was decided
-    before. The stage at which the budget ends is cut before it is split.
+    before. The stage at which the budget ends is cut before it is split. Of several budgets, each larger than the one
+    before, every one ends a batch where it is spent: what a run has made stays as it is when it is extended.
     """
 
-    def __init__(self, size: int, budget: Budget, tokens: NDArray[np.integer] | None = None) -> None:
+    def __init__(self, size: int, budgets: Sequence[Budget], tokens: NDArray[np.integer] | None = None) -> None:
         """``size``: rows in a batch. ``tokens`` (one for each row of the table) is needed for a budget in tokens."""
         if size < 1:
             raise UsageError(f"a global batch of {size} rows", remedy="give at least 1")
-        assert budget.tokens is None or tokens is not None, "a budget in tokens needs the token counts"
-        self._size, self._budget, self._counts = size, budget, tokens
+        self._size, self._counts = size, tokens
+        self._budget, *self._later = budgets
+        assert self._budget.tokens is None or tokens is not None, "a budget in tokens needs the token counts"
         self._steps = self._samples = self._tokens = 0
         self.spent = False
 
     def cut(self, stage: Stage) -> Iterator[GlobalBatch]:
         """The batches of the next stage; to be taken to their end before another one is cut."""
-        budget, rows = self._budget, stage.rows
+        rest = yield from self._cut(stage, stage.rows)
+        while self.spent and self._later:
+            self._budget = self._later.pop(0)
+            rest = yield from self._cut(stage, rest)
+
+    def _cut(self, stage: Stage, rows: Rows) -> Generator[GlobalBatch, None, Rows]:
+        """Batches of these rows, as far as the budget goes; returns the rows that are left."""
+        budget, fits, done = self._budget, rows, 0
         if budget.samples is not None:
-            rows = rows[: budget.samples - self._samples]
+            fits = fits[: budget.samples - self._samples]
         if budget.tokens is not None and self._counts is not None:
-            ends = self._tokens + np.cumsum(self._counts[rows], dtype=np.int64)
-            rows = rows[: np.searchsorted(ends, budget.tokens, side="right")]
-            self._tokens += int(self._counts[rows].sum())
-        self._samples += len(rows)
-        for part in split(rows, self._size):
+            ends = self._tokens + np.cumsum(self._counts[fits], dtype=np.int64)
+            fits = fits[: np.searchsorted(ends, budget.tokens, side="right")]
+        for part in split(fits, self._size):
+            done += len(part)
             self._steps += 1
+            self._samples += len(part)
+            self._tokens += 0 if self._counts is None else int(self._counts[part].sum())
             yield GlobalBatch(self._steps - 1, part, stage)
             if self._steps == budget.steps:
                 self.spent = True
-                return
-        self.spent = len(rows) < len(stage.rows) or self._samples == budget.samples or self._tokens == budget.tokens
+                return rows[done:]
+        self.spent = done < len(rows) or self._samples == budget.samples or self._tokens == budget.tokens
+        return rows[done:]
 
 
 def batches(
-    stages: Iterable[Stage], size: int, budget: Budget, tokens: NDArray[np.integer] | None = None
+    stages: Iterable[Stage],
+    size: int,
+    budget: Budget | Sequence[Budget],
+    tokens: NDArray[np.integer] | None = None,
 ) -> Iterator[GlobalBatch]:
     """The global batches of stages, see ``Cutter``. The next stage is asked for only while budget is left."""
-    cutter = Cutter(size, budget, tokens)
+    cutter = Cutter(size, [budget] if isinstance(budget, Budget) else budget, tokens)
     for stage in stages:
         yield from cutter.cut(stage)
         if cutter.spent:

@@ -1,9 +1,10 @@
 """The journal of a run: its decisions and stages, one JSON object a line, on disk before anything follows from them.
 
 The first line says what defines the order: table, curriculum, options, seed, batch size and budget. Decisions, stages
-and the outcomes that stages ask for, 8 bytes a row, follow as they come. The rows themselves are not repeated: the
-curriculum derives them again from decisions and outcomes, and the digests prove that it did. There are no times in it,
-so that two runs of one order have the same journal, byte for byte. Every line tells whether it is as it was written.
+and the outcomes that stages ask for, 8 bytes a row, follow as they come, and larger budgets that the run was extended
+to. The rows themselves are not repeated: the curriculum derives them again from decisions and outcomes, and the digests
+prove that it did. There are no times in it, so that two runs of one order have the same journal, byte for byte. Every
+line tells whether it is as it was written.
 """
 
 import base64
@@ -24,6 +25,7 @@ from curricle.schemas.sealed import lines_of, sealed, unsealed
 from curricle.train.curricula import build, completed, origin
 from curricle.train.curricula.base import Course, Decision, Outcome, Probe, ProbeResult, Stage, rows_digest
 from curricle.train.data.table import Table
+from curricle.train.ordering.batches import Budget
 from numpy.typing import NDArray
 
 JOURNAL = "journal.jsonl"
@@ -75,17 +77,33 @@ class StageRecord:
         return cls(stage.index, stage.choice, dict(stage.competence), len(stage.rows), rows_digest(stage.rows))
 
 
+@dataclass(frozen=True)
+class Extension:
+    """A larger budget, which a run went on with from here."""
+
+    budget: Mapping[str, int | None]
+
+
 JournalEntry: TypeAlias = Decision | StageRecord | Outcome
 R = TypeVar("R", bound=JournalEntry)
 
 
 @dataclass
 class Journal:
-    """An open journal: the records that were in it, and where further ones go (nowhere if ``path`` is None)."""
+    """An open journal: the records that were in it, and where further ones go (nowhere if ``path`` is None).
+
+    ``extensions``: larger budgets that the run was given later, one after another.
+    """
 
     header: Header
     records: list[JournalEntry] = field(default_factory=list)
     path: Path | None = None
+    extensions: list[Extension] = field(default_factory=list)
+
+    @property
+    def budgets(self) -> list[Budget]:
+        """The budget that the order began with, and those that it was extended to; see ``Cutter``."""
+        return _budgets(self.header, self.extensions)
 
     def append(self, record: JournalEntry) -> None:
         """Add a record; it is on disk when this returns."""
@@ -102,15 +120,30 @@ class Recording:
     path: Path
     header: Header | None
     records: list[JournalEntry]
+    extensions: list[Extension]
     size: int
 
+    @property
+    def budgets(self) -> list[Budget]:
+        """As those of ``Journal``; none where there is no header."""
+        return _budgets(self.header, self.extensions) if self.header else []
+
+    def extended(self, budget: Budget) -> list[Budget]:
+        """The budgets of the order if it is to end with this one."""
+        return [*self.budgets, *([] if self.budgets[-1:] == [budget] else [budget])]
+
     def check(self, header: Header) -> None:
-        """UsageError, with the differences, if it is of another order."""
-        if self.header and (changed := header.differences(_completed(self.header))):
+        """UsageError, with the differences, if it is of another order. The budget of the same order may be larger."""
+        if self.header is None:
+            return
+        begun, last, budget = _completed(self.header), self.budgets[-1], Budget(**header.budget)
+        begun = replace(begun, budget=header.budget if budget.extends(last) else asdict(last))
+        if changed := header.differences(begun):
             raise UsageError(
                 "the run was started with another order:\n  " + "\n  ".join(changed),
                 where=str(self.path),
-                remedy="run the same command as before, or choose another output directory",
+                remedy="run the same command as before, or choose another output directory; of a run that is there, "
+                "the limits of its budget may be raised",
             )
 
     def current(self) -> "Recording":
@@ -134,27 +167,41 @@ def read_journal(path: str | Path) -> Journal:
     recording = read_recording(path)
     if recording.header is None:
         raise UsageError("the journal is absent or empty", where=str(path), remedy="name the journal.jsonl of a run")
-    return Journal(_completed(recording.header), recording.records)
+    return Journal(_completed(recording.header), recording.records, extensions=recording.extensions)
 
 
-def open_journal(path: str | Path, header: Header, write: bool = True, recording: Recording | None = None) -> Journal:
+def open_journal(
+    path: str | Path,
+    header: Header,
+    write: bool = True,
+    recording: Recording | None = None,
+    budgets: Sequence[Budget] = (),
+) -> Journal:
     """Start a journal, or open the one that is there to go on with it. A line that a kill cut short is dropped.
 
     With ``write=False`` (every process but the first) nothing on disk changes. ``recording``: what was read of it
-    before. UsageError, with the differences, if the journal there is of another order.
+    before. ``budgets``: all that the order has, where it is more than one; those that are new are added.
+    UsageError, with the differences, if the journal there is of another order.
     """
     path = Path(path)
     recording = recording.current() if recording else read_recording(path)
     recording.check(header)
+    all_budgets = budgets or recording.extended(Budget(**header.budget))
+    first, extensions = (
+        replace(header, budget=asdict(all_budgets[0])),
+        [Extension(asdict(it)) for it in all_budgets[1:]],
+    )
     if write:
         path.parent.mkdir(parents=True, exist_ok=True)
         if recording.header is None:
             path.write_bytes(b"")
-            _append(path, sealed(canonical_json(tagged("journal", header.to_json()))))
+            _append(path, sealed(canonical_json(tagged("journal", first.to_json()))))
             sync(path.parent)
         else:
             os.truncate(path, recording.size)
-    return Journal(header, recording.records, path if write else None)
+        for extension in extensions[len(recording.extensions) :]:
+            _append(path, sealed(canonical_json({"extension": asdict(extension)})))
+    return Journal(first, recording.records, path if write else None, extensions)
 
 
 def recorded_course(journal: Journal, table: Table, curriculum: str = "") -> Course:
@@ -282,8 +329,14 @@ def _decoded(text: str, kind: str) -> NDArray[Any]:
     return np.frombuffer(base64.b64decode(text), kind)
 
 
-def _from_line(line: bytes) -> JournalEntry:
+def _budgets(header: Header, extensions: Sequence[Extension]) -> list[Budget]:
+    return [Budget(**header.budget), *(Budget(**it.budget) for it in extensions)]
+
+
+def _from_line(line: bytes) -> JournalEntry | Extension:
     match unsealed(line):
+        case {"extension": dict(fields)}:
+            return from_record(Extension, fields)
         case {"stage": dict(fields)}:
             return from_record(StageRecord, fields)
         case {"decision": dict(fields)}:
@@ -300,7 +353,7 @@ def _from_line(line: bytes) -> JournalEntry:
             nll, tokens = _decoded(fields.pop("nll", ""), "<f4"), _decoded(fields.pop("tokens", ""), "<i4")
             return Outcome(nll, tokens, **known_keys(Outcome, fields))
         case other:
-            raise ValueError(f"neither a stage nor a decision nor an outcome: {str(other)[:80]}")
+            raise ValueError(f"no stage, decision, outcome or extension: {str(other)[:80]}")
 
 
 def _completed(header: Header) -> Header:
@@ -309,12 +362,18 @@ def _completed(header: Header) -> Header:
 
 def read_recording(path: str | Path) -> Recording:
     """What a file holds of a journal, also if there is none; UsageError for what is no journal."""
-    header, records, number = None, [], 0
+    header, number = None, 0
+    records: list[JournalEntry] = []
+    extensions: list[Extension] = []
     try:
         lines = lines_of(Path(path))
         for number, line in enumerate(lines):
             if number:
-                records.append(_from_line(line))
+                record = _from_line(line)
+                if isinstance(record, Extension):
+                    extensions.append(record)
+                else:
+                    records.append(record)
             else:
                 header = from_record(Header, untagged("journal", unsealed(line), str(path)))
     except (ValueError, TypeError) as error:
@@ -323,7 +382,7 @@ def read_recording(path: str | Path) -> Recording:
             where=str(path),
             remedy="copy state/journal.jsonl of the last checkpoint over it, or start a new run",
         ) from error
-    return Recording(Path(path), header, records, sum(len(line) + 1 for line in lines))
+    return Recording(Path(path), header, records, extensions, sum(len(line) + 1 for line in lines))
 
 
 def _append(path: Path, line: str) -> None:

@@ -1,6 +1,6 @@
 """An order without a model: what a curriculum that never asks means for a table, or what a journal records."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,7 @@ def global_batches(table: Table, order: Header | Journal, curriculum: str = "") 
     later, if the student would have to be asked.
     """
     if isinstance(order, Journal):
-        return cut(table, order.header, follow(recorded_course(order, table, curriculum), order))
+        return cut(table, order.header, follow(recorded_course(order, table, curriculum), order), order.budgets)
     return cut(table, order, _static(course_of(table, order), order.curriculum))
 
 
@@ -142,12 +142,14 @@ def described(table: Table, header: Header) -> str:
     return f"{header.curriculum} over {counted(rows, 'row')}: {what}. Budget: {', '.join(steps)}"
 
 
-def cut(table: Table, header: Header, stages: Iterable[Stage]) -> Iterator[GlobalBatch]:
-    """The global batches of stages, to the end of a header's budget; UsageError, here already, if it has none."""
-    budget = Budget(**header.budget)
-    if budget == Budget():
+def cut(table: Table, header: Header, stages: Iterable[Stage], budgets: Sequence[Budget] = ()) -> Iterator[GlobalBatch]:
+    """The global batches of stages, to the end of a header's budget, or of several budgets of a run that was extended;
+    UsageError, here already, if there is none.
+    """
+    budgets = budgets or [Budget(**header.budget)]
+    if budgets[0] == Budget():
         raise UsageError("a plan without a budget has no end", remedy="set a budget in samples, tokens or steps")
-    return batches(stages, header.batch, budget, response_tokens(table) if budget.tokens else None)
+    return batches(stages, header.batch, budgets, response_tokens(table) if budgets[0].tokens else None)
 
 
 def _static(course: Course, name: str) -> Iterator[Stage]:

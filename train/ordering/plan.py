@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,7 +110,7 @@ def plan(
     ``curriculum``: what the user names, see ``recorded_course``.
     UsageError, before anything is written, if the table does not fit, or has no losses that could stand in.
     """
-    header = order.header if isinstance(order, Journal) else order
+    header = replace(order.header, budget=asdict(order.budgets[-1])) if isinstance(order, Journal) else order
     rehearsal = None if isinstance(order, Journal) else Rehearsal(course_of(table, header), table)
     all_batches = cut(table, header, rehearsal.stages()) if rehearsal else global_batches(table, order, curriculum)
     ranks = {name: _percentiles(table, name, header.seed) for name in columns or sorted_by(header, table)}

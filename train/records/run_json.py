@@ -73,6 +73,7 @@ class Description:
         """What ``run.json`` says; nothing if there is none.
 
         UsageError, with the differences, if it was started with settings, a table or a model that teach something else.
+        The budget is for the journal to say, which knows whether another one extends it.
         """
         before: dict[str, Any] = read_description(self.settings.output)
         if not before:
@@ -82,7 +83,7 @@ class Description:
             log.info("the run was begun by an earlier version, and does not say which files its model had")
             then["model"] = self.identity["model"]
         then["settings"] = _in_todays_words(then["settings"], type(self.settings))
-        if changed := differences(then, self.identity):
+        if changed := differences(_without_budget(then), _without_budget(self.identity)):
             if then.get("table") != self.identity["table"]:  # the rows are in the digest: say why they may be others
                 changed += differences({"rows left out": before.get("left_out", {})}, {"rows left out": self.left_out})
             raise UsageError(
@@ -91,6 +92,10 @@ class Description:
                 remedy="run the same command as before, with the same table and model, or choose another --output",
             )
         return before
+
+
+def _without_budget(about: Mapping[str, Any]) -> dict[str, Any]:
+    return {**about, "settings": {key: value for key, value in about["settings"].items() if key != "budget"}}
 
 
 def _in_todays_words(then: Mapping[str, Any], settings: type) -> dict[str, Any]:

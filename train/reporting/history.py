@@ -11,7 +11,7 @@ from curricle.schemas.common.errors import UsageError
 from curricle.schemas.common.plugins import is_file
 from curricle.train.curricula.base import Decision
 from curricle.train.data.holdout import split
-from curricle.train.ordering.batches import Budget, batches, response_tokens
+from curricle.train.ordering.batches import batches, response_tokens
 from curricle.train.ordering.journal import JOURNAL, Journal, StageRecord, follow, read_journal, recorded_course
 from curricle.train.ordering.order import sorted_by
 from curricle.train.ordering.summary import Summary, Tally
@@ -71,10 +71,10 @@ def _counts(values: dict[str, Any], journal: Journal, steps: int) -> tuple[Expos
     if not settings.data.exists() or journal.header.plugin or is_file(journal.header.curriculum):
         return None, None
     table = split(settings, journal.header.seed, journal.header.table).train
-    budget = Budget(**journal.header.budget)
-    tokens = response_tokens(table) if budget.tokens else None
+    budgets = journal.budgets
+    tokens = response_tokens(table) if budgets[0].tokens else None
     tally, stage = Tally(len(table)), -1
-    for batch in batches(follow(recorded_course(journal, table), journal), journal.header.batch, budget, tokens):
+    for batch in batches(follow(recorded_course(journal, table), journal), journal.header.batch, budgets, tokens):
         if batch.step >= steps:
             break
         if batch.stage.index > stage:
