@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -14,7 +15,7 @@ from curricle.schemas.common.wording import counted
 from curricle.train.asking import Asking
 from curricle.train.curricula.base import Outcome, Probe, ProbeResult, Stage
 from curricle.train.data.batching import MicroBatch, Size, micro_batches
-from curricle.train.data.documents import DocumentReader
+from curricle.train.data.documents import DocumentReader, count_notes
 from curricle.train.data.encoding import ConversationTokenizer, Encoded
 from curricle.train.data.prefetch import Prefetcher
 from curricle.train.distributed import Processes, Stop
@@ -108,7 +109,7 @@ class Loop:
             self.documents.check_judges(self.held_out)
             self.documents.check_judges(self.tuning)
         if settings.lora.rank:
-            add_adapters(model, settings.lora)
+            add_adapters(model, settings.lora, settings.model)
         self.student = Student(model, settings.device, processes, settings.batch, settings.max_length)
         self.optimizer = build_optimizer(self.student.scorer, settings.optimizer)
         if self.resumed:
@@ -125,6 +126,7 @@ class Loop:
             self._stop_if_asked,
         )
         self.order, self.finite = OrderAudit(processes), Finite(processes)
+        self.notes = Counter(self.cursor.notes)
         self.step, self.spent = 0, Spent(self.prepared.budgets[-1], settings.optimizer.horizon)
         self.tally = Tally(len(self.table))
         self.stage: Stage | None = None
@@ -257,14 +259,14 @@ class Loop:
 
     def _finish(self) -> Path:
         self.ahead.drop()
-        for note, visits in self.encoder.notes.items():
+        for note, visits in self.notes.items():
             log.info("  %s: %s", note, counted(visits, "visit"))
         if self.step == 0:
             raise UserError("the order is empty", remedy="raise the budget, or look at the options of the curriculum")
         self._report()
         if not self.reporter.totals.get("scored"):
             words = f"no token was scored in {self.step} steps, and nothing is learned"
-            raise self.documents.nothing_to_learn(UserError, words)
+            raise self.documents.nothing_to_learn(UserError, words, self.notes)
         self._evaluate()
         self._summarize()
         return self._save()
@@ -283,6 +285,7 @@ class Loop:
         self.spent.add(batch, self.prepared.tokens)
         self.tally.batch(batch.rows)
         self.order.plan(self.table.ids[batch.rows])
+        self.notes += count_notes(documents)
         world, rank = self.processes.world, self.processes.rank
         how = self.settings.batch
         everyone = micro_batches(documents, how.tokens, world, how.packing, self.student.alike)
@@ -389,7 +392,9 @@ class Loop:
         self._report()
         began = time.perf_counter()
         self._look_again()
-        cursor = Cursor(self.step, self.order.digest, len(self.journal.records), dict(self.reporter.totals))
+        cursor = Cursor(
+            self.step, self.order.digest, len(self.journal.records), dict(self.reporter.totals), dict(self.notes)
+        )
         saved = checkpoints.save(
             self.settings.output,
             cursor,

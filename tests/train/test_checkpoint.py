@@ -3,11 +3,15 @@
 import json
 import os
 import resource
+import shutil
 import warnings
 from pathlib import Path
 
+import curricle.train.loop
+import curricle.train.model.checkpoint
 import pytest
 import torch
+from kills import at_call
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -30,7 +34,23 @@ def test_it_loads_in_transformers_and_generates(command, train_in_fork, tmp_path
 def test_only_the_last_ones_stay(command, train_in_fork, tmp_path):
     assert train_in_fork(command("--budget.steps", "6", "--checkpoint.every", "1", "--checkpoint.keep", "2")).code == 0
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
-    assert names == ["step-00000005", "step-00000006"]
+    assert names == ["latest", "step-00000005", "step-00000006"]
+
+
+def test_latest_names_the_last_one_whatever_happens(command, train_in_fork, tmp_path):
+    """Also after a kill between the checkpoint and the name, and where a user has removed one."""
+    latest = tmp_path / "run" / "checkpoints" / "latest"
+    arguments = command("--budget.steps", "6", "--checkpoint.every", "2", "--checkpoint.keep", "3")
+    killed = train_in_fork(arguments, lambda: at_call(curricle.train.model.checkpoint, "point", 1))
+    assert killed.code == -9, killed.text
+    assert (latest.read_text(), last(tmp_path / "run").name) == ("step-00000002\n", "step-00000004")
+    stopped = train_in_fork(arguments, lambda: at_call(curricle.train.loop.Loop, "_step", 0))
+    assert stopped.code == -9 and latest.read_text() == "step-00000004\n"
+    shutil.rmtree(last(tmp_path / "run"))
+    assert train_in_fork(arguments, lambda: at_call(curricle.train.loop.Loop, "_step", 0)).code == -9
+    assert latest.read_text() == "step-00000002\n"
+    assert train_in_fork(arguments).code == 0
+    assert latest.read_text() == "step-00000006\n" and latest.is_file() and not latest.is_symlink()
 
 
 def test_one_process_is_nothing_to_warn_of(command, train_in_fork):
@@ -65,7 +85,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(command, train_in_fork, tmp_path
     ended = train_in_fork(arguments, full_from_the_second_on)
     assert ended.code == 1, ended.text
     assert "could not be written" in ended.text and "Traceback" not in ended.text
-    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000002"]
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["latest", "step-00000002"]
     assert train_in_fork(arguments).code == 0
     assert last(tmp_path / "run").name == "step-00000006"
 
@@ -110,7 +130,7 @@ def test_adapters_are_merged_and_resumed(command, train_in_fork, tmp_path, tiny_
 
     assert train_in_fork(arguments, kill).code == -9
     assert train_in_fork(arguments).code == 0
-    for name in ("model.safetensors", "state/adapters.safetensors"):
+    for name in ("model.safetensors", "adapter/adapter_model.safetensors"):
         assert (last(tmp_path / "killed") / name).read_bytes() == (last(tmp_path / "whole") / name).read_bytes(), name
     before, after = (
         load_file(tiny_model / "model.safetensors"),
@@ -121,3 +141,27 @@ def test_adapters_are_merged_and_resumed(command, train_in_fork, tmp_path, tiny_
     assert changed and all("proj" in name for name in changed)
     assert AutoModelForCausalLM.from_pretrained(last(tmp_path / "whole"))
     assert json.loads((last(tmp_path / "whole") / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
+
+
+def test_peft_loads_the_adapters_onto_the_model_that_they_were_made_on(command, train_in_fork, tmp_path, tiny_model):
+    peft = pytest.importorskip("peft")
+    lora = ["--lora.rank", "4", "--lora.alpha", "32", "--budget.steps", "3", "--curriculum", "random"]
+    assert train_in_fork(command(*lora)).code == 0
+    adapter = last(tmp_path / "run") / "adapter"
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    assert (config["peft_type"], config["task_type"], config["r"], config["lora_alpha"]) == ("LORA", "CAUSAL_LM", 4, 32)
+    assert config["base_model_name_or_path"] == str(tiny_model) and config["inference_mode"]
+    keys = {"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"}
+    assert keys < load_file(adapter / "adapter_model.safetensors").keys()
+
+    ids = torch.arange(5, 45)[None]
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("error")  # of keys that are missing, or not expected
+        base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+        plain = base(ids).logits
+        loaded = peft.PeftModel.from_pretrained(base, adapter)
+        adapted = loaded(ids).logits
+        merged = AutoModelForCausalLM.from_pretrained(last(tmp_path / "run"), dtype=torch.float32)(ids).logits
+        again = peft.AutoPeftModelForCausalLM.from_pretrained(adapter, dtype=torch.float32)(ids).logits
+    assert (plain - merged).abs().max() > 1e-3, "nothing was learned"
+    assert torch.allclose(adapted, merged, atol=1e-5) and torch.equal(adapted, again)

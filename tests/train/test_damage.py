@@ -31,7 +31,8 @@ KINDS = {
     "checkpoints/*/chat_template.jinja": 50,
     "checkpoints/*/model.safetensors": 15,
     "checkpoints/*/state/optimizer/*": 15,
-    "checkpoints/*/state/adapters.safetensors": 15,
+    "checkpoints/*/adapter/adapter_model.safetensors": 15,
+    "checkpoints/*/adapter/adapter_config.json": 10,
 }
 """How many bits a soak flips in a file of each kind."""
 

@@ -80,7 +80,7 @@ def test_a_journal_is_planned_over_the_rows_that_its_run_had(command, train_in_f
     """Its directory is enough: what was held out, and which table, stands in run.json."""
     arguments = command("--budget.samples", "24", "--eval.rows", "9", "--subset", "40", "--eval.seed", "3")
     assert train_in_fork(arguments).code == 0
-    (saved,) = (tmp_path / "run" / "checkpoints").iterdir()
+    (saved,) = (tmp_path / "run" / "checkpoints").glob("step-*")
     ids = pq.read_table(table_file)["example_id"].to_pylist()
     orders = []
     for journal in (tmp_path / "run", tmp_path / "run" / "journal.jsonl", saved / "state" / "journal.jsonl"):

@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 
 import curricle.train.data.documents
+import curricle.train.loop
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from curricle.schemas.fingerprint import example_id
 from curricle.schemas.table import MESSAGES
+from kills import at_call
 from small_llama import TOKENS
 from transformers import AutoTokenizer
 
@@ -72,6 +74,22 @@ def test_a_batch_without_a_scored_token_has_no_loss(random, train_in_fork, tmp_p
     losses = [line["loss"] for line in trained(tmp_path / "run")]
     assert sorted(loss is None for loss in losses) == [False, False, True, True] and all(loss != 0 for loss in losses)
     assert "loss none" in ended.text and "not rendered: there is no conversation: 1 visit" in ended.text
+
+
+def test_what_is_counted_at_the_end_is_of_the_whole_run(random, train_in_fork, tmp_path):
+    """Not of its last piece, not of rows that were read ahead, asked about or held out."""
+    rows = [exchange("A", "human") if index % 2 else exchange("A" * index, "assistant") for index in range(12)]
+    data = write(tmp_path / "half.parquet", rows)
+    arguments = random(data, "--batch.size", "2", "--checkpoint.every", "1", "--eval.rows", "2")
+    whole = train_in_fork([*arguments, "--output", str(tmp_path / "whole")])
+    assert whole.code == 0, whole.text
+    for _ in range(3):
+        assert train_in_fork(arguments, lambda: at_call(curricle.train.loop.Loop, "_step", 1)).code == -9
+    ended = train_in_fork(arguments)
+    (line,) = [line for line in whole.text.splitlines() if "no response token to learn from" in line]
+    assert line in ended.text.splitlines(), ended.text
+    held_out = sum("human" in str(exchange) for exchange in rows) - int(line.split(": ")[-1].split()[0])
+    assert 0 <= held_out <= 2
 
 
 @pytest.mark.parametrize("option", ["--eval.data", "--eval.tuning"])

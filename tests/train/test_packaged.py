@@ -52,7 +52,7 @@ def test_what_scores_by_name_trains_by_name(packaged, monkeypatch, command, trai
     more = ["--template", "plain", "--max-length", "256", "--curriculum", "random", "--budget.steps", "1"]
     done = train_in_fork(command("--model", model.name, *more))
     assert done.code == 0, done.text
-    (saved,) = (tmp_path / "run" / "checkpoints").iterdir()
+    (saved,) = (tmp_path / "run" / "checkpoints").glob("step-*")
     trained = load_file(saved / "model.safetensors")["model.embed_tokens.weight"]
     assert trained.shape == embedding.shape and not torch.equal(trained, embedding)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["identity"]["model"] == model.identity

@@ -51,12 +51,12 @@ def prepare(settings: CompareSettings) -> ComparisonPlan:
             f"--tuning-seeds {settings.tuning_seeds} of --seeds {settings.seeds}", remedy="give no more than there are"
         )
     check_extras(settings)
-    check_name(settings.model)
     refuse_links(settings.output)
     tuned = _with_tuning(settings)
     table = split(tuned, 0).train
     table.check_texts()
     _check_begun(tuned, table)
+    check_name(settings.model)
     steps = {arm.text: _expected_steps(tuned, arm, table) for arm in arms}
     identify(settings.model)
     return ComparisonPlan(tuned, arms, table, steps, tuned.eval.tuning_rows - settings.eval.tuning_rows)

@@ -1,6 +1,7 @@
 """Rows of the tables of a run as documents: read, compared with what their ids stand for, and encoded."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from curricle.schemas.common.errors import UsageError, UserError
@@ -13,8 +14,13 @@ LOOKED_THROUGH = 1024
 """Rows of a table that are looked through, before a run begins, for one that has something to learn from."""
 
 
+def count_notes(documents: Iterable[Encoded]) -> Counter[str]:
+    """How many documents have each note."""
+    return Counter(note for document in documents for note in document.notes)
+
+
 class DocumentReader:
-    """Reads rows of a table as the student sees them. What is worth a note of them is in ``encoder.notes``."""
+    """Reads rows of a table as the student sees them."""
 
     def __init__(self, encoder: ConversationTokenizer, where: str) -> None:
         """``where``: what is named as the table in errors."""
@@ -45,25 +51,25 @@ class DocumentReader:
         """UsageError for a set that has no token to score, and so no loss."""
         for name, documents in sets.items():
             if not any(len(document.scored) for document in documents):
-                raise self.nothing_to_learn(UsageError, f"no row of the held-out set {name!r} has a token to score")
+                words = f"no row of the held-out set {name!r} has a token to score"
+                raise self.nothing_to_learn(UsageError, words, count_notes(documents))
 
     def check_learns(self, table: Table) -> None:
         """UsageError if the table is small and no row of it has a token to learn from."""
-        rows = len(table)
+        rows, notes = len(table), Counter[str]()
         for start in range(0, min(rows, LOOKED_THROUGH), LOOKED_THROUGH // 32):
             looked = self.encode(table, np.arange(start, min(rows, start + LOOKED_THROUGH // 32)))
             if any(len(document.scored) for document in looked):
-                break
-        else:
-            if rows <= LOOKED_THROUGH:
-                raise self.nothing_to_learn(UsageError, "no row has a token to learn from")
-        self.encoder.notes.clear()
+                return
+            notes += count_notes(looked)
+        if rows <= LOOKED_THROUGH:
+            raise self.nothing_to_learn(UsageError, "no row has a token to learn from", notes)
 
-    def nothing_to_learn(self, kind: type[UserError], found: str) -> UserError:
-        """An error that says why: what the notes counted."""
-        notes = ", ".join(f"{note} ({counted(visits, 'visit')})" for note, visits in self.encoder.notes.items())
+    def nothing_to_learn(self, kind: type[UserError], found: str, notes: Mapping[str, int]) -> UserError:
+        """An error that says why: what the notes of documents are, and how many have them."""
+        reasons = ", ".join(f"{note} ({counted(visits, 'visit')})" for note, visits in notes.items())
         return kind(
-            f"{found}: {notes}",
+            f"{found}: {reasons}",
             where=self._where,
             remedy="look at the roles in the table, raise --max-length, or choose another --template",
         )

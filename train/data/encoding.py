@@ -1,7 +1,6 @@
 """From rows of the table to token ids and the tokens that are scored: the response, as the table counts it."""
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,18 +16,22 @@ from transformers import PreTrainedTokenizerBase
 
 @dataclass(frozen=True)
 class Encoded:
-    """One row as tokens. ``ids``: int64 (T,). ``scored``: positions, from 1, of the tokens whose loss counts."""
+    """One row as tokens. ``ids``: int64 (T,). ``scored``: positions, from 1, of the tokens whose loss counts.
+
+    ``notes``: why there is nothing to learn from, or what was cut.
+    """
 
     row: int
     ids: NDArray[np.int64]
     scored: NDArray[np.int64]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
 class ConversationTokenizer:
-    """Tokens of rows of a table. ``notes`` counts why rows have nothing to learn from, or were cut."""
+    """Tokens of rows of a table."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str, max_length: int) -> None:
         if not tokenizer.is_fast:
@@ -40,14 +43,13 @@ class ConversationTokenizer:
         self._tokenizer = tokenizer
         self._options = (template, max_length)
         self._rendering = Rendering(tokenizer, *self._options)
-        self.notes: Counter[str] = Counter()
         self.vocabulary: float = math.inf
         """How many tokens the model has embeddings for: a row with another one cannot be rendered for it."""
 
     def encode(self, rows: Sequence[int], examples: Sequence[Example]) -> list[Encoded]:
         """One ``Encoded`` for each row. A row that cannot be rendered is empty: it is visited, and adds no loss."""
-        self.notes.update(example.remark for example in examples if example.remark)
-        return [self._encoded(int(row), each) for row, each in zip(rows, self.render(examples), strict=True)]
+        rendered = zip(rows, examples, self.render(examples), strict=True)
+        return [self._encoded(int(row), example.remark, each) for row, example, each in rendered]
 
     def render(self, examples: Sequence[Example], ended: bool = True) -> list[Rendered]:
         """The conversations as the model reads them, see ``schemas.chat.rendering``.
@@ -71,16 +73,17 @@ class ConversationTokenizer:
         """The tokens that end a response of the model with this configuration."""
         return self._rendering.stops(config)
 
-    def _encoded(self, row: int, rendered: Rendered) -> Encoded:
+    def _encoded(self, row: int, remark: str | None, rendered: Rendered) -> Encoded:
         scored = [
             position for span in rendered.spans for position in range(*span) if position
         ]  # nothing precedes the first
+        notes = [remark] if remark else []
         if rendered.note:
-            self.notes[f"not rendered: {rendered.note}"] += 1
+            notes.append(f"not rendered: {rendered.note}")
         elif not scored:
-            self.notes["no response token to learn from"] += 1
+            notes.append("no response token to learn from")
         if rendered.remark:
-            self.notes["the chat template leaves out or alters some turns; such answers are context"] += 1
+            notes.append("the chat template leaves out or alters some turns; such answers are context")
         if rendered.truncated:
-            self.notes["cut to --max-length"] += 1
-        return Encoded(row, np.array(rendered.ids, np.int64), np.array(scored, np.int64))
+            notes.append("cut to --max-length")
+        return Encoded(row, np.array(rendered.ids, np.int64), np.array(scored, np.int64), tuple(notes))

@@ -1,11 +1,11 @@
 """Checkpoints: a Hugging Face model directory, with ``state/`` for what only a resume needs.
 
 ``step-00000100/`` loads in transformers and vLLM as it is: plain float32 weights (adapters merged), configuration,
-tokenizer. ``state/`` holds the optimizer and the adapters as safetensors, the cursor as JSON, the journal so far, and
-the losses of the current stage if its curriculum asks for them. Every process writes the part of the optimizer that it
-has, and reads the part that it needs, whatever the number of processes then and now. There is no random state: every
-step seeds its own (train.loop). A checkpoint is written beside its path, flushed and renamed, so that one with its
-name is whole. Nothing is unpickled from disk.
+tokenizer. ``adapter/``, where there are adapters, holds them as peft knows them. ``state/`` holds the optimizer as
+safetensors, the cursor as JSON, the journal so far, and the losses of the current stage if its curriculum asks for
+them. Every process writes the part of the optimizer that it has, and reads the part that it needs, whatever the number
+of processes then and now. There is no random state: every step seeds its own (train.loop). A checkpoint is written
+beside its path, flushed and renamed, so that one with its name is whole. Nothing is unpickled from disk.
 """
 
 import json
@@ -28,14 +28,14 @@ from curricle.schemas.contract import tagged
 from curricle.schemas.sealed import sealed
 from curricle.schemas.sums import sums_of
 from curricle.train.distributed import Processes
-from curricle.train.model.lora import merged
+from curricle.train.model.lora import ADAPTER, load_adapter, merged, save_adapter
 from curricle.train.model.student import Student
-from curricle.train.records.checkpoints import DIGESTS, Cursor, check, checkpoints, last_of, name_of, unreadable
+from curricle.train.records.checkpoints import DIGESTS, Cursor, check, checkpoints, last_of, name_of, point, unreadable
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.state_dict import (
@@ -98,6 +98,7 @@ def save(
         _save_optimizer(beside(directory), moments, processes)
         if processes.first:
             _write(directory, cursor, student, weights, tokenizer, journal, losses)
+            point(run)
             for old in checkpoints(run)[:-keep]:
                 _remove(old)
     except (OSError, SafetensorError, CheckpointException) as error:
@@ -125,14 +126,12 @@ def _write(
     partial = beside(directory)
     state = partial / "state"
     weights = {name.removeprefix(_PREFIX): weight for name, weight in whole.items()}
-    adapters = {name: weight.contiguous() for name, weight in weights.items() if "lora_" in name}
     plain = merged(student.model, weights)
     for tied in getattr(student.model, "all_tied_weights_keys", None) or {}:
         plain.pop(tied, None)
     student.model.save_pretrained(partial, state_dict=plain)
     _save_tokenizer(tokenizer, partial)
-    if adapters:
-        save_file(adapters, state / "adapters.safetensors")
+    save_adapter(partial / ADAPTER, student.model, weights)
     (state / "cursor.json").write_text(json.dumps(tagged("cursor", asdict(cursor))))
     shutil.copyfile(journal, state / journal.name)
     if losses:
@@ -153,14 +152,16 @@ def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, partial: Path) -> None:
 
 def load_weights(checkpoint: Path, student: Student) -> None:
     """Put a checkpoint's adapters into a student that has them; full weights are loaded with the model."""
-    path = checkpoint / "state" / "adapters.safetensors"
-    if path.exists():
-        try:
-            adapters: dict[str, Any] = {_PREFIX + name: weight for name, weight in load_file(path).items()}
-        except (OSError, SafetensorError) as error:
-            raise unreadable(checkpoint, error) from error
+    try:
+        adapters = load_adapter(checkpoint / ADAPTER)
+        if (earlier := checkpoint / "state" / "adapters.safetensors").exists():  # of an earlier version
+            adapters = load_file(earlier)
+    except (OSError, SafetensorError) as error:
+        raise unreadable(checkpoint, error) from error
+    if adapters:
         options = StateDictOptions(full_state_dict=True, strict=False)
-        set_model_state_dict(student.scorer, adapters, options=options)
+        prefixed: dict[str, Any] = {_PREFIX + name: weight for name, weight in adapters.items()}
+        set_model_state_dict(student.scorer, prefixed, options=options)
 
 
 def load_losses(checkpoint: Path) -> dict[str, NDArray[np.generic]]:

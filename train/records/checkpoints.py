@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from curricle.schemas.common.disk import refuse_links
+from curricle.schemas.common.disk import refuse_links, write_whole
 from curricle.schemas.common.errors import DirectoryLocked, UserError
 from curricle.schemas.contract import from_record, untagged
 from curricle.schemas.sealed import unsealed
@@ -19,17 +19,24 @@ from curricle.schemas.sums import damaged
 log = logging.getLogger("curricle")
 
 DIGESTS = "state/digests.json"
+LATEST = "latest"
+"""A file beside the checkpoints that holds the name of the last one. No link: object stores and some file systems have
+none, and a run writes through none (schemas.common.disk)."""
 _NAME = re.compile(r"step-(\d{8,})")
 
 
 @dataclass
 class Cursor:
-    """How far a run has come. ``order``: the hash of the rows consumed. ``totals``: what it has cost so far."""
+    """How far a run has come. ``order``: the hash of the rows consumed. ``totals``: what it has cost so far.
+
+    ``notes``: how often a row was trained on that had nothing to learn from, or was cut, by what was wrong.
+    """
 
     step: int = 0
     order: str = "00" * 16
     records: int = 0
     totals: dict[str, float] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -78,6 +85,14 @@ def check(checkpoint: Path, every_byte: bool = True) -> None:
         raise unreadable(checkpoint, "; ".join(problems))
 
 
+def point(run: Path) -> None:
+    """Say in ``checkpoints/latest`` which checkpoint is the last one."""
+    saved, latest = checkpoints(run), run / "checkpoints" / LATEST
+    name = f"{saved[-1].name}\n" if saved else ""
+    if name and (not latest.exists() or latest.read_text() != name):
+        write_whole(latest, name)
+
+
 def name_of(step: int) -> str:
     """The directory of the checkpoint after a step."""
     return f"step-{step:08d}"
@@ -114,4 +129,5 @@ def locked(run: Path) -> Iterator[None]:
             ) from error
         for stale in (run / "checkpoints").glob(".step-*"):
             shutil.rmtree(stale)
+        point(run)  # a kill may have come before it, and a user may have removed one
         yield
