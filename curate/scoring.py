@@ -145,7 +145,7 @@ def score(
     ``compat``: see ``curricle score --help``. ``progress``: an object with a method ``add``, see ``curate.Progress``.
 
     A number depends on its row and the settings alone. Counts and lexical measures are those of ``curricle score`` to
-    the last bit, and so are losses where the same 4,096 rows lie together, as in its shards; else the rounding of the
+    the last bit, and so are losses where the same rows lie together as in a shard of it; else the rounding of the
     model's arithmetic differs, by about 1e-7 of a loss.
     What cannot be computed is null, with the reason in ``notes``. The metadata of each column say which metric made it,
     and those of the table the fingerprint of its scores.

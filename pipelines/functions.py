@@ -57,7 +57,7 @@ class ScoreOptions(TypedDict, total=False):
     engine_address: str | None
     dask_resources: Mapping[str, float]
     beam: Mapping[str, str]
-    shard_rows: int
+    shard_rows: int | None
     max_record_bytes: int
     max_expansion: int
     max_reject_fraction: float
@@ -127,7 +127,7 @@ class AddOptions(TypedDict, total=False):
     embedding: str | EmbeddingSettings | Options
     compat: Literal["small2large"] | None
     workers: int
-    shard_rows: int
+    shard_rows: int | None
     overwrite: bool
 
 
@@ -144,7 +144,7 @@ class LpOptions(TypedDict, total=False):
     proxy: str | LearnerSettings | Options
     compat: Literal["small2large"] | None
     workers: int
-    shard_rows: int
+    shard_rows: int | None
     overwrite: bool
 
 
@@ -155,7 +155,7 @@ class RewardOptions(TypedDict, total=False):
     proxy: str | ProxySettings | Options
     reward: HeadSettings | Options
     workers: int
-    shard_rows: int
+    shard_rows: int | None
     overwrite: bool
 
 

@@ -70,6 +70,13 @@ class Pass(ABC, Generic[Answers]):
         """Entries for ``params`` in the metadata of every column that rests on this pass; none by default."""
         return {}
 
+    def flops(self, models: Models, tokens: float) -> float:
+        """About how many floating-point operations a row of so many tokens takes; a job's shards are cut by it.
+
+        By default one forward pass of the model; no number depends on it.
+        """
+        return models.flops(self.model, tokens)
+
     def work(self, batch: Batch, model: Any) -> int:
         """How much there is to do in a batch, in the unit of ``on_progress``: tokens for the proxy, else rows."""
         return len(batch)

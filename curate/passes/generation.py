@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from curricle.curate.proxy.questions import GenerationRequest
 
 
+_SLOWER = 6
+"""Times: to draw a token, the model is read from memory again, for a batch of rows; this is of the order measured."""
+
+
 @dataclass(frozen=True)
 class GenerationPass(ProxyPass[Sequence[Generated]]):
     """What the proxy itself answers to what comes before the last response: a ``Generated`` a row.
@@ -31,6 +35,11 @@ class GenerationPass(ProxyPass[Sequence[Generated]]):
 
     def identity(self, models: Models) -> dict[str, Any]:
         return {**super().identity(models), "generation": asdict(models.proxy.generation)}
+
+    def flops(self, models: Models, tokens: float) -> float:
+        """As if no answer ended before it is cut, and half of a row were its prompt."""
+        drawn = models.proxy.generation.max_new_tokens
+        return models.flops(self.model, tokens / 2) + _SLOWER * drawn * models.flops(self.model, 1)
 
     def work(self, batch: Batch, model: "Backend") -> int:
         """As if no answer ended before it is cut."""

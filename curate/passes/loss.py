@@ -32,6 +32,10 @@ class LikelihoodPass(ProxyPass[Sequence[LogLikelihood]]):
     def ask(self, batch: Batch, model: "Backend", on_progress: OnProgress) -> Sequence[LogLikelihood]:
         return self.of(self.fill_together([self], batch, model, on_progress))
 
+    def flops(self, models: Models, tokens: float) -> float:
+        """Without the prompt about half is left."""
+        return models.flops(self.model, tokens) / (2 if self.request is unconditional else 1)
+
     def work(self, batch: Batch, model: "Backend") -> int:
         return sum(len(item.ids) for item in self._planned(batch, model) if isinstance(item, Request))
 
@@ -95,6 +99,9 @@ class CheckpointPass(ProxyPass[Sequence[Sequence[LogLikelihood]]]):
     def identity(self, models: Models) -> dict[str, Any]:
         later = {"proxy": {"checkpoints": [weights.identity for weights in models.checkpoints]}}
         return merged([super().identity(models), later])
+
+    def flops(self, models: Models, tokens: float) -> float:
+        return len(models.checkpoints) * LOSS.flops(models, tokens)
 
     def work(self, batch: Batch, model: "Backend") -> int:
         return len(model.checkpoints) * LOSS.work(batch, model)

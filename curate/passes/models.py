@@ -13,6 +13,7 @@ from curricle.curate.embedding.settings import MINILM, PROXY, EmbeddingSettings
 from curricle.curate.proxy.rendering import Renderer
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.proxy.weights import Weights, resolve
+from curricle.schemas.chat.modelsize import count_parameters
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.errors import UserError
 from curricle.schemas.fingerprint import canonical_json
@@ -102,6 +103,16 @@ class Models:
         key = canonical_json([asdict(self.proxy), [each.weights.identity for each in self._proxies]])
         return _loaded_once(role, key, lambda: load(self.proxy, first.here(), [each.here() for each in later]))
 
+    def flops(self, role: Role, tokens: float) -> float:
+        """About how many floating-point operations a forward pass over a row of so many tokens takes: 2 a parameter.
+
+        What is beyond the maximum length is not read. The renderer takes none to speak of.
+        """
+        if role == "renderer":
+            return 0.0
+        longest = self.embedding.max_length if role == "encoder" else self.proxy.max_length
+        return 2.0 * _parameters(self.weights(role).directory) * min(tokens, longest)
+
     @cached_property
     def _proxies(self) -> list["_Located"]:
         settings = [replace(self.proxy, model=name) for name in self.proxy.checkpoints] or [self.proxy]
@@ -168,6 +179,7 @@ def _find(role: Role, model: str) -> Weights:
 
 
 _find_once = cache(_find)
+_parameters = cache(count_parameters)
 
 _loaded: dict[Role, tuple[str, Any]] = {}
 _loading = threading.Lock()

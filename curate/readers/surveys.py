@@ -1,6 +1,6 @@
 """Look a whole file over before anything of it is scored."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from curricle.curate.formats import FORMATS, Format, fits
@@ -38,10 +38,12 @@ def survey(
     max_expansion: int,
     format: Format | None = None,
     readers: Sequence[Reader] = (),
+    share: Callable[[int], float] = lambda _: 0.0,
 ) -> Survey:
     """Count a file's records and slice them, in one pass and bounded memory.
 
-    A slice ends with ``rows_per_slice`` records, or sooner, with ``SLICE_BYTES`` of them.
+    A slice ends with ``rows_per_slice`` records, or sooner, with ``SLICE_BYTES`` of them, or when their shares are 1:
+    ``share`` tells how much of a slice a record of so many bytes is.
     Raises UsageError for what spoils the file as a whole: no such file, a kind that is not read, truncated
     or corrupt data, more than ``max_expansion`` times the stored bytes when unpacked, an array that cannot be
     cut, no object of a known format (or of ``format``) among the first ``PEEK``. A file that is whole and has
@@ -52,7 +54,7 @@ def survey(
     file = SurveyedFile(name, opener, kind.compression, Expansion(name, max_expansion), peek)
     with troubles(name, UsageError):
         try:
-            slices = _slices(kind.reader.extents(file, max_record_bytes), rows_per_slice)
+            slices = _slices(kind.reader.extents(file, max_record_bytes), rows_per_slice, share)
         except Broken as error:
             raise UsageError(str(error), where=name, remedy=kind.reader.remedy) from error
         stored = file.stored
@@ -64,22 +66,23 @@ def survey(
     return Survey(stored.bytes, stored.sha256, records, slices)
 
 
-def _slices(extents: Iterable[Extent], rows_per_slice: int) -> list[Slice]:
+def _slices(extents: Iterable[Extent], rows_per_slice: int, share: Callable[[int], float]) -> list[Slice]:
     """Consecutive records together, until they are enough or large enough."""
     slices: list[Slice] = []
     records = count = held = begin = stop = first = 0
-    layout = ""
+    layout, filled = "", 0.0
 
     def cut() -> None:
         if count:
             slices.append(Slice(layout, records - count, count, begin, stop, first))
 
     for extent in extents:
-        if not count or count == rows_per_slice or held >= SLICE_BYTES:
+        if not count or count == rows_per_slice or held >= SLICE_BYTES or filled >= 1:
             cut()
-            count, held, begin, first, layout = 0, 0, extent.start, extent.position, extent.layout
+            count, held, filled, begin, first, layout = 0, 0, 0.0, extent.start, extent.position, extent.layout
         stop = extent.stop
         held += extent.bytes
+        filled += share(extent.bytes)
         count += 1
         records += 1
     cut()

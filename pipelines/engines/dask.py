@@ -5,7 +5,7 @@ Not Beam's own DaskRunner, which loses tagged outputs and what is emitted at the
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 
@@ -47,7 +47,7 @@ def run(work: Work) -> None:
                 resources=dict(settings.dask_resources) or None,
                 pure=False,
             )
-            for task in _tasks(work.runs(max(1, workers)), settings.shard_rows)
+            for task in _tasks(work.runs(max(1, workers)))
         }
         for future in futures:
             future.add_done_callback(done.put)
@@ -63,8 +63,9 @@ def run(work: Work) -> None:
             futures.discard(future)
 
 
-def _tasks(runs: Iterable[ShardRun], rows: int) -> Iterator[list[ShardRun]]:
-    """Runs that are each a task; small ones together, for it takes time to build a pipeline."""
+def _tasks(runs: Sequence[ShardRun]) -> Iterator[list[ShardRun]]:
+    """Runs that are each a task; small ones together, up to a whole shard, for it takes time to build a pipeline."""
+    rows = max(shard.slice.records for run in runs for shard in run.shards)
     task: list[ShardRun] = []
     for run in runs:
         task.append(run)

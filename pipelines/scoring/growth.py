@@ -16,6 +16,7 @@ from curricle.curate.metrics import REGISTRY
 from curricle.curate.metrics.lp import METRIC as LP
 from curricle.curate.readers import Slice
 from curricle.curate.readers.inputs import InputFile
+from curricle.pipelines.scoring.cost import rows_of_shard, survey_limits
 from curricle.pipelines.scoring.job import Job
 from curricle.pipelines.scoring.plan import (
     InputMatch,
@@ -138,9 +139,7 @@ def _survey(job: Job, files: Sequence[InputFile], not_read: Sequence[NotRead]) -
 
 
 def _surveyed(job: Job, files: Iterable[InputFile]) -> Iterable[PlannedSource]:
-    settings = job.settings
-    limits = settings.shard_rows, settings.max_record_bytes, settings.max_expansion
-    return survey_inputs([*files], job.format, job.readers, *limits)
+    return survey_inputs([*files], job.format, job.readers, *survey_limits(job))
 
 
 def _grown(
@@ -162,7 +161,8 @@ def _grown(
     differ = _made_otherwise(table, job) + (differences(recorded.reading, job.reading) if recorded else [])
     if new_columns and not settings.adds_columns:
         differ.append(f"columns {', '.join(new_columns)}: not there, and now")
-    sources = _sources(table, settings.shard_rows, recorded)
+    held, records = sum(source.bytes for source in table.manifest.sources), table.manifest.total.read
+    sources = _sources(table, rows_of_shard(job, held / max(1, records)), recorded)
     match = match_inputs(sources, files, job.readers)
     longer = {source.file.name: file for source, file in match.changed if settings.append and _is_longer(source, file)}
     changed = [pair for pair in match.changed if pair[1].name not in longer]

@@ -6,7 +6,7 @@ undo, counts the records that the ledger must account for, and makes shards a pr
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -151,12 +151,16 @@ def survey_inputs(
     shard_rows: int,
     max_record_bytes: int,
     max_expansion: int,
+    share: Callable[[int], float],
 ) -> Iterator[PlannedSource]:
-    """Survey files in order, a few at a time; UsageError names the first that cannot be read."""
+    """Survey files in order, a few at a time; UsageError names the first that cannot be read.
+
+    ``share``: how much of a shard a record of so many bytes is.
+    """
 
     def one(file: InputFile) -> PlannedSource:
         limits = shard_rows, max_record_bytes, max_expansion
-        surveyed = survey(partial(open_input, file.path), file.path, *limits, format, readers)
+        surveyed = survey(partial(open_input, file.path), file.path, *limits, format, readers, share)
         return PlannedSource(file, surveyed.sha256, surveyed.records, tuple(surveyed.slices))
 
     with ThreadPoolExecutor(max_workers=4) as pool:

@@ -55,7 +55,9 @@ class AddSettings:
         "compute the metric lp as its authors' code does, with 0 where nothing was learned", None
     )
     workers: int = option("worker processes here", 1, at_least=1, at_most=4096)
-    shard_rows: int = option("rows in a shard, the unit of work, retry and resume", 4096, at_least=1)
+    shard_rows: int | None = option(
+        "rows in a shard, the unit of work, retry and resume; by default about a minute's work", None, at_least=1
+    )
     overwrite: bool = option("make it again where the output directory holds something else, or what is damaged", False)
     log_format: Literal["text", "json"] = option("how log lines are written", "text")
 

@@ -87,7 +87,11 @@ class LpSettings:
         "compute lp_1 and lp_app as their authors' code does, with 0 where nothing was learned", None
     )
     workers: int = option("worker processes that score", 1, at_least=1, at_most=4096)
-    shard_rows: int = option("rows in a shard, the unit of work, retry and resume of the scoring", 4096, at_least=1)
+    shard_rows: int | None = option(
+        "rows in a shard, the unit of work, retry and resume of the scoring; by default about a minute's work",
+        None,
+        at_least=1,
+    )
     overwrite: bool = option("make it again where the output directory holds something else, or what is damaged", False)
     log_format: Literal["text", "json"] = option("how log lines are written", "text")
 

@@ -31,7 +31,11 @@ class RewardSettings:
     proxy: ProxySettings = field(default_factory=ProxySettings)
     reward: HeadSettings = field(default_factory=HeadSettings)
     workers: int = option("worker processes that answer the prompts", 1, at_least=1, at_most=4096)
-    shard_rows: int = option("rows in a shard, the unit of work, retry and resume of the answers", 4096, at_least=1)
+    shard_rows: int | None = option(
+        "rows in a shard, the unit of work, retry and resume of the answers; by default about a minute's work",
+        None,
+        at_least=1,
+    )
     overwrite: bool = option("make it again where the output directory holds something else, or what is damaged", False)
     log_format: Literal["text", "json"] = option("how log lines are written", "text")
 

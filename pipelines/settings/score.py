@@ -48,7 +48,9 @@ class ScoreSettings:
     engine_address: str | None = option("the dask scheduler, Beam job service, Flink or Spark master", None)
     dask_resources: dict[str, float] = option("dask resources that a task needs", {}, rest="dask", above=0)
     beam: dict[str, str] = option("Beam's own pipeline options", {}, rest="beam", path=True)
-    shard_rows: int = option("records in a shard, the unit of work, retry and resume", 4096, at_least=1)
+    shard_rows: int | None = option(
+        "records in a shard, the unit of work, retry and resume; by default about a minute's work", None, at_least=1
+    )
     max_record_bytes: int = option("a longer record is rejected, and never held in memory", 16 * 2**20, at_least=1)
     max_expansion: int = option("a file that unpacks to more than this many times its size is refused", 500, at_least=1)
     max_reject_fraction: float = option("with a larger share of rejects the exit code is 3", 0.1, at_least=0, at_most=1)

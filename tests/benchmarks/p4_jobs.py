@@ -17,6 +17,7 @@ from alpaca import FILE
 from curricle.curate.batch import Batch
 from curricle.curate.metric import measure as compute
 from curricle.curate.scoring import notes_of, with_scores
+from curricle.pipelines.scoring.cost import survey_limits
 from curricle.pipelines.scoring.inputs import find_inputs
 from curricle.pipelines.scoring.job import make_job
 from curricle.pipelines.scoring.plan import ScoringPlan, survey_inputs
@@ -69,8 +70,7 @@ def _without_beam(source: Path, output: Path) -> None:
     settings = ScoreSettings(inputs=(str(source),), output=str(output), metrics=(METRIC,))
     job = make_job(settings)
     files, _ = find_inputs(settings.inputs, settings.output)
-    limits = settings.shard_rows, settings.max_record_bytes, settings.max_expansion
-    sources = tuple(survey_inputs(files, job.format, job.readers, *limits))
+    sources = tuple(survey_inputs(files, job.format, job.readers, *survey_limits(job)))
     plan = ScoringPlan(job.fingerprint, job.identity, job.reading, sources)
     with pq.ParquetWriter(output.with_suffix(".parquet"), job.schema, compression="zstd") as writer:
         for run in shard_runs(plan.shards, 1, set()):
