@@ -4,7 +4,7 @@ import atexit
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NoReturn, Protocol, TypeVar
 
@@ -37,6 +37,24 @@ class PoolSettings:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+
+
+def _begun_or_dry(cls: type[T], arguments: Sequence[str], name: str, description: str | None) -> tuple[T, bool]:
+    """The same of a command that has ``--dry-run``, and whether that was given."""
+    from curricle.pipelines.processes import stop
+    from curricle.schemas.common.dry_run import parse_with_dry_run
+    from curricle.schemas.common.log import set_up_logging
+
+    settings, dry = parse_with_dry_run(cls, arguments, f"curricle {name}", description)
+    set_up_logging(settings.log_format)
+    stop.on_signals()
+    return settings, dry
+
+
+def _show_all(lines: Iterable[str]) -> int:
+    for line in lines:
+        show(line)
+    return DONE
 
 
 def _begun(cls: type[T], arguments: Sequence[str], name: str, description: str | None) -> T:
@@ -73,8 +91,12 @@ def score(arguments: Sequence[str]) -> int:
     from curricle.pipelines.processes.log import quieten_beam
     from curricle.pipelines.settings.score import ScoreSettings
 
-    settings = _begun(ScoreSettings, arguments, "score", score.__doc__)
+    settings, dry = _begun_or_dry(ScoreSettings, arguments, "score", score.__doc__)
     quieten_beam()
+    if dry:
+        from curricle.pipelines.commands import dry_run
+
+        return _show_all(dry_run.score(settings))
     from curricle.pipelines.commands.score import score as run
 
     manifest = run(settings)
@@ -170,11 +192,16 @@ def add(arguments: Sequence[str]) -> int:
     """Add columns of more metrics to a finished table, without scoring it again; run it again to resume."""
     from curricle.pipelines.settings.add import AddSettings
 
-    settings = _begun(AddSettings, arguments, "add", add.__doc__)
-    from curricle.pipelines.commands.add import add as run
+    settings, dry = _begun_or_dry(AddSettings, arguments, "add", add.__doc__)
     from curricle.pipelines.processes.log import quieten_beam
 
     quieten_beam()
+    if dry:
+        from curricle.pipelines.commands import dry_run
+
+        return _show_all(dry_run.add(settings))
+    from curricle.pipelines.commands.add import add as run
+
     run(settings)
     _say_where(settings.output or settings.table)
     return DONE

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from curricle.curate.metrics import select
@@ -25,6 +25,19 @@ from curricle.schemas.manifest import Manifest, read_manifest
 log = logging.getLogger("curricle")
 
 
+@dataclass(frozen=True)
+class AddRequest:
+    """Columns that a table is to get: the new ones by name, and the options of the job that scores them."""
+
+    table: TableReader
+    new: Mapping[str, ScoreColumn]
+    options: Mapping[str, Any]
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        return {"columns": {name: column.identity for name, column in self.new.items()}}
+
+
 def add(settings: AddSettings) -> Manifest:
     """Write the table with the columns of these metrics, or what is left of it, and return its manifest.
 
@@ -33,38 +46,47 @@ def add(settings: AddSettings) -> Manifest:
     output = settings.output or settings.table
     directory, over_itself = OutputDirectory(output), same_path(settings.table, output)
     directory.settle()  # over itself, a table that a kill left half moved is whole before it is read
-    table = TableReader(settings.table)
-    proxy = _proxy(settings.proxy, table)
-    request = _columns(settings, Models(proxy, settings.embedding))
-    if settings.proxy.model is None and not proxy.checkpoints:
-        _check_model(table, request.values())
-    _check_alike(table, (column for columns in request.values() for column in columns))
-    missing = {name: lacking for name, columns in request.items() if (lacking := _lacking(table, columns))}
-    for name in request.keys() - missing.keys():
-        log.info("%s: the table has these columns, made alike; they stay as they are", name)
-    if not missing:
-        return _nothing(table, directory, over_itself)
-    new = {column.name: column for columns in missing.values() for column in columns}
-    if again := sorted({column.name for name in missing for column in request[name]} - new.keys()):
-        log.info("computed once more on the way, and left as they are: %s", ", ".join(again))
-    recipe = {"columns": {name: column.identity for name, column in new.items()}}
-    with extending(table, output, recipe, settings.overwrite, [*new], over_itself=over_itself) as run:
+    request = request_of(settings)
+    if not request.new:
+        tidy(directory)
+        return read_manifest(directory.storage)
+    table, new = request.table, request.new
+    with extending(table, output, request.recipe, settings.overwrite, [*new], over_itself=over_itself) as run:
         if run:
-            addition = scored(
-                table,
-                directory,
-                [*new],
-                metrics=tuple(missing),
-                proxy=proxy,
-                embedding=settings.embedding,
-                compat=settings.compat if LP.name in missing else None,
-                workers=settings.workers,
-                shard_rows=settings.shard_rows,
-            )
-            models = Models(proxy, settings.embedding)
+            addition = scored(table, directory, [*new], **request.options)
+            models = Models(request.options["proxy"], settings.embedding)
             used = models.libraries(addition.columns), models.origins(addition.columns)
             extend(table, directory, run, addition, provenance("add", settings, *used, [table.manifest]))
     return read_manifest(directory.storage)
+
+
+def request_of(settings: AddSettings) -> AddRequest:
+    """What is to be added; nothing if the table, which is to have it itself, has it all. UsageError as for ``add``."""
+    table = TableReader(settings.table)
+    proxy = _proxy(settings.proxy, table)
+    columns = _columns(settings, Models(proxy, settings.embedding))
+    if settings.proxy.model is None and not proxy.checkpoints:
+        _check_model(table, columns.values())
+    _check_alike(table, (column for group in columns.values() for column in group))
+    missing = {name: lacking for name, group in columns.items() if (lacking := _lacking(table, group))}
+    for name in columns.keys() - missing.keys():
+        log.info("%s: the table has these columns, made alike; they stay as they are", name)
+    if not missing:
+        if not same_path(settings.table, settings.output or settings.table):
+            raise UsageError("the table has all these columns", where=table.path, remedy="name a metric that it lacks")
+        log.info("nothing to do")
+    new = {column.name: column for group in missing.values() for column in group}
+    if again := sorted({column.name for name in missing for column in columns[name]} - new.keys()):
+        log.info("computed once more on the way, and left as they are: %s", ", ".join(again))
+    options = {
+        "metrics": tuple(missing),
+        "proxy": proxy,
+        "embedding": settings.embedding,
+        "compat": settings.compat if LP.name in missing else None,
+        "workers": settings.workers,
+        "shard_rows": settings.shard_rows,
+    }
+    return AddRequest(table, new, options)
 
 
 def _proxy(chosen: TableProxySettings, table: TableReader) -> ProxySettings:
@@ -125,12 +147,3 @@ def _check_model(table: TableReader, request: Iterable[Sequence[ScoreColumn]]) -
                     where=table.path,
                     remedy="name the model with --proxy.model",
                 )
-
-
-def _nothing(table: TableReader, directory: OutputDirectory, over_itself: bool) -> Manifest:
-    """All columns are there: over itself that is what was asked for, elsewhere there is nothing to write."""
-    if not over_itself:
-        raise UsageError("the table has all these columns", where=table.path, remedy="name a metric that it lacks")
-    log.info("nothing to do")
-    tidy(directory)
-    return read_manifest(directory.storage)

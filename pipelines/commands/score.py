@@ -5,7 +5,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -78,6 +78,38 @@ def _say_description(settings: ScoreSettings, manifest: Manifest) -> None:
             log.warning("--%s: the table was written with %s, which stays; --overwrite makes it again", name, stays)
 
 
+@dataclass(frozen=True)
+class Outlook:
+    """What a job would do. ``plan``: None if the table in the directory has all that is asked for.
+
+    ``pending``: the shards that are left of the plan, none of a finished table.
+    """
+
+    directory: OutputDirectory
+    job: Job
+    plan: ScoringPlan | None
+    pending: Sequence[Shard]
+
+
+def outlook(settings: ScoreSettings) -> Outlook:
+    """The same as ``score`` up to where it holds the directory: every error until there, and nothing written."""
+    directory = OutputDirectory(settings.output)
+    files, not_read = find_inputs(settings.inputs, settings.output, named_readers(settings.readers))
+    say_left_out(not_read)
+    directory.check_usable(settings.overwrite or settings.grows)
+    job = make_job(settings, files, metrics_there(directory) if settings.adds_columns else ())
+    plan = plan_job(directory, job, files, not_read)
+    if plan is None or _is_there(directory, plan, settings.overwrite):
+        return Outlook(directory, job, None, ())
+    return Outlook(directory, job, plan, pending_shards(directory, plan) if _goes_on(directory, plan) else plan.shards)
+
+
+def _goes_on(directory: OutputDirectory, plan: ScoringPlan) -> bool:
+    """Whether shards that lie in the directory are shards of this plan."""
+    recorded = _plan_there(directory)
+    return recorded is not None and plan.continues(recorded) and goes_on(directory)
+
+
 def _recorded(directory: OutputDirectory) -> list[bytes]:
     """What the directory says of the plan and of the table in it, to see whether another job changed it."""
     return [directory.storage.read(name) for name in (PLAN, MANIFEST) if directory.storage.exists(name)]
@@ -109,10 +141,9 @@ def _tidy(directory: OutputDirectory) -> None:
 
 
 def _score_held(directory: OutputDirectory, job: Job, plan: ScoringPlan, run: str) -> None:
-    recorded = _plan_there(directory)
-    if recorded is None or not plan.continues(recorded) or not goes_on(directory):
+    if not _goes_on(directory, plan):
         begin(directory, plan.to_json())
-    elif plan != recorded:
+    elif plan != _plan_there(directory):
         record_plan(directory, plan.to_json())
     pending = _pending(directory, plan)
     if len(pending) < len(plan.shards):

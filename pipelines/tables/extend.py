@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.exchange import CARD, FOLDERS, REPORT
-from curricle.pipelines.tables.making import check_output, making, same_path
+from curricle.pipelines.tables.making import check_output, is_made, making, same_path
 from curricle.pipelines.tables.reader import TableReader
 from curricle.pipelines.tables.recorded import is_finished
 from curricle.pipelines.tables.sign import sign, write_report
@@ -60,19 +60,41 @@ def extending(
     is the table's own directory, and the new table replaces it once it is whole.
     """
     directory = OutputDirectory(output)
-    if doubled := sorted({*columns} & {*table.schema.names}):
-        raise UsageError(
-            f"the table has a column {doubled[0]!r} already", where=table.path, remedy="name a table without it"
-        )
+    _check_new(table, columns)
     if not over_itself:
         check_output(directory, table, overwrite)
-    recipe = json.loads(json.dumps(recipe, allow_nan=False))
-    plan = {"extends": table.manifest_sha256, "recipe": recipe}
-    with making(directory, plan, overwrite, (SCORES, *beside), over_itself) as run:
+    with making(directory, _plan(table, recipe), overwrite, (SCORES, *beside), over_itself) as run:
         if run is None:
             log.info("already there, nothing to do")
         yield run
     tidy(directory)
+
+
+def is_extended(
+    table: TableReader,
+    output: str,
+    recipe: dict[str, Any],
+    overwrite: bool,
+    columns: Sequence[str],
+    beside: Sequence[str] = (),
+) -> bool:
+    """Whether what ``extending`` would make is there. UsageError as there; nothing is written."""
+    directory = OutputDirectory(output)
+    _check_new(table, columns)
+    check_output(directory, table, overwrite)
+    return is_made(directory, _plan(table, recipe), overwrite, (SCORES, *beside))
+
+
+def _plan(table: TableReader, recipe: dict[str, Any]) -> dict[str, Any]:
+    recipe = json.loads(json.dumps(recipe, allow_nan=False))
+    return {"extends": table.manifest_sha256, "recipe": recipe}
+
+
+def _check_new(table: TableReader, columns: Sequence[str]) -> None:
+    if doubled := sorted({*columns} & {*table.schema.names}):
+        raise UsageError(
+            f"the table has a column {doubled[0]!r} already", where=table.path, remedy="name a table without it"
+        )
 
 
 def tidy(directory: OutputDirectory) -> None:

@@ -34,6 +34,11 @@ def check_plan(directory: OutputDirectory, plan: dict[str, Any], overwrite: bool
     _is_begun(directory, {**plan, LEAVES: []}, overwrite, over_itself=False)
 
 
+def is_made(directory: OutputDirectory, plan: dict[str, Any], overwrite: bool, leaves: Sequence[str] = ()) -> bool:
+    """Whether the table of this plan lies in the directory, whole. UsageError as for ``making``; nothing is written."""
+    return _is_begun(directory, {**plan, LEAVES: [*leaves]}, overwrite, False) and is_there(directory, overwrite)
+
+
 @contextmanager
 def making(
     directory: OutputDirectory,

@@ -1,0 +1,106 @@
+"""What commands would do: looked up and measured, and nothing below an output is written."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from curricle.pipelines.commands.add import request_of
+from curricle.pipelines.commands.score import Outlook, outlook
+from curricle.pipelines.scoring.estimate import Estimate, estimate, sample, sample_of_table
+from curricle.pipelines.scoring.job import Job
+from curricle.pipelines.scoring.rescore import table_scoring
+from curricle.pipelines.settings.add import AddSettings
+from curricle.pipelines.settings.score import ScoreSettings
+from curricle.pipelines.tables.directory import OutputDirectory
+from curricle.pipelines.tables.extend import is_extended
+from curricle.pipelines.tables.making import same_path
+from curricle.pipelines.tables.reader import TableReader
+from curricle.schemas.common.dry_run import NOTHING_WRITTEN, size
+
+
+def score(settings: ScoreSettings) -> Iterator[str]:
+    """What ``curricle score`` would do, as lines; the errors are those that it would end with."""
+    yield from _scoring(settings)
+    yield NOTHING_WRITTEN
+
+
+def add(settings: AddSettings) -> Iterator[str]:
+    """The same for ``curricle add``."""
+    output = settings.output or settings.table
+    request, directory = request_of(settings), OutputDirectory(output)
+    if not request.new:
+        yield "the table has all these columns, nothing to do"
+    elif not same_path(settings.table, output) and is_extended(
+        request.table, output, request.recipe, settings.overwrite, [*request.new]
+    ):
+        yield "already there, nothing to do"
+    else:
+        yield f"added: {', '.join(request.new)}, to {request.table.manifest.total.scored:,} rows"
+        yield from _scoring(table_scoring(request.table, directory, **request.options))
+    yield NOTHING_WRITTEN
+
+
+def _scoring(settings: ScoreSettings) -> Iterator[str]:
+    """What one scoring job would do."""
+    it = outlook(settings)
+    if not it.plan or not it.pending:
+        yield "already scored, nothing to do" if not it.plan else "every shard is finished; they are put together"
+        return
+    sources, shards, job = it.plan.sources, it.plan.shards, it.job
+    held = sum(source.file.bytes for source in sources)
+    yield f"input: {len(sources):,} files, {it.plan.records:,} records, {size(held)}; {len(shards):,} shards"
+    left = [shard for shard in it.pending if not shard.in_table]
+    if len(it.pending) < len(shards):
+        records = sum(shard.slice.records for shard in it.pending)
+        done = len(shards) - len(it.pending)
+        yield f"resumed: {done:,} of {len(shards):,} shards are finished and kept; {records:,} records are left"
+    if len(left) < len(it.pending):
+        yield from _in_table(it)
+    if left:
+        estimated = estimate(job, sample(job, left))
+        yield from _reused(settings, estimated)
+        yield from of_estimate(job, estimated)
+
+
+def _in_table(it: Outlook) -> Iterator[str]:
+    """What is done about the rows that the table in the directory has."""
+    table, rows = TableReader(it.directory.path), sum(shard.slice.records for shard in it.pending if shard.in_table)
+    yield f"kept: {rows:,} records are in the table, and are not read again"
+    names = {column.metric for column in it.job.columns if column.name not in table.scores}
+    if names:
+        new = replace(it.job, references=tuple(each for each in it.job.references if each.name in names))
+        yield f"added to those: {', '.join(column.name for column in it.job.columns if column.metric in names)}"
+        yield from of_estimate(new, estimate(new, sample_of_table(table, rows)))
+
+
+def _reused(settings: ScoreSettings, it: Estimate) -> Iterator[str]:
+    for path in settings.reuse:
+        ids = {one for group in TableReader(path).groups(["example_id"]) for one in group["example_id"].to_pylist()}
+        there = sum(one in ids for one in it.ids)
+        yield (
+            f"reuse: {there:,} of {it.sampled:,} sampled rows are in {path}; what of theirs is made alike is copied, "
+            "and the time below is without that"
+        )
+
+
+def of_estimate(job: Job, it: Estimate, times: int = 1) -> Iterator[str]:
+    """Lines on tokens, time and memory of a job. ``times``: how often its passes are made."""
+    settings = job.settings
+    sampled = f"by a sample of {it.sampled:,} rows"
+    if it.rejected:
+        yield f"rejects: {it.rejected:,} of {it.sampled + it.rejected:,} sampled records are no example"
+    if it.tokens:
+        yield f"tokens: {it.tokens.count} in the rows to score, as the proxy reads them, {sampled}"
+    names = ", ".join(each.name for each in job.metrics)
+    seconds = it.seconds * times
+    if job.roles in ([], ["renderer"]) and settings.workers > 1:
+        seconds = seconds * (1 / settings.workers)
+    models = f", after {it.loading:.0f} s to load the models" if it.loading >= 1 else ""
+    yield f"time: {seconds.time}{models}: {names}, measured here {sampled}"
+    if settings.engine != "local":
+        yield f"time: that is of one worker like this machine; with --engine {settings.engine} it is shared by all"
+    elif job.roles not in ([], ["renderer"]) and settings.workers > 1:
+        yield f"time: {settings.workers} workers here share the same cores, which one was measured with"
+    workers = settings.workers if settings.engine == "local" else 1
+    each = " a worker" if workers > 1 or settings.engine != "local" else ""
+    gpu = f", and {size(it.gpu_memory)} of the GPU" if it.gpu_memory else ""
+    yield f"memory: about {size(it.memory)}{each}{gpu}, as this process had at its peak; longer rows take more"

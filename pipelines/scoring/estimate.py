@@ -1,0 +1,143 @@
+"""What a scoring job will take, from a short sample of the real passes over rows of its own."""
+
+import math
+import random
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+
+import pyarrow as pa
+from curricle.curate.progress import NoProgress
+from curricle.curate.proxy.rendering import Renderer
+from curricle.curate.readers import read
+from curricle.curate.readers.examples import normalise_records
+from curricle.pipelines.scoring.inputs import open_input
+from curricle.pipelines.scoring.job import Job
+from curricle.pipelines.scoring.plan import Shard
+from curricle.pipelines.tables.reader import TableReader
+from curricle.schemas.common.dry_run import Interval
+from curricle.schemas.table import EXAMPLES
+
+_SHARDS, _ROWS = 8, 8
+"""How many shards are looked into, and how many rows of each."""
+_SECONDS = 20.0
+"""How long a sample is measured, about."""
+_LUCK = 1.4
+"""What a sample does not show: a whole shard is better packed than a few rows, and other rows may be longer."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """For ``rows`` records, by the examples with these ``ids``, beside which ``rejected`` records were none.
+
+    ``tokens``: in all, as the proxy reads them; None where no metric asks it. ``seconds``: of all passes in one process
+    of this machine; the models took ``loading`` before. ``memory``: bytes, the peak of this process, and of its GPU.
+    """
+
+    rows: int
+    ids: Sequence[str]
+    rejected: int
+    tokens: Interval | None
+    seconds: Interval
+    loading: float
+    memory: int
+    gpu_memory: int
+
+    @property
+    def sampled(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some examples of ``rows`` records; how many of the records beside them were none; seconds to read all that."""
+
+    rows: int
+    examples: pa.Table
+    rejected: int
+    seconds: float
+
+
+def estimate(job: Job, of: Sample) -> Estimate:
+    """Score a sample with the job's own models. Errors are those of the real job."""
+    examples, read = of.examples, len(of.examples) + of.rejected
+    began = time.monotonic()
+    models = job.load()
+    loading = time.monotonic() - began
+    tokens = _tokens(models["renderer"], examples, of.rows) if "renderer" in models else None
+    seconds = Interval(0, 0)
+    if len(examples):
+        per_row, reading = _measured(job, examples), of.seconds / read
+        each = Interval(min(per_row) / _LUCK + reading, max(per_row) * _LUCK + reading)
+        seconds = each * (of.rows * len(examples) / read)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    ids = examples["example_id"].to_pylist()
+    return Estimate(of.rows, ids, of.rejected, tokens, seconds, loading, memory, _gpu_memory())
+
+
+def sample(job: Job, shards: Sequence[Shard]) -> Sample:
+    """Examples from the beginnings of shards that lie evenly, in an order of chance."""
+    began = time.monotonic()
+    chosen = [shards[index * len(shards) // _SHARDS] for index in range(_SHARDS)] if len(shards) > _SHARDS else shards
+    each = max(_ROWS, _SHARDS * _ROWS // max(1, len(chosen)))
+    parts = [_first(job, shard, each) for shard in chosen]
+    examples = pa.concat_tables([EXAMPLES.empty_table(), *(part for part, _ in parts)])
+    rows, rejected = sum(shard.slice.records for shard in shards), sum(rejected for _, rejected in parts)
+    return Sample(rows, _shuffled(examples), rejected, time.monotonic() - began)
+
+
+def sample_of_table(table: TableReader, rows: int) -> Sample:
+    """The first examples of a table, for so many of its rows."""
+    began = time.monotonic()
+    group = next(table.groups(EXAMPLES.names)).slice(0, _SHARDS * _ROWS).cast(EXAMPLES)
+    return Sample(rows, _shuffled(group), 0, time.monotonic() - began)
+
+
+def _shuffled(examples: pa.Table) -> pa.Table:
+    return examples.take(random.Random(0).sample(range(len(examples)), len(examples)))
+
+
+def _first(job: Job, shard: Shard, rows: int) -> tuple[pa.Table, int]:
+    opener = partial(open_input, shard.opened, job.cwd)
+    for _, records in read(opener, shard.opened, [shard.slice], job.settings.max_record_bytes, job.readers):
+        examples, rejects, _ = normalise_records(islice(records, rows), shard.source, job.format)
+        return examples, len(rejects)
+    raise AssertionError("a shard is one slice")
+
+
+def _tokens(renderer: Renderer, examples: pa.Table, rows: int) -> Interval:
+    """Of all rows, by the mean of the sample and twice its standard error."""
+    lengths = [len(row.ids) for row in renderer.render(examples)] or [0]
+    mean = statistics.fmean(lengths)
+    error = 2 * statistics.stdev(lengths) / math.sqrt(len(lengths)) if len(lengths) > 1 else mean
+    return Interval(max(0.0, mean - error), mean + error) * rows
+
+
+def _measured(job: Job, examples: pa.Table) -> list[float]:
+    """Seconds a row in some parts of the sample, after a first one that is not counted, as long as there is time."""
+    began = time.monotonic()
+    job.compute(examples.slice(0, 2), NoProgress())
+    first = max(time.monotonic() - began, 1e-4) / min(2, len(examples))
+    rest = examples.slice(2) if len(examples) > 4 else examples
+    affordable = max(2, min(len(rest), int(_SECONDS / first)))
+    size = max(1, affordable // 2)
+    return [*islice(_timed(job, rest, size), max(1, affordable // size))]
+
+
+def _timed(job: Job, examples: pa.Table, size: int) -> Iterator[float]:
+    for start in range(0, len(examples), size):
+        part = examples.slice(start, size)
+        began = time.monotonic()
+        job.compute(part, NoProgress())
+        yield (time.monotonic() - began) / len(part)
+
+
+def _gpu_memory() -> int:
+    """The peak of this process; 0 where torch was not needed, or has no GPU."""
+    torch = sys.modules.get("torch")
+    return int(torch.cuda.max_memory_allocated()) if torch and torch.cuda.is_available() else 0

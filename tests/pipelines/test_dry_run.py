@@ -1,0 +1,124 @@
+"""``--dry-run``: what a command would do and take, with the errors of the real one, and not a byte below its output."""
+
+import re
+from pathlib import Path
+
+import pytest
+from curricle.pipelines import engines
+from curricle.schemas.common.dry_run import Interval, size
+from curricle.schemas.common.errors import UserError
+from running import curricle, read_data, write_jsonl
+
+
+def files(directory: Path) -> dict[str, tuple[int, float]]:
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(directory.rglob("*"))}
+
+
+@pytest.fixture
+def folder(alpaca_rows, tmp_path):
+    write_jsonl(tmp_path / "in.jsonl", alpaca_rows(40))
+    return tmp_path
+
+
+def test_a_job_that_is_not_begun(folder):
+    before = files(folder)
+    lines = curricle("score", "in.jsonl", "--output", "out", "--metrics", "mtld,length", "--dry-run", cwd=folder)
+    assert files(folder) == before
+    assert "1 files, 40 records" in lines and "1 shards" in lines and "nothing was written" in lines
+    assert re.search(
+        r"tokens: [\d,]+ to [\d,]+ in the rows to score, as the proxy reads them, by a sample of 40", lines
+    )
+    assert re.search(r"time: .* length, mtld, measured here", lines) and re.search(r"memory: about [\d.]+ [MG]B", lines)
+
+
+def test_the_tokens_are_those_of_the_table(folder):
+    lines = curricle("score", "in.jsonl", "--output", "out", "--metrics", "length", "--dry-run", cwd=folder)
+    low, high = (int(text.replace(",", "")) for text in re.search(r"tokens: ([\d,]+) to ([\d,]+)", lines).groups())
+    curricle("score", "in.jsonl", "--output", "out", "--metrics", "length", cwd=folder)
+    table = read_data(folder / "out")
+    tokens = sum(table["prompt_tokens"].to_pylist()) + sum(table["response_tokens"].to_pylist())
+    assert low < tokens < high  # every row was sampled: the mean is theirs
+
+
+def test_a_model_is_asked_as_in_the_job(folder, tiny_model):
+    options = ("--metrics", "loss,ifd,embedding", "--proxy.model", tiny_model, "--embedding.model", "proxy")
+    lines = curricle("score", "in.jsonl", "--output", "out", *options, "--dry-run", cwd=folder)
+    assert "loss, ifd, embedding, measured here" in lines and not (folder / "out").exists()
+
+
+def test_what_is_finished_is_kept_and_said(folder, monkeypatch):
+    arguments = ("score", "in.jsonl", "--output", "out", "--metrics", "mtld", "--shard-rows", 15)
+    run = engines.run
+
+    def of_the_first_shard(work):
+        run(engines.Work(work.directory, work.job, work.pending[:1], work.run, work.check))
+        raise UserError("the engine has gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engines, "run", of_the_first_shard)
+        curricle(*arguments, cwd=folder, code=1)
+    before = files(folder)
+    lines = curricle(*arguments, "--dry-run", cwd=folder)
+    assert "1 of 3 shards are finished and kept; 25 records are left" in lines and files(folder) == before
+    curricle(*arguments, cwd=folder)
+    before = files(folder)
+    assert "already scored, nothing to do" in curricle(*arguments, "--dry-run", cwd=folder) and files(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["nowhere.jsonl", "--output", "out"], "there is no such file"),
+        (["in.jsonl", "--output", "other"], "holds other files"),
+        (["in.jsonl", "--output", "out", "--metrics", "mltd"], "'mtld'"),
+        (["in.jsonl", "--output", "out", "--proxy.model", "nothing"], "no directory and no hub id"),
+    ],
+)
+def test_errors_are_those_of_the_job(folder, options, words):
+    (folder / "other").mkdir()
+    (folder / "other" / "file").touch()
+    messages = [curricle("score", *options, *dry, cwd=folder, code=2) for dry in ([], ["--dry-run"])]
+    assert messages[0] == messages[1] and words in messages[0]
+
+
+def test_a_table_that_grows(folder, alpaca_rows):
+    curricle("score", "in.jsonl", "--output", "out", "--metrics", "mtld", cwd=folder)
+    write_jsonl(folder / "more.jsonl", alpaca_rows(60)[40:])
+    before = files(folder)
+    grow = ("score", "in.jsonl", "more.jsonl", "--output", "out", "--append", "--dry-run", "--metrics")
+    lines = curricle(*grow, "mtld", cwd=folder)
+    assert "40 records are in the table" in lines and "added to those" not in lines and "sample of 20 rows" in lines
+    lines = curricle(*grow, "+length", cwd=folder)
+    assert "added to those: prompt_words" in lines and "length, measured here by a sample of 40 rows" in lines
+    reuse = ("score", "more.jsonl", "in.jsonl", "--output", "new", "--reuse", "out", "--metrics", "mtld")
+    lines = curricle(*reuse, "--dry-run", cwd=folder)
+    assert re.search(r"reuse: \d+ of \d+ sampled rows are in out", lines) and files(folder) == before
+
+
+def test_rejects_in_the_sample_are_said(folder):
+    write_jsonl(folder / "in.jsonl", [{"instruction": "a", "output": "b"}, {"nothing": 1}] * 4)
+    lines = curricle("score", "in.jsonl", "--output", "out", "--metrics", "mtld", "--dry-run", cwd=folder)
+    assert "4 of 8 sampled records are no example" in lines
+
+
+def test_columns_that_would_be_added(folder):
+    curricle("score", "in.jsonl", "--output", "scored", "--metrics", "mtld", cwd=folder)
+    before = files(folder)
+    add = ("add", "scored", "--metrics", "mattr,mtld", "--dry-run")
+    for more in ((), ("--output", "more")):
+        lines = curricle(*add, *more, cwd=folder)
+        assert "added: prompt_mattr, response_mattr, to 40 rows" in lines and "time: " in lines
+    assert files(folder) == before
+    assert "nothing to do" in curricle("add", "scored", "--metrics", "mtld", "--dry-run", cwd=folder)
+    curricle(*add[:-1], "--output", "more", cwd=folder)
+    assert "already there" in curricle(*add, "--output", "more", cwd=folder)
+    assert "holds something else" in curricle(
+        "add", "scored", "--metrics", "msttr", "--output", "more", "--dry-run", cwd=folder, code=2
+    )
+
+
+def test_numbers_as_a_person_reads_them():
+    assert Interval(1234.5, 1999).count == "1,200 to 2,000" and Interval(7, 7).count == "7"
+    assert Interval(0.1, 90).time == "1 s to 90 s" and Interval(7200, 14400).time == "2 hours to 4 hours"
+    assert (Interval(1, 2) * 3 + Interval(1, 1)) == Interval(4, 7)
+    assert [size(count) for count in (12, 3400, 5_600_000, 7.8e9)] == ["12 bytes", "3.4 kB", "5.6 MB", "7.8 GB"]
