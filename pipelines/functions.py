@@ -166,7 +166,8 @@ def score(inputs: StrPath | Sequence[StrPath], output: StrPath, **options: Unpac
     scored and rejected stands in ``manifest.total``.
     ``options``: those of ``curricle score --help``, with ``_`` for ``-``: ``metrics=["length"]``, ``workers=2``.
     A group of them is a mapping, ``proxy={"model": "org/name", "max_length": 1024}``, or an instance of its class; a
-    model alone is its name.
+    model alone is its name. ``append=True`` scores what is new and keeps the rows that are there,
+    ``metrics=["+mattr"]`` adds columns to them, and ``reuse=["scored"]`` copies what finished tables have.
 
     Raises UsageError for what is wrong before anything is written, UserError for what stops a job, and DirectoryLocked
     where another one is at work.

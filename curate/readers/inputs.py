@@ -59,12 +59,14 @@ def find_inputs(
     output: str | None = None,
     readers: Sequence[Reader] = (),
     remote: Callable[[str], Expanded] = expand_remote,
+    may_be_empty: bool = False,
 ) -> tuple[list[InputFile], list[NotRead]]:
     """The files that the patterns name, each once, and what lies beside them and is not read.
 
     A file or a glob must name readable files (UsageError otherwise); from a folder, searched at any depth and
     through links, the others are left out and returned so that they can be reported. What lies in ``output`` is
     no input. ``readers`` read files beside those that are read anyway. ``remote`` lists what is behind an address.
+    ``may_be_empty``: in a folder there need not be any.
     """
     by_path: dict[str, InputFile] = {}
     not_read: list[NotRead] = []
@@ -78,7 +80,7 @@ def find_inputs(
         else:
             for file in files:
                 kind_of(file.name, readers)  # raises for what cannot be read, and says what can
-        if not readable:
+        if not readable and not (in_folder and may_be_empty):
             what = (
                 "a directory, not a file, and no file that can be read is in it"
                 if in_folder

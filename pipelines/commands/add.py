@@ -131,7 +131,8 @@ def _check_alike(table: TableReader, columns: Iterable[ScoreColumn]) -> None:
                 f"the table has a column {column.name!r} that is made otherwise:"
                 + "".join(f"\n  - {change:.200}" for change in changed[:10]),
                 where=table.path,
-                remedy="give the options that the table was scored with, or score its input again",
+                remedy="give the options that the table was scored with, or score its input again, with --reuse this "
+                "table: what is made alike is copied",
             )
 
 

@@ -45,7 +45,7 @@ def score(settings: ScoreSettings) -> Manifest:
     """Run the job that the settings describe, or what is left of it, and return the signed manifest."""
     directory = OutputDirectory(settings.output)
     readers = named_readers(settings.readers)
-    files, not_read = find_inputs(settings.inputs, settings.output, readers)
+    files, not_read = find_inputs(settings.inputs, settings.output, readers, may_be_empty=settings.append)
     say_left_out(not_read)
     directory.check_usable(settings.overwrite or settings.grows)
     directory.settle()
@@ -161,7 +161,9 @@ def _score_held(directory: OutputDirectory, job: Job, plan: ScoringPlan, run: st
 def _check_unchanged(job: Job, plan: ScoringPlan) -> None:
     """UserError if the input is not what it was when the job began: some shards may have been read since."""
     try:
-        changes = unchanged(plan, job, find_inputs(job.settings.inputs, job.settings.output, job.readers)[0])
+        settings = job.settings
+        files, _ = find_inputs(settings.inputs, settings.output, job.readers, may_be_empty=settings.append)
+        changes = unchanged(plan, job, files)
     except UsageError as error:
         changes = [f"{error.where}: {error.found}"]
     if changes:

@@ -151,7 +151,7 @@ def _grown(
 ) -> ScoringPlan | None:
     """The plan for a table with what the finished one has, and what it lacks."""
     table, settings = TableReader(directory.path), job.settings
-    if table.manifest.selected_from:
+    if table.manifest.selected_from or table.manifest.total.left_out:
         raise UsageError(
             "holds a selection, and the rows that it leaves out would come back",
             where=directory.path,

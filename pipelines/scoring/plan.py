@@ -126,7 +126,8 @@ def read_plan(directory: OutputDirectory) -> ScoringPlan | None:
         raise UsageError(
             f"holds {what}, not scores",
             where=directory.path,
-            remedy="name another directory; `curricle score` with --overwrite replaces it, once the scores are whole",
+            remedy="name another directory; `curricle score` adds to a table with --append and --metrics +NAME, and "
+            "with --overwrite replaces it, once the scores are whole",
         )
     try:
         return ScoringPlan.from_json(recorded)

@@ -91,7 +91,8 @@ class OutputDirectory:
                 raise UsageError(
                     f"holds a finished table without {PLAN}, so that it cannot be told what it was made from",
                     where=self.path,
-                    remedy="name another --output, or add --overwrite: the table stays until the new one is whole",
+                    remedy="name another --output, or add --overwrite: the table stays until the new one is whole; "
+                    "`curricle score --append` adds to it",
                 )
         elif foreign:
             raise UsageError(

@@ -318,6 +318,62 @@ def test_more_arrives_while_a_job_is_stopped(small, monkeypatch):
     assert outcome(small / "table") == at_once(small, *SMALL)
 
 
+def test_inputs_move_while_a_job_is_stopped(small, monkeypatch):
+    from curricle.pipelines.transforms.write import ShardWriter
+
+    original, written = ShardWriter.write, []
+
+    def twice(self, element):  # type: ignore[no-untyped-def]
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(element.shard.index)
+        return original(self, element)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ShardWriter, "write", twice)
+        curricle("score", "in", "--output", "other", *SMALL, cwd=small, code=1)
+    (small / "in").rename(small / "moved")
+    assert "2 of 4 shards were finished before" in curricle("score", "moved", "--output", "other", *SMALL, cwd=small)
+    assert outcome(small / "other") == outcome(small / "table")
+
+
+def test_a_table_is_made_as_its_input_is_now(small):
+    """Of what it has: nothing is computed, and a row that is gone is gone."""
+    (small / "in" / "b.jsonl").unlink()
+    (small / "in" / "a.jsonl").rename(small / "in" / "c.jsonl")
+    now = ("score", "in", "--output", "table", *SMALL, "--overwrite", "--reuse", "table")
+    curricle(*now, cwd=small)
+    total = read_manifest(small / "table").total
+    assert total.reused == total.scored == 39
+    assert outcome(small / "table") == at_once(small, *SMALL)
+    assert "nothing to do" in curricle(*now, cwd=small)
+
+
+def test_a_night_without_a_file(small):
+    (small / "in").rename(small / "elsewhere")
+    (small / "in").mkdir()
+    assert "nothing to do" in curricle("score", "in", "--output", "table", *SMALL, "--append", cwd=small)
+    assert "no file that can be read" in curricle("score", "in", "--output", "table", *SMALL, cwd=small, code=2)
+    assert "hold no record" in curricle("score", "in", "--output", "new", *SMALL, "--append", cwd=small, code=2)
+
+
+def test_in_an_object_store(small, s3):
+    from curricle.pipelines.storage import open_storage
+
+    table = f"s3://{s3}/table"
+    curricle("score", "in", "--output", table, *SMALL, cwd=small)
+    write_jsonl(small / "in" / "c.jsonl", records("c", 30))
+    grow = ("score", "in", "--output", table, "--metrics", "+mattr", "--shard-rows", "20", "--append")
+    curricle(*grow, cwd=small)
+    assert "nothing to do" in curricle(*grow, cwd=small)
+    manifest = read_manifest(open_storage(table))
+    whole = at_once(small, "--metrics", "mtld,mattr", "--shard-rows", "20")
+    assert [part.sha256 for part in manifest.data] == [part["sha256"] for part in whole["manifest"]["data"]]
+    curricle("score", "in", "--output", "here", "--metrics", "mtld,mattr", "--reuse", table, cwd=small)
+    total = read_manifest(small / "here").total
+    assert total.reused == total.scored == 39 + 39 + 29
+
+
 def test_on_two_workers(small, tmp_path):
     from running import in_process_of_its_own
 
