@@ -30,7 +30,7 @@ from curricle.pipelines.scoring.plan import (
 )
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.reader import TableReader
-from curricle.pipelines.tables.recorded import is_finished
+from curricle.pipelines.tables.recorded import is_finished, is_there
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.common.log import printable
 from curricle.schemas.fingerprint import differences
@@ -80,14 +80,16 @@ def plan_job(
     if grows and (made_otherwise or match.new or match.changed):
         return _grown(directory, job, files, not_read, recorded)
     if settings.append and match.new and not differ:  # a job that was killed, and more has come since
-        log.info("%d files are new since the job began; it goes on with them", len(match.new))
+        log.info("new since the job began, and taken in: %s", ", ".join(printable(file.name) for file in match.new))
         return replace(recorded, sources=(*located(recorded, match), *_surveyed(job, match.new)))
     differ += [] if settings.append else [f"{file.name}: is new" for file in match.new]
-    if not differ or grows:
-        return replace(recorded, sources=located(recorded, match))
-    if settings.overwrite:
+    # what is to be made again because it is damaged cannot be made of itself
+    again = settings.overwrite and (differ or (recorded.earlier and not is_there(directory, overwrite=True)))
+    if again:
         return _survey(job, files, not_read)
-    raise other_table(directory, differ)
+    if differ and not grows:
+        raise other_table(directory, differ)
+    return replace(recorded, sources=located(recorded, match))
 
 
 def unchanged(plan: ScoringPlan, job: Job, files: Sequence[InputFile]) -> list[str]:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from curricle.curate.formats import Format
@@ -234,6 +234,7 @@ def _moved(file: InputFile, sought: Sequence[PlannedSource], readers: Sequence[R
     return next((source for source in alike if source.sha256 == digest), None)
 
 
+@lru_cache(maxsize=1 << 12)
 def content_sha256(file: InputFile, size: int | None = None) -> str:
     """The digest of a file as it is stored, or of so many bytes at its start."""
     with open_input(file.path) as stream:

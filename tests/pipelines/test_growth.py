@@ -310,7 +310,7 @@ def test_more_arrives_while_a_job_is_stopped(small, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(module, "_check_unchanged", late)
         message = curricle(*grow, cwd=small)
-    assert "1 files are new since the job began" in message and len(receipts) == 6
+    assert "new since the job began, and taken in: in/d.jsonl" in message and len(receipts) == 6
     left = {path.name: path.read_bytes() for path in (small / "table/_progress/receipts").iterdir()}
     assert left.items() > receipts.items()
     assert len(read_manifest(small / "table").sources) == 4
@@ -347,6 +347,17 @@ def test_a_table_is_made_as_its_input_is_now(small):
     assert total.reused == total.scored == 39
     assert outcome(small / "table") == at_once(small, *SMALL)
     assert "nothing to do" in curricle(*now, cwd=small)
+
+
+def test_a_grown_table_that_is_damaged_is_made_again_of_its_input(small):
+    write_jsonl(small / "in" / "c.jsonl", records("c", 20))
+    curricle("score", "in", "--output", "table", *SMALL, "--append", cwd=small)
+    (part,) = read_manifest(small / "table").data
+    (small / "table" / part.path).write_bytes(b"no Parquet")
+    message = curricle("score", "in", "--output", "table", *SMALL, "--append", cwd=small, code=2)
+    assert "add --overwrite to make it again" in message
+    curricle("score", "in", "--output", "table", *SMALL, "--overwrite", cwd=small)
+    assert outcome(small / "table") == at_once(small, *SMALL)
 
 
 def test_a_night_without_a_file(small):
