@@ -73,7 +73,7 @@ def test_worker_that_outlives_its_job_cannot_write(tmp_path):
 
 def test_a_job_that_surveyed_while_another_finished_does_not_touch_its_table(records, tmp_path, monkeypatch):
     """What was true before the survey need not be true once the directory is held."""
-    from curricle.pipelines.commands import score as module
+    from curricle.pipelines.scoring import growth as module
 
     write_jsonl(tmp_path / "in.jsonl", records[:100])
     survey = module._survey
