@@ -145,13 +145,14 @@ def _score_held(directory: OutputDirectory, job: Job, plan: ScoringPlan, run: st
         begin(directory, plan.to_json())
     elif plan != _plan_there(directory):
         record_plan(directory, plan.to_json())
+    job = _with_tables(directory, job, plan)
     pending = _pending(directory, plan)
     if len(pending) < len(plan.shards):
         log.info(
             "%d of %d shards were finished before; they are kept", len(plan.shards) - len(pending), len(plan.shards)
         )
     if pending:
-        _run_engine(directory, _with_tables(directory, job, plan), plan, pending, run)
+        _run_engine(directory, job, plan, pending, run)
     _check_unchanged(job, plan)
     _finish(directory, job, plan, run)
     directory.storage.remove(LIVE)
@@ -266,8 +267,7 @@ def _finish(directory: OutputDirectory, job: Job, plan: ScoringPlan, run: str) -
         of_source[receipt.source].append(receipt)
     sources = [_ledger(source.file, source.sha256, of_source[source.file.name]) for source in plan.sources]
     total = _total(sources)
-    before = read_manifest(directory.storage) if plan.earlier else None
-    spent = before.cost if before else Cost(seconds=0, tokens=0, created="")
+    spent = job.earlier.reader.manifest.cost if job.earlier else Cost(seconds=0, tokens=0, created="")
     assert total.read == plan.records == total.scored + total.rejected, f"{total} of {plan.records} records"
     manifest = Manifest(
         contract=CONTRACT,
@@ -279,7 +279,10 @@ def _finish(directory: OutputDirectory, job: Job, plan: ScoringPlan, run: str) -
         data=data,
         rejects=rejects,
         not_read=list(plan.not_read),
-        provenance=job.origin([before] if before else []),
+        provenance=job.origin(
+            [job.earlier.reader.manifest] if job.earlier else [],
+            [table.reader.manifest for table in job.stored if table != job.earlier and table.metrics],
+        ),
         cost=Cost.now(
             spent.seconds + sum(receipt.seconds for receipt in receipts),
             spent.tokens + sum(receipt.tokens for receipt in receipts),

@@ -13,7 +13,7 @@ from curricle.curate.reading import reading_identity
 from curricle.curate.scoring import Scoring
 from curricle.pipelines.scoring.stored import StoredTable
 from curricle.pipelines.settings.score import ScoreSettings
-from curricle.pipelines.tables.provenance import TEXT, provenance
+from curricle.pipelines.tables.provenance import TEXT, commands_alone, provenance
 from curricle.schemas.contract import FIRST
 from curricle.schemas.fingerprint import differences
 from curricle.schemas.identity import as_first, changes
@@ -44,9 +44,12 @@ class Job(Scoring):
             return differences(identity, as_first(self.columns))
         return changes(identity, self.identity)
 
-    def origin(self, before: Sequence[Manifest] = ()) -> Provenance:
-        """What the manifest says of how the table came about. ``before``: the tables of which rows stay."""
+    def origin(self, before: Sequence[Manifest] = (), reused: Sequence[Manifest] = ()) -> Provenance:
+        """What the manifest says of how the table came about. ``before``: the tables of which rows stay; ``reused``:
+        those whose scores are copied, with the commands that made them.
+        """
         settings, columns = self.settings, self.columns
+        before = [*map(commands_alone, reused), *before]
         libraries = [*TEXT, *self.models.libraries(columns)]
         models = self.models.origins(columns)
         return provenance("score", settings, libraries, models, before, settings.license, settings.language)

@@ -41,6 +41,12 @@ def provenance(
     )
 
 
+def commands_alone(manifest: Manifest) -> Manifest:
+    """A manifest that says by which commands its numbers came about, and of models, licence and language nothing."""
+    commands = manifest.provenance.commands if manifest.provenance else []
+    return manifest.model_copy(update={"provenance": Provenance(commands=commands)})
+
+
 def _versions(libraries: Iterable[str]) -> dict[str, Any]:
     installed = {name: number for name in libraries if (number := _version(name))}
     return {"curricle": _version(DISTRIBUTION) or "", "python": platform.python_version(), "libraries": installed}

@@ -263,6 +263,9 @@ def test_another_proxy_beside_the_first(folder, count):
     assert "copied: length" in message and "made otherwise or not there: loss" in message
     assert count()["read"] == 3 * (ROWS - 2)
     assert outcome(folder / "other") == at_once(folder, *other)
+    origin = read_manifest(folder / "other").provenance
+    assert origin.commands[0].command == read_manifest(folder / "table").provenance.commands[0].command
+    assert [model.name for model in origin.models] == ["model"], "what gave numbers, and not what could have"
     first, second = read_data(folder / "table")["loss"], read_data(folder / "other")["loss"]
     assert first.null_count == second.null_count == 3 and not first.equals(second)
     curricle(
