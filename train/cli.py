@@ -57,7 +57,8 @@ def plan(arguments: Sequence[str]) -> int:
 
     product = plan_of(settings)
     steps = f"{counted(product.steps, 'step')} of {counted(product.stages, 'stage')}"
-    for line in (product.description, *product.summary.lines(), *product.summary.warnings()):
+    notes = [f"  {note}" for note in product.notes]
+    for line in (product.description, *notes, *product.summary.lines(), *product.summary.warnings()):
         show(line)
     if product.rehearsed:
         show("a rehearsal: the losses of the table stand in for a student; the order of a run follows its own")

@@ -1,17 +1,20 @@
 """Before a model is loaded: everything about a run that can be refused without one, and without torch."""
 
-from collections.abc import Sequence
+import os
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from curricle.schemas.common.disk import check_writable
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.wording import bytes_in_words
 from curricle.train import curricula
 from curricle.train.curricula.base import Course
 from curricle.train.data.holdout import Split, split
 from curricle.train.data.table import Table
-from curricle.train.model.locate import check_name, identify
+from curricle.train.model.locate import check_name, identify, parameters
 from curricle.train.ordering.batches import Budget, response_tokens
 from curricle.train.ordering.journal import (
     JOURNAL,
@@ -24,7 +27,7 @@ from curricle.train.ordering.journal import (
     read_recording,
     recorded_course,
 )
-from curricle.train.ordering.order import header_of
+from curricle.train.ordering.order import header_of, remarks
 from curricle.train.records.checkpoints import Cursor, checkpoints, read_cursor
 from curricle.train.records.metrics import check_trackers, installed, read_metrics
 from curricle.train.records.run_json import Description, read_description, rows_digest_of
@@ -101,6 +104,9 @@ def prepare(settings: RunSettings) -> Preparation:
         settings, table, identify(settings.model), plugin=header.plugin, left_out=parts.left_out
     )
     before = description.before()
+    if before.get("finished") is None:
+        table.notes += disk_note(settings)
+    table.notes += [*idle_options(settings), *remarks(table, header)]
     recording.check(header)
     saved = checkpoints(settings.output)
     return Preparation(
@@ -118,6 +124,53 @@ def prepare(settings: RunSettings) -> Preparation:
         saved[-1] if saved else None,
         read_cursor(saved[-1]) if saved else Cursor(),
     )
+
+
+def disk_note(settings: TrainSettings, runs: int = 1, jobs: int = 1) -> Iterator[str]:
+    """How much of the disk checkpoints will take, as far as the model's files say; UsageError if not one has room.
+
+    ``runs``: how many there are, each of which keeps some; ``jobs`` of them at a time write one more.
+    """
+    numbers = parameters(settings.model)
+    if numbers is None:
+        return
+    size = 4 * numbers * (1 if settings.lora.rank else 3)  # weights, and two moments of what is trained
+    output, keep = settings.output.absolute(), settings.checkpoint.keep
+    there = sum(path.stat().st_size for path in output.rglob("checkpoints/step-*/**/*") if path.is_file())
+    needed = max(0, size * (runs * keep + jobs) - there)
+    free = shutil.disk_usage(next(path for path in (output, *output.parents) if path.exists())).free
+    if not there and free < size:
+        raise UsageError(
+            f"a checkpoint takes about {bytes_in_words(size)}, and {bytes_in_words(free)} are free",
+            where=str(output),
+            remedy="free space, or name another --output",
+        )
+    stay = f"{keep} of each of {runs} runs" if runs > 1 else f"the last {keep}"
+    yield (
+        f"checkpoints take about {bytes_in_words(size)} each; {stay} stay, and one is written beside them: "
+        f"{bytes_in_words(needed)} more at most, of {bytes_in_words(free)} that are free"
+        + ("; lower --checkpoint.keep, or free space" if free < needed else "")
+    )
+
+
+def idle_options(settings: RunSettings) -> Iterator[str]:
+    """Options that are given and cannot matter beside the others, a line each."""
+    how, held_out = settings.optimizer, settings.eval
+    judged = held_out.rows or held_out.data or held_out.tuning_rows or held_out.tuning
+    alone = settings.device.nproc == 1 and os.environ.get("WORLD_SIZE", "1") == "1"
+    for idle, group, names, why in (
+        (not settings.lora.rank, "lora", ("alpha", "dropout", "targets"), "without --lora.rank"),
+        (how.schedule != "wsd", "optimizer", ("decay",), "without --optimizer.schedule wsd"),
+        (how.schedule == "constant", "optimizer", ("floor",), "with --optimizer.schedule constant"),
+        (not judged, "eval", ("every",), "without rows to evaluate on: --eval.rows or --eval.data"),
+        (not (held_out.rows or held_out.tuning_rows), "eval", ("seed",), "without --eval.rows"),
+        (alone, "device", ("parallel",), "with one process"),
+        (settings.replay is not None, "budget", ("samples", "tokens", "steps"), "with --replay: the journal decides"),
+    ):
+        options = getattr(settings, group)
+        given = [name for name in names if getattr(options, name) != getattr(type(options)(), name)]
+        if idle and given:
+            yield f"{', '.join(f'--{group}.{name}' for name in given)}: of no use {why}"
 
 
 def order_of(settings: RunSettings, table: Table) -> Header:

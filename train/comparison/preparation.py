@@ -1,6 +1,6 @@
 """Before a comparison trains: everything about it that can be refused without a model, and without torch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from curricle.schemas.common.disk import check_writable, refuse_links
@@ -11,7 +11,7 @@ from curricle.train.data.table import Table
 from curricle.train.model.locate import check_name, identify
 from curricle.train.ordering.order import course_of, cut
 from curricle.train.ordering.rehearsal import Rehearsal
-from curricle.train.preparation import check_extras, order_of
+from curricle.train.preparation import check_extras, disk_note, order_of
 from curricle.train.records.run_json import read_description, rows_digest_of
 from curricle.train.settings import CompareSettings
 
@@ -23,7 +23,7 @@ MOST_TUNING = 500
 class ComparisonPlan:
     """What is to be compared, over the rows of ``table``. ``settings``: with rows to tune by, where that is wanted;
     ``held_for_tuning``: so many of those to train on. ``steps``: of each arm, the optimizer steps that are expected,
-    None where they are not known.
+    None where they are not known. ``runs``: how many there are in all.
     """
 
     settings: CompareSettings
@@ -31,6 +31,7 @@ class ComparisonPlan:
     table: Table
     steps: Mapping[str, int | None]
     held_for_tuning: int
+    runs: int
 
 
 def prepare(settings: CompareSettings) -> ComparisonPlan:
@@ -59,7 +60,14 @@ def prepare(settings: CompareSettings) -> ComparisonPlan:
     check_name(settings.model)
     steps = {arm.text: _expected_steps(tuned, arm, table) for arm in arms}
     identify(settings.model)
-    return ComparisonPlan(tuned, arms, table, steps, tuned.eval.tuning_rows - settings.eval.tuning_rows)
+    runs = _runs(tuned, arms)
+    table.notes += disk_note(tuned, runs, settings.jobs)
+    return ComparisonPlan(tuned, arms, table, steps, tuned.eval.tuning_rows - settings.eval.tuning_rows, runs)
+
+
+def _runs(settings: CompareSettings, arms: Sequence[Arm]) -> int:
+    swept = sum(len(arm.rates(settings)) for arm in arms) if tunes(settings) else 0
+    return swept * settings.tuning_seeds + len(arms) * (settings.seeds - settings.tuning_seeds * tunes(settings))
 
 
 def _expected_steps(settings: CompareSettings, arm: Arm, table: Table) -> int | None:

@@ -48,10 +48,8 @@ def train_all(plan: ComparisonPlan, processes: Processes, stop: Stop | None = No
         for note in table.notes:  # a run prints them into its own log
             log.info("  %s", note)
         _say_steps(plan.steps)
-    swept = sum(len(arm.rates(settings)) for arm in arms) if tunes(settings) else 0
-    total = swept * settings.tuning_seeds + len(arms) * (settings.seeds - settings.tuning_seeds * tunes(settings))
     # one Stop for all runs
-    runner = Runner(settings.jobs, total, processes, stop or Stop(processes))
+    runner = Runner(settings.jobs, plan.runs, processes, stop or Stop(processes))
     tried = _tried(settings, arms, runner) if tunes(settings) else {}
     rates = {arm.text: _best(arm.text, tried[arm.text]) if tried else arm.rates(settings)[0] for arm in arms}
     first = settings.tuning_seeds if tried else 0

@@ -276,6 +276,10 @@ class Curriculum(ABC):
         first = inspect.cleandoc(type(self).__doc__ or type(self).__name__).split("\n\n")[0]
         return " ".join(first.split()).removesuffix(".")
 
+    def remarks(self, table: Table, batch: int) -> Iterator[str]:
+        """What of its options cannot matter with this table, or may not do what a user wants of it; a line each."""
+        yield from ()
+
     def columns(self) -> tuple[str, ...]:
         """The columns of the table that it reads, NAME or NAME:high or NAME:low. A run is refused if one is absent."""
         return ()

@@ -1,6 +1,7 @@
 """Orders by category: one category after the other, or all of them in turns (arXiv 2408.07888)."""
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 
@@ -43,6 +44,14 @@ class ByCategory(Binning):
     def columns(self) -> tuple[str, ...]:
         return (self.category, *([self.by] if self.by else []))
 
+    def remarks(self, table: Table, batch: int) -> Iterator[str]:
+        _, names = table.category(self.category)
+        if len(names) == 1:
+            like = f"sorted by {self.by}" if self.by else "random"
+            yield f"every row has the same {self.category}, {names[0]!r}: with one category this is the order of {like}"
+        if self.thresholds and not self.by:
+            yield "thresholds has no use without by"
+
     @abstractmethod
     def arrange(self, rows: Rows, categories: NDArray[np.int64], bins: NDArray[np.int64]) -> Rows:
         """The order of an epoch from rows in the order that they have inside a category."""
@@ -74,6 +83,11 @@ class Interleaved(ByCategory):
     """
 
     parts: int = option("into how many parts a category is cut; 0: strict turns of one row each", 3, at_least=0)
+
+    def remarks(self, table: Table, batch: int) -> Iterator[str]:
+        yield from super().remarks(table, batch)
+        if self.by and self.thresholds and self.parts != Interleaved.parts:
+            yield "parts has no use with by and thresholds: the bins are the parts"
 
     def arrange(self, rows: Rows, categories: NDArray[np.int64], bins: NDArray[np.int64]) -> Rows:
         return interleave(rows, categories, self.parts) if not bins.any() else rows[np.lexsort((categories, bins))]

@@ -1,6 +1,8 @@
 """Which files a name stands for, and what they are known by; nothing is loaded."""
 
 import contextlib
+import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,23 @@ def _fetched(name: str) -> Path:
         return snapshot(name)
     except UserError as error:  # wrong usage here, where nothing has been written yet
         raise UsageError(f"the model {error.found}", where=error.where, remedy=error.remedy) from error
+
+
+def parameters(name: str) -> int | None:
+    """How many numbers the weights of a model are, by the headers of its files; None for a GGUF file."""
+    with model_errors(name):
+        path, options = locate(name)
+        if options:
+            return None
+        names = [each for each in model_files(Path(path)) if each.endswith(".safetensors")]
+        return sum(_numbers(Path(path) / each) for each in names)
+
+
+def _numbers(path: Path) -> int:
+    """Of a file of safetensors, which begins with 8 bytes for the length of a JSON object that says what is in it."""
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return sum(math.prod(each["shape"]) for key, each in header.items() if key != "__metadata__")
 
 
 def identify(name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from curricle.schemas.common.plugins import is_file
 from curricle.schemas.common.wording import counted
 from curricle.train import curricula
 from curricle.train.curricula.base import Course, Probe, Stage
-from curricle.train.data.table import Rows, Table, check_open
+from curricle.train.data.table import Rows, Table, check_open, column_name
 from curricle.train.ordering.batches import Budget, GlobalBatch, OrderHash, batches, response_tokens
 from curricle.train.ordering.journal import Header, Journal, follow, read_journal, recorded_course
 from curricle.train.settings import BudgetSettings
@@ -140,6 +140,17 @@ def described(table: Table, header: Header) -> str:
         fewest = counted(-(-samples // batch), "step")
         steps[0] += f" ({samples / rows:.2f} epochs, at least {fewest} of up to {counted(batch, 'row')})"
     return f"{header.curriculum} over {counted(rows, 'row')}: {what}. Budget: {', '.join(steps)}"
+
+
+def remarks(table: Table, header: Header) -> Iterator[str]:
+    """What of an order's options cannot matter with its table, a line each."""
+    curriculum = curricula.build(header.curriculum, header.options)
+    yield from curriculum.remarks(table, header.batch)
+    for column in curriculum.columns():
+        if table.has_direction(column):
+            values = table.difficulty(column)
+            if np.nanmin(values) == np.nanmax(values):
+                yield f"every row has the same {column_name(column)}: an order by it is a random one"
 
 
 def cut(table: Table, header: Header, stages: Iterable[Stage], budgets: Sequence[Budget] = ()) -> Iterator[GlobalBatch]:

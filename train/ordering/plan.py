@@ -17,7 +17,7 @@ from curricle.train.data.holdout import split
 from curricle.train.data.table import Rows, Table
 from curricle.train.ordering.batches import GlobalBatch
 from curricle.train.ordering.journal import JOURNAL, Header, Journal, read_journal
-from curricle.train.ordering.order import course_of, cut, described, global_batches, header_of, sorted_by
+from curricle.train.ordering.order import course_of, cut, described, global_batches, header_of, remarks, sorted_by
 from curricle.train.ordering.rehearsal import Rehearsal
 from curricle.train.ordering.summary import Summary, Tally
 from curricle.train.records.run_json import RUN, read_description
@@ -47,7 +47,8 @@ class Plan:
     """An order in figures. ``exposures[k]`` counts the rows that are visited k times.
 
     ``description``: what the curriculum does, in words. ``rehearsed``: it asks the student, and the losses of the table
-    stood in for its answers; the order of a run follows its student.
+    stood in for its answers; the order of a run follows its student. ``notes``: what a person should know of the table
+    and of options that cannot matter.
     """
 
     parquet: Path
@@ -59,6 +60,7 @@ class Plan:
     summary: Summary
     description: str
     rehearsed: bool
+    notes: tuple[str, ...] = ()
 
 
 def plan_of(settings: PlanSettings) -> Plan:
@@ -146,6 +148,7 @@ def plan(
         summary=tally.summary(table, [*ranks], header.seed),
         description="" if header.plugin else described(table, header),
         rehearsed=rehearsed,
+        notes=(*table.notes, *(() if header.plugin else remarks(table, header))),
     )
 
 

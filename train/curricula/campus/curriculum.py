@@ -1,5 +1,6 @@
 """CAMPUS: several sorted orders of the same rows, and the student's perplexity chooses which to follow next."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -193,6 +194,26 @@ class Campus(Curriculum):
 
     def _bound(self) -> str:
         return f"at most {self.probe_cost:.1%}" if self.probe_cost else "any share"
+
+    def remarks(self, table: Table, batch: int) -> Iterator[str]:
+        names = [column_name(column) for column in self.perspectives]
+        if len(names) == 1:
+            yield f"{names[0]} is the only perspective: there is nothing to choose"
+        if absent := [name for name in self.competence_aware if name not in names and name != "loss"]:
+            yield f"competence_aware names {', '.join(absent)}, and no perspective is called so"
+        reward, exact = self.refresh == "reward", self.probe == "exact"
+        free = self.probe in ("free", "sampled") and not reward
+        for options, idle, why in (
+            (("probe_rows", "probe_cost"), exact, "with probe=exact, which asks about every row"),
+            (("refresh_rows", "refresh_tokens"), not reward, "without refresh=reward"),
+            (("resort_epochs",), free, f"with probe={self.probe}, where sorting again asks nobody"),
+        ):
+            given = [name for name in options if getattr(self, name) != getattr(Campus, name)]
+            if idle and given:
+                yield f"{', '.join(given)}: of no use {why}"
+        if reward:
+            orders = self._orders(table, 0, batch)
+            yield from self._sorting(orders, table, 0, self._estimate(table, 0)).remarks(self.pointer == "own")
 
     def columns(self) -> tuple[str, ...]:
         generated = self.refresh == "reward" and self.refresh_rows > 0

@@ -1,6 +1,6 @@
 """How what is left of an order is sorted again as the student learns: by estimates, which are free, or by asking it."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,25 @@ class Sorting:
         self._period = (every or self._fewest()) if self._periodic else 0
         self._forwarded = 0
         self._periods: dict[str, int] = {}
+
+    def remarks(self, own: bool) -> Iterator[str]:
+        """Why a reward may never be refitted. ``own``: each order is opened by its own visits."""
+        if self._reward is None:
+            return
+        order, epochs = self._orders.by_name[self._reward.name], self._epochs
+        slices, words = len(order.cuts) - 1, f"refresh=reward may never come due: {self._reward.name}"
+        if not 0 < self._period < slices:
+            yield f"{words} is sorted again too rarely for its {slices} slices; raise resort_epochs"
+            return
+        last = order.cuts[(slices - 1) // self._period * self._period]
+        least, whole = self._passes(order, len(order.rows) - last), len(self._table)
+        before = 0 if self._estimate else sum(len(each.rows) for each in self._by_decision)
+        if epochs is not None and before + least > epochs * whole:
+            names = ", ".join(each.name for each in self._by_decision)
+            yield f"{words} waits for {names}, which takes up resort_epochs {epochs:g}; raise it, or use probe=free"
+        elif own:
+            times = f"has to be chosen {self._period} times first, of {slices}"
+            yield f"{words} {times}; pointer=shared opens all orders alike"
 
     def begin_again(self, decision: int) -> Generator[Probe, Any, None]:
         """The orders are opened from their start, before a decision: sort them whole where that is free, or an epoch
