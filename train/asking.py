@@ -85,7 +85,7 @@ class Asking:
 
     def encode(self, table: Table, rows: Rows) -> list[Encoded]:
         """Rows of a table as the student reads them."""
-        return self.encoder.encode(rows.tolist(), self.examples(table, rows))
+        return self.encoder.encode(rows.tolist(), self.examples(table, rows), table.origin[rows].tolist())
 
     def nll(self, probe: Probe) -> ProbeResult:
         """The loss of every row of every candidate; a row of several candidates is scored once."""

@@ -6,15 +6,18 @@ from itertools import islice
 import numpy as np
 import pytest
 from curricle.schemas.common.errors import UsageError, UserError
-from curricle.schemas.sealed import sealed, unsealed
+from curricle.schemas.sealed import lines_of, sealed, unsealed
 from curricle.train.curricula import build
 from curricle.train.curricula.base import Course, Decision, Outcome, Probe, ProbeResult
+from curricle.train.ordering import journal
 from curricle.train.ordering.journal import (
     Header,
     JournaledCourse,
+    StageRecord,
     follow,
     open_journal,
     read_journal,
+    read_recording,
     recorded_course,
 )
 from train_tables import make_table, stages_of
@@ -245,3 +248,20 @@ def test_decisions_of_earlier_versions_say_for_what_they_asked(table, tmp_path):
     old["decision"] |= {"tokens": [0], "log_perplexity": [None], "choice": None}
     path.write_text(path.read_text() + sealed(json.dumps(old)) + "\n")
     assert read_journal(path).records[-1].what == "reward_gap"
+
+
+def test_a_journal_that_was_read_before_is_read_again_where_it_has_grown_and_only_there(table, tmp_path, monkeypatch):
+    """Between a look at it and the lock another process may have gone on: none of its lines is lost."""
+    path, head = tmp_path / "journal.jsonl", header(table)
+    stages = [StageRecord(index, None, {}, 1, "0" * 32) for index in range(3)]
+    first = open_journal(path, head)
+    first.append(stages[0])
+    early = read_recording(path)
+    reads = []
+    monkeypatch.setattr(journal, "lines_of", lambda path: reads.append(path) or lines_of(path))
+    assert open_journal(path, head, recording=early).records == stages[:1] and reads == []
+    first.append(stages[1])
+    grown = open_journal(path, head, recording=early)
+    assert grown.records == stages[:2] and reads == [path]
+    grown.append(stages[2])
+    assert read_journal(path).records == stages

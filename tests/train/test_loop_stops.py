@@ -2,12 +2,16 @@
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import torch
+from curricle import train
+from curricle.train.data.holdout import split
+from curricle.train.settings import EvalSettings, RunSettings
 
 
 def lines(run: Path, kind: str) -> list[dict]:
@@ -81,7 +85,9 @@ def test_sigterm_inside_a_probe_is_answered_before_the_probe_ends(command, train
         assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes()
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_rows(command, train_in_fork, tmp_path):
+def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_rows(
+    command, train_in_fork, tmp_path, table_file
+):
     from curricle.train.model.student import Student
 
     def break_the_fourth_step() -> None:
@@ -100,12 +106,20 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_rows(comm
 
         Student.steps_taken, Student.nll, torch.optim.AdamW.step = 0, nll, step
 
-    ended = train_in_fork(command("--checkpoint.every", "2", "--curriculum", "random"), break_the_fourth_step)
+    arguments = command("--checkpoint.every", "2", "--curriculum", "random", "--eval.rows", "20")
+    ended = train_in_fork(arguments, break_the_fourth_step)
     assert ended.code == 5, ended.text
     assert (
         "is not finite in step 4" in ended.text and "the loss of rows [" in ended.text and "Traceback" not in ended.text
     )
-    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["step-00000002"]
+    (row,) = json.loads(re.search(r"the loss of rows (\[\d+\])", ended.text)[1])
+    settings = RunSettings(
+        data=table_file, model="", output=tmp_path / "run", curriculum="random", eval=EvalSettings(rows=20)
+    )
+    table = split(settings, 0).train
+    order = train.order(table, "random", batch_size=8)
+    assert row in table.origin[order.batches[3]] and row not in order.batches[3]  # as it lies in the files
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").glob("step-*")] == ["step-00000002"]
 
 
 def test_training_on_another_row_than_planned_stops_the_run(command, train_in_fork):

@@ -41,7 +41,7 @@ class DocumentReader:
         return examples
 
     def encode(self, table: Table, rows: Rows) -> list[Encoded]:
-        return self.encoder.encode(rows.tolist(), self.examples(table, rows))
+        return self.encoder.encode(rows.tolist(), self.examples(table, rows), table.origin[rows].tolist())
 
     def encode_sets(self, sets: Mapping[str, Table]) -> dict[str, list[Encoded]]:
         """Every row of each of these tables."""

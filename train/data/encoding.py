@@ -18,13 +18,20 @@ from transformers import PreTrainedTokenizerBase
 class Encoded:
     """One row as tokens. ``ids``: int64 (T,). ``scored``: positions, from 1, of the tokens whose loss counts.
 
-    ``notes``: why there is nothing to learn from, or what was cut.
+    ``origin``: where ``row``, of the table that is read, stands in its files, for messages. ``notes``: why there is
+    nothing to learn from, or what was cut.
     """
 
     row: int
     ids: NDArray[np.int64]
     scored: NDArray[np.int64]
     notes: tuple[str, ...] = ()
+    origin: int | None = None
+
+    @property
+    def file_row(self) -> int:
+        """The row as a user finds it in the files of the table."""
+        return self.row if self.origin is None else self.origin
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -46,10 +53,15 @@ class ConversationTokenizer:
         self.vocabulary: float = math.inf
         """How many tokens the model has embeddings for: a row with another one cannot be rendered for it."""
 
-    def encode(self, rows: Sequence[int], examples: Sequence[Example]) -> list[Encoded]:
-        """One ``Encoded`` for each row. A row that cannot be rendered is empty: it is visited, and adds no loss."""
-        rendered = zip(rows, examples, self.render(examples), strict=True)
-        return [self._encoded(int(row), example.remark, each) for row, example, each in rendered]
+    def encode(
+        self, rows: Sequence[int], examples: Sequence[Example], origins: Sequence[int] | None = None
+    ) -> list[Encoded]:
+        """One ``Encoded`` for each row. A row that cannot be rendered is empty: it is visited, and adds no loss.
+
+        ``origins``: the rows of the files, where they are others.
+        """
+        rendered = zip(rows, origins or rows, examples, self.render(examples), strict=True)
+        return [self._encoded(int(row), int(origin), it.remark, each) for row, origin, it, each in rendered]
 
     def render(self, examples: Sequence[Example], ended: bool = True) -> list[Rendered]:
         """The conversations as the model reads them, see ``schemas.chat.rendering``.
@@ -73,7 +85,7 @@ class ConversationTokenizer:
         """The tokens that end a response of the model with this configuration."""
         return self._rendering.stops(config)
 
-    def _encoded(self, row: int, remark: str | None, rendered: Rendered) -> Encoded:
+    def _encoded(self, row: int, origin: int, remark: str | None, rendered: Rendered) -> Encoded:
         scored = [
             position for span in rendered.spans for position in range(*span) if position
         ]  # nothing precedes the first
@@ -86,4 +98,4 @@ class ConversationTokenizer:
             notes.append("the chat template leaves out or alters some turns; such answers are context")
         if rendered.truncated:
             notes.append("cut to --max-length")
-        return Encoded(row, np.array(rendered.ids, np.int64), np.array(scored, np.int64), tuple(notes))
+        return Encoded(row, np.array(rendered.ids, np.int64), np.array(scored, np.int64), tuple(notes), origin)

@@ -19,7 +19,7 @@ class Finite:
         self._parts: list[tuple[torch.Tensor, list[int], tuple[int, ...]]] = []
 
     def watch(self, micro: MicroBatch, nll_S: torch.Tensor, documents: Sequence[Encoded]) -> None:
-        rows = [documents[index].row for index in micro.documents]
+        rows = [documents[index].file_row for index in micro.documents]
         self._parts.append((nll_S.detach(), rows, micro.counts))
 
     def close(self, step: int, gradient_norm: torch.Tensor) -> None:

@@ -55,7 +55,7 @@ def score(
                 counts += micro.counts
                 between()
             size = sum((micro.size for share in passes for micro in share), size)
-            rows += [document.row for document in chunk]
+            rows += [document.file_row for document in chunk]
             tokens += [len(document.scored) for document in chunk]
     nll = processes.sum(document_sums(losses, indices, counts, len(rows)))
     if bad := [row for row, loss in zip(rows, nll, strict=True) if not np.isfinite(loss)]:
