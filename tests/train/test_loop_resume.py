@@ -12,6 +12,7 @@ import curricle.schemas.common.disk
 import curricle.train.loop
 import curricle.train.ordering.journal
 import curricle.train.progress
+import curricle.train.records.run_json
 import drawn
 import pytest
 import torch
@@ -146,9 +147,9 @@ def test_a_finished_run_stays_as_it_is(command, train_in_fork, tmp_path):
         return [(stat.st_ino, stat.st_mtime_ns) for stat in result]
 
     arguments = command("--budget.steps", "2", "--eval.rows", "8")
-    assert (
-        train_in_fork(arguments, lambda: at_call(curricle.train.loop.Description, "write", 1)).code == -signal.SIGKILL
-    )
+    description = curricle.train.records.run_json.Description
+    killed = train_in_fork(arguments, lambda: at_call(description, "write", 1))
+    assert killed.code == -signal.SIGKILL
     whole = outcome(tmp_path / "run")
     marked = train_in_fork(arguments)
     assert marked.code == 0 and outcome(tmp_path / "run") == whole
