@@ -75,7 +75,7 @@ def forecast(plan: Pipeline) -> list[StepResult]:
         if follows and there:
             reason = f"follows {', '.join(follows)}: if that makes something else, {step.output} is replaced"
         elif there and not standing.done:
-            reason += f"; {step.output} is replaced"
+            reason += f"; {step.output} {'grows' if _grows(step) else 'is replaced'}"
         results[step.name] = StepResult(
             step.name, step.command, step.output, bool(follows) or not standing.done, reason
         )
@@ -179,9 +179,23 @@ def _restore(step: Step, storage: Storage, before: StepRecord | None) -> None:
         os.replace(_aside(step), step.output)
 
 
-def _run(step: Step, storage: Storage, overwrite: bool, log_format: str) -> None:
+def _grows(step: Step) -> bool:
+    return step.command == "score" and step.curation().grows
+
+
+def _settings(step: Step, replaces: bool, log_format: str) -> Any:
+    """What is scored again is copied from the table that is replaced, as far as it is made alike."""
+    if _grows(step):
+        return step.curation(log_format=log_format)
+    options: dict[str, Any] = {"overwrite": replaces, "log_format": log_format}
+    if step.command == "score" and replaces and open_storage(step.output).exists(MANIFEST):
+        options["reuse"] = [*step.resolved.get("reuse", ()), step.output]
+    return step.curation(**options)
+
+
+def _run(step: Step, storage: Storage, replaces: bool, log_format: str) -> None:
     if step.command not in TRAINER:
-        settings = step.curation(overwrite=overwrite, log_format=log_format)
+        settings = _settings(step, replaces, log_format)
         module = import_module(f"curricle.pipelines.commands.{step.command}")  # a plan that is done imports none
         getattr(module, "split" if step.sets else step.command)(settings)
         return

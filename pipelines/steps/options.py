@@ -26,7 +26,7 @@ CURATION: Mapping[str, type[Any]] = {
 TRAINER: Mapping[str, str] = {"train": "run", "compare": "compare"}
 """Commands of ``curricle-train``, which are processes of their own, by what a step calls them."""
 
-TABLES = ("table", "tables", "data", "join", "leave_out", "replay", "eval.data", "eval.tuning")
+TABLES = ("table", "tables", "data", "join", "leave_out", "replay", "eval.data", "eval.tuning", "reuse")
 """Options that name tables or files."""
 MODELS = ("model", "proxy.model", "proxy.checkpoints", "embedding.model")
 """Options that name a model, which may be in no directory."""
@@ -38,9 +38,11 @@ for all.
 _FREE = {
     *OF_THE_PLAN,
     *("workers", "shard_rows", "engine", "engine_address", "dask_resources", "beam", "stall_limit"),
-    *("prometheus_file", "max_reject_fraction", "proxy.batch_tokens"),
+    *("prometheus_file", "max_reject_fraction", "proxy.batch_tokens", "reuse"),
 }
 """Options that change no value of a table: those of the trainer are known to the trainer."""
+COPIES = ("reuse",)
+"""Options that name tables whose content changes no value either."""
 
 
 def nested(command: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -138,10 +138,15 @@ def test_a_changed_input_is_known_by_its_content(done):
     write_jsonl(done / "in.jsonl", [*ROWS[:-1], {"instruction": "Say so.", "output": "so " * 200}])
     forecast = curricle("run", "pipeline.yaml", "--dry-run")
     assert "scored: would run: it is made again: in.jsonl was changed" in forecast
-    assert "4 of 4 steps were made" in curricle("run", "pipeline.yaml")
+    printed = curricle("run", "pipeline.yaml")
+    assert "4 of 4 steps were made" in printed and "scores of 39 rows were copied, of 40 in all" in printed
     write_jsonl(done / "more.jsonl", ROWS[:1])
     write_plan(done, scored={"inputs": ["in.jsonl", "more.jsonl"]})
-    assert "more.jsonl is new" in curricle("run", "pipeline.yaml", "--dry-run")
+    assert "more.jsonl is new; out/scored is replaced" in curricle("run", "pipeline.yaml", "--dry-run")
+    write_plan(done, scored={"inputs": ["more.jsonl"], "append": True})
+    assert "out/scored grows" in curricle("run", "pipeline.yaml", "--dry-run")
+    assert "4 of 4 steps were made" in curricle("run", "pipeline.yaml")
+    assert len(read_data(done / "out" / "scored")) == 41  # those of the file that is not named any more as well
 
 
 def test_other_sets_and_another_command_take_the_directory_of_a_step(done):
