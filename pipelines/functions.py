@@ -61,6 +61,7 @@ class ScoreOptions(TypedDict, total=False):
     max_record_bytes: int
     max_expansion: int
     max_reject_fraction: float
+    source_paths: Literal["relative", "absolute"]
     license: str | None
     language: Sequence[str]
     overwrite: bool

@@ -3,8 +3,9 @@
 import glob
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from curricle.curate.readers.base import Reader
@@ -22,18 +23,21 @@ _NAMED = 20
 
 @dataclass(frozen=True)
 class InputFile:
-    """A file as found: its name as the user gave it, size, and when it was last changed (Unix seconds).
+    """A file as found: its name, size, and when it was last changed (Unix seconds).
 
-    The name is written to files: in it ``${NAME}`` stands for a value of the environment. ``path`` is where it lies.
+    The name is written to tables: in it ``${NAME}`` stands for a value of the environment, and it tells nothing of the
+    machine. ``location``: where the file lies, if the name does not say it, with ``${NAME}`` too; only the state of a
+    job has it. ``path`` is what is opened.
     """
 
     name: str
     bytes: int
     modified: float
+    location: str = field(default="", compare=False)
 
     @property
     def path(self) -> str:
-        return restored(self.name)
+        return restored(self.location or self.name)
 
 
 Expanded = tuple[bool, list[InputFile], list[NotRead]]
@@ -60,6 +64,7 @@ def find_inputs(
     readers: Sequence[Reader] = (),
     remote: Callable[[str], Expanded] = expand_remote,
     may_be_empty: bool = False,
+    absolute: bool = False,
 ) -> tuple[list[InputFile], list[NotRead]]:
     """The files that the patterns name, each once, and what lies beside them and is not read.
 
@@ -67,7 +72,12 @@ def find_inputs(
     through links, the others are left out and returned so that they can be reported. What lies in ``output`` is
     no input. ``readers`` read files beside those that are read anyway. ``remote`` lists what is behind an address.
     ``may_be_empty``: in a folder there need not be any.
+
+    Where something is named by an absolute path, all names are relative to the folder that all that was named has in
+    common, so that a table does not say where it was made; with ``absolute`` they are as the user gave them.
     """
+    patterns = list(patterns)
+    folder = None if absolute else _common_folder(patterns)
     by_path: dict[str, InputFile] = {}
     not_read: list[NotRead] = []
     for pattern in patterns:
@@ -93,8 +103,8 @@ def find_inputs(
             first = by_path.setdefault(_real_path(file.name), file)
             if os.path.abspath(first.name) != os.path.abspath(file.name):
                 not_read.append(NotRead(file.name, READ_ALREADY))
-    left_out = {NotRead(redacted(_shown(other.path)), other.reason) for other in not_read}
-    return [replace(file, name=_named(file.name)) for file in by_path.values()], sorted(left_out)
+    left_out = {NotRead(redacted(_shown(_relative(other.path, folder))), other.reason) for other in not_read}
+    return [_named(file, folder) for file in by_path.values()], sorted(left_out)
 
 
 def say_left_out(not_read: Sequence[NotRead]) -> None:
@@ -114,12 +124,32 @@ def _shown(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _named(path: str) -> str:
-    """The name that is written for an input; UsageError if it would not say where that lies."""
-    name = redacted(path)
-    if restored(name) != path:
-        raise UsageError("the name of the file holds a variable's own name", where=path, remedy="rename the file")
-    return name
+def _named(file: InputFile, folder: str | None) -> InputFile:
+    """The input under the name that is written for it; UsageError if that would not say where it lies."""
+    path, name = redacted(file.name), redacted(_relative(file.name, folder))
+    if restored(path) != file.name:
+        raise UsageError("the name of the file holds a variable's own name", where=file.name, remedy="rename the file")
+    return replace(file, name=name, location="" if name == path else redacted(os.path.abspath(file.name)))
+
+
+def _common_folder(patterns: Sequence[str]) -> str | None:
+    """The folder that lies above all that was named, whichever files that stands for; None if no path is absolute."""
+    local = [pattern for pattern in patterns if not is_remote(pattern)]
+    if not any(map(os.path.isabs, local)):
+        return None
+    return os.path.commonpath([os.path.abspath(_root(pattern)) for pattern in local])
+
+
+def _root(pattern: str) -> str:
+    if os.path.isdir(pattern):
+        return pattern
+    return os.path.dirname(pattern if os.path.lexists(pattern) else re.split(r"[*?\[]", pattern, maxsplit=1)[0])
+
+
+def _relative(name: str, folder: str | None) -> str:
+    if folder is None or is_remote(name):
+        return name
+    return os.path.relpath(os.path.abspath(name), folder) + "/" * name.endswith("/")
 
 
 def _check_name(name: str) -> None:

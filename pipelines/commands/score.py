@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from curricle.curate.readers import named_readers
+from curricle.curate.readers import Reader, named_readers
 from curricle.curate.readers.inputs import InputFile, say_left_out
 from curricle.pipelines.scoring.compact import ShardFile, compact
 from curricle.pipelines.scoring.growth import listed, metrics_there, plan_job, unchanged
@@ -30,7 +30,7 @@ from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.common.log import printable
 from curricle.schemas.contract import CONTRACT
 from curricle.schemas.identity import column_fingerprints
-from curricle.schemas.manifest import MANIFEST, Cost, Counts, Manifest, Part, Provenance, Source, read_manifest
+from curricle.schemas.manifest import MANIFEST, Cost, Counts, Manifest, NotRead, Part, Provenance, Source, read_manifest
 from curricle.schemas.table import rejects_schema
 
 log = logging.getLogger("curricle")
@@ -45,7 +45,7 @@ def score(settings: ScoreSettings) -> Manifest:
     """Run the job that the settings describe, or what is left of it, and return the signed manifest."""
     directory = OutputDirectory(settings.output)
     readers = named_readers(settings.readers)
-    files, not_read = find_inputs(settings.inputs, settings.output, readers, may_be_empty=settings.append)
+    files, not_read = _inputs(settings, readers)
     say_left_out(not_read)
     directory.check_usable(settings.overwrite or settings.grows)
     directory.settle()
@@ -94,7 +94,7 @@ class Outlook:
 def outlook(settings: ScoreSettings) -> Outlook:
     """The same as ``score`` up to where it holds the directory: every error until there, and nothing written."""
     directory = OutputDirectory(settings.output)
-    files, not_read = find_inputs(settings.inputs, settings.output, named_readers(settings.readers))
+    files, not_read = _inputs(settings, named_readers(settings.readers))
     say_left_out(not_read)
     directory.check_usable(settings.overwrite or settings.grows)
     job = make_job(settings, files, metrics_there(directory) if settings.adds_columns else ())
@@ -108,6 +108,11 @@ def _goes_on(directory: OutputDirectory, plan: ScoringPlan) -> bool:
     """Whether shards that lie in the directory are shards of this plan."""
     recorded = _plan_there(directory)
     return recorded is not None and plan.continues(recorded) and goes_on(directory)
+
+
+def _inputs(settings: ScoreSettings, readers: Sequence[Reader]) -> tuple[list[InputFile], list[NotRead]]:
+    absolute = settings.source_paths == "absolute"
+    return find_inputs(settings.inputs, settings.output, readers, may_be_empty=settings.append, absolute=absolute)
 
 
 def _recorded(directory: OutputDirectory) -> list[bytes]:
@@ -162,9 +167,7 @@ def _score_held(directory: OutputDirectory, job: Job, plan: ScoringPlan, run: st
 def _check_unchanged(job: Job, plan: ScoringPlan) -> None:
     """UserError if the input is not what it was when the job began: some shards may have been read since."""
     try:
-        settings = job.settings
-        files, _ = find_inputs(settings.inputs, settings.output, job.readers, may_be_empty=settings.append)
-        changes = unchanged(plan, job, files)
+        changes = unchanged(plan, job, _inputs(job.settings, job.readers)[0])
     except UsageError as error:
         changes = [f"{error.where}: {error.found}"]
     if changes:

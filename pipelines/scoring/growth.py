@@ -8,6 +8,7 @@ others are computed. The old table stays until the new one is whole, as with ``-
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import PurePath
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +23,7 @@ from curricle.pipelines.scoring.plan import (
     InputMatch,
     PlannedSource,
     ScoringPlan,
-    content_sha256,
+    is_longer,
     match_inputs,
     read_plan,
     require_records,
@@ -81,7 +82,8 @@ def plan_job(
         return _grown(directory, job, files, not_read, recorded)
     if settings.append and match.new and not differ:  # a job that was killed, and more has come since
         log.info("new since the job began, and taken in: %s", ", ".join(printable(file.name) for file in match.new))
-        return replace(recorded, sources=(*located(recorded, match), *_surveyed(job, match.new)))
+        new = _with_own_names(match, recorded.sources)
+        return replace(recorded, sources=(*located(recorded, match), *_surveyed(job, new)))
     differ += [] if settings.append else [f"{file.name}: is new" for file in match.new]
     # what is to be made again because it is damaged cannot be made of itself
     again = settings.overwrite and (differ or (recorded.earlier and not is_there(directory, overwrite=True)))
@@ -117,11 +119,24 @@ def _inputs_differ(plan: ScoringPlan, match: InputMatch, files: Sequence[InputFi
 def located(plan: ScoringPlan, match: InputMatch) -> tuple[PlannedSource, ...]:
     """The sources of a plan, with the paths at which they lie now."""
     return tuple(
-        replace(source, path=match.there[source.file.name].path)
-        if match.there.get(source.file.name, source.file).name != source.file.name
-        else source
+        replace(source, path=match.there[source.file.name].path) if source.file.name in match.there else source
         for source in plan.sources
     )
+
+
+def _with_own_names(match: InputMatch, sources: Sequence[PlannedSource]) -> list[InputFile]:
+    """The files that are new. One that lies elsewhere than a source of its name has more of its path in its own."""
+    names = {source.file.name for source in sources if source.file.name not in match.there}
+    files = []
+    for file in match.new:
+        steps = PurePath(file.location or file.name).parts
+        longer = ("/".join(steps[-count:]) for count in range(1, len(steps) + 1))
+        name = file.name
+        while name in names:
+            name = next(longer)
+        names.add(name)
+        files.append(file if name == file.name else replace(file, name=name, location=file.location or file.name))
+    return files
 
 
 def other_table(directory: OutputDirectory, differ: Sequence[str]) -> UsageError:
@@ -166,9 +181,9 @@ def _grown(
     held, records = sum(source.bytes for source in table.manifest.sources), table.manifest.total.read
     sources = _sources(table, rows_of_shard(job, held / max(1, records)), recorded)
     match = match_inputs(sources, files, job.readers)
-    longer = {source.file.name: file for source, file in match.changed if settings.append and _is_longer(source, file)}
+    longer = {source.file.name: file for source, file in match.changed if settings.append and is_longer(source, file)}
     changed = [pair for pair in match.changed if pair[1].name not in longer]
-    new = [file for file in match.new if settings.append]
+    new = _with_own_names(match, sources) if settings.append else []
     differ += replace(match, new=[] if settings.append else match.new, gone=[], changed=changed).changes()
     if differ:
         raise other_table(directory, differ)
@@ -177,7 +192,7 @@ def _grown(
     read = {source.file.name: source for source in _surveyed(job, [*longer.values(), *new])}
     names = {file.name for file in new}
     stay = [
-        replace(source, file=replace(source.file, name=match.there[source.file.name].name))
+        replace(source, file=replace(match.there[source.file.name], modified=source.file.modified))
         if source.file.name in names  # another file has its name now
         else source
         for source in sources
@@ -213,12 +228,6 @@ def _made_otherwise(table: TableReader, job: Job) -> list[str]:
     return lines + changes({**before, **read_by[0]}, {**after, **read_by[1]})
 
 
-def _is_longer(source: PlannedSource, file: InputFile) -> bool:
-    """Whether a file has all that was read of it, and more after that."""
-    size = source.file.bytes
-    return file.bytes > size and content_sha256(file, size) == source.sha256
-
-
 def _sources(table: TableReader, shard_rows: int, recorded: ScoringPlan | None) -> list[PlannedSource]:
     """The sources of a table, in slices of their rows in it.
 
@@ -228,7 +237,7 @@ def _sources(table: TableReader, shard_rows: int, recorded: ScoringPlan | None) 
     rejects = pa.concat_tables([REJECTS.empty_table(), *table.rejected(REJECTS)])
     scored = _positions(table, table.groups(["source", "source_position"]), "scored")
     rejected = _positions(table, [rejects], "rejected")
-    modified = {(each.file.name, each.sha256): each.file.modified for each in recorded.sources} if recorded else {}
+    files = {(each.file.name, each.sha256): each.file for each in recorded.sources} if recorded else {}
     sources, records, rows = [], 0, 0
     for index, source in enumerate(table.manifest.sources):
         both = np.concatenate([scored[index], rejected[index]])
@@ -239,7 +248,7 @@ def _sources(table: TableReader, shard_rows: int, recorded: ScoringPlan | None) 
             end = min(begin + shard_rows, len(both))
             lies = records + begin, end - begin, rows + int(ends[begin]), rows + int(ends[end])
             slices.append(Slice("table", *lies, int(both[order[begin]])))
-        file = InputFile(source.source, source.bytes, modified.get((source.source, source.sha256), 0.0))
+        file = files.get((source.source, source.sha256), InputFile(source.source, source.bytes, 0.0))
         sources.append(PlannedSource(file, source.sha256, source.read, tuple(slices), in_table=True))
         records, rows = records + len(both), rows + len(scored[index])
     return sources

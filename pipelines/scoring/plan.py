@@ -6,7 +6,7 @@ undo, counts the records that the ledger must account for, and makes shards a pr
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
@@ -172,7 +172,7 @@ def survey_inputs(
 class InputMatch:
     """Inputs beside those of a plan. ``there``: where each source of the plan lies now, by its name in the plan.
 
-    ``changed`` are files that have the name of a source and other content.
+    ``changed`` are files that have the name of a source and other content, unless they are known to lie elsewhere.
     """
 
     there: dict[str, InputFile]
@@ -215,7 +215,7 @@ def match_inputs(sources: Sequence[PlannedSource], files: Sequence[InputFile], r
         else:
             others.append(file)
     left = {source.file.name: source for source in sources if source.file.name not in there}
-    changed = [(left.pop(file.name), file) for file in others if file.name in left]
+    changed = [(left.pop(file.name), file) for file in others if _is_changed(left, file)]
     names = {file.name for _, file in changed}
     return InputMatch(there, [file for file in others if file.name not in names], [*left.values()], changed)
 
@@ -224,6 +224,21 @@ def _same(planned: PlannedSource, file: InputFile) -> bool:
     if planned.file == file:
         return True
     return planned.file.bytes == file.bytes and content_sha256(file) == planned.sha256
+
+
+def _is_changed(sources: Mapping[str, PlannedSource], file: InputFile) -> bool:
+    """Whether it has the name of one of these, and lies where that was, if both say so, or begins with its content."""
+    source = sources.get(file.name)
+    if source is None:
+        return False
+    before, now = source.file.location, file.location
+    return not (before and now and before != now) or is_longer(source, file)
+
+
+def is_longer(source: PlannedSource, file: InputFile) -> bool:
+    """Whether a file has all that was read of a source, and more after that."""
+    size = source.file.bytes
+    return file.bytes > size and content_sha256(file, size) == source.sha256
 
 
 def _moved(file: InputFile, sought: Sequence[PlannedSource], readers: Sequence[Reader]) -> PlannedSource | None:

@@ -54,6 +54,11 @@ class ScoreSettings:
     max_record_bytes: int = option("a longer record is rejected, and never held in memory", 16 * 2**20, at_least=1)
     max_expansion: int = option("a file that unpacks to more than this many times its size is refused", 500, at_least=1)
     max_reject_fraction: float = option("with a larger share of rejects the exit code is 3", 0.1, at_least=0, at_most=1)
+    source_paths: Literal["relative", "absolute"] = option(
+        "what `source` says of inputs that are named by absolute paths: where they lie in the folder that all inputs "
+        "have in common, or the whole path",
+        "relative",
+    )
     license: str | None = option("licence of the data, for manifest and card, as the hub writes it: cc-by-4.0", None)
     language: tuple[str, ...] = option("languages of the data, for manifest and card, by their codes: en,de", ())
     overwrite: bool = option("make it again where the output directory holds something else, or what is damaged", False)

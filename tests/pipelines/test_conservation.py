@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import polars
 import pyarrow as pa
@@ -20,7 +19,7 @@ def test_every_format(shared_data, tmp_path):
     assert manifest.total.read == manifest.total.scored + manifest.total.rejected
     assert manifest.total.rejected == 0
     for source in manifest.sources:
-        text = Path(source.source).read_text("utf-8")
+        text = (shared_data / source.source).read_text("utf-8")
         records = (
             json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.splitlines()]
         )

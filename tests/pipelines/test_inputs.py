@@ -124,8 +124,68 @@ def test_a_folder_that_a_pattern_finds_is_named(tmp_path: Path):
     (tmp_path / "more").mkdir()
     write_jsonl(tmp_path / "more" / "b.jsonl", [GOOD])
     files, not_read = find_inputs([str(tmp_path / "*")], "out")
-    assert [file.name for file in files] == [str(tmp_path / "a.jsonl")]
-    assert [(other.path, other.reason) for other in not_read] == [(str(tmp_path / "more"), FOLDER)]
+    assert [(file.name, file.path) for file in files] == [("a.jsonl", str(tmp_path / "a.jsonl"))]
+    assert [(other.path, other.reason) for other in not_read] == [("more", FOLDER)]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        (["day/a.jsonl", "more"], ["day/a.jsonl", "more/b.jsonl", "more/deep/c.jsonl"]),
+        (["{}/day/a.jsonl"], ["a.jsonl"]),
+        (["{}/more"], ["b.jsonl", "deep/c.jsonl"]),
+        (["{}/more/deep"], ["c.jsonl"]),
+        (["{}/*/*.jsonl"], ["day/a.jsonl", "more/b.jsonl"]),
+        (["{}/day", "{}/more/b.jsonl"], ["day/a.jsonl", "more/b.jsonl"]),
+        (["{}/day/a.jsonl", "more/deep"], ["day/a.jsonl", "more/deep/c.jsonl"]),
+        (["{}/day/../day/a.jsonl"], ["a.jsonl"]),
+    ],
+)
+def test_names_do_not_say_on_which_machine_inputs_lie(tmp_path: Path, monkeypatch, patterns, expected):
+    """Relative names stay as they are given; of absolute ones, what all that was named has in common is left out."""
+    for name in ("day/a.jsonl", "more/b.jsonl", "more/deep/c.jsonl"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write_jsonl(tmp_path / name, [GOOD])
+    monkeypatch.chdir(tmp_path)
+    patterns = [pattern.format(tmp_path) for pattern in patterns]
+    files, _ = find_inputs(patterns, "out")
+    assert [file.name for file in files] == expected
+    assert [Path(file.path).resolve().name for file in files] == [Path(name).name for name in expected]
+    for file in find_inputs(patterns, "out", absolute=True)[0]:
+        assert file.location == "" and os.path.samefile(file.name, file.path)
+
+
+def test_a_table_knows_its_inputs_under_whatever_path(tmp_path: Path):
+    """A table that was written with absolute names is still that of the same files, and asked for, they are there."""
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        write_jsonl(tmp_path / "in" / f"{name}.jsonl", [GOOD | {"prompt": name}])
+    score = ("score", tmp_path / "in", "--metrics", "mtld", "--output")
+    curricle(*score, tmp_path / "old", "--source-paths", "absolute")
+    assert read_data(tmp_path / "old")["source"][0].as_py() == str(tmp_path / "in" / "a.jsonl")
+    assert "nothing to do" in curricle(*score, tmp_path / "old")
+    curricle(*score, tmp_path / "new")
+    assert read_data(tmp_path / "new")["source"].to_pylist() == ["a.jsonl", "b.jsonl"]
+    written = [path for path in (tmp_path / "new").rglob("*") if path.is_file() and path.name != "plan.json"]
+    assert not [path for path in written if str(tmp_path).encode() in path.read_bytes()]
+    (tmp_path / "in").rename(tmp_path / "moved")
+    assert "nothing to do" in curricle("score", tmp_path / "moved", "--metrics", "mtld", "--output", tmp_path / "new")
+    assert "nothing to do" in curricle("score", "moved", "--metrics", "mtld", "--output", "new", cwd=tmp_path)
+
+
+def test_files_of_one_name_in_two_folders_are_two_inputs(tmp_path: Path):
+    """Night after night the same name: the file of the second is not the first one, changed."""
+    score = ("--metrics", "mtld", "--output", tmp_path / "table", "--append")
+    for night in ("monday", "tuesday", "wednesday"):
+        (tmp_path / night).mkdir()
+        write_jsonl(tmp_path / night / "part.jsonl", [GOOD | {"prompt": night}])
+        curricle("score", tmp_path / night / "part.jsonl", *score)
+    sources = read_data(tmp_path / "table")["source"].to_pylist()
+    assert sources == ["part.jsonl", "tuesday/part.jsonl", "wednesday/part.jsonl"]
+    assert verify(str(tmp_path / "table")).faults == []
+    assert "nothing to do" in curricle("score", tmp_path / "tuesday" / "part.jsonl", *score)
+    write_jsonl(tmp_path / "monday" / "part.jsonl", [GOOD])
+    assert "was changed" in curricle("score", tmp_path / "monday" / "part.jsonl", *score, code=2)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
@@ -192,7 +252,7 @@ def test_no_value_of_the_environment_is_written(tmp_path):
         assert secret.encode() not in file.read_bytes(), file
     assert secret not in first.stdout + first.stderr
     rows = pq.read_table(out / "data")["source"].to_pylist() + pq.read_table(out / "rejects")["source"].to_pylist()
-    assert rows == ["${DATA}/${TOKEN}.jsonl"] * 2
+    assert rows == ["${TOKEN}.jsonl"] * 2
     assert 'output="${OUT}/scored"' in (tmp_path / "job.prom").read_text()
     assert verify(str(out)).faults == []
     assert "already scored" in score().stderr
@@ -201,4 +261,4 @@ def test_no_value_of_the_environment_is_written(tmp_path):
     assert "already scored" in score(DATA=str(tmp_path / "moved"), TOKEN="other").stderr
     (tmp_path / "moved" / "other.jsonl").write_text('{"prompt": "a", "completion": "c"}\nno JSON\n')
     changed = score(DATA=str(tmp_path / "moved"), TOKEN="other")
-    assert changed.returncode == 2 and "${DATA}/${TOKEN}.jsonl: was changed" in changed.stderr
+    assert changed.returncode == 2 and "${TOKEN}.jsonl: was changed" in changed.stderr
