@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 from curricle.curate.report.agreement import Agreement
 from curricle.curate.report.distributions import Distribution
-from curricle.curate.report.text import number, one_line
 from curricle.schemas.columns import Hard
-from curricle.schemas.common.svg import colour, picture
+from curricle.schemas.pages.svg import colour, picture
+from curricle.schemas.pages.text import number, one_line
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator

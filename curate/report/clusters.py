@@ -7,8 +7,8 @@ import polars as pl
 import pyarrow as pa
 from curricle.curate.report.chart import histogram
 from curricle.curate.report.distributions import distribution
-from curricle.curate.report.page import rendered
 from curricle.schemas.columns import ScoreColumn
+from curricle.schemas.pages.page import rendered
 
 
 def clusters_page(figures: Mapping[str, Any]) -> str:
@@ -16,4 +16,6 @@ def clusters_page(figures: Mapping[str, Any]) -> str:
     column = ScoreColumn("rows in a cluster", pa.int64(), "rows", "the height is clusters")
     shape = distribution(column, pl.Series(figures["sizes"]))
     shown = {name: value for name, value in figures.items() if name != "sizes"}
-    return rendered("clusters.html.j2", {"figures": shown, "histogram": histogram(shape, "h0")})
+    return rendered(
+        "curricle.curate.report", "clusters.html.j2", {"figures": shown, "histogram": histogram(shape, "h0")}
+    )

@@ -7,8 +7,8 @@ from typing import Any
 from curricle.curate.report.chart import overlaid_histograms
 from curricle.curate.report.distributions import QUANTILES
 from curricle.curate.report.drift import Drift, Side
-from curricle.curate.report.page import rendered
-from curricle.curate.report.text import number
+from curricle.schemas.pages.page import rendered
+from curricle.schemas.pages.text import number
 
 SHOWN = 5
 """Rows that are named, of those that one table has alone."""
@@ -133,6 +133,7 @@ def difference_page(difference: Difference) -> str:
         if drift.edges
     }
     return rendered(
+        "curricle.curate.report",
         "difference.html.j2",
         {"difference": difference, "pictures": pictures, "percents": QUANTILES, "largest": _largest},
     )

@@ -19,15 +19,16 @@ from curricle.curate.report.distributions import (
     rank_correlations,
     sample_rows,
 )
-from curricle.curate.report.rows import SHOWN_KINDS, ShownExample, examples, note_kinds, rejects_by_reason, scan
-from curricle.curate.report.text import MINUS, leaves, marked, number, one_line
+from curricle.curate.report.rows import SHOWN_KINDS, examples, note_kinds, rejects_by_reason, scan
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.exchange import committed
 from curricle.schemas.files import Location, files_in
 from curricle.schemas.manifest import Manifest, read_manifest
+from curricle.schemas.pages.excerpts import ShownExample
+from curricle.schemas.pages.page import rendered
+from curricle.schemas.pages.text import leaves
 from curricle.schemas.parquet import open_parquet
 from curricle.schemas.table import score_columns
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
 def report_page(location: Location) -> str:
@@ -123,36 +124,10 @@ def _page(manifest: Manifest, data: Sequence[Path], rejected: Sequence[Path]) ->
         "rejects": rejects,
         "kinds": SHOWN_KINDS,
     }
-    return rendered("report.html.j2", shown)
-
-
-def rendered(template: str, shown: dict[str, Any]) -> str:
-    """A page of this package; all text that is shown on it is escaped."""
-    environment = Environment(
-        loader=PackageLoader("curricle.curate.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": number, "marked": marked, "line": _line, "plain": one_line}
-    environment.filters |= {"rate": _rate, "rho": _rho}
-    return environment.get_template(template).render(shown)
+    return rendered("curricle.curate.report", "report.html.j2", shown)
 
 
 def _title(manifest: Manifest) -> str:
     if len(manifest.sources) == 1:
         return PurePosixPath(manifest.sources[0].source).name or manifest.sources[0].source
     return f"{len(manifest.sources):,} files"
-
-
-def _line(text: str) -> Any:
-    return marked(one_line(text))
-
-
-def _rho(value: float) -> str:
-    return f"{round(value, 2) + 0.0:.2f}".replace("-", MINUS)  # adding zero turns -0.0 into 0.0
-
-
-def _rate(amount: float, seconds: float) -> str:
-    return number(float(f"{amount / seconds:.3g}")) if seconds > 0 else number(None)

@@ -4,16 +4,13 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
+from curricle.schemas.pages.excerpts import Excerpt, ShownExample
 from curricle.schemas.parquet import open_parquet
 
 SHOWN_KINDS = 20
 SHOWN_REJECTS = 3
-PREVIEW_CHARACTERS = 110
-TURN_CHARACTERS = 1_200
-TURNS = 8
 RAW_CHARACTERS = 600
 _READ_ROWS = 1024
 _EXAMPLE = ["example_id", "source", "source_position", "messages"]
@@ -23,44 +20,6 @@ def scan(parts: Sequence[Path]) -> pl.LazyFrame:
     """The parts as one lazy frame, in order."""
     # No globs and no hive partitions: a directory may be called `a=b` or `[x]`.
     return pl.scan_parquet(list(parts), glob=False, hive_partitioning=False)
-
-
-@dataclass(frozen=True)
-class Excerpt:
-    """The start of a text, and how many characters follow it."""
-
-    text: str
-    left_out: int = 0
-
-    @classmethod
-    def of(cls, text: str | None, characters: int) -> "Excerpt":
-        text = text or ""
-        return cls(text[:characters], max(0, len(text) - characters))
-
-
-@dataclass(frozen=True)
-class ShownExample:
-    """One row of the table as the page shows it."""
-
-    example_id: str
-    source: str
-    position: int
-    preview: Excerpt
-    turns: Sequence[tuple[str, Excerpt]]
-    turns_left_out: int
-
-    @classmethod
-    def of(cls, row: dict[str, Any]) -> "ShownExample":
-        messages = row["messages"] or []
-        opening = next((turn["content"] for turn in messages if turn["role"] != "system"), "") or ""
-        return cls(
-            row["example_id"],
-            row["source"],
-            row["source_position"],
-            Excerpt.of(" ".join(opening[: 4 * PREVIEW_CHARACTERS].split()), PREVIEW_CHARACTERS),
-            [(turn["role"] or "?", Excerpt.of(turn["content"], TURN_CHARACTERS)) for turn in messages[:TURNS]],
-            max(0, len(messages) - TURNS),
-        )
 
 
 def examples(parts: Sequence[Path], rows: Iterable[int]) -> dict[int, ShownExample]:

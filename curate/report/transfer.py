@@ -6,8 +6,8 @@ from typing import Any
 
 from curricle.curate.report.agreement import Agreement
 from curricle.curate.report.chart import overlap_curve
-from curricle.curate.report.page import rendered
 from curricle.schemas.columns import ScoreColumn
+from curricle.schemas.pages.page import rendered
 
 
 @dataclass(frozen=True)
@@ -24,4 +24,4 @@ def transfer_page(tables: Sequence[dict[str, Any]], comparisons: Sequence[Compar
     """One self-contained HTML page, which fetches nothing and runs nothing; every name on it is escaped."""
     pictures = [overlap_curve(each.agreement, f"t{number}") for number, each in enumerate(comparisons)]
     shown = {"tables": tables, "comparisons": list(zip(comparisons, pictures, strict=True))}
-    return rendered("transfer.html.j2", shown)
+    return rendered("curricle.curate.report", "transfer.html.j2", shown)

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import matplotlib
 import pytest
-from curricle.schemas.common.svg import colour, picture
+from curricle.schemas.pages.svg import colour, picture
 
 NAMES = ("muted", "accent")
 
@@ -44,6 +44,6 @@ def test_settings_of_the_user_do_not_reach_it():
 
 
 def test_nothing_is_imported_before_something_is_drawn():
-    code = "import sys, curricle.schemas.common.svg; print({'matplotlib', 'markupsafe', 'numpy'} & {*sys.modules})"
+    code = "import sys, curricle.schemas.pages.svg; print({'matplotlib', 'markupsafe', 'numpy'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

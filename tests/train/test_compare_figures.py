@@ -5,7 +5,7 @@ import math
 import pytest
 from curricle.train.comparison.figures import Curve, Runs, Spending, _until, rows_of
 from curricle.train.comparison.picture import picture
-from curricle.train.comparison.render import markdown
+from curricle.train.comparison.render import markdown, sections
 from curricle.train.settings import CompareSettings, EvalSettings
 
 
@@ -38,7 +38,7 @@ def settings(tmp_path, **more):
 
 
 def page(tmp_path, arms, **more):
-    return "\n".join(markdown(rows_of(arms, "random"), arms, settings(tmp_path, **more)))
+    return markdown([*sections(rows_of(arms, "random"), arms, settings(tmp_path, **more))])
 
 
 def line(text, arm):

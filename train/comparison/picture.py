@@ -23,7 +23,7 @@ def picture(arms: Sequence[Runs], rows: Sequence[Row]) -> Figure:
         colour = colours[runs.arm]
         for curve in runs.curves:
             left.plot(curve.tokens, curve.loss, color=colour, alpha=0.2, linewidth=0.8)
-        tokens, loss = _mean_curve(runs.curves)
+        tokens, loss = mean_curve(runs.curves)
         left.plot(tokens, loss, color=colour, linewidth=1.8, label=f"{runs.arm}  {loss[-1]:.3f}")
         left.plot(tokens[-1], loss[-1], "o", color=colour, markersize=5)
     left.set(xlabel="tokens, probes included", ylabel="held-out loss, nats")
@@ -60,7 +60,7 @@ def _differences(axes: Axes, arms: Sequence[Runs], rows: dict[str, Row], colours
     axes.grid(axis="x", alpha=0.2)
 
 
-def _mean_curve(curves: Sequence[Curve]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def mean_curve(curves: Sequence[Curve]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean tokens and mean loss at like shares of the evaluations, whose number may differ from seed to seed."""
     shares = np.linspace(0, 1, max(len(curve.loss) for curve in curves))
 

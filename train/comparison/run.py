@@ -14,9 +14,10 @@ from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.manifest import MANIFEST, read_manifest
 from curricle.train.comparison.arms import BASELINE, Arm, Trial
 from curricle.train.comparison.figures import Curve, Runs, Spending, incomparable, read_curve, read_spending, rows_of
+from curricle.train.comparison.page import comparison_page
 from curricle.train.comparison.picture import picture
 from curricle.train.comparison.preparation import ComparisonPlan, prepare, tunes
-from curricle.train.comparison.render import markdown
+from curricle.train.comparison.render import markdown, sections
 from curricle.train.comparison.runs import Runner
 from curricle.train.curricula import build
 from curricle.train.data.table import Table
@@ -32,7 +33,7 @@ def compare(settings: CompareSettings, processes: Processes, stop: Stop | None =
 
 
 def train_all(plan: ComparisonPlan, processes: Processes, stop: Stop | None = None) -> Path:
-    """Train every arm with every seed, and write ``compare.md``, ``compare.json`` and ``compare.png``.
+    """Train every arm with every seed, and write ``compare.html``, ``compare.md``, ``.json`` and ``.png``.
 
     Every arm has the same budget, rows and seeds. With several learning rates, each arm is trained with each, and gets
     the one with which its own loss on the tuning sets is lowest. What has finished is not trained again.
@@ -166,7 +167,9 @@ def _write(settings: CompareSettings, arms: Sequence[Runs]) -> None:
         "curves": {runs.arm: [asdict(curve) for curve in runs.curves] for runs in arms},
     }
     write_whole(output / "compare.json", json.dumps(record, indent=1))
-    write_whole(output / "compare.md", "\n".join(markdown(rows, arms, settings)) + "\n")
+    tables = [*sections(rows, arms, settings)]
+    write_whole(output / "compare.md", markdown(tables))
+    write_whole(output / "compare.html", comparison_page(rows, arms, tables, settings))
     image = io.BytesIO()
     picture(arms, rows).savefig(image, dpi=150)
     write_whole(output / "compare.png", image.getvalue())

@@ -9,8 +9,10 @@ import numpy as np
 from curricle.schemas.common.config import build
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.common.plugins import is_file
+from curricle.schemas.pages.excerpts import ShownExample
 from curricle.train.curricula.base import Decision
 from curricle.train.data.holdout import split
+from curricle.train.data.table import Table
 from curricle.train.ordering.batches import batches, response_tokens
 from curricle.train.ordering.journal import JOURNAL, Journal, StageRecord, follow, read_journal, recorded_course
 from curricle.train.ordering.order import sorted_by
@@ -18,14 +20,29 @@ from curricle.train.ordering.summary import Summary, Tally
 from curricle.train.records.metrics import read_metrics
 from curricle.train.records.run_json import RUN, read_description
 from curricle.train.settings import RunSettings
+from numpy.typing import NDArray
+
+SHOWN = 20
+"""Rows that were never visited, of which a page shows the text."""
 
 
 @dataclass(frozen=True)
 class Exposure:
-    """``times[k]`` rows were visited k times. ``never`` are the ids of some that were not, out of ``times[0]``."""
+    """``times[k]`` rows were visited k times. ``never`` are the first of those that were not, out of ``times[0]``."""
 
     times: dict[int, int]
-    never: list[str]
+    never: list[ShownExample]
+
+    @classmethod
+    def of(cls, visits: NDArray[np.int64], table: Table) -> "Exposure":
+        """``visits``: of each row of the table."""
+        rows = np.flatnonzero(visits == 0)[:SHOWN]
+        examples = zip(rows, table.examples(rows), strict=True)
+        never = [
+            ShownExample.of({"example_id": table.ids[row].tobytes().hex(), "messages": example.messages})
+            for row, example in examples
+        ]
+        return cls(dict(sorted(Counter(visits.tolist()).items())), never)
 
 
 @dataclass(frozen=True)
@@ -81,6 +98,5 @@ def _counts(values: dict[str, Any], journal: Journal, steps: int) -> tuple[Expos
             stage = batch.stage.index
             tally.stage(batch.stage)
         tally.batch(batch.rows)
-    never = [table.ids[row].tobytes().hex() for row in np.flatnonzero(tally.visits == 0)[:20]]
-    exposure = Exposure(dict(sorted(Counter(tally.visits.tolist()).items())), never)
+    exposure = Exposure.of(tally.visits, table)
     return exposure, tally.summary(table, sorted_by(journal.header, table), journal.header.seed)

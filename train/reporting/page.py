@@ -1,20 +1,30 @@
 """``report.html`` of a run, from its journal and its metrics."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from curricle.schemas.common.disk import write_whole
 from curricle.schemas.fingerprint import canonical_json
+from curricle.schemas.pages.page import rendered
 from curricle.train.curricula.base import Decision
 from curricle.train.curricula.campus.choosing import CHECK
 from curricle.train.ordering.journal import StageRecord
-from curricle.train.reporting.charts import bars, lanes, lines, perplexity
+from curricle.train.reporting.charts import Line, Points, bars, lanes, lines, perplexity
 from curricle.train.reporting.history import History, read_history
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A picture of a page, with its heading and what is to be known to read it."""
+
+    title: str
+    words: str
+    picture: Markup
 
 
 def write_report(run: Path) -> Path:
@@ -24,24 +34,17 @@ def write_report(run: Path) -> Path:
     """
     run = Path(run)
     history = read_history(run)
-    environment = Environment(
-        loader=PackageLoader("curricle.train.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.get_template("report.html.j2")
-    style = Markup(environment.loader.get_source(environment, "report.css")[0])  # type: ignore[union-attr]
-    page = template.render(
-        style=style,
-        name=run.resolve().name,
-        facts=_facts(history),
-        figures=_figures(history),
-        settings=sorted(_leaves(history.settings)),
-        exposure=history.exposure,
-    )
-    write_whole(run / REPORT, page)
+    shown = {
+        "name": run.resolve().name,
+        "facts": _facts(history),
+        "notes": [*history.summary.warnings()] if history.summary else [],
+        "figures": [*_figures(history)],
+        "settings": sorted(_leaves(history.settings)),
+        "about": {key: str(history.settings.get(key, "")) for key in ("model", "data", "curriculum", "seed")},
+        "exposure": history.exposure,
+        "plugin": bool(history.journal.header.plugin),
+    }
+    write_whole(run / REPORT, rendered("curricle.train.reporting", "report.html.j2", shown))
     return run / REPORT
 
 
@@ -76,7 +79,6 @@ def _facts(history: History) -> list[tuple[str, str]]:
         )
     if history.summary:
         facts += [(words.partition(": ")[0], words.partition(": ")[2]) for words in history.summary.short()]
-        facts += [("note", words) for words in history.summary.warnings()]
     return facts
 
 
@@ -86,107 +88,106 @@ def _held_out(name: str, values: Mapping[str, Any], more: str = "") -> list[tupl
     return [] if loss is None else [(name, f"{loss:.4f} nats/token over {values['tokens']:,} tokens{more}")]
 
 
-def _figures(history: History) -> list[tuple[str, str, Markup]]:
-    """Title, one line of explanation, picture."""
+def _figures(history: History) -> Iterator[Chart]:
     train, held_out = history.lines["train"], history.lines["eval"]
-    loss = {"training": [(line["total"]["samples"], line["loss"]) for line in train if line["loss"] is not None]}
-    if held_out:
-        loss["held out"] = [(line["total"]["samples"], line["loss"]) for line in held_out if line["loss"] is not None]
-        names = held_out[-1].get("sets", {})
-        for name in names if len(names) > 1 else ():
-            values = [(line["total"]["samples"], line["sets"][name]["loss"]) for line in held_out]
-            loss[f"held out: {name}"] = [(samples, value) for samples, value in values if value is not None]
-    figures = [
-        (
-            "Loss",
-            "Mean negative log-likelihood of the response tokens. Training loss follows the difficulty of what is "
-            "trained on; only the held-out loss compares.",
-            lines(loss, "samples", "nats per token", "Loss", [name for name in loss if name != "training"]),
-        ),
-    ]
-    ends, stretches = 0, []
-    for stage in history.stages:
-        start, ends = ends, ends + stage.rows
-        if stage.choice and start < train[-1]["total"]["samples"]:
-            stretches.append((stage.choice, float(start), float(min(ends, train[-1]["total"]["samples"]))))
-    if stretches:
-        figures.append(
-            (
-                "What was chosen when",
-                "The perspective whose next slice was trained on.",
-                lanes(stretches, "samples", "Chosen perspectives"),
-            )
+    end = train[-1]["total"]["samples"]
+    yield Chart(
+        "Loss",
+        "Mean negative log-likelihood of the response tokens. Training loss follows the difficulty of what is trained "
+        "on; only the held-out loss compares.",
+        lines(_losses(train, held_out), "samples", "nats per token", "Loss"),
+    )
+    if stretches := [*_choices(history.stages, end)]:
+        yield Chart(
+            "What was chosen when",
+            "The perspective whose next slice was trained on.",
+            lanes(stretches, "samples", "Chosen perspectives"),
         )
-    candidates: dict[str, list[tuple[float, float]]] = {}
-    position = 0
-    for record in history.journal.records:
-        if isinstance(record, Decision):
-            if record.choice is not None or record.purpose == CHECK:
-                for name, value in zip(record.candidates, record.log_perplexity, strict=True):
-                    candidates.setdefault(name, []).append((position, perplexity(value)))
-        elif isinstance(record, StageRecord):
-            position += record.rows
-    if candidates:
-        figures.append(
-            (
-                "Perplexity of the candidates",
-                "What the student said of the next slice of each perspective, or of some rows of it, where it was "
-                "asked; the lowest is trained on.",
-                lines(candidates, "samples", "perplexity", "Perplexity of candidates", list(candidates), log=True),
-            )
+    if candidates := _candidates(history):
+        yield Chart(
+            "Perplexity of the candidates",
+            "What the student said of the next slice of each perspective, or of some rows of it, where it was asked; "
+            "the lowest is trained on.",
+            lines(candidates, "samples", "perplexity", "Perplexity of candidates", log=True, until=end),
         )
     competence: dict[str, list[tuple[float, float]]] = {}
     for line in train:
         for name, value in line["competence"].items():
             competence.setdefault(name, []).append((line["total"]["samples"], value))
     if competence:
-        figures.append(
-            (
-                "Competence",
-                "The share of each order that has been opened.",
-                lines(competence, "samples", "share", "Competence by perspective"),
-            )
+        opened = {name: Line(points) for name, points in competence.items()}
+        yield Chart(
+            "Competence",
+            "The share of each order that has been opened.",
+            lines(opened, "samples", "share", "Competence by perspective", zero=True, top=1.02),
         )
-    figures.append(
-        (
-            "Learning rate",
-            "As applied.",
-            lines({"lr": [(line["total"]["samples"], line["lr"]) for line in train]}, "samples", "", "Learning rate"),
-        )
+    yield Chart(
+        "Learning rate",
+        "As applied.",
+        lines({"lr": Line(_series(train, "lr"))}, "samples", "learning rate", "Learning rate", zero=True),
     )
-    figures.append(
-        (
-            "Norm of the gradient",
-            "Before clipping.",
-            lines(
-                {"norm": [(line["total"]["samples"], line["gradient_norm"]) for line in train]},
-                "samples",
-                "",
-                "Gradient norm",
-            ),
-        )
+    yield Chart(
+        "Norm of the gradient",
+        "Before clipping.",
+        lines({"norm": Line(_series(train, "gradient_norm"))}, "samples", "norm", "Gradient norm", zero=True),
     )
     if history.summary and history.summary.tenths:
-        tenths = {
-            name: [(float(tenth), visits) for tenth, visits in enumerate(values, 1)]
-            for name, values in history.summary.tenths.items()
-        }
-        figures.append(
-            (
-                "Exposure by difficulty",
-                "How often a row was visited, by tenth of each order from easy to hard.",
-                lines(tenths, "tenth of the order", "visits of a row", "Exposure by difficulty", list(tenths)),
-            )
-        )
+        yield exposure_by_difficulty(history.summary.tenths)
     if history.exposure:
-        figures.append(
-            (
-                "Exposure",
-                "How many rows were visited how often.",
-                bars(history.exposure.times, "visits", "rows", "Exposure counts"),
-            )
-        )
-    return figures
+        yield exposure(history.exposure.times)
+
+
+def exposure_by_difficulty(tenths: Mapping[str, Sequence[float]]) -> Chart:
+    """``tenths``: for each order the visits of a row in each tenth of it."""
+    series = {name: Line([*enumerate(map(float, values), 1)], dots=True) for name, values in tenths.items()}
+    words = "How often a row was visited, by tenth of each order from easy to hard."
+    return Chart(
+        "Exposure by difficulty",
+        words,
+        lines(series, "tenth of the order", "visits of a row", "Exposure by difficulty", zero=True),
+    )
+
+
+def exposure(times: Mapping[int, int]) -> Chart:
+    """``times[k]``: rows that were visited k times."""
+    return Chart("Exposure", "How many rows were visited how often.", bars(times, "visits", "rows", "Exposure counts"))
+
+
+def _losses(train: Sequence[Mapping[str, Any]], held_out: Sequence[Mapping[str, Any]]) -> dict[str, Line]:
+    series = {"training": Line(_series(train, "loss"))}
+    if held_out:
+        series["held out"] = Line(_series(held_out, "loss"), dots=True)
+        names = held_out[-1].get("sets", {})
+        for name in names if len(names) > 1 else ():
+            values = [(line["total"]["samples"], line["sets"][name]["loss"]) for line in held_out]
+            series[f"held out: {name}"] = Line([(at, value) for at, value in values if value is not None], dots=True)
+    return series
+
+
+def _series(records: Sequence[Mapping[str, Any]], key: str) -> Points:
+    return [(line["total"]["samples"], line[key]) for line in records if line[key] is not None]
+
+
+def _choices(stages: Sequence[StageRecord], end: int) -> Iterator[tuple[str, float, float]]:
+    """Which perspective was trained on from which sample to which."""
+    begin = 0
+    for stage in stages:
+        if stage.choice and begin < end:
+            yield stage.choice, float(begin), float(min(begin + stage.rows, end))
+        begin += stage.rows
+
+
+def _candidates(history: History) -> dict[str, Line]:
+    points: dict[str, list[tuple[float, float]]] = {}
+    position = 0
+    for record in history.journal.records:
+        if isinstance(record, Decision):
+            if record.choice is not None or record.purpose == CHECK:
+                for name, value in zip(record.candidates, record.log_perplexity, strict=True):
+                    points.setdefault(name, []).append((position, perplexity(value)))
+        elif isinstance(record, StageRecord):
+            position += record.rows
+    return {name: Line(each, dots=True) for name, each in points.items()}
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup, escape
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 # What a reader cannot see or what reorders what he sees: C0 and C1 controls without tab and line feed, soft
 # hyphen, zero-width and bidirectional controls, line separators, tags, non-characters. The joiners U+200C and
@@ -33,8 +34,10 @@ def one_line(text: str) -> str:
     return visible(text.replace("\n", "\u240a").replace("\t", "\u2409"))
 
 
-def marked(text: str) -> Markup:
+def marked(text: str) -> "Markup":
     """The text escaped for HTML, with its controls as marked pictures."""
+    from markupsafe import Markup, escape
+
     return Markup(_HIDDEN.sub(lambda match: f"<i>{_picture(match[0])}</i>", str(escape(text))))
 
 

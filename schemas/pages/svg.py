@@ -5,6 +5,7 @@ Both halves draw, so this stands below them; matplotlib and markupsafe are impor
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ _STYLE = {
     "svg.hashsalt": "curricle",
     "axes.spines.right": False,
     "axes.spines.top": False,
+    "text.parse_math": False,  # names of columns and files are text, whatever signs are in them
 }
 
 
@@ -46,7 +48,8 @@ def picture(
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the reader's fonts draw the text, not ours
         matplotlib.rcdefaults()  # a user's matplotlibrc does not reach the page
         matplotlib.rcParams.update({**_STYLE, **style})  # type: ignore[dict-item]
         figure = Figure(figsize=size, layout=None if box else "constrained")
