@@ -19,6 +19,8 @@ from pathlib import Path
 import pytest
 
 WIDTHS, SCHEMES = (390, 1400), ("light", "dark")
+TALLEST = 12_000
+"""Pixels of a page that are on its picture."""
 PICTURES = Path(__file__).resolve().parents[1] / "build" / "pictures"
 """Where a person may look at them after the tests."""
 
@@ -109,7 +111,12 @@ def _look(pictures: Path, pages: Sequence[Path]) -> Iterator[str]:
                 page.on("dialog", lambda dialog, heard=heard: (heard.append("a dialog"), dialog.dismiss()))
                 page.on("request", lambda request, heard=heard: heard.append(f"a request for {request.url}"))
                 page.goto(path.resolve().as_uri())
-                page.screenshot(path=pictures / f"{path.stem}-{width}-{scheme}.png", full_page=True)
+                height = min(page.evaluate("document.documentElement.scrollHeight"), TALLEST)
+                page.screenshot(
+                    path=pictures / f"{path.stem}-{width}-{scheme}.png",
+                    full_page=True,
+                    clip={"x": 0, "y": 0, "width": width, "height": height},
+                )
                 for state in ("", ", all opened"):
                     if beyond := page.evaluate(BEYOND):
                         heard.append(f"it is {beyond} px wider than the screen{state}")

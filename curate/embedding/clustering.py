@@ -13,11 +13,14 @@ LIBRARY = f"scikit-learn {version('scikit-learn')}"
 SAMPLE = 10_000
 _MEMORY = 256
 """MiB for a block of distances."""
+_ROWS = 65_536
+"""Of which the distance from their centres is computed at once."""
 
 
 @dataclass(frozen=True)
 class Clusters:
-    """``labels``: the cluster of each row, from 0. ``sizes``: rows in each of the clusters, 0 for an empty one.
+    """``labels``: the cluster of each row, from 0. ``distances``: of each from its centre, squared. ``sizes``: rows in
+    each of the clusters, 0 for an empty one.
 
     ``inertia`` is the sum of squared distances to the nearest centre, of the rows that made the centres.
     ``silhouette``, from -1 to 1, is the mean over ``sample`` rows drawn at random, each compared with the others of the
@@ -25,6 +28,7 @@ class Clusters:
     """
 
     labels: NDArray[np.int32]
+    distances: NDArray[np.float32]
     sizes: NDArray[np.int64]
     iterations: int
     inertia: float
@@ -59,7 +63,19 @@ def k_means(
             labels = np.concatenate([labels, estimator.predict(others).astype(np.int32)])
         silhouette, sample = _silhouette(vectors, labels, seed)
     sizes = np.bincount(labels, minlength=k)
-    return Clusters(labels, sizes, int(estimator.n_iter_), float(estimator.inertia_), silhouette, sample)
+    distances = _distances(vectors, labels, estimator.cluster_centers_)
+    return Clusters(labels, distances, sizes, int(estimator.n_iter_), float(estimator.inertia_), silhouette, sample)
+
+
+def _distances(
+    vectors: NDArray[np.float32], labels: NDArray[np.int32], centres: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Some rows at a time, so that there is no second copy of them."""
+    distances = np.empty(len(labels), np.float32)
+    for start in range(0, len(labels), _ROWS):
+        part = slice(start, start + _ROWS)
+        distances[part] = np.square(vectors[part] - centres[labels[part]]).sum(axis=1)
+    return distances
 
 
 def _silhouette(vectors: NDArray[np.float32], labels: NDArray[np.int32], seed: int) -> tuple[float | None, int]:
@@ -74,6 +90,12 @@ def _silhouette(vectors: NDArray[np.float32], labels: NDArray[np.int32], seed: i
         return None, len(rows)
     with config_context(working_memory=_MEMORY):
         return float(silhouette_score(vectors[rows], labels[rows])), len(rows)
+
+
+def central_rows(clusters: Clusters, cluster: int, most: int) -> NDArray[np.int64]:
+    """The rows of a cluster, those nearest to its centre first."""
+    rows = np.flatnonzero(clusters.labels == cluster)
+    return rows[np.argsort(clusters.distances[rows], kind="stable")[:most]]
 
 
 def summary(clusters: Clusters) -> dict[str, Any]:

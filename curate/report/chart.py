@@ -77,7 +77,12 @@ def _picture(draw: Callable[[Axes], None], key: str, words: str) -> Markup:
 
 def _draw(axes: Axes, shape: Distribution) -> None:
     axes.stairs(shape.counts, shape.edges, fill=True, color=_ACCENT, alpha=0.75, linewidth=0)
-    _set_axes(axes, shape.edges, max(shape.counts), shape.log, isinstance(shape.minimum, int), shape.column.hard)
+    highest = max(shape.counts)
+    if shape.whole:
+        scaled = np.asarray(shape.whole.counts) * (shape.values / shape.whole.values)
+        axes.stairs(scaled, shape.edges, color=_INK, linewidth=0.8)
+        highest = max(highest, scaled.max())
+    _set_axes(axes, shape.edges, highest, shape.log, isinstance(shape.minimum, int), shape.column.hard)
     axes.yaxis.set_major_locator(MaxNLocator(3, steps=(1, 2, 5, 10), integer=True))
     assert shape.median is not None
     axes.axvline(shape.median, color=_INK, linewidth=0.9, dashes=(3, 2))

@@ -21,11 +21,22 @@ GAP, LENGTHS = "reward_gap", ("response_tokens", "generated_tokens")
 
 
 @dataclass(frozen=True)
+class WholeColumn:
+    """The column in the table that rows were selected from: how many have a finite value, how many of them are between
+    the edges of the selection's histogram, and the median.
+    """
+
+    values: int
+    counts: Sequence[int]
+    median: float
+
+
+@dataclass(frozen=True)
 class Distribution:
     """A numeric column: its histogram, and the rows at its ends and in its middle.
 
     ``counts`` are rows between neighbouring ``edges``. The range, the ``quantiles`` by per cent and the histogram are
-    over finite values.
+    over finite values. ``whole``: the same of the table that the rows were selected from, over which the edges are.
     ``examples`` maps a heading to pairs of row number (in the whole table, from 0) and value.
     """
 
@@ -40,6 +51,7 @@ class Distribution:
     counts: Sequence[int]
     log: bool
     examples: Mapping[str, Sequence[tuple[int, float | int]]]
+    whole: "WholeColumn | None" = None
 
     @property
     def median(self) -> float | None:
@@ -55,20 +67,29 @@ class Distribution:
         return self.values > 0 and self.minimum == self.maximum
 
 
+def is_category(column: ScoreColumn) -> bool:
+    """Whether the values are names: texts, truth values, or the numbers of clusters, which have no order."""
+    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    return is_text or pa.types.is_boolean(column.type) or column.metric == "cluster"
+
+
 def is_numeric(column: ScoreColumn) -> bool:
     return pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
 
 
-def distribution(column: ScoreColumn, series: pl.Series) -> Distribution:
-    """Describe one column; nulls, NaN and infinities are counted and left out of the rest."""
+def distribution(column: ScoreColumn, series: pl.Series, whole: pl.Series | None = None) -> Distribution:
+    """Describe one column; nulls, NaN and infinities are counted and left out of the rest.
+
+    ``whole``: the column of the table that these rows were selected from.
+    """
     if series.dtype.is_float():
         series = series.cast(pl.Float64)  # in a narrower one the width of a bin may be infinite
-    finite = series.is_finite() if series.dtype.is_float() else series.is_not_null()
-    ranked = series.filter(finite).sort().to_numpy()
+    ranked = _ranked(series)
     nulls = series.null_count()
     if not len(ranked):
         return Distribution(column, nulls, len(series) - nulls, 0, None, {}, None, (), (), False, {})
-    edges, log = histogram_edges(ranked, whole=np.issubdtype(ranked.dtype, np.integer))
+    before = ranked if whole is None else _ranked(whole.cast(series.dtype))
+    edges, log = histogram_edges(before, whole=np.issubdtype(ranked.dtype, np.integer))
     counts, _ = np.histogram(ranked, edges)
     minimum, maximum = ranked[0].item(), ranked[-1].item()
 
@@ -92,7 +113,16 @@ def distribution(column: ScoreColumn, series: pl.Series) -> Distribution:
         {heading: [example(rank) for rank in ranks] for heading, ranks in _shown(len(ranked), column.hard)}
         if minimum != maximum
         else {},
+        None
+        if whole is None
+        else WholeColumn(len(before), np.histogram(before, edges)[0].tolist(), quantiles(before)[50]),
     )
+
+
+def _ranked(series: pl.Series) -> np.ndarray:
+    """The finite values, ascending."""
+    finite = series.is_finite() if series.dtype.is_float() else series.is_not_null()
+    return series.filter(finite).sort().to_numpy()
 
 
 def quantiles(values: np.ndarray) -> dict[int, float]:

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from curricle.curate.report.distributions import histogram_edges, is_numeric, quantiles, rank_correlations
+from curricle.curate.report.distributions import histogram_edges, is_category, is_numeric, quantiles, rank_correlations
 from curricle.schemas.columns import ScoreColumn
 from numpy.typing import NDArray
 from scipy import stats
@@ -136,12 +136,6 @@ def drift(column: ScoreColumn, old: pl.Series, new: pl.Series, rows: RowMatch) -
         if pl.concat([text.unique() for text in texts]).n_unique() <= CATEGORIES:
             return _of_categories(column, *texts, rows, paired)
     return Drift(column, "other", *sides, paired)
-
-
-def is_category(column: ScoreColumn) -> bool:
-    """Whether the values are names: texts, truth values, or the numbers of clusters, which have no order."""
-    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-    return is_text or pa.types.is_boolean(column.type) or column.metric == "cluster"
 
 
 def _of_numbers(column: ScoreColumn, old: pl.Series, new: pl.Series, rows: RowMatch, changed: int) -> Drift:

@@ -1,6 +1,7 @@
 """The page that a person looks at first: ``report.html``."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,20 +16,25 @@ from curricle.curate.report.distributions import (
     Distribution,
     distribution,
     gap_correlations,
+    is_category,
     is_numeric,
     rank_correlations,
     sample_rows,
 )
 from curricle.curate.report.rows import SHOWN_KINDS, examples, note_kinds, rejects_by_reason, scan
+from curricle.curate.report.selected import SelectionSummary, selection_summary
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.exchange import committed
 from curricle.schemas.files import Location, files_in
+from curricle.schemas.fingerprint import canonical_json
 from curricle.schemas.manifest import Manifest, read_manifest
 from curricle.schemas.pages.excerpts import ShownExample
 from curricle.schemas.pages.page import rendered
 from curricle.schemas.pages.text import leaves
 from curricle.schemas.parquet import open_parquet
 from curricle.schemas.table import score_columns
+
+SHOWN_CATEGORIES = 12
 
 
 def report_page(location: Location) -> str:
@@ -42,7 +48,7 @@ def report_page(location: Location) -> str:
     with ExitStack() as opened:
         data = [opened.enter_context(files.local(part.path)) for part in manifest.data]
         rejects = [opened.enter_context(files.local(part.path)) for part in manifest.rejects]
-        return _page(manifest, data, rejects)
+        return _page(manifest, data, rejects, selection_summary(files, manifest))
 
 
 @dataclass(frozen=True)
@@ -56,12 +62,36 @@ class Flag:
 
 
 @dataclass(frozen=True)
+class Category:
+    """A column of names, and how many rows have each: the most frequent ``first``, then the others together."""
+
+    column: ScoreColumn
+    first: Sequence[tuple[str, int]]
+    others: int
+    other_rows: int
+    nulls: int
+
+    @classmethod
+    def of(cls, column: ScoreColumn, series: pl.Series) -> "Category":
+        counted = (
+            series.drop_nulls()
+            .cast(pl.String)
+            .value_counts(name="rows")
+            .sort("rows", series.name, descending=[True, False])
+        )
+        first = counted.head(SHOWN_CATEGORIES).rows()
+        rest = counted.slice(SHOWN_CATEGORIES)
+        return cls(column, first, len(rest), int(rest["rows"].sum()), series.null_count())
+
+
+@dataclass(frozen=True)
 class ScoreSummary:
     """What the page says of the score columns."""
 
     distributions: Sequence[Distribution]
     flags: Sequence[Flag]
     skipped: Sequence[ScoreColumn]
+    categories: Sequence["Category"]
     correlated: Sequence[str]
     correlations: Sequence[Sequence[float | None]]
     examples: dict[int, ShownExample]
@@ -70,19 +100,34 @@ class ScoreSummary:
     """
 
 
-def _scores(table: pl.LazyFrame, data: Sequence[Path], columns: Sequence[ScoreColumn], rows: int) -> ScoreSummary:
-    """One column in memory at a time, and the sample that correlations are computed on."""
+def _scores(
+    table: pl.LazyFrame,
+    data: Sequence[Path],
+    columns: Sequence[ScoreColumn],
+    rows: int,
+    whole: pl.LazyFrame | None = None,
+) -> ScoreSummary:
+    """One column in memory at a time, and the sample that correlations are computed on.
+
+    ``whole``: the table that these rows were selected from.
+    """
     sampled = sample_rows(rows)
-    distributions, flags, sample = [], [], {}
+    distributions, flags, categories, sample = [], [], [], {}
+    before = whole.collect_schema().names() if whole is not None else []
     for column in columns:
         if pa.types.is_boolean(column.type):
             series = table.select(column.name).collect().to_series()
             nulls = series.null_count()
             true = int(series.sum() or 0)
             flags.append(Flag(column, true, len(series) - nulls - true, nulls))
+        elif is_category(column):
+            categories.append(Category.of(column, table.select(column.name).collect().to_series()))
         elif is_numeric(column):
             series = table.select(column.name).collect().to_series()
-            shape = distribution(column, series)
+            there = (
+                whole.select(column.name).collect().to_series() if whole is not None and column.name in before else None
+            )
+            shape = distribution(column, series, there)
             distributions.append(shape)
             if shape.values and not shape.constant:
                 sample[column.name] = series if sampled is None else series.gather(sampled)
@@ -90,7 +135,8 @@ def _scores(table: pl.LazyFrame, data: Sequence[Path], columns: Sequence[ScoreCo
     return ScoreSummary(
         distributions,
         flags,
-        [column for column in columns if not (is_numeric(column) or pa.types.is_boolean(column.type))],
+        [column for column in columns if not (is_numeric(column) or is_category(column))],
+        categories,
         list(sample),
         rank_correlations(pl.DataFrame(sample)),
         examples(data, shown),
@@ -98,20 +144,24 @@ def _scores(table: pl.LazyFrame, data: Sequence[Path], columns: Sequence[ScoreCo
     )
 
 
-def _page(manifest: Manifest, data: Sequence[Path], rejected: Sequence[Path]) -> str:
-    scores = ScoreSummary([], [], [], [], [], {})
+def _page(
+    manifest: Manifest, data: Sequence[Path], rejected: Sequence[Path], selection: SelectionSummary | None
+) -> str:
+    scores = ScoreSummary([], [], [], [], [], [], {})
     notes: list[tuple[str, int]] = []
     if data:
         table = scan(data)
         with open_parquet(data[0]) as parquet:
             columns = list(score_columns(parquet.schema_arrow).values())
-        scores = _scores(table, data, columns, manifest.total.scored)
+        whole = scan(selection.parts) if selection and selection.parts else None
+        scores = _scores(table, data, columns, manifest.total.scored, whole)
         notes = note_kinds(table)
     rejects = rejects_by_reason(scan(rejected)) if rejected else []
     shown: dict[str, Any] = {
         "title": _title(manifest),
         "manifest": manifest,
-        "identity": list(leaves(manifest.identity)),
+        "selection": selection,
+        "columns": _columns(manifest.identity),
         "scores": scores,
         "histograms": {
             shape.column.name: histogram(shape, f"h{number}")
@@ -125,6 +175,22 @@ def _page(manifest: Manifest, data: Sequence[Path], rejected: Sequence[Path]) ->
         "kinds": SHOWN_KINDS,
     }
     return rendered("curricle.curate.report", "report.html.j2", shown)
+
+
+def _columns(identity: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """What made the columns: those that are made alike together, by their names, and each leaf of what made them."""
+    columns, rest = dict(identity), []
+    if isinstance(identity.get("columns"), Mapping):
+        columns = dict(identity["columns"])
+        rest = [("the table", [*leaves({name: each for name, each in identity.items() if name != "columns"})])]
+    alike: dict[str, list[str]] = {}
+    for name, each in columns.items():
+        about = (
+            {key: value for key, value in each.items() if key != "column"} if isinstance(each, Mapping) else {"": each}
+        )
+        alike.setdefault(canonical_json(about), []).append(name)
+    groups = [(", ".join(names), [*leaves(json.loads(about))]) for about, names in alike.items()]
+    return groups + [each for each in rest if each[1]]
 
 
 def _title(manifest: Manifest) -> str:

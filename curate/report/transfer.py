@@ -19,6 +19,10 @@ class Comparison:
     column: ScoreColumn
     agreement: Agreement
 
+    @property
+    def pair(self) -> tuple[str, str]:
+        return self.one, self.other
+
 
 def transfer_page(tables: Sequence[dict[str, Any]], comparisons: Sequence[Comparison]) -> str:
     """One self-contained HTML page, which fetches nothing and runs nothing; every name on it is escaped."""

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from curricle.curate.embedding.clustering import LIBRARY, k_means, summary
-from curricle.curate.report.clusters import clusters_page
+from curricle.curate.embedding.clustering import LIBRARY, Clusters, central_rows, k_means, summary
+from curricle.curate.embedding.topics import CHARACTERS, distinctive_words
+from curricle.curate.report.clusters import ShownCluster, clusters_page
 from curricle.curate.selection.representative import matrix
 from curricle.pipelines.settings.cluster import ClusterSettings
 from curricle.pipelines.tables.directory import OutputDirectory
@@ -21,6 +22,7 @@ from curricle.schemas.common.config import nearest
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.exchange import NEXT
 from curricle.schemas.manifest import Manifest, read_manifest
+from curricle.schemas.pages.excerpts import ShownExample
 from curricle.schemas.table import NOTES_FIELD
 from numpy.typing import NDArray
 
@@ -28,6 +30,8 @@ log = logging.getLogger("curricle")
 
 COLUMN = "cluster"
 FIGURES, PAGE = "clusters.json", "clusters.html"
+SHOWN, EXAMPLES, READ = 100, 3, 50
+"""Clusters on the page, rows of each, and rows near its centre whose words are read."""
 MOST_WHOLE = 100_000
 """Rows up to which all rows are looked at in every iteration, if nothing else is said."""
 
@@ -76,11 +80,22 @@ def _labels(
             remedy=f"give --k {learned} or less, and --overwrite",
         )
     clusters = k_means(vectors, params["k"], params["algorithm"], params["seed"], learned)
+    rows = np.concatenate([np.flatnonzero(present & ~without), np.flatnonzero(present & without)])
+    shown = _largest(table, clusters, rows)
     figures = params | {"rows_without_vector": len(present) - len(vectors)} | summary(clusters)
     if out := figures.pop("left_out", None):
         figures |= {"rows_left_out": out["rows"]}
+    figures["about"] = [
+        {
+            "cluster": each.number,
+            "rows": each.rows,
+            "words": each.words,
+            "examples": [example.example_id for example in each.examples],
+        }
+        for each in shown
+    ]
     directory.write_json(f"{NEXT}/{FIGURES}", figures)
-    directory.write_text(f"{NEXT}/{PAGE}", clusters_page(figures))
+    directory.write_text(f"{NEXT}/{PAGE}", clusters_page(figures, shown))
     log.info(
         "%d rows in %d clusters of %d to %d rows, median %g, %d empty; silhouette %s over %d rows",
         *(figures[name] for name in ("rows", "clusters", "smallest", "largest", "median", "empty")),
@@ -88,8 +103,30 @@ def _labels(
         clusters.sample,
     )
     labels = np.full(len(present), -1, np.int32)
-    labels[np.concatenate([np.flatnonzero(present & ~without), np.flatnonzero(present & without)])] = clusters.labels
+    labels[rows] = clusters.labels
     return labels
+
+
+def _largest(table: TableReader, clusters: Clusters, rows: NDArray[np.int64]) -> list[ShownCluster]:
+    """The largest clusters, with what the rows nearest to their centres say. ``rows``: of the table, as clustered."""
+    numbers = [int(each) for each in np.argsort(-clusters.sizes, kind="stable")[:SHOWN] if clusters.sizes[each]]
+    central = {number: rows[central_rows(clusters, number, READ)] for number in numbers}
+    wanted = np.sort(np.concatenate([*central.values()]))
+    texts: dict[int, str] = {}
+    examples: dict[int, ShownExample] = {}
+    named = {int(row) for each in central.values() for row in each[:EXAMPLES]}
+    for indices, part in table.rows(wanted, ["example_id", "source", "source_position", "messages"]):
+        for index, row in zip(indices.tolist(), part.to_pylist(), strict=True):
+            texts[index] = "\n".join(turn["content"] or "" for turn in row["messages"] or [])[:CHARACTERS]
+            if index in named:
+                examples[index] = ShownExample.of(row)
+    words = distinctive_words([[texts[int(row)] for row in each] for each in central.values()])
+    return [
+        ShownCluster(
+            number, int(clusters.sizes[number]), own, [examples[int(row)] for row in central[number][:EXAMPLES]]
+        )
+        for number, own in zip(numbers, words, strict=True)
+    ]
 
 
 def read_vectors(

@@ -13,8 +13,8 @@ from curricle.curate.report.difference import (
     difference_page,
     record,
 )
-from curricle.curate.report.distributions import is_numeric
-from curricle.curate.report.drift import RowMatch, drift, is_category
+from curricle.curate.report.distributions import is_category, is_numeric
+from curricle.curate.report.drift import RowMatch, drift
 from curricle.pipelines.settings.diff import DiffSettings
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.reader import TableReader, table_path

@@ -59,7 +59,7 @@ def test_clusters_are_those_that_are_there(blobs, tmp_path, algorithm):
     params = score_columns(after.schema)["cluster"].params
     assert (params["k"], params["seed"], params["algorithm"], params["by"]) == (BLOBS, 42, algorithm, "embedding")
     page = (tmp_path / "out" / "clusters.html").read_text()
-    assert "<svg" in page and "234 rows in 6 clusters" in page
+    assert "234 rows in 6 clusters" in page and page.count("<h3>") == 6 and page.count("<details") == 18
 
 
 @pytest.mark.parametrize("algorithm", ["kmeans", "minibatch"])

@@ -7,7 +7,7 @@ from curricle.schemas.pages.page import rendered
 from curricle.train.comparison.figures import Row, Runs
 from curricle.train.comparison.picture import mean_curve
 from curricle.train.comparison.render import Section
-from curricle.train.reporting.charts import Interval, Line, intervals, lines
+from curricle.train.reporting.charts import Line, MeanInterval, intervals, lines
 from curricle.train.reporting.page import Chart
 from curricle.train.settings import CompareSettings
 
@@ -65,7 +65,7 @@ def _figures(arms: Sequence[Runs], rows: dict[str, Row]) -> Iterator[Chart]:
     )
     base = next(runs for runs in arms if rows[runs.arm].loss.difference is None)
     apart = [
-        Interval(
+        MeanInterval(
             runs.arm, hue, [*map(float, np.subtract(runs.final, base.final))], difference.mean, difference.interval
         )
         for hue, runs in enumerate(arms)

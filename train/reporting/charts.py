@@ -148,7 +148,7 @@ def bars(heights: Mapping[int, int], x: str, y: str, words: str) -> Markup:
 
 
 @dataclass(frozen=True)
-class Interval:
+class MeanInterval:
     """What each of several had, their ``mean``, and half the width of its interval, if it has one.
 
     ``hue``: the number of the line that has the same colour.
@@ -165,7 +165,7 @@ class Interval:
         return (*self.values, self.mean - (self.half or 0), self.mean + (self.half or 0))
 
 
-def intervals(rows: Sequence[Interval], x: str, words: str) -> Markup:
+def intervals(rows: Sequence[MeanInterval], x: str, words: str) -> Markup:
     """A lane for each, around 0."""
 
     def draw(axes: "Axes") -> None:
