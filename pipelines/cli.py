@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NoReturn, Protocol, TypeVar
 
-from curricle.schemas.common.command import DIFFERENT, DONE, FAILED, TOO_MANY_REJECTS, Command, dispatch
+from curricle.schemas.common import stop
+from curricle.schemas.common.command import DIFFERENT, DONE, FAILED, STATES, TOO_MANY_REJECTS, Command, dispatch
 from curricle.schemas.common.config import check_ranges, option, parse
 from curricle.schemas.common.surroundings import show
 
@@ -31,6 +32,11 @@ class DirectorySettings:
 
 
 @dataclass(frozen=True)
+class StatusSettings(DirectorySettings):
+    json: bool = option("one line of JSON, and an exit code that says how the job stands", False)
+
+
+@dataclass(frozen=True)
 class PoolSettings:
     host: str = option("the address to listen at; there is no password, so keep it private", "127.0.0.1")
     port: int = option("the port to listen at; 0 takes any that is free", 50000, at_least=0, at_most=65535)
@@ -41,13 +47,11 @@ class PoolSettings:
 
 def _begun_or_dry(cls: type[T], arguments: Sequence[str], name: str, description: str | None) -> tuple[T, bool]:
     """The same of a command that has ``--dry-run``, and whether that was given."""
-    from curricle.pipelines.processes import stop
     from curricle.schemas.common.dry_run import parse_with_dry_run
     from curricle.schemas.common.log import set_up_logging
 
     settings, dry = parse_with_dry_run(cls, arguments, f"curricle {name}", description)
     set_up_logging(settings.log_format)
-    stop.on_signals()
     return settings, dry
 
 
@@ -58,13 +62,11 @@ def _show_all(lines: Iterable[str]) -> int:
 
 
 def _begun(cls: type[T], arguments: Sequence[str], name: str, description: str | None) -> T:
-    """The options of a command that works for long; from now on its lines are logged, and a signal ends it cleanly."""
-    from curricle.pipelines.processes import stop
+    """The options of a command that works for long; from now on its lines are logged."""
     from curricle.schemas.common.log import set_up_logging
 
     settings = parse(cls, arguments, f"curricle {name}", description)
     set_up_logging(settings.log_format)
-    stop.on_signals()
     return settings
 
 
@@ -274,12 +276,14 @@ def report(arguments: Sequence[str]) -> int:
 
 def status(arguments: Sequence[str]) -> int:
     """Say how far a job is, how fast, and who works on it; from any machine that sees its directory."""
-    settings = parse(DirectorySettings, arguments, "curricle status", status.__doc__)
-    from curricle.pipelines.commands.status import describe
+    settings = parse(StatusSettings, arguments, "curricle status", status.__doc__)
+    from curricle.pipelines.commands.status import status_of
 
-    for line in describe(settings.directory):
-        show(line)
-    return DONE
+    found = status_of(settings.directory)
+    if settings.json:
+        show(found.to_json())
+        return STATES[found.state]
+    return _show_all(found.lines())
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -338,7 +342,7 @@ COMMANDS: dict[str, Command] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and turn its outcome into an exit code."""
-    return dispatch("curricle", COMMANDS, sys.argv[1:] if arguments is None else arguments, "the finished shards")
+    return dispatch("curricle", COMMANDS, sys.argv[1:] if arguments is None else arguments, "what is finished")
 
 
 def command() -> NoReturn:
@@ -360,6 +364,7 @@ def command() -> NoReturn:
 
     atexit.register(leave)  # the first that is registered is the last that is called
     code = main()
+    stop.ignore()
     if code == FAILED:
         leave()
     sys.exit(code)

@@ -2,15 +2,15 @@
 
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, NoReturn, TypeVar
 
-from curricle.schemas.common.command import DONE, FAILED, Command, dispatch
+from curricle.schemas.common import stop
+from curricle.schemas.common.command import DONE, FAILED, STATES, Command, dispatch
 from curricle.schemas.common.config import parse
 from curricle.schemas.common.disk import check_writable
 from curricle.schemas.common.log import set_up_logging
@@ -37,8 +37,8 @@ def run(arguments: Sequence[str]) -> int:
     def train(prepared: Preparation, processes: "Processes") -> "Path":
         from curricle.train.loop import train
 
-        with _signals(processes) as stop:
-            return train(prepared, processes, stop)
+        with _signals(processes) as request:
+            return train(prepared, processes, request)
 
     prepared = partial(prepare, settings)
     return _in_processes(settings.log.format, settings.device.nproc, ["run", *arguments], prepared, train, "model")
@@ -76,8 +76,8 @@ def compare(arguments: Sequence[str]) -> int:
     def train(comparison: ComparisonPlan, processes: "Processes") -> "Path":
         from curricle.train.comparison.run import train_all
 
-        with _signals(processes) as stop:
-            return train_all(comparison, processes, stop)
+        with _signals(processes) as request:
+            return train_all(comparison, processes, request)
 
     prepared = partial(prepare, settings)
     return _in_processes(
@@ -102,6 +102,22 @@ def reward(arguments: Sequence[str]) -> int:
     return _in_processes(
         settings.log_format, settings.device.nproc, ["reward", *arguments], prepared, fit, "reward model"
     )
+
+
+def status(arguments: Sequence[str]) -> int:
+    """Say how far a run is, how fast, and whether somebody works on it; from its directory alone."""
+    from curricle.train.settings import StatusSettings
+
+    settings = parse(StatusSettings, arguments, "curricle-train status", status.__doc__)
+    from curricle.train.status import status_of
+
+    found = status_of(settings.directory)
+    if settings.json:
+        show(found.to_json())
+        return STATES[found.state]
+    for line in found.lines():
+        show(line)
+    return DONE
 
 
 def report(arguments: Sequence[str]) -> int:
@@ -143,6 +159,7 @@ COMMANDS: dict[str, Command] = {
     "plan": plan,
     "compare": compare,
     "reward": reward,
+    "status": status,
     "report": report,
     "verify": verify,
 }
@@ -187,19 +204,14 @@ def _signals(processes: "Processes") -> "Iterator[Stop]":
     """SIGTERM and SIGINT ask a run to stop at its next step; before it has begun, they end the command at once."""
     from curricle.train.distributed import Stop
 
-    stop = Stop(processes)
+    request = Stop(processes)
 
-    def request(number: int, frame: object) -> None:
-        if not stop.watched:
-            raise KeyboardInterrupt
-        stop.request()
+    def answer() -> bool:
+        request.request()
+        return request.watched
 
-    before = {number: signal.signal(number, request) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with stop.answered_by(answer):
+        yield request
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -208,10 +220,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return dispatch("curricle-train", COMMANDS, arguments, "the last checkpoint")
 
 
+def command() -> NoReturn:
+    """The console script. Once the code is known, a signal changes nothing."""
+    code = main()
+    stop.ignore()
+    sys.exit(code)
+
+
 def _set_up_logging(form: Literal["text", "json"]) -> None:
     """With several processes, the first one's lines stand for all."""
     set_up_logging(form, logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
+from curricle.schemas.common import stop
+from curricle.schemas.common.command import STAGE
 from numpy.typing import NDArray
 
 LIFELINE = "CURRICLE_LIFELINE"
@@ -101,6 +103,7 @@ def _launch(nproc: int, arguments: Sequence[str], meeting: Path) -> int:
         MEETING: str(meeting),
         "WORLD_SIZE": str(nproc),
         LIFELINE: str(lifeline),
+        STAGE: "1",
     }
     workers = [
         subprocess.Popen(
@@ -112,26 +115,30 @@ def _launch(nproc: int, arguments: Sequence[str], meeting: Path) -> int:
     ]
     os.close(lifeline)
 
-    def pass_on(number: int, frame: object) -> None:
+    def pass_on() -> bool:
         for worker in workers:
-            worker.send_signal(number)
+            worker.terminate()
+        return True
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, pass_on)
     failed, deadline = None, float("inf")
-    while any([worker.poll() is None for worker in workers]):
-        if failed is None and (failed := _first_failed(workers)) is not None:
-            deadline = time.monotonic() + (GRACE if workers[failed].returncode > 0 else 0)
-        if time.monotonic() > deadline:
-            for worker in workers:
-                worker.kill()
-        time.sleep(0.05)
+    with stop.answered_by(pass_on):
+        while any([worker.poll() is None for worker in workers]):
+            if failed is None and (failed := _first_failed(workers)) is not None:
+                deadline = time.monotonic() + (GRACE if workers[failed].returncode > 0 else 0)
+            if time.monotonic() > deadline:
+                for worker in workers:
+                    worker.kill()
+            time.sleep(0.05)
     os.close(held)
     if failed is None and (failed := _first_failed(workers)) is None:
         return 0
+    if stop.requested.is_set():
+        raise KeyboardInterrupt
     code = workers[failed].returncode
     if code < 0:
         killed = f"process {failed} of {nproc} was killed by {signal.Signals(-code).name}, and the others were ended"
+        if code == -signal.SIGKILL:
+            killed += "; the kernel does so where memory runs out: --batch.tokens takes less"
         print(f"curricle-train: {killed}; {RESUMES}", file=sys.stderr)
     return max(code, 1)
 

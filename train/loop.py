@@ -1,6 +1,7 @@
 """The training run, from top to bottom: open, resume, follow the order, step, look, save."""
 
 import logging
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,7 @@ from curricle.train.model.evaluate import evaluate
 from curricle.train.model.finite import Finite
 from curricle.train.model.load import load_model, load_tokenizer
 from curricle.train.model.lora import add_adapters
+from curricle.train.model.memory import memory_in_words, smaller_passes
 from curricle.train.model.optimizer import build_optimizer, clip, learning_rate
 from curricle.train.model.outcome import StageLosses
 from curricle.train.model.peak import peak_flops
@@ -57,7 +59,7 @@ def train(prepared: Preparation, processes: Processes, stop: Stop | None = None)
     if prepared.finished and prepared.resumed:
         log.info("the run is finished: there is nothing left to do after step %d", prepared.cursor.step)
         return prepared.resumed
-    with _reproducible(processes.device):
+    with _reproducible(processes.device), memory_in_words():
         loop = Loop(prepared, processes, stop or Stop(processes))
         loop.load()
         return loop.run()
@@ -99,6 +101,7 @@ class Loop:
         # what came after the checkpoint is dropped, and comes again
         self.summarized = any(line["kind"] == "summary" and line["step"] == step for line in reported)
         self.summarized &= not self.prepared.is_extended
+        log.info("loading the model", extra={"figures": {"phase": "loading the model"}})
         torch.manual_seed(self.header.seed)
         plain = self.resumed is None or settings.lora.rank > 0
         model = load_model(settings.model if plain else str(self.resumed), settings.device.attention)
@@ -127,6 +130,7 @@ class Loop:
         )
         self.order, self.finite = OrderAudit(processes), Finite(processes)
         self.notes = Counter(self.cursor.notes)
+        self.capacity = settings.batch.tokens
         self.step, self.spent = 0, Spent(self.prepared.budgets[-1], settings.optimizer.horizon)
         self.tally = Tally(len(self.table))
         self.stage: Stage | None = None
@@ -286,16 +290,9 @@ class Loop:
         self.tally.batch(batch.rows)
         self.order.plan(self.table.ids[batch.rows])
         self.notes += count_notes(documents)
-        world, rank = self.processes.world, self.processes.rank
-        how = self.settings.batch
-        everyone = micro_batches(documents, how.tokens, world, how.packing, self.student.alike)
-        scored = sum(len(document.scored) for document in documents)
-        torch.manual_seed((self.header.seed * 1_000_003 + batch.step * world + rank) % 2**64)
-        for index, micro in enumerate(everyone[rank]):
-            with self.student.accumulating(last=index == len(everyone[rank]) - 1):
-                nll_S = self.student.nll(micro)
-                # processes average their gradients: times their number, the average is the sum
-                (nll_S.sum() * (world / max(1, scored))).backward()
+        everyone, losses = self._gradients(documents, batch.step)
+        mine = everyone[self.processes.rank]
+        for micro, nll_S in zip(mine, losses, strict=True):
             self.finite.watch(micro, nll_S, documents)
             self.reporter.window.add(nll_S)
             if self.losses:
@@ -309,13 +306,42 @@ class Loop:
             group["lr"] = lr
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.order.consume(everyone[rank], documents, self.table.ids)
+        self.order.consume(mine, documents, self.table.ids)
         size = sum((micro.size for share in everyone for micro in share), Size())
         self.reporter.window.close(size, len(documents), norm, lr)
         if self.losses:
             self.losses.close(len(documents))
         self.step += 1
-        self.last = everyone[rank][-1], documents
+        self.last = mine[-1], documents
+
+    def _gradients(self, documents: Sequence[Encoded], step: int) -> tuple[list[list[MicroBatch]], list[torch.Tensor]]:
+        """The passes of all processes that add up the gradients of a step, and the losses of this one's.
+
+        Where memory runs out, all passes of the step are made again, with half as many tokens each.
+        """
+        world, rank, how = self.processes.world, self.processes.rank, self.settings.batch
+        scored, longest = (
+            sum(len(document.scored) for document in documents),
+            max((len(document) for document in documents), default=1),
+        )
+        while True:
+            capacity = max(self.capacity, longest)
+            everyone = micro_batches(documents, capacity, world, how.packing, self.student.alike)
+            losses: list[torch.Tensor] = []
+            torch.manual_seed((self.header.seed * 1_000_003 + step * world + rank) % 2**64)
+            try:
+                for index, micro in enumerate(everyone[rank]):
+                    with self.student.accumulating(last=index == len(everyone[rank]) - 1):
+                        nll_S = self.student.nll(micro)
+                        # processes average their gradients: times their number, the average is the sum
+                        (nll_S.sum() * (world / max(1, scored))).backward()
+                    losses.append(nll_S.detach())
+                return everyone, losses
+            except (RuntimeError, MemoryError) as error:
+                together = max(len(micro.documents) for micro in everyone[rank])
+                self.capacity = smaller_passes(error, f"step {step + 1}", capacity, together, world)
+            nll_S = None  # type: ignore[assignment]
+            self.optimizer.zero_grad()
 
     def _ask(self, probe: Probe) -> ProbeResult:
         """What the student, as it is now, says to a question of the curriculum."""
@@ -357,10 +383,11 @@ class Loop:
     def _stop_if_asked(self) -> None:
         """Between two steps, or two passes of a probe: it is asked again, by the same student, on a resume."""
         if self.stop.agreed():
-            log.info("asked to stop: saving step %d; the same command goes on from there", self.step)
             if self.step > self.cursor.step:
+                if sys.stderr.isatty():  # somebody waits, and a checkpoint may take long
+                    log.info("asked to stop: saving step %d", self.step)
                 self._save_what_is_learned()
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(f"step {self.cursor.step} is saved" if self.cursor.step else "")
 
     def _report(self) -> None:
         if self.reporter.window.steps:
@@ -406,6 +433,7 @@ class Loop:
             self.processes,
             self.losses.read() if self.losses else None,
         )
+        self.cursor = cursor
         self.reporter.window.pause(time.perf_counter() - began)
         return saved
 

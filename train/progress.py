@@ -2,12 +2,14 @@
 
 import logging
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
+from curricle.schemas.common.log import duration
 from curricle.train.curricula.base import Calibration, Probe, Stage
 from curricle.train.data.batching import Size
 from curricle.train.distributed import Processes
@@ -79,6 +81,19 @@ class Window:
         return time.perf_counter() - self._began - self._paused, (nll, float(self._norm))
 
 
+class Pace:
+    """Until when a run takes, by its last steps: not by the start-up, and with the probes and evaluations of late."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, float]] = deque(maxlen=10)
+
+    def seconds_left(self, seconds: float, share: float) -> float | None:
+        """``share`` of the budget is spent at this time of a clock. None before there is something to go by."""
+        self._seen.append((seconds, share))
+        began, before = self._seen[0]
+        return (1 - share) * (seconds - began) / (share - before) if share > before else None
+
+
 class Reporter:
     """What a run says of its steps, probes and evaluations, in the log and in its metrics.
 
@@ -97,6 +112,7 @@ class Reporter:
         """``peak``: FLOP/s that one device could do, None where that is not known."""
         self._student, self._processes, self._metrics, self._peak = student, processes, metrics, peak
         self.totals, self.window = totals, Window(processes.device)
+        self._pace = Pace()
 
     def steps(self, step: int, stage: Stage, share: float) -> None:
         """A line for the steps since the last one. Here the host waits for the device."""
@@ -118,6 +134,7 @@ class Reporter:
         self.window = Window(self._processes.device)
         if not self._metrics:
             return
+        left = self._pace.seconds_left(time.perf_counter(), share)
         self._metrics.write(
             "train",
             step,
@@ -127,6 +144,7 @@ class Reporter:
             tokens_per_second=rate,
             mfu=mfu,
             budget=share,
+            seconds_left=left,
             stage=stage.index,
             choice=stage.choice,
             competence=dict(stage.competence),
@@ -135,7 +153,7 @@ class Reporter:
         )
         probes = self._metrics.probes["flops"]
         log.info(
-            "step %d  %3.0f%%  loss %s  lr %.2e  norm %.2f  %s tokens/s%s%s%s",
+            "step %d  %3.0f%%  loss %s  lr %.2e  norm %.2f  %s tokens/s%s%s%s%s",
             step,
             100 * share,
             "none: no token is scored" if loss is None else f"{loss:.4f}",
@@ -145,6 +163,13 @@ class Reporter:
             "" if mfu is None else f"  MFU {mfu:.1%}",
             f"  {stage.choice} (stage {stage.index})" if stage.choice else "",
             f"  probes {probes / totals['flops']:.0%}" if probes else "",
+            "" if not left else f"  about {duration(left)} left",
+            extra={
+                "figures": {
+                    **{"step": step, "budget": share, "loss": loss, "lr": window.lr, "gradient_norm": norm},
+                    **{"tokens_per_second": rate, "mfu": mfu, "seconds_left": left},
+                }
+            },
         )
 
     def probe(self, step: int, probe: Probe, size: Size, seconds: float, **remarks: Any) -> None:
@@ -200,6 +225,7 @@ class Reporter:
                 loss and f"{loss:.4f}",
                 tokens,
                 f", the mean of {len(held_out)} sets: {by_set}" if len(held_out) > 1 else "",
+                extra={"figures": {"step": step, "held_out_loss": loss, "held_out_tokens": tokens}},
             )
         for name, each in tuning.items():
             log.info("step %d  %s loss %s nats/token over %d tokens", step, name, each.loss, each.tokens)

@@ -365,6 +365,12 @@ class PlanSettings:
 
 
 @dataclass(frozen=True)
+class StatusSettings:
+    directory: Path = option("the --output of a run", positional=True)
+    json: bool = option("one line of JSON, and an exit code that says how the run stands", False)
+
+
+@dataclass(frozen=True)
 class ReportSettings:
     directory: Path = option("the --output of a run", positional=True)
 

@@ -1,10 +1,14 @@
 """Batches that fit: rows of like length together, and half as many where the memory does not suffice."""
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 
 import torch
+from curricle.schemas.chat.memory import is_out_of_memory
 from curricle.schemas.chat.positions import Alike, always_alike
+
+log = logging.getLogger("curricle")
 
 
 def in_batches(
@@ -26,13 +30,28 @@ def in_batches(
         batch = _take(waiting, lengths, budget, alike)
         try:
             work(batch)
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             if len(batch) == 1:
                 failed(batch[0])
             else:
-                budget = len(batch) * lengths[batch[0]] // 2
+                budget = half_of(len(batch) * lengths[batch[0]])
                 waiting.extendleft(reversed(batch))
             torch.cuda.empty_cache()
+
+
+def half_of(tokens: int) -> int:
+    """The tokens of a pass to try next where so many did not fit into memory, which is said."""
+    half = max(1, tokens // 2)
+    log.warning(
+        "out of memory with %s tokens in a forward pass: it is made again with %s. No score depends on it; "
+        "--proxy.batch-tokens %d spares the attempt",
+        f"{tokens:,}",
+        f"{half:,}",
+        half,
+    )
+    return half
 
 
 def _take(waiting: deque[int], lengths: Sequence[int], budget: int, alike: Alike) -> list[int]:

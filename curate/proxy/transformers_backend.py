@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from curricle.curate.batch import OUT_OF_MEMORY, LogLikelihood
-from curricle.curate.proxy.bounded import in_batches
+from curricle.curate.proxy.bounded import half_of, in_batches
 from curricle.curate.proxy.checks import check_passes
 from curricle.curate.proxy.likelihood import log_p, log_p_of_logits
 from curricle.curate.proxy.packing import ForwardInput, Trunk, attending_along_branches, packed, packs, padded
@@ -17,6 +17,7 @@ from curricle.curate.proxy.sequences import Request, SpecialTokens
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.proxy.weights import Weights
 from curricle.schemas.chat.generation import Draw, Heard, answers_alike, go_on
+from curricle.schemas.chat.memory import is_out_of_memory
 from curricle.schemas.chat.models import body, check_reach, embeddings, implementations
 from curricle.schemas.chat.positions import Alike, growing, rewind, rows_alike
 from curricle.schemas.chat.trials import tolerance
@@ -148,12 +149,8 @@ class TransformersBackend:
             on_progress(sum(len(rows[index]) for index in batch))
 
         if self.in_packs:
-            trunk: Trunk = {}
-            again: list[int] = []
             with attending_along_branches(self.model):
-                for pack in packs(rows, starts, self.batch_tokens, self.alike):
-                    again += work(pack.rows, packed(rows, pack, trunk, self.dtype))
-                    on_progress(sum(len(rows[index]) for index in pack.rows))
+                again = self._pass_packs(rows, starts, work, failed, on_progress)
                 # A number that is not finite is not finite times a weight of 0 either: in the beginning that rows share
                 # it reaches them all. Each is read once more, alone.
                 for index in again:
@@ -161,6 +158,36 @@ class TransformersBackend:
                         work([index], packed([rows[index]], pack, {}, self.dtype))
         else:
             in_batches([len(row) for row in rows], self.batch_tokens, work_padded, failed, self.alike)
+
+    def _pass_packs(
+        self,
+        rows: Sequence[Sequence[int]],
+        starts: Sequence[int],
+        work: Callable[[list[int], ForwardInput], list[int]],
+        failed: Callable[[int], None],
+        on_progress: Callable[[int], None],
+    ) -> list[int]:
+        """The same with packs, of half as many tokens from where memory runs out; what ``work`` returned in all."""
+        again: list[int] = []
+        left = [*range(len(rows))]
+        while left:
+            chosen, trunk, done = [rows[index] for index in left], Trunk(), set[int]()
+            try:
+                for pack in packs(chosen, [starts[index] for index in left], self.batch_tokens, self.alike):
+                    batch = [left[at] for at in pack.rows]
+                    again += work(batch, packed(chosen, pack, trunk, self.dtype))
+                    done.update(batch)
+                    on_progress(sum(len(rows[index]) for index in batch))
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if len(batch) > 1:
+                    self.batch_tokens = half_of(min(self.batch_tokens, sum(len(rows[index]) for index in batch)))
+                elif not pack.prefix:  # without the rows before it, which share its beginning, and alone
+                    failed(batch[0])
+                    done.update(batch)
+            left = [index for index in left if index not in done]
+        return again
 
     def answer(
         self, questions: Sequence[GenerationRequest], on_progress: Callable[[int], None]

@@ -20,12 +20,14 @@ from curricle.pipelines.scoring.receipts import Receipt, is_done, read_receipt
 from curricle.pipelines.scoring.rescore import scored_columns, scored_rows, table_scoring
 from curricle.pipelines.scoring.stored import StoredTable
 from curricle.pipelines.settings.score import ScoreSettings
-from curricle.pipelines.tables.directory import LIVE, PLAN, SHARDS, OutputDirectory
+from curricle.pipelines.tables.directory import HOLDER, LIVE, PLAN, SHARDS, OutputDirectory
 from curricle.pipelines.tables.exchange import REPORT
 from curricle.pipelines.tables.extend import Addition
 from curricle.pipelines.tables.reader import TableReader
 from curricle.pipelines.tables.recorded import begin, goes_on, is_there, record_plan
 from curricle.pipelines.tables.sign import sign, write_report
+from curricle.schemas.common import stop
+from curricle.schemas.common.command import asked_to_stop
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.common.log import printable
 from curricle.schemas.contract import CONTRACT
@@ -226,16 +228,26 @@ def _pending(directory: OutputDirectory, plan: ScoringPlan) -> list[Shard]:
 
 def _run_engine(directory: OutputDirectory, job: Job, plan: ScoringPlan, pending: Sequence[Shard], run: str) -> None:
     from curricle.pipelines import engines
+    from curricle.pipelines.processes.children import ended_on_request
     from curricle.pipelines.scoring.progress import JobProgress
 
-    already = plan.records - sum(shard.slice.records for shard in pending)
-    progress = JobProgress(directory, run, plan.records, already, job.settings)
-    try:
-        with progress:
-            engines.run(engines.Work(directory.absolute, job, pending, run, progress.check))
-    except KeyboardInterrupt:
+    def how_far() -> str:
         left, shards = len(pending_shards(directory, plan)), len(plan.shards)
-        log.info("asked to stop: %d of %d shards are finished, %d are left", shards - left, shards, left)
+        return f"{shards - left} of {shards} shards are finished, {left} are left"
+
+    def last_words() -> str:
+        directory.storage.remove(HOLDER)
+        return f"curricle: {asked_to_stop(how_far(), 'what is finished')}"
+
+    already = plan.records - sum(shard.slice.records for shard in pending)
+    phase = "loading the model" if job.roles else "starting"
+    progress = JobProgress(directory, run, plan.records, already, job.settings, phase)
+    try:
+        with progress, ended_on_request(last_words):
+            engines.run(engines.Work(directory.absolute, job, pending, run, progress.check))
+    except BaseException as error:  # whatever a runner makes of an interruption
+        if stop.requested.is_set() or isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(how_far()) from error
         raise
     if undone := _without_receipt(directory, plan):
         raise UserError(

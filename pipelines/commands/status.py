@@ -1,26 +1,83 @@
 """What `curricle status` says of a job: read from its directory alone, so that any machine may ask."""
 
+import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
-from curricle.pipelines.scoring.plan import pending_shards, read_plan
-from curricle.pipelines.scoring.snapshot import standing
+from curricle.pipelines.scoring.plan import ScoringPlan, pending_shards, read_plan
+from curricle.pipelines.scoring.snapshot import Standing, published, standing
 from curricle.pipelines.storage import SIGN_OF_LIFE
 from curricle.pipelines.storage.held import describe as describe_holder
 from curricle.pipelines.storage.held import is_gone, read_holder
 from curricle.pipelines.tables.directory import HOLDER, OutputDirectory
 from curricle.pipelines.tables.recorded import is_finished
+from curricle.schemas.common.command import State
 from curricle.schemas.common.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a job stands.
+
+    ``state``: done; running; stopped, where nobody works on it; dead, where who did has ended without a word.
+    ``phase``, ``rate`` (of ``unit`` a second) and ``seconds_left`` are of a running job alone, and None where it has
+    not said.
+    """
+
+    directory: str
+    state: State
+    records: int
+    records_done: int
+    shards: int
+    shards_done: int
+    rejects: int = 0
+    tokens: int = 0
+    phase: str | None = None
+    rate: float | None = None
+    unit: str | None = None
+    seconds_left: float | None = None
+    holder: str | None = None
+    silent_seconds: float | None = None
+
+    def to_json(self) -> str:
+        """One object, all in one line."""
+        return json.dumps(asdict(self))
+
+    def lines(self) -> Iterator[str]:
+        if self.state == "done":
+            yield f"{self.directory}: finished, {self.records:,} records in {self.shards} shards"
+            return
+        yield f"{self.directory}: {self.shards_done} of {self.shards} shards are finished"
+        rows = f"{self.records_done:,} of {self.records:,} rows"
+        if self.state == "running":
+            now = Standing(self.records, 0, self.records_done, self.rejects, self.tokens, self.phase, self.rate)
+            yield replace(now, seconds_left=self.seconds_left, unit=self.unit or "rows").line()
+            yield (
+                f"{self.holder}, at work"
+                if self.holder
+                else (f"{HOLDER} is damaged; whoever works on it writes it again in a few seconds")
+            )
+        elif self.state == "dead":
+            yield rows
+            why = "there is no such process on this machine"
+            if self.silent_seconds is not None:
+                why = f"no sign of life for {self.silent_seconds:.0f} s"
+            yield f"{self.holder}: {why}, so it was probably killed; the same command goes on from there"
+        else:
+            yield rows
+            yield "nobody works on it; the same `curricle score` command goes on from there"
 
 
 def describe(path: str) -> list[str]:
     """A few lines: done and left, by whom, at which rate, and until when. UsageError if no job is there."""
-    directory = OutputDirectory(path)
-    return list(_lines(directory, datetime.now(UTC)))
+    return [*status_of(path).lines()]
 
 
-def _lines(directory: OutputDirectory, now: datetime) -> Iterator[str]:
+def status_of(path: str) -> Status:
+    """How the job of a directory stands. UsageError if no job is there."""
+    directory, now = OutputDirectory(path), datetime.now(UTC)
     plan = read_plan(directory)
     if plan is None:
         raise UsageError(
@@ -29,28 +86,37 @@ def _lines(directory: OutputDirectory, now: datetime) -> Iterator[str]:
             remedy="name the --output of a `curricle score`",
         )
     if is_finished(directory):
-        yield f"{directory.path}: finished, {plan.records:,} records in {len(plan.shards)} shards"
-        return
+        count = len(plan.shards)
+        return Status(directory.path, "done", plan.records, plan.records, count, count)
     pending = pending_shards(directory, plan)
-    already = plan.records - sum(shard.slice.records for shard in pending)
-    yield f"{directory.path}: {len(plan.shards) - len(pending)} of {len(plan.shards)} shards are finished"
+    done = plan.records - sum(shard.slice.records for shard in pending)
+    shards = len(plan.shards)
+    status = Status(directory.path, "stopped", plan.records, done, shards, shards - len(pending))
     holder = read_holder(directory.storage, HOLDER)
-    if not holder:
-        yield f"{already:,} of {plan.records:,} rows"
-        yield "nobody works on it; the same `curricle score` command goes on from there"
-        return
+    return _held(directory, plan, status, holder, now) if holder else status
+
+
+def _held(
+    directory: OutputDirectory, plan: ScoringPlan, status: Status, holder: dict[str, Any], now: datetime
+) -> Status:
+    """The same of a job that somebody has in hand, or had."""
     try:
         silent = (now - datetime.fromisoformat(holder["seen"])).total_seconds()
-        seconds = (now - datetime.fromisoformat(holder["since"])).total_seconds()
     except (LookupError, TypeError, ValueError):
-        yield f"{already:,} of {plan.records:,} rows"
-        yield f"{HOLDER} is damaged; whoever works on it writes it again in a few seconds"
-        return
-    run = standing(directory, str(holder.get("run")), plan.records, 0, seconds)
-    yield replace(run, already=max(0, already - run.rows)).line()
+        return replace(status, state="running")
+    named = describe_holder(holder)
     if silent > 3 * SIGN_OF_LIFE:
-        yield f"{describe_holder(holder)}: no sign of life for {silent:.0f} s, so it was probably killed"
-    elif is_gone(holder):
-        yield f"{describe_holder(holder)}: there is no such process on this machine, so it was probably killed"
-    else:
-        yield f"{describe_holder(holder)}, at work"
+        return replace(status, state="dead", holder=named, silent_seconds=silent)
+    if is_gone(holder):
+        return replace(status, state="dead", holder=named)
+    run = standing(directory, str(holder.get("run")), plan.records, 0)
+    before = max(0, status.records_done - run.rows)
+    return replace(
+        status,
+        state="running",
+        holder=named,
+        records_done=before + run.rows,
+        rejects=run.rejects,
+        tokens=run.tokens,
+        **published(directory, str(holder.get("run"))),
+    )

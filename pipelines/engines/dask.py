@@ -133,7 +133,8 @@ def _look(future: "Future[None]", settings: ScoreSettings) -> None:
         raise UserError(
             f"workers died, one after the other, on the same shards: {error}",
             where=str(settings.engine_address or "the local dask cluster"),
-            remedy="look at the workers' logs; give them more memory, or make shards smaller with --shard-rows",
+            remedy="look at the workers' logs; where memory runs out the kernel kills them: give them more, or "
+            "a smaller --proxy.batch-tokens or --shard-rows",
         ) from error
     if isinstance(error, ModuleNotFoundError) or "deserializ" in str(error):
         raise UserError(

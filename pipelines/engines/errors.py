@@ -4,22 +4,25 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from curricle.pipelines.processes import stop
+from curricle.schemas.common import stop
 from curricle.schemas.common.errors import DirectoryLocked, UserError
+
+_INTERRUPTED = re.compile(r"^KeyboardInterrupt\b(?! *:)", re.MULTILINE)
 
 
 @contextmanager
 def saying_why() -> Iterator[None]:
     """Raise what a UserError said in a worker as one: runners hand on its traceback as text, and not the error.
 
-    So they do with Ctrl-C that falls into a metric in this process: it is KeyboardInterrupt all the same.
+    So they do with Ctrl-C that falls into a metric in this process: it is KeyboardInterrupt all the same, also in a
+    notebook, where no handler of ours is.
     """
     try:
         yield
     except UserError as error:  # from this process, with a runner's addition all the same
         raise as_in_driver(error) from error
     except Exception as error:
-        if stop.requested.is_set():
+        if stop.requested.is_set() or _INTERRUPTED.search(str(error)):
             raise KeyboardInterrupt from error
         if readable := user_error(str(error)):
             raise readable from error

@@ -16,10 +16,10 @@ from apache_beam.runners.portability import local_job_service
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from curricle.pipelines.engines import LOOK_EVERY, Work
 from curricle.pipelines.engines.errors import saying_why
-from curricle.pipelines.processes import stop
 from curricle.pipelines.processes.log import output_of_children
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.transforms.score import pipeline
+from curricle.schemas.common import stop
 from curricle.schemas.common.command import FAILED
 from curricle.schemas.common.errors import UserError
 
@@ -131,9 +131,12 @@ def _worker_died(printed: Path, failure: threading.ExceptHookArgs) -> None:
         return
     threading.__excepthook__(failure)
     if ended:
+        killed = int(ended[1]) in (-signal.SIGKILL, 128 + signal.SIGKILL)
+        how = ": it was killed (SIGKILL), as the kernel does where memory runs out" if killed else ""
         error = UserError(
-            f"a worker process died; what it printed is in {printed}",
-            remedy="run the same command again, with fewer --workers if memory ran out; finished shards are kept",
+            f"a worker process died{how}; what it printed is in {printed}",
+            remedy="run the same command again, if memory ran out with fewer --workers or a smaller "
+            "--proxy.batch-tokens; finished shards are kept",
         )
         log.error("curricle: %s", error)
         os._exit(FAILED)

@@ -7,22 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from curricle.pipelines.processes import stop
-
 
 def quieten_beam() -> None:
-    """Drop what Beam says of an optional cloud, and of its workers' start: a failure carries its own traceback.
-
-    Ctrl-C ends workers too, which is none: each would send the traceback of it.
-    """
+    """Drop what Beam says of an optional cloud, and of its workers' start: a failure carries its own traceback."""
     for handler in logging.getLogger().handlers:
         handler.addFilter(_worth_a_line)
     logging.getLogger("apache_beam.runners").setLevel(logging.CRITICAL)
 
 
 def _worth_a_line(record: logging.LogRecord) -> bool:
-    of_the_stop = stop.requested.is_set() and record.name.startswith("apache_beam")
-    return not of_the_stop and "apitools not found" not in record.getMessage()
+    return "apitools not found" not in record.getMessage()
 
 
 @contextmanager

@@ -1,14 +1,19 @@
 """The trainer as a stage of making columns: the command, in a process of its own."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from curricle.schemas.common.command import DONE, HELD, USAGE
+from curricle.schemas.common import stop
+from curricle.schemas.common.command import DONE, HELD, STAGE, USAGE
 from curricle.schemas.common.errors import DirectoryLocked, UsageError, UserError
+
+_SMALLER = {"run": "add --train.batch.tokens with less than 8192", "reward": "add --reward.batch-tokens with less"}
 
 _CHECK = "from curricle.train.commands import check_options; check_options()"
 
@@ -57,13 +62,20 @@ def _flags(output: Path, options: Mapping[str, object]) -> list[str]:
 
 
 def _run(command: str, output: Path, arguments: Sequence[str]) -> None:
-    with subprocess.Popen([sys.executable, "-P", "-m", "curricle.train.cli", command, *arguments]) as trainer:
+    whole = [sys.executable, "-P", "-m", "curricle.train.cli", command, *arguments]
+    with subprocess.Popen(whole, env={**os.environ, STAGE: "1"}) as trainer:
         try:
             code = trainer.wait()
         except BaseException:
             trainer.terminate()
             raise
-    ended = f"`curricle-train {command}` ended with exit code {code}"
+    if code != DONE and stop.requested.is_set():  # it was asked before we were
+        raise KeyboardInterrupt
+    ended = f"`curricle-train {command}` " + (
+        "was killed (SIGKILL), as the kernel does where memory runs out"
+        if code == -signal.SIGKILL
+        else f"ended with exit code {code}"
+    )
     if code == USAGE:
         raise UsageError(ended, where=str(output), remedy="see what it says above")
     if code == HELD:
@@ -72,4 +84,6 @@ def _run(command: str, output: Path, arguments: Sequence[str]) -> None:
         )
     if code != DONE:
         remedy = "see what it says above; the same command goes on from what is whole"
+        if code == -signal.SIGKILL:
+            remedy = f"if memory ran out, {_SMALLER[command]}; the same command goes on from what is whole"
         raise UserError(ended, where=str(output), remedy=remedy)

@@ -148,6 +148,7 @@ def listed(changes: Sequence[str]) -> str:
 
 
 def _survey(job: Job, files: Sequence[InputFile], not_read: Sequence[NotRead]) -> ScoringPlan:
+    log.info("surveying %d files", len(files), extra={"figures": {"phase": "surveying", "files": len(files)}})
     sources = tuple(_surveyed(job, files))
     require_records(sources)
     plan = ScoringPlan(job.fingerprint, job.identity, job.reading, sources, tuple(not_read))

@@ -8,10 +8,11 @@ import logging
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from curricle.pipelines.scoring.prometheus import write_textfile
-from curricle.pipelines.scoring.snapshot import Standing, standing
+from curricle.pipelines.scoring.snapshot import Pace, Standing, publish, standing
 from curricle.pipelines.settings.score import ScoreSettings
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.schemas.common.errors import UserError
@@ -29,8 +30,10 @@ class JobProgress:
     """
 
     def __init__(
-        self, directory: OutputDirectory, run: str, records: int, already: int, settings: ScoreSettings
+        self, directory: OutputDirectory, run: str, records: int, already: int, settings: ScoreSettings, phase: str
     ) -> None:
+        """``phase``: what workers do before the first row."""
+        self.phase, self._pace = phase, Pace()
         self.directory, self.run, self.records, self.already = directory, run, records, already
         self.stall_limit, prometheus = settings.stall_limit, settings.prometheus_file
         self.prometheus = Path(prometheus) if prometheus else None
@@ -41,6 +44,7 @@ class JobProgress:
 
     def __enter__(self) -> "JobProgress":
         self._look()  # what cannot be written shows before any work is done
+        log.info("%s", self.phase, extra={"figures": {"phase": self.phase}})
         self._thread.start()
         return self
 
@@ -73,13 +77,17 @@ class JobProgress:
                 bar.update(now.done - bar.n)
                 if not terminal and time.monotonic() - shown > LINE_EVERY:
                     shown = time.monotonic()
-                    log.info(now.line())
+                    log.info("%s", now.line(), extra={"figures": now.figures()})
 
     def _look(self) -> Standing:
-        now = standing(self.directory, self.run, self.records, self.already, time.monotonic() - self.started)
+        now = self._pace.see(
+            time.monotonic(), standing(self.directory, self.run, self.records, self.already, self.phase)
+        )
         if self._last is None or (now.rows, now.tokens) != (self._last.rows, self._last.tokens):
             self._moved = time.monotonic()
         self._last = now
         if self.prometheus:
-            write_textfile(self.prometheus, self.directory.path, now)
+            write_textfile(self.prometheus, self.directory.path, now, time.monotonic() - self.started)
+        with suppress(UserError):  # for the eye alone
+            publish(self.directory, self.run, now)
         return now

@@ -23,12 +23,12 @@ FIGURES = {
 }
 
 
-def write_textfile(path: Path, output: str, now: "Standing") -> None:
-    """Replace the file by the figures as they are now; UserError if it cannot be written."""
+def write_textfile(path: Path, output: str, now: "Standing", seconds: float) -> None:
+    """Replace the file by the figures as they are after so many seconds; UserError if it cannot be written."""
     from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
     registry = CollectorRegistry()
-    values = (now.records, now.done, now.rejects, now.tokens, now.seconds, time.time())
+    values = (now.records, now.done, now.rejects, now.tokens, seconds, time.time())
     for (name, help), value in zip(FIGURES.items(), values, strict=True):
         Gauge(name, help, ["output"], registry=registry).labels(redacted(output)).set(value)
     try:

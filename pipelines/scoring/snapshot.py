@@ -1,46 +1,91 @@
 """How far a job is."""
 
 import json
-from collections import Counter
+from collections import Counter, deque
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from curricle.pipelines.tables.directory import LIVE, OutputDirectory
+from curricle.schemas.common.log import duration
+
+RECENT = 120.0
+"""Seconds of work that the rate and the time left go by: not by the start-up, nor by rows long ago."""
+PUBLISHED = f"{LIVE}/phase.json"
+FIGURES = ("phase", "rate", "unit", "seconds_left")
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a job has come. ``rows`` and ``tokens`` are those of this run, ``already`` of the runs before it."""
+    """How far a job has come. ``rows`` and ``tokens`` are those of this run, ``already`` of the runs before it.
+
+    ``phase``: what is done before the first row is. ``rate``: ``unit`` a second, tokens where a model is asked and rows
+    elsewhere; it and ``seconds_left`` are None before there is one.
+    """
 
     records: int
     already: int
     rows: int
     rejects: int
     tokens: int
-    seconds: float
+    phase: str | None = None
+    rate: float | None = None
+    unit: str = "rows"
+    seconds_left: float | None = None
 
     @property
     def done(self) -> int:
         return self.already + self.rows
 
-    @property
-    def seconds_left(self) -> float | None:
-        """At the rate of this run so far; None before there is one."""
-        return (self.records - self.done) * self.seconds / self.rows if self.rows else None
-
     def line(self) -> str:
         """The same as one line of text."""
         line = f"{self.done:,} of {self.records:,} rows, {self.detail()}"
-        if self.seconds_left:
-            line += f", about {self.seconds_left / 60:.0f} min left"
+        if self.seconds_left is not None and self.rate:
+            line += f", about {duration(self.seconds_left)} left"
         return line
 
     def detail(self) -> str:
-        of, amount = ("tokens", self.tokens) if self.tokens else ("rows", self.rows)
-        return f"{amount / max(self.seconds, 1e-9):,.0f} {of}/s, {self.rejects:,} rejects"
+        rejects = f"{self.rejects:,} rejects"
+        if self.rate is not None:
+            return f"{self.rate:,.0f} {self.unit}/s, {rejects}"
+        return f"{self.phase}, {rejects}" if self.phase else rejects
+
+    def figures(self) -> dict[str, Any]:
+        """The same for a log whose lines are JSON."""
+        return {
+            "records": self.records,
+            "records_done": self.done,
+            "rejects": self.rejects,
+            "tokens": self.tokens,
+            **{name: getattr(self, name) for name in FIGURES},
+        }
 
 
-def standing(directory: OutputDirectory, run: str, records: int, already: int, seconds: float) -> Standing:
+class Pace:
+    """How fast a job is of late, from what is seen of it now and then."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int, int]] = deque()
+
+    def see(self, seconds: float, now: Standing) -> Standing:
+        """The same with its rate and the time left. ``seconds``: when it was seen, by a clock that never goes back.
+
+        The count begins when the first row or token is done: what comes before is no work of which there is more.
+        """
+        if not (now.rows or now.tokens):
+            return now
+        self._seen.append((seconds, now.rows, now.tokens))
+        while len(self._seen) > 2 and seconds - self._seen[1][0] > RECENT:
+            self._seen.popleft()
+        began, rows, tokens = self._seen[0]
+        took, by = seconds - began, (now.tokens - tokens, "tokens") if now.tokens else (now.rows - rows, "rows")
+        if took <= 0 or now.rows <= rows:
+            return replace(now, phase=None)
+        left = (now.records - now.done) * took / (now.rows - rows)
+        return replace(now, phase=None, rate=by[0] / took, unit=by[1], seconds_left=left)
+
+
+def standing(directory: OutputDirectory, run: str, records: int, already: int, phase: str | None = None) -> Standing:
     """What the workers of a run have counted by now. Those of a run that was killed may still be counting too."""
     counts: Counter[str] = Counter()
     for name in directory.storage.names(LIVE):
@@ -49,4 +94,21 @@ def standing(directory: OutputDirectory, run: str, records: int, already: int, s
         with suppress(FileNotFoundError, ValueError, TypeError, AttributeError):  # swept away, or damaged
             counts.update(Counter({key: int(value) for key, value in json.loads(directory.storage.read(name)).items()}))
     rows = min(counts["rows"] + counts["in_hand"], records - already)
-    return Standing(records, already, rows, counts["rejects"], counts["tokens"], seconds)
+    return Standing(records, already, rows, counts["rejects"], counts["tokens"], phase)
+
+
+def publish(directory: OutputDirectory, run: str, now: Standing) -> None:
+    """Say for `status` what only the driver knows: the phase that it is in, and how fast it is of late."""
+    figures = {"run": run, **{name: getattr(now, name) for name in FIGURES}}
+    directory.storage.write(PUBLISHED, json.dumps(figures).encode(), durable=False)
+
+
+def published(directory: OutputDirectory, run: str) -> dict[str, Any]:
+    """What the driver of a run has said last; nothing if it has not."""
+    with suppress(FileNotFoundError, ValueError, RecursionError):
+        said = json.loads(directory.storage.read(PUBLISHED))
+        if isinstance(said, dict) and said.get("run") == run:
+            number = int | float | None
+            types = {"phase": str | None, "rate": number, "unit": str | None, "seconds_left": number}
+            return {name: said.get(name) for name, of in types.items() if isinstance(said.get(name), of)}
+    return {}

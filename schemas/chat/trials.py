@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from curricle.schemas.chat.memory import is_out_of_memory
 from curricle.schemas.chat.models import embeddings
 from curricle.schemas.common.errors import UsageError
 
@@ -54,13 +55,11 @@ def find_head(subject: HasHead, trial: Callable[[], float], bound: float) -> Non
 
 def holds(trial: Callable[[], float], bound: float) -> bool:
     """Whether the numbers of a trial are within a bound. What fails in it is not for this model."""
-    import torch
-
     try:
         return trial() <= bound
-    except torch.OutOfMemoryError:
-        raise
-    except (TypeError, AttributeError, KeyError, IndexError, ValueError, RuntimeError):
+    except (TypeError, AttributeError, KeyError, IndexError, ValueError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         return False
 
 
@@ -90,11 +89,9 @@ def check_causal(model: Any, gives: str, off: float, bound: float) -> None:
 @contextmanager
 def in_words(found: str, remedy: str) -> Iterator[None]:
     """UsageError for what a model's own code raises, which may be anything."""
-    import torch
-
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise UsageError(f"{found}: {type(error).__name__}: {error}", remedy=remedy) from error

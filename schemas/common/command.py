@@ -4,15 +4,23 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
+from curricle.schemas.common import stop
 from curricle.schemas.common.config import nearest
 from curricle.schemas.common.errors import DirectoryLocked, Divergence, UsageError, UserError
 from curricle.schemas.common.log import set_up_logging
 from curricle.schemas.common.surroundings import forget_output, settle, show, unread
 
 DONE, FAILED, USAGE, TOO_MANY_REJECTS, HELD, DIVERGED, DIFFERENT = 0, 1, 2, 3, 4, 5, 6
+State = Literal["done", "running", "stopped", "dead"]
+STATES: dict[State, int] = {"done": DONE, "running": 10, "stopped": 11, "dead": 12}
+"""The exit codes of `status --json`."""
 UNREAD = 141
 """Whoever read our output has gone: what a shell says of a program that a closed pipe ended."""
+
+STAGE = "CURRICLE_STAGE"
+"""Set for a command that another one has started, which says for both that somebody asked them to stop."""
 
 log = logging.getLogger("curricle")
 
@@ -28,7 +36,8 @@ def dispatch(program: str, commands: Mapping[str, Command], arguments: Sequence[
     set_up_logging("text")
     try:
         try:
-            return _outcome(program, commands, arguments, resumes_from)
+            with stop.on_signals():
+                return _outcome(program, commands, arguments, resumes_from)
         finally:
             if sys.stdout:
                 sys.stdout.flush()  # what cannot be written is known now, and not as the interpreter ends
@@ -41,6 +50,11 @@ def dispatch(program: str, commands: Mapping[str, Command], arguments: Sequence[
         return FAILED
 
 
+def asked_to_stop(words: str, resumes_from: str) -> str:
+    """The one line of a stop. ``words``: how far the work has come, where that is known."""
+    return f"asked to stop{words and f': {words}'}; the same command goes on from {resumes_from}"
+
+
 def _described(commands: Mapping[str, Command]) -> list[str]:
     return [f"  {name:8} {command.__doc__}" for name, command in commands.items()]
 
@@ -50,6 +64,11 @@ def _outcome(program: str, commands: Mapping[str, Command], arguments: Sequence[
         # with several processes, what the first one says stands for all
         if os.environ.get("RANK", "0") == "0":
             log.error("%s: %s", program, words)
+
+    def stopped(words: str) -> int:
+        if STAGE not in os.environ:
+            say(asked_to_stop(words, resumes_from))
+        return FAILED
 
     try:
         if not arguments or arguments[0] in ("-h", "--help"):
@@ -79,8 +98,9 @@ def _outcome(program: str, commands: Mapping[str, Command], arguments: Sequence[
             brought = f'pip install "curricle[{extra}]" brings what the command itself needs'
             say(str(UsageError(f"the module {error.name!r} is not installed", remedy=f"install it; {brought}")))
             return USAGE
+        if stop.requested.is_set():  # what an interruption of a library's, or of an import, became
+            return stopped("")
         log.exception("%s: this should not have happened; the same command may go on from %s", program, resumes_from)
         return FAILED
-    except KeyboardInterrupt:
-        say(f"stopped; the same command goes on from {resumes_from}")
-        return FAILED
+    except KeyboardInterrupt as request:
+        return stopped(str(request))

@@ -241,17 +241,20 @@ def test_logits_that_are_not_finite_are_null_with_a_note(tiny):
     assert fine == losses(batch(tiny, [SINGLE]), backend)[0] and math.isfinite(fine.sum)
 
 
-def test_what_does_not_fit_into_memory_is_tried_in_halves(tiny, monkeypatch):
+@pytest.mark.parametrize("in_packs", [True, False])  # as on a CPU, and as on a GPU
+@pytest.mark.parametrize("refuse", [lambda: torch.empty(1 << 44), lambda: raise_(torch.OutOfMemoryError())])
+def test_what_does_not_fit_into_memory_is_tried_in_halves(in_packs, refuse, tiny, monkeypatch, caplog):
+    """The kernel really refuses 64 TiB to torch; of a GPU there is the error alone."""
     examples = batch(tiny, ROWS)
     backend = load(ProxySettings(batch_tokens=4096), tiny)
-    monkeypatch.setattr(backend, "in_packs", False)  # as on a GPU
+    monkeypatch.setattr(backend, "in_packs", in_packs)
     expected = losses(examples, backend)
     longest = max(len(rendered.ids) for rendered in RENDERING.of(examples))
     roomy = backend._sums
 
     def cramped(requests, layout):
-        if len(requests) * len(requests[0].ids) >= longest:
-            raise torch.OutOfMemoryError
+        if layout.inputs["input_ids"].numel() >= longest:
+            refuse()
         return roomy(requests, layout)
 
     monkeypatch.setattr(backend, "_sums", cramped)
@@ -260,6 +263,11 @@ def test_what_does_not_fit_into_memory_is_tried_in_halves(tiny, monkeypatch):
             assert after.sum / after.count == pytest.approx(before.sum / before.count, abs=TOLERANCE)
         else:
             assert after.note == f"out of memory for {longest} tokens"
+    assert "out of memory with " in caplog.text and "--proxy.batch-tokens" in caplog.text
+
+
+def raise_(error):
+    raise error
 
 
 def test_a_model_that_caps_its_logits_is_scored_by_its_own_head(tiny, tmp_path):

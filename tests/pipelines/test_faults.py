@@ -70,16 +70,6 @@ def is_whole(directory: Path, whole: Path) -> None:
     assert f"whole; {ROWS} records" in curricle("verify", "out", cwd=directory)
 
 
-@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 2)])
-def test_the_job_is_asked_to_stop(number, workers, directory, whole):
-    process = begun(directory, "--workers", workers)
-    os.killpg(process.pid, number)  # as a terminal or a supervisor does: its workers get it too
-    output = message(process, 1)
-    assert "asked to stop" in output and "are left" in output and "the same command goes on" in output
-    until_true(lambda: not children_of_group(process.pid), "its workers end")
-    completes(directory, whole, "--workers", workers)
-
-
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """A scheduler and two workers, which outlive the driver."""

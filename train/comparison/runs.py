@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ import torch
 from curricle.schemas.common.command import DIVERGED
 from curricle.schemas.common.disk import write_whole
 from curricle.schemas.common.errors import Divergence, UserError
-from curricle.schemas.common.log import printable
+from curricle.schemas.common.log import duration, printable
 from curricle.train.comparison.arms import Trial
 from curricle.train.distributed import LIFELINE, Processes, Stop
 from curricle.train.loop import run as train
@@ -41,7 +42,8 @@ class Runner:
     def __init__(self, jobs: int, total: int, processes: Processes, stop: Stop) -> None:
         """``total``: how many runs the comparison has, made already or not. ``jobs``: processes at a time."""
         self._jobs, self._total, self._processes, self._stop = jobs, total, processes, stop
-        self._begun = 0
+        self._begun, self._done = 0, 0
+        self._started = time.monotonic()
 
     def make(self, trials: Sequence[Trial], may_diverge: bool = False) -> set[Path]:
         """Train all of these to their end. UserError, with its log, for one that fails; the others are stopped.
@@ -56,7 +58,9 @@ class Runner:
                 continue
             self._say(trial)
             try:
+                there = read_description(trial.output).get("finished") is not None
                 train(trial.settings, self._processes, self._stop)
+                self._done += not there
             except Divergence as error:
                 if not may_diverge:
                     raise
@@ -67,7 +71,14 @@ class Runner:
     def _say(self, trial: Trial) -> None:
         self._begun += 1
         if self._processes.first:
-            log.info("run %d of %d: %s", self._begun, self._total, trial)
+            figures = {"run": self._begun, "runs": self._total, "arm": trial.arm.text, "seed": trial.seed}
+            left = None
+            if self._done:  # by those that this process has made, and not by those that it found
+                left = (time.monotonic() - self._started) / self._done * (self._total - self._begun + 1)
+            about = "" if left is None else f", about {duration(left)} left"
+            words = "run %d of %d: %s%s"
+            extra = {"figures": {**figures, "seconds_left": left}}
+            log.info(words, self._begun, self._total, trial, about, extra=extra)
 
     def _say_divergence(self, trial: Trial, words: str) -> None:
         if self._processes.first:
@@ -88,6 +99,7 @@ class Runner:
                         if process.poll() is not None:
                             del running[slot]
                             free.append(slot)
+                            self._done += 1
                             if may_diverge and process.returncode == DIVERGED:
                                 self._say_divergence(trial, _tail(trial))
                                 diverged.add(trial.output)
@@ -153,6 +165,8 @@ def _check_ended(trial: Trial, code: int) -> None:
     if code == 0:
         return
     how = f"ended with code {code}" if code > 0 else f"was killed by signal {-code}"
+    if code == -signal.SIGKILL:
+        how += " (the kernel does so where memory runs out: fewer --jobs or a smaller --batch.tokens take less)"
     raise UserError(
         f"the run of {trial} {how}, and the others were stopped:\n  {_tail(trial)}",
         where=str(_beside(trial, "log")),

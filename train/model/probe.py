@@ -11,6 +11,7 @@ from curricle.train.data.encoding import Encoded
 from curricle.train.data.table import Rows
 from curricle.train.distributed import Processes
 from curricle.train.model.loss import document_sums
+from curricle.train.model.memory import smaller_passes
 from curricle.train.model.student import Student
 from numpy.typing import NDArray
 
@@ -48,22 +49,34 @@ def score(
     size = Size()
     with student.answering():
         for chunk in documents:
-            passes = micro_batches(chunk, capacity, processes.world, False, student.alike)
+            longest = max((len(document) for document in chunk), default=1)
+            while True:
+                passes = micro_batches(chunk, max(capacity, longest), processes.world, False, student.alike)
+                nll: list[torch.Tensor] = []
+                try:
+                    for micro in passes[processes.rank]:
+                        nll.append(student.nll(micro))
+                        between()
+                    break
+                except (RuntimeError, MemoryError) as error:
+                    together = max(len(micro.documents) for micro in passes[processes.rank])
+                    capacity = smaller_passes(
+                        error, "the loss of rows", max(capacity, longest), together, processes.world
+                    )
+            losses += nll
             for micro in passes[processes.rank]:
-                losses.append(student.nll(micro))
                 indices += [len(rows) + document for document in micro.documents]
                 counts += micro.counts
-                between()
             size = sum((micro.size for share in passes for micro in share), size)
             rows += [document.file_row for document in chunk]
             tokens += [len(document.scored) for document in chunk]
-    nll = processes.sum(document_sums(losses, indices, counts, len(rows)))
-    if bad := [row for row, loss in zip(rows, nll, strict=True) if not np.isfinite(loss)]:
+    sums = processes.sum(document_sums(losses, indices, counts, len(rows)))
+    if bad := [row for row, loss in zip(rows, sums, strict=True) if not np.isfinite(loss)]:
         raise Divergence(
             f"the loss of rows {bad[:8]} is not finite, and of {len(bad)} in all",
             remedy="look at these rows, or lower --optimizer.lr, with another --output; the last checkpoint is whole",
         )
-    return NllSums(nll, np.array(tokens, np.int64), size)
+    return NllSums(sums, np.array(tokens, np.int64), size)
 
 
 def chunks(rows: Rows, encode: Callable[[Rows], list[Encoded]]) -> Iterator[list[Encoded]]:
