@@ -279,11 +279,11 @@ def status(arguments: Sequence[str]) -> int:
     settings = parse(StatusSettings, arguments, "curricle status", status.__doc__)
     from curricle.pipelines.commands.status import status_of
 
-    found = status_of(settings.directory)
+    standing = status_of(settings.directory)
     if settings.json:
-        show(found.to_json())
-        return STATES[found.state]
-    return _show_all(found.lines())
+        show(standing.to_json())
+        return STATES[standing.state]
+    return _show_all(standing.lines())
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -106,16 +106,16 @@ def reward(arguments: Sequence[str]) -> int:
 
 def status(arguments: Sequence[str]) -> int:
     """Say how far a run is, how fast, and whether somebody works on it; from its directory alone."""
-    from curricle.train.settings import StatusSettings
+    from curricle.train.settings import RunStatusSettings
 
-    settings = parse(StatusSettings, arguments, "curricle-train status", status.__doc__)
-    from curricle.train.status import status_of
+    settings = parse(RunStatusSettings, arguments, "curricle-train status", status.__doc__)
+    from curricle.train.records.status import status_of
 
-    found = status_of(settings.directory)
+    standing = status_of(settings.directory)
     if settings.json:
-        show(found.to_json())
-        return STATES[found.state]
-    for line in found.lines():
+        show(standing.to_json())
+        return STATES[standing.state]
+    for line in standing.lines():
         show(line)
     return DONE
 

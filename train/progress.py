@@ -81,16 +81,16 @@ class Window:
         return time.perf_counter() - self._began - self._paused, (nll, float(self._norm))
 
 
-class Pace:
+class TimeLeft:
     """Until when a run takes, by its last steps: not by the start-up, and with the probes and evaluations of late."""
 
     def __init__(self) -> None:
-        self._seen: deque[tuple[float, float]] = deque(maxlen=10)
+        self._looks: deque[tuple[float, float]] = deque(maxlen=10)
 
     def seconds_left(self, seconds: float, share: float) -> float | None:
         """``share`` of the budget is spent at this time of a clock. None before there is something to go by."""
-        self._seen.append((seconds, share))
-        began, before = self._seen[0]
+        self._looks.append((seconds, share))
+        began, before = self._looks[0]
         return (1 - share) * (seconds - began) / (share - before) if share > before else None
 
 
@@ -112,7 +112,7 @@ class Reporter:
         """``peak``: FLOP/s that one device could do, None where that is not known."""
         self._student, self._processes, self._metrics, self._peak = student, processes, metrics, peak
         self.totals, self.window = totals, Window(processes.device)
-        self._pace = Pace()
+        self._time = TimeLeft()
 
     def steps(self, step: int, stage: Stage, share: float) -> None:
         """A line for the steps since the last one. Here the host waits for the device."""
@@ -134,7 +134,7 @@ class Reporter:
         self.window = Window(self._processes.device)
         if not self._metrics:
             return
-        left = self._pace.seconds_left(time.perf_counter(), share)
+        left = self._time.seconds_left(time.perf_counter(), share)
         self._metrics.write(
             "train",
             step,

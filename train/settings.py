@@ -365,7 +365,7 @@ class PlanSettings:
 
 
 @dataclass(frozen=True)
-class StatusSettings:
+class RunStatusSettings:
     directory: Path = option("the --output of a run", positional=True)
     json: bool = option("one line of JSON, and an exit code that says how the run stands", False)
 

@@ -65,7 +65,7 @@ class Pace:
     """How fast a job is of late, from what is seen of it now and then."""
 
     def __init__(self) -> None:
-        self._seen: deque[tuple[float, int, int]] = deque()
+        self._looks: deque[tuple[float, int, int]] = deque()
 
     def see(self, seconds: float, now: Standing) -> Standing:
         """The same with its rate and the time left. ``seconds``: when it was seen, by a clock that never goes back.
@@ -74,10 +74,10 @@ class Pace:
         """
         if not (now.rows or now.tokens):
             return now
-        self._seen.append((seconds, now.rows, now.tokens))
-        while len(self._seen) > 2 and seconds - self._seen[1][0] > RECENT:
-            self._seen.popleft()
-        began, rows, tokens = self._seen[0]
+        self._looks.append((seconds, now.rows, now.tokens))
+        while len(self._looks) > 2 and seconds - self._looks[1][0] > RECENT:
+            self._looks.popleft()
+        began, rows, tokens = self._looks[0]
         took, by = seconds - began, (now.tokens - tokens, "tokens") if now.tokens else (now.rows - rows, "rows")
         if took <= 0 or now.rows <= rows:
             return replace(now, phase=None)
@@ -106,9 +106,9 @@ def publish(directory: OutputDirectory, run: str, now: Standing) -> None:
 def published(directory: OutputDirectory, run: str) -> dict[str, Any]:
     """What the driver of a run has said last; nothing if it has not."""
     with suppress(FileNotFoundError, ValueError, RecursionError):
-        said = json.loads(directory.storage.read(PUBLISHED))
-        if isinstance(said, dict) and said.get("run") == run:
+        figures = json.loads(directory.storage.read(PUBLISHED))
+        if isinstance(figures, dict) and figures.get("run") == run:
             number = int | float | None
             types = {"phase": str | None, "rate": number, "unit": str | None, "seconds_left": number}
-            return {name: said.get(name) for name, of in types.items() if isinstance(said.get(name), of)}
+            return {name: figures.get(name) for name, of in types.items() if isinstance(figures.get(name), of)}
     return {}

@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-PLACES = {
+INSTANTS = {
     "between two lines": "kill()",
     "in the making of a class": """
         class Descriptor:
@@ -51,8 +51,8 @@ PLACES = {
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-@pytest.mark.parametrize("place", PLACES)
-def test_a_signal(place, name):
+@pytest.mark.parametrize("instant", INSTANTS)
+def test_a_signal(instant, name):
     script = f"""
 import logging, os, signal, sys, threading, time, warnings
 from curricle.schemas.common.command import dispatch
@@ -61,7 +61,7 @@ def kill():
     os.kill(os.getpid(), signal.{name})
 
 def end(arguments):
-{textwrap.indent(textwrap.dedent(PLACES[place]), "    ")}
+{textwrap.indent(textwrap.dedent(INSTANTS[instant]), "    ")}
     return 0
 
 sys.exit(dispatch("prog", {{"end": end}}, ["end"], "the last shard"))

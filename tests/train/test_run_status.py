@@ -7,7 +7,7 @@ import signal
 import pytest
 import torch
 from curricle.train.cli import main
-from curricle.train.progress import Pace
+from curricle.train.progress import TimeLeft
 
 CODES = {"done": 0, "running": 10, "stopped": 11, "dead": 12}
 
@@ -57,7 +57,7 @@ def test_a_run_is_followed_from_its_start_to_its_end(command, train_in_fork, tmp
 
 
 def test_time_left_goes_by_the_last_steps():
-    pace = Pace()
+    pace = TimeLeft()
     assert pace.seconds_left(600, 0.01) is None, "a start-up of ten minutes is no step"
     assert pace.seconds_left(610, 0.02) == pytest.approx(980)
     for step in range(10):  # ten times as fast from here on

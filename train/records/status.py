@@ -15,7 +15,7 @@ from curricle.train.records.run_json import read_description
 
 
 @dataclass(frozen=True)
-class Status:
+class RunStatus:
     """How a run stands.
 
     ``state``: done; running; stopped, with every step saved that was reported; dead, where reported steps are lost.
@@ -47,7 +47,7 @@ class Status:
             yield f"nobody works on it; the same command goes on from step {self.saved:,}"
 
 
-def status_of(run: Path) -> Status:
+def status_of(run: Path) -> RunStatus:
     """How a run stands. UsageError where there is none."""
     description = read_description(run)
     if not description:
@@ -57,11 +57,11 @@ def status_of(run: Path) -> Status:
     last = lines[-1] if lines else {}
     step, budget = max(last.get("step", 0), saved), float(last.get("budget", 0.0))
     if description.get("finished") is not None:
-        return Status(str(run), "done", step, saved, 1.0, last.get("loss"))
+        return RunStatus(str(run), "done", step, saved, 1.0, last.get("loss"))
     if not _is_held(run):
-        return Status(str(run), "stopped" if saved == step else "dead", step, saved, budget, last.get("loss"))
+        return RunStatus(str(run), "stopped" if saved == step else "dead", step, saved, budget, last.get("loss"))
     rate, left = last.get("tokens_per_second"), last.get("seconds_left")
-    return Status(str(run), "running", step, saved, budget, last.get("loss"), rate, left)
+    return RunStatus(str(run), "running", step, saved, budget, last.get("loss"), rate, left)
 
 
 def _is_held(run: Path) -> bool:
