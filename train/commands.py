@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 StrPath: TypeAlias = str | os.PathLike[str]
 Template: TypeAlias = Literal["chat", "alpaca", "plain"]
 S = TypeVar("S")
+P = TypeVar("P")
 
 
 class TrainOptions(TypedDict, total=False):
@@ -127,9 +128,13 @@ def run(data: StrPath, model: str, output: StrPath, **options: Unpack[RunOptions
 
     Raises UsageError for what is wrong before anything is written, and UserError for what stops a run.
     """
-    from curricle.train.loop import run
+    from curricle.train.preparation import prepare
 
-    return _together(run, _settings(RunSettings, "run", data=data, model=model, output=output, **options))
+    settings = _settings(RunSettings, "run", data=data, model=model, output=output, **options)
+    prepared = prepare(_in_one_process(settings))
+    from curricle.train.loop import train
+
+    return _together(train, prepared)
 
 
 def compare(data: StrPath, model: str, output: StrPath, **options: Unpack[CompareOptions]) -> Path:
@@ -140,9 +145,13 @@ def compare(data: StrPath, model: str, output: StrPath, **options: Unpack[Compar
     ``options``: these and the others of ``curricle-train compare --help``, as for ``run``.
     Raises UsageError and UserError as ``run`` does.
     """
-    from curricle.train.comparison.run import compare
+    from curricle.train.comparison.preparation import prepare
 
-    return _together(compare, _settings(CompareSettings, "compare", data=data, model=model, output=output, **options))
+    settings = _settings(CompareSettings, "compare", data=data, model=model, output=output, **options)
+    prepared = prepare(_in_one_process(settings))
+    from curricle.train.comparison.run import train_all
+
+    return _together(train_all, prepared)
 
 
 def reward(data: StrPath, model: str, output: StrPath, **options: Unpack[RewardOptions]) -> Path:
@@ -152,9 +161,13 @@ def reward(data: StrPath, model: str, output: StrPath, **options: Unpack[RewardO
     ``run``. Raises UsageError for what is wrong before anything is written, and UserError where there is no pair to
     learn from.
     """
-    from curricle.train.rewards.run import reward
+    from curricle.train.rewards.preparation import prepare
 
-    return _together(reward, _settings(RewardSettings, "reward", data=data, model=model, output=output, **options))
+    settings = _settings(RewardSettings, "reward", data=data, model=model, output=output, **options)
+    prepared = prepare(_in_one_process(settings))
+    from curricle.train.rewards.run import fit_and_score
+
+    return _together(fit_and_score, prepared)
 
 
 def plan(data: StrPath | None, output: StrPath, **options: Unpack[PlanOptions]) -> "Plan":
@@ -221,18 +234,23 @@ def _settings(cls: type[S], name: str, **values: Any) -> S:
     return build(cls, values, f"train.{name}")
 
 
-def _together(work: "Callable[[S, Processes], Path]", settings: S) -> Path:
-    """The work of a command in the processes that torchrun has started, or in this one alone."""
-    from curricle.train.distributed import connect
-
+def _in_one_process(settings: S) -> S:
+    """The settings; UsageError where they ask for more processes than have been started."""
     nproc = settings.device.nproc  # type: ignore[attr-defined]
     if nproc > 1 and "RANK" not in os.environ:
         raise UsageError(
             f"device.nproc is {nproc}, and a function has one process",
             remedy="use the command, or start your program with torchrun",
         )
+    return settings
+
+
+def _together(work: "Callable[[P, Processes], Path]", prepared: P) -> Path:
+    """The work of a command in the processes that torchrun has started, or in this one alone."""
+    from curricle.train.distributed import connect
+
     processes = connect()
     try:
-        return work(settings, processes)
+        return work(prepared, processes)
     finally:
         processes.disconnect()

@@ -35,7 +35,7 @@ def packaged(request, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("CURRICLE_CACHE", str(tmp_path / "cache"))
     digest = hashlib.sha256(content).hexdigest()
-    model = Packaged(f"small-{request.param}", f"nobody/small-{request.param}", tuple(pieces), digest)
+    model = Packaged(f"small-{request.param}", f"nobody/small-{request.param}", tuple(pieces), digest, "")
     monkeypatch.setitem(PACKAGED, model.name, model)
     return model, request.param, tensors
 

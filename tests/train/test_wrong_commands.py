@@ -99,6 +99,32 @@ def test_a_wrong_command_is_refused_with_what_to_do_before_torch_is_imported(out
     assert heavy == []
 
 
+def test_a_wrong_call_is_refused_before_torch_is_imported(tiny_model, write_signed, tmp_path):
+    code = """
+import sys
+from curricle import train
+from curricle.schemas.common.errors import UsageError
+data, model, output = sys.argv[1:]
+for call in (
+    lambda: train.run(data, model, output, curriculum="campos"),
+    lambda: train.run(data, "smolm", output),
+    lambda: train.compare(data, model, output, eval={"rows": 8}, arms=["random", "sorted?by=los"]),
+    lambda: train.reward(data, model, output),
+    lambda: train.run(data, model, output, learning_rate=1e-4),
+):
+    try:
+        call()
+    except UsageError as error:
+        print(error)
+print({"torch", "transformers"} & set(sys.modules))
+"""
+    table = write_signed(tmp_path / "table.parquet")
+    arguments = [sys.executable, "-c", code, str(table), str(tiny_model), str(tmp_path / "out")]
+    lines = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert sum("What to do: " in line for line in lines) == 5 and lines[-1] == "set()", lines
+    assert "here it is --optimizer.lr" in lines[-2]
+
+
 @pytest.mark.parametrize("settings", [RunSettings, CompareSettings, PlanSettings, RewardSettings])
 def test_names_of_other_trainers_lead_to_options_that_there_are(settings):
     flags = _flags(settings)

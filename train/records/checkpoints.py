@@ -56,7 +56,7 @@ def read_cursor(checkpoint: Path) -> Cursor:
         bytes.fromhex(cursor.order)
         return cursor
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise unreadable(checkpoint, error) from error
+        raise unreadable(checkpoint, f"state/cursor.json: {error}") from error
 
 
 def faults(checkpoint: Path, every_byte: bool = True) -> list[str] | None:
