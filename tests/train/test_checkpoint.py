@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import warnings
@@ -12,7 +13,7 @@ import curricle.train.model.checkpoint
 import pytest
 import torch
 from kills import at_call
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
@@ -141,6 +142,27 @@ def test_adapters_are_merged_and_resumed(command, train_in_fork, tmp_path, tiny_
     assert changed and all("proj" in name for name in changed)
     assert AutoModelForCausalLM.from_pretrained(last(tmp_path / "whole"))
     assert json.loads((last(tmp_path / "whole") / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
+
+
+def test_adapters_that_an_earlier_version_wrote_are_gone_on_with(command, train_in_fork, tmp_path):
+    """They lay in ``state/``, by the names of the model, and there were no digests at first."""
+    pytest.importorskip("peft")
+    lora = ["--lora.rank", "2", "--checkpoint.every", "2", "--curriculum", "random", "--budget.steps", "4"]
+    assert train_in_fork(command(*lora, output="whole")).code == 0
+    arguments = command(*lora)
+    assert train_in_fork(arguments, lambda: at_call(curricle.train.loop.Loop, "_step", 3)).code == -9
+    saved = last(tmp_path / "run")
+    adapters = {
+        re.sub(r"\.(lora_[AB])\.", r".\1.default.", name.removeprefix("base_model.model.")): weight
+        for name, weight in load_file(saved / "adapter" / "adapter_model.safetensors").items()
+    }
+    assert "model.layers.0.self_attn.q_proj.lora_A.default.weight" in adapters
+    save_file(adapters, saved / "state" / "adapters.safetensors")
+    shutil.rmtree(saved / "adapter")
+    (saved / "state" / "digests.json").unlink()
+    assert train_in_fork(arguments).code == 0
+    for name in ("model.safetensors", "adapter/adapter_model.safetensors"):
+        assert (last(tmp_path / "run") / name).read_bytes() == (last(tmp_path / "whole") / name).read_bytes(), name
 
 
 def test_peft_loads_the_adapters_onto_the_model_that_they_were_made_on(command, train_in_fork, tmp_path, tiny_model):
