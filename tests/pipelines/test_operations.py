@@ -3,7 +3,6 @@
 Some of the operations are drawn, see ``drawn``; a soak takes every one.
 """
 
-import json
 import shutil
 from pathlib import Path
 
@@ -27,6 +26,9 @@ def directory(tmp_path_factory) -> Path:
     for name, seed in (("table", 0), ("other", 1)):
         (path / name).mkdir()
         make_table(path / name, random_scores(ROWS, seed), rows=ROWS, rejects=[("not JSON", "no")])
+    half = ("select", "table", "--take", "random", "--fraction", "0.5", "--output")
+    curricle(*half, "half", cwd=path)
+    curricle(*half, "rest", "--complement", cwd=path)
     return path
 
 
@@ -50,6 +52,9 @@ COMMANDS: dict[str, tuple[list[str] | None, list[str]]] = {  # what lies there b
     "add over itself": (SCORE, [*ADD, "out"]),
     "add over itself to clusters": ([*CLUSTER, "3"], [*ADD, "out"]),
     "cluster over clusters": ([*CLUSTER, "3"], [*CLUSTER, "4", "--overwrite"]),
+    "concat": (None, ["concat", "half", "rest", "--output", "out"]),
+    "concat over scores": (SCORE, ["concat", "half", "rest", "--output", "out", "--overwrite"]),
+    "diff": (None, ["diff", "half", "rest", "--max-drift", "1", "--output", "out"]),
     "transfer": (None, ["transfer", "table", "other", "--output", "out"]),
     "transfer over another": (
         ["transfer", "table", "other", "--columns", "loss", "--output", "out"],
@@ -73,7 +78,9 @@ def content(out: Path) -> object:
     if (out / "manifest.json").exists():
         parts = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.glob("data/*")}
         return signed(out), parts, files(out)
-    return json.loads((out / "transfer.json").read_text()), (out / "transfer.html").read_bytes(), files(out)
+    pages = {path.name: path.read_bytes() for path in [*out.glob("*.json"), *out.glob("*.html")]}
+    assert len(pages) == 2, "a page and its numbers"
+    return pages, files(out)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
