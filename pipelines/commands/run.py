@@ -125,17 +125,21 @@ def _make(step: Step, storage: Storage, log_format: str) -> StepResult:
         trained = step.command in TRAINER
         log.info("step %s: %s", step.name, f"curricle-train {TRAINER[step.command]}" if trained else step.command)
         # what nobody recorded may be somebody else's: its command goes on with it, or refuses it
-        if standing.before or not _is_there(step):
+        unrecorded = standing.before is None and _is_there(step)
+        if not unrecorded:
             if standing.anew and _is_moved(step, standing.before):
                 _set_aside(step, storage)
             standing.now.write(storage, step.name)
         try:
             _run(step, storage, standing.now.replaces, log_format)
         except UserError as error:
-            if isinstance(error, UsageError):  # found before anything was written
+            remedy = error.remedy
+            if unrecorded:
+                remedy = f"{remedy}\n  This plan did not make {step.output}, and does not replace it: move it elsewhere"
+            elif isinstance(error, UsageError):
                 _restore(step, storage, standing.before)
             where = f"{step.where}: {error.where}" if error.where not in (None, step.where) else step.where
-            raise type(error)(error.found, where=where, remedy=error.remedy) from error
+            raise type(error)(error.found, where=where, remedy=remedy) from error
         product = product_of(step.command, step.output, step.sets)
         if product is None:
             raise UserError("ended, and what it made is not whole", where=step.where, remedy="run this again")
@@ -169,9 +173,10 @@ def _set_aside(step: Step, storage: Storage) -> None:
 
 
 def _restore(step: Step, storage: Storage, before: StepRecord | None) -> None:
-    """What was recorded, and what was there, before a command that was refused."""
+    """What was recorded, and what was there, before a command that was refused. What it has begun is this plan's."""
     if before is None:
-        storage.remove(record_path(step.name))
+        if not _is_there(step):
+            storage.remove(record_path(step.name))
         return
     before.write(storage, step.name)
     if "://" not in step.output and _aside(step).exists() and not _is_there(step):

@@ -61,10 +61,10 @@ def read_options(path: Path, names: Collection[str] = ()) -> dict[str, Any]:
     try:
         values = _expand(Loader(path.read_text("utf-8")).get_single_data(), where, "", names)
     except FileNotFoundError as error:
-        raise UsageError("there is no such file", where=where, remedy="name a YAML file after --config") from error
+        raise UsageError("there is no such file", where=where, remedy="name a YAML file that is there") from error
     except OSError as error:
         raise UsageError(
-            f"cannot be read: {error.strerror}", where=where, remedy="name a file after --config"
+            f"cannot be read: {error.strerror}", where=where, remedy="name a YAML file that can be read"
         ) from error
     except yaml.MarkedYAMLError as error:  # its own text quotes the file, which may hold secrets
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""

@@ -192,7 +192,8 @@ def test_a_table_that_was_made_by_hand_is_gone_on_with_where_it_is_the_same(here
     assert written(here, before) == {"wider", "hard-rows", "sets"}
     shutil.rmtree(here / "out")
     curricle("score", "in.jsonl", "--output", "out/scored", "--metrics", "length")
-    assert "holds another job's scores" in curricle("run", "pipeline.yaml", code=2)
+    message = curricle("run", "pipeline.yaml", code=2)
+    assert "another job's scores" in message and "move it elsewhere" in message
 
 
 INSTANTS: dict[str, Callable[[Path], bool]] = {
@@ -241,6 +242,11 @@ WRONG: dict[str, tuple[Any, str]] = {
     "names": ({"output": "out", "steps": {"a": {}, "A": {}}}, "one name but for capitals"),
     "no map": ({"output": "out", "steps": {"a": "score"}}, "step 'a': is no step"),
 }
+
+
+def test_a_plan_that_is_not_there(here):
+    message = curricle("run", "pipelin.yaml", code=2)
+    assert "pipelin.yaml: there is no such file" in message and "name a YAML file" in message
 
 
 @pytest.mark.parametrize("name", WRONG)
