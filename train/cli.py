@@ -53,16 +53,16 @@ def plan(arguments: Sequence[str]) -> int:
 
     _show_curriculum(arguments, "curricle-train plan")
     settings = parse(PlanSettings, arguments, "curricle-train plan", plan.__doc__)
-    from curricle.train.ordering.plan import plan_of
+    from curricle.train.reporting.plan import write_plan
 
-    product = plan_of(settings)
+    product, page = write_plan(settings)
     steps = f"{counted(product.steps, 'step')} of {counted(product.stages, 'stage')}"
     notes = [f"  {note}" for note in product.notes]
     for line in (product.description, *notes, *product.summary.lines(), *product.summary.warnings()):
         show(line)
     if product.rehearsed:
         show("a rehearsal: the losses of the table stand in for a student; the order of a run follows its own")
-    show(f"{counted(product.samples, 'sample')} in {steps}: {product.parquet}, {product.picture}")
+    show(f"{counted(product.samples, 'sample')} in {steps}: {product.parquet}; look at {page}")
     return DONE
 
 

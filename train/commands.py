@@ -171,16 +171,16 @@ def reward(data: StrPath, model: str, output: StrPath, **options: Unpack[RewardO
 
 
 def plan(data: StrPath | None, output: StrPath, **options: Unpack[PlanOptions]) -> "Plan":
-    """Write what a curriculum would visit, or what a journal did visit: ``plan.parquet`` and ``plan.png``.
+    """Write what a curriculum would visit, or what a journal did visit: ``plan.parquet``, ``.html`` and ``.png``.
 
     No model is needed. ``train.order`` gives an order in memory. ``options``: those of ``curricle-train plan --help``,
     as for ``run``; ``journal`` is the ``journal.jsonl`` of a run, or its directory: ``data`` may be None then, and is
     that of the run. Raises UsageError, before anything is written, if the student would have to be asked for what no
     column holds, or the table does not fit.
     """
-    from curricle.train.ordering.plan import plan_of
+    from curricle.train.reporting.plan import write_plan
 
-    return plan_of(_settings(PlanSettings, "plan", data=data, output=output, **options))
+    return write_plan(_settings(PlanSettings, "plan", data=data, output=output, **options))[0]
 
 
 def report(directory: StrPath) -> Path:

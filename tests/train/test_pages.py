@@ -89,8 +89,12 @@ def pages(command, train_in_fork, table_file, tmp_path):
     run = tmp_path / "hostile <b>&run"
     done = train_in_fork(["report", str(run)])
     assert done.code == 0, done.text
+    order = ["--curriculum", "campus", "--batch.size", "8", "--budget.samples", "24"]
+    done = train_in_fork(["plan", "--data", str(table_file), *order, "--output", str(tmp_path / "plan")])
+    assert done.code == 0 and "plan.html" in done.text, done.text
     result = {
         "training": (run / "report.html").read_text(),
+        "plan": (tmp_path / "plan" / "plan.html").read_text(),
         "comparison": comparison(tmp_path, ["random", "campus", "sorted?by=loss", "hard_to_easy", NAME]),
     }
     for name, text in result.items():
@@ -103,6 +107,8 @@ def test_every_page_is_inert_and_shows_hostile_text_as_text(pages):
         check_inert(path.read_text())
     text = Page(pages["training"].read_text()).text
     assert "rows were not visited" in text and "<script>alert(1)</script>" in text and "hostile <b>&run" in text
+    text = Page(pages["plan"].read_text()).text
+    assert "40 rows are not visited" in text and "<script>alert(1)</script>" in text and "A rehearsal" in text
     assert faults(*pages.values()) == []
 
 

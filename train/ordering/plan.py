@@ -1,9 +1,9 @@
 """What a curriculum would visit, or what a journal did visit: a Parquet of rows and a picture, without a model."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice, pairwise
+from itertools import groupby, islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from curricle.schemas.common.errors import UsageError
 from curricle.train.data.holdout import split
 from curricle.train.data.table import Rows, Table
 from curricle.train.ordering.batches import GlobalBatch
+from curricle.train.ordering.exposure import Exposure
 from curricle.train.ordering.journal import JOURNAL, Header, Journal, read_journal
 from curricle.train.ordering.order import course_of, cut, described, global_batches, header_of, remarks, sorted_by
 from curricle.train.ordering.rehearsal import Rehearsal
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BATCHES_A_GROUP = 4096
-POINTS = 400  # of the picture, along the order
+POINTS, FEW = 400, 80  # along the order, of the picture and of what a page shows at any width
 
 PLAN = pa.schema(
     [
@@ -43,16 +44,30 @@ PLAN = pa.schema(
 
 
 @dataclass(frozen=True)
+class DifficultyCurve:
+    """Percentiles of difficulty along the order, all (points,): at which sample, the 10th percentile of the rows there,
+    their mean and their 90th. NaN where none of them has a score.
+    """
+
+    at: NDArray[np.float64]
+    low: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Plan:
     """An order in figures. ``exposures[k]`` counts the rows that are visited k times.
 
     ``description``: what the curriculum does, in words. ``rehearsed``: it asks the student, and the losses of the table
     stood in for its answers; the order of a run follows its student. ``notes``: what a person should know of the table
-    and of options that cannot matter.
+    and of options that cannot matter. ``title``: which order it is. ``curves``: by column. ``choices``: which
+    perspective is trained on from which sample to which. ``exposure``: with rows that are never visited.
     """
 
     parquet: Path
     picture: Path
+    title: str
     steps: int
     stages: int
     samples: int
@@ -60,6 +75,9 @@ class Plan:
     summary: Summary
     description: str
     rehearsed: bool
+    curves: Mapping[str, DifficultyCurve]
+    choices: Sequence[tuple[str, float, float]]
+    exposure: Exposure
     notes: tuple[str, ...] = ()
 
 
@@ -136,11 +154,16 @@ def plan(
     tally.batch(rows)
     rehearsed = rehearsal is not None and rehearsal.needed
     title = f"{header.curriculum}, seed {header.seed}" + ", a rehearsal with the losses of the table" * rehearsed
+    fine, coarse = (
+        {name: _curve(rows, percentiles, points) for name, percentiles in ranks.items()} for points in (POINTS, FEW)
+    )
+    choices = [*_choices(visited)]
     with replacing(picture) as partial:
-        _draw(visited, rows, ranks, title).savefig(partial, dpi=120, format="png")
+        _draw(fine, choices, len(rows), title).savefig(partial, dpi=120, format="png")
     return Plan(
         parquet,
         picture,
+        title,
         steps=len(visited),
         stages=len({batch.stage.index for batch in visited}),
         samples=len(rows),
@@ -148,6 +171,9 @@ def plan(
         summary=tally.summary(table, [*ranks], header.seed),
         description="" if header.plugin else described(table, header),
         rehearsed=rehearsed,
+        curves=coarse,
+        choices=choices,
+        exposure=Exposure.of(tally.visits, table),
         notes=(*table.notes, *(() if header.plugin else remarks(table, header))),
     )
 
@@ -175,38 +201,45 @@ def _as_table(group: Sequence[GlobalBatch], table: Table) -> pa.Table:
     return pa.table([pa.array(column, kind.type) for column, kind in zip(columns, PLAN, strict=True)], schema=PLAN)
 
 
-def _draw(visited: Sequence[GlobalBatch], rows: Rows, ranks: Mapping[str, NDArray[np.float32]], title: str) -> "Figure":
+def _curve(rows: Rows, percentiles: NDArray[np.float32], points: int) -> DifficultyCurve:
+    edges = np.unique(np.linspace(0, len(rows), min(points, len(rows)) + 1).astype(np.int64))
+    parts = [percentiles[rows[start:end]] for start, end in pairwise(edges)]
+    return DifficultyCurve((edges[:-1] + edges[1:]) / 2, *np.array([_spread(part) for part in parts]).T)
+
+
+def _choices(visited: Sequence[GlobalBatch]) -> Iterator[tuple[str, float, float]]:
+    """Which perspective was chosen from which sample to which, where one was to choose."""
+    start = end = 0
+    for choice, batches in groupby(visited, key=lambda batch: batch.stage.choice):
+        start, end = end, end + sum(len(batch.rows) for batch in batches)
+        if choice:
+            yield choice, float(start), float(end)
+
+
+def _draw(
+    curves: Mapping[str, DifficultyCurve], choices: Sequence[tuple[str, float, float]], samples: int, title: str
+) -> "Figure":
     """Mean difficulty percentile over the order, with the middle 80 per cent, and below it what was chosen when."""
     from matplotlib.figure import Figure
 
-    choices = np.repeat(
-        np.array([batch.stage.choice or "" for batch in visited], object), [len(batch.rows) for batch in visited]
-    )
-    colours = {re.sub(":(high|low)$", "", name): f"C{index % 10}" for index, name in enumerate(ranks)}
-    chosen = list(dict.fromkeys([*colours, *filter(None, choices)])) if any(choices) else []
+    colours = {re.sub(":(high|low)$", "", name): f"C{index % 10}" for index, name in enumerate(curves)}
+    chosen = list(dict.fromkeys([*colours, *(name for name, _, _ in choices)])) if choices else []
     figure = Figure(figsize=(9, 5 if chosen else 4), layout="constrained")
     axes = figure.subplots(2 if chosen else 1, 1, sharex=True, squeeze=False, height_ratios=[6, 1] if chosen else None)
     above = axes[0, 0]
-    edges = np.unique(np.linspace(0, len(rows), min(POINTS, len(rows)) + 1).astype(np.int64))
-    middles = (edges[:-1] + edges[1:]) / 2
-    for name, percentiles in ranks.items():
-        parts = [percentiles[rows[start:end]] for start, end in pairwise(edges)]
-        low, mean, high = np.array([_spread(part) for part in parts]).T
-        above.plot(middles, mean, label=name, linewidth=1.2)
-        above.fill_between(middles, low, high, alpha=0.15, linewidth=0)
+    for name, curve in curves.items():
+        above.plot(curve.at, curve.mean, label=name, linewidth=1.2)
+        above.fill_between(curve.at, curve.low, curve.high, alpha=0.15, linewidth=0)
     above.set_title(title, loc="left")
     above.set(ylabel="difficulty percentile", ylim=(0, 100))
-    if ranks:
-        figure.legend(loc="outside upper right", ncols=len(ranks), frameon=False)
+    if curves:
+        figure.legend(loc="outside upper right", ncols=len(curves), frameon=False)
     if chosen:
         lanes = {name: lane for lane, name in enumerate(chosen)}
-        changes = np.flatnonzero(np.r_[True, choices[1:] != choices[:-1]])
-        for start, end in zip(changes, [*changes[1:], len(rows)], strict=True):
-            if choices[start]:
-                lane = lanes[choices[start]]
-                axes[1, 0].barh(lane, end - start, left=start, height=0.9, color=colours.get(choices[start], "0.5"))
+        for name, start, end in choices:
+            axes[1, 0].barh(lanes[name], end - start, left=start, height=0.9, color=colours.get(name, "0.5"))
         axes[1, 0].set(yticks=range(len(chosen)), yticklabels=chosen, ylabel="chosen", ylim=(-0.6, len(chosen) - 0.4))
-    axes[-1, 0].set(xlabel="samples, in the order of training", xlim=(0, len(rows)))
+    axes[-1, 0].set(xlabel="samples, in the order of training", xlim=(0, samples))
     return figure
 
 

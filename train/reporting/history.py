@@ -1,48 +1,22 @@
 """What a run left behind, read back: its metrics, its journal, and which rows it visited how often."""
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from curricle.schemas.common.config import build
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.common.plugins import is_file
-from curricle.schemas.pages.excerpts import ShownExample
 from curricle.train.curricula.base import Decision
 from curricle.train.data.holdout import split
-from curricle.train.data.table import Table
 from curricle.train.ordering.batches import batches, response_tokens
+from curricle.train.ordering.exposure import Exposure
 from curricle.train.ordering.journal import JOURNAL, Journal, StageRecord, follow, read_journal, recorded_course
 from curricle.train.ordering.order import sorted_by
 from curricle.train.ordering.summary import Summary, Tally
 from curricle.train.records.metrics import read_metrics
 from curricle.train.records.run_json import RUN, read_description
 from curricle.train.settings import RunSettings
-from numpy.typing import NDArray
-
-SHOWN = 20
-"""Rows that were never visited, of which a page shows the text."""
-
-
-@dataclass(frozen=True)
-class Exposure:
-    """``times[k]`` rows were visited k times. ``never`` are the first of those that were not, out of ``times[0]``."""
-
-    times: dict[int, int]
-    never: list[ShownExample]
-
-    @classmethod
-    def of(cls, visits: NDArray[np.int64], table: Table) -> "Exposure":
-        """``visits``: of each row of the table."""
-        rows = np.flatnonzero(visits == 0)[:SHOWN]
-        examples = zip(rows, table.examples(rows), strict=True)
-        never = [
-            ShownExample.of({"example_id": table.ids[row].tobytes().hex(), "messages": example.messages})
-            for row, example in examples
-        ]
-        return cls(dict(sorted(Counter(visits.tolist()).items())), never)
 
 
 @dataclass(frozen=True)
