@@ -180,7 +180,9 @@ def _grown(
     if new_columns and not settings.adds_columns:
         differ.append(f"columns {', '.join(new_columns)}: not there, and now")
     held, records = sum(source.bytes for source in table.manifest.sources), table.manifest.total.read
-    sources = _sources(table, rows_of_shard(job, held / max(1, records)), recorded)
+    computed = {column.metric for column in job.columns if column.name in new_columns}
+    rest = replace(job, references=tuple(each for each in job.references if each.name in computed))
+    sources = _sources(table, rows_of_shard(rest, held / max(1, records)), recorded)
     match = match_inputs(sources, files, job.readers)
     longer = {source.file.name: file for source, file in match.changed if settings.append and is_longer(source, file)}
     changed = [pair for pair in match.changed if pair[1].name not in longer]

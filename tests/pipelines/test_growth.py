@@ -14,8 +14,9 @@ from running import curricle, read_data, read_rejects, write_jsonl
 MODEL = Path(__file__).resolve().parents[1] / "data" / "v1" / "model"
 PROXY = ("--proxy.model", MODEL, "--proxy.max-length", 160)
 WORDS = [first + second for first in ("ba", "do", "ki", "lu", "me") for second in ("ta", "ri", "mo", "ne")]
-ROWS = 1000
-"""Of each file: three of them are a table of 3,000."""
+ROWS, FEW = 1000, 80
+"""Of each file: three of them are a table of 3,000, or of fewer where that shows as much."""
+SIZES = {"many": ROWS, "few": FEW}
 
 
 def text(start: int, words: int) -> str:
@@ -36,22 +37,30 @@ def records(name: str, count: int = ROWS) -> list[dict]:
     ]
 
 
-@pytest.fixture(scope="module")
-def scored(tmp_path_factory) -> Path:
+def score_three(folder: Path, rows: int) -> Path:
     """A folder of three files, and the table that was scored of them."""
-    folder = tmp_path_factory.mktemp("growth")
-    (folder / "in").mkdir()
+    (folder / "in").mkdir(parents=True)
     for name in ("a", "b", "c"):
-        write_jsonl(folder / "in" / f"{name}.jsonl", records(name))
+        write_jsonl(folder / "in" / f"{name}.jsonl", records(name, rows))
     curricle("score", "in", "--output", "table", "--metrics", "length,loss", *PROXY, cwd=folder)
     return folder
 
 
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory) -> dict[str, Path]:
+    return {name: score_three(tmp_path_factory.mktemp(name) / "work", rows) for name, rows in SIZES.items()}
+
+
 @pytest.fixture
 def folder(scored, tmp_path) -> Path:
-    """The same, to be changed."""
-    shutil.copytree(scored, tmp_path / "work")
-    return tmp_path / "work"
+    """Three files of 1,000 records and their table, to be changed."""
+    return Path(shutil.copytree(scored["many"], tmp_path / "work"))
+
+
+@pytest.fixture
+def few(scored, tmp_path) -> Path:
+    """The same, of fewer rows."""
+    return Path(shutil.copytree(scored["few"], tmp_path / "work"))
 
 
 @pytest.fixture
@@ -148,92 +157,92 @@ def test_a_metric_more_and_a_file_more_at_once(folder, count):
     assert "nothing to do" in curricle("score", "in", "--output", "table", *options, "--append", cwd=folder)
 
 
-def test_a_metric_that_needs_a_pass_that_is_there(folder, count):
+def test_a_metric_that_needs_a_pass_that_is_there(few, count):
     """IFD is of two passes, and the loss is a column of its own, which stays."""
-    before = read_data(folder / "table")
+    before = read_data(few / "table")
     count()
-    curricle("score", "in", "--output", "table", "--metrics", "+ifd", *PROXY, cwd=folder)
-    assert count()["rendered"] == 3 * (ROWS - 1)
-    after = read_data(folder / "table")
+    curricle("score", "in", "--output", "table", "--metrics", "+ifd", *PROXY, cwd=few)
+    assert count()["rendered"] == 3 * (FEW - 1)
+    after = read_data(few / "table")
     assert all(after[name].equals(before[name]) for name in before.column_names if name != "notes")
-    at_once(folder, "--metrics", "length,loss,ifd", *PROXY)
-    assert_alike(after, read_data(folder / "whole"))
+    at_once(few, "--metrics", "length,loss,ifd", *PROXY)
+    assert_alike(after, read_data(few / "whole"))
 
 
-def test_an_input_is_known_by_its_content(folder, count):
+def test_an_input_is_known_by_its_content(few, count):
     """Moved, renamed, or named otherwise: it is the same input, and nothing is done."""
     options = ("--output", "table", "--metrics", "length,loss", *PROXY)
-    (folder / "in").rename(folder / "elsewhere")
-    (folder / "elsewhere" / "b.jsonl").rename(folder / "elsewhere" / "b-2.jsonl")
+    (few / "in").rename(few / "elsewhere")
+    (few / "elsewhere" / "b.jsonl").rename(few / "elsewhere" / "b-2.jsonl")
     count()
-    for inputs in (("elsewhere",), (folder / "elsewhere",)):
-        message = curricle("score", *inputs, *options, cwd=folder)
+    for inputs in (("elsewhere",), (few / "elsewhere",)):
+        message = curricle("score", *inputs, *options, cwd=few)
         assert "nothing to do" in message and "b-2.jsonl is the input in/b.jsonl: its content is the same" in message
     assert count()["read"] == 0
-    write_jsonl(folder / "elsewhere" / "c.jsonl", records("changed"))
-    assert "was read then, is not among the inputs now" in curricle("score", "elsewhere", *options, cwd=folder, code=2)
+    write_jsonl(few / "elsewhere" / "c.jsonl", records("changed", FEW))
+    assert "was read then, is not among the inputs now" in curricle("score", "elsewhere", *options, cwd=few, code=2)
 
 
-def test_only_what_is_new_need_be_named(folder, count):
+def test_only_what_is_new_need_be_named(few, count):
     """A nightly job may move what it has scored out of the way; a file that takes an old name is another one."""
-    whole = at_once(folder, "--metrics", "length,loss", *PROXY, inputs=("in",))
-    shutil.rmtree(folder / "in")
-    write_jsonl(folder / "new.jsonl", records("new", 30))
+    whole = at_once(few, "--metrics", "length,loss", *PROXY, inputs=("in",))
+    shutil.rmtree(few / "in")
+    write_jsonl(few / "new.jsonl", records("new", 30))
     options = ("--output", "table", "--metrics", "length,loss", *PROXY, "--append")
     count()
-    curricle("score", "new.jsonl", *options, cwd=folder)
+    curricle("score", "new.jsonl", *options, cwd=few)
     assert count()["read"] == 28
-    manifest = read_manifest(folder / "table")
+    manifest = read_manifest(few / "table")
     names = ["in/a.jsonl", "in/b.jsonl", "in/c.jsonl"]
     assert [source.source for source in manifest.sources] == [*names, "new.jsonl"]
-    rows = read_data(folder / "table").slice(0, 3 * (ROWS - 1)).replace_schema_metadata()
-    assert rows.equals(read_data(folder / "whole").replace_schema_metadata()) and whole["rejects"]
-    (folder / "new.jsonl").rename(folder / "yesterday.jsonl")
-    write_jsonl(folder / "new.jsonl", records("newer", 40))
-    curricle("score", "yesterday.jsonl", "new.jsonl", *options, cwd=folder)
+    rows = read_data(few / "table").slice(0, 3 * (FEW - 1)).replace_schema_metadata()
+    assert rows.equals(read_data(few / "whole").replace_schema_metadata()) and whole["rejects"]
+    (few / "new.jsonl").rename(few / "yesterday.jsonl")
+    write_jsonl(few / "new.jsonl", records("newer", 40))
+    curricle("score", "yesterday.jsonl", "new.jsonl", *options, cwd=few)
     assert count()["read"] == 38
-    manifest = read_manifest(folder / "table")
+    manifest = read_manifest(few / "table")
     assert [source.source for source in manifest.sources] == [*names, "yesterday.jsonl", "new.jsonl"]
-    assert "whole" in curricle("verify", folder / "table")
+    assert "whole" in curricle("verify", few / "table")
 
 
-def test_a_file_that_has_grown(folder, count):
-    with (folder / "in" / "b.jsonl").open("a") as file:
+def test_a_file_that_has_grown(few, count):
+    with (few / "in" / "b.jsonl").open("a") as file:
         file.writelines(json.dumps(row) + "\n" for row in records("more", 20))
     options = ("--output", "table", "--metrics", "length,loss", *PROXY)
-    assert "was changed" in curricle("score", "in", *options, cwd=folder, code=2)
+    assert "was changed" in curricle("score", "in", *options, cwd=few, code=2)
     count()
-    curricle("score", "in", *options, "--append", cwd=folder)
+    curricle("score", "in", *options, "--append", cwd=few)
     assert count()["read"] == 18
-    at_once(folder, *options[2:])
-    assert_alike(read_data(folder / "table"), read_data(folder / "whole"))
-    content = (folder / "in" / "b.jsonl").read_text()
-    (folder / "in" / "b.jsonl").write_text(content.replace("b 1 ", "b one "))
-    assert "was changed" in curricle("score", "in", *options, "--append", cwd=folder, code=2)
+    at_once(few, *options[2:])
+    assert_alike(read_data(few / "table"), read_data(few / "whole"))
+    content = (few / "in" / "b.jsonl").read_text()
+    (few / "in" / "b.jsonl").write_text(content.replace("b 1 ", "b one "))
+    assert "was changed" in curricle("score", "in", *options, "--append", cwd=few, code=2)
 
 
-def test_rows_that_any_table_has_are_copied(folder, count, tmp_path):
+def test_rows_that_any_table_has_are_copied(few, count, tmp_path):
     """Whatever their file is called, in whichever order; what is doubled in the input is doubled in the table."""
-    (folder / "in" / "a.jsonl").rename(folder / "in" / "z.jsonl")
-    rows = records("b")
-    write_jsonl(folder / "in" / "b.jsonl", [*rows[500:], *records("new", 10), *rows[:500], *rows[:7]])
+    (few / "in" / "a.jsonl").rename(few / "in" / "z.jsonl")
+    rows = records("b", FEW)
+    write_jsonl(few / "in" / "b.jsonl", [*rows[50:], *records("new", 10), *rows[:50], *rows[:7]])
     options = ("--metrics", "length,loss", *PROXY)
     count()
-    message = curricle("score", "in", "--output", "other", *options, "--reuse", "table", cwd=folder)
+    message = curricle("score", "in", "--output", "other", *options, "--reuse", "table", cwd=few)
     assert count()["read"] == 8 and "reuse table: copied: length, loss" in message
-    total = read_manifest(folder / "other").total
-    assert total.reused == 3 * (ROWS - 1) + 7 and total.scored == total.reused + 9
-    assert [source.source for source in read_manifest(folder / "other").sources][-1] == "in/z.jsonl"
-    assert "whole" in curricle("verify", folder / "other")
-    before = {row["example_id"]: row for row in read_data(folder / "table").to_pylist()}
-    for row in read_data(folder / "other").to_pylist():
+    total = read_manifest(few / "other").total
+    assert total.reused == 3 * (FEW - 1) + 7 and total.scored == total.reused + 9
+    assert [source.source for source in read_manifest(few / "other").sources][-1] == "in/z.jsonl"
+    assert "whole" in curricle("verify", few / "other")
+    before = {row["example_id"]: row for row in read_data(few / "table").to_pylist()}
+    for row in read_data(few / "other").to_pylist():
         if there := before.get(row["example_id"]):
             same = ("loss", "loss_tokens", "prompt_tokens", "response_words", "notes", "truncated")
             assert [row[name] for name in same] == [there[name] for name in same]
     count()
-    curricle("score", "in", "--output", "third", *options, "--reuse", "table,other", cwd=folder)
+    curricle("score", "in", "--output", "third", *options, "--reuse", "table,other", cwd=few)
     assert count()["read"] == 0
-    assert outcome(folder / "third") == outcome(folder / "other")
+    assert outcome(few / "third") == outcome(few / "other")
 
 
 def test_a_model_is_not_loaded_where_nothing_is_asked_of_it(folder, monkeypatch):
