@@ -193,8 +193,8 @@ class InputMatch:
 def match_inputs(sources: Sequence[PlannedSource], files: Sequence[InputFile], readers: Sequence[Reader]) -> InputMatch:
     """Which file is which source of a plan: by content, whatever a file is called and wherever it lies.
 
-    Under the same name, size and time of change decide; where only the time differs (a copy, a fresh checkout) the
-    bytes do. Of other files those are read that are as large as a source that is sought.
+    Under the same name and path, size and time of change decide; else (a copy, a fresh checkout) the bytes do. Of files
+    of other names those are read that are as large as a source that is sought.
     """
     by_name = {file.name: file for file in files}
     there = {
@@ -221,7 +221,7 @@ def match_inputs(sources: Sequence[PlannedSource], files: Sequence[InputFile], r
 
 
 def _same(planned: PlannedSource, file: InputFile) -> bool:
-    if planned.file == file:
+    if planned.file == file and planned.file.location == file.location:
         return True
     return planned.file.bytes == file.bytes and content_sha256(file) == planned.sha256
 
@@ -249,10 +249,15 @@ def _moved(file: InputFile, sought: Sequence[PlannedSource], readers: Sequence[R
     return next((source for source in alike if source.sha256 == digest), None)
 
 
-@lru_cache(maxsize=1 << 12)
 def content_sha256(file: InputFile, size: int | None = None) -> str:
     """The digest of a file as it is stored, or of so many bytes at its start."""
-    with open_input(file.path) as stream:
+    return _content_sha256(file.path, file.bytes, file.modified, size)
+
+
+@lru_cache(maxsize=1 << 12)
+def _content_sha256(path: str, stored: int, modified: float, size: int | None) -> str:
+    """The digest, read once as long as the file is as large and as old as it is."""
+    with open_input(path) as stream:
         return file_sha256(stream, size)
 
 

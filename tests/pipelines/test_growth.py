@@ -372,6 +372,20 @@ def test_a_grown_table_that_is_damaged_is_made_again_of_its_input(small):
     assert outcome(small / "table") == at_once(small, *SMALL)
 
 
+def test_a_file_of_the_same_name_size_and_age_in_another_folder_is_another_one(small):
+    """As tools leave files that write one time of change for all: a night that is skipped is data that is lost."""
+    import os
+
+    for night, word in (("one", "yes"), ("two", "not")):
+        (small / night).mkdir()
+        write_jsonl(small / night / "in.jsonl", [{"prompt": f"Say {word}", "completion": word}])
+        os.utime(small / night / "in.jsonl", (1e9, 1e9))
+        curricle("score", small / night / "in.jsonl", "--output", "nights", *SMALL, "--append", cwd=small)
+    rows = read_data(small / "nights")["messages"].to_pylist()
+    assert [turns[1]["content"] for turns in rows] == ["yes", "not"]
+    assert "whole" in curricle("verify", small / "nights")
+
+
 def test_a_night_without_a_file(small):
     (small / "in").rename(small / "elsewhere")
     (small / "in").mkdir()
