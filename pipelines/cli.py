@@ -58,6 +58,7 @@ def _begun_or_dry(cls: type[T], arguments: Sequence[str], name: str, description
 def _show_all(lines: Iterable[str]) -> int:
     for line in lines:
         show(line)
+        sys.stdout.flush()  # the trainer, another process, may say the next one
     return DONE
 
 
@@ -215,11 +216,16 @@ def lp(arguments: Sequence[str]) -> int:
     """
     from curricle.pipelines.settings.lp import LpSettings
 
-    settings = _begun(LpSettings, arguments, "lp", lp.__doc__)
-    from curricle.pipelines.commands.lp import lp as run
+    settings, dry = _begun_or_dry(LpSettings, arguments, "lp", lp.__doc__)
     from curricle.pipelines.processes.log import quieten_beam
 
     quieten_beam()
+    if dry:
+        from curricle.pipelines.commands import dry_run
+
+        return _show_all(dry_run.lp(settings))
+    from curricle.pipelines.commands.lp import lp as run
+
     run(settings)
     _say_where(settings.output)
     return DONE
@@ -229,11 +235,16 @@ def reward(arguments: Sequence[str]) -> int:
     """Add rewards to a table: the proxy answers the prompts, and a reward is fitted that prefers the responses."""
     from curricle.pipelines.settings.reward import RewardSettings
 
-    settings = _begun(RewardSettings, arguments, "reward", reward.__doc__)
-    from curricle.pipelines.commands.reward import reward as run
+    settings, dry = _begun_or_dry(RewardSettings, arguments, "reward", reward.__doc__)
     from curricle.pipelines.processes.log import quieten_beam
 
     quieten_beam()
+    if dry:
+        from curricle.pipelines.commands import dry_run
+
+        return _show_all(dry_run.reward(settings))
+    from curricle.pipelines.commands.reward import reward as run
+
     run(settings)
     _say_where(settings.output)
     return DONE

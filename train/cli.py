@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 from curricle.schemas.common import stop
 from curricle.schemas.common.command import DONE, FAILED, STATES, Command, dispatch
 from curricle.schemas.common.config import parse
 from curricle.schemas.common.disk import check_writable
+from curricle.schemas.common.dry_run import parse_with_dry_run
 from curricle.schemas.common.log import set_up_logging
 from curricle.schemas.common.surroundings import show
 from curricle.schemas.common.wording import counted
@@ -30,7 +31,7 @@ def run(arguments: Sequence[str]) -> int:
     from curricle.train.settings import RunSettings
 
     _show_curriculum(arguments, "curricle-train run")
-    settings = parse(RunSettings, arguments, "curricle-train run", run.__doc__)
+    settings, dry = parse_with_dry_run(RunSettings, arguments, "curricle-train run", run.__doc__)
 
     from curricle.train.preparation import Preparation, prepare
 
@@ -41,6 +42,8 @@ def run(arguments: Sequence[str]) -> int:
             return train(prepared, processes, request)
 
     prepared = partial(prepare, settings)
+    if dry:
+        return _dry_run(settings.log.format, prepared, "run")
     return _in_processes(settings.log.format, settings.device.nproc, ["run", *arguments], prepared, train, "model")
 
 
@@ -70,7 +73,7 @@ def compare(arguments: Sequence[str]) -> int:
     """Train several orders over several seeds at the same budget, and write one table and one picture."""
     from curricle.train.settings import CompareSettings
 
-    settings = parse(CompareSettings, arguments, "curricle-train compare", compare.__doc__)
+    settings, dry = parse_with_dry_run(CompareSettings, arguments, "curricle-train compare", compare.__doc__)
     from curricle.train.comparison.preparation import ComparisonPlan, prepare
 
     def train(comparison: ComparisonPlan, processes: "Processes") -> "Path":
@@ -80,6 +83,8 @@ def compare(arguments: Sequence[str]) -> int:
             return train_all(comparison, processes, request)
 
     prepared = partial(prepare, settings)
+    if dry:
+        return _dry_run(settings.log.format, prepared, "compare")
     return _in_processes(
         settings.log.format, settings.device.nproc, ["compare", *arguments], prepared, train, "comparison"
     )
@@ -163,6 +168,22 @@ COMMANDS: dict[str, Command] = {
     "report": report,
     "verify": verify,
 }
+
+
+def _dry_run(form: Literal["text", "json"], prepare: Callable[[], Any], command: Literal["run", "compare"]) -> int:
+    """Say what a command would do, here and in this process alone."""
+    _set_up_logging(form)
+    prepared = prepare()
+    from curricle.train.comparison import dry_run
+    from curricle.train.distributed import connect
+
+    processes = connect()
+    try:
+        for line in getattr(dry_run, command)(prepared, processes):
+            show(line)
+    finally:
+        processes.disconnect()
+    return DONE
 
 
 def _in_processes(

@@ -59,10 +59,17 @@ def train(prepared: Preparation, processes: Processes, stop: Stop | None = None)
     if prepared.finished and prepared.resumed:
         log.info("the run is finished: there is nothing left to do after step %d", prepared.cursor.step)
         return prepared.resumed
+    with loaded(prepared, processes, stop) as loop:
+        return loop.run()
+
+
+@contextmanager
+def loaded(prepared: Preparation, processes: Processes, stop: Stop | None = None) -> Iterator["Loop"]:
+    """A run whose model and optimizer are loaded, and of which nothing is written yet."""
     with _reproducible(processes.device), memory_in_words():
         loop = Loop(prepared, processes, stop or Stop(processes))
         loop.load()
-        return loop.run()
+        yield loop
 
 
 @contextmanager

@@ -2,13 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
+from curricle.pipelines.commands import lp as learning
+from curricle.pipelines.commands import reward as rewards
 from curricle.pipelines.commands.add import request_of
 from curricle.pipelines.commands.score import Outlook, outlook
+from curricle.pipelines.processes.trainer import run_trainer
 from curricle.pipelines.scoring.estimate import Estimate, estimate, sample, sample_of_table
-from curricle.pipelines.scoring.job import Job
+from curricle.pipelines.scoring.job import Job, make_job
 from curricle.pipelines.scoring.rescore import table_scoring
 from curricle.pipelines.settings.add import AddSettings
+from curricle.pipelines.settings.lp import LpSettings
+from curricle.pipelines.settings.reward import RewardSettings
 from curricle.pipelines.settings.score import ScoreSettings
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.extend import is_extended
@@ -39,7 +45,47 @@ def add(settings: AddSettings) -> Iterator[str]:
     yield NOTHING_WRITTEN
 
 
-def _scoring(settings: ScoreSettings) -> Iterator[str]:
+def lp(settings: LpSettings) -> Iterator[str]:
+    """The same for ``curricle lp``; the trainer says its own part."""
+    plan, directory = learning.plan_of(settings), OutputDirectory(settings.output)
+    beside = [learning.TRAINING]
+    if is_extended(plan.table, settings.output, plan.recipe, settings.overwrite, plan.names, beside):
+        yield "already there, nothing to do"
+        yield NOTHING_WRITTEN
+        return
+    yield f"added: {', '.join(plan.names)}, to {plan.table.manifest.total.scored:,} rows"
+    yield f"training: {settings.epochs} epochs of {plan.rows:,} rows, of which `curricle-train` says:"
+    options = learning.training_options(settings, plan.rows, plan.weights.directory)
+    run_trainer("run", Path(settings.output, learning.TRAINING), {**options, "dry-run": "true"})
+    yield f"scoring: by the model before training and its {settings.epochs} checkpoints"
+    options = learning.scoring_options(settings, plan)
+    if all(checkpoint.is_dir() for checkpoint in learning.checkpoints_of(settings, plan.rows)):
+        yield from _scoring(table_scoring(plan.table, directory, **options))
+    else:
+        options |= {"metrics": ("loss",), "proxy": settings.proxy, "compat": None}
+        yield from _scoring(table_scoring(plan.table, directory, **options), settings.epochs + 1)
+    yield NOTHING_WRITTEN
+
+
+def reward(settings: RewardSettings) -> Iterator[str]:
+    """The same for ``curricle reward``."""
+    plan, directory = rewards.plan_of(settings), OutputDirectory(settings.output)
+    table, rows, beside = plan.table, plan.table.manifest.total.scored, [rewards.TRAINING]
+    if is_extended(table, settings.output, plan.recipe, settings.overwrite, plan.names, beside):
+        yield "already there, nothing to do"
+        yield NOTHING_WRITTEN
+        return
+    yield f"added: {', '.join(plan.names)}, to {rows:,} rows"
+    yield "answers: the proxy draws one to each prompt"
+    options = rewards.scoring_options(settings)
+    yield from _scoring(table_scoring(table, directory, **options))
+    yield f"fitting: the proxy reads {rows:,} responses and as many answers, each as long as it takes for a loss"
+    job = make_job(table_scoring(table, directory, **{**options, "metrics": ("loss",)}))
+    yield from of_estimate(job, estimate(job, sample_of_table(table, rows)), 2)
+    yield NOTHING_WRITTEN
+
+
+def _scoring(settings: ScoreSettings, times: int = 1) -> Iterator[str]:
     """What one scoring job would do."""
     it = outlook(settings)
     if not it.plan or not it.pending:
@@ -58,7 +104,7 @@ def _scoring(settings: ScoreSettings) -> Iterator[str]:
     if left:
         estimated = estimate(job, sample(job, left))
         yield from _reused(settings, estimated)
-        yield from of_estimate(job, estimated)
+        yield from of_estimate(job, estimated, times)
 
 
 def _in_table(it: Outlook) -> Iterator[str]:

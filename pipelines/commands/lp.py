@@ -1,7 +1,7 @@
 """Learning percentage from a table: train the proxy on it, score it with each checkpoint, add the columns."""
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from curricle.pipelines.scoring.rescore import of_proxy
 from curricle.pipelines.settings.lp import PUBLISHED, LpSettings
 from curricle.pipelines.tables.directory import PLAN, OutputDirectory
 from curricle.pipelines.tables.extend import Addition, extend, extending, with_notes
-from curricle.pipelines.tables.leave_out import left_out
+from curricle.pipelines.tables.leave_out import LeftOut, left_out
 from curricle.pipelines.tables.provenance import provenance
 from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.common.errors import UsageError
@@ -26,29 +26,45 @@ log = logging.getLogger("curricle")
 TRAINING = "training"
 
 
+@dataclass(frozen=True)
+class LpPlan:
+    """Which columns a table is to get, by which recipe, after training on so many ``rows``; not on those ``out``."""
+
+    table: TableReader
+    weights: Weights
+    names: list[str]
+    recipe: dict[str, Any]
+    out: LeftOut
+    rows: int
+
+
+def plan_of(settings: LpSettings) -> LpPlan:
+    """What ``lp`` is to make. UsageError as there."""
+    table, weights = TableReader(settings.table), resolve(settings.proxy.model)
+    metric = learning.metric(settings.epochs + 1, settings.compat)
+    out = left_out(table, settings.not_trained_on)
+    recipe = _recipe(settings, weights, metric.identity(Models(settings.proxy)), out.identity)
+    names = [column.name for column in metric.columns]
+    return LpPlan(table, weights, names, recipe, out, table.manifest.total.scored - out.rows)
+
+
 def lp(settings: LpSettings) -> Manifest:
     """Write the table with learning percentages, or what is left of it, and return its manifest.
 
     The checkpoints stay in ``training`` below the output. UsageError, UserError and DirectoryLocked as for scoring, and
     where `curricle-train run` ends with them.
     """
-    table, directory = TableReader(settings.table), OutputDirectory(settings.output)
-    weights = resolve(settings.proxy.model)
-    metric, models = learning.metric(settings.epochs + 1, settings.compat), Models(settings.proxy)
-    out = left_out(table, settings.not_trained_on)
-    recipe = _recipe(settings, weights, metric.identity(models), out.identity)
-    names = [column.name for column in metric.columns]
+    plan, directory, models = plan_of(settings), OutputDirectory(settings.output), Models(settings.proxy)
+    table, names, recipe, out = plan.table, plan.names, plan.recipe, plan.out
     with extending(table, settings.output, recipe, settings.overwrite, names, beside=[TRAINING]) as run:
         if run:
             try:
-                checkpoints = _train(settings, table.manifest.total.scored - out.rows, weights)
+                _train(settings, plan)
             except UsageError:
                 if not Path(settings.output, TRAINING).exists() and not directory.storage.exists(MANIFEST):
                     directory.storage.remove(PLAN)  # nothing is made yet: other options may be given
                 raise
-            proxy = replace(settings.proxy, checkpoints=(settings.proxy.model, *map(str, checkpoints)))
-            options = {"workers": settings.workers, "shard_rows": settings.shard_rows, "compat": settings.compat}
-            added = scored(table, directory, names, metrics=("lp",), proxy=proxy, **options)
+            added = scored(table, directory, names, **scoring_options(settings, plan))
             training = {"training": recipe["training"]}
             columns = [column.resting_on({**column.rests_on, **training}) for column in added.columns]
             rows = partial(with_notes, added.rows, out.note("lp_1: no model was trained on this row"))
@@ -83,16 +99,32 @@ def _recipe(
     }
 
 
-def _train(settings: LpSettings, rows: int, weights: Weights) -> list[Path]:
-    """Train on every row that is not left out, in random order, and return the checkpoint of each epoch.
+def _train(settings: LpSettings, plan: LpPlan) -> None:
+    """Train on every row that is not left out, in random order, with a checkpoint of each epoch.
 
-    A batch never spans two epochs, so the last one of an epoch ends with it. A run that is finished is left as it is.
+    A run that is finished is left as it is.
     """
-    output = Path(settings.output, TRAINING)
-    log.info("training %s on %d rows for %d epochs", settings.proxy.model, rows, settings.epochs)
-    run_trainer("run", output, training_options(settings, rows, weights.directory))
-    steps = _steps_an_epoch(settings, rows)
-    return [output / "checkpoints" / f"step-{epoch * steps:08d}" for epoch in range(1, settings.epochs + 1)]
+    log.info("training %s on %d rows for %d epochs", settings.proxy.model, plan.rows, settings.epochs)
+    options = training_options(settings, plan.rows, plan.weights.directory)
+    run_trainer("run", Path(settings.output, TRAINING), options)
+
+
+def checkpoints_of(settings: LpSettings, rows: int) -> list[Path]:
+    """The checkpoint of each epoch: a batch never spans two of them, so the last one of an epoch ends with it."""
+    steps, directory = _steps_an_epoch(settings, rows), Path(settings.output, TRAINING, "checkpoints")
+    return [directory / f"step-{epoch * steps:08d}" for epoch in range(1, settings.epochs + 1)]
+
+
+def scoring_options(settings: LpSettings, plan: LpPlan) -> dict[str, Any]:
+    """Of the job that scores the table with every checkpoint."""
+    checkpoints = map(str, checkpoints_of(settings, plan.rows))
+    return {
+        "metrics": ("lp",),
+        "proxy": replace(settings.proxy, checkpoints=(settings.proxy.model, *checkpoints)),
+        "workers": settings.workers,
+        "shard_rows": settings.shard_rows,
+        "compat": settings.compat,
+    }
 
 
 def training_options(settings: LpSettings, rows: int, model: Path) -> dict[str, object]:

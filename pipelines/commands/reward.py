@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from curricle.pipelines.scoring.rescore import of_proxy
 from curricle.pipelines.settings.reward import RewardSettings
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.extend import SCORES, Addition, both_notes, extend, extending
-from curricle.pipelines.tables.leave_out import left_out
+from curricle.pipelines.tables.leave_out import LeftOut, left_out
 from curricle.pipelines.tables.provenance import provenance
 from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.columns import REWARD_VERSION
@@ -33,23 +33,43 @@ ANSWERS = [column.name for column in generated.COLUMNS]
 REWARDS = ["reward_reference", "reward_generated", "reward_gap"]
 
 
+@dataclass(frozen=True)
+class RewardPlan:
+    """By which recipe a table is to get answers and rewards. ``out``: the rows that nothing is learned from."""
+
+    table: TableReader
+    weights: Weights
+    recipe: dict[str, Any]
+    out: LeftOut
+    names = (*ANSWERS, *REWARDS)
+
+
+def plan_of(settings: RewardSettings) -> RewardPlan:
+    """What ``reward`` is to make. UsageError as there."""
+    table, weights = TableReader(settings.table), resolve(settings.proxy.model)
+    out = left_out(table, settings.leave_out)
+    return RewardPlan(table, weights, _recipe(settings, weights) | out.identity, out)
+
+
+def scoring_options(settings: RewardSettings) -> dict[str, Any]:
+    """Of the job that answers the prompts."""
+    options = {"proxy": settings.proxy, "workers": settings.workers, "shard_rows": settings.shard_rows}
+    return {"metrics": (generated.METRIC.name,), **options}
+
+
 def reward(settings: RewardSettings) -> Manifest:
     """Write the table with the proxy's answers and the rewards, or what is left of it, and return its manifest.
 
     The reward model stays in ``reward_model`` below the output. UsageError, UserError and DirectoryLocked as for
     scoring, and where `curricle-train reward` ends with them.
     """
-    table, directory = TableReader(settings.table), OutputDirectory(settings.output)
-    weights = resolve(settings.proxy.model)
-    out = left_out(table, settings.leave_out)
-    recipe = _recipe(settings, weights) | out.identity
-    names = [*ANSWERS, *REWARDS]
-    with extending(table, settings.output, recipe, settings.overwrite, names, beside=[TRAINING]) as run:
+    plan, directory = plan_of(settings), OutputDirectory(settings.output)
+    table = plan.table
+    with extending(table, settings.output, plan.recipe, settings.overwrite, plan.names, beside=[TRAINING]) as run:
         if run:
-            options = {"proxy": settings.proxy, "workers": settings.workers, "shard_rows": settings.shard_rows}
-            answers = scored(table, directory, ANSWERS, metrics=(generated.METRIC.name,), **options)
-            scores = _fit(settings, directory.storage.uri(SCORES), weights)
-            _check_left_out(settings, out.rows)
+            answers = scored(table, directory, ANSWERS, **scoring_options(settings))
+            scores = _fit(settings, directory.storage.uri(SCORES), plan.weights)
+            _check_left_out(settings, plan.out.rows)
             fitted = score_columns(scores.schema)
             assert [*fitted] == REWARDS, f"{[*fitted]} were fitted"
             text = answers.columns[0]

@@ -7,7 +7,7 @@ import pytest
 from curricle.pipelines import engines
 from curricle.schemas.common.dry_run import Interval, size
 from curricle.schemas.common.errors import UserError
-from running import curricle, read_data, write_jsonl
+from running import curricle, in_process_of_its_own, read_data, write_jsonl
 
 
 def files(directory: Path) -> dict[str, tuple[int, float]]:
@@ -115,6 +115,27 @@ def test_columns_that_would_be_added(folder):
     assert "holds something else" in curricle(
         "add", "scored", "--metrics", "msttr", "--output", "more", "--dry-run", cwd=folder, code=2
     )
+
+
+def test_learning_percentages(folder, tiny_model):
+    curricle("score", "in.jsonl", "--output", "scored", "--metrics", "mtld", cwd=folder)
+    before = files(folder)
+    options = ("--epochs", 2, "--batch-size", 8, "--proxy.model", tiny_model, "--proxy.max-length", 128)
+    lines = in_process_of_its_own("lp", "scored", "--output", "learned", *options, "--dry-run", cwd=folder)
+    assert "training: 2 epochs of 40 rows" in lines and "optimizer steps: 10 of 8 rows" in lines
+    assert "scoring: by the model before training and its 2 checkpoints" in lines and "loss, measured here" in lines
+    assert files(folder) == before
+    message = in_process_of_its_own("lp", "scored", "--output", "in.jsonl", *options, "--dry-run", cwd=folder, code=2)
+    assert "is a file" in message
+
+
+def test_rewards(folder, tiny_model):
+    curricle("score", "in.jsonl", "--output", "scored", "--metrics", "mtld", cwd=folder)
+    before = files(folder)
+    options = ("--proxy.model", tiny_model, "--proxy.max-length", 128, "--proxy.generation.max-new-tokens", 4)
+    lines = curricle("reward", "scored", "--output", "rewarded", *options, "--dry-run", cwd=folder)
+    assert "added: generated, " in lines and "generated, measured here" in lines and "fitting: " in lines
+    assert files(folder) == before
 
 
 def test_numbers_as_a_person_reads_them():

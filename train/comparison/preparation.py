@@ -9,6 +9,7 @@ from curricle.train.comparison.arms import Arm, Trial, arms_of
 from curricle.train.data.holdout import split
 from curricle.train.data.table import Table
 from curricle.train.model.locate import check_name, identify
+from curricle.train.ordering.journal import Header
 from curricle.train.ordering.order import course_of, cut
 from curricle.train.ordering.rehearsal import Rehearsal
 from curricle.train.preparation import check_extras, disk_note, order_of
@@ -60,14 +61,9 @@ def prepare(settings: CompareSettings) -> ComparisonPlan:
     check_name(settings.model)
     steps = {arm.text: _expected_steps(tuned, arm, table) for arm in arms}
     identify(settings.model)
-    runs = _runs(tuned, arms)
+    runs = sum(runs_of(tuned, arms).values())
     table.notes += disk_note(tuned, runs, settings.jobs)
     return ComparisonPlan(tuned, arms, table, steps, tuned.eval.tuning_rows - settings.eval.tuning_rows, runs)
-
-
-def _runs(settings: CompareSettings, arms: Sequence[Arm]) -> int:
-    swept = sum(len(arm.rates(settings)) for arm in arms) if tunes(settings) else 0
-    return swept * settings.tuning_seeds + len(arms) * (settings.seeds - settings.tuning_seeds * tunes(settings))
 
 
 def _expected_steps(settings: CompareSettings, arm: Arm, table: Table) -> int | None:
@@ -75,12 +71,22 @@ def _expected_steps(settings: CompareSettings, arm: Arm, table: Table) -> int | 
 
     UsageError where its options or columns do not fit.
     """
-    header = order_of(Trial.of(arm, arm.rates(settings)[0], 0, settings).settings, table)
+    return expected_steps(order_of(Trial.of(arm, arm.rates(settings)[0], 0, settings).settings, table), table)
+
+
+def expected_steps(header: Header, table: Table) -> int | None:
+    """The same of an order. UsageError where its options or columns do not fit."""
     batches = cut(table, header, Rehearsal(course_of(table, header), table).stages())
     try:
         return sum(1 for _ in batches)
     except UsageError:  # of the rehearsal; what else does not fit was refused before
         return None
+
+
+def runs_of(settings: CompareSettings, arms: Sequence[Arm]) -> dict[str, int]:
+    """How many runs are made of each arm, those to choose its learning rate among them."""
+    tuning = settings.tuning_seeds if tunes(settings) else 0
+    return {arm.text: settings.seeds - tuning + tuning * len(arm.rates(settings)) for arm in arms}
 
 
 def _check_begun(settings: CompareSettings, table: Table) -> None:
