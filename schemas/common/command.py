@@ -2,8 +2,11 @@
 
 import logging
 import os
+import platform
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import requires, version
 from typing import Literal
 
 from curricle.schemas.common import stop
@@ -55,8 +58,18 @@ def asked_to_stop(words: str, resumes_from: str) -> str:
     return f"asked to stop{words and f': {words}'}; the same command goes on from {resumes_from}"
 
 
-def _described(commands: Mapping[str, Command]) -> list[str]:
-    return [f"  {name:8} {command.__doc__}" for name, command in commands.items()]
+def _described(program: str, commands: Mapping[str, Command]) -> list[str]:
+    lines = [f"  {name:8} {(command.__doc__ or '').splitlines()[0]}" for name, command in commands.items()]
+    usage = f"usage: {program} COMMAND [--help], {program} help COMMAND, or {program} --version"
+    return [usage, "", *lines]
+
+
+def _extra(program: str, module: str) -> str:
+    """The extra of this distribution that brings a module; the command's own if it does, or if none is known to."""
+    own = "train" if program == "curricle-train" else "curate"
+    name = module.partition(".")[0].replace("_", "-").lower()
+    found = re.findall(rf"(?mi)^{re.escape(name)}\b(?!-).*extra == [\"']([\w-]+)", "\n".join(requires("curricle") or ()))
+    return own if own in found or not found else found[0]
 
 
 def _outcome(program: str, commands: Mapping[str, Command], arguments: Sequence[str], resumes_from: str) -> int:
@@ -71,13 +84,19 @@ def _outcome(program: str, commands: Mapping[str, Command], arguments: Sequence[
         return FAILED
 
     try:
-        if not arguments or arguments[0] in ("-h", "--help"):
-            for line in (f"usage: {program} COMMAND [--help]", "", *_described(commands)):
+        first, *more = arguments or [""]
+        if first == "help" and more:
+            return _outcome(program, commands, [more[0], "--help"], resumes_from)
+        if first in ("", "-h", "--help", "help"):
+            for line in _described(program, commands):
                 show(line)
-            return DONE if arguments else USAGE
-        if arguments[0] not in commands:
-            raise UsageError(f"unknown command {arguments[0]!r}", remedy=nearest(arguments[0], commands))
-        return commands[arguments[0]](arguments[1:])
+            return DONE if first else USAGE
+        if first in ("-V", "--version"):
+            show(f"{program} {version('curricle')} (Python {platform.python_version()})")
+            return DONE
+        if first not in commands:
+            raise UsageError(f"unknown command {first!r}", remedy=nearest(first, commands))
+        return commands[first](more)
     except UsageError as error:
         say(str(error))
         return USAGE
@@ -94,9 +113,9 @@ def _outcome(program: str, commands: Mapping[str, Command], arguments: Sequence[
         if isinstance(error, BrokenPipeError) and unread():
             raise
         if isinstance(error, ModuleNotFoundError) and not (error.name or "curricle").startswith("curricle"):
-            extra = "train" if program == "curricle-train" else "curate"
-            brought = f'pip install "curricle[{extra}]" brings what the command itself needs'
-            say(str(UsageError(f"the module {error.name!r} is not installed", remedy=f"install it; {brought}")))
+            extra = f'pip install "curricle[{_extra(program, error.name or "")}]"'
+            found = f"the module {error.name!r} is not installed"
+            say(str(UsageError(found, remedy=f"{extra}, and what else plug-ins of yours need")))
             return USAGE
         if stop.requested.is_set():  # what an interruption of a library's, or of an import, became
             return stopped("")
