@@ -26,7 +26,7 @@ class ScoreSettings:
     )
     output: str = option("directory for the table; it is created, and resumed if it is there", path=True)
     metrics: tuple[str, ...] = option(
-        "what to compute; +NAME adds columns to those of the table in the output directory", DEFAULT_METRICS
+        "what to compute; +NAME adds columns to those that a table at --output has", DEFAULT_METRICS
     )
     append: bool = option("score what is new, and keep the rows that are there, whatever became of their files", False)
     reuse: tuple[str, ...] = option(

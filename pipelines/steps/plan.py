@@ -90,7 +90,7 @@ def read_plan(source: str | Mapping[str, Any], output: str | None = None) -> Pip
     in it; nothing that it names is run, and nothing is written.
     """
     file = source if isinstance(source, str) else "the plan"
-    values = read_options(Path(source), names=(STEPS,)) if isinstance(source, str) else source
+    values = read_options(Path(source)) if isinstance(source, str) else source
     for key in values:
         if key not in ("output", STEPS):
             raise UsageError(f"unknown key {key!r}", where=file, remedy=nearest(key, ("output", STEPS)))

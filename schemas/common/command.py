@@ -68,8 +68,10 @@ def _extra(program: str, module: str) -> str:
     """The extra of this distribution that brings a module; the command's own if it does, or if none is known to."""
     own = "train" if program == "curricle-train" else "curate"
     name = module.partition(".")[0].replace("_", "-").lower()
-    found = re.findall(rf"(?mi)^{re.escape(name)}\b(?!-).*extra == [\"']([\w-]+)", "\n".join(requires("curricle") or ()))
-    return own if own in found or not found else found[0]
+    extras = re.findall(
+        rf"(?mi)^{re.escape(name)}\b(?!-).*extra == [\"']([\w-]+)", "\n".join(requires("curricle") or ())
+    )
+    return own if own in extras or not extras else extras[0]
 
 
 def _outcome(program: str, commands: Mapping[str, Command], arguments: Sequence[str], resumes_from: str) -> int:

@@ -98,16 +98,16 @@ def parse(cls: type[T], arguments: Sequence[str], prog: str, description: str | 
         parser.add_argument("--config", metavar="FILE", default=None, help="YAML file with the same keys as the flags")
     _add_flags(parser, cls)
     rest: dict[str, str] = {}
-    namespace, unknown = parser.parse_known_args(_collect_rest(cls, arguments, rest))
+    flags = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
+    namespace, unknown = parser.parse_known_args(_spelled(_collect_rest(cls, arguments, rest), flags))
     flag_values = vars(namespace)
     config = flag_values.pop("config", None)
     _log_as(flag_values)
     if unknown:
-        flags = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
         raise UsageError(
             f"unknown argument {unknown[0]!r}", remedy=_remedy(cls, unknown[0].split("=")[0], flags), where=prog
         )
-    values = read_options(Path(at_home(config, "--config"))) if config else {}
+    values = _by_field(cls, read_options(Path(at_home(config, "--config"))).items(), config) if config else {}
     for key, value in flag_values.items():
         _put(values, key.split("."), value)
     for key, value in rest.items():
@@ -117,7 +117,11 @@ def parse(cls: type[T], arguments: Sequence[str], prog: str, description: str | 
 
 
 def build(cls: type[T], values: Mapping[str, Any], where: str, prefix: str = "") -> T:
-    """An instance of the dataclass from plain values; texts are converted to the field's type."""
+    """An instance of the dataclass from plain values; texts are converted to the field's type.
+
+    A key may have dashes for underscores, and ``{"proxy.model": x}`` is ``{"proxy": {"model": x}}``.
+    """
+    values = _by_field(cls, values.items(), where, prefix)
     fields = {item.name: item for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(cls)
     for key in values:
@@ -139,6 +143,48 @@ def build(cls: type[T], values: Mapping[str, Any], where: str, prefix: str = "")
             shown = name if item.metadata.get("positional") else f"--{_flag(prefix + name)}"
             raise UsageError(f"{shown} is required", where=where, remedy=item.metadata.get("help", ""))
     return cls(**options)
+
+
+def _by_field(cls: type, pairs: Iterable[tuple[Any, Any]], where: str, prefix: str = "") -> dict[str, Any]:
+    """The values by the names of the fields, those of a group together. UsageError for a value that is there twice.
+
+    ``proxy.max-length: 512`` beside ``proxy: {model: x}`` gives ``{"proxy": {"model": "x", "max_length": 512}}``. Below
+    an option that takes several by name, keys are names of the user's, and stay as they are.
+    """
+    kinds = {name: _required(hint) for name, hint in typing.get_type_hints(cls).items()}
+    free = {item.name for item in dataclasses.fields(cls) if "rest" in item.metadata}
+    values: dict[str, Any] = {}
+    groups: dict[str, list[tuple[Any, Any]]] = {}
+    for key, value in pairs:
+        first, _, below = str(key).partition(".")
+        name = first.replace("-", "_")
+        holds = dataclasses.is_dataclass(kinds.get(name)) or get_origin(kinds.get(name)) is dict
+        if holds and (below or isinstance(value, Mapping)):
+            groups.setdefault(name, []).extend([(below, value)] if below else value.items())
+            continue
+        if below and not holds:
+            name = str(key)
+        _put_once(values, name, value, where, prefix)
+    for name, inside in groups.items():
+        if values.get(name) is not None:
+            found = f"{prefix}{name!s} is {values[name]!r}, and has options of its own as well"
+            raise UsageError(found, where=where, remedy=f"write the options below {name!r}")
+        if dataclasses.is_dataclass(kinds[name]):
+            values[name] = _by_field(kinds[name], inside, where, f"{prefix}{name}.")
+        else:
+            named: dict[str, Any] = {}
+            for key, value in inside:
+                _put_once(
+                    named, str(key).replace("-", "_") if name in free else str(key), value, where, f"{prefix}{name}."
+                )
+            values[name] = named
+    return values
+
+
+def _put_once(values: dict[str, Any], name: str, value: Any, where: str, prefix: str) -> None:
+    if name in values:
+        raise UsageError(f"the option {prefix + name!r} is there twice", where=where, remedy="write it once")
+    values[name] = value
 
 
 def check_ranges(settings: Any, where: str | None = None, prefix: str = "") -> None:
@@ -306,6 +352,17 @@ def _required(hint: Any) -> Any:
     if get_origin(hint) in (Union, types.UnionType):
         return next(choice for choice in get_args(hint) if choice is not type(None))
     return hint
+
+
+def _spelled(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:
+    """The arguments with ``--proxy.max_length`` as ``--proxy.max-length``, as a file may have it too."""
+    spelled = []
+    for argument in arguments:
+        flag, *value = argument.split("=", 1)
+        if flag not in flags and (dashed := flag.replace("_", "-")) in flags:
+            argument = "=".join([dashed, *value])
+        spelled.append(argument)
+    return spelled
 
 
 def _collect_rest(cls: type, arguments: Sequence[str], rest: dict[str, str]) -> list[str]:

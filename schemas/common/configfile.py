@@ -7,7 +7,6 @@ message and no log line: ``${NAME}`` is (schemas.common.secrets).
 
 import os
 import re
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,8 @@ _NOT_PLAIN = re.compile(r"[+-]?(0[0-9_]|[0-9][0-9_]*:)")
 """Of what YAML 1.1 takes for numbers: 0100, which is 64 to it, and 1:30, which is 90."""
 
 
-def read_options(path: Path, names: Collection[str] = ()) -> dict[str, Any]:
-    """The options in a file, named as the dataclasses name them. UsageError for what is no YAML of options.
-
-    ``names``: options, such as ``steps``, whose keys are names that a user gave, and stay as they are.
-    """
+def read_options(path: Path) -> dict[str, Any]:
+    """The options in a file, by the keys that it has. UsageError for what is no YAML of options."""
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -39,7 +35,7 @@ def read_options(path: Path, names: Collection[str] = ()) -> dict[str, Any]:
             for key, _ in node.value:
                 if key.tag == "tag:yaml.org,2002:merge":
                     raise yaml.constructor.ConstructorError(problem="<< is not read", problem_mark=key.start_mark)
-                name, line = _name(self.construct_object(key, deep=True)), key.start_mark.line + 1
+                name, line = str(self.construct_object(key, deep=True)), key.start_mark.line + 1
                 if name in lines:
                     found = f"the option {name!r} is there twice, in line {lines[name]} and line {line}"
                     raise UsageError(found, where=where, remedy="write it once")
@@ -59,7 +55,7 @@ def read_options(path: Path, names: Collection[str] = ()) -> dict[str, Any]:
 
     where = str(path)
     try:
-        values = _expand(Loader(path.read_text("utf-8")).get_single_data(), where, "", names)
+        values = _expand(Loader(path.read_text("utf-8")).get_single_data(), where, "")
     except FileNotFoundError as error:
         raise UsageError("there is no such file", where=where, remedy="name a YAML file that is there") from error
     except OSError as error:
@@ -79,22 +75,12 @@ def read_options(path: Path, names: Collection[str] = ()) -> dict[str, Any]:
     return values
 
 
-def _name(key: Any) -> str:
-    """A key as the dataclasses name it."""
-    return str(key).replace("-", "_")
-
-
-def _expand(value: Any, where: str, name: str, names: Collection[str]) -> Any:
-    """The value with its variables replaced, and its keys as the options are called."""
+def _expand(value: Any, where: str, name: str) -> Any:
+    """The value with its variables replaced."""
     if isinstance(value, dict):
-        return {
-            str(key) if name in names else _name(key): _expand(
-                item, where, f"{name}.{key}" if name else str(key), names
-            )
-            for key, item in value.items()
-        }
+        return {str(key): _expand(item, where, f"{name}.{key}" if name else str(key)) for key, item in value.items()}
     if isinstance(value, list):
-        return [_expand(item, where, name, names) for item in value]
+        return [_expand(item, where, name) for item in value]
     return _VARIABLE.sub(lambda match: _value_of(match, where, name), value) if isinstance(value, str) else value
 
 

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import platform
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Literal
 
 import pytest
@@ -43,7 +45,10 @@ def end(arguments):
 
 def test_a_module_that_is_not_installed_is_no_defect(capsys):
     def end_without(_):
-        raise ModuleNotFoundError("No module named 'icu4py'", name="icu4py")
+        raise ModuleNotFoundError("No module named 'lacking'", name="lacking")
+
+    def end_without_peft(_):
+        raise ModuleNotFoundError("No module named 'peft'", name="peft")
 
     def end_without_ours(_):
         raise ModuleNotFoundError("No module named 'curricle.x'", name="curricle.x")
@@ -51,10 +56,28 @@ def test_a_module_that_is_not_installed_is_no_defect(capsys):
     for program, extra in (("curricle", "curate"), ("curricle-train", "train")):
         assert dispatch(program, {"end": end_without}, ["end"], "the last shard") == USAGE
         message = capsys.readouterr().err
-        assert "'icu4py' is not installed" in message and f'pip install "curricle[{extra}]"' in message
+        assert "'lacking' is not installed" in message and f'pip install "curricle[{extra}]"' in message
         assert "Traceback" not in message
+        assert dispatch(program, {"end": end_without_peft}, ["end"], "the last shard") == USAGE
+        assert 'pip install "curricle[lora]"' in capsys.readouterr().err
     assert dispatch("curricle", {"end": end_without_ours}, ["end"], "the last shard") == FAILED
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("program", ["curricle", "curricle-train"])
+def test_help_and_version(program, capsys):
+    def say(*arguments: str) -> str:
+        assert dispatch(program, {"end": end}, arguments, "the last shard") == DONE
+        return capsys.readouterr().out
+
+    assert say("help") == say("--help") == say("-h") and "  end      End as the arguments say." in say("help")
+    assert say("--version") == say("-V") == f"{program} {version('curricle')} (Python {platform.python_version()})\n"
+    assert dispatch(program, {"end": end}, (), "the last shard") == USAGE
+    with pytest.raises(SystemExit) as ended:
+        say("help", "end")
+    assert ended.value.code == 0 and "--how" in capsys.readouterr().out
+    assert dispatch(program, {"end": end}, ["help", "and"], "the last shard") == USAGE
+    assert "did you mean 'end'?" in capsys.readouterr().err
 
 
 def run(*arguments: str) -> int:

@@ -56,6 +56,32 @@ def test_yaml_has_the_same_keys_and_flags_win(tmp_path):
     assert settings == Settings(("f",), Path("o"), inner=Inner("huge", 3), share=0.25)
 
 
+def test_one_set_of_keys(tmp_path):
+    """Dashes, underscores and dots name the same options in a file, on the command line, and in Python."""
+    wanted = Settings(("f",), Path("o"), inner=Inner("huge", 3), log_format="json", rest={"top_k": "5"})
+    line = ["f", "--output", "o", "--inner.max_length=3", "--inner.model", "huge", "--log_format", "json"]
+    assert of(*line, "--other.top_k", "5") == wanted
+    file = tmp_path / "job.yaml"
+    for text in (
+        "inner: {max-length: 3, model: huge}\nlog-format: json\nrest: {top-k: 5}",
+        "inner: {max_length: 3}\ninner.model: huge\nlog_format: json\nrest.top_k: 5",
+        "inner.max-length: 3\ninner:\ninner.model: huge\nlog_format: json\nrest.top-k: 5",
+    ):
+        file.write_text(f"inputs: [f]\noutput: o\n{text}\n")
+        assert of("--config", str(file)) == wanted, text
+    values = {"inputs": ["f"], "output": "o", "inner.model": "huge", "inner": {"max-length": 3}, "log-format": "json"}
+    assert build(Settings, {**values, "rest": {"top-k": 5}}, "here") == wanted
+    with pytest.raises(UsageError, match="unknown argument"):
+        of("f", "--output", "o", "--other_.k", "3")
+
+
+def test_names_of_a_user_stay_as_they_are(tmp_path):
+    file = tmp_path / "job.yaml"
+    file.write_text("data: {my-set: one, my_set: two, b.2: three}\n")
+    data = {"my-set": Path("one"), "my_set": Path("two"), "b.2": Path("three")}
+    assert parse(Named, ["--config", str(file)], "prog").data == data
+
+
 @dataclass(frozen=True)
 class Named:
     data: dict[str, Path] = option("tables", {}, unnamed="alone")
@@ -124,7 +150,10 @@ def test_what_is_wrong_is_named(arguments, message):
         ("output: \0", "not YAML"),
         ("a: &a [x, x]\nb: &b [*a, *a]", "aliases (*name) are not read in line 2"),
         ("a: &a {b: c}\nd: {<<: *a}", "aliases"),
-        ("log-format: text\nlog_format: json", "'log_format' is there twice, in line 1 and line 2"),
+        ("log-format: text\nlog_format: json", "'log_format' is there twice"),
+        ("inner: {max-length: 3}\ninner.max_length: 4", "'inner.max_length' is there twice"),
+        ("inner: big\ninner.model: small", "inner is 'big', and has options of its own as well"),
+        ("share.of: 3", "unknown option 'share.of'"),
         ("names: [a]\nshare: 1\nnames: [b]", "'names' is there twice, in line 1 and line 3"),
         ("inner:\n  kind: a\n  'kind': b", "'kind' is there twice, in line 2 and line 3"),
         ("names:\n- {a: 1,\n  a: 2}", "'a' is there twice, in line 2 and line 3"),
