@@ -20,7 +20,8 @@ from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.extend import is_extended
 from curricle.pipelines.tables.making import same_path
 from curricle.pipelines.tables.reader import TableReader
-from curricle.schemas.common.dry_run import NOTHING_WRITTEN, size
+from curricle.schemas.common.dry_run import NOTHING_WRITTEN
+from curricle.schemas.common.wording import bytes_in_words
 
 
 def score(settings: ScoreSettings) -> Iterator[str]:
@@ -93,7 +94,7 @@ def _scoring(settings: ScoreSettings, times: int = 1) -> Iterator[str]:
         return
     sources, shards, job = it.plan.sources, it.plan.shards, it.job
     held = sum(source.file.bytes for source in sources)
-    yield f"input: {len(sources):,} files, {it.plan.records:,} records, {size(held)}; {len(shards):,} shards"
+    yield f"input: {len(sources):,} files, {it.plan.records:,} records, {bytes_in_words(held)}; {len(shards):,} shards"
     left = [shard for shard in it.pending if not shard.in_table]
     if len(it.pending) < len(shards):
         records = sum(shard.slice.records for shard in it.pending)
@@ -148,5 +149,4 @@ def of_estimate(job: Job, it: Estimate, times: int = 1) -> Iterator[str]:
         yield f"time: {settings.workers} workers here share the same cores, which one was measured with"
     workers = settings.workers if settings.engine == "local" else 1
     each = " a worker" if workers > 1 or settings.engine != "local" else ""
-    gpu = f", and {size(it.gpu_memory)} of the GPU" if it.gpu_memory else ""
-    yield f"memory: about {size(it.memory)}{each}{gpu}, as this process had at its peak; longer rows take more"
+    yield it.memory.line(each)

@@ -1,10 +1,6 @@
 """What a scoring job will take, from a short sample of the real passes over rows of its own."""
 
-import math
 import random
-import resource
-import statistics
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,15 +16,11 @@ from curricle.pipelines.scoring.inputs import open_input
 from curricle.pipelines.scoring.job import Job
 from curricle.pipelines.scoring.plan import Shard
 from curricle.pipelines.tables.reader import TableReader
-from curricle.schemas.common.dry_run import Interval
+from curricle.schemas.common.dry_run import SECONDS, Interval, PeakMemory
 from curricle.schemas.table import EXAMPLES
 
 _SHARDS, _ROWS = 8, 8
 """How many shards are looked into, and how many rows of each."""
-_SECONDS = 20.0
-"""How long a sample is measured, about."""
-_LUCK = 1.4
-"""What a sample does not show: a whole shard is better packed than a few rows, and other rows may be longer."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +28,7 @@ class Estimate:
     """For ``rows`` records, by the examples with these ``ids``, beside which ``rejected`` records were none.
 
     ``tokens``: in all, as the proxy reads them; None where no metric asks it. ``seconds``: of all passes in one process
-    of this machine; the models took ``loading`` before. ``memory``: bytes, the peak of this process, and of its GPU.
+    of this machine; the models took ``loading`` before.
     """
 
     rows: int
@@ -45,8 +37,7 @@ class Estimate:
     tokens: Interval | None
     seconds: Interval
     loading: float
-    memory: int
-    gpu_memory: int
+    memory: PeakMemory
 
     @property
     def sampled(self) -> int:
@@ -72,12 +63,11 @@ def estimate(job: Job, of: Sample) -> Estimate:
     tokens = _tokens(models["renderer"], examples, of.rows) if "renderer" in models else None
     seconds = Interval(0, 0)
     if len(examples):
-        per_row, reading = _measured(job, examples), of.seconds / read
-        each = Interval(min(per_row) / _LUCK + reading, max(per_row) * _LUCK + reading)
+        reading = of.seconds / read
+        each = Interval.of_parts(_measured(job, examples)) + Interval(reading, reading)
         seconds = each * (of.rows * len(examples) / read)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     ids = examples["example_id"].to_pylist()
-    return Estimate(of.rows, ids, of.rejected, tokens, seconds, loading, memory, _gpu_memory())
+    return Estimate(of.rows, ids, of.rejected, tokens, seconds, loading, PeakMemory.until_now())
 
 
 def sample(job: Job, shards: Sequence[Shard]) -> Sample:
@@ -111,11 +101,8 @@ def _first(job: Job, shard: Shard, rows: int) -> tuple[pa.Table, int]:
 
 
 def _tokens(renderer: Renderer, examples: pa.Table, rows: int) -> Interval:
-    """Of all rows, by the mean of the sample and twice its standard error."""
-    lengths = [len(row.ids) for row in renderer.render(examples)] or [0]
-    mean = statistics.fmean(lengths)
-    error = 2 * statistics.stdev(lengths) / math.sqrt(len(lengths)) if len(lengths) > 1 else mean
-    return Interval(max(0.0, mean - error), mean + error) * rows
+    """Of all rows."""
+    return Interval.of_mean([len(row.ids) for row in renderer.render(examples)]) * rows
 
 
 def _measured(job: Job, examples: pa.Table) -> list[float]:
@@ -124,7 +111,7 @@ def _measured(job: Job, examples: pa.Table) -> list[float]:
     job.compute(examples.slice(0, 2), NoProgress())
     first = max(time.monotonic() - began, 1e-4) / min(2, len(examples))
     rest = examples.slice(2) if len(examples) > 4 else examples
-    affordable = max(2, min(len(rest), int(_SECONDS / first)))
+    affordable = max(2, min(len(rest), int(SECONDS / first)))
     size = max(1, affordable // 2)
     return [*islice(_timed(job, rest, size), max(1, affordable // size))]
 
@@ -135,9 +122,3 @@ def _timed(job: Job, examples: pa.Table, size: int) -> Iterator[float]:
         began = time.monotonic()
         job.compute(part, NoProgress())
         yield (time.monotonic() - began) / len(part)
-
-
-def _gpu_memory() -> int:
-    """The peak of this process; 0 where torch was not needed, or has no GPU."""
-    torch = sys.modules.get("torch")
-    return int(torch.cuda.max_memory_allocated()) if torch and torch.cuda.is_available() else 0

@@ -1,14 +1,26 @@
-"""``--dry-run``: an option of commands that can say what they would do, and of no function beside them."""
+"""``--dry-run``: an option of commands that can say what they would do, and of no function beside them; and how the
+figures of a sample become what is expected of the whole.
+"""
 
+import math
+import resource
+import statistics
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, make_dataclass
 from typing import Any, TypeVar
 
 from curricle.schemas.common.config import option, parse
+from curricle.schemas.common.wording import bytes_in_words
 
 T = TypeVar("T")
 
 NOTHING_WRITTEN = "a dry run: nothing was written; without --dry-run the same command does the work"
+
+SECONDS = 20.0
+"""How long a sample is measured, about."""
+LUCK = 1.4
+"""What a sample does not show: more rows are packed better, and other rows may be longer."""
 
 
 def parse_with_dry_run(cls: type[T], arguments: Sequence[str], prog: str, description: str | None) -> tuple[T, bool]:
@@ -26,6 +38,20 @@ class Interval:
 
     low: float
     high: float
+
+    @classmethod
+    def of_mean(cls, values: Sequence[float]) -> "Interval":
+        """The mean of a sample of what is not negative, and twice its standard error to both sides; 0 of no value."""
+        if not values:
+            return cls(0, 0)
+        mean = statistics.fmean(values)
+        error = 2 * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else mean
+        return cls(max(0.0, mean - error), mean + error)
+
+    @classmethod
+    def of_parts(cls, values: Sequence[float]) -> "Interval":
+        """What the least and the greatest of a few measurements may be of the whole."""
+        return cls(min(values) / LUCK, max(values) * LUCK)
 
     def __mul__(self, factor: float) -> "Interval":
         return Interval(self.low * factor, self.high * factor)
@@ -55,9 +81,20 @@ def _time(seconds: float) -> str:
     return f"{max(seconds, 1):.0f} s"
 
 
-def size(count: float) -> str:
-    """Bytes, as a person reads them."""
-    for unit, letter in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if count >= unit:
-            return f"{count / unit:.3g} {letter}"
-    return f"{count:.0f} bytes"
+@dataclass(frozen=True)
+class PeakMemory:
+    """Bytes: the most that this process had, and that it had of its GPU, 0 where torch is not imported or has none."""
+
+    process: int
+    gpu: int
+
+    @classmethod
+    def until_now(cls) -> "PeakMemory":
+        torch = sys.modules.get("torch")
+        gpu = int(torch.cuda.max_memory_allocated()) if torch and torch.cuda.is_available() else 0
+        return cls(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, gpu)
+
+    def line(self, whose: str = "") -> str:
+        gpu = f", and {bytes_in_words(self.gpu)} of the GPU" if self.gpu else ""
+        peak = f"{bytes_in_words(self.process)}{whose}{gpu}"
+        return f"memory: about {peak}, as this process had at its peak; longer rows take more"

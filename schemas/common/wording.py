@@ -2,7 +2,9 @@
 
 
 def bytes_in_words(number: float) -> str:
-    """``5.4 MB``, ``1.6 GB``: powers of 1,000, as disks are sold and file managers count."""
+    """``12 bytes``, ``5.4 MB``, ``1.6 GB``: powers of 1,000, as disks are sold and file managers count."""
+    if number < 999.5:
+        return f"{number:.0f} bytes"
     for unit in ("kB", "MB", "GB"):
         number /= 1000
         if number < 999.5:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from curricle.pipelines import engines
-from curricle.schemas.common.dry_run import Interval, size
+from curricle.schemas.common.dry_run import Interval
 from curricle.schemas.common.errors import UserError
 from running import curricle, in_process_of_its_own, read_data, write_jsonl
 
@@ -142,4 +142,10 @@ def test_numbers_as_a_person_reads_them():
     assert Interval(1234.5, 1999).count == "1,200 to 2,000" and Interval(7, 7).count == "7"
     assert Interval(0.1, 90).time == "1 s to 90 s" and Interval(7200, 14400).time == "2 hours to 4 hours"
     assert (Interval(1, 2) * 3 + Interval(1, 1)) == Interval(4, 7)
-    assert [size(count) for count in (12, 3400, 5_600_000, 7.8e9)] == ["12 bytes", "3.4 kB", "5.6 MB", "7.8 GB"]
+
+
+def test_what_a_sample_says_of_the_whole():
+    assert Interval.of_mean([]) == Interval(0, 0) and Interval.of_mean([5]) == Interval(0, 10)
+    assert Interval.of_mean([2, 4, 4, 6]).low == pytest.approx(4 - (8 / 3) ** 0.5)
+    assert Interval.of_mean([1, 100]).low == 0, "there are no fewer tokens than none"
+    assert Interval.of_parts([1.4, 2.0]) == Interval(1.4 / 1.4, 2.0 * 1.4)

@@ -171,5 +171,12 @@ def test_a_disk_without_room_for_a_checkpoint_is_refused(tiny_model, tmp_path, m
 
 
 def test_bytes_stand_as_people_count_them():
-    words = {999: "0.999 kB", 5_400_000: "5.4 MB", 999_600_000: "1 GB", 1_614_000_000: "1.61 GB", 3e13: "30 TB"}
+    words = {
+        12: "12 bytes",
+        3400: "3.4 kB",
+        5_400_000: "5.4 MB",
+        999_600_000: "1 GB",
+        1_614_000_000: "1.61 GB",
+        3e13: "30 TB",
+    }
     assert {number: bytes_in_words(number) for number in words} == words

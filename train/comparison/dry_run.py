@@ -1,9 +1,6 @@
 """What a run or a comparison would do and take: its own rows, trained on for a moment; nothing is written."""
 
-import math
 import random
-import resource
-import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,7 +8,7 @@ from itertools import islice
 
 import numpy as np
 import torch
-from curricle.schemas.common.dry_run import NOTHING_WRITTEN, Interval, size
+from curricle.schemas.common.dry_run import NOTHING_WRITTEN, SECONDS, Interval, PeakMemory
 from curricle.train.comparison.arms import BASELINE, Trial
 from curricle.train.comparison.preparation import ComparisonPlan, expected_steps, runs_of
 from curricle.train.data.batching import micro_batches
@@ -23,24 +20,20 @@ from curricle.train.records.run_json import read_description
 
 _ROWS = 64
 """Rows whose tokens are counted, and that are trained on as long as there is time."""
-_SECONDS = 20.0
-_LUCK = 1.4
-"""What a sample does not show: other rows may be longer, and larger batches are packed better."""
 _FORWARD = 1 / 3
 """Of what it takes to train on a token: to look at it alone."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """``row``: seconds to train on a row; ``step``: of the optimizer; ``tokens``: of a row. ``memory``: bytes."""
+    """``row``: seconds to train on a row; ``step``: of the optimizer; ``tokens``: of a row."""
 
     row: Interval
     step: float
     tokens: Interval
     sampled: int
     loading: float
-    memory: int
-    gpu_memory: int
+    memory: PeakMemory
 
     def seconds(self, steps: int, batch: int, judged: int, evaluations: int) -> Interval:
         """Of so many steps of so many rows, and evaluations of so many held-out rows."""
@@ -108,8 +101,7 @@ def compare(plan: ComparisonPlan, processes: Processes) -> Iterator[str]:
 def _costs(speed: Speed, seconds: Interval, processes: int) -> Iterator[str]:
     several = f" in one process; {processes} with a device each take about a {processes}th" if processes > 1 else ""
     yield f"time: {seconds.time}{several}, after {speed.loading:.0f} s to load, by {speed.sampled} rows trained on here"
-    gpu = f", and {size(speed.gpu_memory)} of the GPU" if speed.gpu_memory else ""
-    yield f"memory: about {size(speed.memory)}{gpu}, as this process had at its peak; longer rows take more"
+    yield speed.memory.line()
 
 
 def _by_budget(prepared: Preparation) -> int:
@@ -134,25 +126,20 @@ def _measured(prepared: Preparation, processes: Processes) -> Speed:
         loading = time.monotonic() - began
         rows = random.Random(0).sample(range(len(loop.table)), min(_ROWS, len(loop.table)))
         documents = loop.documents.encode(loop.table, np.array(rows))
-        lengths = [len(each) for each in documents]
-        mean = statistics.fmean(lengths)
-        error = 2 * statistics.stdev(lengths) / math.sqrt(len(lengths)) if len(lengths) > 1 else mean
+        tokens = Interval.of_mean([len(each) for each in documents])
         per_row = _seconds(loop, [each for each in documents if len(each.scored)] or documents)
         began = time.monotonic()
         loop.optimizer.step()
         _wait()
         step = time.monotonic() - began
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    gpu = int(torch.cuda.max_memory_allocated()) if torch.cuda.is_available() else 0
-    row = Interval(min(per_row) / _LUCK, max(per_row) * _LUCK)
-    return Speed(row, step, Interval(mean - error, mean + error), len(documents), loading, memory, gpu)
+    return Speed(Interval.of_parts(per_row), step, tokens, len(documents), loading, PeakMemory.until_now())
 
 
 def _seconds(loop: Loop, documents: Sequence[Encoded]) -> list[float]:
     """Seconds a row, of two parts of these as far as there is time, after a first row or two that are not counted."""
     first = _backward(loop, documents[:2])
     rest = documents[2:] if len(documents) > 3 else documents
-    affordable = max(2, min(len(rest), int(_SECONDS / max(first, 1e-4))))
+    affordable = max(2, min(len(rest), int(SECONDS / max(first, 1e-4))))
     part = max(1, affordable // 2)
     return [_backward(loop, rest[start : start + part]) for start in islice(range(0, len(rest), part), 2)]
 
