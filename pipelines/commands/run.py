@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from curricle.pipelines.processes.trainer import run_trainer, write_report
 from curricle.pipelines.steps.content import changes, inputs_of, product_of
-from curricle.pipelines.steps.options import TRAINER
+from curricle.pipelines.steps.options import TRAINER, with_texts
 from curricle.pipelines.steps.plan import Pipeline, Step
 from curricle.pipelines.steps.record import StepRecord, read_record, record_path
 from curricle.pipelines.storage import Storage, open_storage
@@ -205,19 +204,16 @@ def _run(step: Step, storage: Storage, replaces: bool, log_format: str) -> None:
         getattr(module, "split" if step.sets else step.command)(settings)
         return
     output, options = Path(step.output), _OPTIONS.format(step.name)
-    storage.write(options, json.dumps(_written(step.resolved), indent=1).encode())
+    written = with_texts(step.resolved, _written)
+    storage.write(options, json.dumps(written, indent=1).encode())
     run_trainer(TRAINER[step.command], output, {"config": storage.uri(options), "log.format": log_format})
     if step.command == "train":
         write_report(output)
 
 
-def _written(value: Any) -> Any:
-    """Options as a file of them is read, with the names of variables for what came from the environment."""
-    if isinstance(value, Mapping):
-        return {key: _written(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_written(each) for each in value]
-    return redacted(value.replace("${", "$${")) if isinstance(value, str) else value
+def _written(text: str) -> str:
+    """A text as a file of options is read, with the names of variables for what came from the environment."""
+    return redacted(text.replace("${", "$${"))
 
 
 def _check_rejects(step: Step) -> None:

@@ -11,6 +11,7 @@ from curricle.pipelines.settings.lp import LpSettings
 from curricle.pipelines.settings.reward import RewardSettings
 from curricle.pipelines.settings.score import ScoreSettings
 from curricle.pipelines.settings.select import SelectSettings
+from curricle.schemas.common.commandline import OPERATION
 from curricle.schemas.common.errors import UsageError
 
 CURATION: Mapping[str, type[Any]] = {
@@ -35,11 +36,7 @@ OF_THE_PLAN = ("output", "overwrite", "log_format", "check", "config", "dry_run"
 """Options that a step does not have: each step has a directory of its own below the plan's, and the rest is decided
 for all.
 """
-_FREE = {
-    *OF_THE_PLAN,
-    *("workers", "shard_rows", "engine", "engine_address", "dask_resources", "beam", "stall_limit"),
-    *("prometheus_file", "max_reject_fraction", "proxy.batch_tokens", "reuse"),
-}
+_FREE = {*OF_THE_PLAN, *OPERATION, "shard_rows", "max_reject_fraction", "proxy.batch_tokens", "reuse"}
 """Options that change no value of a table: those of the trainer are known to the trainer."""
 COPIES = ("reuse",)
 """Options that name tables whose content changes no value either."""
@@ -97,6 +94,15 @@ def texts(options: Any) -> Iterator[str]:
     elif isinstance(options, Mapping | list | tuple):
         for each in options.values() if isinstance(options, Mapping) else options:
             yield from texts(each)
+
+
+def with_texts(options: Any, change: Callable[[str], str]) -> Any:
+    """The options with another text for each that is in them; their keys are ours."""
+    if isinstance(options, Mapping):
+        return {key: with_texts(each, change) for key, each in options.items()}
+    if isinstance(options, list | tuple):
+        return [with_texts(each, change) for each in options]
+    return change(options) if isinstance(options, str) else options
 
 
 def deciding(settings: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from curricle.pipelines.steps.options import with_texts
 from curricle.pipelines.steps.plan import Step
 from curricle.pipelines.storage import Storage
 from curricle.schemas.common.errors import UsageError
@@ -36,7 +37,7 @@ class StepRecord:
 
     @classmethod
     def of(cls, step: Step, inputs: Mapping[str, Any]) -> "StepRecord":
-        return cls(step.command, _shown(step.settings), digest(step.settings), inputs, step.sets)
+        return cls(step.command, with_texts(step.settings, redacted), digest(step.settings), inputs, step.sets)
 
     def changes(self, now: "StepRecord") -> list[str]:
         """One line for each option that differs."""
@@ -48,15 +49,6 @@ class StepRecord:
 
     def write(self, storage: Storage, step: str) -> None:
         storage.write(record_path(step), seal(tagged("step", asdict(self))))
-
-
-def _shown(value: Any) -> Any:
-    """Options with the names of variables for what came from the environment; their keys are ours."""
-    if isinstance(value, Mapping):
-        return {key: _shown(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_shown(each) for each in value]
-    return redacted(value) if isinstance(value, str) else value
 
 
 def read_record(storage: Storage, step: str) -> StepRecord | None:
