@@ -44,6 +44,11 @@ REJECTS = pa.schema(
 )
 
 
+def column_of_note(note: str) -> str:
+    """The column that a note of a metric is about; the beginning of a note that is about none."""
+    return note.partition(": ")[0]
+
+
 def table_schema(columns: Iterable[ScoreColumn], fingerprint: str) -> pa.Schema:
     """The schema of a table with these score columns, signed with the fingerprint of its scores."""
     fields = [*EXAMPLE_FIELDS, *(column.to_field() for column in columns), NOTES_FIELD]

@@ -13,6 +13,7 @@ from curricle.curate.readers.kinds import READ, kind_of
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.common.log import printable
 from curricle.schemas.common.secrets import redacted, restored
+from curricle.schemas.common.wording import listed
 from curricle.schemas.manifest import NotRead
 
 log = logging.getLogger("curricle")
@@ -96,7 +97,7 @@ def find_inputs(
                 if in_folder
                 else "there is no such file"
             )
-            beside = "".join(f"\n  - {_shown(other.path)}: {other.reason}" for other in others[:10])
+            beside = listed([f"{_shown(other.path)}: {other.reason}" for other in others], 1000)
             raise UsageError(what + (beside and f"; left out:{beside}"), where=pattern, remedy=f"name {READ}")
         for file in readable:
             _check_name(file.name)

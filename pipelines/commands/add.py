@@ -18,6 +18,7 @@ from curricle.pipelines.tables.provenance import provenance
 from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.wording import listed
 from curricle.schemas.fingerprint import differences
 from curricle.schemas.identity import CHECKPOINTS
 from curricle.schemas.manifest import Manifest, read_manifest
@@ -128,8 +129,7 @@ def _check_alike(table: TableReader, columns: Iterable[ScoreColumn]) -> None:
         changed = differences(there.identity, column.identity) if there else ["no metric made it"]
         if changed:
             raise UsageError(
-                f"the table has a column {column.name!r} that is made otherwise:"
-                + "".join(f"\n  - {change:.200}" for change in changed[:10]),
+                f"the table has a column {column.name!r} that is made otherwise:" + listed(changed),
                 where=table.path,
                 remedy="give the options that the table was scored with, or score its input again, with --reuse this "
                 "table: what is made alike is copied",
@@ -144,7 +144,7 @@ def _check_model(table: TableReader, request: Iterable[Sequence[ScoreColumn]]) -
             if changed := differences(before, column.rests_on[part]):
                 raise UsageError(
                     f"the table was not scored with {ProxySettings.model} as it is here:"
-                    + "".join(f"\n  - {part}.{change:.200}" for change in changed[:10]),
+                    + listed([f"{part}.{change}" for change in changed]),
                     where=table.path,
                     remedy="name the model with --proxy.model",
                 )

@@ -12,7 +12,7 @@ from typing import Any
 from curricle.curate.readers import Reader, named_readers
 from curricle.curate.readers.inputs import InputFile, say_left_out
 from curricle.pipelines.scoring.compact import ShardFile, compact
-from curricle.pipelines.scoring.growth import listed, metrics_there, plan_job, unchanged
+from curricle.pipelines.scoring.growth import metrics_there, plan_job, unchanged
 from curricle.pipelines.scoring.inputs import find_inputs
 from curricle.pipelines.scoring.job import Job, make_job
 from curricle.pipelines.scoring.plan import ScoringPlan, Shard, pending_shards, read_plan
@@ -30,6 +30,7 @@ from curricle.schemas.common import stop
 from curricle.schemas.common.command import asked_to_stop
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.common.log import printable
+from curricle.schemas.common.wording import listed
 from curricle.schemas.contract import CONTRACT
 from curricle.schemas.identity import column_fingerprints
 from curricle.schemas.manifest import MANIFEST, Cost, Counts, Manifest, NotRead, Part, Provenance, Source, read_manifest
@@ -174,7 +175,7 @@ def _check_unchanged(job: Job, plan: ScoringPlan) -> None:
         changes = [f"{error.where}: {error.found}"]
     if changes:
         raise UserError(
-            "the input was changed while it was scored:" + listed(changes),
+            "the input was changed while it was scored:" + listed(changes, 1000),
             where=job.settings.output,
             remedy="put it back and run the same command, or add --overwrite to score it as it is now",
         )

@@ -34,6 +34,7 @@ from curricle.pipelines.tables.reader import TableReader
 from curricle.pipelines.tables.recorded import is_finished, is_there
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.common.log import printable
+from curricle.schemas.common.wording import listed
 from curricle.schemas.fingerprint import differences
 from curricle.schemas.identity import changes
 from curricle.schemas.manifest import MANIFEST, NotRead
@@ -140,11 +141,9 @@ def _with_own_names(match: InputMatch, sources: Sequence[PlannedSource]) -> list
 
 
 def other_table(directory: OutputDirectory, differ: Sequence[str]) -> UsageError:
-    return UsageError("holds another job's scores; these differ:" + listed(differ), where=directory.path, remedy=REMEDY)
-
-
-def listed(changes: Sequence[str]) -> str:
-    return "".join(f"\n  - {change}" for change in changes[:10])
+    return UsageError(
+        "holds another job's scores; these differ:" + listed(differ, 1000), where=directory.path, remedy=REMEDY
+    )
 
 
 def _survey(job: Job, files: Sequence[InputFile], not_read: Sequence[NotRead]) -> ScoringPlan:

@@ -25,7 +25,7 @@ from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.errors import UserError
 from curricle.schemas.contract import FIRST
 from curricle.schemas.fingerprint import example_id
-from curricle.schemas.table import NOTES_FIELD
+from curricle.schemas.table import NOTES_FIELD, column_of_note
 from numpy.typing import NDArray
 
 PREFIX = 16
@@ -113,8 +113,8 @@ class StoredTable:
         scored = {*self.reader.scores}
         own: list[list[str]] = []
         for row, of_row in enumerate(texts):
-            own.append([text for text in of_row or () if _column(text) in columns])
-            others = [text for text in of_row or () if _column(text) not in scored]
+            own.append([text for text in of_row or () if column_of_note(text) in columns])
+            others = [text for text in of_row or () if column_of_note(text) not in scored]
             unclear = metric in self.plugins and {*others} - {*notes.get(int(mine[row]), ())}
             usable[row] &= not unclear and not any(OUT_OF_MEMORY in text for text in own[row])
         at = np.flatnonzero(usable)
@@ -132,7 +132,7 @@ def scores_of(there: pa.Table, metrics: Iterable[tuple[str, tuple[str, ...]]]) -
             RowScores(
                 rows,
                 {name: _array(there[name]) for name in columns},
-                [[text for text in of_row or () if _column(text) in columns] for of_row in texts],
+                [[text for text in of_row or () if column_of_note(text) in columns] for of_row in texts],
             ),
         )
         for metric, columns in metrics
@@ -144,16 +144,11 @@ def notes_of_reading(there: pa.Table, scores: Iterable[str]) -> list[tuple[int, 
     """The notes of rows of a table that begin with the name of none of these columns."""
     texts = enumerate(there[NOTES_FIELD.name].to_pylist())
     names = {*scores}
-    return [(row, text) for row, of_row in texts for text in of_row or () if _column(text) not in names]
+    return [(row, text) for row, of_row in texts for text in of_row or () if column_of_note(text) not in names]
 
 
 def _same(there: ScoreColumn | None, column: ScoreColumn) -> bool:
     return there is not None and there.type == column.type and there.identity == column.identity
-
-
-def _column(note: str) -> str:
-    """The column that a note of a metric is about."""
-    return note.partition(": ")[0]
 
 
 def _array(column: pa.ChunkedArray) -> pa.Array:

@@ -20,15 +20,15 @@ from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.config import nearest
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.wording import listed
 from curricle.schemas.fingerprint import differences
 from curricle.schemas.identity import table_fingerprint, table_identity
 from curricle.schemas.manifest import ConcatenatedFrom, Source
-from curricle.schemas.table import NOTES_FIELD, rejects_schema, table_schema
+from curricle.schemas.table import NOTES_FIELD, column_of_note, rejects_schema, table_schema
 from numpy.typing import NDArray
 
 ROWS = 8192
 """Rows that are put in order at once."""
-SHOWN = 10
 POSITION = ("source", "source_position")
 
 RowNumbers: TypeAlias = NDArray[np.int64]
@@ -209,9 +209,8 @@ def _columns(tables: Sequence[TableReader], labels: Sequence[str], names: Sequen
         for fault in _disagreements(first, other, labels[0], label, names)
     ]
     if faults:
-        more = f"\n  - and {len(faults) - SHOWN} more" if faults[SHOWN:] else ""
         raise UsageError(
-            "the tables are not made alike:" + "".join(f"\n  - {fault}" for fault in faults[:SHOWN]) + more,
+            "the tables are not made alike:" + listed(faults, 1000),
             where=", ".join(table.path for table in tables),
             remedy="add what is missing with `curricle add`, or keep with --columns those that agree",
         )
@@ -269,8 +268,7 @@ def _reading(tables: Sequence[TableReader], labels: Sequence[str]) -> dict[str, 
     for label, other in zip(labels[1:], others, strict=True):
         if changed := differences({"reading": first}, {"reading": other}):
             raise UsageError(
-                f"records became rows otherwise in {labels[0]} and in {label}:"
-                + "".join(f"\n  - {line:.200}" for line in changed[:SHOWN]),
+                f"records became rows otherwise in {labels[0]} and in {label}:" + listed(changed),
                 where=", ".join(table.path for table in tables),
                 remedy="score the files of one of them again, with the same version and options",
             )
@@ -304,7 +302,7 @@ def _source_names(tables: Sequence[TableReader], labels: Sequence[str]) -> list[
 
 def _without(notes: Sequence[str] | None, columns: Collection[str]) -> list[str] | None:
     """The notes of a row but for those on these columns. None is nothing to say."""
-    return [note for note in notes or () if note.partition(": ")[0] not in columns] or None
+    return [note for note in notes or () if column_of_note(note) not in columns] or None
 
 
 def _stretches(tables: RowNumbers, rows: RowNumbers) -> Iterator[tuple[int, int]]:

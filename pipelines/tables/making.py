@@ -12,6 +12,7 @@ from curricle.pipelines.tables.reader import TableReader
 from curricle.pipelines.tables.recorded import LEAVES, begin, goes_on, is_finished, is_there, left_beside, read_recorded
 from curricle.pipelines.tables.sign import write_report
 from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.common.wording import listed
 from curricle.schemas.fingerprint import differences
 from curricle.schemas.manifest import MANIFEST
 
@@ -95,7 +96,7 @@ def _is_begun(directory: OutputDirectory, plan: dict[str, Any], overwrite: bool,
     changes = differences({LEAVES: plan[LEAVES]} | recorded, plan)
     if changes and not overwrite and not (over_itself and is_finished(directory)):
         raise UsageError(
-            "holds something else; these differ:" + "".join(f"\n  - {change:.200}" for change in changes[:10]),
+            "holds something else; these differ:" + listed(changes),
             where=directory.path,
             remedy="name another --output, or add --overwrite: a finished table stays until the new one is whole",
         )

@@ -10,6 +10,7 @@ from typing import Any
 from curricle.pipelines.tables.directory import PLAN, RECEIPTS, SHARDS, OutputDirectory
 from curricle.pipelines.tables.exchange import disown
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.wording import listed
 from curricle.schemas.contract import tagged, untagged
 from curricle.schemas.exchange import read_finished
 from curricle.schemas.fingerprint import digest
@@ -90,7 +91,7 @@ def is_there(directory: OutputDirectory, overwrite: bool) -> bool:
         faults = [error.found]
     if faults and not overwrite:
         raise UsageError(
-            "the table is not as it was written:" + "".join(f"\n  - {fault:.200}" for fault in faults[:10]),
+            "the table is not as it was written:" + listed(faults),
             where=directory.path,
             remedy="copy it again, or add --overwrite to make it again",
         )

@@ -1,4 +1,8 @@
-"""How numbers stand in sentences."""
+"""How numbers stand in sentences, and lists below them."""
+
+from collections.abc import Sequence
+
+MOST_LISTED = 10
 
 
 def bytes_in_words(number: float) -> str:
@@ -15,3 +19,10 @@ def bytes_in_words(number: float) -> str:
 def counted(number: int, noun: str) -> str:
     """``1 stage``, ``2,000 stages``."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def listed(lines: Sequence[str], letters: int = 200) -> str:
+    """A line of its own for each of the first ten, cut after so many letters, and how many more there are."""
+    first = "".join(f"\n  - {line:.{letters}}" for line in lines[:MOST_LISTED])
+    more = len(lines) - MOST_LISTED
+    return first + (f"\n  - and {more:,} more" if more > 0 else "")

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from curricle.schemas.common.errors import UsageError
-from curricle.schemas.common.wording import bytes_in_words
 from curricle.train import preparation
 from curricle.train.curricula import build
 from curricle.train.curricula.base import Course, Outcome, Probe, ProbeResult
@@ -168,15 +167,3 @@ def test_a_disk_without_room_for_a_checkpoint_is_refused(tiny_model, tmp_path, m
     monkeypatch.setattr(preparation.shutil, "disk_usage", lambda _: usage(10**9, 0, 1_000_000))
     with pytest.raises(UsageError, match=r"a checkpoint takes about 4.\d+ MB, and 1 MB are free"):
         list(disk_note(settings))
-
-
-def test_bytes_stand_as_people_count_them():
-    words = {
-        12: "12 bytes",
-        3400: "3.4 kB",
-        5_400_000: "5.4 MB",
-        999_600_000: "1 GB",
-        1_614_000_000: "1.61 GB",
-        3e13: "30 TB",
-    }
-    assert {number: bytes_in_words(number) for number in words} == words

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from curricle.schemas.common.config import nearest
 from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.common.wording import listed
 from curricle.schemas.files import Folder
 from curricle.schemas.identity import changes, table_identity
 from curricle.schemas.manifest import MANIFEST, read_manifest
@@ -190,7 +191,7 @@ def _differing(schemas: Sequence[pa.Schema]) -> str:
     except UserError:
         return ""  # another program's metadata under our key
     lines = next((differences for one in identities[1:] if (differences := changes(identities[0], one))), [])
-    return "".join(f"\n  - {line:.200}" for line in lines[:10])
+    return listed(lines)
 
 
 def _fingerprint(schema: pa.Schema, path: Path) -> str | None:
