@@ -1,22 +1,20 @@
-"""The scoring job: plan, score what has no receipt yet, compact, sign."""
+"""The scoring job: plan, score what has no receipt yet, and put the shards together."""
 
 import logging
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from curricle.curate.readers import Reader, named_readers
 from curricle.curate.readers.inputs import InputFile, say_left_out
-from curricle.pipelines.scoring.compact import ShardFile, compact
+from curricle.pipelines.scoring.finish import READERS, finish
 from curricle.pipelines.scoring.growth import metrics_there, plan_job, unchanged
 from curricle.pipelines.scoring.inputs import find_inputs
 from curricle.pipelines.scoring.job import Job, make_job
 from curricle.pipelines.scoring.plan import ScoringPlan, Shard, pending_shards, read_plan
-from curricle.pipelines.scoring.receipts import Receipt, is_done, read_receipt
+from curricle.pipelines.scoring.receipts import is_done, read_receipt
 from curricle.pipelines.scoring.rescore import scored_columns, scored_rows, table_scoring
 from curricle.pipelines.scoring.stored import StoredTable
 from curricle.pipelines.settings.score import ScoreSettings
@@ -25,34 +23,25 @@ from curricle.pipelines.tables.exchange import REPORT
 from curricle.pipelines.tables.extend import Addition
 from curricle.pipelines.tables.reader import TableReader
 from curricle.pipelines.tables.recorded import begin, goes_on, is_there, record_plan
-from curricle.pipelines.tables.sign import sign, write_report
+from curricle.pipelines.tables.sign import write_report
 from curricle.schemas.common import stop
 from curricle.schemas.common.command import asked_to_stop
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.common.log import printable
 from curricle.schemas.common.wording import listed
-from curricle.schemas.contract import CONTRACT
-from curricle.schemas.identity import column_fingerprints
-from curricle.schemas.manifest import MANIFEST, Cost, Counts, Manifest, NotRead, Part, Provenance, Source, read_manifest
-from curricle.schemas.table import rejects_schema
+from curricle.schemas.manifest import MANIFEST, Manifest, NotRead, Provenance, read_manifest
 
 log = logging.getLogger("curricle")
 
-_READERS = 16
 _LOOKS, _LOOK_EVERY = 5, 2.0
-_NAMED = 20
-"""Notes that a log names; the table has them all."""
 
 
 def score(settings: ScoreSettings) -> Manifest:
     """Run the job that the settings describe, or what is left of it, and return the signed manifest."""
     directory = OutputDirectory(settings.output)
-    readers = named_readers(settings.readers)
-    files, not_read = _inputs(settings, readers)
-    say_left_out(not_read)
-    directory.check_usable(settings.overwrite or settings.grows)
+    files, not_read = _usable(settings, directory)
     directory.settle()
-    job = make_job(settings, files, metrics_there(directory) if settings.adds_columns else ())
+    job = _job(settings, directory, files)
     before = _recorded(directory)
     plan = plan_job(directory, job, files, not_read)
     if _is_there(directory, plan, settings.overwrite):
@@ -97,10 +86,8 @@ class Outlook:
 def outlook(settings: ScoreSettings) -> Outlook:
     """The same as ``score`` up to where it holds the directory: every error until there, and nothing written."""
     directory = OutputDirectory(settings.output)
-    files, not_read = _inputs(settings, named_readers(settings.readers))
-    say_left_out(not_read)
-    directory.check_usable(settings.overwrite or settings.grows)
-    job = make_job(settings, files, metrics_there(directory) if settings.adds_columns else ())
+    files, not_read = _usable(settings, directory)
+    job = _job(settings, directory, files)
     plan = plan_job(directory, job, files, not_read)
     if plan is None or _is_there(directory, plan, settings.overwrite):
         return Outlook(directory, job, None, ())
@@ -111,6 +98,18 @@ def _goes_on(directory: OutputDirectory, plan: ScoringPlan) -> bool:
     """Whether shards that lie in the directory are shards of this plan."""
     recorded = _plan_there(directory)
     return recorded is not None and plan.continues(recorded) and goes_on(directory)
+
+
+def _usable(settings: ScoreSettings, directory: OutputDirectory) -> tuple[list[InputFile], list[NotRead]]:
+    """The inputs, and what beside them is none. UsageError if they, or the directory, cannot be used."""
+    files, not_read = _inputs(settings, named_readers(settings.readers))
+    say_left_out(not_read)
+    directory.check_usable(settings.overwrite or settings.grows)
+    return files, not_read
+
+
+def _job(settings: ScoreSettings, directory: OutputDirectory, files: Sequence[InputFile]) -> Job:
+    return make_job(settings, files, metrics_there(directory) if settings.adds_columns else ())
 
 
 def _inputs(settings: ScoreSettings, readers: Sequence[Reader]) -> tuple[list[InputFile], list[NotRead]]:
@@ -162,7 +161,7 @@ def _score_held(directory: OutputDirectory, job: Job, plan: ScoringPlan, run: st
     if pending:
         _run_engine(directory, job, plan, pending, run)
     _check_unchanged(job, plan)
-    _finish(directory, job, plan, run)
+    finish(directory, job, plan, run)
     directory.storage.remove(LIVE)
     directory.storage.remove(SHARDS)
 
@@ -223,7 +222,7 @@ def _pending(directory: OutputDirectory, plan: ScoringPlan) -> list[Shard]:
             return True
         return False
 
-    with ThreadPoolExecutor(_READERS) as pool:  # from an object store each is a request
+    with ThreadPoolExecutor(READERS) as pool:
         return [shard for shard, waits in zip(plan.shards, pool.map(is_left, plan.shards), strict=True) if waits]
 
 
@@ -267,89 +266,3 @@ def _without_receipt(directory: OutputDirectory, plan: ScoringPlan) -> list[Shar
         time.sleep(_LOOK_EVERY)
         undone = [shard for shard in undone if not is_done(directory, shard)]
     return undone
-
-
-def _finish(directory: OutputDirectory, job: Job, plan: ScoringPlan, run: str) -> None:
-    """Compact the shards, and write manifest, card and report: the manifest last of what must be there."""
-    with ThreadPoolExecutor(_READERS) as pool:
-        receipts = list(pool.map(partial(_receipt, directory), plan.shards))
-    data = compact(directory, run, "data", _files(receipts, directory.shard), job.schema)
-    rejected = _files([receipt for receipt in receipts if receipt.rejected], directory.shard_rejects)
-    rejects: list[Part] = []
-    if rejected:
-        rejects = compact(directory, run, "rejects", rejected, rejects_schema(job.fingerprint))
-    of_source: dict[str, list[Receipt]] = defaultdict(list)
-    for receipt in receipts:
-        of_source[receipt.source].append(receipt)
-    sources = [_ledger(source.file, source.sha256, of_source[source.file.name]) for source in plan.sources]
-    total = _total(sources)
-    spent = job.earlier.reader.manifest.cost if job.earlier else Cost(seconds=0, tokens=0, created="")
-    assert total.read == plan.records == total.scored + total.rejected, f"{total} of {plan.records} records"
-    manifest = Manifest(
-        contract=CONTRACT,
-        fingerprint=job.fingerprint,
-        identity=job.identity,
-        columns=column_fingerprints(job.identity),
-        total=total,
-        sources=sources,
-        data=data,
-        rejects=rejects,
-        not_read=list(plan.not_read),
-        provenance=job.origin(
-            [job.earlier.reader.manifest] if job.earlier else [],
-            [table.reader.manifest for table in job.stored if table != job.earlier and table.metrics],
-        ),
-        cost=Cost.now(
-            spent.seconds + sum(receipt.seconds for receipt in receipts),
-            spent.tokens + sum(receipt.tokens for receipt in receipts),
-        ),
-    )
-    sign(directory, run, manifest, job.schema)
-    if total.reused:
-        log.info("scores of %d rows were copied, of %d in all", total.reused, total.scored)
-    _say_noted(receipts)
-
-
-def _say_noted(receipts: Sequence[Receipt]) -> None:
-    """What the rows' fields say that the conversations do not."""
-    noted: Counter[str] = Counter()
-    for receipt in receipts:
-        noted.update(receipt.noted)
-    for note, rows in noted.most_common(_NAMED):
-        log.warning("%d rows: %s", rows, printable(note))
-
-
-def _receipt(directory: OutputDirectory, shard: Shard) -> Receipt:
-    """UserError if it was damaged since it was written: it is withdrawn, so that the same command scores it again."""
-    try:
-        return read_receipt(directory, shard)
-    except ValueError as error:
-        name = directory.receipt(shard.index)
-        directory.storage.remove(name)
-        remedy = "check the disk; the same command scores this shard again"
-        raise UserError(f"is damaged: {error}", where=directory.storage.uri(name), remedy=remedy) from error
-
-
-def _files(receipts: Sequence[Receipt], name: Callable[[int], str]) -> list[ShardFile]:
-    """The file of that kind of each shard, with what its receipt says of it."""
-    names = [name(receipt.shard) for receipt in receipts]
-    return [
-        ShardFile(path, receipt.files[path.rpartition("/")[2]], OutputDirectory.receipt(receipt.shard))
-        for path, receipt in zip(names, receipts, strict=True)
-    ]
-
-
-def _ledger(file: InputFile, sha256: str, receipts: Sequence[Receipt]) -> Source:
-    counts = {
-        key: sum(getattr(receipt, key) for receipt in receipts) for key in ("read", "scored", "rejected", "reused")
-    }
-    return Source(source=file.name, bytes=file.bytes, sha256=sha256, **counts)
-
-
-def _total(sources: Sequence[Source]) -> Counts:
-    return Counts(
-        read=sum(source.read for source in sources),
-        scored=sum(source.scored for source in sources),
-        rejected=sum(source.rejected for source in sources),
-        reused=sum(source.reused for source in sources),
-    )

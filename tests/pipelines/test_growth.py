@@ -307,7 +307,7 @@ def test_more_arrives_while_a_job_is_stopped(small, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_finish", stopped)
+        patch.setattr(module, "finish", stopped)
         curricle(*grow, cwd=small, code=1)
     assert "whole" in curricle("verify", small / "table") and len(read_manifest(small / "table").sources) == 2
     receipts = {path.name: path.read_bytes() for path in (small / "table/_progress/receipts").iterdir()}
