@@ -211,8 +211,9 @@ def add(arguments: Sequence[str]) -> int:
 
 
 def lp(arguments: Sequence[str]) -> int:
-    """Add learning percentages to a table: train the proxy on it, and score it with each epoch's checkpoint. Other
-    options of `curricle-train run` are given behind --train, such as --train.device.precision bf16.
+    """Add learning percentages to a table: train the proxy on it, and score it with each epoch's checkpoint.
+
+    Other options of `curricle-train run` are given behind --train, such as --train.device.precision bf16.
     """
     from curricle.pipelines.settings.lp import LpSettings
 

@@ -6,9 +6,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from curricle.schemas.common.errors import UserError
+from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.contract import Contract, read_contract
-from curricle.schemas.files import Location, files_in, inside
+from curricle.schemas.files import Folder, Location, files_in, inside
 from curricle.schemas.fingerprint import digest
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
@@ -180,6 +180,10 @@ def read_manifest(location: Location) -> Manifest:
     try:
         data = files.read(MANIFEST)
     except (FileNotFoundError, NotADirectoryError) as error:
+        if isinstance(files, Folder) and not files.root.is_dir():
+            found = "is a file, and no table" if files.root.exists() else "there is no such directory"
+            remedy = "name a directory that `curricle score` finished"
+            raise UsageError(found, where=str(files.root), remedy=remedy) from error
         raise UserError(
             "there is no manifest, so this is not a finished table",
             where=where,

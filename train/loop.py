@@ -236,7 +236,8 @@ class Loop:
         """What a larger budget means for a run that has made steps with a smaller one."""
         *_, before, now = self.prepared.budgets
         how = self.settings.optimizer
-        yield f"extended from {before} to {now}: the order goes on; a batch ends where the smaller budget does"
+        sizes = f"{before.described} to {now.described}"
+        yield f"extended from {sizes}: the order goes on; a batch ends where the smaller budget does"
         then = Spent(before, how.horizon)
         then.count(self.spent)
         rates = learning_rate(how, then.scheduled), learning_rate(how, self.spent.scheduled)

@@ -11,11 +11,10 @@ from curricle.schemas.columns import Hard
 from curricle.schemas.pages.svg import colour, picture
 from curricle.schemas.pages.text import number, one_line
 from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # matplotlib is imported when something is drawn
     from curricle.curate.report.drift import Drift  # scipy, which no other page needs
+    from matplotlib.axes import Axes
 
 _NAMES = ("muted", "accent", "ink")
 _MUTED, _ACCENT, _INK = map(colour, range(len(_NAMES)))
@@ -43,7 +42,9 @@ def histogram(shape: Distribution, key: str) -> Markup:
 def overlaid_histograms(drift: "Drift", key: str) -> Markup:
     """The histograms of a column in two tables, as shares of the rows: the old one filled, the new one a line."""
 
-    def draw(axes: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    def draw(axes: "Axes") -> None:
         old, new = (np.asarray(counts) / max(1, sum(counts)) * 100 for counts in drift.counts)
         axes.stairs(old, drift.edges, fill=True, color=_MUTED, alpha=0.45, linewidth=0)
         axes.stairs(new, drift.edges, color=_ACCENT, linewidth=1.3)
@@ -59,7 +60,7 @@ def overlaid_histograms(drift: "Drift", key: str) -> Markup:
 def overlap_curve(agreement: Agreement, key: str) -> Markup:
     """The overlap of the hard ends against the share of the rows that is taken, beside that of two random choices."""
 
-    def draw(axes: Axes) -> None:
+    def draw(axes: "Axes") -> None:
         axes.plot((0, 100), (0, 100), color=_MUTED, linewidth=0.9, dashes=(3, 2))
         shares, overlaps = zip(*((100 * share, 100 * overlap) for share, overlap in agreement.curve), strict=True)
         axes.plot(shares, overlaps, color=_ACCENT, linewidth=1.4)
@@ -71,11 +72,13 @@ def overlap_curve(agreement: Agreement, key: str) -> Markup:
     return _picture(draw, key, words)
 
 
-def _picture(draw: Callable[[Axes], None], key: str, words: str) -> Markup:
+def _picture(draw: Callable[["Axes"], None], key: str, words: str) -> Markup:
     return picture(draw, _NAMES, _STYLE, (3.7, 1.75), words, key, box=(0.1, 0.16, 0.87, 0.72))
 
 
-def _draw(axes: Axes, shape: Distribution) -> None:
+def _draw(axes: "Axes", shape: Distribution) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axes.stairs(shape.counts, shape.edges, fill=True, color=_ACCENT, alpha=0.75, linewidth=0)
     highest = max(shape.counts)
     if shape.whole:
@@ -88,8 +91,10 @@ def _draw(axes: Axes, shape: Distribution) -> None:
     axes.axvline(shape.median, color=_INK, linewidth=0.9, dashes=(3, 2))
 
 
-def _set_axes(axes: Axes, edges: Sequence[float], highest: float, log: bool, whole: bool, hard: Hard) -> None:
+def _set_axes(axes: "Axes", edges: Sequence[float], highest: float, log: bool, whole: bool, hard: Hard) -> None:
     """The axes of a histogram, and where its hard end is."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
     axes.grid(axis="y")
     axes.set_axisbelow(True)
     if log:

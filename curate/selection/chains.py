@@ -2,10 +2,7 @@
 
 import numpy as np
 from curricle.curate.selection.near_duplicates import AT_ONCE, PERMUTATIONS, POWERS, WEIGHTS, has_words
-from datasketch import MinHashLSH
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 _NEIGHBOURS = 32
 """Rows of a bucket that each row is compared with."""
@@ -27,6 +24,10 @@ def _groups(signed: NDArray[np.uint32], threshold: float) -> NDArray[np.int64]:
     A chain of pairs links rows that are unlike each other, and the estimate is off by 0.035 (one standard deviation)
     at 0.8.
     """
+    from datasketch import MinHashLSH  # both only where a certificate of version 1 is looked at
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     group = np.arange(len(signed))
     index = MinHashLSH(threshold, PERMUTATIONS, WEIGHTS)
     for start in range(0, index.b * index.r, index.r):

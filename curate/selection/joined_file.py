@@ -41,6 +41,9 @@ def read_columns(path: Path) -> tuple[pl.DataFrame, str]:
             sha256 = file_sha256(stream)
             stream.seek(0)
             return reader(stream.read(), path), sha256
+    except FileNotFoundError as error:
+        remedy = f"name a table's directory, or a file of {', '.join(_READERS)}"
+        raise UsageError("there is no such file", where=str(path), remedy=remedy) from error
     except (OSError, csv.Error, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
         raise UsageError(f"cannot be read: {error}", where=str(path), remedy="name a whole file") from error
 

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 from curricle.curate.words import unicode_words
 from curricle.schemas.chat.responses import RESPONSE_ROLE
-from datasketch import MinHash, MinHashLSH
 from numpy.typing import NDArray
 
 VIEWS = {"both": ("conversation", "response"), "chains": ("conversation",)}
@@ -40,6 +39,8 @@ def signatures(texts: Iterable[Sequence[str]], rows: int, seed: int) -> NDArray[
     A text comes as its parts, such as the turns of a conversation. Case and what is no word do not count. A text with
     fewer words is one gram; one without any has the largest number in every position.
     """
+    from datasketch import MinHash  # brings scipy: only where texts are compared
+
     signed = np.empty((rows, PERMUTATIONS), np.uint32)
     sketch = MinHash(PERMUTATIONS, seed % 2**32, scheme="affine32")
     for row, parts in enumerate(texts):
@@ -80,6 +81,8 @@ def buckets(signed: NDArray[np.uint32], threshold: float) -> Buckets:
 
     datasketch says how many bands of which width. Rows without words are in none.
     """
+    from datasketch import MinHashLSH
+
     index, count = MinHashLSH(threshold, PERMUTATIONS, WEIGHTS), 0
     bands = [(start, start + index.r) for start in range(0, index.b * index.r, index.r)]
     worded, rows, numbers = has_words(signed), [], []

@@ -6,8 +6,6 @@ import numpy as np
 import polars as pl
 from curricle.curate.selection.shares import proportional
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 
 def groups(keys: pl.Series, ids: pl.Series) -> tuple[NDArray[np.int64], pl.Series, int]:
@@ -23,6 +21,9 @@ def groups(keys: pl.Series, ids: pl.Series) -> tuple[NDArray[np.int64], pl.Serie
     pairs = np.unique(example * len(values) + group)  # fewer than 2^63
     if len(pairs) == total:  # no id stands in two groups
         return group, values, 0
+    from scipy.sparse import coo_array  # only where groups are linked
+    from scipy.sparse.csgraph import connected_components
+
     one, other = np.divmod(pairs, len(values))
     link = coo_array((np.ones(len(pairs), np.int8), (one, total + other)), shape=(total + len(values),) * 2)
     component = connected_components(link, directed=False)[1][total:]

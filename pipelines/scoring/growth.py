@@ -43,12 +43,6 @@ from numpy.typing import NDArray
 
 log = logging.getLogger("curricle")
 
-REMEDY = (
-    "add --append to score inputs that are new, or --metrics +NAME for columns that are: what is there is kept; or "
-    "name another --output, and with --reuse this table: what is alike is copied; or add --overwrite: a finished table "
-    "stays until the new one is whole"
-)
-
 
 def metrics_there(directory: OutputDirectory) -> list[str]:
     """The metrics of ours that the finished table in the directory has; none if there is no table."""
@@ -91,7 +85,7 @@ def plan_job(
     if again:
         return _survey(job, files, not_read)
     if differ and not grows:
-        raise other_table(directory, differ)
+        raise other_table(directory, job, differ)
     return replace(recorded, sources=located(recorded, match))
 
 
@@ -140,9 +134,20 @@ def _with_own_names(match: InputMatch, sources: Sequence[PlannedSource]) -> list
     return files
 
 
-def other_table(directory: OutputDirectory, differ: Sequence[str]) -> UsageError:
+def other_table(directory: OutputDirectory, job: Job, differ: Sequence[str]) -> UsageError:
+    if job.settings.append:
+        grow = "give a file whose content is another one a name of its own; --metrics +NAME adds columns"
+        again = f"make it again as its input is now, with --overwrite --reuse {directory.path} instead of --append"
+    else:
+        grow = (
+            "add --append to score inputs that are new, or --metrics +NAME for columns that are: what is there is kept"
+        )
+        again = "add --overwrite"
     return UsageError(
-        "holds another job's scores; these differ:" + listed(differ, 1000), where=directory.path, remedy=REMEDY
+        "holds another job's scores; these differ:" + listed(differ, 1000),
+        where=directory.path,
+        remedy=f"{grow}; or name another --output, and with --reuse this table: what is alike is copied; or {again}: a "
+        "finished table stays until the new one is whole",
     )
 
 
@@ -188,7 +193,7 @@ def _grown(
     new = _with_own_names(match, sources) if settings.append else []
     differ += replace(match, new=[] if settings.append else match.new, gone=[], changed=changed).changes()
     if differ:
-        raise other_table(directory, differ)
+        raise other_table(directory, job, differ)
     if not (new or longer or new_columns):
         return None
     read = {source.file.name: source for source in _surveyed(job, [*longer.values(), *new])}

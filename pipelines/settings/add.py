@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from curricle.curate.embedding.settings import EmbeddingSettings
 from curricle.curate.proxy.settings import GenerationSettings, ProxySettings
+from curricle.pipelines.settings.score import OTHER_NAMES
 from curricle.schemas.common.config import check_ranges, option
 from curricle.schemas.common.errors import UsageError
 
@@ -41,6 +42,8 @@ class TableProxySettings:
 
 @dataclass(frozen=True)
 class AddSettings:
+    OTHER_NAMES = OTHER_NAMES
+
     table: str = option("a finished table, which is not scored again", positional=True, path=True)
     metrics: tuple[str, ...] = option("what to add; what is there already and made alike is left as it is")
     output: str | None = option(

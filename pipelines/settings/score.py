@@ -16,11 +16,30 @@ ENGINE_PLUGINS: Group[Callable[..., None]] = Group(
     "curricle.engines", "engine", "a function of a Work of curricle.pipelines.engines", callable, ENGINES
 )
 
+OTHER_NAMES = {
+    "batch_size": "--proxy.batch-tokens: tokens of a forward pass; no score depends on it",
+    "model_name": "--proxy.model",
+    "model_name_or_path": "--proxy.model",
+    "tokenizer": "--proxy.model: its tokenizer counts the tokens",
+    "max_seq_length": "--proxy.max-length",
+    "torch_dtype": "--proxy.dtype",
+    "output_dir": "--output",
+    "out": "--output",
+    "num_proc": "--workers",
+    "num_workers": "--workers",
+    "n_jobs": "--workers",
+    "resume": "--output: the same command goes on from what is finished",
+    "force": "--overwrite",
+}
+"""Names that other programs have for options: see ``curricle.schemas.common.config``."""
+
 DEFAULT_METRICS = ("length", "mtld", "loss", "ifd")
 
 
 @dataclass(frozen=True)
 class ScoreSettings:
+    OTHER_NAMES = OTHER_NAMES
+
     inputs: tuple[str, ...] = option(
         "files, folders or globs, local or of any filesystem Beam knows", positional=True, path=True
     )

@@ -70,6 +70,10 @@ def _remedy(cls: type, name: str, names: Iterable[str]) -> str:
         return f"did you mean {' or '.join(ours)}?"
     if not name.startswith("-") and any(each.startswith("-") for each in names):
         return f"every value follows the name of its option: {flags[0]} {name}"
+    group = name.rpartition(".")[0]
+    if group and (beside := {each.rpartition(".")[2]: each for each in names if each.rpartition(".")[0] == group}):
+        close = difflib.get_close_matches(last.replace("_", "-"), beside, n=1, cutoff=0.6)
+        return nearest(beside[close[0]] if close else "", beside.values())
     if not difflib.get_close_matches(name, names, n=1, cutoff=0.6):
         for close in difflib.get_close_matches(last, others, n=1, cutoff=0.8):
             return f"here it is {others[close]}"
@@ -140,7 +144,7 @@ def build(cls: type[T], values: Mapping[str, Any], where: str, prefix: str = "")
             if item.metadata.get("path"):
                 options[name] = _at_home(options[name], where)
         elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
-            shown = name if item.metadata.get("positional") else f"--{_flag(prefix + name)}"
+            shown = name.upper() if item.metadata.get("positional") else f"--{_flag(prefix + name)}"
             raise UsageError(f"{shown} is required", where=where, remedy=item.metadata.get("help", ""))
     return cls(**options)
 

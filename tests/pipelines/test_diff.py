@@ -111,7 +111,7 @@ def test_moved_rows_other_fields_and_sources(tmp_path):
 
 def test_what_cannot_be_compared_is_refused(table, tmp_path):
     assert "there is no manifest" in curricle("diff", table, tmp_path, code=2)
-    assert "new is required" in curricle("diff", table, code=2)
+    assert "NEW is required" in curricle("diff", table, code=2)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     assert "holds other files" in curricle("diff", table, table, "--output", tmp_path / "mine", code=2)

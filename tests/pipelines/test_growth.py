@@ -218,7 +218,8 @@ def test_a_file_that_has_grown(few, count):
     assert_alike(read_data(few / "table"), read_data(few / "whole"))
     content = (few / "in" / "b.jsonl").read_text()
     (few / "in" / "b.jsonl").write_text(content.replace("b 1 ", "b one "))
-    assert "was changed" in curricle("score", "in", *options, "--append", cwd=few, code=2)
+    message = curricle("score", "in", *options, "--append", cwd=few, code=2)
+    assert "was changed" in message and "a name of its own" in message and "add --append" not in message
 
 
 def test_rows_that_any_table_has_are_copied(few, count, tmp_path):

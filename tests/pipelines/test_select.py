@@ -412,7 +412,7 @@ BAD_COMMANDS = {
     "no table is named": ["--output", "out", *RANDOM],
     "--output is required": ["{table}", *RANDOM],
     "is the table itself": ["{table}", "--output", "{table}/data/..", *RANDOM, "--overwrite"],
-    "there is no manifest": ["nowhere", "--output", "out", *RANDOM],
+    "there is no such directory": ["nowhere", "--output", "out", *RANDOM],
     "no row is selected": ["{table}", "--output", "out", "--where", "loss > 1e9"],
     "did you mean 'response_mtld'": ["{table}", "--output", "out", "--where", "response_mtdl > 1"],
     "has no meaning": ["{table}", "--output", "out", "--where", "open('x') > 1"],

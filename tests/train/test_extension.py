@@ -53,7 +53,7 @@ def test_with_a_horizon_an_extended_run_is_one_of_the_larger_budget_to_the_last_
     began = bits(tmp_path / "run")
     done = train_in_fork(command(*base, "--budget.samples", "128", output="run"))
     assert done.code == 0, done.text
-    assert "extended from" in done.text and "--optimizer.horizon spans it" in done.text
+    assert "extended from 64 samples to 128 samples: " in done.text and "--optimizer.horizon spans it" in done.text
     assert bits(tmp_path / "run") == bits(tmp_path / "whole") != began
     journal = read_journal(tmp_path / "run" / "journal.jsonl")
     assert [it.samples for it in journal.budgets] == [64, 128]

@@ -7,6 +7,7 @@ import sys
 from dataclasses import fields, is_dataclass
 from typing import get_type_hints
 
+import pyarrow.parquet as pq
 import pytest
 from curricle.train.settings import OTHER_NAMES, CompareSettings, PlanSettings, RewardSettings, RunSettings
 
@@ -14,6 +15,12 @@ WRONG = {
     "a command that is none": ("trian", "did you mean 'train'|there are: compare"),
     "no data": ("run --model MODEL --output out", "--data is required"),
     "a table that is not there": ("run --data scord --model MODEL --output out", "scord: there is no such file"),
+    "raw data": ("run --data raw.jsonl --model MODEL --output out", "score it first: curricle score raw.jsonl"),
+    "a score that is absent": ("run --data BARE --model MODEL --output out", "a score that is there: prompt"),
+    "a group's option": ("run BASE --device.type cuda", "there are: --device.activation"),
+    "a group's option, misspelt": ("run BASE --optimizer.weightdecay 0", "did you mean '--optimizer.weight-decay'?"),
+    "deepspeed": ("run BASE --deepspeed ds.json", "here it is --device.parallel fsdp"),
+    "curricula to compare": ("compare BASE --eval.rows 8 --curricula random,campus", "here it is --arms"),
     "no table at all": ("run --data MODEL --model MODEL --output out", "MODEL/manifest.json: there is no manifest"),
     "a value without its option": ("run TABLE --model MODEL --output out", "follows the name of its option: --data"),
     "a model that is not there": ("run --data TABLE --model smolm --output out", "it is no directory and no hub id"),
@@ -73,8 +80,11 @@ def outcomes(tmp_path_factory, tiny_model, write_signed) -> dict[str, list]:
     """What each command ends with, and what it says, one after another in one process."""
     here = tmp_path_factory.mktemp("newcomer")
     table = write_signed(here / "table.parquet")
+    (here / "raw.jsonl").write_text('{"instruction": "Say it.", "output": "It."}\n')
+    pq.write_table(pq.read_table(table).drop_columns("loss"), here / "bare.parquet")
     (here / "hf.yaml").write_text(f"data: {table}\nmodel: {tiny_model}\noutput: out\nlearning_rate: 1.0e-4\n")
     names = {"TABLE": [str(table)], "MODEL": [str(tiny_model)]}
+    names["BARE"] = [str(here / "bare.parquet")]
     names["BASE"] = ["--data", str(table), "--model", str(tiny_model), "--output", "out"]
     lines = [
         json.dumps([part for word in command.split() for part in names.get(word, [word])])
@@ -85,7 +95,8 @@ def outcomes(tmp_path_factory, tiny_model, write_signed) -> dict[str, list]:
         [sys.executable, "-c", CODE], input="\n".join(lines), capture_output=True, text=True, cwd=here, env=environment
     )
     assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in here.iterdir()) == ["hf.yaml", "table.parquet"], "something was written"
+    files = ["bare.parquet", "hf.yaml", "raw.jsonl", "table.parquet"]
+    assert sorted(path.name for path in here.iterdir()) == files, "something was written"
     replaced = done.stdout.replace(str(tiny_model), "MODEL")
     return dict(zip(WRONG, map(json.loads, replaced.splitlines()), strict=True))
 
@@ -129,7 +140,7 @@ print({"torch", "transformers"} & set(sys.modules))
 def test_names_of_other_trainers_lead_to_options_that_there_are(settings):
     flags = _flags(settings)
     led = {text.split()[0].rstrip(",:") for text in OTHER_NAMES.values()}
-    assert led <= _flags(RunSettings)
+    assert led <= _flags(RunSettings) | _flags(CompareSettings)
     assert led & flags
     own = {flag.lstrip("-").replace("-", "_") for flag in flags}
     assert not own & OTHER_NAMES.keys(), "an option of ours is called so"

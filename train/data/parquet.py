@@ -3,7 +3,7 @@
 import binascii
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
@@ -93,6 +93,11 @@ class ParquetTable:
                 footer = pq.read_metadata(path)
                 schemas.append(footer.schema.to_arrow_schema())
                 self.schema = pa.unify_schemas(schemas, promote_options="permissive")
+            except pa.ArrowInvalid as error:
+                if _begins_as_parquet(path):
+                    raise UsageError(str(error), where=str(path), remedy="name Parquet files of one table") from error
+                remedy = f"score it first: curricle score {path} --output scored"
+                raise UsageError("is no Parquet file, and so no table", where=str(path), remedy=remedy) from error
             except (OSError, pa.ArrowException) as error:
                 raise UsageError(str(error), where=str(path), remedy="name Parquet files of one table") from error
             signed[_fingerprint(schemas[-1], path)] = path
@@ -179,9 +184,26 @@ def _id_bytes(text: str) -> bytes:
     return blake2b(text.encode(), digest_size=ID_BYTES).digest()
 
 
+def _begins_as_parquet(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(4) == b"PAR1"
+
+
 def missing_column(name: str, names: Iterable[str], where: str) -> UsageError:
     """The error for a column that is not there, with the nearest name that is."""
     return UsageError(f"there is no column {name!r}", where=where, remedy=nearest(name, names))
+
+
+def missing_score(name: str, scores: Collection[str], where: str) -> UsageError:
+    """The error for a column to order by that is not there, with the ``scores`` that are."""
+    close = nearest(name, scores)
+    remedy = (
+        close
+        if close.startswith("did you mean")
+        else f"add it with `curricle add`, or order by a score that is there: {', '.join(scores)}; which option of a "
+        "curriculum names it, says `curricle-train run --curriculum NAME --help`"
+    )
+    return UsageError(f"there is no column {name!r}", where=where, remedy=remedy)
 
 
 def _differing(schemas: Sequence[pa.Schema]) -> str:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.errors import UsageError, usage_errors
 from curricle.schemas.identity import RESTS_ON
-from curricle.train.data.parquet import ParquetTable, missing_column
+from curricle.train.data.parquet import ParquetTable, missing_column, missing_score
 from numpy.typing import NDArray
 
 NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null)
@@ -180,6 +180,9 @@ class Table:
 
         UsageError if there is no such column, or nothing says which end is hard.
         """
+        if (name := column_name(column)) not in self.columns:
+            scores = [each for each in self.columns if self.has_direction(each)]
+            raise missing_score(name, scores or self.columns, self._files.where)
         name, hard = self._hard_end(column)
         if hard is None:
             raise UsageError(

@@ -1,7 +1,7 @@
 """The order of training: global batches of row numbers, the same for any number of processes."""
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from hashlib import blake2b
 
 import numpy as np
@@ -26,6 +26,10 @@ class Budget:
         for name, limit in (("samples", self.samples), ("tokens", self.tokens), ("steps", self.steps)):
             if limit is not None and limit < 1:
                 raise UsageError(f"a budget of {limit} {name}", remedy=f"give --budget.{name} at least 1")
+
+    @property
+    def described(self) -> str:
+        return " and ".join(f"{limit:,} {name}" for name, limit in asdict(self).items() if limit)
 
     def extends(self, other: "Budget") -> bool:
         """Whether it has the limits of another one, and at least one is larger and none smaller."""
