@@ -54,7 +54,7 @@ NEVER = ["nan", "inf", "-inf", "1e309", ""]
 ZERO_IS_MEANT = {
     *("optimizer.beta1", "optimizer.beta2", "optimizer.weight_decay", "optimizer.clip", "optimizer.warmup"),
     *("optimizer.floor", "lora.rank", "lora.dropout", "eval.rows", "eval.every", "eval.seed", "checkpoint.every"),
-    *("eval.tuning_rows", "subset", "scoring_tokens", "max_drift"),
+    *("eval.tuning_rows", "eval.generations", "subset", "scoring_tokens", "max_drift"),
     *("seed", "max_reject_fraction", "proxy.generation.temperature", "proxy.generation.seed"),
     *("reward.seed", "port"),
     *("temperature", "probe_rows", "probe_cost", "resort_every", "resort_epochs", "refresh_rows", "parts"),

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from curricle.schemas.chat.models import embeddings
 from curricle.schemas.common.errors import UserError
@@ -21,6 +22,7 @@ from curricle.train.data.encoding import ConversationTokenizer, Encoded
 from curricle.train.data.prefetch import Prefetcher
 from curricle.train.distributed import Processes, Stop
 from curricle.train.model import checkpoint as checkpoints
+from curricle.train.model.answers import HeldOutAnswers
 from curricle.train.model.evaluate import evaluate
 from curricle.train.model.finite import Finite
 from curricle.train.model.load import load_model, load_tokenizer
@@ -135,6 +137,7 @@ class Loop:
             processes,
             self._stop_if_asked,
         )
+        self.answers = self._held_out_answers() if settings.eval.generations else None
         self.order, self.finite = OrderAudit(processes), Finite(processes)
         self.notes = Counter(self.cursor.notes)
         self.capacity = settings.batch.tokens
@@ -143,6 +146,24 @@ class Loop:
         self.stage: Stage | None = None
         self.losses: StageLosses | None = None
         self.last: tuple[MicroBatch, Sequence[Encoded]] | None = None
+
+    def _held_out_answers(self) -> HeldOutAnswers:
+        how, sets = self.settings.eval, self.prepared.split.held_out
+        name = min(sets)
+        rows = np.arange(min(how.generations, len(sets[name])))
+        ids = [sets[name].ids[row].tobytes().hex() for row in rows]
+        # what came after the checkpoint is dropped, and comes again
+        lines = [line for line in self.prepared.reported if line["kind"] == "eval" and line["step"] <= self.cursor.step]
+        return HeldOutAnswers(
+            self.student,
+            self.encoder,
+            name,
+            dict(zip(ids, self.documents.examples(sets[name], rows), strict=True)),
+            how.generation_tokens,
+            self.settings.batch.tokens,
+            self.processes,
+            [line["generations"] for line in lines if "generations" in line],
+        )
 
     def run(self) -> Path:
         if not self.processes.first:
@@ -412,7 +433,9 @@ class Loop:
             {name: evaluate(self.student, rows, capacity, self.processes) for name, rows in sets.items()}
             for sets in (self.held_out, self.tuning)
         )
-        self.reporter.evaluation(self.step, self.spent.share, losses, tuning, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        answers = self.answers.record() if self.answers else None
+        self.reporter.evaluation(self.step, self.spent.share, losses, tuning, seconds, answers)
 
     def _save_what_is_learned(self) -> None:
         """Save, but not as long as the weights are what they were at the start."""

@@ -164,6 +164,7 @@ def idle_options(settings: RunSettings) -> Iterator[str]:
         (how.schedule == "constant", "optimizer", ("floor",), "with --optimizer.schedule constant"),
         (not judged, "eval", ("every",), "without rows to evaluate on: --eval.rows or --eval.data"),
         (not (held_out.rows or held_out.tuning_rows), "eval", ("seed",), "without --eval.rows"),
+        (not held_out.generations, "eval", ("generation_tokens",), "without --eval.generations"),
         (alone, "device", ("parallel",), "with one process"),
         (settings.replay is not None, "budget", ("samples", "tokens", "steps"), "with --replay: the journal decides"),
     ):

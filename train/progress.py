@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from curricle.schemas.common.log import duration
+from curricle.schemas.common.log import duration, printable
+from curricle.schemas.common.wording import counted
 from curricle.train.curricula.base import Calibration, Probe, Stage
 from curricle.train.data.batching import Size
 from curricle.train.distributed import Processes
@@ -21,6 +22,9 @@ from curricle.train.records.metrics import Metrics
 from numpy.typing import NDArray
 
 log = logging.getLogger("curricle")
+
+LOGGED = 80
+"""Characters of an answer that stand in the log."""
 
 
 class Spent:
@@ -196,9 +200,14 @@ class Reporter:
         held_out: Mapping[str, HeldOutLoss],
         tuning: Mapping[str, HeldOutLoss],
         seconds: float,
+        generations: Mapping[str, Any] | None = None,
     ) -> None:
-        """The loss on the held-out rows: ``loss`` and ``row_loss`` are means over the sets."""
-        self.window.pause(seconds)
+        """The loss on the held-out rows: ``loss`` and ``row_loss`` are means over the sets.
+
+        ``generations``: answers to held-out prompts, see ``HeldOutAnswers``; ``seconds`` are those of the loss alone.
+        One line has both, so that a kill leaves neither without the other.
+        """
+        self.window.pause(seconds + (generations["seconds"] if generations else 0))
         if not self._metrics:
             return
         loss = macro_mean(each.loss for each in held_out.values())
@@ -212,6 +221,7 @@ class Reporter:
             tokens=tokens,
             sets={name: asdict(each) for name, each in held_out.items()},
             **apart,
+            **({"generations": generations} if generations else {}),
             seconds=seconds,
             budget=share,
             total=dict(self.totals),
@@ -229,6 +239,8 @@ class Reporter:
             )
         for name, each in tuning.items():
             log.info("step %d  %s loss %s nats/token over %d tokens", step, name, each.loss, each.tokens)
+        if generations:
+            log.info("step %d  %s", step, _answers_in_words(generations))
 
     def calibration(self, step: int, calibration: Calibration) -> None:
         """How well the estimates of a curriculum fit what the student says."""
@@ -247,3 +259,13 @@ class Reporter:
     def close(self) -> None:
         if self._metrics:
             self._metrics.close()
+
+
+def _answers_in_words(generations: Mapping[str, Any]) -> str:
+    """How many there are, what they took, and how the first one begins."""
+    answers = generations["answers"]
+    texts = [answer["text"] for answer in answers if answer["text"] is not None]
+    notes = {answer["note"]: None for answer in answers if answer["note"]}
+    first = f"; the first: {printable(texts[0][:LOGGED])}{'…' if len(texts[0]) > LOGGED else ''}" if texts else ""
+    without = f"; none to {len(answers) - len(texts)}: {', '.join(notes)}" if notes else ""
+    return f"{counted(len(texts), 'answer')} to held-out prompts in {generations['seconds']:.1f} s{without}{first}"

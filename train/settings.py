@@ -16,6 +16,9 @@ from curricle.schemas.common.errors import UsageError
 MOST_TOKENS = 2**31 - 1
 """Of a forward pass: a tensor's elements are counted in 32 bits by several kernels, and no device holds more."""
 
+MOST_ANSWER = 2**16
+"""Tokens of an answer that is drawn: nobody reads a longer one in a report."""
+
 HELD_OUT, TUNING = "held_out", "tuning"
 """The names of a set of held-out rows that has no other."""
 
@@ -228,6 +231,16 @@ class EvalSettings:
     )
     every: int = option("optimizer steps between evaluations; 0 evaluates at the end alone", 0, at_least=0, free=True)
     seed: int = option("which rows are held out", 0, at_least=0)
+    generations: int = option(
+        "rows of the held-out set that is first by name, from its first, whose prompts the model answers at each "
+        "evaluation, for the report; costs a pass of the model for each token of the longest answer",
+        0,
+        at_least=0,
+        free=True,
+    )
+    generation_tokens: int = option(
+        "tokens after which such an answer is given up", 64, at_least=1, at_most=MOST_ANSWER, free=True
+    )
 
 
 @dataclass(frozen=True)
@@ -283,6 +296,11 @@ class TrainSettings:
             raise UsageError(
                 f"--batch.tokens {self.batch.tokens} is less than --max-length {self.max_length}",
                 remedy="one row must fit into a forward pass",
+            )
+        if self.eval.generations and not (self.eval.rows or self.eval.data):
+            raise UsageError(
+                f"--eval.generations {self.eval.generations} has no prompt: no row is held out",
+                remedy="give --eval.rows or --eval.data, or leave it out",
             )
 
 

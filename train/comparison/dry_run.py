@@ -17,6 +17,7 @@ from curricle.train.distributed import Processes
 from curricle.train.loop import Loop, loaded
 from curricle.train.preparation import Preparation, prepare
 from curricle.train.records.run_json import read_description
+from curricle.train.settings import EvalSettings
 
 _ROWS = 64
 """Rows whose tokens are counted, and that are trained on as long as there is time."""
@@ -63,6 +64,7 @@ def run(prepared: Preparation, processes: Processes) -> Iterator[str]:
     every = settings.eval.every
     evaluations = 1 + ((steps - 1) // every - done // every if every else 0)
     yield from _costs(speed, speed.seconds(max(0, steps - done), batch, judged, evaluations), settings.device.nproc)
+    yield from _generations(settings.eval)
     yield from table.notes
     yield NOTHING_WRITTEN
 
@@ -92,6 +94,7 @@ def compare(plan: ComparisonPlan, processes: Processes) -> Iterator[str]:
         yield f"finished before: {finished:,} of {total:,} runs; they are not made again"
         whole = whole * (max(0, total - finished) / total)
     yield from _costs(speed, whole, settings.device.nproc)
+    yield from _generations(settings.eval)
     if settings.jobs > 1:
         yield f"time: {settings.jobs} runs at a time share the cores that one was measured with; each takes that memory"
     yield from plan.table.notes
@@ -102,6 +105,14 @@ def _costs(speed: Speed, seconds: Interval, processes: int) -> Iterator[str]:
     several = f" in one process; {processes} with a device each take about a {processes}th" if processes > 1 else ""
     yield f"time: {seconds.time}{several}, after {speed.loading:.0f} s to load, by {speed.sampled} rows trained on here"
     yield speed.memory.line()
+
+
+def _generations(how: EvalSettings) -> Iterator[str]:
+    if how.generations:
+        yield (
+            f"answers: to {how.generations:,} held-out prompts at each evaluation, of at most "
+            f"{how.generation_tokens:,} tokens; that time does not count them"
+        )
 
 
 def _by_budget(prepared: Preparation) -> int:

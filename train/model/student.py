@@ -117,6 +117,7 @@ class Student:
         self.scorer = scorer
         self.wrapped: torch.nn.Module = scorer
         self._autocast = torch.bfloat16 if settings.precision == "bf16" else None
+        self._compiled = settings.compile
         self._exact = settings.precision == "fp32"
         self._sharded = settings.parallel == "fsdp" and processes.world > 1
         if self._sharded:
@@ -174,7 +175,9 @@ class Student:
         own = self.model.generation_config
         self.model.generation_config = GenerationConfig()  # its defaults would change what is drawn
         try:
-            with torch.autocast(device.type, self._autocast, enabled=self._autocast is not None):
+            # compiled layers would be compiled again for answers, and so often that training falls back to others
+            eager = torch.compiler.set_stance("force_eager") if self._compiled else contextlib.nullcontext()
+            with eager, torch.autocast(device.type, self._autocast, enabled=self._autocast is not None):
                 # with shards every token gathers the weights from all processes
                 return go_on(self.scorer.generate, prompts, draw, limit, stops, device, synced_gpus=self._sharded)
         finally:

@@ -11,6 +11,7 @@ from curricle.schemas.pages.page import rendered
 from curricle.train.curricula.base import Decision
 from curricle.train.curricula.campus.choosing import CHECK
 from curricle.train.ordering.journal import StageRecord
+from curricle.train.reporting.answers import held_out_set, shown_prompts
 from curricle.train.reporting.charts import Line, Points, bars, lanes, lines, perplexity
 from curricle.train.reporting.history import History, read_history
 from markupsafe import Markup
@@ -39,6 +40,8 @@ def write_report(run: Path) -> Path:
         "facts": _facts(history),
         "notes": [*history.summary.warnings()] if history.summary else [],
         "figures": [*_figures(history)],
+        "prompts": shown_prompts(history.lines["eval"]),
+        "held_out_set": held_out_set(history.lines["eval"]),
         "settings": sorted(_leaves(history.settings)),
         "about": {key: str(history.settings.get(key, "")) for key in ("model", "data", "curriculum", "seed")},
         "exposure": history.exposure,

@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from curricle.schemas.chat.generation import Draw, draw_seed, no_room, prompt_of
+from curricle.schemas.chat.generation import draw_seed
 from curricle.train.curricula.base import Probe, ProbeResult
 from curricle.train.curricula.campus.sorting import ANSWERS
-from curricle.train.data.batching import Size, shares
+from curricle.train.data.batching import Size
 from curricle.train.data.encoding import ConversationTokenizer
 from curricle.train.data.table import Example, Rows, Table
 from curricle.train.distributed import Processes
+from curricle.train.model.answers import draw_answers
 from curricle.train.model.probe import CHUNK
 from curricle.train.model.student import Student
 from curricle.train.rewards.head import Accuracy, cross_fit, folds, rewards
@@ -101,40 +102,9 @@ class Refresher:
         self, examples: Sequence[Example], seeds: Sequence[int], limit: int
     ) -> tuple[list[GeneratedAnswer | None], Size]:
         """The student's own answer to each prompt, drawn at temperature 1; None where there is no prompt, or no room
-        for so long an answer.
-
-        Each process answers its share. Zeros elsewhere make the one sum at the end exact.
-        """
-        rendered = self.encoder.render(examples)
-        prompts = [prompt_of(example.messages, each) for example, each in zip(examples, rendered, strict=True)]
-        config = self.student.model.config
-        prompts = [
-            prompt if isinstance(prompt, str) else no_room(config, len(prompt), limit) or prompt for prompt in prompts
-        ]
-        lengths = [0 if isinstance(prompt, str) else len(prompt) + limit for prompt in prompts]
-        stops = self.encoder.stops(config)
-        tokens = np.zeros((len(examples), limit), np.int64)  # each one more than it is; 0 is none
-        with self.student.answering():
-            alike = self.student.answers_alike
-            passes = shares(lengths, max([self.capacity, *lengths]), self.processes.world, False, alike)
-            for indices in passes[self.processes.rank]:
-                if len(indices):
-                    draw = Draw([seeds[index] for index in indices], 1.0)
-                    outputs = self.student.generate([prompts[index] for index in indices], draw, limit, stops)
-                    for index, answer in zip(indices, outputs, strict=True):
-                        tokens[index, : len(answer)] = np.array(answer) + 1
-                else:
-                    self.student.generate([[0]], Draw([0], 0.0), 1, stops)
-                self.between()
-        tokens = self.processes.sum(tokens)
-        answers: list[GeneratedAnswer | None] = []
-        size = Size()
-        for prompt, row in zip(prompts, tokens, strict=True):
-            if isinstance(prompt, str):
-                answers.append(None)
-                continue
-            drawn = (row[row > 0] - 1).tolist()
-            answers.append(GeneratedAnswer(self.encoder.decode(drawn), truncated=drawn[-1] not in stops))
-            length = len(prompt) + len(drawn)
-            size += Size(length, len(drawn), length * length)
-        return answers, size
+        for so long an answer."""
+        drawn = draw_answers(
+            *(self.student, self.encoder, examples, seeds, 1.0, limit, self.capacity, self.processes, self.between)
+        )
+        answers = [None if it.text is None else GeneratedAnswer(it.text, it.truncated) for it in drawn]
+        return answers, sum((each.size for each in drawn), Size())
