@@ -171,7 +171,8 @@ def idle_options(settings: RunSettings) -> Iterator[str]:
         options = getattr(settings, group)
         given = [name for name in names if getattr(options, name) != getattr(type(options)(), name)]
         if idle and given:
-            yield f"{', '.join(f'--{group}.{name}' for name in given)}: of no use {why}"
+            flags = [f"--{group}.{name.replace('_', '-')}" for name in given]
+            yield f"{', '.join(flags)}: of no use {why}"
 
 
 def order_of(settings: RunSettings, table: Table) -> Header:

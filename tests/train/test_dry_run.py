@@ -10,12 +10,15 @@ def files(directory):
 
 
 def test_a_run_that_is_not_begun_and_one_that_is(command, train_in_fork, tmp_path):
-    arguments = command("--budget.samples", "40", "--checkpoint.every", "2", "--eval.rows", "8")
+    arguments = command(
+        "--budget.samples", "40", "--checkpoint.every", "2", "--eval.rows", "8", "--eval.generations", "2"
+    )
     before = files(tmp_path)
     ended = train_in_fork([*arguments, "--dry-run"])
     assert ended.code == 0 and files(tmp_path) == before
     assert "8 held out" in ended.text and "optimizer steps: 5 of 8 rows" in ended.text
     assert re.search(r"tokens: [\d,]+ to [\d,]+ in the rows to train on, by a sample of \d+ rows", ended.text)
+    assert "answers: to 2 held-out prompts at each evaluation, of at most 64 tokens" in ended.text
     assert "time: " in ended.text and re.search(r"memory: about [\d.]+ [MG]B", ended.text)
     assert train_in_fork(arguments).code == 0
     before = files(tmp_path)

@@ -51,7 +51,26 @@ def die_in_step(number: int) -> None:
     torch.optim.AdamW.step = step
 
 
-OPTIONS = ["--eval.rows", "8", "--eval.every", "4", "--checkpoint.every", "2", "--budget.samples", "40"]
+def answered(run: Path) -> list[tuple[int, list[bool]]]:
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    records = [(line["step"], line["generations"]["answers"]) for line in lines if line["kind"] == "eval"]
+    return [(step, [answer["text"] is not None for answer in answers]) for step, answers in records]
+
+
+OPTIONS = [
+    "--eval.rows",
+    "8",
+    "--eval.generations",
+    "3",
+    "--eval.generation-tokens",
+    "3",
+    "--eval.every",
+    "4",
+    "--checkpoint.every",
+    "2",
+    "--budget.samples",
+    "40",
+]
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
@@ -71,6 +90,8 @@ def test_two_and_four_processes_train_as_one(parallel, command, train_in_fork, t
     assert [ended.code for ended in resumed] == [0, 0], resumed
     assert (tmp_path / "killed" / "journal.jsonl").read_bytes() == (tmp_path / "two" / "journal.jsonl").read_bytes()
     assert losses(tmp_path / "killed") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+    for output in "one", "two", "four", "killed":  # of three prompts, four processes have one too few
+        assert answered(tmp_path / output) == [(4, [True] * 3), (5, [True] * 3)]
     if parallel == "ddp":
         assert weights(tmp_path / "killed") == weights(tmp_path / "two")
 

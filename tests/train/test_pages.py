@@ -1,5 +1,6 @@
 """The pages of the trainer: what stands on them, hostile text in each, and how they look."""
 
+import itertools
 import math
 
 import numpy as np
@@ -11,6 +12,7 @@ from curricle.schemas.fingerprint import example_id
 from curricle.train.comparison.figures import Curve, Runs, Spending, rows_of
 from curricle.train.comparison.page import comparison_page
 from curricle.train.comparison.render import sections
+from curricle.train.data.encoding import ConversationTokenizer
 from curricle.train.reporting.charts import Line, bars, lines, span
 from curricle.train.settings import CompareSettings, EvalSettings
 from hypothesis import given
@@ -83,9 +85,15 @@ def test_the_page_of_a_comparison_has_every_figure_of_its_tables(tmp_path):
 def pages(command, train_in_fork, table_file, tmp_path):
     """A page of each kind, with hostile text wherever there is text of others."""
     hostile_table(table_file)
-    options = ("--eval.rows", "8", "--eval.every", "2", "--budget.samples", "24", "--batch.tokens", "256")
-    done = train_in_fork(command(*options, output="hostile <b>&run"))
-    assert done.code == 0, done.text
+    options = ("--eval.rows", "8", "--eval.every", "1", "--budget.samples", "24", "--batch.tokens", "256")
+    options = (*options, "--batch.size", "3", "--eval.generations", "5", "--eval.generation-tokens", "4")
+
+    def answer_with_hostile_text() -> None:
+        drawn = itertools.cycle(["\x1b[2J\nforged", *(text or "" for text in HOSTILE), NAME])
+        ConversationTokenizer.decode = lambda self, ids: next(drawn)
+
+    done = train_in_fork(command(*options, output="hostile <b>&run"), answer_with_hostile_text)
+    assert done.code == 0 and "\x1b" not in done.text and "the first: \\x1b[2J\\nforged" in done.text, done.text
     run = tmp_path / "hostile <b>&run"
     done = train_in_fork(["report", str(run)])
     assert done.code == 0, done.text
@@ -107,6 +115,8 @@ def test_every_page_is_inert_and_shows_hostile_text_as_text(pages):
         check_inert(path.read_text())
     text = Page(pages["training"].read_text()).text
     assert "rows were not visited" in text and "<script>alert(1)</script>" in text and "hostile <b>&run" in text
+    assert "Answers to held-out prompts" in text and "3 answers between" in text and "forged" in text
+    assert NAME in text and text.count("step 8") == 5
     text = Page(pages["plan"].read_text()).text
     assert "40 rows are not visited" in text and "<script>alert(1)</script>" in text and "A rehearsal" in text
     assert faults(*pages.values()) == []

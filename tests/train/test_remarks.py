@@ -123,7 +123,7 @@ def test_options_of_the_trainer_that_cannot_matter_are_named(tmp_path):
         plain,
         lora=LoraSettings(alpha=4.0, dropout=0.1),
         optimizer=OptimizerSettings(decay=0.5, floor=0.1, schedule="constant"),
-        eval=EvalSettings(every=10, seed=3),
+        eval=EvalSettings(every=10, seed=3, generation_tokens=9),
     )
     assert list(idle_options(idle)) == [
         "--lora.alpha, --lora.dropout: of no use without --lora.rank",
@@ -131,12 +131,13 @@ def test_options_of_the_trainer_that_cannot_matter_are_named(tmp_path):
         "--optimizer.floor: of no use with --optimizer.schedule constant",
         "--eval.every: of no use without rows to evaluate on: --eval.rows or --eval.data",
         "--eval.seed: of no use without --eval.rows",
+        "--eval.generation-tokens: of no use without --eval.generations",
     ]
     used = replace(
         idle,
         lora=LoraSettings(rank=2, alpha=4.0),
         optimizer=OptimizerSettings(decay=0.5, floor=0.1, schedule="wsd"),
-        eval=EvalSettings(every=10, seed=3, rows=5),
+        eval=EvalSettings(every=10, seed=3, rows=5, generations=1, generation_tokens=9),
     )
     assert list(idle_options(used)) == []
 

@@ -58,7 +58,9 @@ def shown_prompts(evaluations: Sequence[Mapping[str, Any]]) -> list[ShownPrompt]
                 ShownExample.of(prompt), None if reference is None else Excerpt.of(reference, TURN_CHARACTERS)
             )
         for answer in record.get("answers", ()):
-            prompts[answer["example_id"]].answers.append(ShownAnswer.of(line["step"], record["tokens"], answer))
+            prompt = prompts.get(answer["example_id"])
+            if prompt is not None:  # a user may have removed the lines that had it
+                prompt.answers.append(ShownAnswer.of(line["step"], record["tokens"], answer))
     return [*prompts.values()]
 
 
