@@ -20,7 +20,7 @@ from curricle.train.reporting.answers import shown_prompts
 from curricle.train.settings import DeviceSettings, EvalSettings, RunSettings
 from kills import at_call, outcome
 
-ANSWERED = ("--eval.generations", "3", "--eval.generation-tokens", "5")
+GENERATIONS = ("--eval.generations", "3", "--eval.generation-tokens", "5")
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_the_training_is_the_same_with_answers_and_without_also_over_a_kill(
     dropping, train_in_fork, table_file, tmp_path
 ):
     assert train_in_fork(dropping(output="plain")).code == 0
-    done = train_in_fork(dropping(*ANSWERED, output="whole"))
+    done = train_in_fork(dropping(*GENERATIONS, output="whole"))
     assert done.code == 0 and "3 answers to held-out prompts in" in done.text, done.text
     plain, whole = tmp_path / "plain", tmp_path / "whole"
     expected = outcome(plain)
@@ -70,11 +70,11 @@ def test_the_training_is_the_same_with_answers_and_without_also_over_a_kill(
     # twice after the evaluation of another step, the last checkpoint being that of step 3
     for number, steps in ((1, [2, 4]), (1, [2, 4, 5])):
         ended = train_in_fork(
-            dropping(*ANSWERED, output="killed"), lambda at=number: at_call(Reporter, "evaluation", at, after=True)
+            dropping(*GENERATIONS, output="killed"), lambda at=number: at_call(Reporter, "evaluation", at, after=True)
         )
         assert ended.code == -signal.SIGKILL, ended.text
         assert [step for step, _ in answers(tmp_path / "killed")] == steps
-    assert train_in_fork(dropping(*ANSWERED, output="killed")).code == 0
+    assert train_in_fork(dropping(*GENERATIONS, output="killed")).code == 0
     assert outcome(tmp_path / "killed") == expected
     assert answers(tmp_path / "killed") == answers(whole)
 
@@ -88,13 +88,13 @@ def test_the_training_is_the_same_with_answers_and_without_also_over_a_kill(
 
         HeldOutAnswers.record = record
 
-    assert train_in_fork(dropping(*ANSWERED, output="forgetful"), forget_dropout).code == 0
+    assert train_in_fork(dropping(*GENERATIONS, output="forgetful"), forget_dropout).code == 0
     assert outcome(tmp_path / "forgetful")["weights"] != expected["weights"], "the comparison would not see it"
 
 
 def test_the_last_evaluation_is_made_once_where_a_checkpoint_has_its_step(dropping, train_in_fork, tmp_path):
     """The line of an evaluation has the answers in it: a kill leaves neither without the other."""
-    arguments = dropping(*ANSWERED, "--checkpoint.every", "5", "--eval.every", "0", output="run")
+    arguments = dropping(*GENERATIONS, "--checkpoint.every", "5", "--eval.every", "0", output="run")
     ended = train_in_fork(arguments, lambda: at_call(Reporter, "evaluation", 0, after=True))
     assert ended.code == -signal.SIGKILL, ended.text
     before = answers(tmp_path / "run")
@@ -173,9 +173,9 @@ def test_without_a_held_out_set_there_is_no_prompt(tmp_path):
 
 
 def lines(steps, number=1):
-    answered = [{"example_id": str(row), "text": "a", "truncated": False, "note": None} for row in range(number)]
+    drawn = [{"example_id": str(row), "text": "a", "truncated": False, "note": None} for row in range(number)]
     prompts = [{"example_id": str(row), "messages": [], "reference": None} for row in range(number)]
-    record = {"set": "held_out", "tokens": 5, "answers": answered}
+    record = {"set": "held_out", "tokens": 5, "answers": drawn}
     return [
         {"step": step, "generations": {**record, "prompts": prompts} if step == 1 else record}
         for step in range(1, steps + 1)

@@ -51,7 +51,7 @@ def die_in_step(number: int) -> None:
     torch.optim.AdamW.step = step
 
 
-def answered(run: Path) -> list[tuple[int, list[bool]]]:
+def answers_by_step(run: Path) -> list[tuple[int, list[bool]]]:
     lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     records = [(line["step"], line["generations"]["answers"]) for line in lines if line["kind"] == "eval"]
     return [(step, [answer["text"] is not None for answer in answers]) for step, answers in records]
@@ -91,7 +91,7 @@ def test_two_and_four_processes_train_as_one(parallel, command, train_in_fork, t
     assert (tmp_path / "killed" / "journal.jsonl").read_bytes() == (tmp_path / "two" / "journal.jsonl").read_bytes()
     assert losses(tmp_path / "killed") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
     for output in "one", "two", "four", "killed":  # of three prompts, four processes have one too few
-        assert answered(tmp_path / output) == [(4, [True] * 3), (5, [True] * 3)]
+        assert answers_by_step(tmp_path / output) == [(4, [True] * 3), (5, [True] * 3)]
     if parallel == "ddp":
         assert weights(tmp_path / "killed") == weights(tmp_path / "two")
 

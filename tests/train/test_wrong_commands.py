@@ -45,7 +45,7 @@ WRONG = {
     "the last part alone": ("run BASE --precision bf16", "did you mean --device.precision?"),
     "a share of rows": ("run BASE --eval.rows 0.1", "--eval.rows is '0.1', which is not a whole number"),
     "more held out than there is": ("run BASE --eval.rows 64", "hold out fewer, 62 at most"),
-    "answers to no prompt": ("run BASE --eval.generations 2", "no row is held out; give --eval.rows or --eval.data"),
+    "answers to no prompt": ("run BASE --eval.generations 2", "give --eval.rows or --eval.data, or leave it out"),
     "answers to prompts to choose by": ("run BASE --eval.tuning TABLE --eval.generations 2", "has no prompt"),
     "a subset of more than there is": ("run BASE --subset 1000", "there are 64 rows to train on"),
     "a schedule that is none": ("run BASE --optimizer.schedule cosin", "did you mean 'cosine'?"),

@@ -17,7 +17,7 @@ from curricle.train.model.student import Student
 
 
 @dataclass(frozen=True)
-class Answer:
+class StudentAnswer:
     """What the student says to a prompt. ``text``: None where it says nothing, and ``note`` why.
 
     ``truncated``: it was given up at the limit, and the student did not end it. ``size``: what it took.
@@ -39,7 +39,7 @@ def draw_answers(
     capacity: int,
     processes: Processes,
     between: Callable[[], None] = lambda: None,
-) -> list[Answer]:
+) -> list[StudentAnswer]:
     """The student's answer to what comes before the last response of each example, of at most ``limit`` tokens.
 
     ``seeds``: one for each, of no use at temperature 0. ``capacity``: tokens of prompts and answers in a pass of one
@@ -68,19 +68,19 @@ def draw_answers(
                 student.generate([[0]], Draw([0], 0.0), 1, stops)
             between()
     return [
-        Answer(note=prompt)
+        StudentAnswer(note=prompt)
         if isinstance(prompt, str)
         else _answer(encoder, len(prompt), (row[row > 0] - 1).tolist(), stops)
         for prompt, row in zip(prompts, processes.sum(tokens), strict=True)
     ]
 
 
-def _answer(encoder: ConversationTokenizer, prompt: int, drawn: list[int], stops: Sequence[int]) -> Answer:
+def _answer(encoder: ConversationTokenizer, prompt: int, drawn: list[int], stops: Sequence[int]) -> StudentAnswer:
     if not drawn:
-        return Answer(note="the model's logits are not numbers")
+        return StudentAnswer(note="the model's logits are not numbers")
     length = prompt + len(drawn)
     size = Size(length, len(drawn), length * length)
-    return Answer(encoder.decode(drawn), truncated=drawn[-1] not in stops, size=size)
+    return StudentAnswer(encoder.decode(drawn), truncated=drawn[-1] not in stops, size=size)
 
 
 class HeldOutAnswers:
