@@ -82,9 +82,12 @@ def test_stored_figures_are_those_of_the_stored_rows():
     wanted = ("lp_app of SmolLM2-135M", "OPT-2.7B")
     (line,) = [one for one in stored["lines"] if (one["selector"], one["target"]) == wanted]
     columns = [rows[name].to_numpy() for name in ("lp_app", "opt-2.7b__LP1_approx", "response_tokens", "ppl_epoch_0")]
-    assert len(rows) == stored["rows"] == 192
+    assert len(rows) == stored["rows"] == 469
     assert line["rho"] == pytest.approx(figures.rho(*columns[:2]))
     assert line["partial"]["rho"] == pytest.approx(figures.rho(*columns))
+    ifd = pl.read_parquet(FOLDER / "results" / "ifd.parquet").join(pl.read_parquet(PUBLISHED), on="alpaca_index")
+    assert len(ifd) == 192 and not {*ifd["alpaca_index"]} - {*rows["alpaca_index"]}
+    assert round(figures.rho(-ifd["ifd_ppl_ratio"].to_numpy(), ifd["opt-2.7b__LP1_approx"].to_numpy()), 2) == 0.62
     assert (1 - rows["ppl_epoch_1"] / rows["ppl_epoch_0"]).to_numpy() == pytest.approx(rows["lp_app"].to_numpy())
 
 
