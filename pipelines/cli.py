@@ -104,7 +104,9 @@ def score(arguments: Sequence[str]) -> int:
 
     manifest = run(settings)
     total = manifest.total
-    log.info("%d records read = %d scored + %d rejected", total.read, total.scored, total.rejected)
+    figures = {"records": total.read, "records_done": total.read, "rejects": total.rejected}
+    words = "%d records read = %d scored + %d rejected"
+    log.info(words, total.read, total.scored, total.rejected, extra={"figures": figures})
     _say_where(settings.output)
     if total.rejected > settings.max_reject_fraction * total.read:
         share, most = total.rejected / total.read, settings.max_reject_fraction

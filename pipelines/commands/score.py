@@ -240,7 +240,8 @@ def _run_engine(directory: OutputDirectory, job: Job, plan: ScoringPlan, pending
         return f"curricle: {asked_to_stop(how_far(), 'what is finished')}"
 
     already = plan.records - sum(shard.slice.records for shard in pending)
-    phase = "loading the model" if job.roles else "starting"
+    phases = {(): "starting", ("renderer",): "loading the tokenizer"}
+    phase = phases.get(tuple(job.roles), "loading the model")
     progress = JobProgress(directory, run, plan.records, already, job.settings, phase)
     try:
         with progress, ended_on_request(last_words):

@@ -156,7 +156,8 @@ def _survey(job: Job, files: Sequence[InputFile], not_read: Sequence[NotRead]) -
     sources = tuple(_surveyed(job, files))
     require_records(sources)
     plan = ScoringPlan(job.fingerprint, job.identity, job.reading, sources, tuple(not_read))
-    log.info("%d records in %d files, %d shards", plan.records, len(sources), len(plan.shards))
+    figures = {"records": plan.records, "files": len(sources), "shards": len(plan.shards)}
+    log.info("%d records in %d files, %d shards", *figures.values(), extra={"figures": figures})
     return plan
 
 

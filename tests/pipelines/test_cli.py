@@ -94,6 +94,8 @@ def test_config_file_and_json_log(tmp_path):
     lines = [json.loads(line) for line in message.splitlines()]
     assert any("1 records read = 1 scored + 0 rejected" in line["message"] for line in lines)
     assert all({"time", "level", "message"} <= line.keys() for line in lines)
+    done = next(line for line in lines if " scored + " in line["message"])
+    assert (done["records"], done["records_done"], done["rejects"]) == (1, 1, 0)
 
 
 def test_inputs_on_an_object_store(tmp_path, s3):

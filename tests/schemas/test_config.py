@@ -126,7 +126,7 @@ def test_values_with_one_name_are_refused(text):
         (["f", "--output", "o", "--inner.kind", "c"], "there are: a, b"),
         (["f", "--output", "o", "--share", "much"], "not a number"),
         (["f"], "--output is required"),
-        (["--output", "o"], "inputs is required"),
+        (["--output", "o"], "INPUTS is required"),
         (["f", "--output"], "expected one argument"),
         (["f", "--config", "absent.yaml"], "no such file"),
     ],

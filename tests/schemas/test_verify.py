@@ -220,7 +220,7 @@ def test_a_manifest_that_is_no_file_is_an_error(table: Path, tmp_path: Path):
     (table / MANIFEST).mkdir()
     with pytest.raises(UserError, match="cannot be read"):
         verify(table)
-    with pytest.raises(UserError, match="no manifest"):
+    with pytest.raises(UserError, match="no such directory"):
         verify(tmp_path / "nowhere")
 
 

@@ -63,3 +63,13 @@ def test_time_left_goes_by_the_last_steps():
     for step in range(10):  # ten times as fast from here on
         left = pace.seconds_left(611 + step, 0.03 + step * 0.01)
     assert left == pytest.approx(88)
+
+
+@pytest.mark.parametrize("name", ["status", "report"])
+def test_of_a_comparison_a_run_is_named(tmp_path, capsys, name):
+    run = tmp_path / "random" / "lr-2e-05" / "seed-0"
+    run.mkdir(parents=True)
+    (run / "run.json").touch()
+    assert main([name, str(tmp_path)]) == 2
+    message = capsys.readouterr().err
+    assert "is a comparison, and no run" in message and f"name one of its runs, such as {run}" in message

@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from curricle.schemas.common.command import State
-from curricle.schemas.common.errors import UsageError
 from curricle.schemas.common.log import duration
 from curricle.train.records.checkpoints import checkpoints
 from curricle.train.records.metrics import read_metrics
-from curricle.train.records.run_json import read_description
+from curricle.train.records.run_json import no_run, read_description
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def status_of(run: Path) -> RunStatus:
     """How a run stands. UsageError where there is none."""
     description = read_description(run)
     if not description:
-        raise UsageError("there is no run here", where=str(run), remedy="name the --output of a `curricle-train run`")
+        raise no_run(run)
     lines = [line for line in read_metrics(run) if line["kind"] == "train"]
     saved = max((int(path.name.removeprefix("step-")) for path in checkpoints(run)), default=0)
     last = lines[-1] if lines else {}

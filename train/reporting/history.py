@@ -15,7 +15,7 @@ from curricle.train.ordering.journal import JOURNAL, Journal, StageRecord, follo
 from curricle.train.ordering.order import sorted_by
 from curricle.train.ordering.summary import Summary, Tally
 from curricle.train.records.metrics import read_metrics
-from curricle.train.records.run_json import RUN, read_description
+from curricle.train.records.run_json import RUN, no_run, read_description
 from curricle.train.settings import RunSettings
 
 
@@ -46,7 +46,7 @@ def read_history(run: Path) -> History:
     """UsageError if the directory holds no run, or none that has begun."""
     about = read_description(run)
     if not about:
-        raise UsageError("there is no run here", where=str(run), remedy="name the --output of a run")
+        raise no_run(run)
     metrics = read_metrics(run)
     if not any(line["kind"] == "train" for line in metrics):
         raise UsageError("the run has no metrics yet", where=str(run), remedy="let it train first")

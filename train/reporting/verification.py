@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.common.errors import UserError
 from curricle.schemas.common.log import printable
 from curricle.schemas.sealed import is_sealed
 from curricle.schemas.sums import damaged
 from curricle.train.ordering.journal import JOURNAL, read_journal
 from curricle.train.records.checkpoints import DIGESTS, checkpoints, faults, read_cursor, sums
 from curricle.train.records.metrics import METRICS, read_metrics
-from curricle.train.records.run_json import RUN, read_description
+from curricle.train.records.run_json import RUN, no_run, read_description
 
 EARLIER = "written by an earlier version, without digests: nothing proves it whole"
 
@@ -33,7 +33,7 @@ def verify(directory: Path) -> list[Finding]:
     """Look at every byte of a run, or of all runs of a comparison; UsageError if there is none."""
     runs = [directory] if _is_run(directory) else sorted(path.parent for path in directory.glob(f"*/*/*/{RUN}"))
     if not runs:
-        raise UsageError("there is no run here", where=str(directory), remedy="name the --output of a run")
+        raise no_run(directory)
     return [
         Finding(str(run.relative_to(directory) / each.name), each.holds, each.faults)
         for run in runs
