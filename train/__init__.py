@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from curricle.train.commands import report as report
     from curricle.train.commands import reward as reward
     from curricle.train.commands import run as run
+    from curricle.train.commands import status as status
     from curricle.train.commands import verify as verify
     from curricle.train.data.holdout import hold_out as hold_out
     from curricle.train.data.table import Table as Table
@@ -36,7 +37,7 @@ _MODULES = {
     "hold_out": "data.holdout",
     "open_table": "data.table",
     "order": "ordering.order",
-    **dict.fromkeys(("compare", "plan", "report", "reward", "run", "verify"), "commands"),
+    **dict.fromkeys(("compare", "plan", "report", "reward", "run", "status", "verify"), "commands"),
 }
 """The public names, and where each is: imported when it is asked for, because ``--help`` reads this package too."""
 

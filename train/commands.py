@@ -30,6 +30,7 @@ from curricle.train.settings import (
     ReportSettings,
     RewardSettings,
     RunSettings,
+    RunStatusSettings,
     VerifySettings,
     identity,
 )
@@ -37,6 +38,7 @@ from curricle.train.settings import (
 if TYPE_CHECKING:
     from curricle.train.distributed import Processes
     from curricle.train.ordering.plan import Plan
+    from curricle.train.records.status import RunStatus
     from curricle.train.reporting.verification import Finding
 
 StrPath: TypeAlias = str | os.PathLike[str]
@@ -203,6 +205,16 @@ def verify(directory: StrPath) -> "list[Finding]":
     from curricle.train.reporting.verification import verify
 
     return verify(_settings(VerifySettings, "verify", directory=directory).directory)
+
+
+def status(directory: StrPath) -> "RunStatus":
+    """How far a run is, how fast, and whether somebody works on it; from its directory alone.
+
+    Raises UsageError where there is no run.
+    """
+    from curricle.train.records.status import status_of
+
+    return status_of(_settings(RunStatusSettings, "status", directory=directory).directory)
 
 
 def check_options() -> None:

@@ -108,7 +108,7 @@ def test_the_call_in_the_guide_trains_as_it_stands(train_in_fork, tiny_model, ta
     (tmp_path / "smollm2-135m").symlink_to(tiny_model)  # what lies here under a name comes first
     done = train_in_fork([], call_instead(lambda: exec(lines, {}) or 0))
     assert done.code == 0, done.text
-    assert done.text.rstrip().endswith("run/checkpoints/step-00000008 run/report.html")
+    assert done.text.rstrip().endswith("run/checkpoints/step-00000008 done run/report.html")
 
 
 def call_instead(call):

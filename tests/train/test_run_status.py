@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+from dataclasses import asdict
 
 import pytest
 import torch
+from curricle import train
 from curricle.train.cli import main
 from curricle.train.progress import TimeLeft
 
@@ -16,6 +18,7 @@ def look(run, state: str, capsys) -> dict:
     assert main(["status", str(run), "--json"]) == CODES[state]
     (line,) = capsys.readouterr().out.splitlines()
     status = json.loads(line)
+    assert asdict(train.status(run)).keys() == status.keys() and train.status(run).state == state
     assert status["state"] == state
     return status
 
