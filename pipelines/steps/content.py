@@ -14,7 +14,7 @@ from typing import Any
 from curricle.curate.readers import named_readers
 from curricle.pipelines.scoring.inputs import find_inputs
 from curricle.pipelines.settings.score import ScoreSettings
-from curricle.pipelines.steps.options import COPIES, TRAINER, named_paths, texts
+from curricle.pipelines.steps.options import COPIES, TRAINER, is_of, named_paths, texts
 from curricle.pipelines.steps.plan import Step
 from curricle.pipelines.storage import open_storage
 from curricle.schemas.common.config import at_home
@@ -40,7 +40,7 @@ def inputs_of(step: Step, before: Mapping[str, Content]) -> dict[str, Content]:
 
     Values of the environment do not stand in names.
     """
-    paths = {text: step.paths[text] for key, text in named_paths(step.options) if key not in COPIES}
+    paths = {text: step.paths[text] for key, text in named_paths(step.options) if not is_of(key, COPIES)}
     paths |= {text: at_home(file, step.where) for text, file in _plugins(step)}
     content = {name: _content(path, before.get(name, {})) for text, path in paths.items() for name in [redacted(text)]}
     if step.command == "score":

@@ -1,7 +1,7 @@
 """The options of a step: those of its command, with names of other steps where a path may stand."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from curricle.pipelines.settings.add import AddSettings
@@ -12,7 +12,6 @@ from curricle.pipelines.settings.reward import RewardSettings
 from curricle.pipelines.settings.score import ScoreSettings
 from curricle.pipelines.settings.select import SelectSettings
 from curricle.schemas.common.commandline import OPERATION
-from curricle.schemas.common.errors import UsageError
 
 CURATION: Mapping[str, type[Any]] = {
     "score": ScoreSettings,
@@ -42,31 +41,17 @@ COPIES = ("reuse",)
 """Options that name tables whose content changes no value either."""
 
 
-def nested(command: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options with dotted keys, as flags have them, as groups. UsageError for a key that stands there both ways."""
-    rest = {"curriculum": "curriculum_options"}
-    if command in CURATION:
-        rest = {item.metadata["rest"]: item.name for item in fields(CURATION[command]) if "rest" in item.metadata}
-    groups: dict[str, Any] = {}
-    for key, value in options.items():
-        first, dot, others = key.partition(".")
-        path = [rest[first], others] if dot and first in rest else key.split(".")
-        inside = groups
-        for name in path[:-1]:
-            inside = inside.setdefault(name, {})
-            if not isinstance(inside, dict):
-                raise UsageError(f"{name!r} is a value and a group", remedy=f"write the options below {name!r}")
-        if path[-1] in inside:
-            raise UsageError(f"the option {key!r} is there twice", remedy="write it once")
-        inside[path[-1]] = dict(value) if isinstance(value, Mapping) else value
-    return groups
+def is_of(key: str, options: Iterable[str]) -> bool:
+    """Whether a key of a plan, where dashes are underscores, is one of these options, or below one."""
+    spelled = key.replace("-", "_")
+    return any(spelled == option or spelled.startswith(f"{option}.") for option in options)
 
 
 def with_paths(options: Mapping[str, Any], path: Callable[[str, str], Any]) -> dict[str, Any]:
     """The options with ``path(key, text)`` for each text that names a table, a file or a model."""
 
     def walk(value: Any, key: str) -> Any:
-        if key in TABLES + MODELS:
+        if is_of(key, TABLES + MODELS):
             if isinstance(value, Mapping):
                 return {name: walk(each, key) for name, each in value.items()}
             if isinstance(value, list | tuple):

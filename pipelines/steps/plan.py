@@ -21,8 +21,8 @@ from curricle.pipelines.steps.options import (
     TABLES,
     TRAINER,
     deciding,
+    is_of,
     named_paths,
-    nested,
     with_paths,
 )
 from curricle.schemas.common.config import at_home, build, nearest
@@ -35,8 +35,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class Step:
-    """``options``: as groups, with names of other steps in them; ``settings``: what of them decides what is made, as
-    JSON, with defaults; ``after``: the steps that it names; ``where``: what a message calls it.
+    """``options``: as the plan has them, with names of other steps; ``settings``: what of them decides what is made,
+    as JSON, with defaults; ``after``: the steps that it names; ``where``: what a message calls it.
     """
 
     name: str
@@ -133,25 +133,21 @@ def _read_step(name: str, about: Any, names: list[str], file: str, root: str) ->
         remedy = "give `command: train`" if command == "run" else nearest(str(command), there)
         raise UsageError(f"there is no command {command!r}", where=where, remedy=remedy)
     for key in options:
-        if key in OF_THE_PLAN:
+        if key.replace("-", "_") in OF_THE_PLAN:
             remedy = (
                 f"leave it out: the step writes to {root}/{name}, and what it made before is replaced where it differs"
             )
             raise UsageError(f"{key!r} is no option of a step", where=where, remedy=remedy)
-    try:
-        groups = nested(command, options)
-    except UsageError as error:
-        raise UsageError(error.found, where=where, remedy=error.remedy) from error
     after = []
-    for key, text in named_paths(groups):
+    for key, text in named_paths(options):
         first = text.partition("/")[0]
         if first in names:
             after.append(first)
-        elif key in TABLES:
+        elif is_of(key, TABLES):
             _check_there(key, text, names, where, root)
     if command in TRAINER and "://" in root:
         raise UsageError("training writes to a local directory", where=where, remedy="name a local output")
-    return Step(name, command, groups, {}, tuple(dict.fromkeys(after)), where, f"{root}/{name}")
+    return Step(name, command, options, {}, tuple(dict.fromkeys(after)), where, f"{root}/{name}")
 
 
 def _check_there(key: str, text: str, names: list[str], where: str, root: str) -> None:

@@ -152,16 +152,19 @@ def build(cls: type[T], values: Mapping[str, Any], where: str, prefix: str = "")
 def _by_field(cls: type, pairs: Iterable[tuple[Any, Any]], where: str, prefix: str = "") -> dict[str, Any]:
     """The values by the names of the fields, those of a group together. UsageError for a value that is there twice.
 
-    ``proxy.max-length: 512`` beside ``proxy: {model: x}`` gives ``{"proxy": {"model": "x", "max_length": 512}}``. Below
-    an option that takes several by name, keys are names of the user's, and stay as they are.
+    ``proxy.max-length: 512`` beside ``proxy: {model: x}`` gives ``{"proxy": {"model": "x", "max_length": 512}}``, and
+    ``curriculum.bins: 8``, as the flag has it, an option of the curriculum. Below an option that takes several by name,
+    keys are names of the user's, and stay as they are.
     """
     kinds = {name: _required(hint) for name, hint in typing.get_type_hints(cls).items()}
-    free = {item.name for item in dataclasses.fields(cls) if "rest" in item.metadata}
+    rest = {item.metadata["rest"]: item.name for item in dataclasses.fields(cls) if "rest" in item.metadata}
     values: dict[str, Any] = {}
     groups: dict[str, list[tuple[Any, Any]]] = {}
     for key, value in pairs:
         first, _, below = str(key).partition(".")
         name = first.replace("-", "_")
+        if below:
+            name = rest.get(name, name)
         holds = dataclasses.is_dataclass(kinds.get(name)) or get_origin(kinds.get(name)) is dict
         if holds and (below or isinstance(value, Mapping)):
             groups.setdefault(name, []).extend([(below, value)] if below else value.items())
@@ -178,9 +181,8 @@ def _by_field(cls: type, pairs: Iterable[tuple[Any, Any]], where: str, prefix: s
         else:
             named: dict[str, Any] = {}
             for key, value in inside:
-                _put_once(
-                    named, str(key).replace("-", "_") if name in free else str(key), value, where, f"{prefix}{name}."
-                )
+                ours = str(key).replace("-", "_") if name in rest.values() else str(key)
+                _put_once(named, ours, value, where, f"{prefix}{name}.")
             values[name] = named
     return values
 

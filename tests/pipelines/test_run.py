@@ -231,6 +231,28 @@ def test_killed_and_changed_it_is_that_of_the_changed_plan(done, tmp_path):
     assert len(read_data(done / "out/sets/train")) + len(read_data(done / "out/sets/judging")) == 15
 
 
+SPELLED: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    ("cluster", {"table": "scored", "k": 2, "leave-out": ["hard"]}),
+    ("lp", {"table": "scored", "leave-out": ["hard"], "proxy": {"max-length": 64}, "proxy.batch-tokens": 512}),
+    ("lp", {"table": "scored", "leave-out": ["hard"], "proxy.batch-tokens": 512, "proxy": {"max-length": 64}}),
+    ("train", {"data": "scored", "model": "smollm2-135m", "leave-out": ["hard"], "max-length": 64}),
+)
+
+
+@pytest.mark.parametrize(("command", "options"), SPELLED)
+def test_options_with_dashes_name_steps_too(command, options, here):
+    """As flags have them, a step that is named so is a step, and what is no option of a step is refused."""
+    steps = {"scored": STEPS["scored"], "hard": {"command": "select", "table": "scored", "take": "hard", "count": 5}}
+    steps["hard"]["by"] = "response_words"
+    plan = read_plan({"output": "out", "steps": {"last": {"command": command, **options}, **steps}})
+    assert [step.name for step in plan.steps] == ["scored", "hard", "last"]
+    assert plan.steps[-1].after == ("scored", "hard")
+    assert plan.steps[-1].paths == plan.steps[-1].paths | {"hard": "out/hard", "scored": "out/scored"}
+    for name in ("log-format", "dry-run"):
+        with pytest.raises(UsageError, match=f"'{name}' is no option of a step"):
+            read_plan({"output": "out", "steps": {"last": {"command": command, name: "json"}, **steps}})
+
+
 WRONG: dict[str, tuple[Any, str]] = {
     "no output": ({"steps": STEPS}, "no output is named"),
     "no steps": ({"output": "out"}, "there are no steps"),

@@ -65,7 +65,7 @@ def test_one_set_of_keys(tmp_path):
     for text in (
         "inner: {max-length: 3, model: huge}\nlog-format: json\nrest: {top-k: 5}",
         "inner: {max_length: 3}\ninner.model: huge\nlog_format: json\nrest.top_k: 5",
-        "inner.max-length: 3\ninner:\ninner.model: huge\nlog_format: json\nrest.top-k: 5",
+        "inner.max-length: 3\ninner:\ninner.model: huge\nlog_format: json\nother.top-k: 5",
     ):
         file.write_text(f"inputs: [f]\noutput: o\n{text}\n")
         assert of("--config", str(file)) == wanted, text
