@@ -104,7 +104,11 @@ class Drift:
 
     @property
     def drift(self) -> float:
-        """From 0 to 1: the distance, or how much the share of rows without a value differs, whichever is more."""
+        """From 0 to 1: the distance, or how much the share of rows without a value differs, whichever is more. 1 where
+        the new table has no row any more.
+        """
+        if self.old.rows and not self.new.rows:
+            return 1.0
         return max(self.distance or 0.0, abs(self.old.empty_share - self.new.empty_share))
 
     @property

@@ -135,6 +135,9 @@ def of_estimate(job: Job, it: Estimate, times: int = 1) -> Iterator[str]:
     sampled = f"by a sample of {it.sampled:,} rows"
     if it.rejected:
         yield f"rejects: {it.rejected:,} of {it.sampled + it.rejected:,} sampled records are no example"
+    if it.rejected and not it.sampled:
+        yield "tokens, time and memory: unknown, for nothing in the sample could be measured"
+        return
     if it.tokens:
         yield f"tokens: {it.tokens.count} in the rows to score, as the proxy reads them, {sampled}"
     names = ", ".join(each.name for each in job.metrics)

@@ -173,10 +173,11 @@ def _check_unchanged(job: Job, plan: ScoringPlan) -> None:
     except UsageError as error:
         changes = [f"{error.where}: {error.found}"]
     if changes:
+        now = "put it back and run the same command, or add --overwrite to score it as it is now"
         raise UserError(
             "the input was changed while it was scored:" + listed(changes, 1000),
             where=job.settings.output,
-            remedy="put it back and run the same command, or add --overwrite to score it as it is now",
+            remedy="run the same command again: it takes what is new as it is now" if plan.earlier else now,
         )
 
 

@@ -89,7 +89,8 @@ def sample_of_table(table: TableReader, rows: int) -> Sample:
 
 
 def _shuffled(examples: pa.Table) -> pa.Table:
-    return examples.take(random.Random(0).sample(range(len(examples)), len(examples)))
+    order = random.Random(0).sample(range(len(examples)), len(examples))
+    return examples.take(pa.array(order, pa.int64()))
 
 
 def _first(job: Job, shard: Shard, rows: int) -> tuple[pa.Table, int]:

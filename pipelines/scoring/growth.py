@@ -6,7 +6,7 @@ others are computed. The old table stays until the new one is whole, as with ``-
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 
@@ -23,6 +23,7 @@ from curricle.pipelines.scoring.plan import (
     InputMatch,
     PlannedSource,
     ScoringPlan,
+    content_sha256,
     is_longer,
     match_inputs,
     read_plan,
@@ -77,7 +78,7 @@ def plan_job(
         return _grown(directory, job, files, not_read, recorded)
     if settings.append and match.new and not differ:  # a job that was killed, and more has come since
         log.info("new since the job began, and taken in: %s", ", ".join(printable(file.name) for file in match.new))
-        new = _with_own_names(match, recorded.sources)
+        new = _with_own_names(match, {source.file.name for source in recorded.sources})
         return replace(recorded, sources=(*located(recorded, match), *_surveyed(job, new)))
     differ += [] if settings.append else [f"{file.name}: is new" for file in match.new]
     # what is to be made again because it is damaged cannot be made of itself
@@ -85,8 +86,17 @@ def plan_job(
     if again:
         return _survey(job, files, not_read)
     if differ and not grows:
+        if settings.append and not made_otherwise and _has_earlier(directory, recorded):
+            log.warning("the input changed since the job began, and what it finished is made again:%s", listed(differ))
+            return _grown(directory, job, files, not_read, recorded)
         raise other_table(directory, job, differ)
     return replace(recorded, sources=located(recorded, match))
+
+
+def _has_earlier(directory: OutputDirectory, plan: ScoringPlan) -> bool:
+    """Whether the table lies in the directory to which the plan adds."""
+    there = bool(plan.earlier) and directory.storage.exists(MANIFEST)
+    return there and TableReader(directory.path).manifest_sha256 == plan.earlier
 
 
 def unchanged(plan: ScoringPlan, job: Job, files: Sequence[InputFile]) -> list[str]:
@@ -119,19 +129,57 @@ def located(plan: ScoringPlan, match: InputMatch) -> tuple[PlannedSource, ...]:
     )
 
 
-def _with_own_names(match: InputMatch, sources: Sequence[PlannedSource]) -> list[InputFile]:
-    """The files that are new. One that lies elsewhere than a source of its name has more of its path in its own."""
-    names = {source.file.name for source in sources if source.file.name not in match.there}
+def _with_own_names(match: InputMatch, others: Collection[str]) -> list[InputFile]:
+    """The files that are new. One with a name of ``others`` gets more of its path for its own, or else its digest."""
+    names = {*others, *(file.name for file in match.new), *(file.name for file in match.there.values())}
     files = []
     for file in match.new:
-        steps = PurePath(file.location or file.name).parts
-        longer = ("/".join(steps[-count:]) for count in range(1, len(steps) + 1))
-        name = file.name
-        while name in names:
-            name = next(longer)
-        names.add(name)
-        files.append(file if name == file.name else replace(file, name=name, location=file.location or file.name))
+        if file.name in others:
+            own, steps = PurePath(file.name).parts, PurePath(file.location).parts
+            longer = ("/".join(steps[-count:]) for count in range(len(own) + 1, len(steps) + 1))
+            name = next((name for name in longer if name not in names), _with_digest(file.name, content_sha256(file)))
+            names.add(name)
+            file = replace(file, name=name, location=file.location or file.name)
+        files.append(file)
     return files
+
+
+def _with_new_names(
+    sources: Sequence[PlannedSource], match: InputMatch, new: Iterable[InputFile]
+) -> list[PlannedSource]:
+    """The sources of a table; those whose name another file has now are called what their own is called now.
+
+    Where one rotates its files, each name goes to the next, and that of the last one, which is gone, has its digest.
+    """
+    now = {source.file.name: _name_now(source, match) for source in sources}
+    wanted = {file.name for file in new}
+    moved: dict[str, str] = {}
+    while passed := {old: name for old, name in now.items() if old in wanted and old not in moved}:
+        moved |= passed
+        wanted |= {*passed.values()}
+    return [
+        replace(source, file=replace(source.file, name=moved[source.file.name], location=_location(source, match)))
+        if source.file.name in moved
+        else source
+        for source in sources
+    ]
+
+
+def _name_now(source: PlannedSource, match: InputMatch) -> str:
+    there = match.there.get(source.file.name)
+    return there.name if there else _with_digest(source.file.name, source.sha256)
+
+
+def _location(source: PlannedSource, match: InputMatch) -> str:
+    there = match.there.get(source.file.name)
+    return there.location if there else source.file.location
+
+
+def _with_digest(name: str, sha256: str) -> str:
+    """The name, which ends as before, for that says how a file is read."""
+    folder, slash, file = name.rpartition("/")
+    stem, dot, ending = file.partition(".")
+    return f"{folder}{slash}{stem}@{sha256[:8]}{dot}{ending}"
 
 
 def other_table(directory: OutputDirectory, job: Job, differ: Sequence[str]) -> UsageError:
@@ -162,6 +210,8 @@ def _survey(job: Job, files: Sequence[InputFile], not_read: Sequence[NotRead]) -
 
 
 def _surveyed(job: Job, files: Iterable[InputFile]) -> Iterable[PlannedSource]:
+    for path in job.settings.reuse:  # what is no table is found before the inputs are read
+        _ = TableReader(path).manifest
     return survey_inputs([*files], job.format, job.readers, *survey_limits(job))
 
 
@@ -178,7 +228,7 @@ def _grown(
         raise UsageError(
             "holds a selection, and the rows that it leaves out would come back",
             where=directory.path,
-            remedy="let the table grow that it was selected from, and select again",
+            remedy="let the table grow that it was selected from, and select again; `curricle add` adds columns alone",
         )
     new_columns = [column.name for column in job.columns if column.name not in table.scores]
     differ = _made_otherwise(table, job) + (differences(recorded.reading, job.reading) if recorded else [])
@@ -191,20 +241,15 @@ def _grown(
     match = match_inputs(sources, files, job.readers)
     longer = {source.file.name: file for source, file in match.changed if settings.append and is_longer(source, file)}
     changed = [pair for pair in match.changed if pair[1].name not in longer]
-    new = _with_own_names(match, sources) if settings.append else []
+    gone = {source.file.name for source in sources if source.file.name not in match.there}
+    new = _with_own_names(match, gone) if settings.append else []
     differ += replace(match, new=[] if settings.append else match.new, gone=[], changed=changed).changes()
     if differ:
         raise other_table(directory, job, differ)
     if not (new or longer or new_columns):
         return None
     read = {source.file.name: source for source in _surveyed(job, [*longer.values(), *new])}
-    names = {file.name for file in new}
-    stay = [
-        replace(source, file=replace(match.there[source.file.name], modified=source.file.modified))
-        if source.file.name in names  # another file has its name now
-        else source
-        for source in sources
-    ]
+    stay = _with_new_names(sources, match, new)
     whole = [*(read.pop(source.file.name) if source.file.name in longer else source for source in stay), *read.values()]
     left_out = {*table.manifest.not_read, *not_read}
     plan = ScoringPlan(
@@ -232,8 +277,11 @@ def _made_otherwise(table: TableReader, job: Job) -> list[str]:
     both = [name for name in there if name in now]
     before = {"columns": {name: there[name].identity for name in both}}
     after = {"columns": {name: now[name].identity for name in both}}
-    read_by = {"reading": table.manifest.identity.get("reading")}, {"reading": job.identity["reading"]}
-    return lines + changes({**before, **read_by[0]}, {**after, **read_by[1]})
+    if reading := table.manifest.identity.get("reading"):
+        before, after = {**before, "reading": reading}, {**after, "reading": job.identity["reading"]}
+    else:
+        lines.append("reading: how its records became rows is not in the table, as in none of contract 1")
+    return lines + changes(before, after)
 
 
 def _sources(table: TableReader, shard_rows: int, recorded: ScoringPlan | None) -> list[PlannedSource]:

@@ -11,7 +11,7 @@ import pytest
 from curricle import pipelines
 from curricle.curate.report.drift import RowMatch, drift
 from curricle.schemas.common.command import DIFFERENT
-from running import curricle, read_data
+from running import curricle, read_data, write_jsonl
 from scipy import stats
 from table_maker import COLUMNS, make_table, random_scores
 
@@ -43,6 +43,18 @@ def test_a_table_and_itself(table, tmp_path):
         assert curricle("diff", table, other) == "nothing differs\n", "which is for the log"
     curricle("diff", table, table, "--output", tmp_path / "out")
     assert "Nothing differs" in (tmp_path / "out" / "diff.html").read_text()
+
+
+def test_a_table_that_has_no_row_any_more(table, tmp_path):
+    """An alarm to every scheduler; the first rows of a table are none."""
+    write_jsonl(tmp_path / "some.jsonl", [{"prompt": "Say a.", "completion": "a"}])
+    write_jsonl(tmp_path / "none.jsonl", [{"prompt": 5, "completion": "a"}])
+    score = ("--metrics", "mtld", "--max-reject-fraction", 1)
+    for name in ("some", "none"):
+        curricle("score", f"{name}.jsonl", "--output", name, *score, cwd=tmp_path)
+    curricle("diff", "some", "none", "--max-drift", 0.9, cwd=tmp_path, code=DIFFERENT)
+    curricle("diff", "none", "some", "--max-drift", 0.9, cwd=tmp_path)
+    curricle("diff", "none", "none", "--max-drift", 0, cwd=tmp_path)
 
 
 def test_what_is_left_out_and_what_came(table, tmp_path):

@@ -101,6 +101,13 @@ def test_rejects_in_the_sample_are_said(folder):
     assert "4 of 8 sampled records are no example" in lines
 
 
+@pytest.mark.parametrize("metric", ["mtld", "length"])
+def test_a_sample_of_rejects_alone(folder, metric):
+    write_jsonl(folder / "in.jsonl", [{"prompt": 5, "completion": "b"}, {"prompt": None, "completion": "b"}])
+    lines = curricle("score", "in.jsonl", "--output", "out", "--metrics", metric, "--dry-run", cwd=folder)
+    assert "2 of 2 sampled records are no example" in lines and "time and memory: unknown" in lines
+
+
 def test_columns_that_would_be_added(folder):
     curricle("score", "in.jsonl", "--output", "scored", "--metrics", "mtld", cwd=folder)
     before = files(folder)

@@ -387,6 +387,89 @@ def test_a_file_of_the_same_name_size_and_age_in_another_folder_is_another_one(s
     assert "whole" in curricle("verify", small / "nights")
 
 
+def rotate(folder: Path, names: str, night: int) -> None:
+    """As programs do with what they write: each name goes to the next older file, and the oldest one goes."""
+    for older, newer in zip(names[:0:-1], names[-2::-1], strict=True):
+        if (folder / f"{newer}.jsonl").exists():
+            (folder / f"{newer}.jsonl").replace(folder / f"{older}.jsonl")
+    write_jsonl(folder / f"{names[0]}.jsonl", records(f"night {night}", 20 + night))
+
+
+def test_files_that_are_rotated(small):
+    """Each night every name is that of another file: none is lost, and each is called what it is called now."""
+    grow = ("score", "in", "--output", "nights", *SMALL, "--append")
+    shutil.rmtree(small / "in")
+    (small / "in").mkdir()
+    for night in range(5):
+        rotate(small / "in", "abc", night)
+        curricle(*grow, cwd=small)
+        assert "whole" in curricle("verify", small / "nights")
+        assert "nothing to do" in curricle(*grow, cwd=small)
+    first, second, *newer = [source.source for source in read_manifest(small / "nights").sources]
+    assert newer == ["in/c.jsonl", "in/b.jsonl", "in/a.jsonl"]
+    assert first.startswith("in/c@") and second.startswith("in/c@") and first != second
+    prompts = [turns[0]["content"] for turns in read_data(small / "nights")["messages"].to_pylist()]
+    assert prompts == [
+        f"{row['prompt']}" for night in range(5) for row in records(f"night {night}", 20 + night) if len(row) > 1
+    ]
+
+
+def test_what_is_new_changes_while_a_job_is_stopped(small, monkeypatch):
+    """A nightly job is not stuck: it grows, is gone, and has its own name again; the table of yesterday is there."""
+    from curricle.pipelines.commands import score as module
+
+    grow, new = ("score", "in", "--output", "table", *SMALL, "--append"), small / "in" / "c.jsonl"
+
+    def stopped(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    def stop_at(count: int) -> None:
+        write_jsonl(new, records("c", count))
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "finish", stopped)
+            curricle(*grow, cwd=small, code=1)
+
+    def change(*arguments: object) -> None:
+        write_jsonl(new, records("c", 44))
+        original(*arguments)
+
+    stop_at(40)
+    new.unlink()
+    curricle(*grow, cwd=small)
+    assert "whole" in curricle("verify", small / "table") and len(read_manifest(small / "table").sources) == 2
+    stop_at(41)
+    write_jsonl(new, records("c", 42))
+    message = curricle(*grow, "--no-append", cwd=small, code=2)
+    assert "in/c.jsonl: was changed" in message
+    original = module._check_unchanged
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_check_unchanged", change)
+        assert "run the same command again" in curricle(*grow, cwd=small, code=1)
+    message = curricle(*grow, cwd=small)
+    assert "the input changed since the job began" in message and "in/c.jsonl: was changed" in message
+    assert outcome(small / "table") == at_once(small, *SMALL)
+
+
+def test_files_are_rotated_while_a_job_is_stopped(small, monkeypatch):
+    """Shards that are finished keep their names; the file that has one of them now gets another."""
+    from curricle.pipelines.commands import score as module
+
+    def stopped(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    grow = ("score", "in", "--output", "table", *SMALL, "--append")
+    write_jsonl(small / "in" / "c.jsonl", records("c", 40))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "finish", stopped)
+        curricle(*grow, cwd=small, code=1)
+    rotate(small / "in", "abcd", 1)
+    curricle(*grow, cwd=small)
+    assert "whole" in curricle("verify", small / "table")
+    names = [source.source for source in read_manifest(small / "table").sources]
+    assert names[:3] == ["in/a.jsonl", "in/b.jsonl", "in/c.jsonl"] and names[3].startswith("in/a@") and len(names) == 4
+    assert "nothing to do" in curricle(*grow, cwd=small)
+
+
 def test_a_night_without_a_file(small):
     (small / "in").rename(small / "elsewhere")
     (small / "in").mkdir()
@@ -533,6 +616,30 @@ def test_scores_of_a_table_of_contract_1(tmp_path, count):
 def _rendering(table: Path) -> list[str]:
     rendering = read_manifest(table).identity["rendering"]
     return ["--proxy.max-length", str(rendering["max_length"])]
+
+
+def test_a_table_of_contract_1_does_not_grow(small, tmp_path):
+    """It does not say how its records became rows."""
+    table = Path(shutil.copytree(MODEL.parent / "scored", tmp_path / "first"))
+    write_jsonl(small / "in" / "c.jsonl", records("c", 5))
+    options = ("--metrics", "length,mtld,loss,ifd,embedding", "--embedding.model", "proxy", "--proxy.model", MODEL)
+    options += ("--proxy.max-length", 192)
+    message = curricle("score", "in", "--output", table, *options, "--append", cwd=small, code=2)
+    assert "reading: how its records became rows is not in the table" in message and "--reuse" in message
+
+
+@pytest.mark.parametrize("also", [(), ("--dry-run",)])
+def test_a_table_to_copy_from_that_is_none_is_found_first(small, also):
+    message = curricle("score", "in", "--output", "new", *SMALL, "--reuse", "in", *also, cwd=small, code=2)
+    assert "in/manifest.json: there is no manifest" in message and "80 records" not in message
+    assert not (small / "new" / "manifest.json").exists()
+
+
+def test_a_finished_table_needs_none_of_those_that_it_copied_from(small):
+    again = ("score", "in", "--output", "new", *SMALL, "--reuse", "table")
+    curricle(*again, cwd=small)
+    shutil.rmtree(small / "table")
+    assert "nothing to do" in curricle(*again, cwd=small)
 
 
 def test_from_python(small):
