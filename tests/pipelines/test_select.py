@@ -355,7 +355,7 @@ def as_parquet(**columns: list) -> bytes:
 
 BAD_FILES = {
     "odd.txt": (b"", "of no known kind"),
-    "gone.csv": (None, "cannot be read"),
+    "gone.csv": (None, "there is no such file"),
     "damaged.parquet": (b"PAR1 no PAR1", "cannot be read"),
     "keyless.csv": (b"id,quality\n1,2\n", "give it example_id"),
     "nothing.csv": (b"example_id\n1\n", "no column to join"),
