@@ -75,7 +75,8 @@ def test_nothing_is_left_of_tests_that_are_ended(way, tmp_path):
     begun = [tmp_path / "forks", tmp_path / "scores"]
     until_true(lambda: process.poll() is not None or all(path.exists() for path in begun), "the tests are at work")
     assert process.poll() is None, process.communicate()[0]
-    assert len(leftovers.marked(mark(tmp_path))) >= 9  # pytest thrice, and what forks, a pool, a job and two workers
+    # pytest thrice, and what forks, a pool, a job and two workers
+    until_true(lambda: len(leftovers.marked(mark(tmp_path))) >= 9, "all have begun")
     ENDS[way](process.pid)
     process.communicate(timeout=120)
     until_true(lambda: not leftovers.marked(mark(tmp_path)), "all end")

@@ -114,7 +114,7 @@ def test_a_metric_from_a_file_that_fails_is_named_with_the_file_and_the_rows(tmp
     examples, _ = read_inputs(path)
     with pytest.raises(UserError, match=r"failed: AttributeError: .*nothing") as error:
         score_examples(examples, [f"{tmp_path}/my.py:METRIC"])
-    assert error.value.where == f"metric {tmp_path}/my.py:METRIC, {path} position 0 to 4"
+    assert error.value.where == f"metric {tmp_path}/my.py:METRIC, in.jsonl position 0 to 4"
 
 
 @pytest.mark.parametrize(
