@@ -102,9 +102,9 @@ def beam_service(folder: Path, pools: int = 2) -> Iterator[tuple[str, ...]]:
 
 def a_worker_of(table: Path) -> int:
     """The process of a worker that has finished a shard of this table."""
-    live = table / "_progress" / "live"
-    until_true(lambda: any(live.glob("*.json")), "a worker counts what it has done")
-    return int(next(live.glob("*.json")).stem.split("-")[-2])
+    live = table / "_progress" / "live"  # of each HOST-PID-RUN.json, and the phase of the job
+    until_true(lambda: any(live.glob("*-*.json")), "a worker counts what it has done")
+    return int(next(live.glob("*-*.json")).stem.split("-")[-2])
 
 
 def end(processes: list[subprocess.Popen]) -> None:

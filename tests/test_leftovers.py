@@ -30,7 +30,7 @@ def test_that_forks(tmp_path):
 def test_that_scores(tmp_path):
     write_jsonl(tmp_path / "in.jsonl", ({"prompt": str(row), "completion": "a b " * 999} for row in range(9999)))
     start("score", tmp_path / "in.jsonl", "--output", tmp_path / "out", "--metrics", "mattr", "--workers", 2)
-    while not list(tmp_path.glob("out/_progress/live/*")):
+    while not list(tmp_path.glob("out/_progress/live/*-*.json")):
         time.sleep(0.1)
     Path("scores").touch()
     time.sleep(600)

@@ -67,8 +67,8 @@ def instants() -> dict[str, Callable[[], None]]:
         "before its name": lambda: at_call(curricle.schemas.common.disk, "sync", 3, lambda path: ".step-" in str(path)),
         "after it": lambda: at_call(curricle.train.progress.Window, "pause", 0, after=True),
         "while an old one is removed": lambda: at_call(checkpoint, "_remove", 0, after=True),
-        "at random": timer,
         "between backward and step": lambda: at_call(torch.optim.AdamW, "step", 2),
+        "at random": timer,  # these last, for a quick machine may have trained to the end by then
         "at random again": timer,
     }
 
