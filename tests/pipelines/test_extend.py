@@ -15,7 +15,7 @@ from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.fingerprint import example_id
-from curricle.schemas.manifest import read_manifest
+from curricle.schemas.manifest import Provenance, read_manifest
 from running import curricle, read_data, read_rejects, write_jsonl
 
 LENGTHS = ("prompt_words", "response_words")
@@ -46,7 +46,7 @@ def run(table: TableReader, output, recipe: dict, **options) -> bool:
                     part = piece.slice(start, 77)
                     yield part.select(["example_id", "notes"]).append_column("longer", part["response_words"])
 
-        extend(table, directory, held, Addition([column], rows))
+        extend(table, directory, held, Addition([column], rows), table.manifest.provenance or Provenance())
     return True
 
 
