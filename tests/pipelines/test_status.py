@@ -59,7 +59,7 @@ def test_lines_are_json_with_figures_as_fields(alpaca_rows, tmp_path, monkeypatc
         "score", "in.jsonl", "--output", "out", "--metrics", "mtld", "--log-format", "json", cwd=tmp_path
     )
     lines = [json.loads(line) for line in printed.splitlines()]
-    assert [line["phase"] for line in lines if line.get("files") == 1] == ["surveying"]
+    assert [line.get("phase") for line in lines if line.get("files") == 1][:1] == ["surveying"]
     figures = next(line for line in lines if "records_done" in line)
     assert figures["records"] == 300 and 0 <= figures["records_done"] <= 300 and figures["rejects"] == 0
     assert {"level", "message", "time", "tokens", "rate", "unit", "seconds_left"} <= figures.keys()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from clusters import until_true
-from curricle.pipelines.commands import score
+from curricle.pipelines.scoring import finish
 from curricle.pipelines.storage import objects, open_storage
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.writer import write_parts
@@ -201,7 +201,7 @@ def test_a_receipt_and_a_table_on_a_store_without_rename(storage, tmp_path, monk
             return curricle(*command, code=1)
 
     command = (*score_by, "mtld")
-    stopped(score, "compact", 0)
+    stopped(finish, "compact", 0)
     receipt = storage.names("_progress/receipts")[1]
     storage.write(receipt, storage.read(receipt).replace(b'"read": 8', b'"read": 9'))
     assert f"{receipt}: the receipt is damaged" in curricle(*command)
