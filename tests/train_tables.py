@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.fingerprint import example_id
 from curricle.schemas.table import MESSAGES, file_metadata
-from curricle.train.curricula.base import Course, Outcome, Probe, ProbeResult, Stage
+from curricle.train.curricula.base import Outcome, Probe, ProbeResult, Stage
+from curricle.train.curricula.course import Course
 from curricle.train.data.table import Table, open_table
 from curricle.train.ordering.journal import Journal, JournaledCourse
 

@@ -11,7 +11,7 @@ from curricle.schemas.common.disk import check_writable
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.common.wording import bytes_in_words
 from curricle.train import curricula
-from curricle.train.curricula.base import Course
+from curricle.train.curricula.course import Course
 from curricle.train.data.holdout import Split, split
 from curricle.train.data.table import Table
 from curricle.train.model.locate import check_name, identify, parameters

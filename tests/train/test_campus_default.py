@@ -4,8 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from curricle.train.curricula.base import Course, Outcome, Probe, ProbeResult, Stage
+from curricle.train.curricula.base import Outcome, Probe, ProbeResult, Stage
 from curricle.train.curricula.campus.curriculum import Campus
+from curricle.train.curricula.course import Course
 from curricle.train.data.table import open_table
 from curricle.train.ordering.batches import Budget, batches
 from curricle.train.ordering.rehearsal import Rehearsal

@@ -265,7 +265,7 @@ def test_an_arm_sets_options_of_its_curriculum_and_of_the_trainer(tmp_path):
 
 def test_random_stages_are_random_rows_in_the_stages_of_campus(tmp_path):
     from curricle.train.curricula import build
-    from curricle.train.curricula.base import Course
+    from curricle.train.curricula.course import Course
     from curricle.train.data.table import open_table
 
     columns = {name: [float((row * step) % 101) for row in range(101)] for name, step in (("loss", 7), ("words", 31))}

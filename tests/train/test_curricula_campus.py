@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from curricle.schemas.common.errors import UserError
-from curricle.train.curricula.base import Course, Probe, ProbeResult, Stage
+from curricle.train.curricula.base import Probe, ProbeResult, Stage
 from curricle.train.curricula.campus.curriculum import Campus
 from curricle.train.curricula.campus.perplexity import log_perplexity
+from curricle.train.curricula.course import Course
 from curricle.train.data.table import open_table
 from train_tables import make_table
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from curricle.schemas.common.errors import UsageError
 from curricle.train.curricula import build
-from curricle.train.curricula.base import Course, Stage
+from curricle.train.curricula.base import Stage
+from curricle.train.curricula.course import Course
 from curricle.train.curricula.interleaving import interleave
 from curricle.train.ordering.batches import Budget, OrderHash, batches, response_tokens, split
 from hypothesis import given, settings

@@ -10,7 +10,6 @@ from curricle.schemas.common.errors import UsageError, UserError
 from curricle.train.curricula import CURRICULA, build
 from curricle.train.curricula.base import (
     Candidate,
-    Course,
     Curriculum,
     Decision,
     Outcome,
@@ -19,6 +18,7 @@ from curricle.train.curricula.base import (
     Stage,
     Steps,
 )
+from curricle.train.curricula.course import Course
 from curricle.train.data.holdout import hold_out
 from curricle.train.data.table import Table
 from curricle.train.ordering.journal import read_journal

@@ -8,7 +8,8 @@ import pytest
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.sealed import lines_of, sealed, unsealed
 from curricle.train.curricula import build
-from curricle.train.curricula.base import Course, Decision, Outcome, Probe, ProbeResult
+from curricle.train.curricula.base import Decision, Outcome, Probe, ProbeResult
+from curricle.train.curricula.course import Course
 from curricle.train.ordering import journal
 from curricle.train.ordering.journal import (
     Header,

@@ -22,7 +22,8 @@ import torch
 from curricle import train
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.train.curricula import build, origin
-from curricle.train.curricula.base import Course, Outcome
+from curricle.train.curricula.base import Outcome
+from curricle.train.curricula.course import Course
 from curricle.train.data.encoding import ConversationTokenizer
 from curricle.train.distributed import Processes
 from curricle.train.model.load import load_model, load_tokenizer

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from curricle.schemas.common.errors import UsageError
 from curricle.train.curricula import build
-from curricle.train.curricula.base import Course, ProbeResult
+from curricle.train.curricula.base import ProbeResult
+from curricle.train.curricula.course import Course
 from curricle.train.data.holdout import split
 from curricle.train.ordering.batches import Budget, OrderHash, batches
 from curricle.train.ordering.journal import Header, open_journal, read_journal

@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from curricle.curate.metrics.mtld import mtld
-from curricle.train.curricula.base import Course, Outcome, Probe, ProbeResult
+from curricle.train.curricula.base import Outcome, Probe, ProbeResult
 from curricle.train.curricula.campus.choosing import Choosing, Estimating
 from curricle.train.curricula.campus.curriculum import Campus
 from curricle.train.curricula.campus.perspectives import Perspective
 from curricle.train.curricula.campus.sorting import Sorting
+from curricle.train.curricula.course import Course
 from curricle.train.data.correlation import spearman
 from curricle.train.data.table import Rows, Table, open_table
 from numpy.typing import NDArray

@@ -9,7 +9,8 @@ import pytest
 from curricle.schemas.common.errors import UsageError
 from curricle.train import preparation
 from curricle.train.curricula import build
-from curricle.train.curricula.base import Course, Outcome, Probe, ProbeResult
+from curricle.train.curricula.base import Outcome, Probe, ProbeResult
+from curricle.train.curricula.course import Course
 from curricle.train.ordering.journal import Header
 from curricle.train.ordering.order import remarks
 from curricle.train.preparation import disk_note, idle_options

@@ -14,8 +14,9 @@ import torch
 from curricle.schemas.chat.generation import Draw
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.errors import UsageError
-from curricle.train.curricula.base import Course, Decision, Probe, ProbeResult, RewardGap
+from curricle.train.curricula.base import Decision, Probe, ProbeResult, RewardGap
 from curricle.train.curricula.campus.curriculum import Campus
+from curricle.train.curricula.course import Course
 from curricle.train.data.encoding import ConversationTokenizer
 from curricle.train.data.table import open_table
 from curricle.train.distributed import Processes

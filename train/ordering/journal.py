@@ -23,7 +23,8 @@ from curricle.schemas.contract import from_record, known_keys, tagged, untagged
 from curricle.schemas.fingerprint import canonical_json, differences
 from curricle.schemas.sealed import lines_of, sealed, unsealed
 from curricle.train.curricula import build, completed, origin
-from curricle.train.curricula.base import Course, Decision, Outcome, Probe, ProbeResult, Stage, rows_digest
+from curricle.train.curricula.base import Decision, Outcome, Probe, ProbeResult, Stage, rows_digest
+from curricle.train.curricula.course import Course
 from curricle.train.data.table import Table
 from curricle.train.ordering.batches import Budget
 from numpy.typing import NDArray

@@ -11,7 +11,8 @@ from curricle.schemas.common.errors import UsageError
 from curricle.schemas.common.plugins import is_file
 from curricle.schemas.common.wording import counted
 from curricle.train import curricula
-from curricle.train.curricula.base import Course, Probe, Stage
+from curricle.train.curricula.base import Probe, Stage
+from curricle.train.curricula.course import Course
 from curricle.train.data.table import Rows, Table, check_open, column_name
 from curricle.train.ordering.batches import Budget, GlobalBatch, OrderHash, batches, response_tokens
 from curricle.train.ordering.journal import Header, Journal, follow, read_journal, recorded_course

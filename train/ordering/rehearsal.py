@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 from curricle.schemas.common.errors import UsageError
-from curricle.train.curricula.base import Course, Nll, Outcome, Probe, ProbeResult, Stage
+from curricle.train.curricula.base import Nll, Outcome, Probe, ProbeResult, Stage
+from curricle.train.curricula.course import Course
 from curricle.train.data.table import Table
 
 
