@@ -1,4 +1,4 @@
-"""Commands that are killed before one of their file operations.
+"""Commands that are killed, or asked to stop, before one of their file operations.
 
 Read as a script it is such a command: an audit hook counts what Python does to files below a directory.
 """
@@ -25,15 +25,22 @@ class Outcome:
     output: str
 
 
-def run(*arguments: object, cwd: Path, below: Path, kill: int | None = None, when: str = "") -> Outcome:
+def run(
+    *arguments: object,
+    cwd: Path,
+    below: Path,
+    kill: int | None = None,
+    when: str = "",
+    sent: signal.Signals = signal.SIGKILL,
+) -> Outcome:
     """Run `curricle` to its end, or kill it before its file operation number ``kill`` (from 0) below a directory.
 
-    ``when``: only operations on paths that have this in them are counted.
+    ``when``: only operations on paths that have this in them are counted. ``sent``: another signal, that may be caught.
     """
     import forking
 
     with tempfile.NamedTemporaryFile() as counter:
-        how = json.dumps([os.path.join(os.path.realpath(below), ""), when, kill, counter.name])
+        how = json.dumps([os.path.join(os.path.realpath(below), ""), when, kill, counter.name, sent])
         code = f"import runpy; runpy.run_path({__file__!r}, run_name='__main__')"
         process = forking.Command(
             [sys.executable, "-P", "-c", code, how, *map(str, arguments)],
@@ -56,8 +63,8 @@ def _relative(path: object, folder: object) -> str | None:
     return os.path.abspath(name)
 
 
-def _count(below: str, when: str, kill: int | None, counter: str) -> None:
-    """Write how many operations there were to a file, and die before one of them."""
+def _count(below: str, when: str, kill: int | None, counter: str, sent: int) -> None:
+    """Write how many operations there were to a file, and die before one of them, or get a signal."""
     done, count = 0, os.open(counter, os.O_WRONLY)
 
     def hook(event: str, arguments: tuple) -> None:
@@ -76,7 +83,7 @@ def _count(below: str, when: str, kill: int | None, counter: str) -> None:
         if name is None or not (name + "/").startswith(below) or when not in name:
             return
         if done == kill:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), sent)
         done += 1
         os.pwrite(count, str(done).encode(), 0)
 

@@ -15,6 +15,7 @@ from curricle.pipelines.steps.plan import Pipeline, Step
 from curricle.pipelines.steps.record import StepRecord, read_record, record_path
 from curricle.pipelines.storage import Storage, open_storage
 from curricle.pipelines.tables.directory import PLAN, OutputDirectory
+from curricle.schemas.common import stop
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.common.secrets import redacted
 from curricle.schemas.manifest import MANIFEST, read_manifest
@@ -119,6 +120,7 @@ def _is_there(step: Step) -> bool:
 
 
 def _make(step: Step, storage: Storage, log_format: str) -> StepResult:
+    stop.go_on()
     standing = _standing(step, storage)
     if not standing.done:
         trained = step.command in TRAINER

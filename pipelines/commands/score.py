@@ -23,7 +23,7 @@ from curricle.pipelines.tables.exchange import REPORT
 from curricle.pipelines.tables.extend import Addition
 from curricle.pipelines.tables.reader import TableReader
 from curricle.pipelines.tables.recorded import begin, goes_on, is_there, record_plan
-from curricle.pipelines.tables.sign import write_report
+from curricle.pipelines.tables.sign import is_whole, write_report
 from curricle.schemas.common import stop
 from curricle.schemas.common.command import asked_to_stop
 from curricle.schemas.common.errors import UsageError, UserError
@@ -46,6 +46,7 @@ def score(settings: ScoreSettings) -> Manifest:
     plan = plan_job(directory, job, files, not_read)
     if _is_there(directory, plan, settings.overwrite):
         log.info("already scored, nothing to do")
+        is_whole()
         _tidy(directory)
     else:
         with directory.held() as run:
@@ -137,6 +138,7 @@ def _plan_there(directory: OutputDirectory) -> ScoringPlan | None:
 def scored(table: TableReader, directory: OutputDirectory, names: Sequence[str], **options: Any) -> Addition:
     """Score the rows of the table with these options, as a stage of making another, and give these columns of it."""
     score(table_scoring(table, directory, **options))
+    stop.go_on()
     return Addition(scored_columns(directory, names), lambda: scored_rows(directory, names))
 
 

@@ -19,6 +19,7 @@ from curricle.pipelines.tables.reader import TableReader
 from curricle.pipelines.tables.selection import Derived, derive
 from curricle.pipelines.tables.sign import sign
 from curricle.pipelines.tables.writer import write_parts
+from curricle.schemas.common import stop
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.contract import CONTRACT, tagged
 from curricle.schemas.exchange import NEXT
@@ -110,6 +111,7 @@ def _written(settings: SelectSettings, derived: Mapping[str, Derived]) -> dict[s
         check_plan(OutputDirectory(path), content(certificate), settings.overwrite)
     manifests = {}
     for path, certificate in certificates.items():
+        stop.go_on()
         began, directory = time.monotonic(), OutputDirectory(path)
         with making(directory, content(certificate), settings.overwrite) as run:
             if run:

@@ -10,7 +10,7 @@ from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.exchange import REPORT
 from curricle.pipelines.tables.reader import TableReader
 from curricle.pipelines.tables.recorded import LEAVES, begin, goes_on, is_finished, is_there, left_beside, read_recorded
-from curricle.pipelines.tables.sign import write_report
+from curricle.pipelines.tables.sign import is_whole, write_report
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.common.wording import listed
 from curricle.schemas.fingerprint import differences
@@ -71,6 +71,7 @@ def making(
                 if not begun or not goes_on(directory):
                     begin(directory, plan, leaves, record)
                 yield run
+    is_whole()
     if not directory.storage.exists(REPORT):
         write_report(directory)
 

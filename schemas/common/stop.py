@@ -18,8 +18,11 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _WAKE = signal.SIGURG  # means nothing to a process that asks for none
 _SOON = 0.05
 
+_GRACE = 5.0
+
 _swallowed = threading.Event()
 _answers: list[Callable[[], bool]] = []
+_overdue: list[Callable[[], None]] = []
 
 
 @contextmanager
@@ -35,6 +38,7 @@ def on_signals() -> Iterator[None]:
         return
     requested.clear()
     _swallowed.clear()
+    _overdue.clear()
     hooks = threading.excepthook, sys.unraisablehook
     before = {number: signal.signal(number, _stop) for number in _SIGNALS}
     before[_WAKE] = signal.signal(_WAKE, _again)
@@ -59,6 +63,23 @@ def answered_by(answer: Callable[[], bool]) -> Iterator[None]:
         _answers.remove(answer)
 
 
+def finishing(overdue: Callable[[], None]) -> None:
+    """What was asked for is there, and moments of work are left, such as its page: a signal is no KeyboardInterrupt.
+
+    A command that was done would say otherwise that it was stopped. ``overdue`` is called in a thread of its own where
+    the process is still there some seconds after the signal, and is to end it.
+    """
+    _overdue[:] = [overdue]
+
+
+def go_on() -> None:
+    """What is finished was one of several things to do. KeyboardInterrupt if somebody asked in the meantime."""
+    if _overdue:
+        _overdue.clear()
+        if requested.is_set():
+            raise KeyboardInterrupt
+
+
 def ignore() -> None:
     """The work is done, or given up, and its exit code known: signals change nothing any more."""
     for number in _SIGNALS:
@@ -69,8 +90,19 @@ def _stop(number: int, frame: object) -> None:
     first = not requested.is_set()
     requested.set()
     warnings.simplefilter("ignore")
+    if _overdue:
+        if first:
+            timer = threading.Timer(_GRACE, _end_if_finishing)
+            timer.daemon = True
+            timer.start()
+        return
     if not (_answers and _answers[-1]()) and first:
         raise KeyboardInterrupt
+
+
+def _end_if_finishing() -> None:
+    if _overdue:
+        _overdue[0]()
 
 
 def _again(number: int, frame: object) -> None:

@@ -4,6 +4,7 @@ Some of the operations are drawn, see ``drawn``; a soak takes every one.
 """
 
 import shutil
+import signal
 from pathlib import Path
 
 import drawn
@@ -113,6 +114,39 @@ def test_killed_before_a_file_operation(directory: Path, tmp_path: Path, name: s
         if (out / "manifest.json").exists():
             assert verify(out).faults == [], number
         assert content(out) == expected, f"killed before operation {number} of {whole.operations}"
+
+
+@pytest.mark.parametrize("name", ["score", "add over itself"])
+def test_asked_to_stop_before_a_file_operation(directory: Path, tmp_path: Path, name: str):
+    """Done is what has its table: one line and exit code 1 until then, and from then on nothing of it, and code 0."""
+    before, command = COMMANDS[name]
+    work = Path(shutil.copytree(directory, tmp_path / "work"))
+    out = work / "out"
+    if before:
+        assert operations.run(*before, cwd=work, below=out).code == 0
+        out.rename(tmp_path / "before")
+    codes = []
+
+    def again(number: int | None) -> operations.Outcome:
+        shutil.rmtree(out, ignore_errors=True)
+        if before:
+            shutil.copytree(tmp_path / "before", out)
+        sent = (signal.SIGTERM, signal.SIGINT)[(number or 0) % 2]
+        return operations.run(*command, cwd=work, below=out, kill=number, sent=sent)
+
+    whole = again(None)
+    expected, last = content(out), whole.operations - 1
+    for number in sorted({*drawn.some(f"stopped: {name}", range(last - 2), 2), *range(last - 2, last + 1)}):
+        stopped = again(number)
+        codes.append(stopped.code)
+        request = "curricle: asked to stop" in stopped.output
+        assert (stopped.code, request) in [(0, False), (1, True)], f"{number}: {stopped.output}"
+        if stopped.code == 1:
+            *lines, line = stopped.output.splitlines()
+            assert line.endswith("; the same command goes on from what is finished") and "Traceback" not in str(lines)
+            assert operations.run(*command, cwd=work, below=out).code == 0, number
+        assert content(out) == expected, f"stopped before operation {number} of {whole.operations}"
+    assert codes == sorted(codes, reverse=True) and codes[-1] == 0, "the page comes last, when the table is there"
 
 
 def test_the_operations_are_seen(directory: Path, tmp_path: Path):
