@@ -15,8 +15,8 @@ from curricle.curate.readers import Reader, kind_of, named_readers, survey
 from curricle.curate.readers import read as read_slices
 from curricle.curate.readers.examples import Normalised, normalise_records, notes_column
 from curricle.curate.readers.inputs import InputFile, find_inputs, say_left_out
-from curricle.curate.readers.parquet import rows_of
 from curricle.curate.readers.records import of_program
+from curricle.curate.readers.rows import rows_of, without_dictionaries
 from curricle.schemas.columns import METADATA_KEY
 from curricle.schemas.common.config import at_home
 from curricle.schemas.table import EXAMPLE_FIELDS, NOTES_FIELD, REJECTS
@@ -58,6 +58,7 @@ def read(
     format: str | Format | None = None,
     prompt_field: str | None = None,
     response_field: str | None = None,
+    columns: Sequence[str] = (),
     readers: Sequence[str | Reader] = (),
     source: str = "records",
     max_record_bytes: int = MAX_RECORD_BYTES,
@@ -70,6 +71,7 @@ def read(
     iterable or as a table (Arrow, polars, pandas). Files are of this machine.
     ``format``, or ``prompt_field`` and ``response_field``, read every record in one way; left out, each is recognised
     by its fields. ``format`` is a name, ``./my.py:FORMAT``, or an object.
+    ``columns`` names those of CSV and TSV whose first line is a record like any other.
     ``readers`` are for files of other kinds: ``./my.py:NAME``, or objects; those that are installed need no mention.
     ``source`` names records that come from no file in the column ``source``; their position is their number, from 0.
     ``max_record_bytes``: a longer record of a file is rejected. ``max_expansion``: a file that unpacks to more than
@@ -89,7 +91,7 @@ def read(
     paths, records = _sorted_out(inputs)
     if records is not None:
         return _joined(_of_records(records, source, chosen), reading_identity(chosen), progress)
-    installed = named_readers(readers)
+    installed = named_readers(readers, columns)
     files, not_read = find_inputs([at_home(path, "read") for path in paths], readers=installed)
     say_left_out(not_read)
     read_by = reading_identity(chosen, {kind_of(file.name, installed).reader for file in files})
@@ -140,12 +142,9 @@ def arrow_table(value: Any) -> pa.Table | None:
 
 def records_of(table: pa.Table) -> Iterator[dict[str, Any]]:
     """The rows of Arrow as records; what has no form in Python is a value that cannot be read, not an error."""
+    schema = without_dictionaries(table.schema)
     for batch in table.to_batches(ROWS):
-        plain = [
-            field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
-            for field in batch.schema
-        ]
-        yield from rows_of(batch, pa.schema(plain))
+        yield from rows_of(batch, schema)
 
 
 def _of_records(records: Iterator[Any], source: str, format: Format | None) -> Iterator[Normalised]:

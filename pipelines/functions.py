@@ -48,6 +48,7 @@ class ScoreOptions(TypedDict, total=False):
     format: str | None
     prompt_field: str | None
     response_field: str | None
+    columns: Sequence[str]
     readers: Sequence[str]
     proxy: str | ProxySettings | Options
     embedding: str | EmbeddingSettings | Options

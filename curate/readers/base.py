@@ -64,6 +64,8 @@ class Reader(Pluggable, ABC):
     """Whether a file of 0 bytes is one without records"""
     remedy = "mend the file"
     """What to do about a file that cannot be cut"""
+    no_names = ""
+    """What else may be wrong where no record is of a known format, and what to do"""
     origin: Origin | None = None
 
     @abstractmethod
@@ -102,6 +104,9 @@ class TextReader(Reader):
     def parse(self, data: bytes, position: int, header: bytes) -> Record:
         """The record in these bytes; what is wrong with them is its ``reason``, and raises nothing."""
 
+    def check_header(self, header: bytes, name: str) -> None:
+        """Raises UsageError if the header of the file ``name`` names no fields."""
+
     def begin(self, head: bytes) -> tuple[str, int]:
         """The layout of a file that begins with these bytes, and where its first record does: after a byte order mark.
 
@@ -122,6 +127,7 @@ class TextReader(Reader):
                     continue
                 if header == b"":
                     header = _whole(piece, file.name, limit)
+                    self.check_header(header, file.name)
                     continue
                 if file.wants:
                     file.look_at(self._record(piece, position, limit, header or b""))

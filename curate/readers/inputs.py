@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from curricle.curate.formats import strict
 from curricle.curate.readers.base import Reader
 from curricle.curate.readers.kinds import READ, kind_of
 from curricle.schemas.common.errors import UsageError
@@ -51,6 +52,10 @@ NOWHERE = "a link that leads nowhere: what it names was not fetched"
 READ_ALREADY = "a link to what is read under another name"
 NO_FILE = "neither a file nor a folder"
 FOLDER = "a folder, and the pattern names files"
+DESCRIPTION = "what datasets says of a data set that it saved, and no data"
+CACHE = "not one of the files of the data set that was saved beside it"
+
+_DESCRIPTIONS = ("state.json", "dataset_info.json", "dataset_dict.json")
 
 
 def expand_remote(pattern: str) -> Expanded:
@@ -84,7 +89,8 @@ def find_inputs(
     for pattern in patterns:
         in_folder, files, others = _expand(pattern, output, remote)
         not_read += [other for other in others if not _is_below(other.path, output)]
-        files = [file for file in files if not _is_below(file.name, output)]
+        files, described = _saved_by_datasets([file for file in files if not _is_below(file.name, output)])
+        not_read += described
         readable = [file for file in files if _is_readable(file.name, readers)]
         if in_folder:
             not_read += [NotRead(file.name, NO_FORMAT) for file in files if not _is_readable(file.name, readers)]
@@ -97,7 +103,7 @@ def find_inputs(
                 if in_folder
                 else "there is no such file"
             )
-            beside = listed([f"{_shown(other.path)}: {other.reason}" for other in others], 1000)
+            beside = listed([f"{_shown(other.path)}: {other.reason}" for other in [*others, *described]], 1000)
             raise UsageError(what + (beside and f"; left out:{beside}"), where=pattern, remedy=f"name {READ}")
         for file in readable:
             _check_name(file.name)
@@ -114,6 +120,37 @@ def say_left_out(not_read: Sequence[NotRead]) -> None:
         paths = [printable(other.path) for other in not_read if other.reason == reason]
         more = f" and {len(paths) - _NAMED:,} more" if len(paths) > _NAMED else ""
         log.warning("left out, %s: %s%s", reason, ", ".join(paths[:_NAMED]), more)
+
+
+def _saved_by_datasets(files: Sequence[InputFile]) -> tuple[list[InputFile], list[NotRead]]:
+    """Without what lies beside the data in folders that ``datasets.save_to_disk`` wrote."""
+    saved = {
+        os.path.dirname(file.name): _data_files(file.name)
+        for file in files
+        if os.path.basename(file.name) == "state.json"
+    }
+    data: list[InputFile] = []
+    others: list[NotRead] = []
+    for file in files:
+        folder, name = os.path.split(file.name)
+        inside = saved.get(folder)
+        if name in _DESCRIPTIONS and (folder in saved or name == "dataset_dict.json") and len(files) > 1:
+            others.append(NotRead(file.name, DESCRIPTION))
+        elif inside is not None and name.endswith(".arrow") and name not in inside:
+            others.append(NotRead(file.name, CACHE))
+        else:
+            data.append(file)
+    return data, others
+
+
+def _data_files(state: str) -> frozenset[str] | None:
+    """The files of the data set with this state; None where it does not say."""
+    try:
+        with open(state, "rb") as stream:
+            listed_there = strict.loads(stream.read(1 << 24).decode())["_data_files"]
+        return frozenset(each["filename"] for each in listed_there)
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def _real_path(name: str) -> str:

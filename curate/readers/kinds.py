@@ -1,19 +1,22 @@
 """What a file is, by its name."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from curricle.curate.readers.base import Reader
+from curricle.curate.readers.delimited import CSV, TSV
+from curricle.curate.readers.ipc import Ipc
 from curricle.curate.readers.parquet import Parquet
 from curricle.curate.readers.streams import COMPRESSIONS, Compression
 from curricle.curate.readers.text import Json, JsonLines
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.common.plugins import Group, stamped
 
-READERS: tuple[Reader, ...] = (JsonLines(), Json(), Parquet())
-READ = ".jsonl, .ndjson and .json, plain or with .gz or .zst, and .parquet"
+READERS: tuple[Reader, ...] = (JsonLines(), Json(), CSV, TSV, Parquet(), Ipc())
+READ = ".jsonl, .ndjson, .json, .csv and .tsv, plain or with .gz, .zst, .bz2 or .xz, and .parquet, .arrow and .feather"
 
 PLUGINS: Group[Reader] = Group(
     "curricle.readers", "reader", "a Reader of curricle.curate.readers", lambda value: isinstance(value, Reader)
@@ -50,8 +53,11 @@ def kind_of(name: str, readers: Sequence[Reader] = ()) -> FileKind:
     return FileKind(reader, compression)
 
 
-def named_readers(names: Sequence[str | Reader]) -> tuple[Reader, ...]:
-    """The readers that a user names, as ``./my.py:READER``. UsageError as a plug-in's, and for a suffix of ours."""
+def named_readers(names: Sequence[str | Reader], columns: Sequence[str] = ()) -> tuple[Reader, ...]:
+    """The readers that a user names, as ``./my.py:READER``. UsageError as a plug-in's, and for a suffix of ours.
+
+    ``columns`` names those of CSV and TSV whose first line is a record like any other.
+    """
     readers = tuple(name if isinstance(name, Reader) else _loaded(name) for name in names)
     by_suffix = {suffix: reader for reader in READERS for suffix in reader.suffixes}
     for reader in readers:
@@ -63,11 +69,19 @@ def named_readers(names: Sequence[str | Reader]) -> tuple[Reader, ...]:
                     remedy="give the reader other suffixes, or leave it out",
                 )
             by_suffix[suffix] = reader
-    return readers
+    return (*_with_columns(tuple(columns)), *readers)
+
+
+def _with_columns(columns: tuple[str, ...]) -> tuple[Reader, ...]:
+    twice = next((name for name in columns if columns.count(name) > 1), None)
+    if twice is not None or not all(columns):
+        found = f"--columns names {twice!r} twice" if twice else "--columns has an empty name"
+        raise UsageError(found, remedy="name each column once")
+    return (replace(CSV, columns=columns), replace(TSV, columns=columns)) if columns else ()
 
 
 def _reader(suffix: str, readers: Sequence[Reader]) -> Reader | None:
-    named = (reader for reader in (*READERS, *readers) if suffix in reader.suffixes)
+    named = (reader for reader in (*readers, *READERS) if suffix in reader.suffixes)
     return next(named, None) or _installed(suffix)
 
 

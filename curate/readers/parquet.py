@@ -1,4 +1,4 @@
-"""Rows of a Parquet file as Python values; which of them JSON can hold is for those who read them.
+"""Rows of a Parquet file.
 
 Texts are read as Arrow dictionaries: Parquet stores a text that repeats once, and a file of kilobytes can hold a
 million rows of a megabyte each. Rows are unfolded a few at a time, when it is known how large they are.
@@ -14,19 +14,16 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from curricle.curate.formats.values import Unreadable
 from curricle.curate.readers.base import Extent, Reader, Slice, SlicesRead
-from curricle.curate.readers.records import RAW_LIMIT, Record, too_long
-from curricle.curate.readers.sizes import VALUE_BYTES, row_bytes, value_bytes
+from curricle.curate.readers.records import Record
+from curricle.curate.readers.rows import bounded, until
+from curricle.curate.readers.sizes import VALUE_BYTES, row_bytes
 from curricle.curate.readers.streams import UNREADABLE, StoredFile, SurveyedFile
 from curricle.schemas.common.errors import UsageError
 
 BATCH_ROWS = 1024
 BATCH_BYTES = 1 << 29  # of what is not read as a dictionary, if every text were as long as it can be
 BUFFER_BYTES = 1 << 20  # without it a column chunk, however large, is read at once
-
-NO_FORM = (ValueError, OverflowError, LookupError)
-"""What pyarrow raises for a value that has no Python form."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +88,13 @@ class ParquetRows:
 
     def _group(self, group: int, first: int, ranges: Sequence[tuple[int, int]], limit: int) -> Iterator[Record]:
         """Rows of one row group, which begins at row ``first``. What lies after damage in it cannot be read."""
-        done, damage = 0, "it has fewer rows than the file says"
+        done, damage, schema = 0, "it has fewer rows than the file says", self.plain.schema_arrow
         try:
             for batch in self._batches(group):
                 for start, stop in ranges:
                     low, high = max(start - done, 0), min(stop - done, batch.num_rows)
                     if low < high:
-                        yield from self._bounded(batch.slice(low, high - low), first + done + low, limit)
+                        yield from bounded(batch.slice(low, high - low), schema, first + done + low, limit)
                 done += batch.num_rows
                 if done >= ranges[-1][1]:
                     return
@@ -106,55 +103,6 @@ class ParquetRows:
         for start, stop in ranges:
             for row in range(max(start, done), stop):
                 yield Record(first + row, None, f"row group {group} cannot be read: {damage}")
-
-    def _bounded(self, batch: pa.RecordBatch, first: int, limit: int) -> Iterator[Record]:
-        """The rows of a batch, at most ``limit`` bytes of them unfolded at once."""
-        sizes = row_bytes(batch).tolist()
-        for low, high in _stretches(sizes, limit):
-            part = batch.slice(low, high - low)
-            if sizes[low] > limit:
-                yield too_long(first + low, sizes[low], limit, self._short_columns(part))
-            else:
-                yield from self._unfold(part, first + low)
-
-    def _short_columns(self, row: pa.RecordBatch) -> bytes:
-        """What can be shown of one row that is too long."""
-        short = [index for index, column in enumerate(row.columns) if value_bytes(column)[0] <= RAW_LIMIT]
-        return next(self._unfold(row.select(short), 0)).raw.encode() if short else b""
-
-    def _unfold(self, batch: pa.RecordBatch, first: int) -> Iterator[Record]:
-        for position, row in enumerate(rows_of(batch, self.plain.schema_arrow), first):
-            yield Record(position, row)
-
-
-def rows_of(batch: pa.RecordBatch, schema: pa.Schema) -> Iterator[dict[str, Any]]:
-    """The rows as Python has them, maps as objects; ``schema`` has the types of the columns, without dictionaries.
-
-    What has no form in Python, as a map with two equal keys, is ``Unreadable``: a column that nobody needs must not
-    decide over its row.
-    """
-    try:
-        columns = [_values(batch, schema, name) for name in batch.schema.names]
-    except NO_FORM:  # one value that has no Python form spoils the batch: each is looked at alone
-        if batch.num_rows > 1:
-            for row in range(batch.num_rows):
-                yield from rows_of(batch.slice(row, 1), schema)
-            return
-        columns = [_value(batch, schema, name) for name in batch.schema.names]
-    for values in zip(*columns, strict=True):
-        yield dict(zip(batch.schema.names, values, strict=True))
-
-
-def _values(batch: pa.RecordBatch, schema: pa.Schema, name: str) -> list[Any]:
-    """A column's values. Raises one of ``NO_FORM``, for two equal keys of a map too."""
-    return _as(schema.field(name).type, batch[name]).to_pylist(maps_as_pydicts="strict")
-
-
-def _value(row: pa.RecordBatch, schema: pa.Schema, name: str) -> list[Any]:
-    try:
-        return _values(row, schema, name)
-    except NO_FORM as error:
-        return [Unreadable(str(error.args[0] if isinstance(error, KeyError) else error))]
 
 
 def open_parquet(stream: BinaryIO, name: str) -> ParquetRows:
@@ -198,39 +146,9 @@ class Parquet(Reader):
             ranges = [(part.start, part.stop) for part in slices]
             everything = open_parquet(stream, file.name).records(ranges, limit)
             for part in slices:
-                yield part, _until(everything, part)
-
-
-def _until(records: Iterator[Record], part: Slice) -> Iterator[Record]:
-    """The slice's rows; rows that were left of the slice before are passed over."""
-    for record in records:
-        if record.position >= part.start:
-            yield record
-        if record.position == part.stop - 1:
-            return
+                yield part, until(everything, part)
 
 
 def _rows_of(size: int) -> int:
     """How many rows of this size make a batch."""
     return min(BATCH_ROWS, max(1, BATCH_BYTES // max(1, size)))
-
-
-def _stretches(sizes: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:
-    """Half-open ranges of rows that have at most ``limit`` bytes together; a row that has more is alone."""
-    start = held = 0
-    for row, size in enumerate(sizes):
-        if row > start and held + size > limit:
-            yield start, row
-            start, held = row, 0
-        held += size
-    yield start, len(sizes)
-
-
-def _as(kind: pa.DataType, array: pa.Array) -> pa.Array:
-    """The values as their own type, of which Arrow makes Python's many times faster than of dictionaries."""
-    try:
-        cast = array.cast(kind)
-        cast.validate()  # columns of nothing but null inside lists come out too short
-        return cast
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # the values in the dictionary are the same
-        return array

@@ -31,6 +31,8 @@ def value_bytes(array: pa.Array) -> Sizes:
         if len(numbers) and not 0 <= numbers.min() <= numbers.max() < count:
             raise pa.ArrowInvalid("an index is not in its dictionary")  # Arrow takes them from the file as they are
         return np.append(value_bytes(array.dictionary), VALUE_BYTES)[_numbers(array.indices.fill_null(count))]
+    if types.is_string_view(kind) or types.is_binary_view(kind):
+        return value_bytes(array.cast(pa.large_string() if types.is_string_view(kind) else pa.large_binary()))
     if types.is_struct(kind):
         return sum((value_bytes(child) for child in array.flatten()), np.full(len(array), VALUE_BYTES))
     if types.is_map(kind):

@@ -1,8 +1,10 @@
 """Bytes of a file, decompressed, a chunk at a time."""
 
+import bz2
 import gzip
 import hashlib
 import io
+import lzma
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -14,8 +16,8 @@ from typing import IO, Any, BinaryIO, Literal, NamedTuple, Protocol
 import pyarrow as pa
 from curricle.schemas.common.errors import UsageError, UserError
 
-Compression = Literal["gzip", "zstd"]
-COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd"}
+Compression = Literal["gzip", "zstd", "bzip2", "xz"]
+COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2", ".xz": "xz"}
 
 Opener = Callable[[], BinaryIO]
 """Opens a file anew, at its start, as raw bytes; the stream need not be seekable."""
@@ -25,14 +27,21 @@ FREE_BYTES = 1 << 26  # small enough to be no bomb, whatever it was packed in
 
 ZSTD_MAGIC = bytes([0x28, 0xB5, 0x2F, 0xFD])
 WINDOW_BYTES = 1 << 27
-"""How far back a zstd stream may refer, which its reader has to hold: what ``zstd -d`` takes without ``--long``."""
+"""How far back a zstd or xz stream may refer, which a reader has to hold: what ``zstd -d`` takes without ``--long``."""
+XZ_MEMORY = WINDOW_BYTES + (1 << 24)
+"""What a reader of xz takes beside the window is far less than this, and ``xz -9`` has half the window."""
 
-UNREADABLE = (OSError, EOFError, zlib.error, pa.ArrowException, UnicodeDecodeError)
-"""What pyarrow, gzip, the operating system and remote file systems raise for bytes that cannot be read."""
+UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException, UnicodeDecodeError)
+"""What pyarrow, the standard library, the operating system and remote file systems raise for bytes that cannot be
+read."""
 
 
 class WindowTooLarge(OSError):
-    """A whole zstd stream that takes more memory to read than is given to it."""
+    """A whole stream that takes more memory to read than is given to it. ``remedy``: the command that packs it anew."""
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.remedy = remedy
 
 
 class Hashed(io.RawIOBase):
@@ -59,11 +68,59 @@ class Hashed(io.RawIOBase):
 def decompressed(stream: Any, compression: Compression | None) -> Any:
     """The stream's content. Truncated and corrupt data raise one of ``UNREADABLE``.
 
-    Many members or frames are one content, with zeros between and after those of gzip, as tapes leave them.
+    Many members, streams or frames are one content, with zeros between and after those of gzip, as tapes leave them.
     """
-    if compression == "gzip":
-        return gzip.GzipFile(fileobj=stream)
-    return _Zstd(stream) if compression else stream
+    if compression is None:
+        return stream
+    unpacked: dict[Compression, Callable[[], Any]] = {
+        "gzip": lambda: gzip.GzipFile(fileobj=stream),
+        "bzip2": lambda: bz2.BZ2File(stream),
+        "xz": lambda: _Xz(stream),
+        "zstd": lambda: _Zstd(stream),
+    }
+    return unpacked[compression]()
+
+
+class _Xz(io.RawIOBase):
+    """The content of an xz file, which ``lzma.LZMAFile`` gives too, but with any amount of memory."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self._decoder = stream, self._new()
+
+    @staticmethod
+    def _new() -> lzma.LZMADecompressor:
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or size < 0:
+            return b"".join(chunks(self))
+        while True:
+            if self._decoder.eof:  # zeros, in fours, may stand behind a stream
+                packed = self._decoder.unused_data or self._more()
+                while packed and not packed.strip(b"\0"):
+                    packed = self._more()
+                if not packed:
+                    return b""
+                self._decoder, packed = self._new(), packed.lstrip(b"\0")
+            else:
+                packed = self._more() if self._decoder.needs_input else b""
+                if self._decoder.needs_input and not packed:
+                    raise EOFError("the xz stream is cut short")
+            try:
+                data = self._decoder.decompress(packed, size)
+            except lzma.LZMAError as error:
+                if "memory" not in str(error).lower():
+                    raise
+                excess = f"its xz takes more than the limit of {XZ_MEMORY:,} bytes to read"
+                raise WindowTooLarge(excess, "compress it again: xz -d < FILE | xz -9 > NEW") from error
+            if data:
+                return data
+
+    def _more(self) -> bytes:
+        return bytes(self._stream.read(CHUNK_BYTES))
 
 
 class _Zstd(io.RawIOBase):
@@ -84,7 +141,8 @@ class _Zstd(io.RawIOBase):
                 raise
             window = _window(self._head.bytes)
             excess = f"a window of {window:,} bytes" if window > WINDOW_BYTES else "a frame with a window"
-            raise WindowTooLarge(f"its zstd has {excess}, over the limit of {WINDOW_BYTES:,}") from error
+            remedy = "compress it again: zstd -d --long=31 < FILE | zstd > NEW"
+            raise WindowTooLarge(f"its zstd has {excess}, over the limit of {WINDOW_BYTES:,}", remedy) from error
 
 
 class _Head(io.RawIOBase):
@@ -156,8 +214,7 @@ def troubles(name: str, error: type[UserError]) -> Iterator[None]:
     except PermissionError as cause:
         raise error("the file may not be read", where=name, remedy="ask for the right to read it") from cause
     except WindowTooLarge as cause:
-        remedy = "compress it again: zstd -d --long=31 < FILE | zstd > NEW"
-        raise error(str(cause), where=name, remedy=remedy) from cause
+        raise error(str(cause), where=name, remedy=cause.remedy) from cause
     except UNREADABLE as cause:
         raise error(f"the file cannot be read: {cause}", where=name, remedy="fetch or write the file again") from cause
 

@@ -18,7 +18,10 @@ PEEK = 100
 SLICE_BYTES = 1 << 25
 """What a slice holds at once, but for its last record: 32 MiB, so that memory does not depend on the data."""
 
-MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst", b"PAR1": ".parquet"}
+MAGIC = {
+    **{b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz"},
+    **{b"PAR1": ".parquet", b"ARROW1": ".arrow", b"\xff\xff\xff\xff": ".arrow"},
+}
 
 
 class Survey(NamedTuple):
@@ -50,7 +53,7 @@ def survey(
     no record is in order.
     """
     kind = kind_of(name, readers)
-    peek = _Peek(name, format)
+    peek = _Peek(name, format, kind.reader.no_names)
     file = SurveyedFile(name, opener, kind.compression, Expansion(name, max_expansion), peek)
     with troubles(name, UsageError):
         try:
@@ -95,8 +98,8 @@ REMEDY = "write one JSON object a line, or in a file that ends in .json an array
 class _Peek:
     """Looks for a known format among a file's first objects."""
 
-    def __init__(self, name: str, format: Format | None) -> None:
-        self.name, self.format = name, format
+    def __init__(self, name: str, format: Format | None, no_names: str) -> None:
+        self.name, self.format, self.no_names = name, format, no_names
         self.objects, self.settled = 0, False
         self.first_object: dict[str, object] | None = None
         self.first_reject: Record | None = None
@@ -138,7 +141,8 @@ class _Peek:
         else:
             remedy = f"name the two fields with {fields}, or one of the formats {', '.join(FORMATS)} with --format"
         missing = f"no record of the format {self.format.name}" if self.format else "no known format"
-        raise UsageError(f"{missing}{hint}; {fields_of(self.first_object)}", where=self.name, remedy=remedy)
+        found = f"{missing}{hint}; {fields_of(self.first_object)}"
+        raise UsageError(found, where=self.name, remedy=remedy + self.no_names)
 
     def _hint(self) -> str:
         """What a file of lines is more likely to be, by its first bytes."""

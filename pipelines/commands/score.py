@@ -103,7 +103,7 @@ def _goes_on(directory: OutputDirectory, plan: ScoringPlan) -> bool:
 
 def _usable(settings: ScoreSettings, directory: OutputDirectory) -> tuple[list[InputFile], list[NotRead]]:
     """The inputs, and what beside them is none. UsageError if they, or the directory, cannot be used."""
-    files, not_read = _inputs(settings, named_readers(settings.readers))
+    files, not_read = _inputs(settings, named_readers(settings.readers, settings.columns))
     say_left_out(not_read)
     directory.check_usable(settings.overwrite or settings.grows)
     return files, not_read

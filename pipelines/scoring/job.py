@@ -64,6 +64,7 @@ class Job(Scoring):
             "prompt_field": settings.prompt_field,
             "response_field": settings.response_field,
             "max_record_bytes": settings.max_record_bytes,
+            **({"columns": [*settings.columns]} if settings.columns else {}),
         }
 
 
@@ -73,7 +74,7 @@ def make_job(settings: ScoreSettings, files: Iterable[InputFile] = (), there: Se
     ``there``: the metrics of the table in the output directory, which ``--metrics +NAME`` adds to.
     """
     format = named(settings.format, settings.prompt_field, settings.response_field)
-    readers = named_readers(settings.readers)
+    readers = named_readers(settings.readers, settings.columns)
     used = {kind_of(file.name, readers).reader for file in files}
     read_by = reading_identity(format, used)
     readers += tuple(reader for reader in used if reader.origin and reader not in readers)

@@ -54,6 +54,7 @@ class ScoreSettings:
     format: str | None = option("read every record in this format, instead of recognising it by its fields", None)
     prompt_field: str | None = option("field that holds the prompt, in data of no known format", None)
     response_field: str | None = option("field that holds the response, in data of no known format", None)
+    columns: tuple[str, ...] = option("what the columns of CSV and TSV are called, if no first line says it", ())
     readers: tuple[str, ...] = option("readers of other kinds of files, as ./my.py:NAME", (), path=True)
     proxy: ProxySettings = field(default_factory=ProxySettings)
     embedding: EmbeddingSettings = field(default_factory=EmbeddingSettings)

@@ -46,7 +46,7 @@ def inputs_of(step: Step, before: Mapping[str, Content]) -> dict[str, Content]:
     if step.command == "score":
         settings = step.curation()
         assert isinstance(settings, ScoreSettings)
-        inputs, _ = find_inputs(settings.inputs, settings.output, named_readers(settings.readers))
+        inputs, _ = find_inputs(settings.inputs, settings.output, named_readers(settings.readers, settings.columns))
         recorded = before.get("inputs", {}).get("files", {})
         files = {file.name: _file(file.path, recorded.get(file.name), file.bytes, file.modified) for file in inputs}
         content["inputs"] = {"files": files}

@@ -187,7 +187,7 @@ def _decided(step: Step) -> dict[str, Any]:
     try:
         settings = build(CURATION[step.command], {**step.options, "output": step.output}, step.where)
         if isinstance(settings, ScoreSettings):
-            find_inputs(settings.inputs, settings.output, named_readers(settings.readers))
+            find_inputs(settings.inputs, settings.output, named_readers(settings.readers, settings.columns))
     except UsageError as error:
         where = step.where if error.where in (None, step.where) else f"{step.where}: {error.where}"
         raise UsageError(error.found, where=where, remedy=error.remedy) from error

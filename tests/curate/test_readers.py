@@ -1,9 +1,11 @@
 """From bytes to records: nothing is lost, whatever is in the file and however it is cut."""
 
+import bz2
 import gzip
 import hashlib
 import io
 import json
+import lzma
 import random
 import tracemalloc
 from collections.abc import Callable, Sequence
@@ -95,6 +97,8 @@ def written(directory: Path) -> list[Path]:
         "a.jsonl": text,
         "a.jsonl.gz": gzip.compress(text[:half]) + gzip.compress(text[half:]),
         "a.jsonl.zst": zstandard.compress(text[:half]) + zstandard.compress(text[half:]),
+        "a.jsonl.bz2": bz2.compress(text[:half]) + bz2.compress(text[half:]),
+        "a.jsonl.xz": lzma.compress(text[:half]) + bytes(8) + lzma.compress(text[half:]) + bytes(4),
         "a.ndjson": text.replace(b"\n", b"\r\n"),
         "a.json": array,
         "a.json.gz": gzip.compress(array),
@@ -187,6 +191,10 @@ def test_format_is_looked_for_among_the_first_objects_only() -> None:
         ("a.jsonl", ("JSON lines", None)),
         ("gs://bucket/a.b.NDJSON.GZ", ("JSON lines", "gzip")),
         ("/x/a.json.zst", ("JSON", "zstd")),
+        ("a.jsonl.bz2", ("JSON lines", "bzip2")),
+        ("a.csv.xz", ("CSV", "xz")),
+        ("a.tsv", ("TSV", None)),
+        ("a.arrow", ("Arrow IPC", None)),
         ("a.parquet", ("Parquet", None)),
     ],
 )

@@ -1,8 +1,10 @@
 """However much a file unpacks to: memory is bounded, and what is out of all proportion is refused."""
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import tracemalloc
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -20,7 +22,10 @@ from curricle.schemas.common.errors import UsageError
 LIMIT = 1 << 20
 ANY = 1 << 40
 GOOD = b'{"prompt": "a", "completion": "b"}'
-COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".zst": zstandard.compress}
+COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
+    **{".gz": gzip.compress, ".zst": zstandard.compress},
+    **{".bz2": bz2.compress, ".xz": partial(lzma.compress, preset=0)},
+}
 
 
 def records(path: Path, slices: list[Slice]) -> Iterator[Record]:

@@ -27,11 +27,17 @@ def test_every_format(shared_data, tmp_path):
     assert not verify(tmp_path).faults
 
 
-def test_tsv_is_refused_with_the_formats_that_are_read(shared_data, tmp_path):
-    message = curricle("score", *sorted((shared_data / "mgsm").glob("*.tsv")), "--output", tmp_path / "out", code=2)
-    assert "mgsm_es.tsv" in message
-    assert ".jsonl" in message and ".parquet" in message
+def test_a_table_without_a_header_is_refused_with_what_to_do_and_then_read(shared_data, tmp_path):
+    command = ["score", *sorted((shared_data / "mgsm").glob("*.tsv")), "--output", tmp_path / "out"]
+    message = curricle(*command, code=2)
+    assert "mgsm_es.tsv" in message and "--columns" in message
     assert not (tmp_path / "out").exists()
+    columns = ["--metrics", "mtld", "--columns", "question,answer"]
+    curricle(*command, *columns)
+    manifest = read_manifest(tmp_path / "out")
+    assert [(source.scored, source.rejected) for source in manifest.sources] == [(250, 0)] * 3
+    curricle(*command, *columns, "--shard-rows", 9)  # it is there
+    assert "columns" in curricle(*command, "--metrics", "mtld", "--columns", "prompt,completion", code=2)
 
 
 @pytest.fixture(scope="module")

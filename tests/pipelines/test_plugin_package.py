@@ -31,10 +31,10 @@ def installed(tmp_path_factory):
 @pytest.fixture(scope="module")
 def scored(installed, tiny_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("scored")
-    (folder / "in.tsv").write_text("\n".join(ROWS) + "\n")
+    (folder / "in.tab").write_text("\n".join(ROWS) + "\n")
     options = ("--metrics", "length,exclamations", "--format", "qa", "--engine", "noted", "--proxy.model", tiny_model)
     many = ("--shard-rows", 2, "--max-reject-fraction", 1)
-    run(installed, folder, *command("score", "in.tsv", "--output", "scored", *options, *many))
+    run(installed, folder, *command("score", "in.tab", "--output", "scored", *options, *many))
     return folder
 
 
@@ -59,7 +59,7 @@ def test_the_fingerprint_says_whose_metric_it_is(scored):
     identity = read_manifest(scored / "scored").identity
     assert canonical_json({"plugin": ORIGIN}) in canonical_json(identity)
     assert identity["reading"]["format"] == {"name": "qa", **ORIGIN}
-    assert identity["reading"]["readers"] == {"tsv": {"name": "TSV", **ORIGIN}}
+    assert identity["reading"]["readers"] == {"tab": {"name": "TAB", **ORIGIN}}
     column = score_columns(pq.read_schema(next((scored / "scored" / "data").iterdir())))["response_exclamations"]
     assert (column.metric, column.version, column.params["plugin"], column.hard) == ("exclamations", 1, ORIGIN, "high")
 
@@ -79,9 +79,9 @@ def test_the_guide_shows_its_entry_points():
 
 def test_without_the_package_its_names_are_unknown(scored):
     done = subprocess.run(
-        command("score", "in.tsv", "--output", "other", "--metrics", "exclamations"),
+        command("score", "in.tab", "--output", "other", "--metrics", "exclamations"),
         cwd=scored,
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 2 and "files that end in .tsv are not read" in done.stderr
+    assert done.returncode == 2 and "files that end in .tab are not read" in done.stderr

@@ -46,7 +46,7 @@ class Counter(curate.Progress):
 
 def curation(folder: Path) -> None:
     examples, rejects = curate.read("alpaca.jsonl")
-    read = curate.read([folder / "a.jsonl", folder / "b.csv"], readers=["./my_csv.py:CSV"], progress=Counter())
+    read = curate.read([folder / "a.jsonl", folder / "b.psv"], readers=["./my_psv.py:PSV"], progress=Counter())
     assert_type(read, curate.Read)
     curate.read([{"q": "Hi?", "a": "Hello."}], format=a_format(), source="memory")
     curate.read(folder, prompt_field="q", response_field="a", max_record_bytes=1 << 20)

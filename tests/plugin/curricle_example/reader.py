@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from curricle.curate.readers import Piece, Record, TextReader, lines
 
 
-class Tsv(TextReader):
-    name = "TSV"
-    suffixes: Sequence[str] = (".tsv",)
+class Tab(TextReader):
+    name = "TAB"
+    suffixes: Sequence[str] = (".tab",)
     header = True
 
     def cut(self, data: Iterable[bytes], start: int, limit: int) -> Iterator[Piece]:
@@ -23,4 +23,4 @@ class Tsv(TextReader):
         return Record(position, dict(zip(names, values, strict=True)), None, data)
 
 
-TSV = Tsv()
+TAB = Tab()
