@@ -12,7 +12,8 @@ from curricle.schemas.table import MESSAGES, file_metadata
 from curricle.train.curricula.base import Outcome, Probe, ProbeResult, Stage
 from curricle.train.curricula.course import Course
 from curricle.train.data.table import Table, open_table
-from curricle.train.ordering.journal import Journal, JournaledCourse
+from curricle.train.ordering.journal import Journal
+from curricle.train.ordering.replay import JournaledCourse
 
 
 def write_table(

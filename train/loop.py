@@ -34,8 +34,9 @@ from curricle.train.model.peak import peak_flops
 from curricle.train.model.student import Student
 from curricle.train.ordering.audit import OrderAudit
 from curricle.train.ordering.batches import Cutter, GlobalBatch
-from curricle.train.ordering.journal import JOURNAL, JournaledCourse, open_journal
+from curricle.train.ordering.journal import JOURNAL, open_journal
 from curricle.train.ordering.order import described, sorted_by
+from curricle.train.ordering.replay import JournaledCourse
 from curricle.train.ordering.summary import Tally
 from curricle.train.preparation import Preparation, prepare
 from curricle.train.progress import Reporter, Spent

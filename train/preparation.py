@@ -25,9 +25,9 @@ from curricle.train.ordering.journal import (
     as_begun,
     read_journal,
     read_recording,
-    recorded_course,
 )
 from curricle.train.ordering.order import header_of, remarks
+from curricle.train.ordering.replay import recorded_course
 from curricle.train.records.checkpoints import Cursor, checkpoints, read_cursor
 from curricle.train.records.metrics import check_trackers, installed, read_metrics
 from curricle.train.records.run_json import Description, read_description, rows_digest_of

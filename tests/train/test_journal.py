@@ -11,16 +11,8 @@ from curricle.train.curricula import build
 from curricle.train.curricula.base import Decision, Outcome, Probe, ProbeResult
 from curricle.train.curricula.course import Course
 from curricle.train.ordering import journal
-from curricle.train.ordering.journal import (
-    Header,
-    JournaledCourse,
-    StageRecord,
-    follow,
-    open_journal,
-    read_journal,
-    read_recording,
-    recorded_course,
-)
+from curricle.train.ordering.journal import Header, StageRecord, open_journal, read_journal, read_recording
+from curricle.train.ordering.replay import JournaledCourse, follow, recorded_course
 from train_tables import make_table, stages_of
 
 ROWS = 60

@@ -30,14 +30,8 @@ from curricle.train.model.load import load_model, load_tokenizer
 from curricle.train.model.outcome import StageLosses
 from curricle.train.model.probe import score
 from curricle.train.model.student import Student
-from curricle.train.ordering.journal import (
-    Header,
-    Journal,
-    JournaledCourse,
-    follow,
-    open_journal,
-    read_journal,
-)
+from curricle.train.ordering.journal import Header, Journal, open_journal, read_journal
+from curricle.train.ordering.replay import JournaledCourse, follow
 from curricle.train.settings import DeviceSettings
 from kills import at_call, die, outcome
 from pages import block

@@ -15,7 +15,8 @@ from curricle.train.curricula.base import Probe, Stage
 from curricle.train.curricula.course import Course
 from curricle.train.data.table import Rows, Table, check_open, column_name
 from curricle.train.ordering.batches import Budget, GlobalBatch, OrderHash, batches, response_tokens
-from curricle.train.ordering.journal import Header, Journal, follow, read_journal, recorded_course
+from curricle.train.ordering.journal import Header, Journal, read_journal
+from curricle.train.ordering.replay import follow, recorded_course
 from curricle.train.settings import BudgetSettings
 from numpy.typing import NDArray
 

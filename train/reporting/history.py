@@ -11,8 +11,9 @@ from curricle.train.curricula.base import Decision
 from curricle.train.data.holdout import split
 from curricle.train.ordering.batches import batches, response_tokens
 from curricle.train.ordering.exposure import Exposure
-from curricle.train.ordering.journal import JOURNAL, Journal, StageRecord, follow, read_journal, recorded_course
+from curricle.train.ordering.journal import JOURNAL, Journal, StageRecord, read_journal
 from curricle.train.ordering.order import sorted_by
+from curricle.train.ordering.replay import follow, recorded_course
 from curricle.train.ordering.summary import Summary, Tally
 from curricle.train.records.metrics import read_metrics
 from curricle.train.records.run_json import RUN, no_run, read_description

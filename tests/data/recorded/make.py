@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from curricle.train.curricula.base import Candidate, Curriculum, Decision, Outcome, Probe, ProbeResult, Stage, Steps
 from curricle.train.data.table import Table, open_table
-from curricle.train.ordering.journal import read_journal, recorded_course
+from curricle.train.ordering.journal import read_journal
+from curricle.train.ordering.replay import recorded_course
 
 HERE = Path(__file__).resolve()
 ALPACA = HERE.parents[4] / "shared/data/alpaca/alpaca_46k.jsonl"
