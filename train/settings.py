@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from curricle.schemas.common.config import check_ranges, option
 from curricle.schemas.common.errors import UsageError
+from curricle.train.other_names import OTHER_NAMES
 
 MOST_TOKENS = 2**31 - 1
 """Of a forward pass: a tensor's elements are counted in 32 bits by several kernels, and no device holds more."""
@@ -24,108 +25,6 @@ HELD_OUT, TUNING = "held_out", "tuning"
 
 L2 = 1.0
 """Of a reward model: the strength of the penalty."""
-
-OTHER_NAMES = {
-    "lr": "--optimizer.lr",
-    "learning_rate": "--optimizer.lr",
-    "weight_decay": "--optimizer.weight-decay",
-    "wd": "--optimizer.weight-decay",
-    "adam_beta1": "--optimizer.beta1",
-    "adam_beta2": "--optimizer.beta2",
-    "adam_epsilon": "--optimizer.eps",
-    "max_grad_norm": "--optimizer.clip",
-    "clip_grad_norm": "--optimizer.clip",
-    "lr_scheduler": "--optimizer.schedule",
-    "lr_scheduler_type": "--optimizer.schedule",
-    "warmup_ratio": "--optimizer.warmup, a share of the budget",
-    "warmup_steps": "--optimizer.warmup, a share of the budget and not a number of steps",
-    "num_warmup_steps": "--optimizer.warmup, a share of the budget and not a number of steps",
-    "epochs": "--budget.samples: rows, of all epochs; without a budget a run is one epoch",
-    "num_epochs": "--budget.samples: rows, of all epochs; without a budget a run is one epoch",
-    "num_train_epochs": "--budget.samples: rows, of all epochs; without a budget a run is one epoch",
-    "curricula": "--arms",
-    "orders": "--arms",
-    "max_steps": "--budget.steps",
-    "max_steps_per_epoch": "--budget.steps, of the whole run",
-    "max_train_samples": "--subset for fewer rows, or --budget.samples for fewer visits",
-    "batch_size": "--batch.size: rows in an optimizer step, over all processes",
-    "train_batch_size": "--batch.size: rows in an optimizer step, over all processes",
-    "global_batch_size": "--batch.size",
-    "per_device_train_batch_size": "--batch.size: rows in an optimizer step, over all processes; --batch.tokens bounds "
-    "a pass of one",
-    "micro_batch_size": "--batch.tokens: tokens in a pass of one process; --batch.size is that of an optimizer step",
-    "gradient_accumulation_steps": "--batch.size: rows in an optimizer step, which passes of --batch.tokens add up to",
-    "max_tokens_per_batch": "--batch.tokens",
-    "max_seq_length": "--max-length",
-    "max_seq_len": "--max-length",
-    "model_max_length": "--max-length",
-    "seq_length": "--max-length",
-    "cutoff_len": "--max-length",
-    "sample_packing": "--batch.packing",
-    "padding_free": "--batch.packing",
-    "model_name_or_path": "--model",
-    "model_name": "--model",
-    "base_model": "--model",
-    "pretrained_model_name_or_path": "--model",
-    "checkpoint": "--model",
-    "dataset": "--data",
-    "dataset_name": "--data: a directory that `curricle score` wrote",
-    "train_file": "--data: a directory that `curricle score` wrote",
-    "train_data": "--data: a directory that `curricle score` wrote",
-    "data_path": "--data",
-    "eval_file": "--eval.data",
-    "validation_file": "--eval.data",
-    "eval_dataset": "--eval.data",
-    "val_size": "--eval.rows: a number of rows, and not a share",
-    "validation_split": "--eval.rows: a number of rows, and not a share",
-    "output_dir": "--output",
-    "out_dir": "--output",
-    "eval_steps": "--eval.every",
-    "eval_strategy": "--eval.every: steps between evaluations; there is one at the end",
-    "evaluation_strategy": "--eval.every: steps between evaluations; there is one at the end",
-    "save_steps": "--checkpoint.every",
-    "save_strategy": "--checkpoint.every: steps between checkpoints; there is one at the end",
-    "save_total_limit": "--checkpoint.keep",
-    "logging_steps": "--log.every",
-    "report_to": "--log.tracker, or --log.tensorboard",
-    "wandb": "--log.tracker wandb",
-    "resume": "--output: the same command goes on from the last checkpoint",
-    "resume_from_checkpoint": "--output: the same command goes on from the last checkpoint",
-    "bf16": "--device.precision bf16",
-    "fp16": "--device.precision bf16: there is no fp16",
-    "dtype": "--device.precision",
-    "torch_dtype": "--device.precision",
-    "mixed_precision": "--device.precision",
-    "attn_implementation": "--device.attention",
-    "flash_attention": "--device.attention flash_attention_2",
-    "use_flash_attention": "--device.attention flash_attention_2",
-    "gradient_checkpointing": "--device.activation-checkpointing",
-    "enable_activation_checkpointing": "--device.activation-checkpointing",
-    "torch_compile": "--device.compile",
-    "fsdp": "--device.parallel fsdp",
-    "deepspeed": "--device.parallel fsdp: weights and moments are sharded by torch",
-    "ddp": "--device.parallel ddp",
-    "num_processes": "--device.nproc",
-    "nproc_per_node": "--device.nproc",
-    "gpus": "--device.nproc, a process for each",
-    "num_gpus": "--device.nproc, a process for each",
-    "use_lora": "--lora.rank, above 0",
-    "use_peft": "--lora.rank, above 0",
-    "lora_r": "--lora.rank",
-    "lora_rank": "--lora.rank",
-    "lora_alpha": "--lora.alpha",
-    "lora_dropout": "--lora.dropout",
-    "lora_target_modules": "--lora.targets",
-    "lora_attn_modules": "--lora.targets",
-    "chat_template": "--template",
-    "prompt_template": "--template",
-    "data_seed": "--seed",
-    "order": "--curriculum",
-    "strategy": "--curriculum",
-    "limit": "--subset",
-}
-"""What other trainers call our options (transformers' TrainingArguments, TRL's SFTConfig and ModelConfig, torchtune and
-axolotl), and what newcomers try: see ``schemas.common.config``."""
 
 
 @dataclass(frozen=True)
@@ -385,6 +284,40 @@ class PlanSettings:
         check_ranges(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RewardSettings:
+    """Fit a reward model to a table's references over a model's own answers, and score both."""
+
+    OTHER_NAMES = OTHER_NAMES
+
+    data: Path = option("a table with a column of generated answers, or Parquet files with its columns", free=True)
+    join: tuple[Path, ...] = option("Parquet files with more columns, joined on example_id", (), free=True)
+    leave_out: tuple[Path, ...] = option(
+        "tables, such as other sets of a split, or their certificates: their rows are scored and not learned from",
+        (),
+        free=True,
+    )
+    generated: str = option("the column of answers that the references are preferred to", "generated")
+    model: str = option(
+        "the language model whose states are read: a directory, org/name[@revision] of the hub, "
+        "smollm2-135m or gemma3-270m",
+        path=True,
+    )
+    output: Path = option("directory of the model and the scores; the same command resumes", free=True)
+    template: Literal["chat", "alpaca", "plain"] = option("how a conversation becomes text", "chat")
+    max_length: int = option("tokens after which a conversation is cut", 2048, at_least=2, at_most=MOST_TOKENS)
+    seed: int = option("which pairs are in which of the five folds", 0, at_least=0)
+    l2: float = option("strength of the penalty; with 1 a reward gap is expected to be about 1", L2, above=0)
+    batch_tokens: int = option(
+        "tokens in one forward pass of one process", 8192, at_least=1, at_most=MOST_TOKENS, free=True
+    )
+    device: DeviceSettings = field(default=DeviceSettings())
+    log_format: Literal["text", "json"] = option("how log lines are written", "text", free=True)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
 @dataclass(frozen=True)
 class RunStatusSettings:
     directory: Path = option("the --output of a run", positional=True)
@@ -429,37 +362,3 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _as_json(each) for key, each in value.items()}
     return list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
-
-
-@dataclass(frozen=True, kw_only=True)
-class RewardSettings:
-    """Fit a reward model to a table's references over a model's own answers, and score both."""
-
-    OTHER_NAMES = OTHER_NAMES
-
-    data: Path = option("a table with a column of generated answers, or Parquet files with its columns", free=True)
-    join: tuple[Path, ...] = option("Parquet files with more columns, joined on example_id", (), free=True)
-    leave_out: tuple[Path, ...] = option(
-        "tables, such as other sets of a split, or their certificates: their rows are scored and not learned from",
-        (),
-        free=True,
-    )
-    generated: str = option("the column of answers that the references are preferred to", "generated")
-    model: str = option(
-        "the language model whose states are read: a directory, org/name[@revision] of the hub, "
-        "smollm2-135m or gemma3-270m",
-        path=True,
-    )
-    output: Path = option("directory of the model and the scores; the same command resumes", free=True)
-    template: Literal["chat", "alpaca", "plain"] = option("how a conversation becomes text", "chat")
-    max_length: int = option("tokens after which a conversation is cut", 2048, at_least=2, at_most=MOST_TOKENS)
-    seed: int = option("which pairs are in which of the five folds", 0, at_least=0)
-    l2: float = option("strength of the penalty; with 1 a reward gap is expected to be about 1", L2, above=0)
-    batch_tokens: int = option(
-        "tokens in one forward pass of one process", 8192, at_least=1, at_most=MOST_TOKENS, free=True
-    )
-    device: DeviceSettings = field(default=DeviceSettings())
-    log_format: Literal["text", "json"] = option("how log lines are written", "text", free=True)
-
-    def __post_init__(self) -> None:
-        check_ranges(self)

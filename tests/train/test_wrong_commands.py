@@ -9,7 +9,8 @@ from typing import get_type_hints
 
 import pyarrow.parquet as pq
 import pytest
-from curricle.train.settings import OTHER_NAMES, CompareSettings, PlanSettings, RewardSettings, RunSettings
+from curricle.train.other_names import OTHER_NAMES
+from curricle.train.settings import CompareSettings, PlanSettings, RewardSettings, RunSettings
 
 WRONG = {
     "a command that is none": ("trian", "did you mean 'train'|there are: compare"),
