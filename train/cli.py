@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, NoReturn, TypeVar
 
 from curricle.schemas.common import stop
 from curricle.schemas.common.command import DONE, FAILED, STATES, Command, dispatch
@@ -21,7 +21,10 @@ from curricle.schemas.common.wording import counted
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from curricle.train.comparison.preparation import ComparisonPlan
     from curricle.train.distributed import Processes, Stop
+    from curricle.train.settings import TrainSettings
+    from curricle.train.training.preparation import Preparation
 
 P = TypeVar("P")
 
@@ -32,19 +35,14 @@ def run(arguments: Sequence[str]) -> int:
 
     _show_curriculum(arguments, "curricle-train run")
     settings, dry = parse_with_dry_run(RunSettings, arguments, "curricle-train run", run.__doc__)
+    from curricle.train.training.preparation import prepare
 
-    from curricle.train.preparation import Preparation, prepare
+    def work() -> "_Work[Preparation]":
+        from curricle.train.training import dry_run, loop
 
-    def train(prepared: Preparation, processes: "Processes") -> "Path":
-        from curricle.train.loop import train
+        return _Work(loop.train, dry_run.run)
 
-        with _signals(processes) as request:
-            return train(prepared, processes, request)
-
-    prepared = partial(prepare, settings)
-    if dry:
-        return _dry_run(settings.log.format, prepared, "run")
-    return _in_processes(settings.log.format, settings.device.nproc, ["run", *arguments], prepared, train, "model")
+    return _train(settings, dry, ["run", *arguments], partial(prepare, settings), work, "model")
 
 
 def plan(arguments: Sequence[str]) -> int:
@@ -74,20 +72,14 @@ def compare(arguments: Sequence[str]) -> int:
     from curricle.train.settings import CompareSettings
 
     settings, dry = parse_with_dry_run(CompareSettings, arguments, "curricle-train compare", compare.__doc__)
-    from curricle.train.comparison.preparation import ComparisonPlan, prepare
+    from curricle.train.comparison.preparation import prepare
 
-    def train(comparison: ComparisonPlan, processes: "Processes") -> "Path":
-        from curricle.train.comparison.run import train_all
+    def work() -> "_Work[ComparisonPlan]":
+        from curricle.train.comparison import dry_run, run
 
-        with _signals(processes) as request:
-            return train_all(comparison, processes, request)
+        return _Work(run.train_all, dry_run.compare)
 
-    prepared = partial(prepare, settings)
-    if dry:
-        return _dry_run(settings.log.format, prepared, "compare")
-    return _in_processes(
-        settings.log.format, settings.device.nproc, ["compare", *arguments], prepared, train, "comparison"
-    )
+    return _train(settings, dry, ["compare", *arguments], partial(prepare, settings), work, "comparison")
 
 
 def reward(arguments: Sequence[str]) -> int:
@@ -170,16 +162,36 @@ COMMANDS: dict[str, Command] = {
 }
 
 
-def _dry_run(form: Literal["text", "json"], prepare: Callable[[], Any], command: Literal["run", "compare"]) -> int:
-    """Say what a command would do, here and in this process alone."""
-    _set_up_logging(form)
+class _Work(NamedTuple, Generic[P]):
+    """What a command does with what it has prepared, or says that it would."""
+
+    train: "Callable[[P, Processes, Stop], Path]"
+    dry_run: "Callable[[P, Processes], Iterator[str]]"
+
+
+def _train(
+    settings: "TrainSettings",
+    dry: bool,
+    arguments: Sequence[str],
+    prepare: Callable[[], P],
+    work: Callable[[], _Work[P]],
+    title: str,
+) -> int:
+    """Train until it is done or asked to stop; or, dry, say what that would be, here and in this process alone."""
+
+    def train(prepared: P, processes: "Processes") -> "Path":
+        with _signals(processes) as request:
+            return work().train(prepared, processes, request)
+
+    if not dry:
+        return _in_processes(settings.log.format, settings.device.nproc, arguments, prepare, train, title)
+    _set_up_logging(settings.log.format)
     prepared = prepare()
-    from curricle.train.comparison import dry_run
     from curricle.train.distributed import connect
 
     processes = connect()
     try:
-        for line in getattr(dry_run, command)(prepared, processes):
+        for line in work().dry_run(prepared, processes):
             show(line)
     finally:
         processes.disconnect()

@@ -130,11 +130,11 @@ def run(data: StrPath, model: str, output: StrPath, **options: Unpack[RunOptions
 
     Raises UsageError for what is wrong before anything is written, and UserError for what stops a run.
     """
-    from curricle.train.preparation import prepare
+    from curricle.train.training.preparation import prepare
 
     settings = _settings(RunSettings, "run", data=data, model=model, output=output, **options)
     prepared = prepare(_in_one_process(settings))
-    from curricle.train.loop import train
+    from curricle.train.training.loop import train
 
     return _together(train, prepared)
 

@@ -21,7 +21,6 @@ from curricle.train.data.batching import micro_batches
 from curricle.train.data.encoding import ConversationTokenizer
 from curricle.train.data.table import open_table
 from curricle.train.distributed import Processes, connect
-from curricle.train.loop import run
 from curricle.train.model.load import load_model, load_tokenizer
 from curricle.train.ordering.batches import split
 from curricle.train.records.metrics import read_metrics
@@ -33,6 +32,7 @@ from curricle.train.settings import (
     OptimizerSettings,
     RunSettings,
 )
+from curricle.train.training.loop import run
 from datasets import Dataset
 from harness import Comparison, Contender, alternate
 from small_model import write_small_model

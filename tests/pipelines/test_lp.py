@@ -16,8 +16,8 @@ from curricle.pipelines.settings.lp import LearnerSettings, LpSettings
 from curricle.schemas.common.config import parse
 from curricle.schemas.common.errors import UsageError
 from curricle.train.distributed import Processes
-from curricle.train.loop import run
 from curricle.train.settings import RunSettings
+from curricle.train.training.loop import run
 from running import curricle, read_data, signed, start, write_jsonl
 from small_llama import write_small_llama
 from tokenizers import Tokenizer, decoders

@@ -170,12 +170,12 @@ def wait(pid: int, log: Path) -> Ended:
 @pytest.fixture
 def train_in_fork(tmp_path: Path, tiny_model: Path) -> Callable[..., Ended]:
     """``curricle-train ARGUMENTS`` in a forked process, after ``patch()`` was called there."""
-    import curricle.train.loop
+    import curricle.train.training.loop
     import torch
     from curricle.train.cli import main
 
     torch.set_num_threads(1)
-    assert curricle.train.loop
+    assert curricle.train.training.loop
 
     def run(arguments: list[str], patch: Callable[[], object] = lambda: None) -> Ended:
         log = tmp_path / "log.txt"

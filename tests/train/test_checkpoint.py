@@ -8,8 +8,8 @@ import shutil
 import warnings
 from pathlib import Path
 
-import curricle.train.loop
 import curricle.train.model.checkpoint
+import curricle.train.training.loop
 import pytest
 import torch
 from kills import at_call
@@ -45,10 +45,10 @@ def test_latest_names_the_last_one_whatever_happens(command, train_in_fork, tmp_
     killed = train_in_fork(arguments, lambda: at_call(curricle.train.model.checkpoint, "point", 1))
     assert killed.code == -9, killed.text
     assert (latest.read_text(), last(tmp_path / "run").name) == ("step-00000002\n", "step-00000004")
-    stopped = train_in_fork(arguments, lambda: at_call(curricle.train.loop.Loop, "_step", 0))
+    stopped = train_in_fork(arguments, lambda: at_call(curricle.train.training.loop.Loop, "_step", 0))
     assert stopped.code == -9 and latest.read_text() == "step-00000004\n"
     shutil.rmtree(last(tmp_path / "run"))
-    assert train_in_fork(arguments, lambda: at_call(curricle.train.loop.Loop, "_step", 0)).code == -9
+    assert train_in_fork(arguments, lambda: at_call(curricle.train.training.loop.Loop, "_step", 0)).code == -9
     assert latest.read_text() == "step-00000002\n"
     assert train_in_fork(arguments).code == 0
     assert latest.read_text() == "step-00000006\n" and latest.is_file() and not latest.is_symlink()
@@ -150,7 +150,7 @@ def test_adapters_that_an_earlier_version_wrote_are_gone_on_with(command, train_
     lora = ["--lora.rank", "2", "--checkpoint.every", "2", "--curriculum", "random", "--budget.steps", "4"]
     assert train_in_fork(command(*lora, output="whole")).code == 0
     arguments = command(*lora)
-    assert train_in_fork(arguments, lambda: at_call(curricle.train.loop.Loop, "_step", 3)).code == -9
+    assert train_in_fork(arguments, lambda: at_call(curricle.train.training.loop.Loop, "_step", 3)).code == -9
     saved = last(tmp_path / "run")
     adapters = {
         re.sub(r"\.(lora_[AB])\.", r".\1.default.", name.removeprefix("base_model.model.")): weight

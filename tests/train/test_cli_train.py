@@ -55,8 +55,8 @@ def test_help_names_curricula_and_each_shows_its_options(capsys):
 def test_the_trainer_imports_neither_half_of_the_curation():
     code = (
         "import sys\n"
-        "import curricle.train.loop, curricle.train.cli, curricle.train.comparison.run, curricle.train.ordering.plan\n"
-        "import curricle.train.reporting.page, curricle.train.reporting.verification\n"
+        "import curricle.train.training.loop, curricle.train.cli, curricle.train.comparison.run\n"
+        "import curricle.train.ordering.plan, curricle.train.reporting.page, curricle.train.reporting.verification\n"
         "absent = {'curricle.curate', 'curricle.pipelines', 'apache_beam', 'vllm', 'peft', 'tensorboard'}\n"
         "print(sorted(absent & set(sys.modules)))"
     )

@@ -40,10 +40,10 @@ KINDS = {
 @pytest.fixture
 def stopped(command, train_in_fork, tmp_path) -> Path:
     """A run with adapters that was killed after its second checkpoint, with evaluations and decisions behind it."""
-    import curricle.train.loop
+    import curricle.train.training.loop
 
     options = ["--eval.rows", "8", "--eval.every", "2", "--checkpoint.every", "2", "--lora.rank", "2"]
-    ended = train_in_fork(command(*options), lambda: at_call(curricle.train.loop.Loop, "_step", 4))
+    ended = train_in_fork(command(*options), lambda: at_call(curricle.train.training.loop.Loop, "_step", 4))
     assert ended.code == -9, ended.text
     assert len(checkpoints.checkpoints(tmp_path / "run")) == 2
     return tmp_path / "run"

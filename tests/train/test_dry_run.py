@@ -29,7 +29,7 @@ def test_a_run_that_is_not_begun_and_one_that_is(command, train_in_fork, tmp_pat
 
 
 def test_a_run_that_was_stopped_goes_on(command, train_in_fork, tmp_path):
-    from curricle.train.loop import Loop
+    from curricle.train.training.loop import Loop
 
     def stop_after_three_steps():
         look = Loop._look

@@ -72,8 +72,8 @@ def test_without_a_horizon_the_rates_differ_and_the_run_says_so(command, train_i
 
 
 def test_an_extended_run_ends_the_same_wherever_it_is_killed(command, train_in_fork, tmp_path):
-    import curricle.train.loop
     import curricle.train.ordering.journal as journal
+    import curricle.train.training.loop
 
     first, more = ["--budget.samples", "30", *FOUR], ["--budget.samples", "70", *FOUR]
     assert train_in_fork(command(*first, output="whole")).code == 0
@@ -82,8 +82,8 @@ def test_an_extended_run_ends_the_same_wherever_it_is_killed(command, train_in_f
     for patch in (
         lambda: at_call(journal, "open_journal", 0),
         lambda: at_call(journal, "_append", 0, after=True),
-        lambda: at_call(curricle.train.loop.Loop, "_step", 1),
-        lambda: at_call(curricle.train.loop.Loop, "_step", 2, after=True),
+        lambda: at_call(curricle.train.training.loop.Loop, "_step", 1),
+        lambda: at_call(curricle.train.training.loop.Loop, "_step", 2, after=True),
     ):
         ended = train_in_fork(command(*more), patch)
         assert ended.code in (0, -signal.SIGKILL), ended.text

@@ -15,9 +15,9 @@ from curricle.train.distributed import Processes
 from curricle.train.model.answers import HeldOutAnswers
 from curricle.train.model.load import load_model, load_tokenizer
 from curricle.train.model.student import Student
-from curricle.train.progress import Reporter
 from curricle.train.reporting.answers import shown_prompts
 from curricle.train.settings import DeviceSettings, EvalSettings, RunSettings
+from curricle.train.training.progress import Reporter
 from kills import at_call, outcome
 
 GENERATIONS = ("--eval.generations", "3", "--eval.generation-tokens", "5")

@@ -92,7 +92,7 @@ def test_campus_trains_and_transformers_generates_from_the_checkpoint(lean, scor
     arguments = [part for pair in options.items() for part in pair]
     done = run(lean / "curricle-train", "run", *arguments, cwd=tmp_path, **environment)
     loaded = modules(done)
-    assert {"torch", "curricle.train.loop", "curricle.train.curricula.campus"} <= loaded
+    assert {"torch", "curricle.train.training.loop", "curricle.train.curricula.campus"} <= loaded
     absent = ("apache_beam", "vllm", "curricle.curate", "curricle.pipelines")
     assert not {name for name in loaded if name.startswith(absent)}
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from curricle import train
 from curricle.train.distributed import Processes, Stop
-from curricle.train.loop import run
 from curricle.train.settings import BatchSettings, BudgetSettings, CheckpointSettings, RunSettings
+from curricle.train.training.loop import run
 from kills import outcome
 
 SHORT = {

@@ -140,7 +140,7 @@ def test_a_probe_is_shared_and_added_up_once(command, train_in_forks, tmp_path):
     """Each process scores a part of the rows, and the parts make the whole; between them is one sum."""
 
     def count() -> None:
-        from curricle.train.asking import Asking
+        from curricle.train.training.asking import Asking
 
         ask = Asking.nll
 

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import curricle.schemas.common.disk
-import curricle.train.loop
 import curricle.train.ordering.journal
-import curricle.train.progress
 import curricle.train.records.run_json
+import curricle.train.training.loop
+import curricle.train.training.progress
 import drawn
 import pytest
 import torch
@@ -65,7 +65,7 @@ def instants() -> dict[str, Callable[[], None]]:
         "after a decision": lambda: at_call(Journal, "append", 0, lambda _, it: isinstance(it, Decision), after=True),
         "while a checkpoint is written": lambda: at_call(checkpoint, "_save_optimizer", 0, after=True),
         "before its name": lambda: at_call(curricle.schemas.common.disk, "sync", 3, lambda path: ".step-" in str(path)),
-        "after it": lambda: at_call(curricle.train.progress.Window, "pause", 0, after=True),
+        "after it": lambda: at_call(curricle.train.training.progress.Window, "pause", 0, after=True),
         "while an old one is removed": lambda: at_call(checkpoint, "_remove", 0, after=True),
         "between backward and step": lambda: at_call(torch.optim.AdamW, "step", 2),
         "at random": timer,  # these last, for a quick machine may have trained to the end by then
@@ -98,8 +98,8 @@ def test_kill_and_resume_gives_the_same_bits(curriculum, command, train_in_fork,
 
 def test_without_the_journal_a_resume_decides_again_and_differs(command, train_in_fork, tmp_path, monkeypatch):
     """The negative control: the decisions of a trained student are not those that were made."""
-    from curricle.train.loop import Loop
     from curricle.train.ordering.journal import read_journal
+    from curricle.train.training.loop import Loop
 
     arguments = command("--budget.steps", "6", "--checkpoint.every", "6", "--optimizer.lr", "5e-2", *EXACT)
     assert train_in_fork(arguments).code == 0
@@ -154,7 +154,7 @@ def test_a_finished_run_stays_as_it_is(command, train_in_fork, tmp_path):
     marked = train_in_fork(arguments)
     assert marked.code == 0 and outcome(tmp_path / "run") == whole
     before = files()
-    again = train_in_fork(arguments, lambda: at_call(curricle.train.loop, "load_model", 0))
+    again = train_in_fork(arguments, lambda: at_call(curricle.train.training.loop, "load_model", 0))
     assert again.code == 0 and "the run is finished" in again.text, again.text
     assert files() == before
 
@@ -164,7 +164,9 @@ def test_a_kill_at_the_end_keeps_the_last_evaluation(evaluated, command, train_i
     """Between the last checkpoint, which holds the last step, and the end: before the evaluation, and after it."""
     options = ["--curriculum", "random", "--budget.steps", "4", "--eval.rows", "8", "--checkpoint.every", "2"]
     assert train_in_fork(command(*options, output="whole")).code == 0
-    ended = train_in_fork(command(*options), lambda: at_call(curricle.train.loop.Loop, "_evaluate", 0, after=evaluated))
+    ended = train_in_fork(
+        command(*options), lambda: at_call(curricle.train.training.loop.Loop, "_evaluate", 0, after=evaluated)
+    )
     assert ended.code == -signal.SIGKILL, ended.text
     assert (tmp_path / "run" / "checkpoints" / "step-00000004").is_dir()
     assert train_in_fork(command(*options)).code == 0
@@ -180,7 +182,7 @@ def test_a_kill_after_the_summary_leaves_one_summary(every, saved, command, trai
     """Whether the last checkpoint holds the last step, so that the line stays, or not, so that it is dropped."""
     options = ["--budget.steps", "4", "--checkpoint.every", every]
     assert train_in_fork(command(*options, output="whole")).code == 0
-    reporter = curricle.train.progress.Reporter
+    reporter = curricle.train.training.progress.Reporter
     ended = train_in_fork(command(*options), lambda: at_call(reporter, "summary", 0, after=True))
     assert ended.code == -signal.SIGKILL, ended.text
     assert (tmp_path / "run" / "checkpoints" / "step-00000004").is_dir() == saved

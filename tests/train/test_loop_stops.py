@@ -48,8 +48,8 @@ def test_sigterm_inside_a_probe_is_answered_before_the_probe_ends(command, train
     from curricle.train.model.student import Student
 
     def terminate() -> None:
-        import curricle.train.loop
-        from curricle.train.asking import Asking
+        import curricle.train.training.loop
+        from curricle.train.training.asking import Asking
 
         probes, ask = iter(range(100)), Asking.nll
         original, passes = Student.nll, iter(range(100))
@@ -68,7 +68,7 @@ def test_sigterm_inside_a_probe_is_answered_before_the_probe_ends(command, train
             return original(self, micro)
 
         Asking.nll, Student.nll = counted, nll
-        curricle.train.loop.Loop._look_again = lambda self: None  # it asks for a loss, too
+        curricle.train.training.loop.Loop._look_again = lambda self: None  # it asks for a loss, too
 
     arguments = command("--checkpoint.every", "0", "--batch.tokens", "128")
     ended = train_in_fork(arguments, terminate)
@@ -189,7 +189,7 @@ def test_weights_that_give_no_loss_are_no_checkpoint(command, train_in_fork, tmp
 
 def test_infinite_weights_and_moments_are_looked_for(command, train_in_fork, tmp_path):
     """Those that the loss does not show: a moment; and a weight, where nobody looks at the loss."""
-    import curricle.train.loop
+    import curricle.train.training.loop
 
     for broken in ("weight", "exp_avg_sq"):
 
@@ -203,7 +203,7 @@ def test_infinite_weights_and_moments_are_looked_for(command, train_in_fork, tmp
                 with torch.no_grad():
                     tensor.view(-1)[-1] = float("inf")
 
-            torch.optim.AdamW.step, curricle.train.loop.Loop._look_again = step, lambda self: None
+            torch.optim.AdamW.step, curricle.train.training.loop.Loop._look_again = step, lambda self: None
 
         ended = train_in_fork(command("--budget.steps", "1", "--curriculum", "random", output=broken), overflow)
         assert ended.code == 5 and "Traceback" not in ended.text, ended.text

@@ -64,7 +64,7 @@ def test_what_half_does_not_help_names_the_option(command, train_in_fork, tmp_pa
     """So little memory that no document fits, under a limit of the kernel's: each token takes 64 MiB."""
 
     def small() -> None:
-        from curricle.train.loop import Loop
+        from curricle.train.training.loop import Loop
 
         load = Loop.load
 

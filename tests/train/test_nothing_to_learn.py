@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import curricle.train.data.documents
-import curricle.train.loop
+import curricle.train.training.loop
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -84,7 +84,7 @@ def test_what_is_counted_at_the_end_is_of_the_whole_run(random, train_in_fork, t
     whole = train_in_fork([*arguments, "--output", str(tmp_path / "whole")])
     assert whole.code == 0, whole.text
     for _ in range(3):
-        assert train_in_fork(arguments, lambda: at_call(curricle.train.loop.Loop, "_step", 1)).code == -9
+        assert train_in_fork(arguments, lambda: at_call(curricle.train.training.loop.Loop, "_step", 1)).code == -9
     ended = train_in_fork(arguments)
     (line,) = [line for line in whole.text.splitlines() if "no response token to learn from" in line]
     assert line in ended.text.splitlines(), ended.text

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from curricle.schemas.common.errors import UserError
-from curricle.train.asking import Asking
 from curricle.train.curricula.base import Candidate, Probe, ProbeResult
 from curricle.train.data.batching import Size
 from curricle.train.data.encoding import ConversationTokenizer, Encoded
@@ -20,6 +19,7 @@ from curricle.train.model.load import load_model, load_tokenizer
 from curricle.train.model.probe import score
 from curricle.train.model.student import Student
 from curricle.train.settings import DeviceSettings
+from curricle.train.training.asking import Asking
 
 ALONE = Processes(0, 1, torch.device("cpu"))
 

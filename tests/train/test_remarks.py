@@ -7,13 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from curricle.schemas.common.errors import UsageError
-from curricle.train import preparation
 from curricle.train.curricula import build
 from curricle.train.curricula.base import Outcome, Probe, ProbeResult
 from curricle.train.curricula.course import Course
 from curricle.train.ordering.journal import Header
 from curricle.train.ordering.order import remarks
-from curricle.train.preparation import disk_note, idle_options
 from curricle.train.settings import (
     CheckpointSettings,
     EvalSettings,
@@ -21,6 +19,8 @@ from curricle.train.settings import (
     OptimizerSettings,
     RunSettings,
 )
+from curricle.train.training import preparation
+from curricle.train.training.preparation import disk_note, idle_options
 from train_tables import make_table
 
 ROWS = 60

@@ -9,7 +9,7 @@ import pytest
 import torch
 from curricle import train
 from curricle.train.cli import main
-from curricle.train.progress import TimeLeft
+from curricle.train.training.progress import TimeLeft
 
 CODES = {"done": 0, "running": 10, "stopped": 11, "dead": 12}
 

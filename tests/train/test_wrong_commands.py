@@ -9,8 +9,8 @@ from typing import get_type_hints
 
 import pyarrow.parquet as pq
 import pytest
-from curricle.train.other_names import OTHER_NAMES
 from curricle.train.settings import CompareSettings, PlanSettings, RewardSettings, RunSettings
+from curricle.train.settings.other_names import OTHER_NAMES
 
 WRONG = {
     "a command that is none": ("trian", "did you mean 'train'|there are: compare"),
@@ -162,6 +162,6 @@ def _flags(settings: type, prefix: str = "") -> set[str]:
 
 def test_the_trackers_are_those_of_accelerate():
     tracking = pytest.importorskip("accelerate.tracking")
-    from curricle.train.records.metrics import TRACKERS
+    from curricle.train.extras import TRACKERS
 
     assert set(TRACKERS) == set(tracking.LOGGER_TYPE_TO_CLASS)

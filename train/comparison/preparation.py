@@ -8,13 +8,12 @@ from curricle.schemas.common.errors import UsageError
 from curricle.train.comparison.arms import Arm, Trial, arms_of
 from curricle.train.data.holdout import split
 from curricle.train.data.table import Table
+from curricle.train.extras import check_extras
 from curricle.train.model.locate import check_name, identify
-from curricle.train.ordering.journal import Header
-from curricle.train.ordering.order import course_of, cut
-from curricle.train.ordering.rehearsal import Rehearsal
-from curricle.train.preparation import check_extras, disk_note, order_of
+from curricle.train.ordering.rehearsal import expected_steps
 from curricle.train.records.run_json import read_description, rows_digest_of
 from curricle.train.settings import CompareSettings
+from curricle.train.training.preparation import disk_note, order_of
 
 MOST_TUNING = 500
 """Rows that are held out for tuning where no set is given, and at most a tenth of those to train on."""
@@ -67,20 +66,8 @@ def prepare(settings: CompareSettings) -> ComparisonPlan:
 
 
 def _expected_steps(settings: CompareSettings, arm: Arm, table: Table) -> int | None:
-    """The optimizer steps of an arm with a student that never learns; None where no column answers what it asks.
-
-    UsageError where its options or columns do not fit.
-    """
+    """Those of an arm, see ``expected_steps``."""
     return expected_steps(order_of(Trial.of(arm, arm.rates(settings)[0], 0, settings).settings, table), table)
-
-
-def expected_steps(header: Header, table: Table) -> int | None:
-    """The same of an order. UsageError where its options or columns do not fit."""
-    batches = cut(table, header, Rehearsal(course_of(table, header), table).stages())
-    try:
-        return sum(1 for _ in batches)
-    except UsageError:  # of the rehearsal; what else does not fit was refused before
-        return None
 
 
 def runs_of(settings: CompareSettings, arms: Sequence[Arm]) -> dict[str, int]:

@@ -25,8 +25,8 @@ from curricle.schemas.common.errors import Divergence, UserError
 from curricle.schemas.common.log import duration, printable
 from curricle.train.comparison.arms import Trial
 from curricle.train.distributed import LIFELINE, Processes, Stop
-from curricle.train.loop import run as train
 from curricle.train.records.run_json import read_description
+from curricle.train.training.loop import run as train
 
 log = logging.getLogger("curricle")
 

@@ -65,8 +65,8 @@ class ProbeKind(Protocol):
     def answer(self, student: Any, probe: "Probe") -> "ProbeResult":
         """Ask the student, without training it; called by all processes, which all return the same bits.
 
-        ``student``: the ``curricle.train.asking.Asking`` of the run. It has the model and reads rows, and it counts
-        what the answer costs.
+        ``student``: the ``curricle.train.training.asking.Asking`` of the run. It has the model and reads rows, and it
+        counts what the answer costs.
         """
         ...
 

@@ -4,8 +4,8 @@
 tokenizer. ``adapter/``, where there are adapters, holds them as peft knows them. ``state/`` holds the optimizer as
 safetensors, the cursor as JSON, the journal so far, and the losses of the current stage if its curriculum asks for
 them. Every process writes the part of the optimizer that it has, and reads the part that it needs, whatever the number
-of processes then and now. There is no random state: every step seeds its own (train.loop). A checkpoint is written
-beside its path, flushed and renamed, so that one with its name is whole. Nothing is unpickled from disk.
+of processes then and now. There is no random state: every step seeds its own (train.training.loop). A checkpoint is
+written beside its path, flushed and renamed, so that one with its name is whole. Nothing is unpickled from disk.
 """
 
 import json

@@ -7,6 +7,8 @@ from curricle.schemas.common.errors import UsageError
 from curricle.train.curricula.base import Nll, Outcome, Probe, ProbeResult, Stage
 from curricle.train.curricula.course import Course
 from curricle.train.data.table import Table
+from curricle.train.ordering.journal import Header
+from curricle.train.ordering.order import course_of, cut
 
 
 class Rehearsal:
@@ -49,3 +51,15 @@ class Rehearsal:
                 remedy="score the table with metric loss, plan from the journal of a run, or choose a curriculum that "
                 "never asks",
             )
+
+
+def expected_steps(header: Header, table: Table) -> int | None:
+    """The optimizer steps of an order with a student that never learns; None where no column answers what it asks.
+
+    UsageError where its options or columns do not fit.
+    """
+    batches = cut(table, header, Rehearsal(course_of(table, header), table).stages())
+    try:
+        return sum(1 for _ in batches)
+    except UsageError:  # of the rehearsal; what else does not fit was refused before
+        return None

@@ -1,21 +1,16 @@
 """What a run reports: one JSON object a line, and the same to TensorBoard or another tracker."""
 
-import importlib.util
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from curricle.schemas.common.config import nearest
 from curricle.schemas.common.disk import write_whole
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.sealed import lines_of, sealed, unsealed
 from curricle.train.settings import LogSettings
 
 METRICS = "metrics.jsonl"
-
-TRACKERS = ("aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb")
-"""Those of accelerate, which is asked for none before it is needed: torch comes with it."""
 
 
 class Metrics:
@@ -87,23 +82,6 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any
     for name, value in values.items():
         pairs += _flatten(value, f"{prefix}{name}/") if isinstance(value, Mapping) else [(prefix + name, value)]
     return pairs
-
-
-def check_trackers(settings: LogSettings) -> None:
-    """UsageError for a tracker that is unknown or not installed, before anything is written."""
-    if settings.tensorboard and not installed("tensorboard"):
-        raise UsageError("--log.tensorboard needs tensorboard", remedy='pip install "curricle[tensorboard]"')
-    if name := settings.tracker:
-        if name not in TRACKERS:
-            raise UsageError(f"unknown tracker {name!r}", remedy=nearest(name, TRACKERS))
-        for needed in ("accelerate", name):
-            if not installed(needed):
-                raise UsageError(f"--log.tracker {name} needs {needed}", remedy=f"pip install {needed}")
-
-
-def installed(module: str) -> bool:
-    """Whether a module could be imported; it is not."""
-    return importlib.util.find_spec(module) is not None
 
 
 def _tensorboard(run: Path, step: int) -> Any:

@@ -8,8 +8,8 @@ from curricle.schemas.columns import REWARD_VERSION
 from curricle.schemas.common.disk import check_writable
 from curricle.train.data.holdout import left_out
 from curricle.train.data.table import Table, open_table
+from curricle.train.extras import check_attention
 from curricle.train.model.locate import check_name, identify
-from curricle.train.preparation import check_attention
 from curricle.train.records.run_json import Description, read_description
 from curricle.train.settings import RewardSettings
 from numpy.typing import NDArray

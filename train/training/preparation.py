@@ -14,6 +14,7 @@ from curricle.train import curricula
 from curricle.train.curricula.course import Course
 from curricle.train.data.holdout import Split, split
 from curricle.train.data.table import Table
+from curricle.train.extras import check_extras
 from curricle.train.model.locate import check_name, identify, parameters
 from curricle.train.ordering.batches import Budget, response_tokens
 from curricle.train.ordering.journal import (
@@ -29,9 +30,9 @@ from curricle.train.ordering.journal import (
 from curricle.train.ordering.order import header_of, remarks
 from curricle.train.ordering.replay import recorded_course
 from curricle.train.records.checkpoints import Cursor, checkpoints, read_cursor
-from curricle.train.records.metrics import check_trackers, installed, read_metrics
+from curricle.train.records.metrics import read_metrics
 from curricle.train.records.run_json import Description, read_description, rows_digest_of
-from curricle.train.settings import DeviceSettings, RunSettings, TrainSettings
+from curricle.train.settings import RunSettings, TrainSettings
 from numpy.typing import NDArray
 
 
@@ -185,24 +186,3 @@ def order_of(settings: RunSettings, table: Table) -> Header:
         settings.batch.size,
         settings.budget,
     )
-
-
-def check_extras(settings: TrainSettings) -> None:
-    """UsageError for an option that needs what is not installed."""
-    check_trackers(settings.log)
-    if settings.lora.rank and not installed("peft"):
-        raise UsageError(
-            f"--lora.rank {settings.lora.rank} needs peft, which is not installed",
-            remedy='pip install "curricle[lora]"',
-        )
-    check_attention(settings.device)
-
-
-def check_attention(device: DeviceSettings) -> None:
-    """UsageError for attention by a package that is not installed."""
-    if device.attention == "flash_attention_2" and not installed("flash_attn"):
-        raise UsageError(
-            "--device.attention flash_attention_2 needs the package flash-attn, which is not installed",
-            remedy="pip install flash-attn --no-build-isolation (it wants an NVIDIA GPU, and its compiler where there "
-            "is no wheel), or leave the option out; for --batch.packing, flex_attention needs no package",
-        )

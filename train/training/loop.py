@@ -14,7 +14,6 @@ import torch
 from curricle.schemas.chat.models import embeddings
 from curricle.schemas.common.errors import UserError
 from curricle.schemas.common.wording import counted
-from curricle.train.asking import Asking
 from curricle.train.curricula.base import Outcome, Probe, ProbeResult, Stage
 from curricle.train.data.batching import MicroBatch, Size, micro_batches
 from curricle.train.data.documents import DocumentReader, count_notes
@@ -38,11 +37,12 @@ from curricle.train.ordering.journal import JOURNAL, open_journal
 from curricle.train.ordering.order import described, sorted_by
 from curricle.train.ordering.replay import JournaledCourse
 from curricle.train.ordering.summary import Tally
-from curricle.train.preparation import Preparation, prepare
-from curricle.train.progress import Reporter, Spent
 from curricle.train.records.checkpoints import Cursor, locked
 from curricle.train.records.metrics import Metrics
 from curricle.train.settings import RunSettings
+from curricle.train.training.asking import Asking
+from curricle.train.training.preparation import Preparation, prepare
+from curricle.train.training.progress import Reporter, Spent
 
 log = logging.getLogger("curricle")
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from curricle.schemas.common.config import check_ranges, option
 from curricle.schemas.common.errors import UsageError
-from curricle.train.other_names import OTHER_NAMES
+from curricle.train.settings.other_names import OTHER_NAMES
 
 MOST_TOKENS = 2**31 - 1
 """Of a forward pass: a tensor's elements are counted in 32 bits by several kernels, and no device holds more."""
