@@ -14,18 +14,23 @@ def die() -> None:
 
 
 def at_call(
-    target: object, name: str, number: int, when: Callable[..., bool] = lambda *_: True, after: bool = False
+    target: object,
+    name: str,
+    number: int,
+    when: Callable[..., bool] = lambda *_: True,
+    after: bool = False,
+    act: Callable[[], None] = die,
 ) -> None:
-    """Die in the call ``number`` (from 0) of a function, counting those for which ``when`` holds."""
+    """Die in the call ``number`` (from 0) of a function, counting those for which ``when`` holds, or ``act`` else."""
     original, calls = getattr(target, name), iter(range(10**9))
 
     def counted(*args, **kwargs):  # type: ignore[no-untyped-def]
         mine = when(*args) and next(calls) == number
         if mine and not after:
-            die()
+            act()
         result = original(*args, **kwargs)
         if mine:
-            die()
+            act()
         return result
 
     setattr(target, name, counted)

@@ -18,7 +18,7 @@ from curricle.pipelines.tables.extend import Addition, extend, extending, with_n
 from curricle.pipelines.tables.leave_out import LeftOut, left_out
 from curricle.pipelines.tables.provenance import provenance
 from curricle.pipelines.tables.reader import TableReader
-from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.manifest import MANIFEST, Manifest, read_manifest
 
 log = logging.getLogger("curricle")
@@ -107,6 +107,10 @@ def _train(settings: LpSettings, plan: LpPlan) -> None:
     log.info("training %s on %d rows for %d epochs", settings.proxy.model, plan.rows, settings.epochs)
     options = training_options(settings, plan.rows, plan.weights.directory)
     run_trainer("run", Path(settings.output, TRAINING), options)
+    for checkpoint in checkpoints_of(settings, plan.rows):
+        if not checkpoint.is_dir():
+            remedy = "copy it back, or train again with --overwrite"
+            raise UserError("the checkpoint of an epoch is gone", where=str(checkpoint), remedy=remedy)
 
 
 def checkpoints_of(settings: LpSettings, rows: int) -> list[Path]:

@@ -5,6 +5,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import warnings
 from pathlib import Path
 
@@ -36,6 +37,23 @@ def test_only_the_last_ones_stay(command, train_in_fork, tmp_path):
     assert train_in_fork(command("--budget.steps", "6", "--checkpoint.every", "1", "--checkpoint.keep", "2")).code == 0
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert names == ["latest", "step-00000005", "step-00000006"]
+
+
+def test_a_stop_leaves_in_the_end_the_checkpoints_that_an_undisturbed_run_has(command, train_in_fork, tmp_path):
+    """What it saved goes before any that was due."""
+
+    def names() -> list[int]:
+        return sorted(int(path.name[5:]) for path in (tmp_path / "run" / "checkpoints").glob("step-*"))
+
+    arguments = command("--budget.steps", "6", "--checkpoint.every", "2", "--checkpoint.keep", "3")
+
+    def terminate() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    stopped = train_in_fork(arguments, lambda: at_call(curricle.train.training.loop.Loop, "_step", 2, act=terminate))
+    assert stopped.code == 1 and names() == [2, 3], stopped.text
+    assert train_in_fork(arguments).code == 0
+    assert names() == [2, 4, 6]
 
 
 def test_latest_names_the_last_one_whatever_happens(command, train_in_fork, tmp_path):

@@ -30,7 +30,18 @@ from curricle.schemas.sums import sums_of
 from curricle.train.distributed import Processes
 from curricle.train.model.lora import ADAPTER, load_adapter, merged, save_adapter
 from curricle.train.model.student import Student
-from curricle.train.records.checkpoints import DIGESTS, Cursor, check, checkpoints, last_of, name_of, point, unreadable
+from curricle.train.records.checkpoints import (
+    DIGESTS,
+    Cursor,
+    check,
+    checkpoints,
+    last_of,
+    name_of,
+    point,
+    surplus,
+    unreadable,
+)
+from curricle.train.settings import CheckpointSettings
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
@@ -74,12 +85,12 @@ def save(
     student: Student,
     optimizer: torch.optim.Optimizer,
     tokenizer: PreTrainedTokenizerBase,
-    keep: int,
+    settings: CheckpointSettings,
     journal: Path,
     processes: Processes,
     losses: Mapping[str, NDArray[np.generic]] | None = None,
 ) -> Path:
-    """Write the checkpoint of this step and drop all but the last ``keep``; called by every process.
+    """Write the checkpoint of this step and drop what is not to stay; called by every process.
 
     ``journal``: of the run so far. ``losses``: of the rows of the current stage that were trained on, if it asks for
     its outcome.
@@ -99,7 +110,7 @@ def save(
         if processes.first:
             _write(directory, cursor, student, weights, tokenizer, journal, losses)
             point(run)
-            for old in checkpoints(run)[:-keep]:
+            for old in surplus(checkpoints(run), settings.every, settings.keep):
                 _remove(old)
     except (OSError, SafetensorError, CheckpointException) as error:
         failed = error

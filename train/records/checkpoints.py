@@ -4,7 +4,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +43,20 @@ def checkpoints(run: Path) -> list[Path]:
     """The whole checkpoints of a run, oldest first."""
     saved = [path for path in (run / "checkpoints").glob("step-*") if _NAME.fullmatch(path.name)]
     return sorted(saved, key=lambda path: int(path.name.removeprefix("step-")))
+
+
+def surplus(saved: Sequence[Path], every: int, keep: int) -> list[Path]:
+    """Of checkpoints, oldest first, those that are not to stay.
+
+    The last ``keep`` stay of those that were due, every so many steps, and the last of all; one that a stop saved in
+    between goes first, so that no stop costs a run what it would have had in the end.
+    """
+
+    def rank(path: Path) -> tuple[bool, int]:
+        step = int(path.name.removeprefix("step-"))
+        return path == saved[-1] or not every or step % every == 0, step
+
+    return sorted(saved, key=rank)[:-keep]
 
 
 def read_cursor(checkpoint: Path) -> Cursor:

@@ -145,7 +145,9 @@ class EvalSettings:
 @dataclass(frozen=True)
 class CheckpointSettings:
     every: int = option("optimizer steps between checkpoints; 0 saves at the end alone", 100, at_least=0, free=True)
-    keep: int = option("how many of the last ones stay", 2, at_least=1, free=True)
+    keep: int = option(
+        "how many of the last ones stay; what a stop saved between them goes first", 2, at_least=1, free=True
+    )
 
 
 @dataclass(frozen=True)

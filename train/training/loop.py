@@ -460,7 +460,7 @@ class Loop:
             self.student,
             self.optimizer,
             self.tokenizer,
-            self.settings.checkpoint.keep,
+            self.settings.checkpoint,
             self.settings.output / JOURNAL,
             self.processes,
             self.losses.read() if self.losses else None,
