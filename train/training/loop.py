@@ -15,7 +15,7 @@ from curricle.schemas.chat.models import embeddings
 from curricle.schemas.common.errors import UserError
 from curricle.schemas.common.wording import counted
 from curricle.train.curricula.base import Outcome, Probe, ProbeResult, Stage
-from curricle.train.data.batching import MicroBatch, Size, micro_batches
+from curricle.train.data.batching import MicroBatch, Size
 from curricle.train.data.documents import DocumentReader, count_notes
 from curricle.train.data.encoding import ConversationTokenizer, Encoded
 from curricle.train.data.prefetch import Prefetcher
@@ -26,7 +26,7 @@ from curricle.train.model.evaluate import evaluate
 from curricle.train.model.finite import Finite
 from curricle.train.model.load import load_model, load_tokenizer
 from curricle.train.model.lora import add_adapters
-from curricle.train.model.memory import memory_in_words, smaller_passes
+from curricle.train.model.memory import memory_in_words
 from curricle.train.model.optimizer import build_optimizer, clip, learning_rate
 from curricle.train.model.outcome import StageLosses
 from curricle.train.model.peak import peak_flops
@@ -41,8 +41,9 @@ from curricle.train.records.checkpoints import Cursor, locked
 from curricle.train.records.metrics import Metrics
 from curricle.train.settings import RunSettings
 from curricle.train.training.asking import Asking
+from curricle.train.training.gradients import Gradients
 from curricle.train.training.preparation import Preparation, prepare
-from curricle.train.training.progress import Reporter, Spent
+from curricle.train.training.progress import Reporter, Spent, extension_in_words
 
 log = logging.getLogger("curricle")
 
@@ -141,7 +142,7 @@ class Loop:
         self.answers = self._held_out_answers() if settings.eval.generations else None
         self.order, self.finite = OrderAudit(processes), Finite(processes)
         self.notes = Counter(self.cursor.notes)
-        self.capacity = settings.batch.tokens
+        self.gradients = Gradients(self.student, self.optimizer, self.header.seed, settings.batch, processes)
         self.step, self.spent = 0, Spent(self.prepared.budgets[-1], settings.optimizer.horizon)
         self.tally = Tally(len(self.table))
         self.stage: Stage | None = None
@@ -251,26 +252,8 @@ class Loop:
         for note in self.table.notes:
             log.info("  %s", note)
         if self.prepared.is_extended:
-            for line in self._extension():
+            for line in extension_in_words(self.prepared.budgets, self.spent, self.settings.optimizer):
                 log.info("  %s", line)
-
-    def _extension(self) -> Iterator[str]:
-        """What a larger budget means for a run that has made steps with a smaller one."""
-        *_, before, now = self.prepared.budgets
-        how = self.settings.optimizer
-        sizes = f"{before.described} to {now.described}"
-        yield f"extended from {sizes}: the order goes on; a batch ends where the smaller budget does"
-        then = Spent(before, how.horizon)
-        then.count(self.spent)
-        rates = learning_rate(how, then.scheduled), learning_rate(how, self.spent.scheduled)
-        if how.horizon:
-            yield f"the learning rate goes on at {rates[1]:.2e}: --optimizer.horizon spans it, whatever the budget"
-        else:
-            yield (
-                f"the learning rate ({how.schedule} over the budget) had come to {rates[0]:.2e} and goes on at "
-                f"{rates[1]:.2e}; a run with the larger budget from its start, or with --optimizer.horizon, would have "
-                "had others so far"
-            )
 
     def _another_order(self) -> UserError:
         return UserError(
@@ -320,7 +303,7 @@ class Loop:
         self.tally.batch(batch.rows)
         self.order.plan(self.table.ids[batch.rows])
         self.notes += count_notes(documents)
-        everyone, losses = self._gradients(documents, batch.step)
+        everyone, losses = self.gradients.add(documents, batch.step)
         mine = everyone[self.processes.rank]
         for micro, nll_S in zip(mine, losses, strict=True):
             self.finite.watch(micro, nll_S, documents)
@@ -343,35 +326,6 @@ class Loop:
             self.losses.close(len(documents))
         self.step += 1
         self.last = mine[-1], documents
-
-    def _gradients(self, documents: Sequence[Encoded], step: int) -> tuple[list[list[MicroBatch]], list[torch.Tensor]]:
-        """The passes of all processes that add up the gradients of a step, and the losses of this one's.
-
-        Where memory runs out, all passes of the step are made again, with half as many tokens each.
-        """
-        world, rank, how = self.processes.world, self.processes.rank, self.settings.batch
-        scored, longest = (
-            sum(len(document.scored) for document in documents),
-            max((len(document) for document in documents), default=1),
-        )
-        while True:
-            capacity = max(self.capacity, longest)
-            everyone = micro_batches(documents, capacity, world, how.packing, self.student.alike)
-            losses: list[torch.Tensor] = []
-            torch.manual_seed((self.header.seed * 1_000_003 + step * world + rank) % 2**64)
-            try:
-                for index, micro in enumerate(everyone[rank]):
-                    with self.student.accumulating(last=index == len(everyone[rank]) - 1):
-                        nll_S = self.student.nll(micro)
-                        # processes average their gradients: times their number, the average is the sum
-                        (nll_S.sum() * (world / max(1, scored))).backward()
-                    losses.append(nll_S.detach())
-                return everyone, losses
-            except (RuntimeError, MemoryError) as error:
-                together = max(len(micro.documents) for micro in everyone[rank])
-                self.capacity = smaller_passes(error, f"step {step + 1}", capacity, together, world)
-            nll_S = None  # type: ignore[assignment]
-            self.optimizer.zero_grad()
 
     def _ask(self, probe: Probe) -> ProbeResult:
         """What the student, as it is now, says to a question of the curriculum."""

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,10 +15,12 @@ from curricle.train.curricula.base import Calibration, Probe, Stage
 from curricle.train.data.batching import Size
 from curricle.train.distributed import Processes
 from curricle.train.model.evaluate import HeldOutLoss, macro_mean
+from curricle.train.model.optimizer import learning_rate
 from curricle.train.model.student import Student
 from curricle.train.ordering.batches import Budget, GlobalBatch
 from curricle.train.ordering.summary import Summary
 from curricle.train.records.metrics import Metrics
+from curricle.train.settings import OptimizerSettings
 from numpy.typing import NDArray
 
 log = logging.getLogger("curricle")
@@ -57,6 +59,24 @@ class Spent:
         self.share = max(spent / limit for spent, limit in pairs if limit)
         before, self.scheduled = self.scheduled, self._samples / self._horizon if self._horizon else self.share
         self.middle = (before + self.scheduled) / 2
+
+
+def extension_in_words(budgets: Sequence[Budget], spent: Spent, how: OptimizerSettings) -> Iterator[str]:
+    """What a larger budget, the last one, means for a run that has made steps with a smaller one."""
+    *_, before, now = budgets
+    sizes = f"{before.described} to {now.described}"
+    yield f"extended from {sizes}: the order goes on; a batch ends where the smaller budget does"
+    then = Spent(before, how.horizon)
+    then.count(spent)
+    rates = learning_rate(how, then.scheduled), learning_rate(how, spent.scheduled)
+    if how.horizon:
+        yield f"the learning rate goes on at {rates[1]:.2e}: --optimizer.horizon spans it, whatever the budget"
+    else:
+        yield (
+            f"the learning rate ({how.schedule} over the budget) had come to {rates[0]:.2e} and goes on at "
+            f"{rates[1]:.2e}; a run with the larger budget from its start, or with --optimizer.horizon, would have "
+            "had others so far"
+        )
 
 
 class Window:
