@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -72,6 +73,13 @@ def signed(directory: Path) -> dict:
 def write_jsonl(path: Path, records: Iterable[dict]) -> Path:
     path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), "utf-8")
     return path
+
+
+def catches(process: subprocess.Popen, number: int) -> bool:
+    """Whether a process has a handler for a signal: from then on what it does is ours, and not the interpreter's."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    mask = re.search(r"^SigCgt:\t(\w+)$", status, re.MULTILINE)
+    return bool(mask and int(mask[1], 16) >> (number - 1) & 1)
 
 
 def children_of_group(group: int) -> list[int]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import drawn
 import pytest
 from clusters import beam_service, dask_cluster, until_true
-from running import children_of_group, command, curricle, signed, start, write_jsonl
+from running import catches, children_of_group, command, curricle, signed, start, write_jsonl
 
 ROWS, SHARDS = 400, 20
 OPTIONS = ("--metrics", "mtld,mattr", "--shard-rows", ROWS // SHARDS)
@@ -52,13 +52,6 @@ def shared(tmp_path_factory) -> Iterator[dict[str, tuple]]:
 
 def receipts(directory: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in (directory / "out/_progress/receipts").glob("*.json")}
-
-
-def catches(process: subprocess.Popen, number: int) -> bool:
-    """Whether a process has a handler for a signal: from then on what it does is ours, and not the interpreter's."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    mask = re.search(r"^SigCgt:\t(\w+)$", status, re.MULTILINE)
-    return bool(mask and int(mask[1], 16) >> (number - 1) & 1)
 
 
 def stopped(process: subprocess.Popen, number: int, group: bool) -> str | None:
