@@ -45,6 +45,17 @@ class PoolSettings:
         check_ranges(self)
 
 
+@dataclass(frozen=True)
+class ViewSettings:
+    table: str = option("a finished table", positional=True, path=True)
+    port: int = option(
+        "the port to listen at, on this machine alone; 0 takes any that is free", 0, at_least=0, at_most=65535
+    )
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
 def _begun_or_dry(cls: type[T], arguments: Sequence[str], name: str, description: str | None) -> tuple[T, bool]:
     """The same of a command that has ``--dry-run``, and whether that was given."""
     from curricle.schemas.common.dry_run import parse_with_dry_run
@@ -288,6 +299,15 @@ def report(arguments: Sequence[str]) -> int:
     return DONE
 
 
+def view(arguments: Sequence[str]) -> int:
+    """Look at a table in a browser: sort, filter and search its rows and rejects; for this machine alone."""
+    settings = parse(ViewSettings, arguments, "curricle view", view.__doc__)
+    from curricle.pipelines.view.server import serve
+
+    serve(settings.table, settings.port)
+    return DONE
+
+
 def status(arguments: Sequence[str]) -> int:
     """Say how far a job is, how fast, and who works on it; from any machine that sees its directory."""
     settings = parse(StatusSettings, arguments, "curricle status", status.__doc__)
@@ -349,6 +369,7 @@ COMMANDS: dict[str, Command] = {
     "transfer": transfer,
     "reward": reward,
     "report": report,
+    "view": view,
     "run": run,
     "workers": workers,
 }

@@ -8,7 +8,7 @@ import typing
 import pytest
 from curricle.curate.selection.recipe import Recipe
 from curricle.pipelines.cli import COMMANDS as CURATION
-from curricle.pipelines.cli import PoolSettings
+from curricle.pipelines.cli import PoolSettings, ViewSettings
 from curricle.pipelines.settings.add import AddSettings
 from curricle.pipelines.settings.cluster import ClusterSettings
 from curricle.pipelines.settings.diff import DiffSettings
@@ -32,12 +32,14 @@ SETTINGS = {
     "curricle reward": CurationRewardSettings,
     "curricle cluster": ClusterSettings,
     "curricle add": AddSettings,
+    "curricle view": ViewSettings,
     "curricle workers": PoolSettings,
     "curricle select": Recipe,
     "curricle diff": DiffSettings,
     **{f"curriculum {name}": curriculum for name, curriculum in CURRICULA.items()},
 }
 NEEDED: dict[str, dict[str, typing.Any]] = {
+    "curricle view": {"table": "x"},
     **{command: {"data": "x", "model": "x", "output": "x"} for command in ("run", "compare", "reward")},
     "plan": {"data": "x", "output": "x"},
     "curricle score": {"output": "x", "inputs": ["a"], "engine": "dask"},
