@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 from curricle.schemas.common.errors import UserError
-from curricle.schemas.fingerprint import canonical_json, digest
+from curricle.schemas.fingerprint import canonical_json, differences, digest
 
 METADATA_KEY = b"curricle"
 REWARD_VERSION = 2
@@ -56,6 +56,14 @@ class ScoreColumn:
     def fingerprint(self) -> str:
         """32 hex digits: equal where the numbers are made alike."""
         return digest(self.identity)
+
+    def changes(self, now: "ScoreColumn") -> list[str]:
+        """One line for each thing that decides the numbers and is another one now; none where both are made alike."""
+        lines = differences({"type": str(self.type)}, {"type": str(now.type)}) if self.type != now.type else []
+        lines += differences(self.identity, now.identity)
+        if not lines and self.fingerprint != now.fingerprint:  # 1 and 1.0 are equal, and written otherwise
+            lines = differences({"fingerprint": self.fingerprint}, {"fingerprint": now.fingerprint})
+        return lines
 
     def to_field(self) -> pa.Field:
         """An Arrow field whose metadata carries everything but name and type, as JSON."""

@@ -5,7 +5,7 @@ of a column is the digest of its own part, so a column that is added leaves thos
 the digest of the columns' fingerprints and of how records were read. Rows of two fingerprints are not to be mixed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from curricle.schemas.columns import ScoreColumn
@@ -89,13 +89,22 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     before, after = old.get("columns"), new.get("columns")
     if not isinstance(before, Mapping) or not isinstance(after, Mapping):
         return differences(old, new)
-    lines: dict[str, list[str]] = {}
-    for name in [*before, *(name for name in after if name not in before)]:
-        if name not in after or name not in before:
-            lines.setdefault("there, and not now" if name in before else "not there, and now", []).append(name)
-            continue
-        for line in differences(before[name], after[name]):
-            lines.setdefault(line, []).append(name)
-    named = [f"{'columns' if names[1:] else 'column'} {', '.join(names)}: {line}" for line, names in lines.items()]
+    lines = {
+        name: ["not there, and now"]
+        if name not in before
+        else ["there, and not now"]
+        if name not in after
+        else differences(before[name], after[name])
+        for name in {**before, **after}
+    }
     rest, other = ({key: value for key, value in each.items() if key != "columns"} for each in (old, new))
-    return [*named, *differences(rest, other)]
+    return [*of_columns(lines), *differences(rest, other)]
+
+
+def of_columns(changes: Mapping[str, Sequence[str]]) -> list[str]:
+    """What changed in columns, by their names: each line once, with all columns that it is of."""
+    names: dict[str, list[str]] = {}
+    for name, lines in changes.items():
+        for line in lines:
+            names.setdefault(line, []).append(name)
+    return [f"{'columns' if those[1:] else 'column'} {', '.join(those)}: {line}" for line, those in names.items()]

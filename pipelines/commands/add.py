@@ -126,7 +126,7 @@ def _check_alike(table: TableReader, columns: Iterable[ScoreColumn]) -> None:
         if column.name not in table.schema.names:
             continue
         there = table.scores.get(column.name)
-        changed = differences(there.identity, column.identity) if there else ["no metric made it"]
+        changed = there.changes(column) if there else ["no metric made it"]
         if changed:
             raise UsageError(
                 f"the table has a column {column.name!r} that is made otherwise:" + listed(changed),

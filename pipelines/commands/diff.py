@@ -147,9 +147,7 @@ def _columns(old: TableReader, new: TableReader, names: Sequence[str]) -> Iterat
         mine, its = old.scores.get(name), new.scores.get(name)
         if mine is None or its is None:
             yield ColumnChange(name, mine.fingerprint if mine else None, its.fingerprint if its else None)
-        elif (mine.fingerprint, mine.type) != (its.fingerprint, its.type):
-            types = [] if mine.type == its.type else [f"type: {mine.type} there, {its.type} now"]
-            changes = [*types, *differences(mine.identity, its.identity)]
+        elif changes := mine.changes(its):
             yield ColumnChange(name, mine.fingerprint, its.fingerprint, changes)
 
 

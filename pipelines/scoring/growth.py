@@ -37,7 +37,7 @@ from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.common.log import printable
 from curricle.schemas.common.wording import listed
 from curricle.schemas.fingerprint import differences
-from curricle.schemas.identity import changes
+from curricle.schemas.identity import of_columns
 from curricle.schemas.manifest import MANIFEST, NotRead
 from curricle.schemas.table import REJECTS
 from numpy.typing import NDArray
@@ -274,14 +274,10 @@ def _made_otherwise(table: TableReader, job: Job) -> list[str]:
         for name, column in there.items()
         if name not in now
     ]
-    both = [name for name in there if name in now]
-    before = {"columns": {name: there[name].identity for name in both}}
-    after = {"columns": {name: now[name].identity for name in both}}
+    lines += of_columns({name: there[name].changes(now[name]) for name in there if name in now})
     if reading := table.manifest.identity.get("reading"):
-        before, after = {**before, "reading": reading}, {**after, "reading": job.identity["reading"]}
-    else:
-        lines.append("reading: how its records became rows is not in the table, as in none of contract 1")
-    return lines + changes(before, after)
+        return lines + differences({"reading": reading}, {"reading": job.identity["reading"]})
+    return [*lines, "reading: how its records became rows is not in the table, as in none of contract 1"]
 
 
 def _sources(table: TableReader, shard_rows: int, recorded: ScoringPlan | None) -> list[PlannedSource]:

@@ -62,7 +62,7 @@ class StoredTable:
         alike = {
             metric: tuple(column.name for column in mine)
             for metric, mine in by_metric.items()
-            if all(_same(there.get(column.name), column) for column in mine)
+            if all(column.name in there and not there[column.name].changes(column) for column in mine)
         }
         plugins = frozenset(metric for metric in alike if "plugin" in by_metric[metric][0].params)
         return cls(path, table.manifest_sha256, tuple(alike.items()), plugins)
@@ -145,10 +145,6 @@ def notes_of_reading(there: pa.Table, scores: Iterable[str]) -> list[tuple[int, 
     texts = enumerate(there[NOTES_FIELD.name].to_pylist())
     names = {*scores}
     return [(row, text) for row, of_row in texts for text in of_row or () if column_of_note(text) not in names]
-
-
-def _same(there: ScoreColumn | None, column: ScoreColumn) -> bool:
-    return there is not None and there.type == column.type and there.identity == column.identity
 
 
 def _array(column: pa.ChunkedArray) -> pa.Array:

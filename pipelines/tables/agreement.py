@@ -62,11 +62,9 @@ def _disagreements(
             column = mine or its
             assert column
             yield f"column {name}: {column.fingerprint} in {there}, and {lacks} has none"
-        elif mine.fingerprint != its.fingerprint:
-            changed = "; ".join(f"{line:.200}" for line in differences(mine.identity, its.identity)[:3])
-            yield f"column {name}: {mine.fingerprint} in {label}, {its.fingerprint} in {its_label}: {changed}"
-        elif mine.type != its.type:
-            yield f"column {name}: {mine.type} in {label}, {its.type} in {its_label}"
+        elif changes := mine.changes(its):
+            words = "; ".join(f"{line:.200}" for line in changes[:3])
+            yield f"column {name}: {mine.fingerprint} in {label}, {its.fingerprint} in {its_label}: {words}"
 
 
 def _is_of_its_table(column: ScoreColumn) -> bool:

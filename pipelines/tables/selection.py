@@ -128,7 +128,7 @@ def _joined(table: TableReader, keys: pl.DataFrame, path: str, file: str) -> Joi
         return join(Path(path), keys, name)
     other = TableReader(table_path(path))
     other.check_bytes()
-    alike = {n for n in other.scores.keys() & table.scores if other.scores[n].identity == table.scores[n].identity}
+    alike = {n for n in other.scores.keys() & table.scores if not other.scores[n].changes(table.scores[n])}
     columns = {n: column for n, column in other.scores.items() if n not in alike}
     if not columns:
         raise UsageError("has no score column that the table lacks", where=path, remedy="name one with other scores")

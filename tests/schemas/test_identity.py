@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -62,8 +63,20 @@ def test_a_column_by_hand():
 def test_whatever_decides_a_number_is_in_the_fingerprint(other):
     assert other.fingerprint != column().fingerprint
     assert table_fingerprint(table_identity([other])) != table_fingerprint(table_identity([column()]))
+    assert column().changes(other) and other.changes(column())
     prose = ScoreColumn(other.name, pa.float64(), "bits", "other prose", "low")
     assert prose.of_metric(other.metric, other.version, other.params, other.rests_on).fingerprint == other.fingerprint
+
+
+def test_what_changed_in_a_column_is_said_in_words():
+    bf16 = column(rests_on={"proxy": {**PROXY, "dtype": "bfloat16"}})
+    assert column().changes(bf16) == ["proxy.dtype: 'float32' there, 'bfloat16' now"]
+    assert column().changes(replace(bf16, type=pa.float32()))[0] == "type: 'double' there, 'float' now"
+    assert column().changes(replace(column(), unit="bits", description="other prose", hard="low")) == []
+    same_number = column(params={"a": 1.0})
+    assert column().changes(same_number) == [
+        f"fingerprint: {column().fingerprint!r} there, {same_number.fingerprint!r} now"
+    ]
 
 
 def test_a_column_more_leaves_the_others_alone_and_how_records_are_read_counts():
