@@ -18,12 +18,12 @@ from curricle.curate.metrics.lp import METRIC as LP
 from curricle.curate.readers import Slice
 from curricle.curate.readers.inputs import InputFile
 from curricle.pipelines.scoring.cost import rows_of_shard, survey_limits
+from curricle.pipelines.scoring.inputs import content_sha256
 from curricle.pipelines.scoring.job import Job
 from curricle.pipelines.scoring.plan import (
     InputMatch,
     PlannedSource,
     ScoringPlan,
-    content_sha256,
     is_longer,
     match_inputs,
     read_plan,
@@ -136,8 +136,9 @@ def _with_own_names(match: InputMatch, others: Collection[str]) -> list[InputFil
     for file in match.new:
         if file.name in others:
             own, steps = PurePath(file.name).parts, PurePath(file.location).parts
+            sha256 = content_sha256(file.path, file.bytes, file.modified)
             longer = ("/".join(steps[-count:]) for count in range(len(own) + 1, len(steps) + 1))
-            name = next((name for name in longer if name not in names), _with_digest(file.name, content_sha256(file)))
+            name = next((name for name in longer if name not in names), _with_digest(file.name, sha256))
             names.add(name)
             file = replace(file, name=name, location=file.location or file.name)
         files.append(file)

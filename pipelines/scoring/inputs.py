@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, BinaryIO
 
 from curricle.curate.readers import Reader, inputs, kind_of
 from curricle.curate.readers.inputs import HIDDEN, Expanded, InputFile, is_hidden, is_remote
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.fingerprint import file_sha256
 from curricle.schemas.manifest import NotRead
 
 
@@ -18,6 +19,16 @@ def open_input(name: str, cwd: str = "") -> BinaryIO:
     from apache_beam.io.filesystem import CompressionTypes
 
     return _filesystems().open(name, compression_type=CompressionTypes.UNCOMPRESSED)
+
+
+@lru_cache(maxsize=1 << 12)
+def content_sha256(path: str, stored: int, modified: float, size: int | None = None) -> str:
+    """The digest of a file as it is stored, in hex, or of so many bytes at its start.
+
+    A process reads it once as long as it is of ``stored`` bytes and was last changed when it says so.
+    """
+    with open_input(path) as stream:
+        return file_sha256(stream, size)
 
 
 def is_seekable(name: str, readers: Sequence[Reader] = ()) -> bool:

@@ -9,19 +9,18 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 from curricle.curate.formats import Format
 from curricle.curate.readers import Reader, Slice, kind_of, survey
 from curricle.curate.readers.inputs import InputFile
-from curricle.pipelines.scoring.inputs import open_input
+from curricle.pipelines.scoring.inputs import content_sha256, open_input
 from curricle.pipelines.tables.directory import RECEIPTS, SHARDS, OutputDirectory
 from curricle.pipelines.tables.recorded import damaged_plan, read_recorded
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.common.log import printable
 from curricle.schemas.contract import from_record
-from curricle.schemas.fingerprint import file_sha256
 from curricle.schemas.manifest import NotRead
 
 log = logging.getLogger("curricle")
@@ -223,7 +222,7 @@ def match_inputs(sources: Sequence[PlannedSource], files: Sequence[InputFile], r
 def _same(planned: PlannedSource, file: InputFile) -> bool:
     if planned.file == file and planned.file.location == file.location:
         return True
-    return planned.file.bytes == file.bytes and content_sha256(file) == planned.sha256
+    return planned.file.bytes == file.bytes and _sha256(file) == planned.sha256
 
 
 def _is_changed(sources: Mapping[str, PlannedSource], file: InputFile) -> bool:
@@ -238,27 +237,19 @@ def _is_changed(sources: Mapping[str, PlannedSource], file: InputFile) -> bool:
 def is_longer(source: PlannedSource, file: InputFile) -> bool:
     """Whether a file has all that was read of a source, and more after that."""
     size = source.file.bytes
-    return file.bytes > size and content_sha256(file, size) == source.sha256
+    return file.bytes > size and _sha256(file, size) == source.sha256
 
 
 def _moved(file: InputFile, sought: Sequence[PlannedSource], readers: Sequence[Reader]) -> PlannedSource | None:
     """The source that a file of another name is, if it is one: of the same content, and read in the same way."""
     kind = kind_of(file.name, readers)
     alike = [source for source in sought if source.in_table or kind_of(source.file.name, readers) == kind]
-    digest = content_sha256(file) if alike else ""
+    digest = _sha256(file) if alike else ""
     return next((source for source in alike if source.sha256 == digest), None)
 
 
-def content_sha256(file: InputFile, size: int | None = None) -> str:
-    """The digest of a file as it is stored, or of so many bytes at its start."""
-    return _content_sha256(file.path, file.bytes, file.modified, size)
-
-
-@lru_cache(maxsize=1 << 12)
-def _content_sha256(path: str, stored: int, modified: float, size: int | None) -> str:
-    """The digest, read once as long as the file is as large and as old as it is."""
-    with open_input(path) as stream:
-        return file_sha256(stream, size)
+def _sha256(file: InputFile, size: int | None = None) -> str:
+    return content_sha256(file.path, file.bytes, file.modified, size)
 
 
 def require_records(sources: Sequence[PlannedSource]) -> None:

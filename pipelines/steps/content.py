@@ -6,13 +6,12 @@ A file whose size and time of change are those that were recorded is not read ag
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from curricle.curate.readers import named_readers
-from curricle.pipelines.scoring.inputs import find_inputs
+from curricle.pipelines.scoring.inputs import content_sha256, find_inputs
 from curricle.pipelines.settings.score import ScoreSettings
 from curricle.pipelines.steps.options import COPIES, TRAINER, is_of, named_paths, texts
 from curricle.pipelines.steps.plan import Step
@@ -116,13 +115,7 @@ def _file(path: str, before: Content | None, size: int, modified: float) -> Cont
         return about
     if before and before.get("sha256") and (before.get("bytes"), before.get("modified")) == (size, modified):
         return before
-    return {**about, "sha256": _sha256(path, size, modified)}
-
-
-@lru_cache(maxsize=4096)
-def _sha256(path: str, size: int, modified: float) -> str:
-    """Read once by a process as long as size and time are these."""
-    return sha256_of(Path(path))
+    return {**about, "sha256": content_sha256(path, size, modified)}
 
 
 def product_of(command: str, output: str, sets: Iterable[str] = ()) -> Content | None:
