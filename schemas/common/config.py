@@ -291,7 +291,7 @@ def _add_flags(
             continue
         text = item.metadata.get("help", "").replace("%", "%%")
         if item.default not in (dataclasses.MISSING, None, (), False):
-            shown = ",".join(item.default) if isinstance(item.default, tuple) else item.default
+            shown = ",".join(map(str, item.default)) if isinstance(item.default, tuple) else item.default
             text += f" (default: {shown})"
         if item.metadata.get("positional"):
             many = get_origin(hint) is tuple

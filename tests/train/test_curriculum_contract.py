@@ -43,6 +43,12 @@ def table(tmp_path):
         ("interleaved", {"category": "topic", "by": "loss"}, ["topic", "loss"]),
         ("campus", {"perspectives": ["loss", "length"]}, ["loss", "length"]),
         ("random_stages", {"perspectives": ["loss", "length"], "decisions": 3}, ["loss", "length"]),
+        ("mixture", {"category": "topic"}, ["topic"]),
+        ("mixture", {"category": "topic", "order": "sorted?by=length:low"}, ["topic", "length:low"]),
+        ("multistage", {"category": "topic", "order": "competence"}, ["topic", "loss"]),
+        ("odm", {"category": "topic"}, ["topic"]),
+        ("skill_it", {"category": "topic"}, ["topic"]),
+        ("doremi", {"category": "topic", "reference": "length"}, ["topic", "length"]),
     ],
 )
 def test_a_curriculum_says_what_it_reads(table, name, options, columns):
@@ -63,7 +69,7 @@ def test_a_curriculum_says_what_it_reads(table, name, options, columns):
 
 def test_every_curriculum_of_ours_is_looked_at():
     names = {"random", "sorted", "competence", "cyclical", "paced", "blocked", "interleaved", "campus", "random_stages"}
-    assert set(CURRICULA) == names
+    assert set(CURRICULA) == names | {"mixture", "multistage", "odm", "skill_it", "doremi"}
 
 
 @dataclass(frozen=True)

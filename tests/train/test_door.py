@@ -28,6 +28,7 @@ STATIC = {
     "cyclical": {"by": "loss"},
     "interleaved": {"category": "kind"},
     "blocked": {"category": "kind"},
+    "mixture": {"category": "kind", "weights": "a=2,*=1"},
 }
 
 

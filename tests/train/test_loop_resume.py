@@ -1,11 +1,8 @@
 """Kill a run at any instant, start it again with the same command: the bits are those of an uninterrupted run."""
 
 import json
-import random
 import shutil
 import signal
-import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import curricle.schemas.common.disk
@@ -16,7 +13,7 @@ import curricle.train.training.progress
 import drawn
 import pytest
 import torch
-from kills import at_call, die, outcome
+from kills import PROBING, WAITING, at_call, instants, outcome
 
 CURRICULA = {
     "campus": [],
@@ -31,46 +28,6 @@ def metrics(run: Path) -> list[dict]:
 
 
 EXACT = ["--curriculum.probe", "exact", "--curriculum.resort-epochs", "0.001"]
-PROBING = ("inside a probe", "after a decision")  # instants that only a curriculum that asks has
-
-
-def instants() -> dict[str, Callable[[], None]]:
-    from curricle.train.curricula.base import Decision
-    from curricle.train.model import checkpoint
-    from curricle.train.model.student import Student
-    from curricle.train.ordering.journal import Journal, StageRecord
-
-    def half_a_line() -> None:
-        original = curricle.train.ordering.journal._append
-
-        def half(path: Path, line: str) -> None:
-            if '"stage"' in line:
-                with path.open("a") as file:
-                    file.write(line[: len(line) // 2])
-                die()
-            original(path, line)
-
-        curricle.train.ordering.journal._append = half
-
-    def timer() -> None:
-        threading.Timer(random.uniform(0.05, 2), die).start()
-
-    return {
-        "in a line of the journal": half_a_line,
-        "between decision and first step": lambda: at_call(
-            Journal, "append", 0, lambda _, it: isinstance(it, StageRecord), after=True
-        ),
-        "in the first step": lambda: at_call(torch.optim.AdamW, "step", 0),
-        "inside a probe": lambda: at_call(Student, "nll", 0, lambda *_: not torch.is_grad_enabled()),
-        "after a decision": lambda: at_call(Journal, "append", 0, lambda _, it: isinstance(it, Decision), after=True),
-        "while a checkpoint is written": lambda: at_call(checkpoint, "_save_optimizer", 0, after=True),
-        "before its name": lambda: at_call(curricle.schemas.common.disk, "sync", 3, lambda path: ".step-" in str(path)),
-        "after it": lambda: at_call(curricle.train.training.progress.Window, "pause", 0, after=True),
-        "while an old one is removed": lambda: at_call(checkpoint, "_remove", 0, after=True),
-        "between backward and step": lambda: at_call(torch.optim.AdamW, "step", 2),
-        "at random": timer,  # these last, for a quick machine may have trained to the end by then
-        "at random again": timer,
-    }
 
 
 @pytest.mark.parametrize("curriculum", CURRICULA)
@@ -81,7 +38,7 @@ def test_kill_and_resume_gives_the_same_bits(curriculum, command, train_in_fork,
     arguments = command(*options, output="killed")
     kills, chosen = 0, list(instants().items())
     if curriculum != "campus":  # which comes to every instant, on any day
-        drawable = [each for each in chosen if each[0] not in (*PROBING, "at random")]
+        drawable = [each for each in chosen if each[0] not in (*PROBING, WAITING, "at random")]
         chosen = [*drawn.some(curriculum, drawable[:-1], 3), drawable[-1]]
     for name, patch in chosen:
         ended = train_in_fork(arguments, patch)

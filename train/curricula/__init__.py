@@ -8,6 +8,7 @@ from dataclasses import make_dataclass
 from typing import Any, NoReturn, get_origin, get_type_hints
 
 from curricle.schemas.common import config
+from curricle.schemas.common.errors import UsageError
 from curricle.schemas.common.plugins import Group
 from curricle.train.curricula.base import Curriculum
 from curricle.train.curricula.campus.curriculum import Campus
@@ -15,6 +16,11 @@ from curricle.train.curricula.campus.random_stages import RandomStages
 from curricle.train.curricula.competence import Competence
 from curricle.train.curricula.cyclical import Cyclical
 from curricle.train.curricula.interleaving import Blocked, Interleaved
+from curricle.train.curricula.mixtures.doremi import Doremi
+from curricle.train.curricula.mixtures.multistage import Multistage
+from curricle.train.curricula.mixtures.odm import Odm
+from curricle.train.curricula.mixtures.skill_it import SkillIt
+from curricle.train.curricula.mixtures.static import Mixture
 from curricle.train.curricula.pacing import Paced
 from curricle.train.curricula.random import Random
 from curricle.train.curricula.sorted import Sorted
@@ -29,6 +35,11 @@ CURRICULA: dict[str, type[Curriculum]] = {
     "cyclical": Cyclical,
     "blocked": Blocked,
     "interleaved": Interleaved,
+    "mixture": Mixture,
+    "multistage": Multistage,
+    "odm": Odm,
+    "skill_it": SkillIt,
+    "doremi": Doremi,
 }
 
 
@@ -66,9 +77,23 @@ def show_options(name: str, command: str) -> NoReturn:
 def build(name: str, options: Mapping[str, Any]) -> Curriculum:
     """A curriculum by name, its options as texts or values; UsageError for what is unknown or out of range.
 
-    A text for an option that takes several values is a flag, and is cut at its commas.
+    A text for an option that takes several values is a flag, and is cut at its commas; one that takes numbers by name
+    is NAME=NUMBER,NAME=NUMBER, where a name may be a path.
     """
     curriculum = named(name)
-    several = {key for key, hint in get_type_hints(curriculum).items() if get_origin(hint) is tuple}
-    values = {key: it.split(",") if key in several and isinstance(it, str) else it for key, it in options.items()}
+    kinds = {key: get_origin(hint) for key, hint in get_type_hints(curriculum).items()}
+    values = dict(options)
+    for key, text in options.items():
+        if isinstance(text, str) and kinds.get(key) is tuple:
+            values[key] = text.split(",")
+        elif isinstance(text, str) and kinds.get(key) is dict:
+            values[key] = _numbers(text, f"--curriculum.{key}")
     return config.build(curriculum, values, where=f"curriculum {name}", prefix="curriculum.")
+
+
+def _numbers(text: str, flag: str) -> dict[str, str]:
+    pairs = [part.rpartition("=") for part in text.split(",")]
+    names = [name for name, _, _ in pairs]
+    if not all(names) or len({*names}) < len(names):
+        raise UsageError(f"{flag} {text}: a number has no name, or two have one", remedy="give NAME=NUMBER,NAME=NUMBER")
+    return {name: number for name, _, number in pairs}

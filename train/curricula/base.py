@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 import numpy as np
 from curricle.schemas.common.config import check_ranges
 from curricle.schemas.common.errors import UsageError
+from curricle.train.data.domains import Domains
 from curricle.train.data.table import Rows, Table
 from numpy.typing import NDArray
 
@@ -213,7 +214,7 @@ class Stage:
     come from, where there was one to choose. ``competence``: for each perspective, which share of its order has been
     opened so far, in [0, 1]. ``index`` counts the stages of a run from 0. ``outcome``: the curriculum wants to know the
     loss of each of the rows, and gets an ``Outcome`` where it yields the stage, when all of them are trained on.
-    ``calibration``: for the log and the report.
+    ``calibration``: for the log and the report. ``weights``: of a mixture, which share of its rows each domain has.
     """
 
     rows: Rows
@@ -222,6 +223,7 @@ class Stage:
     index: int = 0
     outcome: bool = False
     calibration: Calibration | None = None
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -282,6 +284,14 @@ class Curriculum(ABC):
     def columns(self) -> tuple[str, ...]:
         """The columns of the table that it reads, NAME or NAME:high or NAME:low. A run is refused if one is absent."""
         return ()
+
+    def epoch_rows(self, table: Table) -> int:
+        """Rows of a pass over what it has to give: the budget of a run that has no other."""
+        return len(table)
+
+    def domains(self, table: Table) -> Domains | None:
+        """The domains whose exposure is worth knowing; None where it has nothing to do with any."""
+        return None
 
     def decide(self, probe: Probe, result: ProbeResult, seed: int) -> Decision:
         """What follows from an answer: ``Decision.of(probe, result, …)``. Only for curricula that ask.

@@ -9,6 +9,7 @@ import numpy as np
 from curricle.schemas.common.config import option
 from curricle.train.curricula.base import Stage, Steps, rng
 from curricle.train.curricula.bins import Binning
+from curricle.train.data.domains import MOST, Domains
 from curricle.train.data.table import Rows, Table
 from numpy.typing import NDArray
 
@@ -51,6 +52,10 @@ class ByCategory(Binning):
             yield f"every row has the same {self.category}, {names[0]!r}: with one category this is the order of {like}"
         if self.thresholds and not self.by:
             yield "thresholds has no use without by"
+
+    def domains(self, table: Table) -> Domains | None:
+        few = len(table.category(self.category)[1]) <= MOST
+        return Domains.of(table, self.category) if few else None
 
     @abstractmethod
     def arrange(self, rows: Rows, categories: NDArray[np.int64], bins: NDArray[np.int64]) -> Rows:

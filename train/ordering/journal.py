@@ -62,17 +62,19 @@ def _as_json(header: Header) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class StageRecord:
-    """A stage as it stands in the journal: how many rows, and the digest that proves which."""
+    """A stage as it stands in the journal: how many rows, the digest that proves which, and weights of a mixture."""
 
     index: int
     choice: str | None
     competence: Mapping[str, float]
     rows: int
     digest: str
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, stage: Stage) -> "StageRecord":
-        return cls(stage.index, stage.choice, dict(stage.competence), len(stage.rows), rows_digest(stage.rows))
+        competence, weights = dict(stage.competence), dict(stage.weights)
+        return cls(stage.index, stage.choice, competence, len(stage.rows), rows_digest(stage.rows), weights)
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,8 @@ def open_journal(
 
 def _to_line(record: JournalEntry) -> str:
     if isinstance(record, StageRecord):
-        return canonical_json({"stage": asdict(record)})
+        stage = {name: value for name, value in asdict(record).items() if name != "weights" or value}
+        return canonical_json({"stage": stage})
     if isinstance(record, Outcome):
         losses = {"nll": _encoded(record.nll, "<f4"), "tokens": _encoded(record.tokens, "<i4")}
         return canonical_json({"outcome": {"index": record.index, **losses}})

@@ -13,6 +13,7 @@ from curricle.schemas.common.wording import counted
 from curricle.train import curricula
 from curricle.train.curricula.base import Probe, Stage
 from curricle.train.curricula.course import Course
+from curricle.train.data.domains import Domains
 from curricle.train.data.table import Rows, Table, check_open, column_name
 from curricle.train.ordering.batches import Budget, GlobalBatch, OrderHash, batches, response_tokens
 from curricle.train.ordering.journal import Header, Journal, read_journal
@@ -85,9 +86,9 @@ def order(
 def header_of(
     table: Table, curriculum: str, options: Mapping[str, Any], seed: int, batch: int, budget: BudgetSettings
 ) -> Header:
-    """What defines an order over a table. Without a budget it has as many samples as there are rows."""
+    """What defines an order over a table. Without a budget it is one pass of the curriculum over its rows."""
     if budget == BudgetSettings():
-        budget = replace(budget, samples=len(table))
+        budget = replace(budget, samples=curricula.build(curriculum, options).epoch_rows(table))
     plugin = curricula.origin(curriculum)
     return Header(table.digest, table.fingerprint, curriculum, options, seed, batch, asdict(budget), plugin)
 
@@ -96,6 +97,11 @@ def sorted_by(header: Header, table: Table) -> list[str]:
     """The columns with a hard end that a curriculum reads; if there is none, the loss, if the table has it."""
     read = curricula.build(header.curriculum, header.options).columns()
     return [name for name in read if table.has_direction(name)] or [name for name in ("loss",) if name in table.columns]
+
+
+def domains_of(header: Header, table: Table) -> Domains | None:
+    """The domains that an order has to do with."""
+    return curricula.build(header.curriculum, header.options).domains(table)
 
 
 def whole_order(table: Table, order: Header | Journal, curriculum: str = "") -> Order:

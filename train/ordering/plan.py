@@ -18,7 +18,16 @@ from curricle.train.data.table import Rows, Table
 from curricle.train.ordering.batches import GlobalBatch
 from curricle.train.ordering.exposure import Exposure
 from curricle.train.ordering.journal import JOURNAL, Header, Journal, read_journal
-from curricle.train.ordering.order import course_of, cut, described, global_batches, header_of, remarks, sorted_by
+from curricle.train.ordering.order import (
+    course_of,
+    cut,
+    described,
+    domains_of,
+    global_batches,
+    header_of,
+    remarks,
+    sorted_by,
+)
 from curricle.train.ordering.rehearsal import Rehearsal
 from curricle.train.ordering.summary import Summary, Tally
 from curricle.train.records.run_json import RUN, read_description
@@ -168,7 +177,7 @@ def plan(
         stages=len({batch.stage.index for batch in visited}),
         samples=len(rows),
         exposures=np.bincount(tally.visits).tolist(),
-        summary=tally.summary(table, [*ranks], header.seed),
+        summary=tally.summary(table, [*ranks], header.seed, domains_of(header, table)),
         description="" if header.plugin else described(table, header),
         rehearsed=rehearsed,
         curves=coarse,

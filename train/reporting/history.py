@@ -12,7 +12,7 @@ from curricle.train.data.holdout import split
 from curricle.train.ordering.batches import batches, response_tokens
 from curricle.train.ordering.exposure import Exposure
 from curricle.train.ordering.journal import JOURNAL, Journal, StageRecord, read_journal
-from curricle.train.ordering.order import sorted_by
+from curricle.train.ordering.order import domains_of, sorted_by
 from curricle.train.ordering.replay import follow, recorded_course
 from curricle.train.ordering.summary import Summary, Tally
 from curricle.train.records.metrics import read_metrics
@@ -74,4 +74,5 @@ def _counts(values: dict[str, Any], journal: Journal, steps: int) -> tuple[Expos
             tally.stage(batch.stage)
         tally.batch(batch.rows)
     exposure = Exposure.of(tally.visits, table)
-    return exposure, tally.summary(table, sorted_by(journal.header, table), journal.header.seed)
+    columns, domains = sorted_by(journal.header, table), domains_of(journal.header, table)
+    return exposure, tally.summary(table, columns, journal.header.seed, domains)

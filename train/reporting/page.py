@@ -17,6 +17,8 @@ from curricle.train.reporting.history import History, read_history
 from markupsafe import Markup
 
 REPORT = "report.html"
+MOST_POINTS = 400
+"""Of a line that has one for each stage."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,17 @@ def _figures(history: History) -> Iterator[Chart]:
     if stretches := [*_choices(history.stages, end)]:
         yield Chart(
             "What was chosen when",
-            "The perspective whose next slice was trained on.",
+            "The perspective whose next slice was trained on, or the stage.",
             lanes(stretches, "samples", "Chosen perspectives"),
         )
+    if weights := _weights(history.stages, end):
+        yield Chart(
+            "Weights of the domains",
+            "Which share of the rows each domain has, as the mixture decided.",
+            lines(weights, "samples", "share", "Weights of domains", zero=True, until=end),
+        )
+    if history.summary and history.summary.domains:
+        yield exposure_of_domains(history.summary.domains)
     if candidates := _candidates(history):
         yield Chart(
             "Perplexity of the candidates",
@@ -151,6 +161,13 @@ def exposure_by_difficulty(tenths: Mapping[str, Sequence[float]]) -> Chart:
     )
 
 
+def exposure_of_domains(domains: Mapping[str, Sequence[int]]) -> Chart:
+    """``domains``: the rows and the visits of each."""
+    visits = [(name, 0.0, count / max(1, rows)) for name, (rows, count) in domains.items()]
+    words = "How often a row of each domain was visited."
+    return Chart("Exposure of domains", words, lanes(visits, "visits of a row", "Exposure of domains"))
+
+
 def exposure(times: Mapping[int, int]) -> Chart:
     """``times[k]``: rows that were visited k times."""
     return Chart("Exposure", "How many rows were visited how often.", bars(times, "visits", "rows", "Exposure counts"))
@@ -178,6 +195,19 @@ def _choices(stages: Sequence[StageRecord], end: int) -> Iterator[tuple[str, flo
         if stage.choice and begin < end:
             yield stage.choice, float(begin), float(min(begin + stage.rows, end))
         begin += stage.rows
+
+
+def _weights(stages: Sequence[StageRecord], end: int) -> dict[str, Line]:
+    """The weights along the samples, as many of them as can be told apart; none where they never change."""
+    at, points = 0, list[tuple[int, Mapping[str, float]]]()
+    for stage in stages:
+        if stage.weights and at < end:
+            points.append((at, stage.weights))
+        at += stage.rows
+    if all(weights == points[0][1] for _, weights in points):
+        return {}
+    points = points[:: -(-len(points) // MOST_POINTS)]
+    return {name: Line([(at, weights[name]) for at, weights in points]) for name in points[0][1]}
 
 
 def _candidates(history: History) -> dict[str, Line]:

@@ -7,7 +7,7 @@ from curricle.schemas.common.disk import write_whole
 from curricle.schemas.pages.page import rendered
 from curricle.train.ordering.plan import DifficultyCurve, Plan, plan_of
 from curricle.train.reporting.charts import Line, lanes, lines
-from curricle.train.reporting.page import Chart, exposure, exposure_by_difficulty
+from curricle.train.reporting.page import Chart, exposure, exposure_by_difficulty, exposure_of_domains
 from curricle.train.settings import PlanSettings
 
 PAGE = "plan.html"
@@ -54,9 +54,11 @@ def _charts(plan: Plan) -> Iterator[Chart]:
     if plan.choices:
         yield Chart(
             "What is chosen when",
-            "The perspective whose next slice is trained on.",
+            "The perspective whose next slice is trained on, or the stage.",
             lanes(plan.choices, "samples", "Chosen perspectives"),
         )
+    if plan.summary.domains:
+        yield exposure_of_domains(plan.summary.domains)
     if plan.summary.tenths:
         yield exposure_by_difficulty(plan.summary.tenths)
     yield exposure(plan.exposure.times)

@@ -210,8 +210,8 @@ class RunSettings(TrainSettings):
     """Train a model on the table in the order of a curriculum."""
 
     curriculum: str = option(
-        "the order: campus, random, sorted, competence, paced, cyclical, blocked, interleaved, …; or one of your own, "
-        "./my.py:NAME; --curriculum NAME --help lists the options of one",
+        "the order: campus, random, sorted, competence, paced, cyclical, blocked, interleaved, mixture, multistage, "
+        "odm, doremi, skill_it, …; or one of your own, ./my.py:NAME; --curriculum NAME --help lists the options of one",
         "campus",
         path=True,
     )
@@ -268,8 +268,8 @@ class PlanSettings:
         None,
     )
     curriculum: str = option(
-        "the order: campus, random, sorted, competence, paced, cyclical, blocked, interleaved, …; or one of your own, "
-        "./my.py:NAME; --curriculum NAME --help lists the options of one",
+        "the order: campus, random, sorted, competence, paced, cyclical, blocked, interleaved, mixture, multistage, "
+        "odm, doremi, skill_it, …; or one of your own, ./my.py:NAME; --curriculum NAME --help lists the options of one",
         "campus",
         path=True,
     )

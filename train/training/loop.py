@@ -34,7 +34,7 @@ from curricle.train.model.student import Student
 from curricle.train.ordering.audit import OrderAudit
 from curricle.train.ordering.batches import Cutter, GlobalBatch
 from curricle.train.ordering.journal import JOURNAL, open_journal
-from curricle.train.ordering.order import described, sorted_by
+from curricle.train.ordering.order import described, domains_of, sorted_by
 from curricle.train.ordering.replay import JournaledCourse
 from curricle.train.ordering.summary import Tally
 from curricle.train.records.checkpoints import Cursor, locked
@@ -290,7 +290,8 @@ class Loop:
 
     def _summarize(self) -> None:
         if not self.summarized:
-            summary = self.tally.summary(self.table, sorted_by(self.header, self.table), self.header.seed)
+            columns, domains = sorted_by(self.header, self.table), domains_of(self.header, self.table)
+            summary = self.tally.summary(self.table, columns, self.header.seed, domains)
             self.reporter.summary(self.step, summary)
 
     def _step(self, batch: GlobalBatch, documents: Sequence[Encoded]) -> None:

@@ -172,6 +172,7 @@ class Reporter:
             stage=stage.index,
             choice=stage.choice,
             competence=dict(stage.competence),
+            **({"weights": dict(stage.weights)} if stage.weights else {}),
             total=dict(totals),
             probes=dict(self._metrics.probes),
         )
