@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from curricle.pipelines.functions import concat as concat
     from curricle.pipelines.functions import diff as diff
     from curricle.pipelines.functions import lp as lp
+    from curricle.pipelines.functions import push as push
     from curricle.pipelines.functions import report as report
     from curricle.pipelines.functions import reward as reward
     from curricle.pipelines.functions import run as run
@@ -35,6 +36,7 @@ _FUNCTIONS = (
     "concat",
     "diff",
     "lp",
+    "push",
     "report",
     "reward",
     "run",

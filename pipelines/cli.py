@@ -299,6 +299,19 @@ def report(arguments: Sequence[str]) -> int:
     return DONE
 
 
+def push(arguments: Sequence[str]) -> int:
+    """Upload a finished table to a hub of datasets; without --upload, say what would be uploaded."""
+    from curricle.pipelines.settings.push import PushSettings
+
+    settings = parse(PushSettings, arguments, "curricle push", push.__doc__)
+    from curricle.pipelines.commands.push import push as run
+
+    upload = run(settings)
+    for note in upload.notes:
+        log.warning("%s", note)
+    return _show_all(upload.lines())
+
+
 def view(arguments: Sequence[str]) -> int:
     """Look at a table in a browser: sort, filter and search its rows and rejects; for this machine alone."""
     settings = parse(ViewSettings, arguments, "curricle view", view.__doc__)
@@ -370,6 +383,7 @@ COMMANDS: dict[str, Command] = {
     "reward": reward,
     "report": report,
     "view": view,
+    "push": push,
     "run": run,
     "workers": workers,
 }

@@ -20,6 +20,7 @@ from curricle.pipelines.settings.cluster import ClusterSettings
 from curricle.pipelines.settings.concat import ConcatSettings
 from curricle.pipelines.settings.diff import DiffSettings
 from curricle.pipelines.settings.lp import LearnerSettings, LpSettings
+from curricle.pipelines.settings.push import PushSettings
 from curricle.pipelines.settings.reward import HeadSettings, RewardSettings
 from curricle.pipelines.settings.score import ScoreSettings
 from curricle.pipelines.settings.select import SelectSettings
@@ -29,6 +30,7 @@ from curricle.schemas.common.config import at_home, build
 if TYPE_CHECKING:
     from curricle.curate.report.difference import Difference
     from curricle.curate.report.transfer import Comparison
+    from curricle.pipelines.commands.push import Upload
     from curricle.pipelines.commands.run import StepResult
     from curricle.schemas.manifest import Manifest
     from curricle.schemas.verify import Verification
@@ -336,6 +338,17 @@ def report(directory: StrPath) -> str:
     TableReader(path).check_bytes()
     write_report(output)
     return output.storage.uri(REPORT)
+
+
+def push(table: StrPath, repository: str, upload: bool = False, public: bool = False) -> "Upload":
+    """Upload a finished table to a hub of datasets, as OWNER/NAME, and return its files and the address of the commit.
+
+    Without ``upload`` nothing is done, and nobody asked: the result says what would be. A dataset that this makes is
+    private unless ``public``. Raises UserError for a damaged table, and where the hub refuses.
+    """
+    from curricle.pipelines.commands.push import push
+
+    return push(_settings(PushSettings, "push", table=table, repository=repository, upload=upload, public=public))
 
 
 def run(plan: StrPath | Mapping[str, Any], output: StrPath | None = None, dry_run: bool = False) -> "list[StepResult]":

@@ -1,5 +1,5 @@
 """The report: one page that shows what is in a finished table."""
 
-from curricle.curate.report.page import report_page
+from curricle.curate.report.page import report, report_page
 
-__all__ = ["report_page"]
+__all__ = ["report", "report_page"]

@@ -2,11 +2,15 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
+import pyarrow as pa
 import yaml
+from curricle.curate.report.distributions import QUANTILES, Distribution
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.manifest import Manifest, Provenance
-from curricle.schemas.table import EXAMPLE_FIELDS, NOTES_FIELD, description
+from curricle.schemas.pages.text import number
+from curricle.schemas.table import EXAMPLE_FIELDS, NOTES_FIELD, description, score_columns
 
 SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M", 10_000_000: "1M<n<10M"}
 LARGER = "n>10M"
@@ -34,6 +38,9 @@ import datasets
 table = datasets.load_dataset("parquet", data_files="data/*.parquet", split="train")
 ```
 
+The model's input is `messages`; `example_id` names a conversation wherever it stands; the scores are columns beside it.
+`curricle-train run --data` and any reader of Parquet take this directory as it is.
+{difficulty}
 ## Columns
 
 | column | type | unit | hard end | meaning | metric |
@@ -52,6 +59,14 @@ in the Parquet metadata of each column.
 {ledger} `curricle verify` on this directory counts the
 rows again and compares digests, identities and columns with `manifest.json`.
 {making}"""
+
+DIFFICULTY = """
+## How difficult it is
+
+| column | unit | hard end | without a value | {percents} |
+|---|---|---|---:|{rules}
+{rows}
+"""
 
 MAKING = """
 ## How it was made
@@ -80,14 +95,21 @@ Rows of the table: {read:,}, selected: {scored:,}, left out: {left_out:,}.""",
 }
 
 
-def dataset_card(manifest: Manifest, columns: Sequence[ScoreColumn]) -> str:
-    """Markdown with the front matter that the Hugging Face hub reads."""
-    front = {
+def dataset_card(manifest: Manifest, schema: pa.Schema, distributions: Sequence[Distribution] = ()) -> str:
+    """Markdown with the front matter that the Hugging Face hub reads.
+
+    ``schema``: of the parts. ``distributions``: of the numeric columns; without them, nothing is said of the values.
+    """
+    columns = [*score_columns(schema).values()]
+    front: dict[str, Any] = {
         "pretty_name": "Difficulty table",
         "tags": ["curricle", "instruction-tuning", "data-curation", "difficulty"],
         "size_categories": [next((name for most, name in SIZES.items() if manifest.total.scored < most), LARGER)],
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/*.parquet"}]}],
     }
+    features = [_feature(arrow.name, arrow.type) for arrow in schema]
+    split = {"name": "train", "num_examples": manifest.total.scored}
+    front["dataset_info"] = {"features": features, "splits": [split]}
     if origin := manifest.provenance:
         front |= {name: values for name in ("license", "language") if (values := _front(origin, name))}
     words, lost = (SELECTED, "left_out") if manifest.selected_from else (SCORED, "rejected")
@@ -99,11 +121,44 @@ def dataset_card(manifest: Manifest, columns: Sequence[ScoreColumn]) -> str:
         header=words["header"],
         ledger=words["ledger"],
         fingerprint=manifest.fingerprint,
+        difficulty=_difficulty(distributions),
         columns="\n".join(_column_rows(columns)),
         sources="\n".join(sources),
         making=_making(manifest.provenance),
     )
     return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n{body}"
+
+
+def _feature(name: str, arrow: pa.DataType) -> dict[str, Any]:
+    """A column as the ``datasets`` library writes it into a card: {"name": "notes", "list": "string"}."""
+    return {"name": name, **_typed(arrow)}
+
+
+def _typed(arrow: pa.DataType) -> dict[str, Any]:
+    if pa.types.is_list(arrow) or pa.types.is_large_list(arrow):
+        item = _typed(arrow.value_type)
+        return {"list": item.get("dtype") or item.get("struct") or item}
+    if pa.types.is_struct(arrow):
+        return {"struct": [_feature(field.name, field.type) for field in arrow]}
+    return {"dtype": {"double": "float64", "float": "float32"}.get(str(arrow), str(arrow))}
+
+
+def _difficulty(distributions: Sequence[Distribution]) -> str:
+    """A row for each column that has a hard end and values: its quantiles."""
+    rows = [
+        _row(
+            shape.column.name,
+            shape.column.unit,
+            shape.column.hard or "",
+            f"{shape.nulls + shape.not_finite:,}",
+            *(number(shape.quantiles[percent]) for percent in QUANTILES),
+        )
+        for shape in distributions
+        if shape.column.hard and shape.values
+    ]
+    percents = " | ".join(f"{percent} %" for percent in QUANTILES)
+    rules = "---:|" * len(QUANTILES)
+    return DIFFICULTY.format(percents=percents, rules=rules, rows="\n".join(rows)) if rows else ""
 
 
 def _front(origin: Provenance, name: str) -> str | list[str] | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+from curricle.curate.report.card import dataset_card
 from curricle.curate.report.chart import histogram
 from curricle.curate.report.distributions import (
     CORRELATION_ROWS,
@@ -32,13 +33,26 @@ from curricle.schemas.pages.excerpts import ShownExample
 from curricle.schemas.pages.page import rendered
 from curricle.schemas.pages.text import leaves
 from curricle.schemas.parquet import open_parquet
-from curricle.schemas.table import score_columns
+from curricle.schemas.table import score_columns, table_schema
 
 SHOWN_CATEGORIES = 12
 
 
+@dataclass(frozen=True)
+class Report:
+    """A finished table described: ``page``, self-contained HTML, and ``card``, Markdown as the hub reads it."""
+
+    page: str
+    card: str
+
+
 def report_page(location: Location) -> str:
-    """The finished table at ``location`` described on one self-contained HTML page.
+    """The page of ``report`` alone."""
+    return report(location).page
+
+
+def report(location: Location) -> Report:
+    """The finished table at ``location`` described.
 
     The page fetches nothing and runs nothing; all text of the data set on it is escaped. The same table
     gives the same page. Raises UserError if the directory holds no finished table.
@@ -48,7 +62,7 @@ def report_page(location: Location) -> str:
     with ExitStack() as opened:
         data = [opened.enter_context(files.local(part.path)) for part in manifest.data]
         rejects = [opened.enter_context(files.local(part.path)) for part in manifest.rejects]
-        return _page(manifest, data, rejects, selection_summary(files, manifest))
+        return _report(manifest, data, rejects, selection_summary(files, manifest))
 
 
 @dataclass(frozen=True)
@@ -144,15 +158,17 @@ def _scores(
     )
 
 
-def _page(
+def _report(
     manifest: Manifest, data: Sequence[Path], rejected: Sequence[Path], selection: SelectionSummary | None
-) -> str:
+) -> Report:
     scores = ScoreSummary([], [], [], [], [], [], {})
     notes: list[tuple[str, int]] = []
+    schema = table_schema((), manifest.fingerprint)
     if data:
         table = scan(data)
         with open_parquet(data[0]) as parquet:
-            columns = list(score_columns(parquet.schema_arrow).values())
+            schema = parquet.schema_arrow
+        columns = list(score_columns(schema).values())
         whole = scan(selection.parts) if selection and selection.parts else None
         scores = _scores(table, data, columns, manifest.total.scored, whole)
         notes = note_kinds(table)
@@ -174,7 +190,8 @@ def _page(
         "rejects": rejects,
         "kinds": SHOWN_KINDS,
     }
-    return rendered("curricle.curate.report", "report.html.j2", shown)
+    page = rendered("curricle.curate.report", "report.html.j2", shown)
+    return Report(page, dataset_card(manifest, schema, scores.distributions))
 
 
 def _columns(identity: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -14,16 +14,17 @@ from curricle.schemas.common import stop
 from curricle.schemas.common.command import FAILED, asked_to_stop
 from curricle.schemas.exchange import NEXT
 from curricle.schemas.manifest import Manifest
-from curricle.schemas.table import score_columns
 
 log = logging.getLogger("curricle")
 
 
 def write_report(directory: OutputDirectory) -> None:
-    """Write, or write again, the page that a person looks at first."""
-    from curricle.curate.report import report_page
+    """Write, or write again, the page that a person looks at first, and the card with what the page has counted."""
+    from curricle.curate.report import report
 
-    directory.write_text(REPORT, report_page(directory.storage))
+    written = report(directory.storage)
+    directory.write_text(CARD, written.card)
+    directory.write_text(REPORT, written.page)
 
 
 def sign(directory: OutputDirectory, run: str, manifest: Manifest, schema: pa.Schema) -> None:
@@ -34,7 +35,7 @@ def sign(directory: OutputDirectory, run: str, manifest: Manifest, schema: pa.Sc
     plan = read_recorded(directory)
     assert plan is not None, "it is written before anything else"
     directory.check_held_by(run)
-    directory.write_text(f"{NEXT}/{CARD}", dataset_card(manifest, list(score_columns(schema).values())))
+    directory.write_text(f"{NEXT}/{CARD}", dataset_card(manifest, schema))
     is_whole()
     signed = json.dumps(manifest.model_dump(), ensure_ascii=False, indent=1) + "\n"
     commit(directory.storage, plan, signed.encode())
