@@ -57,13 +57,22 @@ class ViewSettings:
 
 
 def _begun_or_dry(cls: type[T], arguments: Sequence[str], name: str, description: str | None) -> tuple[T, bool]:
-    """The same of a command that has ``--dry-run``, and whether that was given."""
+    """The same of a command that scores and has ``--dry-run``, and whether that was given."""
     from curricle.schemas.common.dry_run import parse_with_dry_run
     from curricle.schemas.common.log import set_up_logging
 
     settings, dry = parse_with_dry_run(cls, arguments, f"curricle {name}", description)
     set_up_logging(settings.log_format)
+    from curricle.pipelines.processes.log import quieten_beam
+
+    quieten_beam()
     return settings, dry
+
+
+def _dry_run(name: str, settings: object) -> int:
+    from curricle.pipelines.commands import dry_run
+
+    return _show_all(getattr(dry_run, name)(settings))
 
 
 def _show_all(lines: Iterable[str]) -> int:
@@ -102,15 +111,11 @@ def _say_where(directory: str) -> None:
 
 def score(arguments: Sequence[str]) -> int:
     """Score instruction data into a difficulty table; run it again to resume."""
-    from curricle.pipelines.processes.log import quieten_beam
     from curricle.pipelines.settings.score import ScoreSettings
 
     settings, dry = _begun_or_dry(ScoreSettings, arguments, "score", score.__doc__)
-    quieten_beam()
     if dry:
-        from curricle.pipelines.commands import dry_run
-
-        return _show_all(dry_run.score(settings))
+        return _dry_run("score", settings)
     from curricle.pipelines.commands.score import score as run
 
     manifest = run(settings)
@@ -209,13 +214,8 @@ def add(arguments: Sequence[str]) -> int:
     from curricle.pipelines.settings.add import AddSettings
 
     settings, dry = _begun_or_dry(AddSettings, arguments, "add", add.__doc__)
-    from curricle.pipelines.processes.log import quieten_beam
-
-    quieten_beam()
     if dry:
-        from curricle.pipelines.commands import dry_run
-
-        return _show_all(dry_run.add(settings))
+        return _dry_run("add", settings)
     from curricle.pipelines.commands.add import add as run
 
     run(settings)
@@ -231,13 +231,8 @@ def lp(arguments: Sequence[str]) -> int:
     from curricle.pipelines.settings.lp import LpSettings
 
     settings, dry = _begun_or_dry(LpSettings, arguments, "lp", lp.__doc__)
-    from curricle.pipelines.processes.log import quieten_beam
-
-    quieten_beam()
     if dry:
-        from curricle.pipelines.commands import dry_run
-
-        return _show_all(dry_run.lp(settings))
+        return _dry_run("lp", settings)
     from curricle.pipelines.commands.lp import lp as run
 
     run(settings)
@@ -250,13 +245,8 @@ def reward(arguments: Sequence[str]) -> int:
     from curricle.pipelines.settings.reward import RewardSettings
 
     settings, dry = _begun_or_dry(RewardSettings, arguments, "reward", reward.__doc__)
-    from curricle.pipelines.processes.log import quieten_beam
-
-    quieten_beam()
     if dry:
-        from curricle.pipelines.commands import dry_run
-
-        return _show_all(dry_run.reward(settings))
+        return _dry_run("reward", settings)
     from curricle.pipelines.commands.reward import reward as run
 
     run(settings)
@@ -338,9 +328,9 @@ def run(arguments: Sequence[str]) -> int:
     from curricle.pipelines.settings.run import PipelineSettings
 
     settings = _begun(PipelineSettings, arguments, "run", run.__doc__)
-    from curricle.pipelines.steps.plan import read_plan
+    from curricle.pipelines.steps.plan import read_pipeline
 
-    plan = read_plan(settings.plan, settings.output)
+    plan = read_pipeline(settings.plan, settings.output)
     from curricle.pipelines.commands.run import forecast
     from curricle.pipelines.commands.run import run as make
     from curricle.pipelines.processes.log import quieten_beam

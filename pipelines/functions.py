@@ -362,10 +362,10 @@ def run(plan: StrPath | Mapping[str, Any], output: StrPath | None = None, dry_ru
     """
     from curricle.pipelines.commands.run import forecast
     from curricle.pipelines.commands.run import run as make
-    from curricle.pipelines.steps.plan import read_plan
+    from curricle.pipelines.steps.plan import read_pipeline
 
     source = plan if isinstance(plan, Mapping) else _path("run", plan)
-    read = read_plan(source, None if output is None else _path("run", output))
+    read = read_pipeline(source, None if output is None else _path("run", output))
     return forecast(read) if dry_run else make(read)
 
 

@@ -23,6 +23,8 @@ from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.common.dry_run import NOTHING_WRITTEN
 from curricle.schemas.common.wording import bytes_in_words
 
+THERE = ("already there, nothing to do", NOTHING_WRITTEN)
+
 
 def score(settings: ScoreSettings) -> Iterator[str]:
     """What ``curricle score`` would do, as lines; the errors are those that it would end with."""
@@ -36,13 +38,15 @@ def add(settings: AddSettings) -> Iterator[str]:
     request, directory = request_of(settings), OutputDirectory(output)
     if not request.new:
         yield "the table has all these columns, nothing to do"
-    elif not same_path(settings.table, output) and is_extended(
+        yield NOTHING_WRITTEN
+        return
+    if not same_path(settings.table, output) and is_extended(
         request.table, output, request.recipe, settings.overwrite, [*request.new]
     ):
-        yield "already there, nothing to do"
-    else:
-        yield f"added: {', '.join(request.new)}, to {request.table.manifest.total.scored:,} rows"
-        yield from _scoring(table_scoring(request.table, directory, **request.options))
+        yield from THERE
+        return
+    yield f"added: {', '.join(request.new)}, to {request.table.manifest.total.scored:,} rows"
+    yield from _scoring(table_scoring(request.table, directory, **request.options))
     yield NOTHING_WRITTEN
 
 
@@ -51,8 +55,7 @@ def lp(settings: LpSettings) -> Iterator[str]:
     plan, directory = learning.plan_of(settings), OutputDirectory(settings.output)
     beside = [learning.TRAINING]
     if is_extended(plan.table, settings.output, plan.recipe, settings.overwrite, plan.names, beside):
-        yield "already there, nothing to do"
-        yield NOTHING_WRITTEN
+        yield from THERE
         return
     yield f"added: {', '.join(plan.names)}, to {plan.table.manifest.total.scored:,} rows"
     yield f"training: {settings.epochs} epochs of {plan.rows:,} rows, of which `curricle-train` says:"
@@ -73,8 +76,7 @@ def reward(settings: RewardSettings) -> Iterator[str]:
     plan, directory = rewards.plan_of(settings), OutputDirectory(settings.output)
     table, rows, beside = plan.table, plan.table.manifest.total.scored, [rewards.TRAINING]
     if is_extended(table, settings.output, plan.recipe, settings.overwrite, plan.names, beside):
-        yield "already there, nothing to do"
-        yield NOTHING_WRITTEN
+        yield from THERE
         return
     yield f"added: {', '.join(plan.names)}, to {rows:,} rows"
     yield "answers: the proxy draws one to each prompt"

@@ -85,7 +85,7 @@ class Pipeline:
     steps: tuple[Step, ...]
 
 
-def read_plan(source: str | Mapping[str, Any], output: str | None = None) -> Pipeline:
+def read_pipeline(source: str | Mapping[str, Any], output: str | None = None) -> Pipeline:
     """The plan in a file, or in a mapping with its keys. UsageError, naming the step and the option, for what is wrong
     in it; nothing that it names is run, and nothing is written.
     """

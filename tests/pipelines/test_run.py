@@ -12,7 +12,7 @@ import pytest
 import yaml
 from clusters import until_true
 from curricle import pipelines
-from curricle.pipelines.steps.plan import read_plan
+from curricle.pipelines.steps.plan import read_pipeline
 from curricle.schemas.common.errors import UsageError
 from running import curricle, read_data, signed, start, write_jsonl
 
@@ -87,7 +87,7 @@ def assert_same(one: Path, other: Path) -> None:
 
 def test_steps_are_made_in_the_order_of_their_names(whole, monkeypatch):
     monkeypatch.chdir(whole)
-    assert [step.name for step in read_plan(str(whole / "pipeline.yaml")).steps] == [
+    assert [step.name for step in read_pipeline(str(whole / "pipeline.yaml")).steps] == [
         "scored",
         "wider",
         "hard-rows",
@@ -244,13 +244,13 @@ def test_options_with_dashes_name_steps_too(command, options, here):
     """As flags have them, a step that is named so is a step, and what is no option of a step is refused."""
     steps = {"scored": STEPS["scored"], "hard": {"command": "select", "table": "scored", "take": "hard", "count": 5}}
     steps["hard"]["by"] = "response_words"
-    plan = read_plan({"output": "out", "steps": {"last": {"command": command, **options}, **steps}})
+    plan = read_pipeline({"output": "out", "steps": {"last": {"command": command, **options}, **steps}})
     assert [step.name for step in plan.steps] == ["scored", "hard", "last"]
     assert plan.steps[-1].after == ("scored", "hard")
     assert plan.steps[-1].paths == plan.steps[-1].paths | {"hard": "out/hard", "scored": "out/scored"}
     for name in ("log-format", "dry-run"):
         with pytest.raises(UsageError, match=f"'{name}' is no option of a step"):
-            read_plan({"output": "out", "steps": {"last": {"command": command, name: "json"}, **steps}})
+            read_pipeline({"output": "out", "steps": {"last": {"command": command, name: "json"}, **steps}})
 
 
 WRONG: dict[str, tuple[Any, str]] = {
