@@ -102,11 +102,11 @@ def reward(arguments: Sequence[str]) -> int:
 
 
 def status(arguments: Sequence[str]) -> int:
-    """Say how far a run is, how fast, and whether somebody works on it; from its directory alone."""
+    """Say how far a run or a comparison is, how fast, and whether somebody works on it; from its directory alone."""
     from curricle.train.settings import RunStatusSettings
 
     settings = parse(RunStatusSettings, arguments, "curricle-train status", status.__doc__)
-    from curricle.train.records.status import status_of
+    from curricle.train.commands import status_of
 
     standing = status_of(settings.directory)
     if settings.json:
