@@ -266,6 +266,19 @@ def cluster(arguments: Sequence[str]) -> int:
     return DONE
 
 
+def contamination(arguments: Sequence[str]) -> int:
+    """Add columns to a table that say which rows hold texts of benchmarks: whole, in part, or nearly the same."""
+    from curricle.pipelines.settings.contamination import ContaminationSettings
+
+    settings = _begun(ContaminationSettings, arguments, "contamination", contamination.__doc__)
+    from curricle.pipelines.commands.contamination import PAGE
+    from curricle.pipelines.commands.contamination import contamination as run
+
+    run(settings)
+    log.info("table: %s (look at %s/%s, check with `curricle verify`)", settings.output, settings.output, PAGE)
+    return DONE
+
+
 def transfer(arguments: Sequence[str]) -> int:
     """Compare columns of tables that different models scored: is what one finds hard hard for another?"""
     from curricle.pipelines.settings.transfer import TransferSettings
@@ -365,6 +378,7 @@ COMMANDS: dict[str, Command] = {
     "verify": verify,
     "add": add,
     "cluster": cluster,
+    "contamination": contamination,
     "select": select,
     "concat": concat,
     "diff": diff,

@@ -11,6 +11,7 @@ from curricle.pipelines.cli import COMMANDS as CURATION
 from curricle.pipelines.cli import PoolSettings, ViewSettings
 from curricle.pipelines.settings.add import AddSettings
 from curricle.pipelines.settings.cluster import ClusterSettings
+from curricle.pipelines.settings.contamination import ContaminationSettings
 from curricle.pipelines.settings.diff import DiffSettings
 from curricle.pipelines.settings.lp import LpSettings
 from curricle.pipelines.settings.reward import RewardSettings as CurationRewardSettings
@@ -33,6 +34,7 @@ SETTINGS = {
     "curricle cluster": ClusterSettings,
     "curricle add": AddSettings,
     "curricle view": ViewSettings,
+    "curricle contamination": ContaminationSettings,
     "curricle workers": PoolSettings,
     "curricle select": Recipe,
     "curricle diff": DiffSettings,
@@ -40,6 +42,7 @@ SETTINGS = {
 }
 NEEDED: dict[str, dict[str, typing.Any]] = {
     "curricle view": {"table": "x"},
+    "curricle contamination": {"table": "x", "output": "x", "against": ["x"]},
     **{command: {"data": "x", "model": "x", "output": "x"} for command in ("run", "compare", "reward")},
     "plan": {"data": "x", "output": "x"},
     "curricle score": {"output": "x", "inputs": ["a"], "engine": "dask"},
@@ -147,7 +150,7 @@ def test_a_program_is_refused_what_a_command_is(command, name, item, whole):
 
 def test_every_command_is_looked_at():
     """A command with an option that is a number stands above."""
-    without = {"verify", "report", "status", "doctor", "transfer", "plan", "concat"}
+    without = {"verify", "report", "status", "doctor", "transfer", "plan", "concat", "push"}
     named = {command.removeprefix("curricle ") for command in SETTINGS}
     assert {*CURATION} - without <= named
     assert {*TRAINING} - {"report", "verify", "status"} <= named
