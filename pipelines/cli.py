@@ -10,7 +10,8 @@ from typing import Literal, NoReturn, Protocol, TypeVar
 
 from curricle.schemas.common import stop
 from curricle.schemas.common.command import DIFFERENT, DONE, FAILED, STATES, TOO_MANY_REJECTS, Command, dispatch
-from curricle.schemas.common.config import check_ranges, option, parse
+from curricle.schemas.common.config import check_ranges, option
+from curricle.schemas.common.flags import parse
 from curricle.schemas.common.surroundings import show
 
 log = logging.getLogger("curricle")

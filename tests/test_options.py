@@ -16,7 +16,7 @@ from curricle.pipelines.settings.diff import DiffSettings
 from curricle.pipelines.settings.lp import LpSettings
 from curricle.pipelines.settings.reward import RewardSettings as CurationRewardSettings
 from curricle.pipelines.settings.score import ScoreSettings
-from curricle.schemas.common import config
+from curricle.schemas.common import config, flags
 from curricle.schemas.common.config import LARGEST
 from curricle.schemas.common.errors import UsageError
 from curricle.train.cli import COMMANDS as TRAINING
@@ -81,7 +81,7 @@ def numbers(cls: type, prefix: str = "") -> list[tuple[str, typing.Any, bool]]:
     """Name, field and whether it is whole, of every option that is a number or several."""
     hints, result = typing.get_type_hints(cls), []
     for item in dataclasses.fields(cls):
-        hint = config._required(hints[item.name])
+        hint = config.required(hints[item.name])
         if dataclasses.is_dataclass(hint):
             result += numbers(hint, f"{prefix}{item.name}.")  # type: ignore[arg-type]
             continue
@@ -102,7 +102,7 @@ def outcome(command: str, name: str, text: object) -> str:
     """``accepted``, or the words of the refusal."""
     values: dict[str, typing.Any] = {}
     key = name.split(".")
-    config._put(values, key, {"gpu": text} if name == "dask_resources" else text)
+    flags._put(values, key, {"gpu": text} if name == "dask_resources" else text)
     try:
         if command.startswith("curriculum "):
             build(command.removeprefix("curriculum "), values)

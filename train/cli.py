@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, NoReturn, TypeVa
 
 from curricle.schemas.common import stop
 from curricle.schemas.common.command import DONE, FAILED, STATES, Command, dispatch
-from curricle.schemas.common.config import parse
 from curricle.schemas.common.disk import check_writable
 from curricle.schemas.common.dry_run import parse_with_dry_run
+from curricle.schemas.common.flags import parse
 from curricle.schemas.common.log import set_up_logging
 from curricle.schemas.common.surroundings import show
 from curricle.schemas.common.wording import counted
