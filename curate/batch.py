@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from curricle.schemas.chat.responses import RESPONSE_ROLE
+from curricle.schemas.inputs import context_turns
 from numpy.typing import NDArray
 
 OUT_OF_MEMORY = "out of memory for"
@@ -73,13 +74,22 @@ class Batch:
 
     @cached_property
     def prompts(self) -> list[str]:
-        """What was not written by the assistant, turns joined by a line break."""
-        return ["\n".join(text for role, text in turns if role != RESPONSE_ROLE) for turns in self.messages]
+        """What is no response: what was not written by the assistant, or is context; joined by a line break."""
+        return [self._text(row, of_response=False) for row in range(len(self))]
 
     @cached_property
     def responses(self) -> list[str]:
-        """What the assistant wrote, turns joined by a line break."""
-        return ["\n".join(text for role, text in turns if role == RESPONSE_ROLE) for turns in self.messages]
+        """What the assistant wrote, but for turns that are context, joined by a line break."""
+        return [self._text(row, of_response=True) for row in range(len(self))]
+
+    @cached_property
+    def _context(self) -> list[frozenset[int]]:
+        return [context_turns(extra) for extra in self.table["extra"].to_pylist()]
+
+    def _text(self, row: int, of_response: bool) -> str:
+        context, turns = self._context[row], enumerate(self.messages[row])
+        is_response = ((role == RESPONSE_ROLE and index not in context, text) for index, (role, text) in turns)
+        return "\n".join(text for response, text in is_response if response == of_response)
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, islice
-from typing import Any, BinaryIO, NamedTuple, Protocol, TypeAlias
+from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, TypeAlias
 
 import pyarrow as pa
+from curricle.curate.formats import RULES, Format, ReadingRules, named
 from curricle.curate.formats import VERSION as FORMATS_VERSION
-from curricle.curate.formats import Format, named
 from curricle.curate.progress import NoProgress, Progress
 from curricle.curate.readers import Reader, kind_of, named_readers, survey
 from curricle.curate.readers import read as read_slices
@@ -59,6 +59,8 @@ def read(
     prompt_field: str | None = None,
     response_field: str | None = None,
     columns: Sequence[str] = (),
+    media: Literal["refuse", "ignore"] = "refuse",
+    bad_answers: Literal["context", "score"] = "context",
     readers: Sequence[str | Reader] = (),
     source: str = "records",
     max_record_bytes: int = MAX_RECORD_BYTES,
@@ -72,6 +74,8 @@ def read(
     ``format``, or ``prompt_field`` and ``response_field``, read every record in one way; left out, each is recognised
     by its fields. ``format`` is a name, ``./my.py:FORMAT``, or an object.
     ``columns`` names those of CSV and TSV whose first line is a record like any other.
+    ``media``: records with images, video or sound are rejected, or their text is read without them. ``bad_answers``:
+    answers that are marked as ones not to give are context, of which no response is scored, or answers like any other.
     ``readers`` are for files of other kinds: ``./my.py:NAME``, or objects; those that are installed need no mention.
     ``source`` names records that come from no file in the column ``source``; their position is their number, from 0.
     ``max_record_bytes``: a longer record of a file is rejected. ``max_expansion``: a file that unpacks to more than
@@ -89,21 +93,25 @@ def read(
     progress = progress or NoProgress()
     chosen = format if isinstance(format, Format) else named(format, prompt_field, response_field)
     paths, records = _sorted_out(inputs)
+    rules = ReadingRules(media, bad_answers)
     if records is not None:
-        return _joined(_of_records(records, source, chosen), reading_identity(chosen), progress)
+        return _joined(_of_records(records, source, chosen, rules), reading_identity(chosen, rules=rules), progress)
     installed = named_readers(readers, columns)
     files, not_read = find_inputs([at_home(path, "read") for path in paths], readers=installed)
     say_left_out(not_read)
-    read_by = reading_identity(chosen, {kind_of(file.name, installed).reader for file in files})
-    return _joined(_of_files(files, chosen, installed, max_record_bytes, max_expansion), read_by, progress)
+    read_by = reading_identity(chosen, {kind_of(file.name, installed).reader for file in files}, rules)
+    return _joined(_of_files(files, chosen, rules, installed, max_record_bytes, max_expansion), read_by, progress)
 
 
-def reading_identity(format: Format | None = None, readers: Iterable[Reader] = ()) -> dict[str, Any]:
-    """What makes examples of records, for fingerprints: the version of our formats, and the plug-ins among these.
+def reading_identity(
+    format: Format | None = None, readers: Iterable[Reader] = (), rules: ReadingRules = RULES
+) -> dict[str, Any]:
+    """What makes examples of records, for fingerprints: the version of our formats, the plug-ins among these, and what
+    the user decided.
 
     A plug-in reader stands there under its suffixes, which no other one has.
     """
-    identity: dict[str, Any] = {"formats_version": FORMATS_VERSION}
+    identity: dict[str, Any] = {"formats_version": FORMATS_VERSION, **rules.chosen}
     if format and format.origin:
         identity["format"] = {"name": format.name, **format.origin.identity}
     for reader in readers:
@@ -147,15 +155,18 @@ def records_of(table: pa.Table) -> Iterator[dict[str, Any]]:
         yield from rows_of(batch, schema)
 
 
-def _of_records(records: Iterator[Any], source: str, format: Format | None) -> Iterator[Normalised]:
+def _of_records(
+    records: Iterator[Any], source: str, format: Format | None, rules: ReadingRules
+) -> Iterator[Normalised]:
     numbered = (of_program(position, value) for position, value in enumerate(records))
     while some := list(islice(numbered, ROWS)):
-        yield normalise_records(some, source, format)
+        yield normalise_records(some, source, format, rules)
 
 
 def _of_files(
     files: Sequence[InputFile],
     format: Format | None,
+    rules: ReadingRules,
     readers: Sequence[Reader],
     max_record_bytes: int,
     max_expansion: int,
@@ -166,7 +177,7 @@ def _of_files(
     for file, surveyed in zip(files, surveys, strict=True):
         cut = read_slices(partial(_open, file.path), file.path, surveyed.slices, max_record_bytes, readers)
         for _, records in cut:
-            yield normalise_records(records, file.name, format)
+            yield normalise_records(records, file.name, format, rules)
 
 
 def _open(path: str) -> BinaryIO:

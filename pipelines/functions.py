@@ -52,6 +52,8 @@ class ScoreOptions(TypedDict, total=False):
     prompt_field: str | None
     response_field: str | None
     columns: Sequence[str]
+    media: Literal["refuse", "ignore"]
+    bad_answers: Literal["context", "score"]
     readers: Sequence[str]
     proxy: str | ProxySettings | Options
     embedding: str | EmbeddingSettings | Options

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any
 
-from curricle.schemas.inputs import with_input
+from curricle.schemas.inputs import REJECTED, context_turns, fields_of, rejected, with_input
 
 DIGEST_BYTES = 16  # 128 bits: a collision among 10^12 examples has a probability below 10^-14
 
@@ -24,10 +24,21 @@ def example_id(messages: Iterable[tuple[str, str]], extra: str | Mapping[str, ob
     """The identity of an example: the digest of its ``(role, content)`` turns, in order.
 
     ``extra``: the column of the table, or its fields. An input in it that a template writes by itself is a part of its
-    turn, as two renderings may not have one identity.
+    turn, as two renderings may not have one identity; so is whether a turn is context. Other answers that were rejected
+    make another example.
     """
-    turns = with_input([{"role": role, "content": content} for role, content in messages], extra)
-    return digest([[*turn.values()] for turn in turns])
+    fields = fields_of(extra)
+    turns: list[list[Any]] = [
+        [*turn.values()]
+        for turn in with_input([{"role": role, "content": content} for role, content in messages], fields)
+    ]
+    for index in context_turns(fields):
+        if index < len(turns):
+            turns[index].append(False)
+    answers = [
+        [REJECTED, turn, *([each["role"], each["content"]] for each in answer)] for turn, answer in rejected(fields)
+    ]
+    return digest([*turns, *answers])
 
 
 def stands_for(identity: str, messages: Sequence[tuple[str, str]], extra: str | None) -> bool:

@@ -1,9 +1,24 @@
-"""The input that a record gave beside its instruction: a part of a question that a template may write by itself."""
+"""What ``extra`` says of a conversation: an input that a template may write by itself, turns of the assistant that are
+context, and answers that were rejected.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
 
 Turn = dict[str, str]
+
+MESSAGE_FIELDS = "message_fields"
+"""Key in ``extra`` for what messages carried beside role and content (``name``, ``tool_call_id``, ...).
+
+A list as long as ``messages``: an object for each message that had such fields, null for the others.
+"""
+TRAIN = "train"
+"""Key of those fields: false where a turn of the assistant is context, and nothing is learnt from it."""
+REJECTED = "rejected"
+"""Key in ``extra`` for answers that were rejected: ``[{"turn": 1, "messages": [{"role": …, "content": …}, …]}, …]``.
+
+Each is the conversation's first ``turn`` turns, and then these instead of its own.
+"""
 
 
 def with_input(conversation: Sequence[Turn], extra: str | Mapping[str, object] | None) -> list[Turn]:
@@ -12,7 +27,7 @@ def with_input(conversation: Sequence[Turn], extra: str | Mapping[str, object] |
     ``extra``: the column of the table, or the fields that it is made of. The conversation as it is where there is no
     input, or where its last question does not end with it after an empty line.
     """
-    text = _fields(extra).get("input")
+    text = fields_of(extra).get("input")
     # the input belongs to the last question: what comes before it is history
     last = max((index for index, turn in enumerate(conversation) if turn["role"] == "user"), default=None)
     if last is None or not isinstance(text, str) or not text:
@@ -24,7 +39,39 @@ def with_input(conversation: Sequence[Turn], extra: str | Mapping[str, object] |
     return [*conversation[:last], apart, *conversation[last + 1 :]]
 
 
-def _fields(extra: str | Mapping[str, object] | None) -> Mapping[str, object]:
+def context_turns(extra: str | Mapping[str, object] | None) -> frozenset[int]:
+    """Which turns are context, though they are the assistant's, by their index in ``messages``."""
+    if isinstance(extra, str) and f'"{TRAIN}"' not in extra:
+        return frozenset()
+    fields = fields_of(extra).get(MESSAGE_FIELDS)
+    turns = enumerate(fields if isinstance(fields, list) else ())
+    return frozenset(index for index, each in turns if isinstance(each, dict) and each.get(TRAIN) is False)
+
+
+def rejected(extra: str | Mapping[str, object] | None) -> list[tuple[int, list[Turn]]]:
+    """The answers that were rejected: after how many turns of the conversation each begins, and its turns.
+
+    None for a field of the name that holds something else.
+    """
+    if isinstance(extra, str) and f'"{REJECTED}"' not in extra:
+        return []
+    value = fields_of(extra).get(REJECTED)
+    answers = [_answer(each) for each in value] if isinstance(value, list) else []
+    return [each for each in answers if each] if all(answers) else []
+
+
+def _answer(value: object) -> tuple[int, list[Turn]] | None:
+    if not isinstance(value, dict) or value.keys() != {"turn", "messages"}:
+        return None
+    turn, messages = value["turn"], value["messages"]
+    if not isinstance(turn, int) or not isinstance(messages, list) or not messages:
+        return None
+    if any(not isinstance(each, dict) or each.keys() != {"role", "content"} for each in messages):
+        return None
+    return turn, messages
+
+
+def fields_of(extra: str | Mapping[str, object] | None) -> Mapping[str, object]:
     """The fields of ``extra``; none of a column that is not ours and holds no JSON object."""
     if isinstance(extra, str):
         try:

@@ -11,34 +11,44 @@ from typing import Any
 
 from curricle.curate.formats.alpaca import ALPACA, ELSEWHERE, OUTPUTS
 from curricle.curate.formats.beside import LIST_FIELDS, check_record
-from curricle.curate.formats.conversation import MESSAGE_FIELDS, Conversation, Fields, Format, FormatError, fields_of
+from curricle.curate.formats.conversation import Conversation, Fields, Format, FormatError, ReadingRules, fields_of
+from curricle.curate.formats.media import without_media
 from curricle.curate.formats.openai import OPENAI
 from curricle.curate.formats.pairs import FIELD_PAIRS, PAIRS, pairs
+from curricle.curate.formats.preference import with_rejected
+from curricle.curate.formats.rewriting import rewritten
 from curricle.curate.formats.sharegpt import SHAREGPT
 from curricle.curate.formats.spelling import respelt
 from curricle.curate.formats.strings import STRINGS
 from curricle.curate.formats.table import TABLE
 from curricle.curate.formats.turns import is_turns
-from curricle.curate.formats.values import as_text, kind, says
+from curricle.curate.formats.values import as_text, canonical, kind, says
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.common.plugins import Group, stamped
+from curricle.schemas.inputs import MESSAGE_FIELDS, TRAIN
 
 __all__ = [
     "FORMATS",
     "MESSAGE_FIELDS",
     "PLUGINS",
+    "RULES",
     "Conversation",
     "Fields",
     "Format",
     "FormatError",
+    "ReadingRules",
     "fits",
     "named",
     "normalise",
     "recognise",
+    "record_of",
 ]
 
 FORMATS = {format.name: format for format in (TABLE, STRINGS, SHAREGPT, OPENAI, ALPACA, PAIRS)}
 """In order of recognition: conversations first, since they often carry a ``prompt`` beside them."""
+
+RULES = ReadingRules()
+"""What holds where a user decides nothing."""
 
 PLUGINS: Group[Format] = Group(
     "curricle.formats",
@@ -49,25 +59,45 @@ PLUGINS: Group[Format] = Group(
 )
 """Formats of others. They are read where they are named, and never recognised."""
 
-VERSION = 4
+VERSION = 5
 """Of what a record becomes: raised with every change to it, so that no table mixes two readings."""
 
 _TEXTS = {"instruction", *OUTPUTS, *ELSEWHERE, *(name for pair in FIELD_PAIRS for name in pair)}
 
 
-def recognise(record: Fields) -> Format | None:
+def recognise(record: Any) -> Format | None:
     """The first format whose fields the record has.
 
     Fields count that hold what the format reads: a column of the name may be something else, and where data sets
     were put together every record has every column. Only if nothing is recognised do names decide, so that the
     record's reject says what is wrong with them.
     """
-    return _recognise(respelt(record).fields)
+    fields = record_of(record)
+    return None if fields is None else _recognise(rewritten(respelt(fields).fields))
 
 
-def fits(record: Fields, format: Format | None) -> bool:
-    """Whether a record has the fields of ``format``, or of any."""
-    return format.matches(respelt(record, format.own).fields) if format else recognise(record) is not None
+def record_of(value: Any) -> Fields | None:
+    """The record that a value of a file is: an object, or a list of turns without one; None for anything else."""
+    if isinstance(value, dict):
+        return value
+    return {LIST_FIELDS[0]: value} if is_turns(value) else None
+
+
+def fits(record: Any, format: Format | None) -> bool:
+    """Whether a record has the fields of ``format``, or of any, or is known to lack something."""
+    fields = record_of(record)
+    if fields is None:
+        return False
+    try:
+        return format.matches(_of_format(fields, format)) if format else recognise(fields) is not None
+    except FormatError:
+        return True
+
+
+def _of_format(record: Fields, format: Format) -> Fields:
+    """The record with the names that a format has; whose fields a user named, or a plug-in reads, stands as it is."""
+    spelt = respelt(record, format.own).fields
+    return rewritten(spelt) if FORMATS.get(format.name) is format else spelt
 
 
 def _recognise(record: Fields) -> Format | None:
@@ -104,21 +134,47 @@ def named(name: str | None, prompt_field: str | None = None, response_field: str
     return stamped(plugin.object, PLUGINS.origin(plugin))
 
 
-def normalise(record: Any, format: Format | None = None) -> Conversation:
+def normalise(record: Any, format: Format | None = None, rules: ReadingRules = RULES) -> Conversation:
     """Read a record, as ``format`` or as what it looks like. Raises FormatError with the reason if it is neither."""
-    if not isinstance(record, dict):
+    if (fields := record_of(record)) is None:
         raise FormatError(f"the record is {kind(record)}, not an object")
-    if format is TABLE or (format is None and TABLE.matches(record)):
-        conversation = TABLE.read(record)
-        conversation.notes += check_record(conversation.extra, conversation.messages)
-        return conversation
-    spelt, spellings, clash = respelt(record, format.own if format else ())
-    format = format or _recognise(spelt)
-    if format is None:
-        raise FormatError(f"no known format; {fields_of(record)}")
-    if clash:
-        raise FormatError(clash)
-    conversation = format.read(spelt)
-    conversation.notes += check_record(conversation.extra, conversation.messages)
+    if format is TABLE or (format is None and TABLE.matches(fields)):
+        return _checked(TABLE.read(fields), rules)
+    fields, notes = without_media(fields) if rules.media == "ignore" else (fields, [])
+    spelt, spellings, clash = respelt(fields, format.own if format else ())
+
+    def read(record: Fields) -> Conversation:
+        record = rewritten(record) if format is None or FORMATS.get(format.name) is format else record
+        chosen = format or _recognise(record)
+        if chosen is None:
+            raise FormatError(f"no known format; {fields_of(fields)}")
+        if clash:
+            raise FormatError(clash)
+        return chosen.read(record)
+
+    conversation = read(spelt)
+    if format is None or FORMATS.get(format.name) is format:
+        conversation = with_rejected(conversation, spelt, read)
+    conversation.notes += notes
+    conversation = _checked(conversation, rules)
     conversation.extra = {spellings.get(name, name): value for name, value in conversation.extra.items()}
+    return conversation
+
+
+def _checked(conversation: Conversation, rules: ReadingRules) -> Conversation:
+    """The conversation with notes on what stands beside it, and with its turns that are context marked as such."""
+    extra, messages = conversation.extra, conversation.messages
+    beside = extra.get(MESSAGE_FIELDS)
+    of_turns = isinstance(beside, list) and len(beside) == len(messages)
+    turn_fields = [each if isinstance(each, dict) else None for each in beside] if of_turns and beside else []
+    notes, context = check_record(extra, messages, turn_fields, rules.bad_answers == "score")
+    conversation.notes += notes
+    if context:
+        if MESSAGE_FIELDS in extra and not of_turns:
+            raise FormatError(f"the record has a field {MESSAGE_FIELDS!r} of its own, and turns that are context")
+        turn_fields = turn_fields or [None] * len(messages)
+        turn_fields = [
+            {**(each or {}), TRAIN: False} if index in context else each for index, each in enumerate(turn_fields)
+        ]
+        conversation.extra = canonical({**extra, MESSAGE_FIELDS: turn_fields})
     return conversation

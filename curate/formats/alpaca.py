@@ -9,7 +9,7 @@ ELSEWHERE = ("completion", "answer", "chosen")
 
 
 def matches(record: Fields) -> bool:
-    return "instruction" in record and any(name in record for name in OUTPUTS)
+    return "instruction" in record and any(name in record for name in (*OUTPUTS, "chosen"))
 
 
 def read(record: Fields) -> Conversation:

@@ -1,24 +1,19 @@
-"""Fields that change what a conversation means, and that no turn can hold: each is refused, or has a note.
+"""Fields that change what a conversation means, and that no turn can hold: each is followed, refused, or has a note.
 
 What a turn can hold, such as system prompts, contexts and histories, is followed where turns are put together.
 """
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
-from curricle.curate.formats.conversation import FormatError, Message
-from curricle.curate.formats.values import as_text, folded, says
+from curricle.curate.formats.conversation import Fields, FormatError, Message
+from curricle.curate.formats.media import check_media, check_placeholders
+from curricle.curate.formats.values import as_text, says
 from curricle.schemas.chat.responses import RESPONSE_ROLE
 
-MEDIA = re.compile(
-    "(?:img|image|picture|photo|video|audio)s?(?:path|url|uri|file|filename|name|id|bytes|base64|data)?s?"
-)
-"""Names of fields that hold pictures, sound and films or say where they lie, as ``values.folded`` gives them."""
-PLACEHOLDER = re.compile(r"<\|?(?:image|video|audio)(?:_pad|[ _]?\d+)?\|?>")
-"""Where a picture belongs, in texts whose pictures lie elsewhere, or are lost."""
 VERDICTS = (
     *("kto_tag", "is_accepted", "is_acceptable", "is_correct", "is_chosen", "is_good", "is_preferred"),
     *("desirable", "is_desirable"),
@@ -43,6 +38,8 @@ SPANS = (
 IGNORED = ("ignore", "ignored", "is_ignored", "ignore_loss", "no_loss", "masked", "is_masked", "skip", "exclude")
 """Weights the other way round: what is true is not to be learnt."""
 LEARNING = (*WEIGHTS, *SPANS, *IGNORED)
+DOUBTED = ("mask", "masks")
+"""Of which some data sets say what is learnt, and others what is hidden."""
 NUMBER = re.compile(r"[-+]?[0-9]{1,9}(?:\.[0-9]{0,9})?")
 LIST_FIELDS = ("messages", "conversations", "conversation", "dialogue", "dialog")
 """Where turns are looked for, in this order."""
@@ -51,27 +48,40 @@ PARTS_OF_THE_PROMPT = (
     *("document", "documents", "paragraph", "paragraphs", "article", "background", "knowledge"),
 )
 ANSWERS = ("output", "response", "completion", "chosen")
-MANY_ANSWERS = ("outputs", "responses", "completions", "generations")
+MANY_ANSWERS = ("outputs", "responses", "completions", "generations", "answers")
 
 
-def check_media(fields: Mapping[str, Any], where: str = "") -> None:
-    """Raises FormatError for pictures, sound and films beside a text: without them it means something else."""
-    for name, value in fields.items():
-        if not MEDIA.fullmatch(folded(name)):
-            continue
-        if any(map(says, value)) if isinstance(value, list) else says(value):
-            raise FormatError(
-                f"{where}{name!r} belongs to the text, and only text is read; take the field away to score it alone"
-            )
+class Checked(NamedTuple):
+    """Notes on fields that are in no turn, and which turns of the assistant are context: they are not to be learnt."""
+
+    notes: list[str]
+    context: frozenset[int]
 
 
-def check_record(fields: Mapping[str, Any], messages: Sequence[Message]) -> list[str]:
-    """Notes on the fields of a record that are in none of its turns.
+def check_record(
+    fields: Fields, messages: Sequence[Message], turn_fields: Sequence[Fields | None], score_bad: bool
+) -> Checked:
+    """What the fields of a record and of its turns, which are in none of its texts, mean for the conversation.
 
-    Raises FormatError for media, and for an answer that is marked as one not to give.
+    ``turn_fields``: of each turn, or none at all. ``score_bad``: answers that are marked as ones not to give are
+    answers like any other. FormatError for media, and where a part of an answer is to be learnt.
     """
     check_media(fields)
-    notes = [*_check_verdicts(fields), *_check_learning(fields, messages), *_check_placeholders(messages)]
+    answers = frozenset(index for index, (role, _) in enumerate(messages) if role == RESPONSE_ROLE)
+    notes: list[str] = []
+    context: set[int] = set()
+    for index, beside in enumerate(turn_fields):
+        where, role = f"messages {index}: ", messages[index][0]
+        check_media(beside or {}, where)
+        more, is_context = _check_turn(beside or {}, role, where, score_bad)
+        notes += more
+        context |= {index} if is_context else set()
+    more, is_bad = _check_verdicts(fields, "", score_bad)
+    notes += more
+    context |= answers if is_bad else set()
+    more, masked = _check_learning(fields, messages)
+    notes += [*more, *check_placeholders(messages)]
+    context |= masked
     for name in PARTS_OF_THE_PROMPT:
         if _is_text(value := fields.get(name)) and not _is_in(value, messages):
             notes.append(f"the field {name!r} is in no turn; it is kept in extra")
@@ -79,64 +89,60 @@ def check_record(fields: Mapping[str, Any], messages: Sequence[Message]) -> list
         if _is_text(value := fields.get(name)) and not _is_last(value, messages):
             notes.append(f"the field {name!r} is another answer, and is not read; it is kept in extra")
     for name in MANY_ANSWERS:
-        if isinstance(value := fields.get(name), list) and len(value) > 1:
+        value = fields.get(name)
+        many = value.get("text") if isinstance(value, dict) else value
+        if isinstance(many, list) and len(many) > 1:
             notes.append(f"the field {name!r} has other answers, and they are not read; it is kept in extra")
     for name in LIST_FIELDS:
         turns = value if isinstance(value := fields.get(name), list) else []
         if any(as_text(thought := _text_of(turn)) is not None and not _is_in(thought, messages) for turn in turns):
             notes.append(f"the field {name!r} has other turns, and they are not read; it is kept in extra")
-    return notes
+    return Checked([*dict.fromkeys(notes)], frozenset(context & answers))
 
 
-def check_turn(fields: Mapping[str, Any], role: str, where: str) -> list[str]:
-    """Notes on the fields of one turn. FormatError for media, and where an answer is marked as not to be learnt.
-
-    Every turn of the assistant is scored and trained on, and a table cannot say of one that it is not.
-    """
-    check_media(fields, where)
+def _check_turn(fields: Fields, role: str, where: str, score_bad: bool) -> tuple[list[str], bool]:
+    """Notes on the fields of one turn, and whether it is context. FormatError where a part of it is to be learnt."""
     if role == RESPONSE_ROLE:
-        notes = _check_verdicts(fields, where)
+        notes, is_context = _check_verdicts(fields, where, score_bad)
         for name in LEARNING:
-            notes += _learnt(name, fields.get(name), "an assistant's turn", where)
+            more, masked = _learnt(name, fields.get(name), "an assistant's turn", where)
+            notes += more
+            is_context |= masked
         notes += _doubted_mask(fields)
     else:
         weights = (name for name in (*WEIGHTS, *SPANS) if says(fields.get(name)) and _number(fields[name], 0) != 0)
-        notes = [_not_followed(name, f"a turn of the role {role}") for name in weights]
+        notes, is_context = [_not_followed(name, f"a turn of the role {role}") for name in weights], False
     if says(fields.get("tools")):
         notes.append("the field 'tools' of a turn is not followed")
-    return notes
+    return notes, is_context
 
 
-def _check_verdicts(fields: Mapping[str, Any], where: str = "") -> list[str]:
-    """Notes on what may say that an answer is bad. FormatError for what says so."""
-    notes = []
+def _check_verdicts(fields: Fields, where: str, score_bad: bool) -> tuple[list[str], bool]:
+    """Notes on what may say that an answer is bad, and whether something says so."""
+    notes, bad = [], []
     for name in (*VERDICTS, *AGAINST, *LABELS):
         value = fields.get(name)
         word = string.strip().lower() if (string := as_text(value)) is not None else str(value).lower()
         number = _number(value, math.nan)
         is_no = number == 1 if name in AGAINST else number in (0, -1)
         if (is_no and (name not in LABELS or word in NO)) or word in BAD:
-            raise _not_to_give(name, word, where)
-        if is_no or word in MORE_DOUBTS:
+            bad.append((name, word))
+        elif is_no or word in MORE_DOUBTS:
             notes.append(f"the field {name!r} is {word}, and the answer is scored")
-    for name, bad in (("chosen", False), ("rejected", True)):
-        if fields.get(name) is bad:
-            raise _not_to_give(name, str(bad).lower(), where)
-    return notes
+    bad += [(name, str(no).lower()) for name, no in (("chosen", False), ("rejected", True)) if fields.get(name) is no]
+    for name, word in bad:
+        follows = "and the answer is scored" if score_bad else "so the answer is one not to give: it is context"
+        notes.append(f"the field {name!r} is {word}, {follows}")
+    return notes, bool(bad) and not score_bad
 
 
-def _not_to_give(name: str, word: str, where: str) -> FormatError:
-    return FormatError(
-        f"{where}{name!r} is {word}: the answer is marked as one not to give; take the field away to have it scored"
-    )
-
-
-def _check_learning(fields: Mapping[str, Any], messages: Sequence[Message]) -> list[str]:
-    """Notes on how much of the whole conversation is to be learnt. FormatError where that is not all of its answers.
+def _check_learning(fields: Fields, messages: Sequence[Message]) -> tuple[list[str], set[int]]:
+    """Notes on how much of the whole conversation is to be learnt, and which of its turns are context.
 
     A list as long as the conversation, perhaps without a system turn that stood elsewhere, is of its turns.
     """
-    notes = []
+    notes: list[str] = []
+    context: set[int] = set()
     for name in LEARNING:
         value = fields.get(name)
         string = as_text(value)
@@ -144,39 +150,50 @@ def _check_learning(fields: Mapping[str, Any], messages: Sequence[Message]) -> l
             continue  # the loss that somebody measured; the role that is not learnt
         turns = messages[1:] if messages and messages[0][0] == "system" else messages
         if isinstance(value, list) and len(value) in (len(messages), len(turns)):
-            for (role, _), each in zip(messages[-len(value) :], value, strict=True):
+            first = len(messages) - len(value)
+            for index, each in enumerate(value, first):
+                role = messages[index][0]
                 if role == RESPONSE_ROLE:
-                    notes += _learnt(name, each, "an assistant's turn")
+                    more, masked = _learnt(name, each, "an assistant's turn")
+                    notes += more
+                    context |= {index} if masked else set()
                 elif name not in IGNORED and _number(each, 0) != 0:
                     notes.append(_not_followed(name, f"a turn of the role {role}"))
         else:
-            notes += _learnt(name, value, "the record")
+            more, masked = _learnt(name, value, "the record")
+            notes += more
+            context |= {*range(len(messages))} if masked else set()
     notes += _doubted_mask(fields)
-    return [*dict.fromkeys(notes)]
+    return notes, context
 
 
-def _learnt(name: str, value: Any, what: str, where: str = "") -> list[str]:
-    """Notes on what a field says of how much is to be learnt of something. FormatError for nothing, or a part."""
+def _learnt(name: str, value: Any, what: str, where: str = "") -> tuple[list[str], bool]:
+    """Notes on what a field says of how much is to be learnt of something, and whether that is nothing.
+
+    FormatError for a part, and for a mask of which nobody knows what it masks.
+    """
     none, all_ = (1, 0) if name in IGNORED else (0, 1)
     parts = [_number(each, math.nan) for each in value] if isinstance(value, list) else []
     number = _number(value, math.nan)
     whole = parts and all(part == all_ for part in parts)
     if not says(value) or whole or number == all_ or (name in IGNORED and all(map(math.isnan, [number, *parts]))):
-        return []
+        return [], False
+    if number == none and name not in DOUBTED:
+        return [], True
     if number == none:
         raise FormatError(
-            f"{where}{name!r} is {str(value).lower()}: {what} is not to be learnt, and every turn of the assistant is; "
-            "take the field away to have it scored"
+            f"{where}{name!r} is {str(value).lower()}, which may mean learnt or left out; say it with 'train', true or "
+            "false, or take the field away"
         )
     if isinstance(value, (list, dict)):
         raise FormatError(
-            f"{where}{name!r} says which parts of {what} are to be learnt, and every turn of the assistant is scored "
-            "whole; take the field away to have it scored"
+            f"{where}{name!r} says which parts of {what} are to be learnt, and a turn of the assistant is scored "
+            "whole, or is context; take the field away to have it scored"
         )
-    return [_not_followed(name, what)]
+    return [_not_followed(name, what)], False
 
 
-def _doubted_mask(fields: Mapping[str, Any]) -> list[str]:
+def _doubted_mask(fields: Fields) -> list[str]:
     """A note on a mask that is true: of what is learnt, or of what is hidden."""
     if _number(fields.get("mask"), 0) != 1:
         return []
@@ -185,13 +202,6 @@ def _doubted_mask(fields: Mapping[str, Any]) -> list[str]:
 
 def _not_followed(name: str, what: str) -> str:
     return f"the field {name!r} of {what} is not followed"
-
-
-def _check_placeholders(messages: Sequence[Message]) -> list[str]:
-    """A note where a turn before an answer has a placeholder for a picture: whether it is one, the text cannot say."""
-    matches = (PLACEHOLDER.search(content) for role, content in messages if role != RESPONSE_ROLE)
-    marks = dict.fromkeys(mark.group() for mark in matches if mark)
-    return [f"the text has {mark!r}, and only text is read" for mark in marks]
 
 
 def _number(value: Any, otherwise: float) -> Any:

@@ -2,18 +2,13 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 from curricle.curate.formats.values import NotJson, Unreadable, as_text, canonical, kind, says, stand_in, written
 from curricle.schemas.chat.responses import RESPONSE_ROLE
 from curricle.schemas.common.plugins import Origin, Pluggable
-
-MESSAGE_FIELDS = "message_fields"
-"""Key in ``extra`` for what messages carried beside role and content (``name``, ``tool_call_id``, ...).
-
-A list as long as ``messages``: an object for each message that had such fields, null for the others.
-"""
+from curricle.schemas.inputs import MESSAGE_FIELDS
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 
@@ -35,6 +30,23 @@ class Conversation:
     messages: list[Message]
     extra: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ReadingRules:
+    """What a user decides of how records are read.
+
+    ``media``: records with pictures, sound or films are refused, or their text is read without them. ``bad_answers``:
+    answers that are marked as ones not to give are context, or answers like any other.
+    """
+
+    media: Literal["refuse", "ignore"] = "refuse"
+    bad_answers: Literal["context", "score"] = "context"
+
+    @property
+    def chosen(self) -> dict[str, str]:
+        """Those that are not as they are by themselves, for fingerprints: what is not chosen changes none."""
+        return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) != field.default}
 
 
 @dataclass(frozen=True)
@@ -122,7 +134,7 @@ def conversation(
         if MESSAGE_FIELDS in extra:
             raise FormatError(f"the record has a field {MESSAGE_FIELDS!r} of its own, and its messages have fields too")
         in_front = len(messages) - len(message_fields)
-        extra[MESSAGE_FIELDS] = [None] * in_front + [fields or None for fields in message_fields]
+        extra[MESSAGE_FIELDS] = [None] * in_front + [beside or None for beside in message_fields]
     extra = canonical(stand_in(extra))
     check_characters([messages, extra, remarks])
     return Conversation(list(messages), extra, remarks)

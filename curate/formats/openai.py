@@ -16,6 +16,7 @@ from curricle.curate.formats.conversation import (
     rest,
     text,
 )
+from curricle.curate.formats.media import PARTS
 from curricle.curate.formats.turns import (
     CALL_ROLES,
     Turn,
@@ -36,6 +37,7 @@ REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
 TEXT_PARTS = ("text", "input_text", "output_text")
 REASONING_PARTS = ("reasoning", "thinking")
 CALL_PARTS = ("tool_call", "function_call")
+_UNLESS = "; give --media ignore to score the text alone"
 CALL_FIELDS = ("tool_calls", "function_call")
 ARGUMENT_FIELDS = ("arguments", "parameters", "input")
 
@@ -105,7 +107,7 @@ def _part(part: Any, where: str) -> _Part:
     part = turn_object(part, where)
     name = text(part, "type", where)
     if name not in (*TEXT_PARTS, *REASONING_PARTS, *CALL_PARTS):
-        raise FormatError(f"{where}a part of type {name[:40]!r} is not text")
+        raise FormatError(f"{where}a part of type {name[:40]!r} is not text{_UNLESS if PARTS.fullmatch(name) else ''}")
     fields = ("value", name, "text", "content")
     field = first_saying(part, fields) or next((field for field in fields if part.get(field) is not None), "value")
     value = part.get(field)

@@ -15,7 +15,12 @@ FIELD_PAIRS = (
     ("question", "response"),
     ("query", "response"),
     ("problem", "solution"),
+    ("input", "target"),
+    ("inputs", "targets"),
+    ("input", "output"),
+    *((question, "chosen") for question in ("prompt", "question", "query", "input")),
 )
+"""The last ones are those of Firefly, of FLAN, and of preference data."""
 
 
 def pairs(fields: Sequence[tuple[str, str]] = FIELD_PAIRS) -> Format:

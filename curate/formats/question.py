@@ -1,5 +1,6 @@
 """A question and its answer in two fields, with the input, history, system prompt and tools that stand beside them."""
 
+from curricle.curate.formats import openai, sharegpt
 from curricle.curate.formats.conversation import (
     Conversation,
     Fields,
@@ -10,6 +11,7 @@ from curricle.curate.formats.conversation import (
     items,
     text,
 )
+from curricle.curate.formats.rewriting import exchange
 from curricle.curate.formats.turns import context
 from curricle.curate.formats.values import as_text, says
 from curricle.schemas.chat.responses import RESPONSE_ROLE
@@ -47,10 +49,18 @@ def _has_history(record: Fields) -> bool:
 
 
 def _history(record: Fields) -> list[Message]:
+    """What was said before: pairs of texts, objects of a question and its answer, or turns."""
     messages: list[Message] = []
-    for index, pair in enumerate(items(record, "history") if _has_history(record) else []):
-        sides = [as_text(side) for side in pair] if isinstance(pair, list) else []
-        if len(sides) != 2 or None in sides:
-            raise FormatError(f"'history' {index}: not a pair of texts")
-        messages += [("user", sides[0] or ""), (RESPONSE_ROLE, sides[1] or "")]
+    for index, item in enumerate(items(record, "history") if _has_history(record) else []):
+        where = f"'history' {index}: "
+        sides = [as_text(side) for side in item] if isinstance(item, list) else []
+        if len(sides) == 2 and None not in sides:
+            messages += [("user", sides[0] or ""), (RESPONSE_ROLE, sides[1] or "")]
+        elif turns := exchange(item):
+            messages += [(turn["role"], text(turn, "content", where)) for turn in turns]
+        elif isinstance(item, dict) and ("role" in item or "from" in item):
+            read_turn = sharegpt.read_turn if "from" in item else openai.read_turn
+            messages.append(read_turn(item, where)[:2])
+        else:
+            raise FormatError(f"{where}neither a pair of texts nor a turn")
     return messages

@@ -20,10 +20,11 @@ from curricle.curate.formats.beside import (
 from curricle.curate.formats.conversation import Fields
 from curricle.curate.formats.openai import CALL_FIELDS, REASONING_FIELDS
 from curricle.curate.formats.pairs import PAIRS
+from curricle.curate.formats.rewriting import REWRITTEN
 from curricle.curate.formats.turns import ANSWER_FIELDS, SYSTEM_FIELDS, TOOL_FIELDS
 from curricle.curate.formats.values import folded, says
 
-_READ = (*OUTPUTS, *ELSEWHERE, *PAIRS.own, *SYSTEM_FIELDS, *TOOL_FIELDS, *LIST_FIELDS, *ANSWER_FIELDS)
+_READ = (*REWRITTEN, *OUTPUTS, *ELSEWHERE, *PAIRS.own, *SYSTEM_FIELDS, *TOOL_FIELDS, *LIST_FIELDS, *ANSWER_FIELDS)
 _CHECKED = (*VERDICTS, *AGAINST, *LABELS, *LEARNING, *PARTS_OF_THE_PROMPT, *ANSWERS, *MANY_ANSWERS, "rejected")
 _OF_TURNS = ("role", "content", "from", "value", *REASONING_FIELDS, *CALL_FIELDS)
 RECORD = {folded(name): name for name in (*_READ, *_CHECKED)}
@@ -45,7 +46,7 @@ class Respelt(NamedTuple):
 def respelt(record: Fields, own: Collection[str] = ()) -> Respelt:
     """The record under known names; ``own`` stand as they are."""
     fields, spellings, clash = _respelt(record, RECORD, "", own)
-    for field in sorted({*LIST_FIELDS, *ANSWER_FIELDS} & {*fields} - {*own}):
+    for field in sorted({*LIST_FIELDS, *ANSWER_FIELDS, "prompt", "rejected"} & {*fields} - {*own}):
         turns = value if isinstance(value := fields[field], list) else [value]
         read = [
             _respelt(turn, TURN, f"{field} {index}: ") if isinstance(turn, dict) else Respelt(turn, {}, None)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from curricle.curate.formats import strict
-from curricle.curate.formats.beside import LIST_FIELDS, check_turn
+from curricle.curate.formats.beside import LIST_FIELDS
 from curricle.curate.formats.conversation import (
     Conversation,
     Fields,
@@ -127,12 +127,9 @@ def read_turns(record: Fields, field: str, read_turn: ReadTurn) -> Conversation:
     """The conversation whose turns are in ``field``, with what stands beside them in the field that it was in."""
     turns = [read_turn(item, f"{field} {index}: ") for index, item in enumerate(items(record, field))]
     turns, answer = _with_answer(record, turns, read_turn)
-    notes = []
-    for index, turn in enumerate(turns):
-        notes += check_turn(turn.fields, turn.role, f"{field} {index}: ")
-    messages, consumed, more = context(record, [(turn.role, turn.content) for turn in turns])
+    messages, consumed, notes = context(record, [(turn.role, turn.content) for turn in turns])
     fields = [turn.fields for turn in turns]
-    return conversation(messages, record, (field, *answer, *consumed), fields, [*dict.fromkeys(notes), *more])
+    return conversation(messages, record, (field, *answer, *consumed), fields, notes)
 
 
 def _with_answer(record: Fields, turns: list[Turn], read_turn: ReadTurn) -> tuple[list[Turn], tuple[str, ...]]:

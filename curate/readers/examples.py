@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-from curricle.curate.formats import Conversation, Format, FormatError, normalise
+from curricle.curate.formats import RULES, Conversation, Format, FormatError, ReadingRules, normalise
 from curricle.curate.readers.records import Record
 from curricle.schemas.fingerprint import example_id
 from curricle.schemas.table import EXAMPLES, NOTES_FIELD, REJECTS
@@ -22,13 +22,15 @@ class Normalised(NamedTuple):
     notes: tuple[Note, ...]
 
 
-def normalise_records(records: Iterable[Record], source: str, format: Format | None) -> Normalised:
+def normalise_records(
+    records: Iterable[Record], source: str, format: Format | None, rules: ReadingRules = RULES
+) -> Normalised:
     """Read each record as ``format``, or as what it looks like. ``source`` is the name of their file."""
     examples: list[tuple[Any, ...]] = []
     rejects: list[tuple[Any, ...]] = []
     notes: list[Note] = []
     for record in records:
-        conversation = _conversation(record, source, format)
+        conversation = _conversation(record, source, format, rules)
         if isinstance(conversation, str):
             rejects.append((source, record.position, conversation, record.raw))
         else:
@@ -45,12 +47,12 @@ def notes_column(notes: Iterable[Note], rows: int) -> pa.Array:
     return pa.array(texts, NOTES_FIELD.type)
 
 
-def _conversation(record: Record, source: str, format: Format | None) -> Conversation | str:
+def _conversation(record: Record, source: str, format: Format | None, rules: ReadingRules) -> Conversation | str:
     """The conversation, or the reason why there is none."""
     if record.reason is not None:
         return record.reason
     try:
-        return normalise(record.value, format)
+        return normalise(record.value, format, rules)
     except FormatError as error:
         return str(error)
     except RecursionError:  # text inside a record may hold JSON of its own, deeper than the record's limit

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from curricle.curate.formats import FORMATS, Format, fits
+from curricle.curate.formats import FORMATS, Fields, Format, fits, record_of
 from curricle.curate.formats.conversation import fields_of
 from curricle.curate.readers.base import Extent, Reader, Slice
 from curricle.curate.readers.kinds import kind_of
@@ -101,7 +101,7 @@ class _Peek:
     def __init__(self, name: str, format: Format | None, no_names: str) -> None:
         self.name, self.format, self.no_names = name, format, no_names
         self.objects, self.settled = 0, False
-        self.first_object: dict[str, object] | None = None
+        self.first_object: Fields | None = None
         self.first_reject: Record | None = None
 
     @property
@@ -109,14 +109,14 @@ class _Peek:
         return self.settled or self.objects == PEEK
 
     def see(self, record: Record) -> None:
-        if isinstance(record.value, dict):
+        if (fields := record_of(record.value)) is not None:
             self.objects += 1
-            self.first_object = self.first_object or record.value
-            self.settled = self._fits(record.value)
+            self.first_object = self.first_object or fields
+            self.settled = self._fits(fields)
         else:
             self.first_reject = self.first_reject or record
 
-    def _fits(self, record: dict[str, object]) -> bool:
+    def _fits(self, record: Fields) -> bool:
         try:
             return fits(record, self.format)
         except Exception:

@@ -96,7 +96,7 @@ def _shuffled(examples: pa.Table) -> pa.Table:
 def _first(job: Job, shard: Shard, rows: int) -> tuple[pa.Table, int]:
     opener = partial(open_input, shard.opened, job.cwd)
     for _, records in read(opener, shard.opened, [shard.slice], job.settings.max_record_bytes, job.readers):
-        examples, rejects, _ = normalise_records(islice(records, rows), shard.source, job.format)
+        examples, rejects, _ = normalise_records(islice(records, rows), shard.source, job.format, job.rules)
         return examples, len(rejects)
     raise AssertionError("a shard is one slice")
 

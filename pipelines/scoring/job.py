@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from curricle.curate.formats import VERSION as FORMATS_VERSION
-from curricle.curate.formats import Format, named
+from curricle.curate.formats import Format, ReadingRules, named
 from curricle.curate.readers import Reader, kind_of, named_readers
 from curricle.curate.readers.inputs import InputFile
 from curricle.curate.reading import reading_identity
@@ -33,6 +33,7 @@ class Job(Scoring):
 
     settings: ScoreSettings
     format: Format | None
+    rules: ReadingRules
     readers: tuple[Reader, ...]
     cwd: str
     earlier: StoredTable | None = None
@@ -65,6 +66,7 @@ class Job(Scoring):
             "response_field": settings.response_field,
             "max_record_bytes": settings.max_record_bytes,
             **({"columns": [*settings.columns]} if settings.columns else {}),
+            **self.rules.chosen,
         }
 
 
@@ -76,8 +78,11 @@ def make_job(settings: ScoreSettings, files: Iterable[InputFile] = (), there: Se
     format = named(settings.format, settings.prompt_field, settings.response_field)
     readers = named_readers(settings.readers, settings.columns)
     used = {kind_of(file.name, readers).reader for file in files}
-    read_by = reading_identity(format, used)
+    rules = ReadingRules(settings.media, settings.bad_answers)
+    read_by = reading_identity(format, used, rules)
     readers += tuple(reader for reader in used if reader.origin and reader not in readers)
     scoring = Scoring.of(settings.all_metrics(there), settings.proxy, settings.embedding, settings.compat, read_by)
     settings = replace(settings, proxy=scoring.models.proxy)
-    return Job(scoring.references, scoring.models, scoring.columns, read_by, settings, format, readers, os.getcwd())
+    return Job(
+        scoring.references, scoring.models, scoring.columns, read_by, settings, format, rules, readers, os.getcwd()
+    )

@@ -55,6 +55,13 @@ class ScoreSettings:
     prompt_field: str | None = option("field that holds the prompt, in data of no known format", None)
     response_field: str | None = option("field that holds the response, in data of no known format", None)
     columns: tuple[str, ...] = option("what the columns of CSV and TSV are called, if no first line says it", ())
+    media: Literal["refuse", "ignore"] = option(
+        "what becomes of records with images, video or sound: their text", "refuse"
+    )
+    bad_answers: Literal["context", "score"] = option(
+        "answers that are marked as ones not to give: context, on which nothing is learnt, or scored like others",
+        "context",
+    )
     readers: tuple[str, ...] = option("readers of other kinds of files, as ./my.py:NAME", (), path=True)
     proxy: ProxySettings = field(default_factory=ProxySettings)
     embedding: EmbeddingSettings = field(default_factory=EmbeddingSettings)

@@ -49,7 +49,7 @@ def _of_file(job: Job, shards: Sequence[Shard]) -> Iterator[tuple[Normalised, Ow
     """``job.cwd`` is where the names of files mean what the user meant: a worker may stand somewhere else."""
     path, slices = shards[0].opened, [shard.slice for shard in shards]
     opened = read(lambda: open_input(path, job.cwd), path, slices, job.settings.max_record_bytes, job.readers)
-    return ((normalise_records(records, shards[0].source, job.format), None) for _, records in opened)
+    return ((normalise_records(records, shards[0].source, job.format, job.rules), None) for _, records in opened)
 
 
 def _of_table(table: StoredTable, shards: Sequence[Shard]) -> Iterator[tuple[Normalised, OwnScores]]:

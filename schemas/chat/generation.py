@@ -28,7 +28,7 @@ def prompt_of(conversation: Sequence[Turn], rendered: Rendered) -> Sequence[int]
     if not rendered.answers or rendered.answers[-1] != len(responses) - 1:
         if rendered.truncated:
             return f"the prompt fills the maximum length of {len(rendered.ids)} tokens"
-        return "the chat template leaves out or alters the last answer"
+        return "the last answer is context, or the chat template leaves it out or alters it"
     return rendered.ids[: rendered.spans[-1][0]]
 
 

@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import Any
 
 from curricle.schemas.chat.responses import DATE, RESPONSE_ROLE, ChatTemplate, NotRendered, Text
-from curricle.schemas.inputs import Turn, with_input
+from curricle.schemas.inputs import Turn, context_turns, with_input
 
 VERSION = 3
 IDENTITY = {"version": VERSION, "date": f"{DATE:%Y-%m-%d}"}
@@ -103,8 +103,12 @@ class Rendering:
             raise NotRendered("there is no conversation")
         if any(turn is None or None in turn.values() for turn in conversation):
             raise NotRendered("a turn has no role or no content")
+        context = context_turns(extra)
+        answers = {index for index, turn in enumerate(conversation) if turn["role"] == RESPONSE_ROLE}
+        if answers and answers <= context:
+            raise NotRendered("every answer is context, and none is to be learnt")
         named = self._chat_template.named
-        return self._chat_template.read(with_input(conversation, extra) if named else conversation)
+        return self._chat_template.read(with_input(conversation, extra) if named else conversation, context)
 
     def _encode(self, rows: Sequence[Text | Rendered]) -> list[Rendered]:
         texts = [row.text for row in rows if isinstance(row, Text)]

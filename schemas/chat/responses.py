@@ -8,7 +8,7 @@ A turn of the prompt that can be replaced without a change to the text is one th
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from functools import cached_property
 from itertools import chain
@@ -96,8 +96,8 @@ class ChatTemplate:
                 "the chat template draws random numbers", remedy="take them out of it, or name another template"
             )
 
-    def read(self, conversation: Sequence[Turn]) -> Text:
-        """The text of a conversation, and the responses in it.
+    def read(self, conversation: Sequence[Turn], context: Collection[int] = ()) -> Text:
+        """The text of a conversation, and the responses in it; turns of the assistant at ``context`` are none.
 
         An answer that the template leaves out or alters is not found; white space at its ends does not count.
         Raises NotRendered if the template refuses the conversation, or if it has answers and none of them is found.
@@ -110,12 +110,12 @@ class ChatTemplate:
         responses = [
             Response(number, self._header(text, start, last), start, content_end, self._end(text, content_end, last))
             for number, (index, span) in enumerate(zip(indices, spans, strict=True))
-            if span is not None
+            if span is not None and index not in context
             for start, content_end, last in [(*span, index == len(conversation) - 1)]
         ]
         has_answer = any(conversation[indices[response.number]]["content"].strip() for response in responses)
         lost = sum(
-            span is None and bool(conversation[index]["content"].strip())
+            span is None and index not in context and bool(conversation[index]["content"].strip())
             for index, span in zip(indices, spans, strict=True)
         )
         if lost and not has_answer:

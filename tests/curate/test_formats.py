@@ -8,9 +8,11 @@ from typing import Any
 
 import drawn
 import pytest
-from curricle.curate.formats import FORMATS, MESSAGE_FIELDS, Conversation, FormatError, named, normalise, recognise
+from curricle.curate.formats import FORMATS, Conversation, FormatError, ReadingRules, named, normalise, recognise
 from curricle.curate.readers import read, survey
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.fingerprint import example_id
+from curricle.schemas.inputs import MESSAGE_FIELDS, context_turns
 from curricle.schemas.table import ROLES
 from hypothesis import given
 from hypothesis import strategies as st
@@ -314,7 +316,7 @@ def test_a_system_prompt_is_followed_in_every_format(field: str, record: dict[st
             [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"), *HELLO],
         ),
         ({"messages": [USER], "chosen": "Hi", "rejected": "Go."}, HELLO),
-        ({"messages": [USER], "chosen": ASSISTANT, "rejected": USER}, HELLO),
+        ({"messages": [USER], "chosen": ASSISTANT, "rejected": ASSISTANT | {"content": "Go."}}, HELLO),
         ({"messages": [USER], "chosen": [ASSISTANT]}, HELLO),
         ({"messages": [USER], "chosen": [USER, ASSISTANT]}, HELLO),
         ({"messages": [USER, ASSISTANT, USER], "response": "Hi"}, HELLO * 2),
@@ -334,40 +336,11 @@ def test_what_stands_beside_is_followed(record: dict[str, Any], messages: list[t
         ({"images": ["a.png"]}, "'images' belongs to the text"),
         ({"image": {"bytes": "/w=="}}, "'image' belongs to the text"),
         ({"audio": "a.wav"}, "'audio' belongs to the text"),
-        ({"label": False}, "'label' is false: the answer is marked as one not to give"),
-        ({"kto_tag": False}, "'kto_tag' is false"),
-        ({"kto_tag": 0}, "'kto_tag' is 0"),
-        ({"is_correct": False}, "'is_correct' is false"),
-        ({"desirable": "False"}, "'desirable' is false"),
-        ({"label": "bad"}, "'label' is bad: the answer is marked"),
-        ({"accepted": " Rejected"}, "'accepted' is rejected"),
-        ({"label": "False"}, "'label' is false"),
-        ({"Label": "no"}, "'label' is no"),
-        ({"isChosen": False}, "'is_chosen' is false"),
-        ({"kto-tag": -1}, "'kto_tag' is -1"),
-        ({"desirable": "no"}, "'desirable' is no"),
-        ({"is_bad": "true"}, "'is_bad' is true"),
-        ({"chosen": False}, "'chosen' is false: the answer is marked"),
-        ({"rejected": True}, "'rejected' is true: the answer is marked"),
         ({"img": "a.png"}, "'img' belongs to the text"),
         ({"ImagePath": "a.png"}, "'ImagePath' belongs to the text"),
         ({"audio_paths": ["a.wav"]}, "'audio_paths' belongs to the text"),
         ({"image_id": 7}, "'image_id' belongs to the text"),
-        ({"weight": "0"}, "'weight' is 0: the record is not to be learnt"),
-        ({"Train": "false"}, "'train' is false: the record is not to be learnt"),
-        ({"ignore": True}, "'ignore' is true: the record is not to be learnt"),
-        ({"weights": [1, "0"]}, "'weights' is 0: an assistant's turn is not to be learnt"),
-        ({"lossMask": [0, False]}, "'loss_mask' is false: an assistant's turn"),
-        ({"ignore": [0, 1]}, "'ignore' is 1: an assistant's turn"),
         ({"System": "Be brief.", "systemPrompt": "Be long.", "SYSTEM": "Be loud."}, "are one field, and differ"),
-        ({"weight": 0}, "'weight' is 0: the record is not to be learnt"),
-        ({"weight": "0.0"}, "'weight' is 0.0: the record is not to be learnt"),
-        ({"weights": [0, 0]}, "'weights' is 0"),
-        ({"train": "no"}, "'train' is no: the record"),
-        ({"train": False}, "'train' is false: the record is not to be learnt"),
-        ({"loss": False}, "'loss' is false"),
-        ({"loss_mask": [0, 0]}, "'loss_mask' is 0: an assistant's turn is not to be learnt"),
-        ({"weight": [1, 0.0]}, "'weight' is 0: an assistant's turn"),
         ({"loss_mask": [0, 0, 0, 1, 1]}, "'loss_mask' says which parts of the record"),
         ({"mask": {"begin": 0}}, "'mask' says which parts"),
         ({"tools": '[{"name": "a", "name": "b"}]'}, "'tools': duplicate key 'name'"),
@@ -386,23 +359,94 @@ def test_what_cannot_be_followed_is_refused(fields: dict[str, Any], reason: str)
 
 
 @pytest.mark.parametrize(
-    "fields",
+    ("fields", "note"),
     [
-        *({"weight": 0}, {"weight": 0.0}, {"loss_weight": 0}, {"loss_mask": 0}, {"mask": [0, 1]}),
-        *({"train": False}, {"loss": False}, {"label": False}, {"train_detail": [{}]}),
-        *({"weight": "0.0"}, {"train": "False"}, {"ignore": True}, {"masked": "yes"}, {"is_bad": 1}),
+        ({"label": False}, "'label' is false"),
+        ({"kto_tag": False}, "'kto_tag' is false"),
+        ({"kto_tag": 0}, "'kto_tag' is 0"),
+        ({"is_correct": False}, "'is_correct' is false"),
+        ({"desirable": "False"}, "'desirable' is false"),
+        ({"label": "bad"}, "'label' is bad"),
+        ({"accepted": " Rejected"}, "'accepted' is rejected"),
+        ({"label": "False"}, "'label' is false"),
+        ({"Label": "no"}, "'label' is no"),
+        ({"isChosen": False}, "'is_chosen' is false"),
+        ({"kto-tag": -1}, "'kto_tag' is -1"),
+        ({"desirable": "no"}, "'desirable' is no"),
+        ({"is_bad": "true"}, "'is_bad' is true"),
+        ({"chosen": False}, "'chosen' is false"),
+        ({"rejected": True}, "'rejected' is true"),
+        ({"weight": "0"}, "'weight' is 0"),
+        ({"Train": "false"}, "'train' is false"),
+        ({"ignore": True}, "'ignore' is true"),
+        ({"weights": [1, "0"]}, "'weights' is 0"),
+        ({"lossMask": [0, False]}, "'loss_mask' is false"),
+        ({"ignore": [0, 1]}, "'ignore' is 1"),
+        ({"weight": 0}, "'weight' is 0"),
+        ({"weight": "0.0"}, "'weight' is 0.0"),
+        ({"weights": [0, 0]}, "'weights' is 0"),
+        ({"train": "no"}, "'train' is no"),
+        ({"train": False}, "'train' is false"),
+        ({"loss": False}, "'loss' is false"),
+        ({"loss_mask": [0, 0]}, "'loss_mask' is 0"),
+        ({"weight": [1, 0.0]}, "'weight' is 0"),
     ],
 )
-def test_turns_that_are_not_to_be_learnt_are_refused(fields: dict[str, Any]) -> None:
+def test_answers_that_are_marked_as_bad_or_not_to_be_learnt_are_context(fields: dict[str, Any], note: str) -> None:
+    for record in ({"messages": [USER, ASSISTANT]}, {"prompt": "Hello", "completion": "Hi"}):
+        result = normalise({**record, **fields})
+        assert result.messages == HELLO and result.extra[MESSAGE_FIELDS] == [None, {"train": False}]
+        verdicts = [each for each in result.notes if "so the answer is one not to give" in each]
+        learning = ("weight", "train", "ignore", "loss")
+        assert [note.partition(" is ")[0] in each for each in verdicts] == (
+            [] if note.strip("'").startswith(learning) else [True]
+        )
+        assert {*fields} < {*result.extra}, "the mark stays"
+        again = {"example_id": "a", "source": "b", "source_position": 0, "messages": [USER, ASSISTANT]}
+        read = normalise({**again, "extra": json.dumps(result.extra)})
+        assert read.messages == result.messages and read.extra == result.extra
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({"weight": 0}, {"weight": 0.0}, {"loss_weight": 0}, {"loss_mask": 0}, {"train": False}, {"loss": False}),
+        *({"label": False}, {"weight": "0.0"}, {"train": "False"}, {"ignore": True}, {"masked": "yes"}, {"is_bad": 1}),
+    ],
+)
+def test_turns_that_are_not_to_be_learnt_are_context(fields: dict[str, Any]) -> None:
     (name,) = fields
     for turns in (
         [USER, ASSISTANT | fields, USER, ASSISTANT],
-        [{"from": "human", "value": "Hello"}, {"from": "gpt", "value": "Hi"} | fields],
+        [{"from": "human", "value": "Hello"}, {"from": "gpt", "value": "Hi"} | fields] * 2,
     ):
-        with pytest.raises(FormatError, match=f"messages 1: '{name}' (is|says)"):
-            normalise({"messages": turns})
-    learnt = {name: int(name not in ("ignore", "masked", "is_bad"))} if name not in ("train_detail", "mask") else {}
+        result = normalise({"messages": turns, "system": "Be brief."})
+        marked = [index for index, each in enumerate(result.extra[MESSAGE_FIELDS]) if each and each["train"] is False]
+        assert marked == ([2] if turns[3] is ASSISTANT else [2, 4]) == sorted(context_turns(result.extra))
+        assert [f"'{name}'" in note for note in result.notes] == ([True] if name in ("label", "is_bad") else [])
+        plain = normalise({"messages": [USER, ASSISTANT] * 2, "system": "Be brief."})
+        assert result.messages == plain.messages
+        assert example_id(result.messages, result.extra) != example_id(plain.messages, plain.extra)
+    learnt = {name: int(name not in ("ignore", "masked", "is_bad"))}
     assert normalise({"messages": [USER | fields, ASSISTANT | learnt]}).notes == []
+
+
+def test_a_mask_of_which_nobody_knows_what_it_masks_is_refused() -> None:
+    for fields, reason in (
+        ({"mask": 0}, "'mask' is 0, which may mean learnt or left out"),
+        ({"mask": [0, 1]}, "'mask' says which parts"),
+        ({"train_detail": [{}]}, "'train_detail' says which parts"),
+    ):
+        with pytest.raises(FormatError, match=f"messages 1: {reason}"):
+            normalise({"messages": [USER, ASSISTANT | fields]})
+
+
+def test_answers_that_are_marked_as_bad_are_scored_where_that_is_asked_for() -> None:
+    for fields in ({"label": False}, {"rejected": True}, {"is_bad": 1}):
+        result = normalise({"prompt": "Hello", "completion": "Hi", **fields}, rules=ReadingRules(bad_answers="score"))
+        assert result.extra == fields and ["and the answer is scored" in note for note in result.notes] == [True]
+    weight = normalise({"prompt": "Hello", "completion": "Hi", "weight": 0}, rules=ReadingRules(bad_answers="score"))
+    assert context_turns(weight.extra) == {1}, "that it is not to be learnt is no verdict"
 
 
 @pytest.mark.parametrize(
