@@ -19,12 +19,14 @@ os.environ.setdefault("USE_HUB_KERNELS", "NO")  # with `kernels` installed, tran
 
 if TYPE_CHECKING:
     from curricle.train.commands import compare as compare
+    from curricle.train.commands import export as export
     from curricle.train.commands import plan as plan
     from curricle.train.commands import report as report
     from curricle.train.commands import reward as reward
     from curricle.train.commands import run as run
     from curricle.train.commands import status as status
     from curricle.train.commands import verify as verify
+    from curricle.train.commands import verify_order as verify_order
     from curricle.train.data.holdout import hold_out as hold_out
     from curricle.train.data.table import Table as Table
     from curricle.train.data.table import open_table as open_table
@@ -37,7 +39,9 @@ _MODULES = {
     "hold_out": "data.holdout",
     "open_table": "data.table",
     "order": "ordering.order",
-    **dict.fromkeys(("compare", "plan", "report", "reward", "run", "status", "verify"), "commands"),
+    **dict.fromkeys(
+        ("compare", "export", "plan", "report", "reward", "run", "status", "verify", "verify_order"), "commands"
+    ),
 }
 """The public names, and where each is: imported when it is asked for, because ``--help`` reads this package too."""
 

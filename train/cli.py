@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, NoReturn, TypeVa
 
 from curricle.schemas.common import stop
 from curricle.schemas.common.command import DONE, FAILED, STATES, Command, dispatch
+from curricle.schemas.common.config import parse
 from curricle.schemas.common.disk import check_writable
 from curricle.schemas.common.dry_run import parse_with_dry_run
-from curricle.schemas.common.flags import parse
 from curricle.schemas.common.log import set_up_logging
 from curricle.schemas.common.surroundings import show
 from curricle.schemas.common.wording import counted
@@ -102,11 +102,11 @@ def reward(arguments: Sequence[str]) -> int:
 
 
 def status(arguments: Sequence[str]) -> int:
-    """Say how far a run or a comparison is, how fast, and whether somebody works on it; from its directory alone."""
+    """Say how far a run is, how fast, and whether somebody works on it; from its directory alone."""
     from curricle.train.settings import RunStatusSettings
 
     settings = parse(RunStatusSettings, arguments, "curricle-train status", status.__doc__)
-    from curricle.train.commands import status_of
+    from curricle.train.records.status import status_of
 
     standing = status_of(settings.directory)
     if settings.json:
@@ -142,13 +142,45 @@ def verify(arguments: Sequence[str]) -> int:
     return FAILED if any(finding.faults for finding in findings) else DONE
 
 
-def _show_curriculum(arguments: Sequence[str], command: str) -> None:
+def export(arguments: Sequence[str]) -> int:
+    """Write the rows of a table in an order, as another trainer reads them, with the settings that keep it."""
+    from curricle.train.settings.export import ExportSettings
+
+    _show_curriculum(arguments, "curricle-train export", "--order")
+    settings = parse(ExportSettings, arguments, "curricle-train export", export.__doc__)
+    set_up_logging(settings.log_format)
+    from curricle.train.ordering.exports.export import export as write
+
+    done = write(settings)
+    for reason, rows in done.left_out.items():
+        show(f"left out: {counted(rows, 'row')}: {reason}")
+    for name, rows in done.lost.items():
+        show(f"not in this format: the field {name} of {counted(rows, 'row')}")
+    show(f"{counted(done.rows, 'row')} in {counted(done.steps, 'step')}, order {done.digest}: {settings.output}")
+    show(f"which settings keep it, and what breaks it: {settings.output / 'README.md'}")
+    return DONE
+
+
+def verify_order(arguments: Sequence[str]) -> int:
+    """Look whether an export, or what a trainer has consumed of it, is in its order; 1 if it is not."""
+    from curricle.train.settings.export import VerifyOrderSettings
+
+    settings = parse(VerifyOrderSettings, arguments, "curricle-train verify-order", verify_order.__doc__)
+    from curricle.train.reporting.order_verification import verify_order as look
+
+    findings = look(settings)
+    for finding in findings:
+        show(str(finding))
+    return FAILED if any(finding.faults for finding in findings) else DONE
+
+
+def _show_curriculum(arguments: Sequence[str], command: str, option: str = "--curriculum") -> None:
     """`--curriculum NAME --help` lists the options of that curriculum."""
-    name = next((value for flag, value in pairwise(arguments) if flag == "--curriculum"), None)
+    name = next((value for flag, value in pairwise(arguments) if flag == option), None)
     if name and {"-h", "--help"} & set(arguments):
         from curricle.train.curricula import show_options
 
-        show_options(name, command)
+        show_options(name, command, option.removeprefix("--"))
 
 
 COMMANDS: dict[str, Command] = {
@@ -159,6 +191,8 @@ COMMANDS: dict[str, Command] = {
     "status": status,
     "report": report,
     "verify": verify,
+    "export": export,
+    "verify-order": verify_order,
 }
 
 

@@ -34,11 +34,12 @@ from curricle.train.settings import (
     VerifySettings,
     identity,
 )
+from curricle.train.settings.export import ExportSettings, Target, VerifyOrderSettings
 
 if TYPE_CHECKING:
     from curricle.train.distributed import Processes
+    from curricle.train.ordering.exports.sidecar import Sidecar
     from curricle.train.ordering.plan import Plan
-    from curricle.train.records.comparison import ComparisonStatus
     from curricle.train.records.status import RunStatus
     from curricle.train.reporting.verification import Finding
 
@@ -101,6 +102,23 @@ class PlanOptions(TypedDict, total=False):
     budget: BudgetSettings | Mapping[str, Any]
     columns: Sequence[str]
     eval: EvalSettings | Mapping[str, Any]
+
+
+class ExportOptions(TypedDict, total=False):
+    """Options of ``export``."""
+
+    order_options: Mapping[str, Any]
+    columns: Sequence[str]
+    unfit: Literal["refuse", "leave-out"]
+    curriculum: str
+    join: Sequence[StrPath]
+    seed: int
+    leave_out: Sequence[StrPath]
+    subset: int
+    budget: BudgetSettings | Mapping[str, Any]
+    batch: BatchSize | Mapping[str, Any]
+    eval: EvalSettings | Mapping[str, Any]
+    log_format: Literal["text", "json"]
 
 
 class RewardOptions(TypedDict, total=False):
@@ -208,23 +226,42 @@ def verify(directory: StrPath) -> "list[Finding]":
     return verify(_settings(VerifySettings, "verify", directory=directory).directory)
 
 
-def status(directory: StrPath) -> "RunStatus | ComparisonStatus":
-    """How far a run or a comparison is, how fast, and whether somebody works on it; from its directory alone.
+def status(directory: StrPath) -> "RunStatus":
+    """How far a run is, how fast, and whether somebody works on it; from its directory alone.
 
-    Raises UsageError where there is neither.
+    Raises UsageError where there is no run.
     """
+    from curricle.train.records.status import status_of
+
     return status_of(_settings(RunStatusSettings, "status", directory=directory).directory)
 
 
-def status_of(directory: Path) -> "RunStatus | ComparisonStatus":
-    """The same of a path."""
-    from curricle.train.records.comparison import is_comparison, status_of_comparison
-    from curricle.train.records.run_json import read_description
-    from curricle.train.records.status import status_of_run
+def export(table: StrPath, order: str, to: Target, output: StrPath, **options: Unpack[ExportOptions]) -> "Sidecar":
+    """Write the rows of a table in an order, as another trainer reads them, and return what ``order.json`` says.
 
-    if not read_description(directory) and is_comparison(directory):
-        return status_of_comparison(directory)
-    return status_of_run(directory)
+    ``order``: a curriculum that never asks, with its options in ``order_options``; the path of a run, its journal, or a
+    ``plan.parquet``; a column; or ``"table"``. ``to``: ``"jsonl"``, ``"hf"``, ``"axolotl"``, ….
+    ``options``: those of ``curricle-train export --help``, as for ``run``. Raises UsageError, before anything is
+    written, for what does not fit, and UserError where the trainer could not read rows.
+    """
+    from curricle.train.ordering.exports.export import export
+
+    return export(_settings(ExportSettings, "export", table=table, order=str(order), to=to, output=output, **options))
+
+
+def verify_order(
+    directory: StrPath, consumed: StrPath | None = None, *, within: int = 1, table: StrPath | None = None
+) -> "list[Finding]":
+    """Look whether an export, and the ids in ``consumed``, are in its order: all is, where no finding has ``faults``.
+
+    ``consumed``: ids one a line, or JSON lines or Parquet with ``example_id``; they may end before the order does.
+    ``within``: so many may be in any order among themselves. ``table``: to see that the order is over its rows.
+    Raises UsageError where there is no export.
+    """
+    from curricle.train.reporting.order_verification import verify_order
+
+    options = {"directory": directory, "consumed": consumed, "within": within, "table": table}
+    return verify_order(_settings(VerifyOrderSettings, "verify_order", **options))
 
 
 def check_options() -> None:

@@ -46,6 +46,11 @@ def run_trainer(command: str, output: Path, options: Mapping[str, object]) -> No
     _run(command, output, _flags(output, options))
 
 
+def hand_over(command: str, arguments: Sequence[str]) -> int:
+    """Run ``curricle-train COMMAND`` with the arguments of ours, which it reads alone, and return its exit code."""
+    return subprocess.run([sys.executable, "-P", "-m", "curricle.train.cli", command, *arguments]).returncode
+
+
 def write_report(run: Path) -> None:
     """Write the page of a training run: ``curricle-train report RUN``."""
     _run("report", run, [str(run)])

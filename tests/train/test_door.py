@@ -18,6 +18,7 @@ from curricle.schemas.common.errors import UsageError
 from curricle.train import cli, commands, settings
 from curricle.train.records.checkpoints import read_cursor
 from curricle.train.settings import BatchSettings
+from curricle.train.settings import export as export_settings
 from pages import block
 
 STATIC = {
@@ -161,16 +162,17 @@ def test_refusals_are_those_of_the_command(table_file, tmp_path, tiny_model):
     assert {*tmp_path.iterdir()} == before
 
 
-@pytest.mark.parametrize("name", ["run", "compare", "plan", "reward"])
+@pytest.mark.parametrize("name", ["run", "compare", "plan", "reward", "export"])
 def test_the_keywords_of_a_function_are_the_options_of_its_command(name):
     function = getattr(train, name)
     accepted = {*inspect.signature(function).parameters} - {"options"}
     accepted |= {*get_type_hints(getattr(commands, f"{name.title()}Options"))}
-    assert accepted == {item.name for item in fields(getattr(settings, f"{name.title()}Settings"))}
+    module = export_settings if name == "export" else settings
+    assert accepted == {item.name for item in fields(getattr(module, f"{name.title()}Settings"))}
 
 
 def test_every_command_has_a_documented_function():
-    assert {*cli.COMMANDS} <= {*train.__all__}
+    assert {name.replace("-", "_") for name in cli.COMMANDS} <= {*train.__all__}
     for name in train.__all__:
         assert inspect.getdoc(getattr(train, name)), name
     with pytest.raises(AttributeError, match="no attribute 'orders'"):

@@ -99,6 +99,11 @@ class Table:
     def __repr__(self) -> str:
         return f"<Table {self.where}: {len(self):,} rows>"
 
+    @property
+    def files(self) -> ParquetTable:
+        """The files that it is of, with all their rows, see ``origin``; without those that are joined."""
+        return self._files
+
     @cached_property
     def digest(self) -> str:
         """32 hex digits that identify the examples and their order."""

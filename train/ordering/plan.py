@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from curricle.schemas.common.config import build
 from curricle.schemas.common.disk import check_writable, refuse_links, replacing
 from curricle.schemas.common.errors import UsageError
-from curricle.train.data.holdout import split
+from curricle.train.data.holdout import Split, split
 from curricle.train.data.table import Rows, Table
 from curricle.train.ordering.batches import GlobalBatch
 from curricle.train.ordering.exposure import Exposure
@@ -93,17 +93,24 @@ class Plan:
 def plan_of(settings: PlanSettings) -> Plan:
     """Write the plan that settings ask for: of a journal, or of a curriculum over the rows that are not held out."""
     check_writable(settings.output)
+    parts, order = rows_and_order(settings)
+    return plan(parts.train, order, settings.output, settings.columns, settings.curriculum)
+
+
+def rows_and_order(settings: PlanSettings) -> tuple[Split, Header | Journal]:
+    """The rows that settings name, and what defines their order: of a journal the rows of its run.
+
+    UsageError for what does not fit.
+    """
     if settings.journal:
         path = settings.journal / JOURNAL if settings.journal.is_dir() else settings.journal
         journal, settings = read_journal(path), _with_rows_of_the_run(settings, path)
-        table = split(settings, journal.header.seed, journal.header.table).train
-        return plan(table, journal, settings.output, settings.columns, settings.curriculum)
+        return split(settings, journal.header.seed, journal.header.table), journal
     if settings.data is None:
         raise UsageError("--data is required", where="curricle-train plan", remedy="name a table, or a --journal")
-    table = split(settings, settings.seed).train
+    parts = split(settings, settings.seed)
     options, size = settings.curriculum_options, settings.batch.size
-    order = header_of(table, settings.curriculum, options, settings.seed, size, settings.budget)
-    return plan(table, order, settings.output, settings.columns, settings.curriculum)
+    return parts, header_of(parts.train, settings.curriculum, options, settings.seed, size, settings.budget)
 
 
 def _with_rows_of_the_run(settings: PlanSettings, journal: Path) -> PlanSettings:
