@@ -66,6 +66,7 @@ ZERO_IS_MEANT = {
     *("reward.seed", "port"),
     *("temperature", "probe_rows", "probe_cost", "resort_every", "resort_epochs", "refresh_rows", "parts"),
     "decisions",
+    *("curriculum multistage replay", "curriculum odm memory", "curriculum odm warmup", "curriculum skill_it every"),
     *("percentiles", "last_steps", "thresholds"),
 }
 NEGATIVE_IS_MEANT = {"proxy.generation.seed", "curricle select seed", "thresholds"}

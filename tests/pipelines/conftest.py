@@ -1,10 +1,13 @@
 """Fixtures of the pipeline's tests."""
 
 import json
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from running import curricle, write_jsonl
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +19,22 @@ def alpaca_rows(shared_data) -> Callable[[int], list[dict]]:
             return [json.loads(next(file)) for _ in range(count)]
 
     return first
+
+
+@pytest.fixture(scope="module")
+def whole(request, alpaca_rows, tmp_path_factory) -> Path:
+    """The table of a job that nothing happened to, beside its input: with ``ROWS`` and ``OPTIONS`` of the module."""
+    root = tmp_path_factory.mktemp("whole")
+    write_jsonl(root / "in.jsonl", alpaca_rows(request.module.ROWS))
+    curricle("score", "in.jsonl", "--output", "out", *request.module.OPTIONS, cwd=root)
+    return root / "out"
+
+
+@pytest.fixture
+def directory(whole: Path, tmp_path: Path) -> Path:
+    """Where the same job may run: it holds the input."""
+    shutil.copy2(whole.parent / "in.jsonl", tmp_path)
+    return tmp_path
 
 
 @pytest.fixture

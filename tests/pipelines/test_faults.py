@@ -15,25 +15,10 @@ from pathlib import Path
 
 import pytest
 from clusters import Dask, a_worker_of, beam_service, dask_cluster, end, until_true
-from running import children_of_group, command, curricle, in_process_of_its_own, signed, start, write_jsonl
+from running import children_of_group, command, curricle, in_process_of_its_own, signed, start
 
 ROWS = 3000
 OPTIONS = ("--metrics", "mtld,mattr", "--shard-rows", 150)
-
-
-@pytest.fixture(scope="module")
-def whole(alpaca_rows, tmp_path_factory) -> Path:
-    """The table of a job that nothing happened to, beside its input."""
-    root = tmp_path_factory.mktemp("whole")
-    write_jsonl(root / "in.jsonl", alpaca_rows(ROWS))
-    curricle("score", "in.jsonl", "--output", "out", *OPTIONS, cwd=root)
-    return root / "out"
-
-
-@pytest.fixture
-def directory(whole, tmp_path) -> Path:
-    shutil.copy2(whole.parent / "in.jsonl", tmp_path)
-    return tmp_path
 
 
 def receipts(directory: Path) -> list[Path]:

@@ -5,7 +5,6 @@ CI takes an instant of each engine, a soak ten of each signal.
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 import drawn
 import pytest
 from clusters import beam_service, dask_cluster, until_true
-from running import catches, children_of_group, command, curricle, signed, start, write_jsonl
+from running import catches, children_of_group, command, curricle, signed, start
 
 ROWS, SHARDS = 400, 20
 OPTIONS = ("--metrics", "mtld,mattr", "--shard-rows", ROWS // SHARDS)
@@ -26,20 +25,6 @@ ENGINES = {
 }
 SHARED = ("dask", "portable")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-@pytest.fixture(scope="module")
-def whole(alpaca_rows, tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("whole")
-    write_jsonl(root / "in.jsonl", alpaca_rows(ROWS))
-    curricle("score", "in.jsonl", "--output", "out", *OPTIONS, cwd=root)
-    return root / "out"
-
-
-@pytest.fixture
-def directory(whole: Path, tmp_path: Path) -> Path:
-    shutil.copy2(whole.parent / "in.jsonl", tmp_path)
-    return tmp_path
 
 
 @pytest.fixture(scope="module")

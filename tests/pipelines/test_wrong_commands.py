@@ -1,11 +1,7 @@
 """What a newcomer types wrong: each gets a message that says what to do, before anything heavy is imported."""
 
-import json
-import os
-import subprocess
-import sys
-
 import pytest
+import wrong_commands
 from table_maker import make_table, random_scores
 
 WRONG = {
@@ -39,44 +35,19 @@ WRONG = {
     "the state of nothing": ("status tabel --json", "there is no job here"),
     "a plan that is none": ("run raw.jsonl", "raw.jsonl: "),
 }
-CODE = """
-import contextlib, io, json, sys
-from curricle.pipelines.cli import main
-for line in sys.stdin:
-    with contextlib.redirect_stderr(io.StringIO()) as message, contextlib.redirect_stdout(message):
-        code = main(json.loads(line))
-    heavy = {"torch", "transformers", "matplotlib.axes", "scipy", "datasketch", "numba"} & set(sys.modules)
-    print(json.dumps([code, message.getvalue(), sorted(heavy)]))
-"""
+HEAVY = ("torch", "transformers", "matplotlib.axes", "scipy", "datasketch", "numba")
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory) -> dict[str, list]:
-    """What each command ends with, and what it says, one after another in one process."""
+def outcomes(tmp_path_factory) -> dict[str, wrong_commands.Outcome]:
     here = tmp_path_factory.mktemp("newcomer")
     make_table(here / "table", random_scores(8), rows=8)
     (here / "begun").mkdir()
     (here / "raw.jsonl").write_text('{"instruction": "Say it.", "output": "It."}\n')
-    before = sorted(here.rglob("*"))
-    lines = [json.dumps(command.split()) for command, _ in WRONG.values()]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", CODE],
-        input="\n".join(lines),
-        capture_output=True,
-        text=True,
-        cwd=here,
-        env=environment,
-    )
-    assert done.returncode == 0, done.stderr
-    assert sorted(here.rglob("*")) == before, "something was written"
-    return dict(zip(WRONG, map(json.loads, done.stdout.splitlines()), strict=True))
+    commands = [command.split() for command, _ in WRONG.values()]
+    return dict(zip(WRONG, wrong_commands.outcomes("curricle.pipelines.cli", commands, HEAVY, here), strict=True))
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_command_is_refused_with_what_to_do_before_anything_heavy_is_imported(outcomes, name):
-    code, message, heavy = outcomes[name]
-    assert code == 2, message
-    assert WRONG[name][1] in message
-    assert message.count("\n") <= 3 and "What to do: " in message and "Traceback" not in message
-    assert heavy == []
+    wrong_commands.check(outcomes[name], WRONG[name][1])
