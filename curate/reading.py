@@ -18,7 +18,7 @@ from curricle.curate.readers.inputs import InputFile, find_inputs, say_left_out
 from curricle.curate.readers.records import of_program
 from curricle.curate.readers.rows import rows_of, without_dictionaries
 from curricle.schemas.columns import METADATA_KEY
-from curricle.schemas.common.config import at_home
+from curricle.schemas.common.home import at_home
 from curricle.schemas.table import EXAMPLE_FIELDS, NOTES_FIELD, REJECTS
 
 StrPath: TypeAlias = str | os.PathLike[str]

@@ -10,7 +10,8 @@ from typing import Literal, NoReturn, Protocol, TypeVar
 
 from curricle.schemas.common import stop
 from curricle.schemas.common.command import DIFFERENT, DONE, FAILED, STATES, TOO_MANY_REJECTS, Command, dispatch
-from curricle.schemas.common.config import check_ranges, option, parse
+from curricle.schemas.common.config import check_ranges, option
+from curricle.schemas.common.flags import parse
 from curricle.schemas.common.surroundings import show
 
 log = logging.getLogger("curricle")
@@ -266,6 +267,19 @@ def cluster(arguments: Sequence[str]) -> int:
     return DONE
 
 
+def contamination(arguments: Sequence[str]) -> int:
+    """Add columns to a table that say which rows hold texts of benchmarks: whole, in part, or nearly the same."""
+    from curricle.pipelines.settings.contamination import ContaminationSettings
+
+    settings = _begun(ContaminationSettings, arguments, "contamination", contamination.__doc__)
+    from curricle.pipelines.commands.contamination import PAGE
+    from curricle.pipelines.commands.contamination import contamination as run
+
+    run(settings)
+    log.info("table: %s (look at %s/%s, check with `curricle verify`)", settings.output, settings.output, PAGE)
+    return DONE
+
+
 def transfer(arguments: Sequence[str]) -> int:
     """Compare columns of tables that different models scored: is what one finds hard hard for another?"""
     from curricle.pipelines.settings.transfer import TransferSettings
@@ -375,6 +389,7 @@ COMMANDS: dict[str, Command] = {
     "verify": verify,
     "add": add,
     "cluster": cluster,
+    "contamination": contamination,
     "select": select,
     "concat": concat,
     "diff": diff,

@@ -25,7 +25,8 @@ from curricle.pipelines.settings.reward import HeadSettings, RewardSettings
 from curricle.pipelines.settings.score import ScoreSettings
 from curricle.pipelines.settings.select import SelectSettings
 from curricle.pipelines.settings.transfer import TransferSettings
-from curricle.schemas.common.config import at_home, build
+from curricle.schemas.common.config import build
+from curricle.schemas.common.home import at_home
 
 if TYPE_CHECKING:
     from curricle.curate.report.difference import Difference

@@ -11,11 +11,12 @@ from curricle.pipelines.cli import COMMANDS as CURATION
 from curricle.pipelines.cli import PoolSettings, ViewSettings
 from curricle.pipelines.settings.add import AddSettings
 from curricle.pipelines.settings.cluster import ClusterSettings
+from curricle.pipelines.settings.contamination import ContaminationSettings
 from curricle.pipelines.settings.diff import DiffSettings
 from curricle.pipelines.settings.lp import LpSettings
 from curricle.pipelines.settings.reward import RewardSettings as CurationRewardSettings
 from curricle.pipelines.settings.score import ScoreSettings
-from curricle.schemas.common import config
+from curricle.schemas.common import config, flags
 from curricle.schemas.common.config import LARGEST
 from curricle.schemas.common.errors import UsageError
 from curricle.train.cli import COMMANDS as TRAINING
@@ -36,6 +37,7 @@ SETTINGS = {
     "curricle cluster": ClusterSettings,
     "curricle add": AddSettings,
     "curricle view": ViewSettings,
+    "curricle contamination": ContaminationSettings,
     "curricle workers": PoolSettings,
     "curricle select": Recipe,
     "curricle diff": DiffSettings,
@@ -43,6 +45,7 @@ SETTINGS = {
 }
 NEEDED: dict[str, dict[str, typing.Any]] = {
     "curricle view": {"table": "x"},
+    "curricle contamination": {"table": "x", "output": "x", "against": ["x"]},
     **{command: {"data": "x", "model": "x", "output": "x"} for command in ("run", "compare", "reward")},
     "plan": {"data": "x", "output": "x"},
     "export": {"table": "x", "order": "random", "to": "hf", "output": "x"},
@@ -84,7 +87,7 @@ def numbers(cls: type, prefix: str = "") -> list[tuple[str, typing.Any, bool]]:
     """Name, field and whether it is whole, of every option that is a number or several."""
     hints, result = typing.get_type_hints(cls), []
     for item in dataclasses.fields(cls):
-        hint = config._required(hints[item.name])
+        hint = config.required(hints[item.name])
         if dataclasses.is_dataclass(hint):
             result += numbers(hint, f"{prefix}{item.name}.")  # type: ignore[arg-type]
             continue
@@ -105,7 +108,7 @@ def outcome(command: str, name: str, text: object) -> str:
     """``accepted``, or the words of the refusal."""
     values: dict[str, typing.Any] = {}
     key = name.split(".")
-    config._put(values, key, {"gpu": text} if name == "dask_resources" else text)
+    flags._put(values, key, {"gpu": text} if name == "dask_resources" else text)
     try:
         if command.startswith("curriculum "):
             build(command.removeprefix("curriculum "), values)
@@ -153,7 +156,7 @@ def test_a_program_is_refused_what_a_command_is(command, name, item, whole):
 
 def test_every_command_is_looked_at():
     """A command with an option that is a number stands above."""
-    without = {"verify", "report", "status", "doctor", "transfer", "plan", "concat"}
+    without = {"verify", "report", "status", "doctor", "transfer", "plan", "concat", "push"}
     named = {command.removeprefix("curricle ") for command in SETTINGS}
     assert {*CURATION} - without <= named
     assert {*TRAINING} - {"report", "verify", "status"} <= named

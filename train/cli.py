@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, NoReturn, TypeVa
 
 from curricle.schemas.common import stop
 from curricle.schemas.common.command import DONE, FAILED, STATES, Command, dispatch
-from curricle.schemas.common.config import parse
 from curricle.schemas.common.disk import check_writable
 from curricle.schemas.common.dry_run import parse_with_dry_run
+from curricle.schemas.common.flags import parse
 from curricle.schemas.common.log import set_up_logging
 from curricle.schemas.common.surroundings import show
 from curricle.schemas.common.wording import counted
@@ -102,11 +102,11 @@ def reward(arguments: Sequence[str]) -> int:
 
 
 def status(arguments: Sequence[str]) -> int:
-    """Say how far a run is, how fast, and whether somebody works on it; from its directory alone."""
+    """Say how far a run or a comparison is, how fast, and whether somebody works on it; from its directory alone."""
     from curricle.train.settings import RunStatusSettings
 
     settings = parse(RunStatusSettings, arguments, "curricle-train status", status.__doc__)
-    from curricle.train.records.status import status_of
+    from curricle.train.commands import status_of
 
     standing = status_of(settings.directory)
     if settings.json:

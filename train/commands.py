@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from curricle.train.distributed import Processes
     from curricle.train.ordering.exports.sidecar import Sidecar
     from curricle.train.ordering.plan import Plan
+    from curricle.train.records.comparison import ComparisonStatus
     from curricle.train.records.status import RunStatus
     from curricle.train.reporting.verification import Finding
 
@@ -226,14 +227,23 @@ def verify(directory: StrPath) -> "list[Finding]":
     return verify(_settings(VerifySettings, "verify", directory=directory).directory)
 
 
-def status(directory: StrPath) -> "RunStatus":
-    """How far a run is, how fast, and whether somebody works on it; from its directory alone.
+def status(directory: StrPath) -> "RunStatus | ComparisonStatus":
+    """How far a run or a comparison is, how fast, and whether somebody works on it; from its directory alone.
 
-    Raises UsageError where there is no run.
+    Raises UsageError where there is neither.
     """
-    from curricle.train.records.status import status_of
-
     return status_of(_settings(RunStatusSettings, "status", directory=directory).directory)
+
+
+def status_of(directory: Path) -> "RunStatus | ComparisonStatus":
+    """The same of a path."""
+    from curricle.train.records.comparison import is_comparison, status_of_comparison
+    from curricle.train.records.run_json import read_description
+    from curricle.train.records.status import status_of_run
+
+    if not read_description(directory) and is_comparison(directory):
+        return status_of_comparison(directory)
+    return status_of_run(directory)
 
 
 def export(table: StrPath, order: str, to: Target, output: StrPath, **options: Unpack[ExportOptions]) -> "Sidecar":

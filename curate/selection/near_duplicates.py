@@ -123,12 +123,21 @@ def grams(texts: Iterable[Sequence[str]]) -> Grams:
 
 
 def _grams(parts: Sequence[str]) -> NDArray[np.uint64]:
-    words = [_hash(word.lower()) for part in parts for word in unicode_words(part)]
-    if not words:
-        return np.array([_hash("\n".join(parts).strip())], np.uint64)
-    hashed, count = np.array(words, np.uint64), max(1, len(words) - WORDS + 1)
-    runs = [hashed[index : index + count] * POWERS[index] for index in range(min(WORDS, len(words)))]
-    return np.unique(np.sum(runs, axis=0, dtype=np.uint64))
+    words = hashed_words(parts)
+    return np.unique(runs(words, WORDS)) if len(words) else np.array([_hash("\n".join(parts).strip())], np.uint64)
+
+
+def hashed_words(parts: Sequence[str]) -> NDArray[np.uint64]:
+    """A number for each word of a text, which comes as its parts; case and what is no word do not count."""
+    return np.array([_hash(word.lower()) for part in parts for word in unicode_words(part)], np.uint64)
+
+
+def runs(words: NDArray[np.uint64], length: int) -> NDArray[np.uint64]:
+    """A number for each run of ``length`` words, in order; for all of them, where there are fewer."""
+    length = min(length, len(words))
+    count = len(words) - length + 1
+    shifted = [words[index : index + count] * POWERS[index] for index in range(length)]
+    return np.sum(shifted, axis=0, dtype=np.uint64)
 
 
 @lru_cache(1 << 18)

@@ -15,11 +15,13 @@ from curricle.pipelines.settings.cluster import ClusterSettings
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.extend import Addition, extend, extending
 from curricle.pipelines.tables.leave_out import left_out
+from curricle.pipelines.tables.phase import enter
 from curricle.pipelines.tables.provenance import provenance
 from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.config import nearest
 from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.common.wording import counted
 from curricle.schemas.exchange import NEXT
 from curricle.schemas.manifest import Manifest, read_manifest
 from curricle.schemas.pages.excerpts import ShownExample
@@ -47,7 +49,7 @@ def cluster(settings: ClusterSettings) -> Manifest:
     recipe = {COLUMN: params}
     with extending(table, settings.output, recipe, settings.overwrite, (COLUMN,)) as run:
         if run:
-            labels = _labels(table, directory, params, out.mask)
+            labels = _labels(table, directory, run, params, out.mask)
             addition = Addition([signed], lambda: _rows(table, labels, settings.by, out.mask))
             origin = provenance("cluster", settings, ["scikit-learn", "numpy"], before=[table.manifest])
             extend(table, directory, run, addition, origin)
@@ -68,9 +70,10 @@ def _params(settings: ClusterSettings, table: TableReader) -> dict[str, Any]:
 
 
 def _labels(
-    table: TableReader, directory: OutputDirectory, params: dict[str, Any], without: NDArray[np.bool_]
+    table: TableReader, directory: OutputDirectory, run: str, params: dict[str, Any], without: NDArray[np.bool_]
 ) -> NDArray[np.int32]:
     """The cluster of each row, -1 without a vector; what there is to say of them is written down."""
+    enter(directory, run, "reading the vectors", records=table.manifest.total.scored)
     vectors, present = read_vectors(table, params["by"], without)
     learned = int((present & ~without).sum())
     if learned < params["k"]:
@@ -79,6 +82,7 @@ def _labels(
             where=table.path,
             remedy=f"give --k {learned} or less, and --overwrite",
         )
+    enter(directory, run, f"fitting {params['k']:,} clusters to {counted(learned, 'vector')}", records=learned)
     clusters = k_means(vectors, params["k"], params["algorithm"], params["seed"], learned)
     rows = np.concatenate([np.flatnonzero(present & ~without), np.flatnonzero(present & without)])
     shown = _largest(table, clusters, rows)

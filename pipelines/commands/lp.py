@@ -16,9 +16,11 @@ from curricle.pipelines.settings.lp import PUBLISHED, LpSettings
 from curricle.pipelines.tables.directory import PLAN, OutputDirectory
 from curricle.pipelines.tables.extend import Addition, extend, extending, with_notes
 from curricle.pipelines.tables.leave_out import LeftOut, left_out
+from curricle.pipelines.tables.phase import enter
 from curricle.pipelines.tables.provenance import provenance
 from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.common.wording import counted
 from curricle.schemas.manifest import MANIFEST, Manifest, read_manifest
 
 log = logging.getLogger("curricle")
@@ -59,7 +61,7 @@ def lp(settings: LpSettings) -> Manifest:
     with extending(table, settings.output, recipe, settings.overwrite, names, beside=[TRAINING]) as run:
         if run:
             try:
-                _train(settings, plan)
+                _train(settings, plan, run)
             except UsageError:
                 if not Path(settings.output, TRAINING).exists() and not directory.storage.exists(MANIFEST):
                     directory.storage.remove(PLAN)  # nothing is made yet: other options may be given
@@ -99,12 +101,13 @@ def _recipe(
     }
 
 
-def _train(settings: LpSettings, plan: LpPlan) -> None:
+def _train(settings: LpSettings, plan: LpPlan, run: str) -> None:
     """Train on every row that is not left out, in random order, with a checkpoint of each epoch.
 
     A run that is finished is left as it is.
     """
-    log.info("training %s on %d rows for %d epochs", settings.proxy.model, plan.rows, settings.epochs)
+    words = f"training {settings.proxy.model} on {plan.rows:,} rows for {counted(settings.epochs, 'epoch')}"
+    enter(OutputDirectory(settings.output), run, words, records=plan.rows, epochs=settings.epochs)
     options = training_options(settings, plan.rows, plan.weights.directory)
     run_trainer("run", Path(settings.output, TRAINING), options)
     for checkpoint in checkpoints_of(settings, plan.rows):

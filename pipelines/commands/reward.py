@@ -19,6 +19,7 @@ from curricle.pipelines.settings.reward import RewardSettings
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.extend import SCORES, Addition, both_notes, extend, extending
 from curricle.pipelines.tables.leave_out import LeftOut, left_out
+from curricle.pipelines.tables.phase import enter
 from curricle.pipelines.tables.provenance import provenance
 from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.columns import REWARD_VERSION
@@ -68,6 +69,12 @@ def reward(settings: RewardSettings) -> Manifest:
     with extending(table, settings.output, plan.recipe, settings.overwrite, plan.names, beside=[TRAINING]) as run:
         if run:
             answers = scored(table, directory, ANSWERS, **scoring_options(settings))
+            enter(
+                directory,
+                run,
+                f"fitting a reward on the states of {settings.proxy.model}",
+                records=table.manifest.total.scored,
+            )
             scores = _fit(settings, directory.storage.uri(SCORES), plan.weights)
             _check_left_out(settings, plan.out.rows)
             fitted = score_columns(scores.schema)
@@ -96,7 +103,6 @@ def _recipe(settings: RewardSettings, weights: Weights) -> dict[str, Any]:
 def _fit(settings: RewardSettings, answers: str, weights: Weights) -> pa.Table:
     """Fit the reward on the answers, and return the rewards of every row."""
     output = Path(settings.output, TRAINING)
-    log.info("fitting a reward on the states of %s", settings.proxy.model)
     run_trainer(
         "reward",
         output,

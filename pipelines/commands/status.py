@@ -6,15 +6,19 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from curricle.pipelines.scoring.plan import ScoringPlan, pending_shards, read_plan
-from curricle.pipelines.scoring.snapshot import Standing, published, standing
+from curricle.pipelines.scoring.plan import pending_shards, read_plan
+from curricle.pipelines.scoring.snapshot import Standing, standing
 from curricle.pipelines.storage import SIGN_OF_LIFE
 from curricle.pipelines.storage.held import describe as describe_holder
 from curricle.pipelines.storage.held import is_gone, read_holder
 from curricle.pipelines.tables.directory import HOLDER, OutputDirectory
-from curricle.pipelines.tables.recorded import is_finished
+from curricle.pipelines.tables.extend import SCORES
+from curricle.pipelines.tables.phase import published
+from curricle.pipelines.tables.recorded import is_finished, read_recorded
 from curricle.schemas.common.command import State
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.wording import counted
+from curricle.schemas.manifest import read_manifest
 
 
 @dataclass(frozen=True)
@@ -47,27 +51,34 @@ class Status:
 
     def lines(self) -> Iterator[str]:
         if self.state == "done":
-            yield f"{self.directory}: finished, {self.records:,} records in {self.shards} shards"
+            shards = f" in {counted(self.shards, 'shard')}" if self.shards else ""
+            yield f"{self.directory}: finished, {counted(self.records, 'record')}{shards}"
             return
-        yield f"{self.directory}: {self.shards_done} of {self.shards} shards are finished"
-        rows = f"{self.records_done:,} of {self.records:,} rows"
+        if self.shards:
+            yield f"{self.directory}: {self.shards_done} of {counted(self.shards, 'shard')} are finished"
+            yield self._work()
+        else:
+            yield f"{self.directory}: {self.phase or self.state}"
         if self.state == "running":
-            now = Standing(self.records, 0, self.records_done, self.rejects, self.tokens, self.phase, self.rate)
-            yield replace(now, seconds_left=self.seconds_left, unit=self.unit or "rows").line()
             yield (
                 f"{self.holder}, at work"
                 if self.holder
                 else (f"{HOLDER} is damaged; whoever works on it writes it again in a few seconds")
             )
         elif self.state == "dead":
-            yield rows
             why = "there is no such process on this machine"
             if self.silent_seconds is not None:
                 why = f"no sign of life for {self.silent_seconds:.0f} s"
             yield f"{self.holder}: {why}, so it was probably killed; the same command goes on from there"
         else:
-            yield rows
-            yield "nobody works on it; the same `curricle score` command goes on from there"
+            yield "nobody works on it; the same command goes on from there"
+
+    def _work(self) -> str:
+        """How far it is, in rows."""
+        if self.state != "running":
+            return f"{self.records_done:,} of {self.records:,} rows"
+        now = Standing(self.records, 0, self.records_done, self.rejects, self.tokens, self.phase, self.rate)
+        return replace(now, seconds_left=self.seconds_left, unit=self.unit or "rows").line()
 
 
 def describe(path: str) -> list[str]:
@@ -78,6 +89,8 @@ def describe(path: str) -> list[str]:
 def status_of(path: str) -> Status:
     """How the job of a directory stands. UsageError if no job is there."""
     directory, now = OutputDirectory(path), datetime.now(UTC)
+    if "recipe" in (read_recorded(directory) or {}):
+        return _of_recipe(directory, now)
     plan = read_plan(directory)
     if plan is None:
         raise UsageError(
@@ -93,12 +106,40 @@ def status_of(path: str) -> Status:
     shards = len(plan.shards)
     status = Status(directory.path, "stopped", plan.records, done, shards, shards - len(pending))
     holder = read_holder(directory.storage, HOLDER)
-    return _held(directory, plan, status, holder, now) if holder else status
+    if not holder:
+        return status
+    status = _held(status, holder, now)
+    if status.state != "running" or status.holder is None:
+        return status
+    run = standing(directory, str(holder.get("run")), plan.records, 0)
+    return replace(
+        status,
+        records_done=max(0, done - run.rows) + run.rows,
+        rejects=run.rejects,
+        tokens=run.tokens,
+        **published(directory, str(holder.get("run"))),
+    )
 
 
-def _held(
-    directory: OutputDirectory, plan: ScoringPlan, status: Status, holder: dict[str, Any], now: datetime
-) -> Status:
+def _of_recipe(directory: OutputDirectory, now: datetime) -> Status:
+    """The same where a table is made of others: what it is at, and its scoring job while it has one."""
+    if is_finished(directory):
+        rows = read_manifest(directory.storage).total.scored
+        return Status(directory.path, "done", rows, rows, 0, 0)
+    stage = OutputDirectory(directory.storage.uri(SCORES))
+    scoring = Status(directory.path, "stopped", 0, 0, 0, 0)
+    if read_recorded(stage) is not None:
+        scoring = status_of(stage.path)
+    status = replace(scoring, directory=directory.path, state="stopped", holder=None, silent_seconds=None)
+    holder = read_holder(directory.storage, HOLDER)
+    if holder:
+        status = _held(status, holder, now)
+    if status.state == "running" and scoring.state != "running":
+        return replace(status, **published(directory, str(holder.get("run"))))
+    return status
+
+
+def _held(status: Status, holder: dict[str, Any], now: datetime) -> Status:
     """The same of a job that somebody has in hand, or had."""
     try:
         silent = (now - datetime.fromisoformat(holder["seen"])).total_seconds()
@@ -109,14 +150,4 @@ def _held(
         return replace(status, state="dead", holder=named, silent_seconds=silent)
     if is_gone(holder):
         return replace(status, state="dead", holder=named)
-    run = standing(directory, str(holder.get("run")), plan.records, 0)
-    before = max(0, status.records_done - run.rows)
-    return replace(
-        status,
-        state="running",
-        holder=named,
-        records_done=before + run.rows,
-        rejects=run.rejects,
-        tokens=run.tokens,
-        **published(directory, str(holder.get("run"))),
-    )
+    return replace(status, state="running", holder=named)

@@ -12,6 +12,7 @@ from curricle.pipelines.scoring.job import Job
 from curricle.pipelines.scoring.plan import ScoringPlan, Shard
 from curricle.pipelines.scoring.receipts import Receipt, read_receipt
 from curricle.pipelines.tables.directory import OutputDirectory
+from curricle.pipelines.tables.phase import enter
 from curricle.pipelines.tables.sign import sign
 from curricle.schemas.common.errors import UserError
 from curricle.schemas.common.log import printable
@@ -30,6 +31,7 @@ _NAMED = 20
 
 def finish(directory: OutputDirectory, job: Job, plan: ScoringPlan, run: str) -> None:
     """Compact the shards, and write manifest, card and report: the manifest last of what must be there."""
+    enter(directory, run, "putting the shards together", records=plan.records, shards=len(plan.shards))
     with ThreadPoolExecutor(READERS) as pool:
         receipts = list(pool.map(partial(_receipt, directory), plan.shards))
     data = compact(directory, run, "data", _files(receipts, directory.shard), job.schema)

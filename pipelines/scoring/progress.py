@@ -12,9 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from curricle.pipelines.scoring.prometheus import write_textfile
-from curricle.pipelines.scoring.snapshot import Pace, Standing, publish, standing
+from curricle.pipelines.scoring.snapshot import FIGURES, Pace, Standing, standing
 from curricle.pipelines.settings.score import ScoreSettings
 from curricle.pipelines.tables.directory import OutputDirectory
+from curricle.pipelines.tables.phase import publish
 from curricle.schemas.common.errors import UserError
 from tqdm import tqdm
 
@@ -89,5 +90,5 @@ class JobProgress:
         if self.prometheus:
             write_textfile(self.prometheus, self.directory.path, now, time.monotonic() - self.started)
         with suppress(UserError):  # for the eye alone
-            publish(self.directory, self.run, now)
+            publish(self.directory, self.run, **{name: getattr(now, name) for name in FIGURES})
         return now

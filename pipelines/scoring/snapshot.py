@@ -11,7 +11,6 @@ from curricle.schemas.common.log import duration
 
 RECENT = 120.0
 """Seconds of work that the rate and the time left go by: not by the start-up, nor by rows long ago."""
-PUBLISHED = f"{LIVE}/phase.json"
 FIGURES = ("phase", "rate", "unit", "seconds_left")
 
 
@@ -95,20 +94,3 @@ def standing(directory: OutputDirectory, run: str, records: int, already: int, p
             counts.update(Counter({key: int(value) for key, value in json.loads(directory.storage.read(name)).items()}))
     rows = min(counts["rows"] + counts["in_hand"], records - already)
     return Standing(records, already, rows, counts["rejects"], counts["tokens"], phase)
-
-
-def publish(directory: OutputDirectory, run: str, now: Standing) -> None:
-    """Say for `status` what only the driver knows: the phase that it is in, and how fast it is of late."""
-    figures = {"run": run, **{name: getattr(now, name) for name in FIGURES}}
-    directory.storage.write(PUBLISHED, json.dumps(figures).encode(), durable=False)
-
-
-def published(directory: OutputDirectory, run: str) -> dict[str, Any]:
-    """What the driver of a run has said last; nothing if it has not."""
-    with suppress(FileNotFoundError, ValueError, RecursionError):
-        figures = json.loads(directory.storage.read(PUBLISHED))
-        if isinstance(figures, dict) and figures.get("run") == run:
-            number = int | float | None
-            types = {"phase": str | None, "rate": number, "unit": str | None, "seconds_left": number}
-            return {name: figures.get(name) for name, of in types.items() if isinstance(figures.get(name), of)}
-    return {}

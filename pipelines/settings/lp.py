@@ -5,8 +5,9 @@ from typing import Literal
 
 from curricle.curate.proxy.settings import MOST_TOKENS, ProxySettings
 from curricle.pipelines.settings.leave_out import check_names
-from curricle.schemas.common.config import check_ranges, named_values, option
+from curricle.schemas.common.config import check_ranges, option
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.flags import named_values
 
 PUBLISHED = {
     "optimizer.beta1": "0.9",

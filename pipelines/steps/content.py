@@ -16,8 +16,8 @@ from curricle.pipelines.settings.score import ScoreSettings
 from curricle.pipelines.steps.options import COPIES, TRAINER, is_of, named_paths, texts
 from curricle.pipelines.steps.plan import Step
 from curricle.pipelines.storage import open_storage
-from curricle.schemas.common.config import at_home
 from curricle.schemas.common.errors import UserError
+from curricle.schemas.common.home import at_home
 from curricle.schemas.common.secrets import redacted
 from curricle.schemas.contract import untagged
 from curricle.schemas.exchange import committed

@@ -25,9 +25,10 @@ from curricle.pipelines.steps.options import (
     named_paths,
     with_paths,
 )
-from curricle.schemas.common.config import at_home, build, nearest
+from curricle.schemas.common.config import build, nearest
 from curricle.schemas.common.configfile import read_options
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.home import at_home
 
 STEPS = "steps"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.exchange import CARD, FOLDERS, REPORT
 from curricle.pipelines.tables.making import check_output, is_made, making, same_path
+from curricle.pipelines.tables.phase import enter
 from curricle.pipelines.tables.reader import TableReader
 from curricle.pipelines.tables.recorded import is_finished
 from curricle.pipelines.tables.sign import sign, write_report
@@ -113,6 +114,7 @@ def extend(
 ) -> Manifest:
     """Write the table with what is added to it, and its manifest last of what must be there."""
     began, before, spent = time.monotonic(), table.manifest, _spent(directory)
+    enter(directory, run, "writing the table", records=before.total.scored)
     table.check_bytes()
     columns = [*table.scores.values(), *addition.columns]
     identity = table_identity(columns, before.identity.get("reading"))

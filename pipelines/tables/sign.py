@@ -7,7 +7,7 @@ from functools import partial
 
 import pyarrow as pa
 from curricle.curate.report.card import dataset_card
-from curricle.pipelines.tables.directory import OutputDirectory
+from curricle.pipelines.tables.directory import LIVE, OutputDirectory
 from curricle.pipelines.tables.exchange import CARD, REPORT, commit, publish
 from curricle.pipelines.tables.recorded import read_recorded
 from curricle.schemas.common import stop
@@ -37,6 +37,7 @@ def sign(directory: OutputDirectory, run: str, manifest: Manifest, schema: pa.Sc
     directory.check_held_by(run)
     directory.write_text(f"{NEXT}/{CARD}", dataset_card(manifest, schema))
     is_whole()
+    directory.storage.remove(LIVE)
     signed = json.dumps(manifest.model_dump(), ensure_ascii=False, indent=1) + "\n"
     commit(directory.storage, plan, signed.encode())
     publish(directory.storage, partial(directory.check_held_by, run))

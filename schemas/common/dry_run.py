@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, make_dataclass
 from typing import Any, TypeVar
 
-from curricle.schemas.common.config import option, parse
+from curricle.schemas.common.config import option
+from curricle.schemas.common.flags import parse
 from curricle.schemas.common.wording import bytes_in_words
 
 T = TypeVar("T")

@@ -17,7 +17,7 @@ import yaml
 from croniter import croniter
 from curricle.pipelines.cli import DirectorySettings, PoolSettings
 from curricle.pipelines.settings.score import ScoreSettings
-from curricle.schemas.common.config import parse
+from curricle.schemas.common.flags import parse
 from curricle.train.settings import RunSettings
 
 DOCKER = Path(__file__).resolve().parents[2] / "docker"

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
+from curricle.curate.embedding.clustering import k_means
 from curricle.curate.metrics.embedding import metric
 from curricle.curate.passes.models import Models
+from curricle.pipelines.commands import cluster as commands
+from curricle.pipelines.commands.status import describe
 from curricle.schemas.table import score_columns
 from running import curricle, read_data, signed, write_jsonl
 from sklearn.metrics import silhouette_score
@@ -109,6 +113,20 @@ def test_the_same_table_and_seed_give_the_same_clusters(blobs, tmp_path):
     assert signed(tmp_path / "one") == signed(tmp_path / "two")
     assert "already there" in cluster(blobs, tmp_path / "two", "--k", 20)
     assert "--overwrite" in cluster(blobs, tmp_path / "two", "--k", 21, code=2)
+
+
+def test_phases_are_named_and_shown_by_status(blobs, tmp_path, monkeypatch):
+    """While the model is fitted, too; once the table is there they are gone."""
+    out, words = tmp_path / "out", []
+    monkeypatch.setattr(commands, "k_means", lambda *options: words.extend(describe(str(out))) or k_means(*options))
+    printed = cluster(blobs, out, "--k", BLOBS, "--log-format", "json")
+    lines = [json.loads(line) for line in printed.splitlines()]
+    fitting = f"fitting {BLOBS} clusters to {ROWS - 6} vectors"
+    phases = ["reading the vectors", fitting, "writing the table"]
+    assert [line["phase"] for line in lines if "phase" in line] == phases
+    assert words[0] == f"{out}: {fitting}" and f"process {os.getpid()} on" in words[1] and words[1].endswith("at work")
+    assert curricle("status", out) == f"{out}: finished, {ROWS} records\n"
+    assert json.loads(curricle("status", out, "--json"))["phase"] is None and not (out / "_progress" / "live").exists()
 
 
 @pytest.mark.parametrize(

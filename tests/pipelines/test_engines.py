@@ -23,7 +23,7 @@ from curricle.pipelines.settings.score import ScoreSettings
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.transforms.score import pipeline
 from curricle.pipelines.transforms.shards import ShardRun
-from curricle.schemas.common.config import parse
+from curricle.schemas.common.flags import parse
 from running import curricle, in_process_of_its_own, read_data, signed, write_jsonl
 
 ENGINES = ["two workers", "dask", "portable"]

@@ -13,8 +13,8 @@ from clusters import until_true
 from curricle.curate.proxy.weights import resolve
 from curricle.pipelines.commands.lp import _recipe, training_options
 from curricle.pipelines.settings.lp import LearnerSettings, LpSettings
-from curricle.schemas.common.config import parse
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.flags import parse
 from curricle.train.distributed import Processes
 from curricle.train.settings import RunSettings
 from curricle.train.training.loop import run

@@ -13,7 +13,7 @@ from curricle.pipelines.settings.lp import LpSettings
 from curricle.pipelines.settings.score import ScoreSettings
 from curricle.pipelines.settings.select import SelectSettings
 from curricle.schemas.common.commandline import command_line
-from curricle.schemas.common.config import parse
+from curricle.schemas.common.flags import parse
 from curricle.schemas.common.secrets import remember
 from curricle.schemas.manifest import Manifest, Provenance, read_manifest
 from running import curricle, write_jsonl

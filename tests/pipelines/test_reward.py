@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 from curricle.pipelines.commands import reward
+from curricle.pipelines.commands.status import Status, status_of
 from curricle.pipelines.processes import trainer
 from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.columns import REWARD_VERSION
@@ -27,7 +28,11 @@ def table(tmp_path_factory, tiny_model, alpaca_rows):
     return folder / "table"
 
 
+statuses: list[Status] = []
+
+
 def interrupt(*_: object) -> None:
+    statuses.append(status_of("out"))
     raise KeyboardInterrupt
 
 
@@ -42,7 +47,7 @@ def arguments(table, tiny_model):
     return ["reward", table, *(part for pair in options.items() for part in pair)]
 
 
-def test_a_table_with_rewards(table, arguments, tmp_path, monkeypatch):
+def test_a_table_with_rewards(table, arguments, tiny_model, tmp_path, monkeypatch):
     """Interrupted after the answers, and after the fit, it goes on from there. The trainer is a fresh interpreter."""
     monkeypatch.setattr(trainer, "subprocess", subprocess)
     scores, fitted = tmp_path / "out" / "_progress" / "scores", tmp_path / "out" / "reward_model"
@@ -51,6 +56,10 @@ def test_a_table_with_rewards(table, arguments, tmp_path, monkeypatch):
             patch.setattr(reward, name, interrupt)
             curricle(*arguments, "--output", "out", cwd=tmp_path, code=1)
         assert stage.exists()
+    phases = [(each.state, each.phase, each.records, each.records_done) for each in statuses]
+    fitting = f"fitting a reward on the states of {tiny_model}"
+    assert phases == [("running", fitting, ROWS, ROWS)] * 2, "with the answers, of which it rests on all"
+    assert status_of(str(tmp_path / "out")).state == "stopped"
     answers = read_data(scores)["generated"]
     result = {path: path.stat().st_mtime_ns for path in fitted.rglob("*") if path.is_file() and path.name != ".lock"}
     curricle(*arguments, "--output", "out", cwd=tmp_path)
@@ -80,6 +89,7 @@ def test_a_table_with_rewards(table, arguments, tmp_path, monkeypatch):
     gap = signed(tmp_path / "out")["identity"]["columns"]["reward_gap"]["metrics"]["reward"]
     assert gap["version"] == REWARD_VERSION and gap["params"].items() >= {"seed": 0, "l2": 1.0}.items()
     assert (tmp_path / "out" / "reward_model" / "model" / "model.safetensors").exists()
+    assert status_of(str(tmp_path / "out")) == Status(str(tmp_path / "out"), "done", ROWS, ROWS, 0, 0)
     assert "already there" in curricle(*arguments, "--output", "out", cwd=tmp_path)
     message = curricle(*arguments, "--proxy.generation.seed", 1, "--output", "out", cwd=tmp_path, code=2)
     assert "generation.seed" in message

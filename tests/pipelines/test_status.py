@@ -60,6 +60,8 @@ def test_lines_are_json_with_figures_as_fields(alpaca_rows, tmp_path, monkeypatc
     )
     lines = [json.loads(line) for line in printed.splitlines()]
     assert [line.get("phase") for line in lines if line.get("files") == 1][:1] == ["surveying"]
+    together = next(line for line in lines if line.get("phase") == "putting the shards together")
+    assert (together["records"], together["shards"]) == (300, 1)
     figures = next(line for line in lines if "records_done" in line)
     assert figures["records"] == 300 and 0 <= figures["records_done"] <= 300 and figures["rejects"] == 0
     assert {"level", "message", "time", "tokens", "rate", "unit", "seconds_left"} <= figures.keys()

@@ -9,8 +9,9 @@ from typing import Literal
 
 import pytest
 from curricle.schemas.common.command import DIVERGED, DONE, FAILED, HELD, USAGE, dispatch
-from curricle.schemas.common.config import option, parse
+from curricle.schemas.common.config import option
 from curricle.schemas.common.errors import DirectoryLocked, Divergence, UsageError, UserError
+from curricle.schemas.common.flags import parse
 from curricle.schemas.common.log import set_up_logging
 from curricle.schemas.common.surroundings import show
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from curricle.schemas.common.config import build, option, parse
+from curricle.schemas.common.config import build, option
 from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.common.flags import parse
 from curricle.schemas.common.log import set_up_logging
 
 

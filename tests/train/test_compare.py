@@ -12,9 +12,11 @@ import pytest
 from curricle import train
 from curricle.schemas.common.errors import DirectoryLocked, UsageError
 from curricle.schemas.sealed import sealed
+from curricle.train.cli import main
 from curricle.train.comparison.arms import Arm, Trial
 from curricle.train.data.table import open_table
 from curricle.train.records.checkpoints import locked
+from curricle.train.records.comparison import ComparisonStatus
 from curricle.train.settings import CompareSettings, EvalSettings, LoraSettings
 from train_tables import write_table
 
@@ -35,7 +37,7 @@ def metrics(run, kind):
     return [line for line in lines if line["kind"] == kind]
 
 
-def test_every_arm_has_its_own_rate_and_every_seed(arguments, train_in_fork, tmp_path):
+def test_every_arm_has_its_own_rate_and_every_seed(arguments, train_in_fork, tmp_path, capsys):
     arms = "random,hard_to_easy,constant_lr,campus?decisions=3,random_stages?decisions=3"
     done = train_in_fork(arguments("--arms", arms, "--learning-rates", "1e-3,1e-5"))
     assert done.code == 0, done.text
@@ -63,11 +65,20 @@ def test_every_arm_has_its_own_rate_and_every_seed(arguments, train_in_fork, tmp
     table = (out / "compare.md").read_text()
     assert "campus?decisions=3" in table and "The best rate is at the edge" in table
     assert (out / "compare.png").read_bytes().startswith(b"\x89PNG")
+    assert [main(["status", str(out), "--json"]), main(["status", str(out)])] == [0, 0]
+    assert capsys.readouterr().out == (
+        f'{{"directory": "{out}", "state": "done", "runs": 15, "runs_done": 15, "running": [], "seconds_left": null}}\n'
+        f"{out}: done, 15 of 15 runs are finished\n"
+    )
     # nothing is trained again
     before = {path: path.stat().st_mtime_ns for path in out.rglob("metrics.jsonl")}
     again = train_in_fork(arguments("--arms", arms, "--learning-rates", "1e-3,1e-5"))
     assert again.code == 0 and json.loads((out / "compare.json").read_text()) == result
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("metrics.jsonl")}
+    (out / "comparison.json").unlink()  # an earlier version wrote none
+    assert train.status(out) == ComparisonStatus(str(out), "done", 15, 15)
+    (out / "compare.json").unlink()
+    assert train.status(out) == ComparisonStatus(str(out), "stopped", None, 15)
 
 
 def test_several_sets_and_a_subset_for_each_seed(arguments, train_in_fork, tmp_path, write_signed):
@@ -187,10 +198,14 @@ def test_runs_end_with_the_comparison(arguments, tmp_path):
     process = start([*several, "--checkpoint.every", "0"])
     while not begun() and process.poll() is None:
         time.sleep(0.1)
+    while (running := train.status(tmp_path / "compared")).state == "running" and not running.running[0].seconds_left:
+        time.sleep(0.1)
+    assert (running.runs, running.runs_done) == (1, 0) and running.running[0].directory == str(run)
     process.terminate()
     text, _ = process.communicate(timeout=300)
     assert process.returncode == 1 and "the same command goes on" in text, text
     assert len(list((run / "checkpoints").glob("step-*"))) == 1 and not locked_by_another(run)
+    assert train.status(tmp_path / "compared") == ComparisonStatus(str(tmp_path / "compared"), "stopped", 1, 0)
     process = start(several)
     while "going on after step" not in run.with_name("seed-0.log").read_text() and process.poll() is None:
         time.sleep(0.1)
@@ -199,9 +214,11 @@ def test_runs_end_with_the_comparison(arguments, tmp_path):
     assert process.returncode == -signal.SIGKILL
     for _ in range(600):
         if not locked_by_another(run):
-            return
+            break
         time.sleep(0.1)
-    raise AssertionError("the run goes on")
+    else:
+        raise AssertionError("the run goes on")
+    assert train.status(tmp_path / "compared").state == "dead"
 
 
 def locked_by_another(run):

@@ -46,7 +46,12 @@ def test_a_run_is_followed_from_its_start_to_its_end(command, train_in_fork, tmp
     ended = train_in_fork(arguments, lambda: in_step(2, ask))
     assert ended.code == CODES["running"], ended.text
     *lines, status = map(json.loads, ended.text.splitlines())
-    assert status["step"] == 2 and status["saved"] == 0 and status["tokens_per_second"] > 0
+    assert (
+        status["step"] == 2
+        and status["budget_share"] == 0.25
+        and status["saved"] == 0
+        and status["tokens_per_second"] > 0
+    )
     assert [line["phase"] for line in lines if "phase" in line] == ["loading the model"]
     assert [line["step"] for line in lines if "tokens_per_second" in line] == [1, 2]
     dead = look(run, "dead", capsys)
@@ -68,11 +73,10 @@ def test_time_left_goes_by_the_last_steps():
     assert left == pytest.approx(88)
 
 
-@pytest.mark.parametrize("name", ["status", "report"])
-def test_of_a_comparison_a_run_is_named(tmp_path, capsys, name):
+def test_of_a_comparison_a_run_is_named(tmp_path, capsys):
     run = tmp_path / "random" / "lr-2e-05" / "seed-0"
     run.mkdir(parents=True)
     (run / "run.json").touch()
-    assert main([name, str(tmp_path)]) == 2
+    assert main(["report", str(tmp_path)]) == 2
     message = capsys.readouterr().err
     assert "is a comparison, and no run" in message and f"name one of its runs, such as {run}" in message

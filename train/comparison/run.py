@@ -5,6 +5,7 @@ import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from curricle.train.comparison.runs import Runner
 from curricle.train.curricula import build
 from curricle.train.data.table import Table
 from curricle.train.distributed import Processes, Stop
+from curricle.train.records.comparison import comparing
 from curricle.train.settings import CompareSettings
 
 log = logging.getLogger("curricle")
@@ -38,7 +40,7 @@ def train_all(plan: ComparisonPlan, processes: Processes, stop: Stop | None = No
     Every arm has the same budget, rows and seeds. With several learning rates, each arm is trained with each, and gets
     the one with which its own loss on the tuning sets is lowest. What has finished is not trained again.
     """
-    settings, arms, table = plan.settings, plan.arms, plan.table
+    settings, table = plan.settings, plan.table
     if settings.jobs > 1 and processes.world > 1:
         raise UsageError(
             f"--jobs {settings.jobs}, and {processes.world} processes a run", remedy="leave out --jobs under torchrun"
@@ -49,8 +51,15 @@ def train_all(plan: ComparisonPlan, processes: Processes, stop: Stop | None = No
         for note in table.notes:  # a run prints them into its own log
             log.info("  %s", note)
         _say_steps(plan.steps)
-    # one Stop for all runs
-    runner = Runner(settings.jobs, plan.runs, processes, stop or Stop(processes))
+    with comparing(settings.output, plan.runs) if processes.first else nullcontext():
+        _make(plan, processes, stop or Stop(processes))
+    return settings.output / "compare.md"
+
+
+def _make(plan: ComparisonPlan, processes: Processes, stop: Stop) -> None:
+    """Train what is not trained, and write what comes of it. ``stop``: one for all runs."""
+    settings, arms = plan.settings, plan.arms
+    runner = Runner(settings.jobs, plan.runs, processes, stop)
     tried = _tried(settings, arms, runner) if tunes(settings) else {}
     rates = {arm.text: _best(arm.text, tried[arm.text]) if tried else arm.rates(settings)[0] for arm in arms}
     first = settings.tuning_seeds if tried else 0
@@ -58,8 +67,7 @@ def train_all(plan: ComparisonPlan, processes: Processes, stop: Stop | None = No
         [Trial.of(arm, rates[arm.text], seed, settings) for seed in range(first, settings.seeds) for arm in arms]
     )
     if processes.first:
-        _write(settings, [_runs(settings, arm, rates[arm.text], tried, table) for arm in arms])
-    return settings.output / "compare.md"
+        _write(settings, [_runs(settings, arm, rates[arm.text], tried, plan.table) for arm in arms])
 
 
 def _say_steps(steps: Mapping[str, int | None]) -> None:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn, get_origin, get_type_hints
 
 from curricle.schemas.common import config
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.flags import parse
 from curricle.schemas.common.plugins import Group
 from curricle.train.curricula.base import Curriculum
 from curricle.train.curricula.campus.curriculum import Campus
@@ -70,7 +71,7 @@ def completed(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 def show_options(name: str, command: str, option: str = "curriculum") -> NoReturn:
     """Print what a curriculum does and the flags of its options, as ``--help`` of a command does, and exit."""
     flags = make_dataclass("Flags", [(option, named(name))])
-    config.parse(flags, ["--help"], f"{command} --{option} {name}", named(name).__doc__)
+    parse(flags, ["--help"], f"{command} --{option} {name}", named(name).__doc__)
     raise AssertionError("--help exits")
 
 

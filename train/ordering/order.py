@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from curricle.schemas.common.config import at_home, build, check_ranges
+from curricle.schemas.common.config import build, check_ranges
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.home import at_home
 from curricle.schemas.common.plugins import is_file
 from curricle.schemas.common.wording import counted
 from curricle.train import curricula

@@ -18,15 +18,15 @@ class RunStatus:
     """How a run stands.
 
     ``state``: done; running; stopped, with every step saved that was reported; dead, where reported steps are lost.
-    ``step``: the last that was reported, and ``saved`` the last of a checkpoint. ``budget``: the share of the budget
-    that is spent. ``seconds_left``: of a running one alone, by its last steps.
+    ``step``: the last that was reported, and ``saved`` the last of a checkpoint. ``budget_share``: how much of
+    the budget is spent, from 0 to 1. ``seconds_left``: of a running one alone, by its last steps.
     """
 
     directory: str
     state: State
     step: int
     saved: int
-    budget: float
+    budget_share: float
     loss: float | None = None
     tokens_per_second: float | None = None
     seconds_left: float | None = None
@@ -37,7 +37,7 @@ class RunStatus:
 
     def lines(self) -> Iterator[str]:
         loss = "" if self.loss is None else f", loss {self.loss:.4f}"
-        yield f"{self.directory}: {self.state}, step {self.step:,}, {self.budget:.0%} of the budget{loss}"
+        yield f"{self.directory}: {self.state}, step {self.step:,}, {self.budget_share:.0%} of the budget{loss}"
         if self.state == "running":
             rate = "" if self.tokens_per_second is None else f"{self.tokens_per_second:,.0f} tokens/s"
             left = "" if self.seconds_left is None else f", about {duration(self.seconds_left)} left"
@@ -46,7 +46,7 @@ class RunStatus:
             yield f"nobody works on it; the same command goes on from step {self.saved:,}"
 
 
-def status_of(run: Path) -> RunStatus:
+def status_of_run(run: Path) -> RunStatus:
     """How a run stands. UsageError where there is none."""
     description = read_description(run)
     if not description:
@@ -57,13 +57,13 @@ def status_of(run: Path) -> RunStatus:
     step, budget = max(last.get("step", 0), saved), float(last.get("budget", 0.0))
     if description.get("finished") is not None:
         return RunStatus(str(run), "done", step, saved, 1.0, last.get("loss"))
-    if not _is_held(run):
+    if not is_held(run):
         return RunStatus(str(run), "stopped" if saved == step else "dead", step, saved, budget, last.get("loss"))
     rate, left = last.get("tokens_per_second"), last.get("seconds_left")
     return RunStatus(str(run), "running", step, saved, budget, last.get("loss"), rate, left)
 
 
-def _is_held(run: Path) -> bool:
+def is_held(run: Path) -> bool:
     """Whether a process trains there: it holds a lock of the kernel's, which goes with it."""
     try:
         with (run / ".lock").open() as file:

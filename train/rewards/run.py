@@ -49,6 +49,7 @@ log = logging.getLogger("curricle")
 
 MODEL, SCORES, REPORT, STATES = "model", "scores.parquet", "reward.json", "states"
 LOSS = "loss"
+READING = "reading the answers"
 
 COLUMNS = (
     ScoreColumn(
@@ -92,6 +93,7 @@ def fit_and_score(prepared: RewardPreparation, processes: Processes) -> Path:
     answers = GeneratedAnswers(table, settings.generated)
     loss = table.numbers(LOSS) if LOSS in table.columns else None
     encoder = ConversationTokenizer(load_tokenizer(settings.model), settings.template, settings.max_length)
+    log.info("loading the model", extra={"figures": {"phase": "loading the model"}})
     model = load_model(settings.model, settings.device.attention)
     check_architecture(model)
     encoder.vocabulary = embeddings(model)
@@ -140,7 +142,8 @@ def _read_states(
             with replacing(_states(settings, index)) as partial:
                 remarks = json.dumps([pair.remarks for pair in pairs])
                 save_file({"states": states}, partial, {"remarks": remarks, "digest": _digest(states, remarks)})
-            log.info("read %s of %s rows", f"{rows[-1] + 1:,}", f"{len(table):,}")
+            figures = {"phase": READING, "records": len(table), "records_done": int(rows[-1]) + 1}
+            log.info("read %s of %s rows", f"{rows[-1] + 1:,}", f"{len(table):,}", extra={"figures": figures})
 
 
 def _states(settings: RewardSettings, index: int) -> Path:
@@ -155,6 +158,7 @@ def _finish(
     encoder: ConversationTokenizer,
 ) -> None:
     """Fit the heads, and write model, scores and report, from states that are all there."""
+    log.info("fitting the heads", extra={"figures": {"phase": "fitting the heads", "records": len(table)}})
     files = sorted((settings.output / STATES).glob("*.safetensors"))
     remarks = [row for path in files for row in _load(path)[1]]
     without = Counter(row.left_out for row in remarks if row.left_out)

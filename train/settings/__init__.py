@@ -322,8 +322,8 @@ class RewardSettings:
 
 @dataclass(frozen=True)
 class RunStatusSettings:
-    directory: Path = option("the --output of a run", positional=True)
-    json: bool = option("one line of JSON, and an exit code that says how the run stands", False)
+    directory: Path = option("the --output of a run or of a comparison", positional=True)
+    json: bool = option("one line of JSON, and an exit code that says how it stands", False)
 
 
 @dataclass(frozen=True)

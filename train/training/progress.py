@@ -191,7 +191,7 @@ class Reporter:
             "" if not left else f"  about {duration(left)} left",
             extra={
                 "figures": {
-                    **{"step": step, "budget": share, "loss": loss, "lr": window.lr, "gradient_norm": norm},
+                    **{"step": step, "budget_share": share, "loss": loss, "lr": window.lr, "gradient_norm": norm},
                     **{"tokens_per_second": rate, "mfu": mfu, "seconds_left": left},
                 }
             },
