@@ -167,6 +167,16 @@ def wait(pid: int, log: Path) -> Ended:
     return Ended(os.waitstatus_to_exitcode(status), log.read_text())
 
 
+@pytest.fixture(scope="session")
+def fork_process() -> Callable[[Callable[[], int], Path], int]:
+    return fork
+
+
+@pytest.fixture(scope="session")
+def wait_process() -> Callable[[int, Path], Ended]:
+    return wait
+
+
 @pytest.fixture
 def train_in_fork(tmp_path: Path, tiny_model: Path) -> Callable[..., Ended]:
     """``curricle-train ARGUMENTS`` in a forked process, after ``patch()`` was called there."""

@@ -1,10 +1,9 @@
 """The loss of each row of a stage, taken from the steps that train on it: no pass of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from curricle.train.data.batching import MicroBatch
 from curricle.train.distributed import Processes
 from curricle.train.model.loss import document_sums
 from numpy.typing import NDArray
@@ -27,11 +26,12 @@ class StageLosses:
         self._indices: list[int] = []
         self._counts: list[int] = []
 
-    def add(self, micro: MicroBatch, nll_S: torch.Tensor) -> None:
-        """What a forward pass of the current batch gave; nothing waits for the device."""
+    def add(self, documents: Sequence[int], counts: Sequence[int], nll_S: torch.Tensor) -> None:
+        """What a forward pass of the current batch gave: ``counts[i]`` losses of ``documents[i]``, an index in the
+        batch, one document after the other. Nothing waits for the device."""
         self._losses.append(nll_S.detach())
-        self._indices += [self.done + index for index in micro.documents]
-        self._counts += micro.counts
+        self._indices += [self.done + index for index in documents]
+        self._counts += counts
 
     def close(self, rows: int) -> None:
         """The current batch, of so many rows, is trained on."""

@@ -41,13 +41,14 @@ class OrderAudit:
 
     def consume(self, passes: Sequence[MicroBatch], documents: Sequence[Encoded], ids: NDArray[np.uint8]) -> None:
         """What this process trained on in the last batch; ``ids`` are those of the whole table."""
-        for micro in passes:
-            for index in micro.documents:
-                self._words[-1][index] += np.ascontiguousarray(ids[documents[index].row]).view("<i8")
+        indices = [index for micro in passes for index in micro.documents]
         if self._processes.first:  # a document without tokens is visited by nobody, and counts as consumed
-            for index, document in enumerate(documents):
-                if not len(document):
-                    self._words[-1][index] += np.ascontiguousarray(ids[document.row]).view("<i8")
+            indices += [index for index, document in enumerate(documents) if not len(document)]
+        self.note(indices, ids[[documents[index].row for index in indices]])
+
+    def note(self, indices: Sequence[int], ids: NDArray[np.uint8]) -> None:
+        """This process trained on rows at these indices of the last batch, whose ids are uint8 (indices, 16)."""
+        np.add.at(self._words[-1], np.asarray(indices, np.int64), np.ascontiguousarray(ids).view("<i8"))
 
     def check(self, step: int) -> None:
         """UserError if what was consumed is not what was planned."""

@@ -310,7 +310,7 @@ class Loop:
             self.finite.watch(micro, nll_S, documents)
             self.reporter.window.add(nll_S)
             if self.losses:
-                self.losses.add(micro, nll_S)
+                self.losses.add(micro.documents, micro.counts, nll_S)
         lr = learning_rate(self.settings.optimizer, self.spent.middle)
         norm = clip(self.student.scorer, self.settings.optimizer.clip)
         self.finite.close(batch.step, norm)

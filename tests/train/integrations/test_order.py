@@ -1,0 +1,129 @@
+"""Trainers of others on an order of ours: what they consume is the plan, and a kill changes nothing.
+
+Every run is a process of its own, forked, or two that meet as torchrun would have them meet.
+"""
+
+import functools
+import json
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+from curricle import train
+from curricle.train import integrations
+from drawn import some
+from trainer_script import KILLS, main
+from transformers import AutoTokenizer
+
+CAMPUS = {"decisions": 4, "probe": "free"}
+KINDS = [
+    pytest.param({"sft": sft, "static": static, "order": order, "options": options}, id=f"{name}-{order}")
+    for sft, name in ((True, "SFTTrainer"), (False, "Trainer"))
+    for static, order, options in ((True, "competence", {"by": "loss"}), (False, "campus", CAMPUS))
+]
+
+
+@pytest.fixture
+def run(fork_process, wait_process, tiny_model, table_file, tmp_path):
+    """``trainer_script.main`` in so many processes; whether it came to its end. The one of rank ``killed`` is killed
+    at an instant, and then the others, as torchrun does."""
+
+    def run(output: str, how: dict, processes: int = 1, kill: str = "", killed: int = 0) -> bool:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+
+        def action(rank: int) -> int:
+            if processes > 1:
+                together = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(processes)}
+                os.environ.update(together, RANK=str(rank), LOCAL_RANK=str(rank))
+            arguments = {"gradient_accumulation_steps": 2 // processes, **how.get("arguments", {})}
+            instant = kill if rank == killed else ""
+            options = {**how, "arguments": arguments, "table": table_file, "model": tiny_model}
+            return main(rank, instant, tmp_path / output, **options)
+
+        logs = [tmp_path / f"{output}.{rank}.log" for rank in range(processes)]
+        pids = [fork_process(functools.partial(action, rank), log) for rank, log in enumerate(logs)]
+        first = wait_process(pids[killed], logs[killed])
+        for rank, pid in enumerate(pids):
+            if rank != killed and first.code:
+                os.kill(pid, signal.SIGKILL)
+        rest = [wait_process(pid, logs[rank]) for rank, pid in enumerate(pids) if rank != killed]
+        if kill:
+            assert first.code in (0, -signal.SIGKILL), first.text
+            return first.code == 0
+        assert not any(ended.code for ended in (first, *rest)), first.text + "".join(ended.text for ended in rest)
+        return True
+
+    return run
+
+
+def consumed(output: Path, processes: int) -> list[list[list[int]]]:
+    """The tokens of the documents of each step, in the order of their processes; the last time that a step was made."""
+    steps: dict[int, list[list[int]]] = {}
+    for rank in range(processes):
+        mine: dict[int, list[list[int]]] = {}
+        before = -1
+        for line in (output / f"consumed.{rank}.jsonl").read_text().splitlines():
+            record = json.loads(line)
+            if record["step"] != before:
+                mine[record["step"]] = []
+                before = record["step"]
+            mine[before] += record["tokens"]
+        for step, documents in mine.items():
+            steps.setdefault(step, []).extend(documents)
+    return [steps[step] for step in sorted(steps)]
+
+
+def planned(output: Path, how: dict, table_file: Path, tiny_model: Path) -> tuple[list[list[list[int]]], str]:
+    """The tokens of the rows of each step as the order has them, and its digest if it has a journal."""
+    table, tokenizer = train.open_table(table_file), AutoTokenizer.from_pretrained(tiny_model)
+    rows = integrations.as_dataset(table, tokenizer, max_length=128)["input_ids"]
+    if how["static"]:
+        order = train.order(table, how["order"], batch_size=4, budget={"samples": 32}, **how["options"])
+        visits = order.rows.tolist()
+        return [[rows[row] for row in visits[start : start + 4]] for start in range(0, len(visits), 4)], ""
+    order = train.order(table, journal=output / "journal.jsonl")
+    return [[rows[row] for row in batch] for batch in order.batches], order.digest
+
+
+def unpadded(documents: list[list[int]], wanted: list[list[int]]) -> list[list[int]]:
+    return [line[: len(tokens)] for line, tokens in zip(documents, wanted, strict=True)]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("how", KINDS)
+def test_consumed_ids_are_those_of_the_plan(run, how, processes, table_file, tiny_model, tmp_path):
+    run("run", how, processes)
+    plan, digest = planned(tmp_path / "run", how, table_file, tiny_model)
+    steps = consumed(tmp_path / "run", processes)
+    assert len(steps) == len(plan) == 8
+    for documents, wanted in zip(steps, plan, strict=True):
+        assert unpadded(documents, wanted) == wanted
+    if digest:
+        assert (tmp_path / "run" / "digest.0").read_text() == digest
+    digests = {(tmp_path / "run" / f"digest.{rank}").read_text() for rank in range(processes)}
+    assert len(digests) == 1
+
+
+EVERY = [(how, kill, processes) for how in KINDS for kill in KILLS for processes in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("how", "kill", "processes"),
+    [
+        pytest.param(*how.values, kill, processes, id=f"{how.id}-{kill}-{processes}")
+        for how, kill, processes in some("kills of other trainers", EVERY, 2)
+    ],
+)
+def test_killed_and_resumed_is_the_same_to_the_bit(run, how, kill, processes, tmp_path):
+    run("whole", how, processes)
+    killed = len(kill) % processes  # now the first of two, now the second
+    ended = run("killed", how, processes, kill, killed)
+    asks = not how["static"]
+    assert not ended or (kill.startswith("probe") and not asks)
+    run("killed", how, processes)
+    for name in ("final/model.safetensors", "digest.0", *(["journal.jsonl"] if asks else [])):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes(), name
