@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from curricle import train
 from curricle.train import integrations
+from curricle.train.integrations import CurriculumSFTTrainer, CurriculumTrainer, OrderAuditCallback, last_checkpoint
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -125,7 +126,7 @@ def make_trainer(
     keeps = (integrations.SFT_ARGUMENTS if sft else integrations.TRAINER_ARGUMENTS) if static else {"max_steps": 8}
     args = (SFTConfig if sft else TrainingArguments)(**{**common, **keeps, **(arguments or {})})
     if not static:
-        kind = integrations.CurriculumSFTTrainer if sft else integrations.CurriculumTrainer
+        kind = CurriculumSFTTrainer if sft else CurriculumTrainer
         return kind(
             student,
             args,
@@ -139,7 +140,7 @@ def make_trainer(
         )
     planned = train.order(opened, order, batch_size=4, budget=budget or {"samples": 32}, **(options or {}))
     dataset = integrations.as_dataset(opened, tokenizer, planned, max_length=128)
-    watches = [integrations.OrderAuditCallback(dataset), *callbacks]
+    watches = [OrderAuditCallback(dataset), *callbacks]
     how: dict[str, Any] = {"train_dataset": dataset, "processing_class": tokenizer, "callbacks": watches, **more}
     if sft:
         return SFTTrainer(student, args, **how)
@@ -153,10 +154,8 @@ def main(rank: int = 0, kill: str = "", output: Path = Path(), **how: Any) -> in
     watch = Watch(output, kill, rank)
     trainer = make_trainer(output=output, callbacks=[watch], **how)
     watch.watch_saving(trainer)
-    trainer.train(resume_from_checkpoint=integrations.last_checkpoint(output))
+    trainer.train(resume_from_checkpoint=last_checkpoint(output))
     trainer.save_model(str(output / "final"))
-    (audit,) = [it for it in trainer.callback_handler.callbacks if isinstance(it, integrations.OrderAuditCallback)] or [
-        None
-    ]
-    (output / f"digest.{rank}").write_text(audit.digest if audit else trainer.order_digest)
+    audits = [it for it in trainer.callback_handler.callbacks if isinstance(it, OrderAuditCallback)]
+    (output / f"digest.{rank}").write_text(audits[0].digest if audits else trainer.order_digest)
     return 0

@@ -25,6 +25,11 @@ class Fault(NamedTuple):
     remedy: str
 
 
+def steps_of(args: "TrainingArguments", visits: int) -> int:
+    """The optimizer steps in which a trainer takes so many rows of a dataset."""
+    return ceil(ceil(visits / (args.per_device_train_batch_size * args.world_size)) / args.gradient_accumulation_steps)
+
+
 def check_static(args: "TrainingArguments", visits: int) -> None:
     """UsageError for arguments under which a trainer does not take a dataset of so many visits in its order."""
     _refuse([*_common(args), *_static(args, visits)])
@@ -99,8 +104,7 @@ def _static(args: Any, visits: int) -> Iterator[Fault]:
     if args.dataloader_num_workers and not args.dataloader_in_order:
         yield Fault("dataloader_in_order=False", "takes batches as workers finish them", "set dataloader_in_order=True")
     batch = args.per_device_train_batch_size * args.world_size
-    steps = ceil(ceil(visits / batch) / args.gradient_accumulation_steps)
-    if args.max_steps > steps:
+    if args.max_steps > (steps := steps_of(args, visits)):
         yield Fault(
             f"max_steps={args.max_steps}",
             f"begins the order again after its {counted(steps, 'step')}",

@@ -1,19 +1,22 @@
 """An audit of a dataset's order within a trainer that knows nothing of it, by what goes through its model."""
 
+import logging
 from collections import defaultdict
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import torch
 from curricle.schemas.common.errors import UsageError, UserError
-from curricle.train.integrations.arguments import check_static
+from curricle.train.integrations.arguments import check_static, steps_of
 from curricle.train.integrations.checkpoints import keep_order_state, order_state
-from curricle.train.integrations.passes import document_index, documents, token_digest, token_digests, without_padding
+from curricle.train.integrations.passes import document_index, documents, documents_of, token_digest, without_padding
 from transformers import TrainerCallback
 
 if TYPE_CHECKING:
     import datasets
     from transformers import TrainerControl, TrainerState, TrainingArguments
+
+log = logging.getLogger("curricle")
 
 
 class OrderAuditCallback(TrainerCallback):
@@ -36,7 +39,8 @@ class OrderAuditCallback(TrainerCallback):
                 where="OrderAuditCallback",
                 remedy="give what as_dataset makes, or a dataset with input_ids",
             )
-        self._planned = token_digests(dataset)
+        self._planned, lengths, self._labelled = documents_of(dataset)
+        self._longest = int(lengths.max(initial=0))
         self._indices: dict[bytes, list[int]] = defaultdict(list)
         for index, digest in enumerate(self._planned):
             self._indices[digest].append(index)
@@ -54,8 +58,11 @@ class OrderAuditCallback(TrainerCallback):
     ) -> None:
         self._check_dataset(args, kwargs["train_dataloader"].dataset)
         check_static(args, len(self._planned))
+        if 0 < args.max_steps < (steps := steps_of(args, len(self._planned))):
+            log.warning("max_steps=%d ends the order before its %d steps are made", args.max_steps, steps)
         self._rank, self._world, self._batch = args.process_index, args.world_size, args.per_device_train_batch_size
         self._visits_a_step = self._batch * self._world * args.gradient_accumulation_steps
+        self._check_labels()
         self._passes = state.global_step * args.gradient_accumulation_steps
         self._hash, self.visits = blake2b(digest_size=16), 0
         self._count(min(state.global_step * self._visits_a_step, len(self._planned)))
@@ -89,16 +96,32 @@ class OrderAuditCallback(TrainerCallback):
             self._hook = None
 
     def _check_dataset(self, args: Any, given: Any) -> None:
-        """UsageError where the trainer's preparation has left rows out, or put them together."""
+        """UsageError where the trainer's preparation has cut rows, or left some out."""
+        if getattr(args, "packing", False):
+            return  # which is refused by name
         length = getattr(args, "max_length", None)
-        if len(given) == len(self._planned) or getattr(args, "packing", False):
-            return
-        named = f": max_length={length} leaves out rows that have no label within it" if length else ""
-        raise UsageError(
-            f"the trainer made {len(given):,} rows of the {len(self._planned):,} of the dataset{named}",
-            where="arguments of the trainer",
-            remedy="set max_length=None: as_dataset has cut the rows" if length else "give it the dataset as it is",
-        )
+        does = []
+        if length and length < self._longest:
+            does.append(f"max_length={length} cuts rows, of which the longest has {self._longest} tokens")
+        if len(given) != len(self._planned):
+            named = f"max_length={length} leaves out rows without a label within it: " if length else ""
+            does.append(f"{named}the trainer has {len(given):,} rows of the {len(self._planned):,} of the dataset")
+        if does:
+            raise UsageError(
+                "; ".join(does),
+                where="arguments of the trainer",
+                remedy="set max_length=None: as_dataset has cut the rows" if length else "give it the dataset as it is",
+            )
+
+    def _check_labels(self) -> None:
+        """UsageError for a step without a token to learn from: Trainer's loss is 0 / 0 there, and then every weight."""
+        for start in range(0, len(self._planned), self._visits_a_step):
+            if not self._labelled[start : start + self._visits_a_step].any():
+                raise UsageError(
+                    f"step {start // self._visits_a_step} has {self._visits_a_step} rows and no token to learn from",
+                    where="OrderAuditCallback",
+                    remedy="make the steps larger, or leave such rows out: as_dataset says why they have none",
+                )
 
     def _check_resumed(self, state: "TrainerState") -> None:
         saved = order_state(state)

@@ -14,7 +14,8 @@ from curricle.train.integrations.checkpoints import FOLDER
 from curricle.train.model.outcome import StageLosses
 from curricle.train.ordering.audit import OrderAudit
 from curricle.train.ordering.batches import Cutter, GlobalBatch
-from curricle.train.ordering.journal import JOURNAL, Header, Journal, JournaledCourse, open_journal, recorded_course
+from curricle.train.ordering.journal import JOURNAL, Header, Journal, open_journal
+from curricle.train.ordering.replay import JournaledCourse, recorded_course
 from curricle.train.ordering.summary import Tally
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file

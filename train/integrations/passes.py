@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from curricle.train.integrations.rows import IGNORED
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -18,10 +19,24 @@ def token_digest(tokens: NDArray[Any]) -> bytes:
     return blake2b(np.ascontiguousarray(tokens, "<i4").data, digest_size=SIZE).digest()
 
 
-def token_digests(dataset: "datasets.Dataset") -> list[bytes]:
-    """``token_digest`` of each row of a dataset."""
-    rows = dataset.select_columns("input_ids").with_format("numpy")
-    return [token_digest(tokens) for batch in rows.iter(batch_size=1024) for tokens in batch["input_ids"]]
+class Documents(NamedTuple):
+    """The rows of a dataset: ``digests`` of their tokens, their ``lengths``, and how many tokens are ``labelled``."""
+
+    digests: list[bytes]
+    lengths: NDArray[np.int64]
+    labelled: NDArray[np.int64]
+
+
+def documents_of(dataset: "datasets.Dataset") -> Documents:
+    """What is to be known of the rows of a dataset. Without a column of labels every token has one."""
+    has_labels = "labels" in dataset.column_names
+    rows = dataset.select_columns(["input_ids", *(["labels"] if has_labels else [])]).with_format("numpy")
+    digests, lengths, labelled = [], [], []
+    for batch in rows.iter(batch_size=1024):
+        digests += [token_digest(tokens) for tokens in batch["input_ids"]]
+        lengths += [len(tokens) for tokens in batch["input_ids"]]
+        labelled += [int((each[1:] != IGNORED).sum()) for each in batch["labels" if has_labels else "input_ids"]]
+    return Documents(digests, np.array(lengths, np.int64), np.array(labelled, np.int64))
 
 
 def document_index(inputs: Mapping[str, Any]) -> NDArray[np.int64]:

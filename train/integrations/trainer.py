@@ -13,7 +13,6 @@ import torch
 import torch.distributed as dist
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.contract import from_record
-from curricle.train.training.asking import Asking
 from curricle.train.curricula.base import Probe, ProbeResult
 from curricle.train.data.documents import DocumentReader
 from curricle.train.data.encoding import ConversationTokenizer
@@ -22,11 +21,12 @@ from curricle.train.distributed import Processes
 from curricle.train.integrations.arguments import check_adaptive
 from curricle.train.integrations.checkpoints import keep_order_state, last_checkpoint, order_state
 from curricle.train.integrations.follower import OrderFollower, OrderProgress
-from curricle.train.integrations.passes import document_index, documents, token_digest, token_digests, without_padding
+from curricle.train.integrations.passes import document_index, documents, documents_of, token_digest, without_padding
 from curricle.train.integrations.rows import IGNORED, as_dataset
 from curricle.train.model.student import Student
 from curricle.train.ordering.order import course_of, described, header_of, remarks, sorted_by
 from curricle.train.settings import BatchSettings, BudgetSettings, DeviceSettings
+from curricle.train.training.asking import Asking
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Sampler
 from transformers import DataCollatorForSeq2Seq, Trainer
@@ -132,7 +132,7 @@ class CurriculumMixin:
         self._curriculum, self._options = curriculum, dict(curriculum_options or {})
         self._template, self._length = template, max_length or getattr(args, "max_length", None) or 1024
         dataset = as_dataset(table, processing_class, max_length=self._length, template=template)
-        self._digests = token_digests(dataset)
+        self._digests = documents_of(dataset).digests
         self._follower: OrderFollower | None = None
         self._passes: deque[_Pass] = deque()
         self._pass: _Pass | None = None

@@ -18,15 +18,23 @@ from trainer_script import KILLS, main
 from transformers import AutoTokenizer
 
 CAMPUS = {"decisions": 4, "probe": "free"}
-KINDS = [
-    pytest.param({"sft": sft, "static": static, "order": order, "options": options}, id=f"{name}-{order}")
+KINDS = {
+    f"{name}-{order}": {"sft": sft, "static": static, "order": order, "options": options}
     for sft, name in ((True, "SFTTrainer"), (False, "Trainer"))
     for static, order, options in ((True, "competence", {"by": "loss"}), (False, "campus", CAMPUS))
-]
+}
 
 
-@pytest.fixture
-def run(fork_process, wait_process, tiny_model, table_file, tmp_path):
+@pytest.fixture(scope="module")
+def folder(write_signed, tmp_path_factory):
+    """A folder with a table, in which runs lie."""
+    folder = tmp_path_factory.mktemp("trainers")
+    write_signed(folder / "table" / "part.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(fork_process, wait_process, tiny_model, folder):
     """``trainer_script.main`` in so many processes; whether it came to its end. The one of rank ``killed`` is killed
     at an instant, and then the others, as torchrun does."""
 
@@ -39,25 +47,39 @@ def run(fork_process, wait_process, tiny_model, table_file, tmp_path):
             if processes > 1:
                 together = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(processes)}
                 os.environ.update(together, RANK=str(rank), LOCAL_RANK=str(rank))
-            arguments = {"gradient_accumulation_steps": 2 // processes, **how.get("arguments", {})}
-            instant = kill if rank == killed else ""
-            options = {**how, "arguments": arguments, "table": table_file, "model": tiny_model}
-            return main(rank, instant, tmp_path / output, **options)
+            options = {"table": folder / "table", "model": tiny_model, **how}
+            options["arguments"] = {"gradient_accumulation_steps": 2 // processes, **how.get("arguments", {})}
+            return main(rank, kill if rank == killed else "", folder / output, **options)
 
-        logs = [tmp_path / f"{output}.{rank}.log" for rank in range(processes)]
+        logs = [folder / f"{output}.{rank}.log" for rank in range(processes)]
         pids = [fork_process(functools.partial(action, rank), log) for rank, log in enumerate(logs)]
         first = wait_process(pids[killed], logs[killed])
-        for rank, pid in enumerate(pids):
-            if rank != killed and first.code:
-                os.kill(pid, signal.SIGKILL)
-        rest = [wait_process(pid, logs[rank]) for rank, pid in enumerate(pids) if rank != killed]
+        others = [rank for rank in range(processes) if rank != killed]
+        for rank in others if first.code else ():
+            os.kill(pids[rank], signal.SIGKILL)
+        rest = [wait_process(pids[rank], logs[rank]) for rank in others]
         if kill:
             assert first.code in (0, -signal.SIGKILL), first.text
-            return first.code == 0
-        assert not any(ended.code for ended in (first, *rest)), first.text + "".join(ended.text for ended in rest)
-        return True
+        else:
+            assert not any(ended.code for ended in (first, *rest)), first.text + "".join(ended.text for ended in rest)
+        return first.code == 0
 
     return run
+
+
+@pytest.fixture(scope="module")
+def whole(run, folder):
+    """The directory of a run that nobody interrupted; one for each kind and number of processes."""
+    runs: dict[str, Path] = {}
+
+    def whole(name: str, how: dict, processes: int) -> Path:
+        key = f"{name}-{processes}"
+        if key not in runs:
+            run(key, how, processes)
+            runs[key] = folder / key
+        return runs[key]
+
+    return whole
 
 
 def consumed(output: Path, processes: int) -> list[list[list[int]]]:
@@ -94,36 +116,36 @@ def unpadded(documents: list[list[int]], wanted: list[list[int]]) -> list[list[i
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("how", KINDS)
-def test_consumed_ids_are_those_of_the_plan(run, how, processes, table_file, tiny_model, tmp_path):
-    run("run", how, processes)
-    plan, digest = planned(tmp_path / "run", how, table_file, tiny_model)
-    steps = consumed(tmp_path / "run", processes)
+@pytest.mark.parametrize("name", KINDS)
+def test_consumed_ids_are_those_of_the_plan(whole, name, processes, folder, tiny_model):
+    output = whole(name, KINDS[name], processes)
+    plan, digest = planned(output, KINDS[name], folder / "table", tiny_model)
+    steps = consumed(output, processes)
     assert len(steps) == len(plan) == 8
     for documents, wanted in zip(steps, plan, strict=True):
         assert unpadded(documents, wanted) == wanted
-    if digest:
-        assert (tmp_path / "run" / "digest.0").read_text() == digest
-    digests = {(tmp_path / "run" / f"digest.{rank}").read_text() for rank in range(processes)}
-    assert len(digests) == 1
+    weights = [(output / where / "model.safetensors").read_bytes() for where in ("checkpoint-6", "final")]
+    assert weights[0] != weights[1]  # what comes after a checkpoint shows
+    digests = {(output / f"digest.{rank}").read_text() for rank in range(processes)}
+    assert len(digests) == 1 and (not digest or digests == {digest})
 
 
-EVERY = [(how, kill, processes) for how in KINDS for kill in KILLS for processes in (1, 2)]
+def test_the_order_does_not_depend_on_the_number_of_processes(whole):
+    for name, how in KINDS.items():
+        one, two = (whole(name, how, processes) / "digest.0" for processes in (1, 2))
+        if how["static"]:
+            assert one.read_text() == two.read_text()
 
 
-@pytest.mark.parametrize(
-    ("how", "kill", "processes"),
-    [
-        pytest.param(*how.values, kill, processes, id=f"{how.id}-{kill}-{processes}")
-        for how, kill, processes in some("kills of other trainers", EVERY, 2)
-    ],
-)
-def test_killed_and_resumed_is_the_same_to_the_bit(run, how, kill, processes, tmp_path):
-    run("whole", how, processes)
-    killed = len(kill) % processes  # now the first of two, now the second
-    ended = run("killed", how, processes, kill, killed)
+EVERY = [(name, kill, processes) for name in KINDS for kill in KILLS for processes in (1, 2)]
+
+
+@pytest.mark.parametrize(("name", "kill", "processes"), some("kills of other trainers", EVERY, 2))
+def test_killed_and_resumed_is_the_same_to_the_bit(run, whole, name, kill, processes, folder):
+    how, output = KINDS[name], f"{name}-{processes}-{kill}".replace(":", "-")
+    ended = run(output, how, processes, kill, killed=len(kill) % processes)  # now the first of two, now the second
     asks = not how["static"]
-    assert not ended or (kill.startswith("probe") and not asks)
-    run("killed", how, processes)
-    for name in ("final/model.safetensors", "digest.0", *(["journal.jsonl"] if asks else [])):
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes(), name
+    assert not ended or kill.startswith("probe")
+    run(output, how, processes)
+    for file in ("final/model.safetensors", "digest.0", *(["journal.jsonl"] if asks else [])):
+        assert (whole(name, how, processes) / file).read_bytes() == (folder / output / file).read_bytes(), file
