@@ -30,9 +30,11 @@ def steps_of(args: "TrainingArguments", visits: int) -> int:
     return ceil(ceil(visits / (args.per_device_train_batch_size * args.world_size)) / args.gradient_accumulation_steps)
 
 
-def check_static(args: "TrainingArguments", visits: int) -> None:
-    """UsageError for arguments under which a trainer does not take a dataset of so many visits in its order."""
-    _refuse([*_common(args), *_static(args, visits)])
+def check_static(args: "TrainingArguments", visits: int, longest: int) -> None:
+    """UsageError for arguments under which a trainer does not take a dataset in its order: of so many visits, of which
+    the longest has so many tokens.
+    """
+    _refuse([*_common(args), *_static(args, visits, longest)])
 
 
 def check_adaptive(args: "TrainingArguments") -> None:
@@ -94,7 +96,14 @@ def _common(args: Any) -> Iterator[Fault]:
         )
 
 
-def _static(args: Any, visits: int) -> Iterator[Fault]:
+def _static(args: Any, visits: int, longest: int) -> Iterator[Fault]:
+    length = getattr(args, "max_length", None)
+    if length is not None and length < longest:
+        yield Fault(
+            f"max_length={length}",
+            f"cuts rows, of which the longest has {longest:,} tokens, and leaves out those without a label in them",
+            "set max_length=None: as_dataset has cut the rows",
+        )
     if args.train_sampling_strategy == "random":
         yield Fault(
             "train_sampling_strategy='random', the default,",

@@ -53,13 +53,16 @@ class OrderAuditCallback(TrainerCallback):
     def digest(self) -> str:
         return self._hash.hexdigest()
 
+    def on_init_end(
+        self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **kwargs: Any
+    ) -> None:
+        self._check_arguments(args)
+
     def on_train_begin(
         self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **kwargs: Any
     ) -> None:
-        self._check_dataset(args, kwargs["train_dataloader"].dataset)
-        check_static(args, len(self._planned))
-        if 0 < args.max_steps < (steps := steps_of(args, len(self._planned))):
-            log.warning("max_steps=%d ends the order before its %d steps are made", args.max_steps, steps)
+        self._check_arguments(args)
+        self._check_dataset(len(kwargs["train_dataloader"].dataset))
         self._rank, self._world, self._batch = args.process_index, args.world_size, args.per_device_train_batch_size
         self._visits_a_step = self._batch * self._world * args.gradient_accumulation_steps
         self._check_labels()
@@ -95,22 +98,19 @@ class OrderAuditCallback(TrainerCallback):
             self._hook.remove()
             self._hook = None
 
-    def _check_dataset(self, args: Any, given: Any) -> None:
-        """UsageError where the trainer's preparation has cut rows, or left some out."""
-        if getattr(args, "packing", False):
-            return  # which is refused by name
-        length = getattr(args, "max_length", None)
-        does = []
-        if length and length < self._longest:
-            does.append(f"max_length={length} cuts rows, of which the longest has {self._longest} tokens")
-        if len(given) != len(self._planned):
-            named = f"max_length={length} leaves out rows without a label within it: " if length else ""
-            does.append(f"{named}the trainer has {len(given):,} rows of the {len(self._planned):,} of the dataset")
-        if does:
+    def _check_arguments(self, args: "TrainingArguments") -> None:
+        check_static(args, len(self._planned), self._longest)
+        if 0 < args.max_steps < (steps := steps_of(args, len(self._planned))):
+            log.warning("max_steps=%d ends the order before its %d steps are made", args.max_steps, steps)
+
+    def _check_dataset(self, rows: int) -> None:
+        """UsageError where the trainer's preparation has left rows out; how many it has."""
+        if rows != len(self._planned):
             raise UsageError(
-                "; ".join(does),
-                where="arguments of the trainer",
-                remedy="set max_length=None: as_dataset has cut the rows" if length else "give it the dataset as it is",
+                f"the trainer has {rows:,} rows of the {len(self._planned):,} of the dataset",
+                where="OrderAuditCallback",
+                remedy="give it the dataset as it is; SFTTrainer leaves out rows without a label where it has a "
+                "max_length: set max_length=None",
             )
 
     def _check_labels(self) -> None:

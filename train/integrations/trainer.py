@@ -128,7 +128,7 @@ class CurriculumMixin:
         if kwargs.get("model_init") is not None:
             raise UsageError("model_init is given", where=where, remedy="give model: the one that a curriculum asks")
         check_adaptive(args)
-        self._table, self._tokenizer_of_rows = table, processing_class
+        self.table, self._tokenizer_of_rows = table, processing_class
         self._curriculum, self._options = curriculum, dict(curriculum_options or {})
         self._template, self._length = template, max_length or getattr(args, "max_length", None) or 1024
         dataset = as_dataset(table, processing_class, max_length=self._length, template=template)
@@ -184,13 +184,13 @@ class CurriculumMixin:
         follower = self._follower
         assert follower is not None
         yield f"order: {int(follower.tally.visits.sum()):,} visits in {follower.step:,} steps, {self.order_digest}"
-        summary = follower.tally.summary(self._table, sorted_by(self._header, self._table), self._header.seed)
+        summary = follower.tally.summary(self.table, sorted_by(self._header, self.table), self._header.seed)
         yield from summary.lines()
         yield from summary.warnings()
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """A loader that is counted and not read: an epoch has the steps that the rows of the table fill."""
-        steps = -(-len(self._table) // self._header.batch)
+        steps = -(-len(self.table) // self._header.batch)
         passes = _Steps(steps * self.args.gradient_accumulation_steps)
         # iter(DataLoader) draws from a generator: from one of its own, or the model's dropout would be another
         return DataLoader(self.train_dataset, batch_sampler=passes, generator=torch.Generator())
@@ -245,7 +245,7 @@ class CurriculumMixin:
             if current.indices:
                 follower.losses.add(current.indices, current.counts, current.nll_S)
         if current.indices:
-            follower.audit.note(current.indices, self._table.ids[follower.batch.rows[current.indices]])
+            follower.audit.note(current.indices, self.table.ids[follower.batch.rows[current.indices]])
         return loss
 
     def _check(self, inputs: Mapping[str, Any]) -> _Pass:
@@ -275,11 +275,11 @@ class CurriculumMixin:
         header = type(self._header)(**{**vars(self._header), "budget": budget})
         saved = order_state(self.state) if self._resumed else {}
         follower = OrderFollower(
-            self._table, header, Path(str(self.args.output_dir)), self._processes, lambda probe: self._ask(probe)
+            self.table, header, Path(str(self.args.output_dir)), self._processes, lambda probe: self._ask(probe)
         )
         follower.begin(self._resumed, from_record(OrderProgress, saved) if saved else None)
-        log.info("%s; %s", described(self._table, header), f"after step {follower.step}" if saved else "from the start")
-        for note in (*self._table.notes, *remarks(self._table, header)):
+        log.info("%s; %s", described(self.table, header), f"after step {follower.step}" if saved else "from the start")
+        for note in (*self.table.notes, *remarks(self.table, header)):
             log.info("  %s", note)
         self._hook()
         return follower
@@ -312,9 +312,9 @@ class CurriculumMixin:
         if isinstance(self._student, UsageError):
             raise self._student
         encoder = ConversationTokenizer(self._tokenizer_of_rows, self._template, self._length)
-        reader = DocumentReader(encoder, self._table.where)
+        reader = DocumentReader(encoder, self.table.where)
         return Asking(
-            self._student, encoder, self._table, reader.examples, self._header.seed, self._capacity, self._processes
+            self._student, encoder, self.table, reader.examples, self._header.seed, self._capacity, self._processes
         )
 
     @property

@@ -137,7 +137,12 @@ def test_the_order_does_not_depend_on_the_number_of_processes(whole):
             assert one.read_text() == two.read_text()
 
 
-EVERY = [(name, kill, processes) for name in KINDS for kill in KILLS for processes in (1, 2)]
+EVERY = [
+    (name, kill if processes == 1 else kill.replace(":3:1", ":3:0"), processes)  # each of two makes one pass a step
+    for name in KINDS
+    for kill in KILLS
+    for processes in (1, 2)
+]
 
 
 @pytest.mark.parametrize(("name", "kill", "processes"), some("kills of other trainers", EVERY, 2))
