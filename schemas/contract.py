@@ -13,7 +13,7 @@ from curricle.schemas.common.errors import UsageError
 
 T = TypeVar("T")
 
-RecordKind = Literal["plan", "certificate", "journal", "cursor", "run", "comparison", "step", "export"]
+RecordKind = Literal["plan", "certificate", "journal", "cursor", "run", "comparison", "step", "export", "evaluations"]
 """What a record is: ``curricle.plan`` and so on, as its key ``kind`` says."""
 
 

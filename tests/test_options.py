@@ -21,7 +21,7 @@ from curricle.schemas.common.config import LARGEST
 from curricle.schemas.common.errors import UsageError
 from curricle.train.cli import COMMANDS as TRAINING
 from curricle.train.curricula import CURRICULA, build
-from curricle.train.settings import CompareSettings, PlanSettings, RewardSettings, RunSettings
+from curricle.train.settings import CompareSettings, EvaluateSettings, PlanSettings, RewardSettings, RunSettings
 from curricle.train.settings.export import ExportSettings, VerifyOrderSettings
 
 SETTINGS = {
@@ -31,6 +31,7 @@ SETTINGS = {
     "reward": RewardSettings,
     "export": ExportSettings,
     "verify-order": VerifyOrderSettings,
+    "evaluate": EvaluateSettings,
     "curricle score": ScoreSettings,
     "curricle lp": LpSettings,
     "curricle reward": CurationRewardSettings,
@@ -50,6 +51,7 @@ NEEDED: dict[str, dict[str, typing.Any]] = {
     "plan": {"data": "x", "output": "x"},
     "export": {"table": "x", "order": "random", "to": "hf", "output": "x"},
     "verify-order": {"directory": "x"},
+    "evaluate": {"directory": "x", "tasks": ["x"]},
     "curricle score": {"output": "x", "inputs": ["a"], "engine": "dask"},
     "curricle select": {"distinct": True},
     **{f"curricle {command}": {"table": "x", "output": "x"} for command in ("lp", "reward", "cluster")},
@@ -66,7 +68,7 @@ ZERO_IS_MEANT = {
     *("optimizer.floor", "lora.rank", "lora.dropout", "eval.rows", "eval.every", "eval.seed", "checkpoint.every"),
     *("eval.tuning_rows", "eval.generations", "subset", "scoring_tokens", "max_drift"),
     *("seed", "max_reject_fraction", "proxy.generation.temperature", "proxy.generation.seed"),
-    *("reward.seed", "port"),
+    *("reward.seed", "port", "num_fewshot"),
     *("temperature", "probe_rows", "probe_cost", "resort_every", "resort_epochs", "refresh_rows", "parts"),
     "decisions",
     *("curriculum multistage replay", "curriculum odm memory", "curriculum odm warmup", "curriculum skill_it every"),

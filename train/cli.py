@@ -117,6 +117,22 @@ def status(arguments: Sequence[str]) -> int:
     return DONE
 
 
+def evaluate(arguments: Sequence[str]) -> int:
+    """Ask the last checkpoint of a run, or of every run of a comparison, tasks of lm-evaluation-harness."""
+    from curricle.train.settings import EvaluateSettings
+
+    settings = parse(EvaluateSettings, arguments, "curricle-train evaluate", evaluate.__doc__)
+    check_writable(settings.directory)
+    _set_up_logging(settings.log_format)
+    from curricle.train.evaluation.harness import evaluate as ask
+    from curricle.train.evaluation.harness import lines
+
+    for path, records in ask(settings):
+        for line in lines(path, records):
+            show(line)
+    return DONE
+
+
 def report(arguments: Sequence[str]) -> int:
     """Write report.html: what a run learned, in which order, and at what cost."""
     from curricle.train.settings import ReportSettings
@@ -189,6 +205,7 @@ COMMANDS: dict[str, Command] = {
     "compare": compare,
     "reward": reward,
     "status": status,
+    "evaluate": evaluate,
     "report": report,
     "verify": verify,
     "export": export,

@@ -17,6 +17,7 @@ from curricle.train.comparison.arms import Arm, Trial
 from curricle.train.data.table import open_table
 from curricle.train.records.checkpoints import locked
 from curricle.train.records.comparison import ComparisonStatus
+from curricle.train.records.evaluations import Evaluation, TaskRecord, write_tasks
 from curricle.train.settings import CompareSettings, EvalSettings, LoraSettings
 from train_tables import write_table
 
@@ -58,6 +59,16 @@ def test_every_arm_has_its_own_rate_and_every_seed(arguments, train_in_fork, tmp
     last = metrics(out / "random" / "lr-0.001" / "seed-0", "eval")[-1]
     assert last["tuning"]["tuning"]["rows"] == 5 and last["sets"]["held_out"]["rows"] == 8
     assert rows["random"]["tried"]["0.001"] == last["tuning"]["tuning"]["loss"] != last["loss"]
+    # what `evaluate` leaves beside the checkpoints of the runs that are judged stands in the next page
+    for arm, value in (("random", 0.5), ("hard-to-easy", 0.25)):
+        for seed in range(2):
+            path = out / arm / "lr-0.001" / f"seed-{seed}" / "evaluations" / "step-00000002.json"
+            write_tasks(path, [TaskRecord("x", {}, [Evaluation("x", "acc", value + seed / 8, 0.1, 8, 0)])])
+    assert train_in_fork(arguments("--arms", arms, "--learning-rates", "1e-3,1e-5")).code == 0
+    (line,) = [
+        line for line in (out / "compare.md").read_text().splitlines() if "hard_to_easy" in line and "0.31" in line
+    ]
+    assert "0.3125" in line and "-0.2500, same for every seed" in line
     # a constant rate is one, and stages at random have the lengths of CAMPUS's
     rates = {line["lr"] for line in metrics(out / "constant-lr" / "lr-0.001" / "seed-0", "train")}
     assert rates == {1e-3} and len(metrics(out / "random" / "lr-0.001" / "seed-0", "train")) == 3

@@ -11,6 +11,7 @@ import numpy as np
 from curricle.schemas.common.errors import UserError
 from curricle.train.comparison.statistics import LEVEL, Mean, holm
 from curricle.train.model.evaluate import macro_mean
+from curricle.train.records.evaluations import final_figures
 from curricle.train.records.metrics import read_metrics
 from curricle.train.settings import HELD_OUT
 
@@ -36,7 +37,8 @@ class Curve:
 
     ``loss``: what is judged by, the mean over the sets. ``sets``: for each set its ``loss`` a token and ``row_loss`` at
     the end; ``means``: of both, over the sets. ``tuning``: the same as ``loss``, at the end, on the tuning sets.
-    ``training`` and ``probes``: what each took in all. ``seconds``: of both.
+    ``training`` and ``probes``: what each took in all. ``seconds``: of both. ``benchmarks``: the figures of
+    `curricle-train evaluate` of the last checkpoint, by name.
     """
 
     steps: list[int]
@@ -50,6 +52,7 @@ class Curve:
     training: Spending
     probes: Spending
     seconds: float
+    benchmarks: dict[str, float] = field(default_factory=dict)
 
 
 def read_curve(run: Path, average: Average) -> Curve:
@@ -79,6 +82,7 @@ def read_curve(run: Path, average: Average) -> Curve:
         Spending(last["total"]["tokens"], last["total"]["flops"]),
         Spending(last["probes"]["tokens"], last["probes"]["flops"]),
         last["total"]["seconds"] + last["probes"]["seconds"],
+        {name: figure.value for name, figure in final_figures(run).items()},
     )
 
 
@@ -140,6 +144,7 @@ class Row:
     a token and the loss a row, as means over the sets, and ``sets`` the same of each set. ``to_baseline``: what was
     spent until the held-out loss was the baseline's final one with the same seed, probes, scoring and tuning counted
     in; None where a seed never came that far. ``spent``: what on, in all. ``steps``, ``seconds``: means.
+    ``benchmarks``: those that every run of the arm and of the baseline was asked.
     """
 
     arm: str
@@ -157,6 +162,7 @@ class Row:
     to_baseline: Spending | None
     spent: dict[str, Spending | None]
     seconds: float
+    benchmarks: dict[str, Figure] = field(default_factory=dict)
 
     @property
     def total(self) -> Spending:
@@ -198,6 +204,7 @@ def _row(runs: Runs, base: Runs) -> Row:
             "tuning": runs.tuning,
         },
         float(np.mean([curve.seconds for curve in runs.curves])),
+        _figures(runs, base, lambda curve: curve.benchmarks),
     )
 
 

@@ -43,6 +43,8 @@ def sections(rows: Sequence[Row], arms: Sequence[Runs], settings: CompareSetting
     rows = sorted(rows, key=lambda row: row.loss.value.mean)
     yield _primary(rows, settings)
     yield _sets(rows, settings)
+    if names := list(dict.fromkeys(name for row in rows for name in row.benchmarks)):
+        yield _benchmarks(rows, names)
     yield _cost(rows)
     yield _tuning(rows, settings)
     yield _seeds(arms)
@@ -139,6 +141,17 @@ def _cell(row: Row, both: Figure | None) -> str | TableCell:
         return "–"
     compared = both.difference is not None and not row.incomparable
     return TableCell(_shown(both.value), _shown(both.difference, "+") if compared and both.difference else "")
+
+
+def _benchmarks(rows: Sequence[Row], names: Sequence[str]) -> Section:
+    return Section.of(
+        "Benchmarks",
+        "Tasks of lm-evaluation-harness, of the last checkpoints; below, from random:",
+        ["order", *names],
+        [[row.arm, *(_cell(row, row.benchmarks.get(name)) for name in names)] for row in rows],
+        "± is over seeds, and says nothing of the questions, which are the same for all. None of these is tested: "
+        "what is judged by is the held-out loss.",
+    )
 
 
 def _cost(rows: Sequence[Row]) -> Section:

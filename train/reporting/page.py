@@ -11,6 +11,7 @@ from curricle.schemas.pages.page import rendered
 from curricle.train.curricula.base import Decision
 from curricle.train.curricula.campus.choosing import CHECK
 from curricle.train.ordering.journal import StageRecord
+from curricle.train.records.evaluations import Evaluation, read_evaluations
 from curricle.train.reporting.answers import held_out_set, shown_prompts
 from curricle.train.reporting.charts import Line, Points, bars, lanes, lines, perplexity
 from curricle.train.reporting.history import History, read_history
@@ -44,6 +45,7 @@ def write_report(run: Path) -> Path:
         "figures": [*_figures(history)],
         "prompts": shown_prompts(history.lines["eval"]),
         "held_out_set": held_out_set(history.lines["eval"]),
+        "evaluations": _evaluations(run),
         "settings": sorted(_leaves(history.settings)),
         "about": {key: str(history.settings.get(key, "")) for key in ("model", "data", "curriculum", "seed")},
         "exposure": history.exposure,
@@ -51,6 +53,14 @@ def write_report(run: Path) -> Path:
     }
     write_whole(run / REPORT, rendered("curricle.train.reporting", "report.html.j2", shown))
     return run / REPORT
+
+
+def _evaluations(run: Path) -> list[tuple[str, list[Evaluation]]]:
+    """What benchmarks said of each checkpoint that was asked."""
+    return [
+        (checkpoint, [figure for task in tasks for figure in task.figures])
+        for checkpoint, tasks in read_evaluations(run).items()
+    ]
 
 
 def _facts(history: History) -> list[tuple[str, str]]:

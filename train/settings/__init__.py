@@ -336,6 +336,28 @@ class VerifySettings:
     directory: Path = option("the --output of a run, of a comparison or of a reward model", positional=True)
 
 
+@dataclass(frozen=True)
+class EvaluateSettings:
+    directory: Path = option("the --output of a run, or of a comparison, all of whose runs are meant", positional=True)
+    tasks: tuple[str, ...] = option(
+        "tasks of lm-evaluation-harness by name, YAML files of your own, or gsm8k@FILE and perplexity@FILE over a file"
+    )
+    checkpoint: str | None = option("one by name, such as step-00000100, or all; left out: the last", None)
+    num_fewshot: int | None = option("examples before a question; left out: as the task has it", None, at_least=0)
+    limit: int | None = option("ask only the first so many questions, for a try", None, at_least=1)
+    chat_template: bool = option("write prompts as turns of a chat, by the model's template", False)
+    batch_size: int = option("questions at once", 8, at_least=1, free=True)
+    device: str | None = option("of torch, such as cuda:1; left out: a GPU where there is one", None, free=True)
+    precision: Literal["fp32", "bf16"] = option("bf16 computes in bfloat16", "fp32")
+    unsafe_code: bool = option("let tasks such as humaneval run the code that the model writes, on this machine", False)
+    log_format: Literal["text", "json"] = option("how log lines are written", "text", free=True)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if not self.tasks:
+            raise UsageError("--tasks names no task", remedy="name one, such as hellaswag")
+
+
 def identity(settings: Any) -> dict[str, Any]:
     """The values that decide what is learned, as JSON: everything that is not ``free``."""
     values: dict[str, Any] = {}

@@ -1,0 +1,144 @@
+"""`curricle-train evaluate`: the harness's own numbers, beside the checkpoints, in report and compare."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from browser import check_inert
+from curricle.schemas.common.errors import UsageError, UserError
+from curricle.train.evaluation.task import Task
+from curricle.train.records.evaluations import Evaluation, TaskRecord, final_figures, read_evaluations, write_tasks
+from lm_eval import tasks as harness_tasks
+
+CHOICE = """task: colours
+dataset_path: json
+dataset_kwargs: {data_files: {test: %s}}
+output_type: multiple_choice
+test_split: test
+doc_to_text: "{{question}}"
+doc_to_choice: ["red", "green", "blue"]
+doc_to_target: "{{answer}}"
+metric_list: [{metric: acc}]
+"""
+OFFLINE = os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def evaluate(*arguments: object, code: int = 0) -> str:
+    whole = [sys.executable, "-P", "-m", "curricle.train.cli", "evaluate", *map(str, arguments)]
+    done = subprocess.run(whole, capture_output=True, text=True, env=OFFLINE)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def run(command, train_in_fork, tmp_path) -> Path:
+    done = train_in_fork(command("--budget.steps", "2", "--curriculum", "random", "--checkpoint.every", "1"))
+    assert done.code == 0, done.text
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def tasks(tmp_path) -> list[str]:
+    """One of a YAML file, and ours over files."""
+    lines = [
+        {"question": f"The colour of a {name} is", "answer": k % 3} for k, name in enumerate(["cart", "horse"] * 4)
+    ]
+    (tmp_path / "colours.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "colours.yaml").write_text(CHOICE % (tmp_path / "colours.jsonl"))
+    texts = ["the cart rolls over a quiet bridge", "two grey horses look for water and find old stones"]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    questions = [{"question": f"What is {k} and 1?", "answer": f"It is {k + 1}.\n#### {k + 1}"} for k in range(4)]
+    (tmp_path / "questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in questions))
+    return [str(tmp_path / "colours.yaml"), f"perplexity@{tmp_path}/texts.jsonl", f"gsm8k@{tmp_path}/questions.jsonl"]
+
+
+def test_the_harness_alone_says_the_same_and_the_report_shows_it(run, tasks, tmp_path, train_in_fork):
+    options = ["--num-fewshot", "0", "--tasks", ",".join(tasks)]
+    output = evaluate(run, *options)
+    (name,) = read_evaluations(run)
+    assert name == "step-00000002", "the last checkpoint"
+    figures = final_figures(run)
+    assert {figure.task for figure in figures.values()} == {"colours", "perplexity", "gsm8k_file"}
+    assert figures["gsm8k_file, exact_match, strict-match"].samples == 4
+    checkpoint = run / "checkpoints" / name
+    alone = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--tasks", "colours", "--include_path", tmp_path]
+    alone += ["--model_args", f"pretrained={checkpoint},dtype=float32", "--device", "cpu", "--batch_size", "8"]
+    done = subprocess.run([*alone, "--output_path", tmp_path / "alone"], capture_output=True, text=True, env=OFFLINE)
+    assert done.returncode == 0, done.stderr
+    (path,) = (tmp_path / "alone").rglob("results_*.json")
+    theirs = json.loads(path.read_text())["results"]["colours"]
+    ours = figures["colours, acc"]
+    assert (ours.value, ours.error) == (theirs["acc,none"], theirs["acc_stderr,none"])
+    assert f"colours, acc: {ours.value:.4f} ± {ours.error:.4f} (8 questions" in output
+
+    path = run / "evaluations" / "step-00000002.json"
+    before = path.read_bytes()
+    again = evaluate(run, *options)
+    assert "every task was asked before, in the same way" in again and path.read_bytes() == before
+    assert train_in_fork(["verify", str(run)]).code == 0, "what lies beside the checkpoints spoils none"
+    assert train_in_fork(["report", str(run)]).code == 0
+    page = (run / "report.html").read_text("utf-8")
+    check_inert(page)
+    assert "word_perplexity" in page and "strict-match" in page
+
+
+def test_perplexity_is_that_of_the_model(run, tasks):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    evaluate(run, "--checkpoint", "all", "--tasks", tasks[1])
+    for name, records in read_evaluations(run).items():
+        model = AutoModelForCausalLM.from_pretrained(run / "checkpoints" / name)
+        tokenizer = AutoTokenizer.from_pretrained(run / "checkpoints" / name)
+        nll = words = 0.0
+        for line in Path(tasks[1].partition("@")[2]).read_text().splitlines():
+            text = json.loads(line)["text"]
+            ids = torch.tensor([[tokenizer.bos_token_id or tokenizer.eos_token_id, *tokenizer.encode(text)]])
+            nll -= model(ids).logits.log_softmax(-1)[0, :-1].gather(1, ids[0, 1:, None]).sum().item()
+            words += len(text.split())
+        figures = {figure.metric: figure.value for record in records for figure in record.figures}
+        assert figures["word_perplexity"] == pytest.approx(torch.tensor(nll / words).exp().item(), rel=1e-4)
+    assert len(read_evaluations(run)) == 2
+
+
+def test_what_is_wrong_is_said_in_words(run, tasks, tmp_path):
+    assert "did you mean hellaswag" in evaluate(run, "--tasks", "hellaswagg", code=2)
+    assert "there are: step-00000001, step-00000002" in evaluate(run, "--tasks", "x", "--checkpoint", "step-3", code=2)
+    assert "there is no run here" in evaluate(tmp_path, "--tasks", "x", code=2)
+    assert not (run / "evaluations").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("gsm8@x.jsonl", "did you mean 'gsm8k'"),
+        ("gsm8k@nowhere.jsonl", "there is no such file"),
+        ("gsm8k@x.txt", "none of .jsonl"),
+        ("nowhere.yaml", "there is no such file"),
+        (str(Path(__file__).parents[1] / "data" / "README.yml"), "no such file"),
+    ],
+)
+def test_tasks_over_files_that_are_not_there(text, words):
+    with pytest.raises(UsageError, match=words):
+        Task.of(text)
+
+
+def test_gsm8k_over_a_file_is_the_harness_s_own_but_for_its_data(tasks):
+    own = yaml.safe_load((Path(harness_tasks.__file__).parent / "gsm8k" / "gsm8k.yaml").read_text())
+    ours = Task.of(tasks[2]).content
+    for key in ("output_type", "doc_to_text", "doc_to_target", "generation_kwargs", "num_fewshot", "filter_list"):
+        assert ours[key] == own[key], key
+    assert ours["metric_list"] == own["metric_list"]
+
+
+def test_evaluations_that_are_damaged_are_refused_by_name(tmp_path):
+    path = tmp_path / "evaluations" / "step-00000001.json"
+    write_tasks(path, [TaskRecord("x", {}, [Evaluation("x", "acc", 0.5, None, 3, 0)])])
+    assert final_figures(tmp_path)["x, acc"].value == 0.5
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(UserError, match="remove it"):
+        final_figures(tmp_path)

@@ -1,0 +1,175 @@
+"""Checkpoints of a run, asked the tasks of lm-evaluation-harness: it is what published figures come from."""
+
+import logging
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from curricle.schemas.common.errors import UsageError, UserError
+from curricle.train.evaluation.task import Task
+from curricle.train.model.load import load_model, load_tokenizer
+from curricle.train.records.checkpoints import check, checkpoints, sums
+from curricle.train.records.evaluations import FOLDER, Evaluation, TaskRecord, read_tasks, write_tasks
+from curricle.train.records.run_json import RUN, no_run
+from curricle.train.settings import EvaluateSettings
+
+log = logging.getLogger("curricle")
+
+WEIGHTS = "model"
+"""How the files of weights begin, in a checkpoint."""
+
+
+def evaluate(settings: EvaluateSettings) -> Iterator[tuple[Path, list[TaskRecord]]]:
+    """Ask every checkpoint that is named every task, and yield where the figures are, and what they are.
+
+    What a checkpoint was asked already, in the same way, is not asked again. UsageError for a run that is not there, a
+    checkpoint that it does not have, and a task that nobody knows.
+    """
+    tasks = [Task.of(text) for text in settings.tasks]
+    for checkpoint in _chosen(settings):
+        path = checkpoint.parents[1] / FOLDER / f"{checkpoint.name}.json"
+        records = {record.task: record for record in read_tasks(path)}
+        identities = {task.text: _identity(settings, task, checkpoint) for task in tasks}
+        new = [
+            task for task in tasks if task.text not in records or records[task.text].identity != identities[task.text]
+        ]
+        if new:
+            check(checkpoint)
+            model = _model(settings, checkpoint)
+            for task in new:
+                log.info("%s: %s", checkpoint, task.text)
+                records[task.text] = TaskRecord(
+                    task.text, identities[task.text], _figures(_results(settings, model, task))
+                )
+                write_tasks(path, [*records.values()])
+        else:
+            log.info("%s: every task was asked before, in the same way", checkpoint)
+        yield path, [records[task.text] for task in tasks]
+
+
+def _before(records: Mapping[str, TaskRecord], task: Task) -> dict[str, Any] | None:
+    """What decided the figures that there are of a task."""
+    return records[task.text].identity if task.text in records else None
+
+
+def _chosen(settings: EvaluateSettings) -> list[Path]:
+    """The checkpoints that are meant, of the run, or of every run of a comparison."""
+    directory = settings.directory
+    runs = [directory] if (directory / RUN).exists() else sorted(path.parent for path in directory.glob(f"*/*/*/{RUN}"))
+    if not runs:
+        raise no_run(directory)
+    chosen = []
+    for run in runs:
+        saved = checkpoints(run)
+        wanted = (
+            [each for each in saved if settings.checkpoint in (each.name, "all")] if settings.checkpoint else saved[-1:]
+        )
+        if not wanted:
+            found = "there is no checkpoint" + (f" {settings.checkpoint!r}" if settings.checkpoint else "")
+            names = ", ".join(each.name for each in saved) or "none"
+            raise UsageError(found, where=str(run), remedy=f"there are: {names}")
+        chosen += wanted
+    return chosen
+
+
+def _identity(settings: EvaluateSettings, task: Task, checkpoint: Path) -> dict[str, Any]:
+    """All that decides the figures, so that the same question is known again."""
+    try:
+        weights = {name: digest for name, digest in sorted(sums(checkpoint).items()) if name.startswith(WEIGHTS)}
+    except FileNotFoundError:
+        weights = {}
+    return {
+        "harness": version("lm_eval"),
+        "task": task.digest,
+        "weights": weights,
+        "shots": settings.num_fewshot,
+        "limit": settings.limit,
+        "chat_template": settings.chat_template,
+        "precision": settings.precision,
+    }
+
+
+def _model(settings: EvaluateSettings, checkpoint: Path) -> Any:
+    from lm_eval.models.huggingface import HFLM
+
+    device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model = torch.nn.Module.to(
+        load_model(str(checkpoint), "auto"), device, torch.bfloat16 if settings.precision == "bf16" else torch.float32
+    )
+    return HFLM(
+        pretrained=model.eval(),
+        tokenizer=load_tokenizer(str(checkpoint)),
+        batch_size=settings.batch_size,
+        device=device,
+    )
+
+
+def _results(settings: EvaluateSettings, model: Any, task: Task) -> Any:
+    """What the harness says. UsageError for a task that it does not know, UserError where it fails."""
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    manager = TaskManager(include_path=str(task.folder) if task.folder else None)
+    if isinstance(task.content, str) and task.content not in manager.all_tasks:
+        raise UsageError(
+            f"lm-evaluation-harness has no task {task.content!r}",
+            where="--tasks",
+            remedy=_nearest(task.content, manager),
+        )
+    if settings.unsafe_code:
+        os.environ["HF_ALLOW_CODE_EVAL"] = "1"  # what the metric of HumanEval asks for, beside the harness's own flag
+    try:
+        return simple_evaluate(
+            model=model,
+            tasks=[task.content],
+            num_fewshot=settings.num_fewshot,
+            limit=settings.limit,
+            apply_chat_template=settings.chat_template,
+            task_manager=manager,
+            log_samples=False,
+            confirm_run_unsafe_code=settings.unsafe_code,
+        )
+    except (ValueError, OSError, LookupError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"lm-evaluation-harness failed: {reason}",
+            where=task.text,
+            remedy="look whether its data can be fetched, and whether it wants --unsafe-code",
+        ) from error
+
+
+def _nearest(name: str, manager: Any) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, manager.all_tasks, n=3)
+    return f"did you mean {' or '.join(close)}?" if close else "`lm_eval ls tasks` lists those that there are"
+
+
+def _figures(results: Any) -> list[Evaluation]:
+    """The figures of the task, and of those that it is a group of: ``exact_match,strict-match`` and its error."""
+    figures = []
+    for task, values in results["results"].items():
+        samples = results.get("n-samples", {}).get(task, {}).get("effective", 0)
+        shots = results.get("n-shot", {}).get(task)
+        for key, value in values.items():
+            metric, comma, filtered = key.partition(",")
+            if not comma or metric.endswith("_stderr") or not isinstance(value, (int, float)):
+                continue
+            error = values.get(f"{metric}_stderr,{filtered}")
+            name = metric if filtered == "none" else f"{metric}, {filtered}"
+            has_error = isinstance(error, (int, float)) and math.isfinite(error)
+            figures.append(Evaluation(task, name, float(value), float(error) if has_error else None, samples, shots))
+    return figures
+
+
+def lines(path: Path, records: Sequence[TaskRecord]) -> Iterator[str]:
+    """The figures of a checkpoint as text."""
+    yield str(path)
+    for figure in (figure for record in records for figure in record.figures):
+        error = "" if figure.error is None else f" ± {figure.error:.4f}"
+        shots = "" if figure.shots is None else f", {figure.shots}-shot"
+        yield f"  {figure.name}: {figure.value:.4f}{error} ({figure.samples:,} questions{shots})"
