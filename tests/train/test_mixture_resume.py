@@ -118,3 +118,12 @@ def test_one_schedule_of_the_learning_rate_spans_all_stages(command, train_in_fo
     before = [0, *middles[:-1]]
     for line, start, end in zip(steps, before, middles, strict=True):
         assert line["lr"] == pytest.approx(1e-3 * (1 - (start + end) / 2 / 64))
+
+
+def test_arms_are_compared_at_one_budget(command, train_in_fork):
+    """A pass with replay is longer than one of random order, and each would have a schedule of its own."""
+    arms = "random,multistage?category=kind&replay=0.25"
+    common = command("--arms", arms, "--eval.rows", "4", without="--curriculum")[1:]
+    refused = train_in_fork(["compare", *common])
+    assert refused.code == 2, refused.text
+    assert "a pass is not as long in every arm: random 60 rows, multistage" in refused.text

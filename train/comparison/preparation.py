@@ -5,11 +5,13 @@ from dataclasses import asdict, dataclass, replace
 
 from curricle.schemas.common.disk import check_writable, refuse_links
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.wording import counted
 from curricle.train.comparison.arms import Arm, Trial, arms_of
 from curricle.train.data.holdout import split
 from curricle.train.data.table import Table
 from curricle.train.extras import check_extras
 from curricle.train.model.locate import check_name, identify
+from curricle.train.ordering.journal import Header
 from curricle.train.ordering.rehearsal import expected_steps
 from curricle.train.records.run_json import read_description, rows_digest_of
 from curricle.train.settings import CompareSettings
@@ -58,16 +60,23 @@ def prepare(settings: CompareSettings) -> ComparisonPlan:
     table.check_texts()
     _check_begun(tuned, table)
     check_name(settings.model)
-    steps = {arm.text: _expected_steps(tuned, arm, table) for arm in arms}
+    orders = {arm.text: order_of(Trial.of(arm, arm.rates(tuned)[0], 0, tuned).settings, table) for arm in arms}
+    _check_alike(orders)
+    steps = {arm: expected_steps(order, table) for arm, order in orders.items()}
     identify(settings.model)
     runs = sum(runs_of(tuned, arms).values())
     table.notes += disk_note(tuned, runs, settings.jobs)
     return ComparisonPlan(tuned, arms, table, steps, tuned.eval.tuning_rows - settings.eval.tuning_rows, runs)
 
 
-def _expected_steps(settings: CompareSettings, arm: Arm, table: Table) -> int | None:
-    """Those of an arm, see ``expected_steps``."""
-    return expected_steps(order_of(Trial.of(arm, arm.rates(settings)[0], 0, settings).settings, table), table)
+def _check_alike(orders: Mapping[str, Header]) -> None:
+    """UsageError where arms would not have one budget: without one, a run is a pass of its own order."""
+    passes = {arm: order.budget["samples"] for arm, order in orders.items()}
+    if len({*passes.values()}) > 1:
+        each = ", ".join(f"{arm} {counted(rows or 0, 'row')}" for arm, rows in passes.items())
+        raise UsageError(
+            f"a pass is not as long in every arm: {each}", remedy="give a budget, such as --budget.samples"
+        )
 
 
 def runs_of(settings: CompareSettings, arms: Sequence[Arm]) -> dict[str, int]:

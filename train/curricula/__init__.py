@@ -8,7 +8,6 @@ from dataclasses import make_dataclass
 from typing import Any, NoReturn, get_origin, get_type_hints
 
 from curricle.schemas.common import config
-from curricle.schemas.common.errors import UsageError
 from curricle.schemas.common.flags import parse
 from curricle.schemas.common.plugins import Group
 from curricle.train.curricula.base import Curriculum
@@ -78,23 +77,15 @@ def show_options(name: str, command: str, option: str = "curriculum") -> NoRetur
 def build(name: str, options: Mapping[str, Any]) -> Curriculum:
     """A curriculum by name, its options as texts or values; UsageError for what is unknown or out of range.
 
-    A text for an option that takes several values is a flag, and is cut at its commas; one that takes numbers by name
-    is NAME=NUMBER,NAME=NUMBER, where a name may be a path.
+    A text for an option that takes several values is a flag, and is cut at its commas; a mapping is NAME=VALUE each.
     """
     curriculum = named(name)
-    kinds = {key: get_origin(hint) for key, hint in get_type_hints(curriculum).items()}
-    values = dict(options)
-    for key, text in options.items():
-        if isinstance(text, str) and kinds.get(key) is tuple:
-            values[key] = text.split(",")
-        elif isinstance(text, str) and kinds.get(key) is dict:
-            values[key] = _numbers(text, f"--curriculum.{key}")
+    several = {key for key, hint in get_type_hints(curriculum).items() if get_origin(hint) is tuple}
+    values = {key: _several(value) if key in several else value for key, value in options.items()}
     return config.build(curriculum, values, where=f"curriculum {name}", prefix="curriculum.")
 
 
-def _numbers(text: str, flag: str) -> dict[str, str]:
-    pairs = [part.rpartition("=") for part in text.split(",")]
-    names = [name for name, _, _ in pairs]
-    if not all(names) or len({*names}) < len(names):
-        raise UsageError(f"{flag} {text}: a number has no name, or two have one", remedy="give NAME=NUMBER,NAME=NUMBER")
-    return {name: number for name, _, number in pairs}
+def _several(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return [f"{name}={each}" for name, each in value.items()]
+    return value.split(",") if isinstance(value, str) else value

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from math import inf, nan
 
 from curricle.schemas.common.config import option
 from curricle.schemas.common.errors import UsageError
@@ -30,11 +32,10 @@ class Mixture(Mixed):
     student, such as campus, each batch has the same number of rows of each domain.
     """
 
-    weights: dict[str, float] = option(
+    weights: tuple[str, ...] = option(
         "NAME=WEIGHT,NAME=WEIGHT: domains and their parts of the rows; a name may be a pattern, as math*, and * stands "
         "for all others, together; 0 leaves rows out; none: as temperature says",
-        {},
-        at_least=0,
+        (),
     )
     temperature: float = option(
         "without weights: a share is in proportion to n^(1/temperature) of n rows; 1: as the table has them, higher: "
@@ -45,12 +46,26 @@ class Mixture(Mixed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(not self.weights or sum(self.weights.values()) > 0, "every weight is 0", "give a domain more than 0")
+        good = not self.weights or any(self.parts.values())
+        check(good, "every weight is 0", "give a domain more than 0")
         check(
             not (asks(self.order) and self.exhausted == "drop"),
             f"exhausted=drop with order={self.order}",
             "its batches hold fixed numbers of rows: give exhausted=repeat or stop, or an order that asks nobody",
         )
+
+    @cached_property
+    def parts(self) -> dict[str, float]:
+        """The weights by name, in the order in which they are given: a row is in the first pattern that it fits."""
+        parts: dict[str, float] = {}
+        for text in self.weights:
+            name, _, number = text.rpartition("=")
+            try:
+                parts[name] = float(number) if name and name not in parts else nan
+            except ValueError:
+                parts[name] = nan
+            check(0 <= parts[name] < inf, f"weights has {text!r}", "give each domain once, as NAME=WEIGHT, from 0")
+        return parts
 
     def steps(self, table: Table, seed: int, batch: int) -> Steps:
         domains, units = self._shares(table)
@@ -78,7 +93,7 @@ class Mixture(Mixed):
         if self.weights and self.temperature != Mixture.temperature:
             yield "temperature has no use with weights"
         domains, units = self._shares(table)
-        without = [name for name, weight in self.weights.items() if not weight]
+        without = [name for name, weight in self.parts.items() if not weight]
         for name in without:
             yield f"{name} has a weight of 0: its rows are left out"
         if self.exhausted == "repeat":
@@ -89,12 +104,12 @@ class Mixture(Mixed):
 
     def _shares(self, table: Table) -> tuple[Domains, list[int]]:
         """The domains that have a share, and their units."""
-        domains = Domains.of(table, self.category, [*self.weights])
+        domains = Domains.of(table, self.category, [*self.parts])
         domains.check_whole(table, self.category, "weights")
         if not self.weights:
             domains.check_several(self.category, table.where)
             return domains, to_units(tempered(domains.sizes, self.temperature))
-        weights = [self.weights[name] for name in domains.names]
+        weights = [self.parts[name] for name in domains.names]
         some = [index for index, weight in enumerate(weights) if weight]
         return domains.only(some), to_units([weights[index] for index in some])
 
