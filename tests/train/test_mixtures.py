@@ -299,6 +299,7 @@ def test_skills_are_evaluated_on_rows_that_are_held_out(table, tmp_path):
     for stage in islice(stages_of(course, open_journal(tmp_path / "j", head), evaluate, outcome), 5):
         trained = np.append(trained, labels[stage.rows])
         result.append(stage)
+    assert not any(stage.outcome for stage in result), "nobody waits for the losses of the training"
     assert [[*{*labels[stage.rows]}] for stage in result[:3]] == [["chat"], ["code"], ["math"]]
     assert [probe.purpose for probe in probes] == ["skills"] * 5  # before, after each alone, and after the mixture
     first = result[3].weights  # of chat: 1, and 0.4 for code
@@ -405,3 +406,20 @@ def test_what_may_not_do_what_one_wants_is_said(table, name, options, words):
 def test_the_first_line_says_what_the_mixture_will_do(table, name, options, words):
     head = header_of(table, name, {"category": "topic", **options}, 0, BATCH, BudgetSettings())
     assert words in described(table, head)
+
+
+def test_a_picture_shows_the_largest_of_many_domains():
+    from curricle.train.ordering.journal import StageRecord
+    from curricle.train.reporting.page import MOST_DOMAINS, _weights, exposure_of_domains
+
+    names = [f"domain {index:03}" for index in range(200)]
+    chart = exposure_of_domains({name: (index + 1, 3) for index, name in enumerate(names)})
+    assert (
+        "the 18 largest of 200" in chart.words and "domain 199" in chart.picture and "domain 100" not in chart.picture
+    )
+    stages = [
+        StageRecord(at, None, {}, 4, "", {name: (index + at) / 1e5 for index, name in enumerate(names)})
+        for at in range(900)
+    ]
+    lines = _weights(stages, 3600)
+    assert [*lines] == names[-MOST_DOMAINS:] and all(len(line.points) <= 400 for line in lines.values())

@@ -20,6 +20,8 @@ from markupsafe import Markup
 REPORT = "report.html"
 MOST_POINTS = 400
 """Of a line that has one for each stage."""
+MOST_DOMAINS = 18
+"""In one picture: so many lines can be told apart."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,9 @@ def _figures(history: History) -> Iterator[Chart]:
     if weights := _weights(history.stages, end):
         yield Chart(
             "Weights of the domains",
-            "Which share of the rows each domain has, as the mixture decided.",
+            "Which share of the rows each domain has, as the mixture decided"
+            + _of_many(len(history.stages[-1].weights), "highest")
+            + ".",
             lines(weights, "samples", "share", "Weights of domains", zero=True, until=end),
         )
     if history.summary and history.summary.domains:
@@ -172,9 +176,10 @@ def exposure_by_difficulty(tenths: Mapping[str, Sequence[float]]) -> Chart:
 
 
 def exposure_of_domains(domains: Mapping[str, Sequence[int]]) -> Chart:
-    """``domains``: the rows and the visits of each."""
-    visits = [(name, 0.0, count / max(1, rows)) for name, (rows, count) in domains.items()]
-    words = "How often a row of each domain was visited."
+    """``domains``: the rows and the visits of each; the largest of them are drawn."""
+    largest = sorted(domains, key=lambda name: -domains[name][0])[:MOST_DOMAINS]
+    visits = [(name, 0.0, count / max(1, rows)) for name, (rows, count) in domains.items() if name in largest]
+    words = "How often a row of each domain was visited" + _of_many(len(domains), "largest") + "."
     return Chart("Exposure of domains", words, lanes(visits, "visits of a row", "Exposure of domains"))
 
 
@@ -217,7 +222,13 @@ def _weights(stages: Sequence[StageRecord], end: int) -> dict[str, Line]:
     if all(weights == points[0][1] for _, weights in points):
         return {}
     points = points[:: -(-len(points) // MOST_POINTS)]
-    return {name: Line([(at, weights[name]) for at, weights in points]) for name in points[0][1]}
+    highest = sorted(points[0][1], key=lambda name: -max(weights[name] for _, weights in points))[:MOST_DOMAINS]
+    return {name: Line([(at, weights[name]) for at, weights in points]) for name in points[0][1] if name in highest}
+
+
+def _of_many(count: int, which: str) -> str:
+    """What of many domains a picture shows."""
+    return f"; the {MOST_DOMAINS} {which} of {count:,}" if count > MOST_DOMAINS else ""
 
 
 def _candidates(history: History) -> dict[str, Line]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from curricle.schemas.common.config import option
-from curricle.train.curricula.base import Probe, Stage, Steps
+from curricle.train.curricula.base import Outcome, Probe, Stage, Steps
 from curricle.train.curricula.mixtures.base import Mixed, shares_in_words, visited_rows
 from curricle.train.curricula.mixtures.inside import STATIC, order_inside
 from curricle.train.curricula.mixtures.mixing import Mixing
@@ -94,15 +94,21 @@ class AdaptiveMixture(Mixed):
     def train(
         self, mixing: Mixing, domains: Domains, weights: Sequence[float], size: int
     ) -> Generator[Probe | Stage, Any, DomainLosses | None]:
-        """Train on so many rows; None at the end."""
+        """Train on so many rows; None at the end. Where nobody waits for their losses, no row has a token."""
         if mixing.over:
             return None
         units = to_units(weights)
         shares = {name: unit / UNITS for name, unit in zip(domains.names, units, strict=True)}
-        portion = yield from mixing.train(mixing.turns(units, size), shares, outcome=True)
-        if portion is None or portion.outcome is None:
+        portion = yield from mixing.train(mixing.turns(units, size), shares, outcome=self.waits)
+        if portion is None:
             return None
-        return DomainLosses(portion.rows, portion.owners, portion.outcome.nll, portion.outcome.tokens)
+        outcome = portion.outcome or Outcome(np.zeros(len(portion.rows)), np.zeros(len(portion.rows), np.int64))
+        return DomainLosses(portion.rows, portion.owners, outcome.nll, outcome.tokens)
+
+    @property
+    def waits(self) -> bool:
+        """Whether the weights follow the losses of what is trained on."""
+        return True
 
     def batches(self, table: Table, batch: int) -> int:
         """Batches between two updates."""

@@ -104,6 +104,10 @@ class SkillIt(AdaptiveMixture):
         estimates, asks = self.graph == ("estimate",), self.losses == "held_out"
         check(not estimates or asks, "graph=estimate with losses=training", "give losses=held_out, and hold rows out")
 
+    @property
+    def waits(self) -> bool:
+        return self.losses == "training"
+
     def batches(self, table: Table, batch: int) -> int:
         return self.every or max(1, -(-self.epoch_rows(table) // (batch * ROUNDS)))
 
