@@ -144,7 +144,8 @@ def verify(arguments: Sequence[str]) -> int:
         show(f"NOT READ  {other.path}: {other.reason}")
     counted, sources = result.counted, len(result.manifest.sources)
     verdict = "whole" if not result.faults else f"NOT WHOLE: {len(result.faults)} faults"
-    ledger = f"{counted.read} records of {sources} files = {counted.scored} scored + {counted.rejected} rejected"
+    files = f"{sources} file" if sources == 1 else f"{sources} files"
+    ledger = f"{counted.read} records of {files} = {counted.scored} scored + {counted.rejected} rejected"
     if result.manifest.selected_from:
         ledger = f"{counted.read} rows of a table = {counted.scored} selected + {counted.left_out} left out"
     show(f"{settings.directory}: {verdict}; {ledger}")
@@ -355,15 +356,13 @@ def run(arguments: Sequence[str]) -> int:
     from curricle.pipelines.steps.plan import read_pipeline
 
     plan = read_pipeline(settings.plan, settings.output)
-    from curricle.pipelines.commands.run import forecast
+    from curricle.pipelines.commands.run import outlook
     from curricle.pipelines.commands.run import run as make
     from curricle.pipelines.processes.log import quieten_beam
 
-    if settings.dry_run:
-        for step in forecast(plan):
-            show(f"{step.name}: {'would run' if step.ran else 'would not run'}: it {step.reason}")
-        return DONE
     quieten_beam()
+    if settings.dry_run:
+        return _show_all(outlook(plan))
     results = make(plan, settings.log_format)
     ran = sum(result.ran for result in results)
     log.info("%d of %d steps were made, the others were done: %s", ran, len(results), plan.output)

@@ -130,6 +130,7 @@ class ClusterOptions(TypedDict, total=False):
 class AddOptions(TypedDict, total=False):
     """Options of ``add``."""
 
+    reuse: Sequence[StrPath]
     proxy: str | TableProxySettings | Options
     embedding: str | EmbeddingSettings | Options
     compat: Literal["small2large"] | None

@@ -106,7 +106,8 @@ def _set_axes(axes: "Axes", edges: Sequence[float], highest: float, log: bool, w
     short = FuncFormatter(lambda value, _: _short(value))
     axes.xaxis.set_major_formatter(short)
     axes.yaxis.set_major_formatter(short)
-    axes.set_xlim(edges[0], edges[-1])
+    if edges[0] < edges[-1]:  # of one value there is no range, and matplotlib makes one around it
+        axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(0, highest * 1.05)
     if hard == "high":
         axes.text(1, 1.06, "harder \u2192", transform=axes.transAxes, ha="right", color=_INK)

@@ -15,7 +15,6 @@ import pyarrow as pa
 from curricle.curate.report.distributions import histogram_edges, is_category, is_numeric, quantiles, rank_correlations
 from curricle.schemas.columns import ScoreColumn
 from numpy.typing import NDArray
-from scipy import stats
 
 Numbers = NDArray[np.float64]
 Kind = Literal["number", "category", "other"]
@@ -143,6 +142,8 @@ def drift(column: ScoreColumn, old: pl.Series, new: pl.Series, rows: RowMatch) -
 
 
 def _of_numbers(column: ScoreColumn, old: pl.Series, new: pl.Series, rows: RowMatch, changed: int) -> Drift:
+    from scipy import stats
+
     before, after = _numbers(old), _numbers(new)
     drawn = _present(before), _present(after)
     sides = _side(old, drawn[0]), _side(new, drawn[1])
@@ -180,6 +181,8 @@ def _alone(rows: RowMatch, old: Numbers, new: Numbers) -> list[tuple[str, Number
 
 
 def _paired(old: Numbers, new: Numbers, rows: int, changed: int) -> Paired:
+    from scipy import stats
+
     if not changed:
         return Paired(rows, 0)
     present = np.isfinite(old) & np.isfinite(new)
@@ -196,6 +199,8 @@ def _paired(old: Numbers, new: Numbers, rows: int, changed: int) -> Paired:
 
 
 def _of_categories(column: ScoreColumn, old: pl.Series, new: pl.Series, rows: RowMatch, paired: Paired) -> Drift:
+    from scipy import stats
+
     names = sorted({*old.drop_nulls().unique(), *new.drop_nulls().unique()})
     counts = [_counts(series, names) for series in (old, new)]
     shares = [count / count.sum() if count.sum() else count for count in counts]

@@ -86,6 +86,7 @@ def request_of(settings: AddSettings) -> AddRequest:
         "compat": settings.compat if LP.name in missing else None,
         "workers": settings.workers,
         "shard_rows": settings.shard_rows,
+        "reuse": settings.reuse,
     }
     return AddRequest(table, new, options)
 

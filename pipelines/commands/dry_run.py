@@ -21,7 +21,7 @@ from curricle.pipelines.tables.extend import is_extended
 from curricle.pipelines.tables.making import same_path
 from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.common.dry_run import NOTHING_WRITTEN
-from curricle.schemas.common.wording import bytes_in_words
+from curricle.schemas.common.wording import bytes_in_words, counted
 
 THERE = ("already there, nothing to do", NOTHING_WRITTEN)
 
@@ -45,7 +45,7 @@ def add(settings: AddSettings) -> Iterator[str]:
     ):
         yield from THERE
         return
-    yield f"added: {', '.join(request.new)}, to {request.table.manifest.total.scored:,} rows"
+    yield f"added: {', '.join(request.new)}, to {counted(request.table.manifest.total.scored, 'row')}"
     yield from _scoring(table_scoring(request.table, directory, **request.options))
     yield NOTHING_WRITTEN
 
@@ -57,8 +57,9 @@ def lp(settings: LpSettings) -> Iterator[str]:
     if is_extended(plan.table, settings.output, plan.recipe, settings.overwrite, plan.names, beside):
         yield from THERE
         return
-    yield f"added: {', '.join(plan.names)}, to {plan.table.manifest.total.scored:,} rows"
-    yield f"training: {settings.epochs} epochs of {plan.rows:,} rows, of which `curricle-train` says:"
+    yield f"added: {', '.join(plan.names)}, to {counted(plan.table.manifest.total.scored, 'row')}"
+    epochs = counted(settings.epochs, "epoch")
+    yield f"training: {epochs} of {counted(plan.rows, 'row')}, of which `curricle-train` says:"
     options = learning.training_options(settings, plan.rows, plan.weights.directory)
     run_trainer("run", Path(settings.output, learning.TRAINING), {**options, "dry-run": "true"})
     yield f"scoring: by the model before training and its {settings.epochs} checkpoints"
@@ -78,7 +79,7 @@ def reward(settings: RewardSettings) -> Iterator[str]:
     if is_extended(table, settings.output, plan.recipe, settings.overwrite, plan.names, beside):
         yield from THERE
         return
-    yield f"added: {', '.join(plan.names)}, to {rows:,} rows"
+    yield f"added: {', '.join(plan.names)}, to {counted(rows, 'row')}"
     yield "answers: the proxy draws one to each prompt"
     options = rewards.scoring_options(settings)
     yield from _scoring(table_scoring(table, directory, **options))
@@ -96,7 +97,8 @@ def _scoring(settings: ScoreSettings, times: int = 1) -> Iterator[str]:
         return
     sources, shards, job = it.plan.sources, it.plan.shards, it.job
     held = sum(source.file.bytes for source in sources)
-    yield f"input: {len(sources):,} files, {it.plan.records:,} records, {bytes_in_words(held)}; {len(shards):,} shards"
+    files, read = counted(len(sources), "file"), counted(it.plan.records, "record")
+    yield f"input: {files}, {read}, {bytes_in_words(held)}; {counted(len(shards), 'shard')}"
     left = [shard for shard in it.pending if not shard.in_table]
     if len(it.pending) < len(shards):
         records = sum(shard.slice.records for shard in it.pending)
@@ -134,7 +136,7 @@ def _reused(settings: ScoreSettings, it: Estimate) -> Iterator[str]:
 def of_estimate(job: Job, it: Estimate, times: int = 1) -> Iterator[str]:
     """Lines on tokens, time and memory of a job. ``times``: how often its passes are made."""
     settings = job.settings
-    sampled = f"by a sample of {it.sampled:,} rows"
+    sampled = f"by a sample of {counted(it.sampled, 'row')}"
     if it.rejected:
         yield f"rejects: {it.rejected:,} of {it.sampled + it.rejected:,} sampled records are no example"
     if it.rejected and not it.sampled:

@@ -3,9 +3,11 @@
 import json
 import logging
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from curricle.pipelines.processes.trainer import run_trainer, write_report
@@ -16,6 +18,7 @@ from curricle.pipelines.steps.record import StepRecord, read_record, record_path
 from curricle.pipelines.storage import Storage, open_storage
 from curricle.pipelines.tables.directory import PLAN, OutputDirectory
 from curricle.schemas.common import stop
+from curricle.schemas.common.dry_run import NOTHING_WRITTEN
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.common.secrets import redacted
 from curricle.schemas.manifest import MANIFEST, read_manifest
@@ -23,6 +26,8 @@ from curricle.schemas.manifest import MANIFEST, read_manifest
 log = logging.getLogger("curricle")
 
 _ASIDE, _OPTIONS = "_progress/replaced", "_progress/steps/{}.options.json"
+ESTIMATED = ("score", "add", "lp", "reward")
+"""Commands of tables that have a dry run."""
 _NAMED = 5
 """Differences that a line names."""
 
@@ -80,6 +85,40 @@ def forecast(plan: Pipeline) -> list[StepResult]:
             step.name, step.command, step.output, bool(follows) or not standing.done, reason
         )
     return list(results.values())
+
+
+def outlook(plan: Pipeline) -> Iterator[str]:
+    """What would become of each step, and what it would take, as lines; nothing is written below the output.
+
+    What a step takes that rests on others is known when these are made. Errors are those of ``forecast``, and of the
+    dry run of a step's own command.
+    """
+    storage, results = OutputDirectory(plan.output).storage, forecast(plan)
+    would = {result.name for result in results if result.ran}
+    for step, result in zip(plan.steps, results, strict=True):
+        yield f"{step.name}: {'would run' if result.ran else 'would not run'}: it {result.reason}"
+        if waits := [name for name in step.after if name in would]:
+            yield f"  what it takes can be told when {', '.join(waits)} {'is' if len(waits) == 1 else 'are'} made"
+        elif result.ran:
+            yield from (f"  {line}" for line in _estimate(step, _standing(step, storage)) if line != NOTHING_WRITTEN)
+    yield NOTHING_WRITTEN
+
+
+def _estimate(step: Step, standing: _Standing) -> Iterator[str]:
+    """What the dry run of a step's command says; the trainer, another process, says its own part."""
+    if step.command in TRAINER:
+        yield f"`curricle-train {TRAINER[step.command]}` says:"
+        with TemporaryDirectory(prefix="curricle-") as private:
+            options = Path(private, "options.json")
+            options.write_text(json.dumps(with_texts(step.resolved, _written)))
+            # what is there of other options is set aside before the step is made
+            output = Path(private, step.name) if standing.anew and _is_there(step) else Path(step.output)
+            run_trainer(TRAINER[step.command], output, {"config": options, "dry-run": "true"})
+    elif step.command in ESTIMATED:
+        dry_run = import_module("curricle.pipelines.commands.dry_run")
+        yield from getattr(dry_run, step.command)(_settings(step, standing.now.replaces, "text"))
+    else:
+        yield f"`{step.command}` asks no model: it takes reading the table, and writing another"
 
 
 def _check_usable(directory: OutputDirectory) -> None:
@@ -194,7 +233,7 @@ def _settings(step: Step, replaces: bool, log_format: str) -> Any:
     if _grows(step):
         return step.curation(log_format=log_format)
     options: dict[str, Any] = {"overwrite": replaces, "log_format": log_format}
-    if step.command == "score" and replaces and open_storage(step.output).exists(MANIFEST):
+    if step.command in ("score", "add") and replaces and open_storage(step.output).exists(MANIFEST):
         options["reuse"] = [*step.resolved.get("reuse", ()), step.output]
     return step.curation(**options)
 

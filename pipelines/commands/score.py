@@ -68,7 +68,9 @@ def _say_description(settings: ScoreSettings, manifest: Manifest) -> None:
     for name, values in options.items():
         if values and not {*values} <= {*getattr(there, name)}:
             stays = ", ".join(getattr(there, name)) or "none"
-            log.warning("--%s: the table was written with %s, which stays; --overwrite makes it again", name, stays)
+            words = "--%s: the table was written with %s, which stays: what was made of the table knows it as it is. "
+            words += "For a table with the other, name another --output and add --reuse %s: every score is copied"
+            log.warning(words, name, stays, printable(settings.output))
 
 
 @dataclass(frozen=True)
@@ -175,11 +177,13 @@ def _check_unchanged(job: Job, plan: ScoringPlan) -> None:
     except UsageError as error:
         changes = [f"{error.where}: {error.found}"]
     if changes:
+        again = "run the same command again: it takes what is new as it is now"
+        whole = "where it is still being written, let that end, or write it elsewhere and move it here when it is whole"
         now = "put it back and run the same command, or add --overwrite to score it as it is now"
         raise UserError(
             "the input was changed while it was scored:" + listed(changes, 1000),
             where=job.settings.output,
-            remedy="run the same command again: it takes what is new as it is now" if plan.earlier else now,
+            remedy=f"{again if plan.earlier or job.settings.append else now}; {whole}",
         )
 
 

@@ -16,6 +16,7 @@ from curricle.pipelines.tables.phase import enter
 from curricle.pipelines.tables.sign import sign
 from curricle.schemas.common.errors import UserError
 from curricle.schemas.common.log import printable
+from curricle.schemas.common.wording import counted
 from curricle.schemas.contract import CONTRACT
 from curricle.schemas.identity import column_fingerprints
 from curricle.schemas.manifest import Cost, Counts, Manifest, Part, Source
@@ -67,7 +68,7 @@ def finish(directory: OutputDirectory, job: Job, plan: ScoringPlan, run: str) ->
     )
     sign(directory, run, manifest, job.schema)
     if total.reused:
-        log.info("scores of %d rows were copied, of %d in all", total.reused, total.scored)
+        log.info("scores of %s were copied, of %d in all", counted(total.reused, "row"), total.scored)
     _say_noted(receipts)
 
 
@@ -77,7 +78,7 @@ def _say_noted(receipts: Sequence[Receipt]) -> None:
     for receipt in receipts:
         noted.update(receipt.noted)
     for note, rows in noted.most_common(_NAMED):
-        log.warning("%d rows: %s", rows, printable(note))
+        log.warning("%s: %s", counted(rows, "row"), printable(note))
 
 
 def _receipt(directory: OutputDirectory, shard: Shard) -> Receipt:

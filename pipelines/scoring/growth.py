@@ -35,7 +35,7 @@ from curricle.pipelines.tables.reader import TableReader
 from curricle.pipelines.tables.recorded import is_finished, is_there
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.common.log import printable
-from curricle.schemas.common.wording import listed
+from curricle.schemas.common.wording import counted, listed
 from curricle.schemas.fingerprint import differences
 from curricle.schemas.identity import of_columns
 from curricle.schemas.manifest import MANIFEST, NotRead
@@ -201,12 +201,14 @@ def other_table(directory: OutputDirectory, job: Job, differ: Sequence[str]) -> 
 
 
 def _survey(job: Job, files: Sequence[InputFile], not_read: Sequence[NotRead]) -> ScoringPlan:
-    log.info("surveying %d files", len(files), extra={"figures": {"phase": "surveying", "files": len(files)}})
+    surveying = {"phase": "surveying", "files": len(files)}
+    log.info("surveying %s", counted(len(files), "file"), extra={"figures": surveying})
     sources = tuple(_surveyed(job, files))
     require_records(sources)
     plan = ScoringPlan(job.fingerprint, job.identity, job.reading, sources, tuple(not_read))
     figures = {"records": plan.records, "files": len(sources), "shards": len(plan.shards)}
-    log.info("%d records in %d files, %d shards", *figures.values(), extra={"figures": figures})
+    words = (counted(number, noun) for number, noun in zip(figures.values(), ("record", "file", "shard"), strict=True))
+    log.info("%s in %s, %s", *words, extra={"figures": figures})
     return plan
 
 
@@ -258,10 +260,10 @@ def _grown(
     )
     fresh = [source for source in whole if not source.in_table]
     log.info(
-        "%d records stay as they are; %d records in %d files are new%s",
-        plan.records - sum(source.records for source in fresh),
-        sum(source.records for source in fresh),
-        len(fresh),
+        "%s stay as they are; new: %s in %s%s",
+        counted(plan.records - sum(source.records for source in fresh), "record"),
+        counted(sum(source.records for source in fresh), "record"),
+        counted(len(fresh), "file"),
         f"; columns that are new: {', '.join(new_columns)}" if new_columns else "",
     )
     return plan

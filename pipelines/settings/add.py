@@ -52,6 +52,11 @@ class AddSettings:
         None,
         path=True,
     )
+    reuse: tuple[str, ...] = option(
+        "finished tables: the new columns are copied for each example that one of them has, where they are made alike",
+        (),
+        path=True,
+    )
     proxy: TableProxySettings = field(default_factory=TableProxySettings)
     embedding: EmbeddingSettings = field(default_factory=EmbeddingSettings)
     compat: Literal["small2large"] | None = option(

@@ -5,6 +5,7 @@ from typing import Literal
 
 from curricle.curate.proxy.settings import MOST_TOKENS, ProxySettings
 from curricle.pipelines.settings.leave_out import check_names
+from curricle.pipelines.settings.score import FITTED
 from curricle.schemas.common.config import check_ranges, option
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.common.flags import named_values
@@ -57,6 +58,8 @@ class LearnerSettings(ProxySettings):
 
 @dataclass(frozen=True)
 class LpSettings:
+    OTHER_NAMES = FITTED
+
     table: str = option(
         "a finished table: what `curricle score` or `curricle select` wrote", positional=True, path=True
     )

@@ -5,6 +5,7 @@ from typing import Literal
 
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.pipelines.settings.leave_out import check_names
+from curricle.pipelines.settings.score import FITTED
 from curricle.schemas.common.config import check_ranges, option
 from curricle.schemas.common.errors import UsageError
 
@@ -17,6 +18,8 @@ class HeadSettings:
 
 @dataclass(frozen=True)
 class RewardSettings:
+    OTHER_NAMES = FITTED
+
     table: str = option(
         "a finished table: what `curricle score` or `curricle select` wrote", positional=True, path=True
     )

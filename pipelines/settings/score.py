@@ -33,6 +33,11 @@ OTHER_NAMES = {
 }
 """Names that other programs have for options: see ``curricle.schemas.common.config``."""
 
+FITTED = {
+    "reuse": "--overwrite: every row is computed again, because what scores it is fitted to all rows of the table",
+}
+"""The same of commands that fit a model to the table: a row more changes what all have."""
+
 DEFAULT_METRICS = ("length", "mtld", "loss", "ifd")
 
 

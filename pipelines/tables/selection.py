@@ -19,6 +19,7 @@ from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.reader import TableReader, table_path
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.wording import listed
 from curricle.schemas.identity import table_fingerprint, table_identity
 from curricle.schemas.manifest import MANIFEST
 from curricle.schemas.sums import sha256_of
@@ -108,17 +109,31 @@ def derive(recipe: Recipe, table: TableReader, lying: Sequence[str] | None = Non
     joined = [_joined(table, keys, path, file) for file, path in paths]
     names = [name for columns in (table.schema.names, *(j.columns.columns for j in joined)) for name in columns]
     if doubled := sorted({name for name in names if names.count(name) > 1}):
-        raise UsageError(
-            f"column {doubled[0]!r} stands in the table and in what is joined to it, or in two that are joined",
-            where=", ".join(recipe.join),
-            remedy="rename it in a file; of a table, write the column under another name into a file and join that",
-        )
+        raise _stands_twice(doubled[0], table, joined, recipe)
     scores = table.scores | {column.name: column for j in joined for column in j.described}
     rules = Rules(recipe, names, scores)
     own = [name for name in rules.columns if name in table.schema.names and name not in KEYS]
     read = [pl.DataFrame(table.columns(own))] if own else []
     frame = pl.concat([keys, *read, *(j.columns for j in joined)], how="horizontal")
     return Derived(table, recipe, joined, keys, rules.derive(frame, partial(_texts, table)))
+
+
+def _stands_twice(name: str, table: TableReader, joined: Sequence[Joined], recipe: Recipe) -> UsageError:
+    """The refusal of two columns of one name: in what they differ, if tables say it, and how to have both."""
+    others = [each for each in joined if each.is_table and name in each.columns.columns]
+    described = [column for each in others for column in each.described if column.name == name]
+    columns = [*([table.scores[name]] if name in table.scores else []), *described]
+    differ = listed(columns[0].changes(columns[1])) if len(columns) > 1 else ""
+    found = f"column {name!r} stands in the table and in what is joined to it, or in two that are joined"
+    remedy = "rename it in the file that is joined"
+    if described:
+        code = (
+            f'pl.read_parquet("{others[-1].file.rstrip("/")}/data/*.parquet")'
+            f'.select("example_id", other_{name}="{name}").write_csv("other.csv")'
+        )
+        remedy = f"to have both, write that of the joined table under another name (`{code}`, with polars) and join "
+        remedy += "that file; to have its own alone, select from the joined table"
+    return UsageError(found + (differ and f"; made otherwise:{differ}"), where=", ".join(recipe.join), remedy=remedy)
 
 
 def _joined(table: TableReader, keys: pl.DataFrame, path: str, file: str) -> Joined:

@@ -104,6 +104,26 @@ def test_over_itself(table, tmp_path, output):
     assert {"response_mattr", "response_hdd"} <= {*read_manifest(table).columns}
 
 
+def test_columns_of_a_table_that_grew_are_copied_as_far_as_they_are_there(tmp_path):
+    """The table that is replaced gives its own; others are computed, and all are those that are computed anew."""
+    rows = [{"prompt": f"Say {n}.", "completion": " ".join(f"w{n * k % 17}" for k in range(60 + n))} for n in range(30)]
+    write_jsonl(tmp_path / "in.jsonl", rows[:20])
+    score = ("score", "in.jsonl", "--output", "nightly", "--metrics", "msttr", "--append")
+    add = ("add", "nightly", "--metrics", "mattr", "--output")
+    curricle(*score, cwd=tmp_path)
+    curricle(*add, "wide", cwd=tmp_path)
+    write_jsonl(tmp_path / "in.jsonl", rows)
+    curricle(*score, cwd=tmp_path)
+    printed = curricle(*add, "wide", "--overwrite", "--reuse", "wide", cwd=tmp_path)
+    assert "scores of 20 rows were copied, of 30 in all" in printed
+    assert "were copied" not in curricle(*add, "anew", cwd=tmp_path)
+    assert read_data(tmp_path / "wide").equals(read_data(tmp_path / "anew"))
+    assert signed(tmp_path / "wide")["fingerprint"] == signed(tmp_path / "anew")["fingerprint"]
+    for command in ("lp", "reward"):
+        message = curricle(command, "nightly", "--output", "no", "--reuse", "wide", cwd=tmp_path, code=2)
+        assert "it is --overwrite: every row is computed again, because what scores it is fitted to all rows" in message
+
+
 def test_over_itself_keeps_what_belongs_to_the_table(table, tmp_path):
     (table / "notes.txt").write_text("mine")
     curricle("add", table, "--metrics", "mattr")

@@ -78,11 +78,13 @@ def test_a_slice_ends_when_its_shares_are_one(lengths, rows):
 def test_the_table_is_the_same_whatever_a_shard_is_expected_to_cost(alpaca_rows, tmp_path, monkeypatch, smollm2):
     write_jsonl(tmp_path / "in.jsonl", alpaca_rows(100))
     arguments = ("score", "in.jsonl", "--metrics", "length,mtld", "--output")
-    assert "100 records in 1 files, 1 shards" in curricle(*arguments, "whole", cwd=tmp_path)
+    assert "100 records in 1 file, 1 shard\n" in curricle(*arguments, "whole", cwd=tmp_path)
     monkeypatch.setattr(cost, "flops_of", lambda job, tokens: 1e12 * tokens)
     message = curricle(*arguments, "out", cwd=tmp_path)
-    assert "1 shards" not in message and signed(tmp_path / "out") == signed(tmp_path / "whole")
-    assert "100 records in 1 files, 10 shards" in curricle(*arguments, "rows", "--shard-rows", 10, cwd=tmp_path)
+    assert (
+        "1 shard\n" not in message and " shards\n" in message and signed(tmp_path / "out") == signed(tmp_path / "whole")
+    )
+    assert "100 records in 1 file, 10 shards" in curricle(*arguments, "rows", "--shard-rows", 10, cwd=tmp_path)
 
 
 def test_a_job_keeps_the_shards_that_it_began_with(alpaca_rows, tmp_path, monkeypatch):

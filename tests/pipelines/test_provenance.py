@@ -103,6 +103,9 @@ def test_a_table_that_is_there_keeps_what_it_says(scored, tmp_path):
     message = curricle(*again, cwd=tmp_path)
     assert "nothing to do" in message and "--license: the table was written with none, which stays" in message
     assert "stays" not in curricle(*again, "--overwrite", "--output", "new", cwd=tmp_path)
+    assert "another --output and add --reuse out: every score is copied" in message
+    copied = curricle(*again, "--output", "licensed", "--reuse", "out", cwd=tmp_path)
+    assert f"scores of {len(ROWS)} rows were copied" in copied and provenance(tmp_path / "licensed").license == ["mit"]
 
 
 @pytest.mark.parametrize("options", [("--license", " "), ("--language", "english"), ("--language", "en,")])

@@ -13,6 +13,7 @@ import yaml
 from clusters import until_true
 from curricle import pipelines
 from curricle.pipelines.steps.plan import read_pipeline
+from curricle.schemas.common.dry_run import NOTHING_WRITTEN
 from curricle.schemas.common.errors import UsageError
 from running import curricle, read_data, signed, start, write_jsonl
 
@@ -119,7 +120,10 @@ def test_a_changed_step_is_made_again_and_what_follows_it(done, tmp_path):
         "scored: would not run: it is done",
         "wider: would not run: it is done",
         "hard-rows: would run: it is made again: count: 20 there, 25 now; out/hard-rows is replaced",
+        "  `select` asks no model: it takes reading the table, and writing another",
         "sets: would run: it follows hard-rows: if that makes something else, out/sets is replaced",
+        "  what it takes can be told when hard-rows is made",
+        NOTHING_WRITTEN,
     ]
     assert state(done) == before, "a dry run writes nothing"
     printed = curricle("run", "pipeline.yaml")
@@ -132,6 +136,23 @@ def test_a_changed_step_is_made_again_and_what_follows_it(done, tmp_path):
     curricle("run", write_plan(fresh, hard_rows={"count": 25}), cwd=fresh)
     assert_same(done, fresh)
     assert "0 of 4 steps were made" in curricle("run", "pipeline.yaml")
+
+
+def test_what_a_plan_takes_is_said_as_far_as_it_can_be_told(here, trained, capfd):
+    """By the dry runs of the commands, where what a step reads is there."""
+    lines = curricle("run", "pipeline.yaml", "--dry-run").splitlines()
+    scored, wider = (lines.index(f"{name}: would run: it is to be made") for name in ("scored", "wider"))
+    assert any(line.startswith("  input: 1 file, 40 records, ") for line in lines[scored:wider])
+    (time,) = (line for line in lines if line.startswith("  time: "))
+    assert "length, msttr, measured here by a sample of 40 rows" in time and time in lines[scored:wider]
+    assert lines[wider + 1] == "  what it takes can be told when scored is made" and lines[-1] == NOTHING_WRITTEN
+    assert lines.count(NOTHING_WRITTEN) == 1 and not Path("out").exists()
+    shutil.copytree(trained, "trained", symlinks=True, copy_function=shutil.copy2)
+    write_plan(Path("trained"), {**TRAINING, "model": {**TRAINING["model"], "optimizer.lr": 2e-3}})
+    before = state(Path("trained"))
+    capfd.readouterr()
+    assert "\n  `curricle-train run` says:\n" in curricle("run", "pipeline.yaml", "--dry-run", cwd=Path("trained"))
+    assert "optimizer steps: 3 of 4 rows" in capfd.readouterr().out and state(Path("trained")) == before
 
 
 def test_a_changed_input_is_known_by_its_content(done):

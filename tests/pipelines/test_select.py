@@ -629,6 +629,8 @@ def test_a_table_of_other_files_is_joined_by_example(scored, tmp_path):
         ("folder", "there is no manifest"),
         ("stranger", "name a table of the same examples"),
         ("otherwise", "column 'loss' stands in the table and in what is joined to it"),
+        ("otherwise", "made otherwise:\n  - "),
+        ("otherwise", '.select("example_id", other_loss="loss").write_csv("other.csv")'),
     ],
 )
 def test_tables_that_cannot_be_joined(scored, tmp_path, name, message):

@@ -24,9 +24,9 @@ def smaller_passes(error: BaseException, what: str, capacity: int, documents: in
     if not is_out_of_memory(error):
         raise error
     if documents <= 1 or processes > 1:
-        raise UserError(
-            f"out of memory in {what}, with {capacity:,} tokens in a forward pass", remedy=REMEDY
-        ) from error
+        alone = "; it is not made again with fewer, because the other processes wait for this one inside of it"
+        found = f"out of memory in {what}, with {capacity:,} tokens in a forward pass{alone if processes > 1 else ''}"
+        raise UserError(found, remedy=REMEDY) from error
     half = max(1, capacity // 2)
     log.warning(
         "out of memory in %s, with %s tokens in a forward pass: it is made again with %s, and so is what follows. The "
