@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from collections.abc import Collection
 from pathlib import Path
@@ -43,4 +44,16 @@ def make_environment(directory: Path, extra: str, without: Collection[str] = ())
         assert len(wanted) == len(named) - len(without)
         run(*installer, "--no-deps", ".", cwd=source, **links)
     run(*installer, "--constraint", REPOSITORY / "constraints.txt", *wanted, cwd=source, **links)
+    _share_compiled(programs.parent)
     return programs
+
+
+def _share_compiled(environment: Path) -> None:
+    """What is compiled here of a package is not compiled again there; Python looks whether it is of the same file."""
+    here = Path(sysconfig.get_path("purelib"))
+    there = Path(sysconfig.get_path("purelib", "venv", {"base": str(environment)}))
+    for compiled in here.rglob("__pycache__/*.pyc"):
+        folder = there / compiled.parent.relative_to(here)
+        if (folder.parent / f"{compiled.name.partition('.')[0]}.py").exists():
+            folder.mkdir(exist_ok=True)
+            shutil.copy2(compiled, folder)
