@@ -210,6 +210,19 @@ def test_what_a_conversation_becomes(tmp_path):
     assert [record["extra"] for record in records(tmp_path / "jsonl")] == [None, None]
 
 
+@pytest.mark.parametrize("to", ["axolotl", "ms-swift", "sharegpt", "jsonl"])
+def test_answers_that_are_context_are_marked_or_it_is_said_that_they_are_learnt(tmp_path, to):
+    extra = json.dumps({"message_fields": [None, {"train": False}, None, None]})
+    rounds = {name: [(role, name + content) for role, content in CONVERSATIONS["rounds"]] for name in "ab"}
+    done = export(write_conversations(tmp_path / "t.parquet", rounds, extra), "table", tmp_path / to, to)
+    flag = {"axolotl": "train", "ms-swift": "loss"}.get(to)
+    if flag:
+        assert [[turn.get(flag) for turn in it["messages"]] for it in records(tmp_path / to)] == [
+            [None, False, None, None]
+        ] * 2
+    assert any("here they are learnt" in name for name in done.lost) == (to == "sharegpt")
+
+
 def test_a_line_is_one_line_to_every_reader(tmp_path):
     odd = [("user", SEPARATORS), ("assistant", "</s>\0\ud7ff")]
     table = write_conversations(tmp_path / "t.parquet", {"odd": odd, "plain": CONVERSATIONS["plain"]})

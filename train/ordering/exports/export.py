@@ -19,7 +19,7 @@ from curricle.schemas.common.disk import beside, check_writable, publish, refuse
 from curricle.schemas.common.errors import DirectoryLocked, UsageError, UserError
 from curricle.schemas.common.wording import counted, listed
 from curricle.schemas.fingerprint import differences
-from curricle.schemas.inputs import with_input
+from curricle.schemas.inputs import context_turns, with_input
 from curricle.schemas.sums import sums_of
 from curricle.schemas.table import MESSAGES
 from curricle.train.data.parquet import missing_column
@@ -38,6 +38,7 @@ log = logging.getLogger("curricle")
 
 SCRATCH = "_scratch"
 CHUNK = 1 << 17
+CONTEXT = "message_fields.train, which says of answers that they are context: here they are learnt"
 
 
 def export(settings: ExportSettings) -> Sidecar:
@@ -204,6 +205,11 @@ def _record(
     if problem:
         return None, problem
     record = form.record(example.messages) | {ID: row[ID]}
+    if context := context_turns(example.extra):
+        for index in context if form.flag else ():
+            record["messages"][index][form.flag] = False
+        if not (form.flag or form.extra):
+            lost[CONTEXT] += 1
     if form.extra:
         record["extra"] = example.extra
     elif example.extra and "extra" not in columns:

@@ -20,6 +20,7 @@ class ExportFormat:
 
     ``data``: the file that rows go into, or the folder. ``extra``: whether the other fields of the input go along, as
     JSON. ``templates``: the settings that keep the order, in the trainer's language. ``fields``: those that it writes.
+    ``flag``: the key of a message that says, false, that nothing is learnt from it, where the trainer has one.
     """
 
     name: str
@@ -31,6 +32,7 @@ class ExportFormat:
     data: str = "data/train.jsonl"
     file: Literal["jsonl", "parquet", "mds"] = "jsonl"
     extra: bool = False
+    flag: str = ""
 
 
 def _messages(turns: ChatMessages) -> ExportRecord:
@@ -132,8 +134,8 @@ FORMATS = {
             _in_turn("user"),
             ("llama_factory.yaml", "dataset_info.json"),
         ),
-        ExportFormat("axolotl", "axolotl", *_MESSAGES, _answers, ("axolotl.yaml",)),
-        ExportFormat("ms-swift", "ms-swift", *_MESSAGES, _without(ends=True), ("ms_swift.yaml",)),
+        ExportFormat("axolotl", "axolotl", *_MESSAGES, _answers, ("axolotl.yaml",), flag="train"),
+        ExportFormat("ms-swift", "ms-swift", *_MESSAGES, _without(ends=True), ("ms_swift.yaml",), flag="loss"),
         ExportFormat("torchtune", "torchtune", ("messages",), _torchtune, _in_turn("user"), ("torchtune.yaml",)),
         ExportFormat(
             "nemo",

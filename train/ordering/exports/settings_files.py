@@ -38,8 +38,8 @@ BREAKS = {
     "AutoModel `shuffle_seed` with Parquet, and length-grouped sampling",
     "megatron-jsonl": "the last incomplete batch, which is dropped, `--dataloader-type cyclic`, a blend of several "
     "files, and `--sft` left out",
-    "mds": "`shuffle`, several canonical nodes, several streams, and an epoch size; with several workers or processes "
-    "the samples of a global batch are read side by side, and the last ones may be repeated to fill it",
+    "mds": "`shuffle`, several canonical nodes, several streams, and an epoch size; processes "
+    "share each global batch, and the last samples may be repeated to fill one",
 }
 BREAKS["alpaca"] = BREAKS["sharegpt"]
 
