@@ -89,6 +89,7 @@ EXTREMES = {
 }
 
 
+@pytest.mark.filterwarnings("error:Attempting to set identical")
 @pytest.mark.parametrize("name", EXTREMES)
 def test_numbers_at_the_ends_of_their_type(name, tmp_path):
     kind, values, median = EXTREMES[name]

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -199,3 +201,9 @@ def test_extreme_columns_are_no_accident(values):
     old, new = pl.Series(values, dtype=pl.Float64), pl.Series([*values, 0.5], dtype=pl.Float64)
     result = drift(LOSS, old, new, apart(values, [*values, 0.5], len(values)))
     assert 0 <= result.drift <= 1
+
+
+def test_scipy_is_imported_where_a_test_is_made():
+    """It takes a second, which is not for those who look at the same figures without a test."""
+    code = "import sys, curricle.curate.report.drift; sys.exit('scipy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-P", "-c", code]).returncode == 0

@@ -4,6 +4,8 @@ import json
 import resource
 
 import pytest
+from curricle.schemas.common.errors import UserError
+from curricle.train.model.memory import smaller_passes
 
 PAGE = resource.getpagesize()
 
@@ -113,3 +115,10 @@ def test_torch_refuses_in_words_that_are_known():
     assert is_out_of_memory(refused.value)
     assert is_out_of_memory(MemoryError()) and is_out_of_memory(torch.OutOfMemoryError())
     assert not is_out_of_memory(RuntimeError("shapes")) and not is_out_of_memory(ValueError())
+
+
+def test_of_several_processes_none_goes_on_alone():
+    """They wait for each other inside of a pass, which is said; one process takes half."""
+    with pytest.raises(UserError, match="because the other processes wait for this one inside of it"):
+        smaller_passes(MemoryError(), "step 1", 256, documents=4, processes=2)
+    assert smaller_passes(MemoryError(), "step 1", 256, documents=4, processes=1) == 128
