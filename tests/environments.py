@@ -53,7 +53,8 @@ def _share_compiled(environment: Path) -> None:
     here = Path(sysconfig.get_path("purelib"))
     there = Path(sysconfig.get_path("purelib", "venv", {"base": str(environment)}))
     for compiled in here.rglob("__pycache__/*.pyc"):
-        folder = there / compiled.parent.relative_to(here)
-        if (folder.parent / f"{compiled.name.partition('.')[0]}.py").exists():
-            folder.mkdir(exist_ok=True)
-            shutil.copy2(compiled, folder)
+        copy = there / compiled.relative_to(here)
+        source = copy.parents[1] / f"{compiled.name.partition('.')[0]}.py"
+        if source.exists() and not copy.exists():  # what is there may be a link to the installer's own
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copy2(compiled, copy)
