@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from curricle.curate.metric import Metric, MetricFactory
-from curricle.curate.metrics import embedding, generated, ifd, length, loss, lp, mtld, richness
+from curricle.curate.metrics import embedding, generated, ifd, length, loss, lp, mtld, preference, richness
 from curricle.curate.passes import LOSS
 from curricle.curate.passes.models import Models
 from curricle.schemas.common.errors import UsageError, UserError
@@ -23,6 +23,7 @@ REGISTRY: dict[str, Metric | MetricFactory] = {
         ifd.METRIC,
         generated.METRIC,
         *richness.METRICS,
+        *preference.METRICS,
         lp.METRIC,
         embedding.METRIC,
     )

@@ -47,7 +47,7 @@ COLUMNS = (
 def compute(batch: Batch) -> Scores:
     """Loss without the prompt and both ratios; nulls, with notes, where one of the losses is missing."""
     unconditional = UNCONDITIONAL_LOSS.of(batch)
-    ratios = [_ratios(*row) for row in zip(LOSS.of(batch), unconditional, strict=True)]
+    ratios = [ifd_ratios(*row) for row in zip(LOSS.of(batch), unconditional, strict=True)]
     cells: dict[str, Sequence[Cell]] = {
         "loss_unconditional": [mean_loss(row) for row in unconditional],
         "ifd_loss_ratio": [by_loss for by_loss, _ in ratios],
@@ -56,7 +56,7 @@ def compute(batch: Batch) -> Scores:
     return to_scores(COLUMNS, cells)
 
 
-def _ratios(conditional: LogLikelihood, unconditional_row: LogLikelihood) -> tuple[Cell, Cell]:
+def ifd_ratios(conditional: LogLikelihood, unconditional_row: LogLikelihood) -> tuple[Cell, Cell]:
     """IFD by loss and by perplexity, or why not."""
     loss, unconditional = mean_loss(conditional), mean_loss(unconditional_row)
     if isinstance(loss, str):

@@ -11,13 +11,13 @@ from curricle.curate.words import SEGMENTATION, UNICODE, count_words
 from curricle.schemas.chat.rendering import Rendered
 from curricle.schemas.columns import ScoreColumn
 
-_TOKENS = "tokens of the proxy's tokenizer, as rendered and before any cut"
+TOKENS = "tokens of the proxy's tokenizer, as rendered and before any cut"
 
 COLUMNS = (
     ScoreColumn("prompt_words", pa.int32(), "words", "Unicode words (UAX #29) of the prompt", hard="high"),
     ScoreColumn("response_words", pa.int32(), "words", "Unicode words (UAX #29) of the response", hard="high"),
-    ScoreColumn("prompt_tokens", pa.int32(), "tokens", f"the prompt in {_TOKENS}", hard="high"),
-    ScoreColumn("response_tokens", pa.int32(), "tokens", f"the response in {_TOKENS}", hard="high"),
+    ScoreColumn("prompt_tokens", pa.int32(), "tokens", f"the prompt in {TOKENS}", hard="high"),
+    ScoreColumn("response_tokens", pa.int32(), "tokens", f"the response in {TOKENS}", hard="high"),
 )
 
 
@@ -27,13 +27,13 @@ def compute(batch: Batch) -> Scores:
     cells: dict[str, Sequence[Cell]] = {
         "prompt_words": [count_words(text) for text in batch.prompts],
         "response_words": [count_words(text) for text in batch.responses],
-        "prompt_tokens": [_counted(row.prompt_tokens, row) for row in rendered],
-        "response_tokens": [_counted(row.response_tokens, row) for row in rendered],
+        "prompt_tokens": [counted(row.prompt_tokens, row) for row in rendered],
+        "response_tokens": [counted(row.response_tokens, row) for row in rendered],
     }
     return to_scores(COLUMNS, cells)
 
 
-def _counted(count: int | None, row: Rendered) -> Cell:
+def counted(count: int | None, row: Rendered) -> Cell:
     return count if count is not None else row.note or "not rendered"
 
 

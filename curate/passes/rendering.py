@@ -27,10 +27,15 @@ class RenderPass(Pass[Sequence[Rendered]]):
         conversations: list[list[Turn]] = batch.table["messages"].to_pylist()
         return conversations
 
+    def extras(self, batch: Batch) -> Sequence[str | None]:
+        """What ``extra`` says of the turns of each row, JSON: see ``schemas.inputs``."""
+        extras: list[str | None] = batch.table["extra"].to_pylist()
+        return extras
+
     def ask(self, batch: Batch, model: Renderer, on_progress: OnProgress) -> Sequence[Rendered]:
         rows = self.conversations(batch)
-        extras = batch.table["extra"].to_pylist()
-        readable = [(row, extra) for row, extra in zip(rows, extras, strict=True) if not isinstance(row, str)]
+        pairs = zip(rows, self.extras(batch), strict=True)
+        readable = [(row, extra) for row, extra in pairs if not isinstance(row, str)]
         rendered = iter(model.render_turns([row for row, _ in readable], [extra for _, extra in readable]))
         return [Rendered(note=row) if isinstance(row, str) else next(rendered) for row in rows]
 
