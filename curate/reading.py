@@ -8,13 +8,14 @@ from itertools import chain, islice
 from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, TypeAlias
 
 import pyarrow as pa
+from curricle.curate import hub
 from curricle.curate.formats import RULES, Format, ReadingRules, named
 from curricle.curate.formats import VERSION as FORMATS_VERSION
 from curricle.curate.progress import NoProgress, Progress
 from curricle.curate.readers import Reader, kind_of, named_readers, survey
 from curricle.curate.readers import read as read_slices
 from curricle.curate.readers.examples import Normalised, normalise_records, notes_column
-from curricle.curate.readers.inputs import InputFile, find_inputs, say_left_out
+from curricle.curate.readers.inputs import Expanded, InputFile, expand_remote, find_inputs, say_left_out
 from curricle.curate.readers.records import of_program
 from curricle.curate.readers.rows import rows_of, without_dictionaries
 from curricle.schemas.columns import METADATA_KEY
@@ -97,7 +98,7 @@ def read(
     if records is not None:
         return _joined(_of_records(records, source, chosen, rules), reading_identity(chosen, rules=rules), progress)
     installed = named_readers(readers, columns)
-    files, not_read = find_inputs([at_home(path, "read") for path in paths], readers=installed)
+    files, not_read = find_inputs([at_home(path, "read") for path in paths], readers=installed, remote=_expand)
     say_left_out(not_read)
     read_by = reading_identity(chosen, {kind_of(file.name, installed).reader for file in files}, rules)
     return _joined(_of_files(files, chosen, rules, installed, max_record_bytes, max_expansion), read_by, progress)
@@ -180,8 +181,12 @@ def _of_files(
             yield normalise_records(records, file.name, format, rules)
 
 
+def _expand(pattern: str) -> Expanded:
+    return hub.expand(pattern) if hub.is_on_hub(pattern) else expand_remote(pattern)
+
+
 def _open(path: str) -> BinaryIO:
-    return open(path, "rb")
+    return hub.open_file(path) if hub.is_on_hub(path) else open(path, "rb")
 
 
 def _joined(parts: Iterable[Normalised], read_by: Mapping[str, Any], progress: Progress) -> Read:

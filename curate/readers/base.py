@@ -110,9 +110,13 @@ class TextReader(Reader):
     def begin(self, head: bytes) -> tuple[str, int]:
         """The layout of a file that begins with these bytes, and where its first record does: after a byte order mark.
 
-        The head ends with the first byte that is not white space, or later.
+        The head ends where it is ``enough``, or later.
         """
         return self.layout, len(BOM) if head.startswith(BOM) else 0
+
+    def enough(self, head: bytes) -> bool:
+        """Whether these bytes, without a byte order mark, tell how the file is laid out; what is longer has to."""
+        return bool(head.strip(JSON_SPACE))
 
     def pieces(self, layout: str, data: Iterable[bytes], start: int, limit: int, whole: bool) -> Iterator[Piece]:
         """``cut`` for the layout that ``begin`` told. With ``whole`` the data goes on to the end of the file."""
@@ -157,7 +161,7 @@ class TextReader(Reader):
         head = b""
         for chunk in content:
             head += chunk
-            if len(head) > CHUNK_BYTES or (len(head) >= len(BOM) and head.removeprefix(BOM).strip(JSON_SPACE)):
+            if len(head) > CHUNK_BYTES or (len(head) >= len(BOM) and self.enough(head.removeprefix(BOM))):
                 break
         layout, start = self.begin(head)
         return layout, start, chain([head[start:]], content)

@@ -167,7 +167,8 @@ def _named(file: InputFile, folder: str | None) -> InputFile:
     path, name = redacted(file.name), redacted(_relative(file.name, folder))
     if restored(path) != file.name:
         raise UsageError("the name of the file holds a variable's own name", where=file.name, remedy="rename the file")
-    return replace(file, name=name, location="" if name == path else redacted(os.path.abspath(file.name)))
+    location = file.location or ("" if name == path else redacted(os.path.abspath(file.name)))
+    return replace(file, name=name, location=location)
 
 
 def _common_folder(patterns: Sequence[str]) -> str | None:

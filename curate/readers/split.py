@@ -4,7 +4,7 @@ Both cutters yield the same pieces, so that everything after them is the same fo
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 JSON_SPACE = b" \t\r\n"
@@ -77,13 +77,22 @@ _IN_STRING = re.compile(_STRING_END, re.DOTALL)
 _CLOSERS = {b"[": ord("]"), b"{": ord("}")}
 
 
-def elements(data: Iterable[bytes], start: int, limit: int, whole: bool = True) -> Iterator[Piece]:
+def elements(
+    data: Iterable[bytes],
+    start: int,
+    limit: int,
+    whole: bool = True,
+    closer: bytes = b"]",
+    behind: Callable[[bytes, int], None] | None = None,
+) -> Iterator[Piece]:
     """Each element of a JSON array, without the commas; data begins after the ``[``, at offset ``start``.
 
-    With ``whole`` the array has to close, and only white space may follow; otherwise data ends after an
-    element. Elements are cut apart here, not parsed: what is in them may still be wrong.
-    Raises Broken where the rest cannot be cut.
+    With ``whole`` the array has to close, and only white space may follow, or what ``behind`` allows, which is given
+    those bytes and their offset; otherwise data ends after an element. Members of an object have another ``closer``.
+    Elements are cut apart here, not parsed: what is in them may still be wrong. Raises Broken where the rest cannot be
+    cut.
     """
+    behind = behind or _only_space
     pending = OpenPiece(start, limit)
     closers = bytearray()  # of the lists and objects that are open inside the element
     in_string = escaped = closed = False
@@ -91,7 +100,7 @@ def elements(data: Iterable[bytes], start: int, limit: int, whole: bool = True) 
     for chunk in data:
         at = begin = 0
         if closed:
-            _only_space(chunk, offset)
+            behind(chunk, offset)
         elif in_string:
             match = _IN_STRING.match(chunk, 1 if escaped else 0)
             assert match is not None, "the pattern matches any bytes"
@@ -109,12 +118,12 @@ def elements(data: Iterable[bytes], start: int, limit: int, whole: bool = True) 
                         raise Broken(f"element {count} is nested more than {MOST_OPEN:,} deep")
                 elif token == b"," and closers:
                     continue
-                elif closers or token == b"}":
+                elif closers or token not in (b",", closer):
                     if not closers or closers.pop() != token[0]:
                         raise Broken(f"element {count} closes what it did not open{_byte(offset, match)}")
                 else:
                     piece = pending.close(chunk[begin : match.start()])
-                    closed, begin = token == b"]", match.end()
+                    closed, begin = token == closer, match.end()
                     if not piece.blank:
                         yield piece
                     elif token == b"," or count:
@@ -122,7 +131,7 @@ def elements(data: Iterable[bytes], start: int, limit: int, whole: bool = True) 
                     count += 1
                     pending = OpenPiece(offset + begin, limit)
                     if closed:
-                        _only_space(chunk[begin:], offset + begin)
+                        behind(chunk[begin:], offset + begin)
                         break
         offset += len(chunk)
         if not closed:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from curricle.curate.readers.base import TextReader
+from curricle.curate.readers.containers import container, listed
 from curricle.curate.readers.records import Record, parse
 from curricle.curate.readers.split import BOM, JSON_SPACE, Piece, elements, lines
 
@@ -21,8 +22,11 @@ class JsonLines(TextReader):
         return parse(data, position)
 
 
+OF, MEMBERS = "elements of ", "members"
+
+
 class Json(JsonLines):
-    """An array or lines, which the file's first byte that is not white space decides."""
+    """An array, an object that holds the records, or lines, which the file's beginning decides."""
 
     name = "JSON"
     suffixes = (".json",)
@@ -30,7 +34,31 @@ class Json(JsonLines):
 
     def begin(self, head: bytes) -> tuple[str, int]:
         text = head.removeprefix(BOM).lstrip(JSON_SPACE)
-        return ("elements", len(head) - len(text) + 1) if text.startswith(b"[") else super().begin(head)
+        before = len(head) - len(text)
+        if text.startswith(b"["):
+            return "elements", before + 1
+        if text.startswith(b"{") and (inside := container(text)):
+            return OF + inside.name if inside.name else MEMBERS, before + inside.start
+        return super().begin(head)
+
+    def enough(self, head: bytes) -> bool:
+        text = head.lstrip(JSON_SPACE)
+        return bool(text) and not text.startswith(b"{")
 
     def pieces(self, layout: str, data: Iterable[bytes], start: int, limit: int, whole: bool) -> Iterator[Piece]:
-        return elements(data, start, limit, whole) if layout == "elements" else lines(data, start, limit)
+        if layout == MEMBERS:
+            return elements(data, start, limit, whole, closer=b"}")
+        if layout.startswith(OF) and whole:
+            return listed(data, layout.removeprefix(OF), start, limit)
+        return lines(data, start, limit) if layout == self.layout else elements(data, start, limit, whole)
+
+    def parse(self, data: bytes, position: int, header: bytes) -> Record:
+        """A member of an object is the record that it is, with its key in the field ``key``."""
+        record = super().parse(data, position, header)
+        if record.value is not None or not data.lstrip(JSON_SPACE).startswith(b'"'):
+            return record
+        member = super().parse(b"{" + data + b"}", position, header)
+        if not isinstance(member.value, dict) or len(member.value) != 1:
+            return record
+        ((key, value),) = member.value.items()
+        return Record(position, {"key": key, **value} if isinstance(value, dict) else value, None, data)

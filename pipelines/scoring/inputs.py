@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import Any, BinaryIO
 
+from curricle.curate import hub
 from curricle.curate.readers import Reader, inputs, kind_of
 from curricle.curate.readers.inputs import HIDDEN, Expanded, InputFile, is_hidden, is_remote
 from curricle.schemas.common.errors import UsageError
@@ -14,6 +15,8 @@ from curricle.schemas.manifest import NotRead
 
 def open_input(name: str, cwd: str = "") -> BinaryIO:
     """The raw bytes of an input, undecoded; a relative name is one in ``cwd``."""
+    if hub.is_on_hub(name):
+        return hub.open_file(name)
     if not is_remote(name):
         return open(os.path.join(cwd, name), "rb")
     from apache_beam.io.filesystem import CompressionTypes
@@ -53,6 +56,8 @@ def _filesystems() -> Any:
 
 
 def _expand_remote(pattern: str) -> Expanded:
+    if hub.is_on_hub(pattern):
+        return hub.expand(pattern)
     from apache_beam.io.filesystem import BeamIOError
 
     filesystems = _filesystems()
