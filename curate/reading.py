@@ -8,11 +8,10 @@ from itertools import chain, islice
 from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, TypeAlias
 
 import pyarrow as pa
-from curricle.curate import hub
 from curricle.curate.formats import RULES, Format, ReadingRules, named
 from curricle.curate.formats import VERSION as FORMATS_VERSION
 from curricle.curate.progress import NoProgress, Progress
-from curricle.curate.readers import Reader, kind_of, named_readers, survey
+from curricle.curate.readers import Reader, hub, kind_of, named_readers, survey
 from curricle.curate.readers import read as read_slices
 from curricle.curate.readers.examples import Normalised, normalise_records, notes_column
 from curricle.curate.readers.inputs import Expanded, InputFile, expand_remote, find_inputs, say_left_out
@@ -62,6 +61,7 @@ def read(
     columns: Sequence[str] = (),
     media: Literal["refuse", "ignore"] = "refuse",
     bad_answers: Literal["context", "score"] = "context",
+    replies: Literal["refuse", "best"] = "refuse",
     readers: Sequence[str | Reader] = (),
     source: str = "records",
     max_record_bytes: int = MAX_RECORD_BYTES,
@@ -77,6 +77,7 @@ def read(
     ``columns`` names those of CSV and TSV whose first line is a record like any other.
     ``media``: records with images, video or sound are rejected, or their text is read without them. ``bad_answers``:
     answers that are marked as ones not to give are context, of which no response is scored, or answers like any other.
+    ``replies``: trees of replies (OASST) are rejected, or the best-ranked reply is read at each turn.
     ``readers`` are for files of other kinds: ``./my.py:NAME``, or objects; those that are installed need no mention.
     ``source`` names records that come from no file in the column ``source``; their position is their number, from 0.
     ``max_record_bytes``: a longer record of a file is rejected. ``max_expansion``: a file that unpacks to more than
@@ -94,7 +95,7 @@ def read(
     progress = progress or NoProgress()
     chosen = format if isinstance(format, Format) else named(format, prompt_field, response_field)
     paths, records = _sorted_out(inputs)
-    rules = ReadingRules(media, bad_answers)
+    rules = ReadingRules(media, bad_answers, replies)
     if records is not None:
         return _joined(_of_records(records, source, chosen, rules), reading_identity(chosen, rules=rules), progress)
     installed = named_readers(readers, columns)

@@ -16,7 +16,7 @@ from curricle.curate.formats.media import without_media
 from curricle.curate.formats.openai import OPENAI
 from curricle.curate.formats.pairs import FIELD_PAIRS, PAIRS, pairs
 from curricle.curate.formats.preference import with_rejected
-from curricle.curate.formats.rewriting import rewritten
+from curricle.curate.formats.rewriting import best_replies, rewritten
 from curricle.curate.formats.sharegpt import SHAREGPT
 from curricle.curate.formats.spelling import respelt
 from curricle.curate.formats.strings import STRINGS
@@ -141,6 +141,7 @@ def normalise(record: Any, format: Format | None = None, rules: ReadingRules = R
     if format is TABLE or (format is None and TABLE.matches(fields)):
         return _checked(TABLE.read(fields), rules)
     fields, notes = without_media(fields) if rules.media == "ignore" else (fields, [])
+    fields = best_replies(fields) if rules.replies == "best" else fields
     spelt, spellings, clash = respelt(fields, format.own if format else ())
 
     def read(record: Fields) -> Conversation:

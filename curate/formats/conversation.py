@@ -37,11 +37,13 @@ class ReadingRules:
     """What a user decides of how records are read.
 
     ``media``: records with pictures, sound or films are refused, or their text is read without them. ``bad_answers``:
-    answers that are marked as ones not to give are context, or answers like any other.
+    answers that are marked as ones not to give are context, or answers like any other. ``replies``: trees of replies
+    are refused, or the best-ranked reply is read at each turn.
     """
 
     media: Literal["refuse", "ignore"] = "refuse"
     bad_answers: Literal["context", "score"] = "context"
+    replies: Literal["refuse", "best"] = "refuse"
 
     @property
     def chosen(self) -> dict[str, str]:

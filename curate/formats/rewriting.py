@@ -27,6 +27,7 @@ EXCHANGES = (
 REWRITTEN = (*TRANSCRIPTS, "answers", "chat", "meta_instruction", "reward_model", "data")
 """Names of fields that only rules here look at."""
 
+_OASST_ROLES = {"prompter": "user", "assistant": RESPONSE_ROLE}
 _SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 _MOSS_TURN = re.compile(r"turn_(\d{1,4})")
 _MOSS_MARKS = re.compile(r"\A\s*<\|[^|<>]{1,20}\|>:\s?|<eo[a-z]>\s*\Z")
@@ -35,6 +36,7 @@ _TEXTS_OF_AN_ANSWER = ("text", "content", "response", "answer", "completion", "o
 
 def rewritten(record: Fields) -> Fields:
     """The record as formats read it. FormatError for a form that is known, and in which something is missing."""
+    _check_one_conversation(record)
     for rule in (_json_turns, _transcripts, _moss, _exchanges, _texts_in_turn, _many_answers, _prompt_turns):
         record = rule(record)
     return record
@@ -68,6 +70,47 @@ def transcript(value: Any) -> list[dict[str, Any]] | None:
         {"role": speakers[name], "content": text.strip()} for name, text in zip(parts[::2], parts[1::2], strict=True)
     ]
     return turns[:-1] if turns[-1] == {"role": RESPONSE_ROLE, "content": ""} else turns
+
+
+def best_replies(record: Fields) -> Fields:
+    """OASST: a tree of replies as the conversation that takes the best-ranked reply at each turn.
+
+    It ends with an answer: at the last one before replies that are several and not all ranked.
+    """
+    message, turns = record.get("prompt"), []
+    if not _is_tree(message):
+        return record
+    while isinstance(message, dict):
+        rest = {name: value for name, value in message.items() if name not in ("text", "role", "replies")}
+        turns.append({**rest, "role": _OASST_ROLES.get(str(message.get("role"))), "content": message.get("text")})
+        message = _best(message.get("replies"))
+    if turns and turns[-1]["role"] != RESPONSE_ROLE:
+        turns.pop()
+    return {**record, "prompt": turns}
+
+
+def _best(replies: Any) -> Any:
+    """The reply with the lowest rank, or the only one; None where they do not say which that is."""
+    if not isinstance(replies, list) or not all(isinstance(reply, dict) for reply in replies):
+        return None
+    ranks = [reply.get("rank") for reply in replies]
+    ranked = all(isinstance(rank, (int, float)) for rank in ranks) and len({*ranks}) == len(ranks)
+    return replies[0] if len(replies) == 1 else min(replies, key=lambda it: it["rank"]) if replies and ranked else None
+
+
+def _is_tree(message: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(message, dict) and isinstance(message.get("replies"), list) and "text" in message
+
+
+def _check_one_conversation(record: Fields) -> None:
+    """FormatError for records that are known to hold several conversations, or a part of one."""
+    if _is_tree(record.get("prompt")):
+        raise FormatError("'prompt' is a tree of replies; give --replies best to read the best-ranked one at each turn")
+    if says(record.get("message_id")) and "parent_id" in record and "text" in record and not _has_turns(record):
+        raise FormatError("one message of a tree of replies; read the file of whole trees, with --replies best")
+    paragraphs = record.get("paragraphs")
+    if isinstance(paragraphs, list) and any(isinstance(each, dict) and "qas" in each for each in paragraphs):
+        raise FormatError("'paragraphs' holds many questions, and a record has one: write one object for each of them")
 
 
 def _with_turns(record: Fields, turns: list[Any], without: tuple[str, ...] = ()) -> Fields:

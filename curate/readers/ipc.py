@@ -13,8 +13,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 from curricle.curate.readers.base import Extent, Reader, Slice, SlicesRead
 from curricle.curate.readers.records import Record
-from curricle.curate.readers.rows import bounded, until, without_dictionaries
-from curricle.curate.readers.sizes import row_bytes
+from curricle.curate.readers.rows import bounded, row_bytes, until, without_dictionaries
 from curricle.curate.readers.streams import StoredFile, SurveyedFile
 from curricle.schemas.common.errors import UsageError
 

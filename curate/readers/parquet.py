@@ -16,8 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from curricle.curate.readers.base import Extent, Reader, Slice, SlicesRead
 from curricle.curate.readers.records import Record
-from curricle.curate.readers.rows import bounded, until
-from curricle.curate.readers.sizes import VALUE_BYTES, row_bytes
+from curricle.curate.readers.rows import VALUE_BYTES, bounded, row_bytes, until
 from curricle.curate.readers.streams import UNREADABLE, StoredFile, SurveyedFile
 from curricle.schemas.common.errors import UsageError
 

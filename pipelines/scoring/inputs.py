@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import Any, BinaryIO
 
-from curricle.curate import hub
-from curricle.curate.readers import Reader, inputs, kind_of
+from curricle.curate.readers import Reader, hub, inputs, kind_of
 from curricle.curate.readers.inputs import HIDDEN, Expanded, InputFile, is_hidden, is_remote
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.fingerprint import file_sha256

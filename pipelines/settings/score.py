@@ -67,6 +67,9 @@ class ScoreSettings:
         "answers that are marked as ones not to give: context, on which nothing is learnt, or scored like others",
         "context",
     )
+    replies: Literal["refuse", "best"] = option(
+        "trees of replies, as of OASST: refused, or read with the best-ranked reply at each turn", "refuse"
+    )
     readers: tuple[str, ...] = option("readers of other kinds of files, as ./my.py:NAME", (), path=True)
     proxy: ProxySettings = field(default_factory=ProxySettings)
     embedding: EmbeddingSettings = field(default_factory=EmbeddingSettings)

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 from curricle.curate.readers import Record, Slice, parquet, read, streams, survey, surveys
-from curricle.curate.readers.sizes import row_bytes
+from curricle.curate.readers.rows import row_bytes
 from curricle.schemas.common.errors import UsageError
 
 LIMIT = 1 << 20

@@ -11,7 +11,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from curricle.curate import hub, read
+from curricle.curate import read
+from curricle.curate.readers import hub
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.manifest import read_manifest
 from huggingface_hub import constants
