@@ -47,7 +47,7 @@ def of_curricle(words: list[str]) -> tuple[str, list[str]] | None:
     """The command and its arguments, by whichever name it is started."""
     for at, word in enumerate(words):
         rest = words[at + 1 :]
-        if word in NAMES and rest and rest[0].isalpha():
+        if word in NAMES and rest and re.fullmatch("[a-z]+(-[a-z]+)*", rest[0]):
             return NAMES[word], rest
     return None
 

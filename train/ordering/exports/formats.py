@@ -72,6 +72,11 @@ def _answers(turns: ChatMessages) -> str | None:
     return None if any(turn["role"] == RESPONSE_ROLE for turn in turns) else "has no turn of the assistant"
 
 
+def _says_something(turns: ChatMessages) -> str | None:
+    answers = [turn["content"] for turn in turns if turn["role"] == RESPONSE_ROLE]
+    return _answers(turns) or (None if any(map(str.strip, answers)) else "has empty answers alone")
+
+
 def _in_turn(*questions: str) -> Callable[[ChatMessages], str | None]:
     """A system prompt, if any, and then a question and an answer in turn."""
 
@@ -134,7 +139,7 @@ FORMATS = {
             _in_turn("user"),
             ("llama_factory.yaml", "dataset_info.json"),
         ),
-        ExportFormat("axolotl", "axolotl", *_MESSAGES, _answers, ("axolotl.yaml",), flag="train"),
+        ExportFormat("axolotl", "axolotl", *_MESSAGES, _says_something, ("axolotl.yaml",), flag="train"),
         ExportFormat("ms-swift", "ms-swift", *_MESSAGES, _without(ends=True), ("ms_swift.yaml",), flag="loss"),
         ExportFormat("torchtune", "torchtune", ("messages",), _torchtune, _in_turn("user"), ("torchtune.yaml",)),
         ExportFormat(

@@ -20,7 +20,7 @@ from curricle.train.ordering.batches import OrderHash
 from curricle.train.ordering.journal import JOURNAL, Journal
 from curricle.train.ordering.order import Order, described, remarks, whole_order
 from curricle.train.ordering.plan import rows_and_order
-from curricle.train.settings import PlanSettings
+from curricle.train.settings import BudgetSettings, PlanSettings
 from curricle.train.settings.export import ExportSettings
 from numpy.typing import NDArray
 
@@ -68,6 +68,9 @@ def order_of(settings: ExportSettings) -> TableOrder:
         rows, words = table.order(name, settings.seed), f"easy to hard by {name}; ties by a seeded hash"
     else:
         return _curriculum(settings, None)  # a plug-in that is installed, or an error that names what there is
+    if settings.budget != BudgetSettings():
+        remedy = f"leave it out, or give --order sorted --order.by {name}"
+        raise UsageError("the rows of a table or a column are one epoch, without a budget", remedy=remedy)
     order = cut_into_steps(table, rows, settings.batch.size)
     source = {"from": "table" if name == AS_IT_LIES else "column", "name": name, "seed": settings.seed}
     return TableOrder(table, order, {**source, "batch": settings.batch.size}, parts.left_out, (words, *table.notes))
