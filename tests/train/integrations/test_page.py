@@ -11,9 +11,7 @@ PAGE = "docs/trainers.md"
 
 
 @pytest.mark.parametrize(("example", "last"), [("static", "sft/checkpoint-4"), ("adaptive", "campus/checkpoint-12")])
-def test_the_examples_train(
-    example, last, tiny_model, write_signed, fork_process, wait_process, tmp_path, monkeypatch
-):
+def test_the_examples_train(example, last, tiny_model, write_signed, fork_process, wait_process, tmp_path, monkeypatch):
     write_signed(tmp_path / "scored" / "part.parquet", rows=16)
     (tmp_path / "org").mkdir()
     (tmp_path / "org" / "name").symlink_to(tiny_model)
