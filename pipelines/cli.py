@@ -302,6 +302,7 @@ def export(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & {*arguments}:
         show("usage: curricle export is `curricle-train export`, which says:\n")
         sys.stdout.flush()
+        sys.exit(hand_over("export", arguments))  # as help of the other commands ends
     return hand_over("export", arguments)
 
 

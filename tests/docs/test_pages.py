@@ -155,12 +155,23 @@ def test_every_flag_that_a_sentence_names_is_one_of_a_command(capsys):
     help_texts = []
     for name, main in MAIN.items():
         main([])
-        for kind in re.findall(r"^  ([a-z]+) ", "".join(capsys.readouterr()), re.MULTILINE):
+        for kind in re.findall(r"^  ([a-z-]+) ", "".join(capsys.readouterr()), re.MULTILINE):
             help_texts.append(helped(name, [kind], capsys))
     curricula = [helped("curricle-train", ["run", "--curriculum", name], capsys) for name in CURRICULA]
     expected = set(re.findall(r"--[\w.-]+", "\n".join([*help_texts, *curricula])))
     assert {"--metrics", "--budget.samples", "--curriculum.by"} <= expected
-    others = ("--beam.", "--dask.", "--train.", "--no-deps", "--long", "--user", "--network", "--overwrite")
+    others = (
+        "--beam.",
+        "--dask.",
+        "--train.",
+        "--no-deps",
+        "--long",
+        "--user",
+        "--network",
+        "--overwrite",
+        "--sft",
+        "--dataloader-type",
+    )
     others += ("--size", "--rows", "--pool", "--part")  # of the experiments in docs/evidence
     for page in all_pages():
         text = re.sub(r"^```.*?^```$", "", (REPOSITORY / page).read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
