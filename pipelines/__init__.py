@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from curricle.pipelines.functions import check_selection as check_selection
     from curricle.pipelines.functions import cluster as cluster
     from curricle.pipelines.functions import concat as concat
+    from curricle.pipelines.functions import contamination as contamination
     from curricle.pipelines.functions import diff as diff
     from curricle.pipelines.functions import lp as lp
     from curricle.pipelines.functions import push as push
@@ -34,6 +35,7 @@ _FUNCTIONS = (
     "check_selection",
     "cluster",
     "concat",
+    "contamination",
     "diff",
     "lp",
     "push",

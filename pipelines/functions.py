@@ -18,6 +18,7 @@ from curricle.curate.selection.recipe import NearDuplicatesOf, SplitOf, Take
 from curricle.pipelines.settings.add import AddSettings, TableProxySettings
 from curricle.pipelines.settings.cluster import ClusterSettings
 from curricle.pipelines.settings.concat import ConcatSettings
+from curricle.pipelines.settings.contamination import ContaminationSettings
 from curricle.pipelines.settings.diff import DiffSettings
 from curricle.pipelines.settings.lp import LearnerSettings, LpSettings
 from curricle.pipelines.settings.push import PushSettings
@@ -285,6 +286,27 @@ def cluster(table: StrPath, output: StrPath, **options: Unpack[ClusterOptions]) 
     from curricle.pipelines.commands.cluster import cluster
 
     return cluster(_settings(ClusterSettings, "cluster", table=table, output=output, **options))
+
+
+def contamination(
+    table: StrPath,
+    output: StrPath,
+    against: StrPath | Sequence[StrPath],
+    columns: Sequence[str] = (),
+    near_duplicates: float = ContaminationSettings.near_duplicates,
+    overwrite: bool = False,
+) -> "Manifest":
+    """Write the table with columns that say which rows hold texts of the benchmarks ``against``; return its manifest.
+
+    Options are those of ``curricle contamination --help``. Raises UsageError for files that cannot be read.
+    """
+    from curricle.pipelines.commands.contamination import contamination
+
+    given = {"columns": columns, "near_duplicates": near_duplicates, "overwrite": overwrite}
+    files = [against] if isinstance(against, (str, os.PathLike)) else against
+    return contamination(
+        _settings(ContaminationSettings, "contamination", table=table, output=output, against=files, **given)
+    )
 
 
 def lp(table: StrPath, output: StrPath, **options: Unpack[LpOptions]) -> "Manifest":

@@ -19,6 +19,7 @@ os.environ.setdefault("USE_HUB_KERNELS", "NO")  # with `kernels` installed, tran
 
 if TYPE_CHECKING:
     from curricle.train.commands import compare as compare
+    from curricle.train.commands import evaluate as evaluate
     from curricle.train.commands import export as export
     from curricle.train.commands import plan as plan
     from curricle.train.commands import report as report
@@ -40,7 +41,8 @@ _MODULES = {
     "open_table": "data.table",
     "order": "ordering.order",
     **dict.fromkeys(
-        ("compare", "export", "plan", "report", "reward", "run", "status", "verify", "verify_order"), "commands"
+        ("compare", "evaluate", "export", "plan", "report", "reward", "run", "status", "verify", "verify_order"),
+        "commands",
     ),
 }
 """The public names, and where each is: imported when it is asked for, because ``--help`` reads this package too."""

@@ -23,6 +23,7 @@ from curricle.train.settings import (
     CompareSettings,
     DeviceSettings,
     EvalSettings,
+    EvaluateSettings,
     LogSettings,
     LoraSettings,
     OptimizerSettings,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from curricle.train.ordering.exports.sidecar import Sidecar
     from curricle.train.ordering.plan import Plan
     from curricle.train.records.comparison import ComparisonStatus
+    from curricle.train.records.evaluations import TaskRecord
     from curricle.train.records.status import RunStatus
     from curricle.train.reporting.verification import Finding
 
@@ -203,6 +205,32 @@ def plan(data: StrPath | None, output: StrPath, **options: Unpack[PlanOptions]) 
     from curricle.train.reporting.plan import write_plan
 
     return write_plan(_settings(PlanSettings, "plan", data=data, output=output, **options))[0]
+
+
+def evaluate(
+    directory: StrPath,
+    tasks: str | Sequence[str],
+    checkpoint: str | None = None,
+    num_fewshot: int | None = None,
+    limit: int | None = None,
+    chat_template: bool = False,
+    batch_size: int = EvaluateSettings.batch_size,
+    device: str | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    unsafe_code: bool = False,
+) -> "dict[Path, list[TaskRecord]]":
+    """Ask the checkpoints of a run, or of all runs of a comparison, tasks of lm-evaluation-harness.
+
+    The figures by the file that they are written to. Options are those of ``curricle-train evaluate --help``. Raises
+    UsageError for a run, a checkpoint or a task that is not there, and UserError where the harness fails.
+    """
+    given = {name: value for name, value in locals().items() if name not in ("directory", "tasks")}
+    tasks = tasks.split(",") if isinstance(tasks, str) else tasks
+    settings = _settings(EvaluateSettings, "evaluate", directory=directory, tasks=tasks, **given)
+    check_writable(settings.directory)
+    from curricle.train.evaluation.harness import evaluate
+
+    return dict(evaluate(settings))
 
 
 def report(directory: StrPath) -> Path:

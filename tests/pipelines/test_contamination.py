@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from browser import check_inert, faults
-from curricle.pipelines.functions import verify
+from curricle.pipelines.functions import contamination, verify
 from running import curricle, read_data
 
 GSM8K = Path(__file__).resolve().parents[3] / "shared/data/gsm8k/train.jsonl"
@@ -44,6 +44,12 @@ def test_planted_rows_are_found_and_clean_ones_are_not(files):
     assert figures["kinds"]["exact"] == 2 and sum(figures["kinds"].values()) == 4 == figures["contaminated"]
     (benchmark,) = figures["benchmarks"]
     assert (benchmark["file"], benchmark["rows"], benchmark["texts_in_rows"]) == ("gsm8k_test.jsonl", 4, 3)
+
+
+def test_the_function_makes_the_same(files):
+    folder = files[0]
+    contamination(folder / "scored", folder / "again", folder / "gsm8k_test.jsonl")
+    assert read_data(folder / "again").equals(read_data(folder / "marked"))
 
 
 def test_a_selection_leaves_them_out(files):
