@@ -10,13 +10,15 @@ from pages import REPOSITORY, block
 PAGE = "docs/trainers.md"
 
 
-@pytest.mark.parametrize(("example", "last"), [("static", "sft/checkpoint-4"), ("adaptive", "campus/checkpoint-12")])
+@pytest.mark.parametrize(
+    ("example", "last"), [("trainers-static", "sft/checkpoint-4"), ("trainers-adaptive", "campus/checkpoint-12")]
+)
 def test_the_examples_train(example, last, tiny_model, write_signed, fork_process, wait_process, tmp_path, monkeypatch):
     write_signed(tmp_path / "scored" / "part.parquet", rows=16)
     (tmp_path / "org").mkdir()
     (tmp_path / "org" / "name").symlink_to(tiny_model)
     monkeypatch.chdir(tmp_path)
-    _, lines = block(PAGE, f"trainers-{example}")
+    _, lines = block(PAGE, example)
     lines = re.sub(r'SFTConfig\(("\w+"), ', r"SFTConfig(\1, use_cpu=True, bf16=False, ", lines)  # as the page says
     pid = fork_process(lambda: exec(lines, {}) or 0, tmp_path / "log")  # accelerate keeps a state in its process
     ended = wait_process(pid, tmp_path / "log")
