@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from curricle.schemas.chat.responses import RESPONSE_ROLE
-from curricle.schemas.inputs import context_turns
+from curricle.schemas.inputs import by_response
 from numpy.typing import NDArray
 
 OUT_OF_MEMORY = "out of memory for"
@@ -83,13 +82,13 @@ class Batch:
         return [self._text(row, of_response=True) for row in range(len(self))]
 
     @cached_property
-    def _context(self) -> list[frozenset[int]]:
-        return [context_turns(extra) for extra in self.table["extra"].to_pylist()]
+    def turns(self) -> list[list[tuple[bool, str]]]:
+        """Each conversation as ``(is_response, content)``: what is not the assistant's, or context, is no response."""
+        rows = zip(self.messages, self.table["extra"].to_pylist(), strict=True)
+        return [by_response(messages, extra) for messages, extra in rows]
 
     def _text(self, row: int, of_response: bool) -> str:
-        context, turns = self._context[row], enumerate(self.messages[row])
-        is_response = ((role == RESPONSE_ROLE and index not in context, text) for index, (role, text) in turns)
-        return "\n".join(text for response, text in is_response if response == of_response)
+        return "\n".join(text for is_response, text in self.turns[row] if is_response == of_response)
 
 
 @dataclass(frozen=True)

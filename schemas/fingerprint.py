@@ -32,9 +32,8 @@ def example_id(messages: Iterable[tuple[str, str]], extra: str | Mapping[str, ob
         [*turn.values()]
         for turn in with_input([{"role": role, "content": content} for role, content in messages], fields)
     ]
-    for index in context_turns(fields):
-        if index < len(turns):
-            turns[index].append(False)
+    for index in context_turns([turn[0] for turn in turns], fields):
+        turns[index].append(False)
     answers = [
         [REJECTED, turn, *([each["role"], each["content"]] for each in answer)] for turn, answer in rejected(fields)
     ]

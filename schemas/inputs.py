@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 
 Turn = dict[str, str]
 
+RESPONSE_ROLE = "assistant"
+"""Of the turns that are learnt, where nothing says that they are context."""
 MESSAGE_FIELDS = "message_fields"
 """Key in ``extra`` for what messages carried beside role and content (``name``, ``tool_call_id``, ...).
 
@@ -39,13 +41,26 @@ def with_input(conversation: Sequence[Turn], extra: str | Mapping[str, object] |
     return [*conversation[:last], apart, *conversation[last + 1 :]]
 
 
-def context_turns(extra: str | Mapping[str, object] | None) -> frozenset[int]:
-    """Which turns are context, though they are the assistant's, by their index in ``messages``."""
+def context_turns(roles: Sequence[str], extra: str | Mapping[str, object] | None) -> frozenset[int]:
+    """Which turns are context, though they are the assistant's, by their index in ``messages``.
+
+    ``roles``: of each turn. A flag of any other turn says nothing: it is context anyway.
+    """
     if isinstance(extra, str) and f'"{TRAIN}"' not in extra:
         return frozenset()
     fields = fields_of(extra).get(MESSAGE_FIELDS)
-    turns = enumerate(fields if isinstance(fields, list) else ())
-    return frozenset(index for index, each in turns if isinstance(each, dict) and each.get(TRAIN) is False)
+    turns = enumerate(zip(roles, fields if isinstance(fields, list) else (), strict=False))
+    return frozenset(
+        index
+        for index, (role, each) in turns
+        if role == RESPONSE_ROLE and isinstance(each, dict) and each.get(TRAIN) is False
+    )
+
+
+def by_response(turns: Sequence[tuple[str, str]], extra: str | Mapping[str, object] | None) -> list[tuple[bool, str]]:
+    """``(role, content)`` turns as ``(is_response, content)``: the assistant's are responses, but for context."""
+    context = context_turns([role for role, _ in turns], extra)
+    return [(role == RESPONSE_ROLE and index not in context, text) for index, (role, text) in enumerate(turns)]
 
 
 def rejected(extra: str | Mapping[str, object] | None) -> list[tuple[int, list[Turn]]]:

@@ -13,6 +13,7 @@ def text_of(turns: Sequence[tuple[str, str]]) -> str:
 
     There the input follows its instruction after a space; here it stands in the turn, after an empty line. An encoder
     that splits words at white space, as BERT's do, reads the same tokens. Empty if there is no text in any turn.
+    An answer that is context is an answer here: a vector says what a conversation is about, not what is learnt of it.
     """
     if not any(content.strip() for _, content in turns):
         return ""

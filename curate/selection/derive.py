@@ -32,9 +32,9 @@ from curricle.schemas.common.config import nearest
 from curricle.schemas.common.errors import UsageError
 from numpy.typing import NDArray
 
-Turns = Sequence[tuple[str, str]]
+Turns = Sequence[tuple[bool, str]]
 Texts = Callable[[RowIndices], Iterable[Turns]]
-"""The turns of these rows (rising), row by row, as ``(role, content)``."""
+"""The turns of these rows (rising), row by row, as ``(is_response, content)``."""
 
 EXAMPLE, NEAR_DUPLICATES = "example", "near_duplicates"
 """What rows are split by, beside columns."""

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 from curricle.curate.words import unicode_words
-from curricle.schemas.chat.responses import RESPONSE_ROLE
 from numpy.typing import NDArray
 
 VIEWS = {"both": ("conversation", "response"), "chains": ("conversation",)}
@@ -27,10 +26,11 @@ AT_ONCE = 4096
 POWERS = np.cumprod(np.full(PERMUTATIONS, 0x5851F42D4C957F2D, np.uint64))
 
 
-def contents(view: str, turns: Sequence[tuple[str, str]]) -> list[str]:
-    """The contents of the turns, as ``(role, content)``, that are the conversation, its prompt or its response."""
+def contents(view: str, turns: Sequence[tuple[bool, str]]) -> list[str]:
+    """The contents of the turns that are the conversation, its prompt or its response: ``schemas.inputs.by_response``
+    has the turns."""
     wanted = {"conversation": (True, False), "response": (True,), "prompt": (False,)}[view]
-    return [content for role, content in turns if (role == RESPONSE_ROLE) in wanted]
+    return [content for is_response, content in turns if is_response in wanted]
 
 
 def signatures(texts: Iterable[Sequence[str]], rows: int, seed: int) -> NDArray[np.uint32]:

@@ -21,6 +21,7 @@ from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.common.wording import listed
 from curricle.schemas.identity import table_fingerprint, table_identity
+from curricle.schemas.inputs import by_response
 from curricle.schemas.manifest import MANIFEST
 from curricle.schemas.sums import sha256_of
 from curricle.schemas.table import table_schema
@@ -165,6 +166,6 @@ def sha256_joined(path: str) -> str | None:
 
 
 def _texts(table: TableReader, rows: NDArray[np.int64]) -> Iterator[Turns]:
-    for _, group in table.rows(rows, ["messages"]):
-        for turns in group["messages"].to_pylist():
-            yield [(turn["role"], turn["content"]) for turn in turns]
+    for _, group in table.rows(rows, ["messages", "extra"]):
+        for turns, extra in zip(group["messages"].to_pylist(), group["extra"].to_pylist(), strict=True):
+            yield by_response([(turn["role"], turn["content"]) for turn in turns], extra)

@@ -103,7 +103,7 @@ class Rendering:
             raise NotRendered("there is no conversation")
         if any(turn is None or None in turn.values() for turn in conversation):
             raise NotRendered("a turn has no role or no content")
-        context = context_turns(extra)
+        context = context_turns([turn["role"] for turn in conversation], extra)
         answers = {index for index, turn in enumerate(conversation) if turn["role"] == RESPONSE_ROLE}
         if answers and answers <= context:
             raise NotRendered("every answer is context, and none is to be learnt")

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 from curricle.schemas.chat.templates import NAMED
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.inputs import RESPONSE_ROLE as RESPONSE_ROLE
 from curricle.schemas.inputs import Turn
 
-RESPONSE_ROLE = "assistant"
 MOST_TURNS = 1000
 MOST_LOOKS = 64
 """Renderings of one conversation, at most, to tell which turns of its prompt the template leaves out."""

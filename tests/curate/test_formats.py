@@ -422,7 +422,11 @@ def test_turns_that_are_not_to_be_learnt_are_context(fields: dict[str, Any]) -> 
     ):
         result = normalise({"messages": turns, "system": "Be brief."})
         marked = [index for index, each in enumerate(result.extra[MESSAGE_FIELDS]) if each and each["train"] is False]
-        assert marked == ([2] if turns[3] is ASSISTANT else [2, 4]) == sorted(context_turns(result.extra))
+        assert (
+            marked
+            == ([2] if turns[3] is ASSISTANT else [2, 4])
+            == sorted(context_turns([role for role, _ in result.messages], result.extra))
+        )
         assert [f"'{name}'" in note for note in result.notes] == ([True] if name in ("label", "is_bad") else [])
         plain = normalise({"messages": [USER, ASSISTANT] * 2, "system": "Be brief."})
         assert result.messages == plain.messages
@@ -446,7 +450,7 @@ def test_answers_that_are_marked_as_bad_are_scored_where_that_is_asked_for() -> 
         result = normalise({"prompt": "Hello", "completion": "Hi", **fields}, rules=ReadingRules(bad_answers="score"))
         assert result.extra == fields and ["and the answer is scored" in note for note in result.notes] == [True]
     weight = normalise({"prompt": "Hello", "completion": "Hi", "weight": 0}, rules=ReadingRules(bad_answers="score"))
-    assert context_turns(weight.extra) == {1}, "that it is not to be learnt is no verdict"
+    assert context_turns(["user", "assistant"], weight.extra) == {1}, "that it is not to be learnt is no verdict"
 
 
 @pytest.mark.parametrize(

@@ -13,15 +13,16 @@ from curricle.curate.selection.derive import Rules
 from curricle.curate.selection.near_duplicates import contents
 from curricle.curate.selection.recipe import Recipe
 from curricle.curate.words import unicode_words
+from curricle.schemas.inputs import by_response
 
 VIEWS = {"both": ("conversation", "response"), "chains": ("conversation",)}
 
 
-def turns(prompt: str, response: str) -> list[tuple[str, str]]:
-    return [("user", prompt), ("assistant", response)]
+def turns(prompt: str, response: str) -> list[tuple[bool, str]]:
+    return [(False, prompt), (True, response)]
 
 
-def select(conversations: list[list[tuple[str, str]]], threshold: float, of: str = "both", seed: int = 0) -> list[int]:
+def select(conversations: list[list[tuple[bool, str]]], threshold: float, of: str = "both", seed: int = 0) -> list[int]:
     """The numbers of the conversations that stay."""
     numbers = list(range(len(conversations)))
     columns = {"example_id": [f"{n:032x}" for n in numbers], "source": ["a"] * len(numbers), "source_position": numbers}
@@ -37,7 +38,7 @@ def runs(parts: tuple[str, ...]) -> set[tuple[str, ...]]:
     return {tuple(words[index : index + 3]) for index in range(max(1, len(words) - 2))} if words else {parts}
 
 
-def similarity(one: list[tuple[str, str]], other: list[tuple[str, str]], of: str) -> float:
+def similarity(one: list[tuple[bool, str]], other: list[tuple[bool, str]], of: str) -> float:
     """The least Jaccard similarity of what has to be alike."""
     pairs = [(runs((*contents(view, one),)), runs((*contents(view, other),))) for view in VIEWS.get(of, (of,))]
     return min(len(a & b) / len(a | b) for a, b in pairs)
@@ -73,10 +74,19 @@ def test_answers_without_words_are_alike_if_they_are_the_same():
 
 
 def test_only_the_assistant_responds():
-    def talk(answer: str, tool: str) -> list[tuple[str, str]]:
-        return [("system", LONG), ("user", "Hi"), ("assistant", "Hello"), ("tool", tool), ("assistant", answer)]
+    def talk(answer: str, tool: str) -> list[tuple[bool, str]]:
+        messages = [("system", LONG), ("user", "Hi"), ("assistant", "Hello"), ("tool", tool), ("assistant", answer)]
+        return by_response(messages, None)
 
     assert select([talk("One two three", "a"), talk("One two three", "b"), talk("Four five six", "a")], 0.8) == [0, 2]
+
+
+def test_an_answer_that_is_context_is_no_response():
+    talk = [("user", LONG), ("assistant", "One two three"), ("user", "Again."), ("assistant", "Four five six")]
+    first = by_response(talk, {"message_fields": [None, {"train": False}, None, None]})
+    last = by_response(talk, {"message_fields": [None, None, None, {"train": False}]})
+    assert select([first, last, first], 0.8) == [0, 1] and select([first, last], 0.8, "response") == [0, 1]
+    assert select([first, last], 0.8, "conversation") == [0]
 
 
 @pytest.mark.parametrize("of", ["both", "conversation", "response"])

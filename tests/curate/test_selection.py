@@ -62,7 +62,7 @@ def texts(table: pl.DataFrame) -> Texts:
         words = [f"word{word}" for word in draw.integers(0, 10_000, 60)]
         return " ".join([*words[:30], "other" if alike else words[30], *words[31:]])
 
-    return lambda rows: ([("user", "Say it."), ("assistant", of(int(row)))] for row in rows)
+    return lambda rows: ([(False, "Say it."), (True, of(int(row)))] for row in rows)
 
 
 def keys(table: pl.DataFrame) -> set[tuple]:
@@ -221,9 +221,7 @@ def test_near_duplicates_keep_the_first_of_each_group():
 def test_texts_without_words_are_not_alike():
     table = frame(4)
     rules = Rules(Recipe(near_duplicates=0.9), table.columns, SCORES)
-    texts = [
-        [("user", one), ("assistant", other)] for one, other in (("", "..."), (" ", ""), ("Yes", ""), ("yes!", "\n"))
-    ]
+    texts = [[(False, one), (True, other)] for one, other in (("", "..."), (" ", ""), ("Yes", ""), ("yes!", "\n"))]
     selection = rules.derive(table.select(rules.columns), lambda rows: [texts[row] for row in rows])
     assert len(selection.rows) == 3 and {0, 1} < {*selection.rows.tolist()}
     assert selection.steps[0]["nulls"] == 2

@@ -49,3 +49,12 @@ def test_an_input_is_part_of_an_example_where_a_template_could_write_it():
         assert example_id(whole, extra) == plain
     assert stands_for(apart, whole, '{"input": "Good day"}') and stands_for(plain, whole, '{"input": "Good day"}')
     assert not stands_for(apart, whole, None)
+
+
+def test_an_answer_that_is_context_is_part_of_an_example_and_a_flag_of_any_other_turn_is_not():
+    turns = [("user", "Hi"), ("assistant", "Hello"), ("user", "Bye"), ("assistant", "Bye")]
+    flags = [None, {"train": False}, None, {"train": True}]
+    assert example_id(turns, {"message_fields": flags}) != example_id(turns)
+    # of a question, of a true one, of a turn that is not there: such tables are older than the meaning of the flag
+    for flags in ([{"train": False}, None, {"train": False}, {"train": True}], [None] * 4 + [{"train": False}]):
+        assert example_id(turns, {"message_fields": flags}) == example_id(turns)

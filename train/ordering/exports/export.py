@@ -205,7 +205,7 @@ def _record(
     if problem:
         return None, problem
     record = form.record(example.messages) | {ID: row[ID]}
-    if context := context_turns(example.extra):
+    if context := context_turns([turn["role"] for turn in example.messages], example.extra):
         for index in context if form.flag else ():
             record["messages"][index][form.flag] = False
         if not (form.flag or form.extra):
