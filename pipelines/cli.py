@@ -13,6 +13,7 @@ from curricle.schemas.common.command import DIFFERENT, DONE, FAILED, STATES, TOO
 from curricle.schemas.common.config import check_ranges, option
 from curricle.schemas.common.flags import parse
 from curricle.schemas.common.surroundings import show
+from curricle.schemas.common.wording import counted
 
 log = logging.getLogger("curricle")
 
@@ -142,12 +143,11 @@ def verify(arguments: Sequence[str]) -> int:
         show(f"WRONG  {fault}")
     for other in result.manifest.not_read:
         show(f"NOT READ  {other.path}: {other.reason}")
-    counted, sources = result.counted, len(result.manifest.sources)
-    verdict = "whole" if not result.faults else f"NOT WHOLE: {len(result.faults)} faults"
-    files = f"{sources} file" if sources == 1 else f"{sources} files"
-    ledger = f"{counted.read} records of {files} = {counted.scored} scored + {counted.rejected} rejected"
+    total, files = result.counted, counted(len(result.manifest.sources), "file")
+    verdict = f"NOT WHOLE: {counted(len(result.faults), 'fault')}" if result.faults else "whole"
+    ledger = f"{counted(total.read, 'record')} of {files} = {total.scored:,} scored + {total.rejected:,} rejected"
     if result.manifest.selected_from:
-        ledger = f"{counted.read} rows of a table = {counted.scored} selected + {counted.left_out} left out"
+        ledger = f"{counted(total.read, 'row')} of a table = {total.scored:,} selected + {total.left_out:,} left out"
     show(f"{settings.directory}: {verdict}; {ledger}")
     return FAILED if result.faults else DONE
 
@@ -170,11 +170,12 @@ def select(arguments: Sequence[str]) -> int:
 
     if settings.split and settings.split_only is None:
         for name, manifest in split(settings).items():
-            log.info("%s/%s: %d rows", settings.output, name, manifest.total.scored)
+            log.info("%s/%s: %s", settings.output, name, counted(manifest.total.scored, "row"))
         log.info("sets: %s (check with `curricle select --check %s`)", settings.output, settings.output)
         return DONE
     total = run(settings).total
-    log.info("%d rows = %d selected + %d left out", total.read, total.scored, total.left_out)
+    rows = counted(total.read, "row")
+    log.info("%s = %s selected + %s left out", rows, f"{total.scored:,}", f"{total.left_out:,}")
     log.info("selection: %s (check with `curricle select --check %s`)", settings.output, settings.output)
     return DONE
 
@@ -187,7 +188,8 @@ def concat(arguments: Sequence[str]) -> int:
     from curricle.pipelines.commands.concat import concat as run
 
     total = run(settings).total
-    log.info("%d rows and %d rejects of %d tables", total.scored, total.rejected, len(settings.tables))
+    rows, rejects = counted(total.scored, "row"), counted(total.rejected, "reject")
+    log.info("%s and %s of %s", rows, rejects, counted(len(settings.tables), "table"))
     _say_where(settings.output)
     return DONE
 

@@ -7,6 +7,7 @@ from typing import Any
 from curricle.curate.report.chart import overlaid_histograms
 from curricle.curate.report.distributions import QUANTILES
 from curricle.curate.report.drift import Drift, Side
+from curricle.schemas.common.wording import counted
 from curricle.schemas.pages.page import rendered
 from curricle.schemas.pages.text import number
 
@@ -91,8 +92,8 @@ def lines(difference: Difference) -> Iterator[str]:
     if difference.is_empty:
         return
     old, new = difference.old, difference.new
-    yield f"OLD {old.path}: {old.rows:,} rows, {old.rejected:,} rejects"
-    yield f"NEW {new.path}: {new.rows:,} rows, {new.rejected:,} rejects"
+    for name, table in (("OLD", old), ("NEW", new)):
+        yield f"{name} {table.path}: {counted(table.rows, 'row')}, {counted(table.rejected, 'reject')}"
     yield f"rows: {difference.both:,} in both, {difference.only_old:,} only in OLD, {difference.only_new:,} only in NEW"
     for name, count, first in (
         ("OLD", difference.only_old, difference.first_old),
@@ -102,7 +103,8 @@ def lines(difference: Difference) -> Iterator[str]:
             named = ", ".join(f"{source} {position}" for source, position in first)
             yield f"  only in {name}: {named}" + (f" and {count - len(first):,} more" if count > len(first) else "")
     for moved in difference.moved:
-        yield f"  {moved.what}: {moved.rows:,} rows in both; the first was {moved.first[0]}, and is {moved.first[1]}"
+        count_in_words, (before, after) = counted(moved.rows, "row"), moved.first
+        yield f"  {moved.what}: {count_in_words} in both; the first was {before}, and is {after}"
     yield from (f"source {line}" for line in difference.sources)
     yield from (f"reading: {line}" for line in difference.reading)
     for change in difference.columns:

@@ -13,6 +13,7 @@ from curricle.pipelines.tables.provenance import provenance
 from curricle.pipelines.tables.reader import TableReader, table_path
 from curricle.pipelines.tables.sign import sign
 from curricle.pipelines.tables.writer import write_parts
+from curricle.schemas.common.wording import counted
 from curricle.schemas.contract import CONTRACT
 from curricle.schemas.identity import column_fingerprints, table_fingerprint
 from curricle.schemas.manifest import Cost, Counts, Manifest, Source, read_manifest
@@ -46,8 +47,8 @@ def concat(settings: ConcatSettings) -> Manifest:
 def _say(whole: Concatenation) -> None:
     """A line for each table, for each source that gets another name, and for each file that stands there twice."""
     for origin in whole.origins:
-        rejects = f" and {origin.rejected:,} rejects" if origin.rejected else ""
-        log.info("%s: %s rows%s", origin.name, f"{origin.rows:,}", rejects)
+        rejects = f" and {counted(origin.rejected, 'reject')}" if origin.rejected else ""
+        log.info("%s: %s%s", origin.name, counted(origin.rows, "row"), rejects)
         for old, new in origin.renamed.items():
             log.warning("%s of %s is called %s: another table has a different file of that name", old, origin.name, new)
     for names in _same_bytes(whole.sources):

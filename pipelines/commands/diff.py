@@ -21,6 +21,7 @@ from curricle.pipelines.tables.reader import TableReader, table_path
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.config import nearest
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.wording import counted
 from curricle.schemas.fingerprint import differences
 
 JSON, PAGE = "diff.json", "diff.html"
@@ -131,13 +132,15 @@ def _sources(old: TableReader, new: TableReader) -> Iterator[str]:
     for name, source in before.items():
         if name not in after:
             renamed = names.get(source.sha256)
-            yield f"{name}: {source.read:,} records, " + (f"called {renamed} in NEW" if renamed else "not in NEW")
+            yield f"{name}: {counted(source.read, 'record')}, " + (
+                f"called {renamed} in NEW" if renamed else "not in NEW"
+            )
         elif after[name].sha256 != source.sha256:
-            yield f"{name}: other bytes, {source.read:,} records in OLD and {after[name].read:,} in NEW"
+            yield f"{name}: other bytes, {counted(source.read, 'record')} in OLD and {after[name].read:,} in NEW"
     digests = {source.sha256 for source in before.values()}
     for name, source in after.items():
         if name not in before and source.sha256 not in digests:
-            yield f"{name}: {source.read:,} records, not in OLD"
+            yield f"{name}: {counted(source.read, 'record')}, not in OLD"
 
 
 def _columns(old: TableReader, new: TableReader, names: Sequence[str]) -> Iterator[ColumnChange]:

@@ -209,7 +209,7 @@ def test_log_manifest_and_verify_name_what_a_folder_leaves_out(tmp_path: Path):
         {"path": "in/c\n.jsonl", "reason": NOWHERE},
     ]
     verified = curricle("verify", "out", cwd=tmp_path)
-    assert "NOT READ  in/_b.jsonl" in verified and "whole; 1 records" in verified
+    assert "NOT READ  in/_b.jsonl" in verified and "whole; 1 record of 1 file = 1 scored" in verified
     (tmp_path / "in" / "c\n.jsonl").unlink()
     assert "already scored" in curricle("score", "in", "--output", "out", "--metrics", "mtld", cwd=tmp_path)
 

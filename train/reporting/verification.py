@@ -6,6 +6,7 @@ from pathlib import Path
 
 from curricle.schemas.common.errors import UserError
 from curricle.schemas.common.log import printable
+from curricle.schemas.common.wording import counted
 from curricle.schemas.sealed import is_sealed
 from curricle.schemas.sums import damaged
 from curricle.train.ordering.journal import JOURNAL, read_journal
@@ -59,7 +60,7 @@ def _findings(run: Path) -> Iterator[Finding]:
         finished, files, wrong = None, None, [error.found]
     yield Finding(RUN, "in progress" if finished is None else "finished", wrong)
     if files is not None:  # a reward model
-        yield Finding("what was made", f"{len(files)} files", damaged(run, files))
+        yield Finding("what was made", counted(len(files), "file"), damaged(run, files))
         return
     yield _lines(run, JOURNAL, lambda: len(read_journal(run / JOURNAL).records))
     if (run / METRICS).exists():
@@ -75,7 +76,7 @@ def _lines(run: Path, name: str, count: Callable[[], int]) -> Finding:
         return Finding(name, "", [error.found])
     lines = (run / name).read_bytes().splitlines()
     old = [] if all(map(is_sealed, lines)) else [EARLIER]
-    return Finding(name, f"{held:,} {'records' if name == JOURNAL else 'lines'}", old)
+    return Finding(name, counted(held, "record" if name == JOURNAL else "line"), old)
 
 
 def _checkpoint(run: Path, checkpoint: Path) -> Finding:
@@ -95,4 +96,4 @@ def _checkpoint(run: Path, checkpoint: Path) -> Finding:
         expected = {*sums(checkpoint), DIGESTS}
         extra = sorted({path.relative_to(checkpoint).as_posix() for path in there} - expected)
         wrong += [f"{name} was not written with it" for name in extra]
-    return Finding(f"checkpoints/{checkpoint.name}", f"{len(there)} files, {size / 1e6:,.1f} MB", wrong)
+    return Finding(f"checkpoints/{checkpoint.name}", f"{counted(len(there), 'file')}, {size / 1e6:,.1f} MB", wrong)
