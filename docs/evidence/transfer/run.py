@@ -215,14 +215,11 @@ class Experiment:
                 lines.append({"seed": seed, "arm": arm, **came_to})
         frame = pl.DataFrame(lines)
         frame.write_parquet(self.results / "runs.parquet")
-        losses = {arm: frame.filter(pl.col("arm") == arm).sort("seed")["loss"].to_list() for arm in self.arms(0)}
-        arms = figures.comparison(losses, BASELINE)
-        for arm, line in arms.items():
-            line |= frame.filter(pl.col("arm") == arm).select("rows", "tokens", "steps").mean().to_dicts()[0]
-        result = {"untrained": untrained["loss"], "losses": losses, "arms": arms}
+        result = {"untrained": untrained["loss"], **figures.training(frame, BASELINE)}
         write_json(self.results / "training.json", result)
         figures.comparison_picture(result, BASELINE, self.results / "training.png")
-        print(*figures.comparison_table(result, BASELINE), sep="\n")
+        for average in figures.AVERAGES:
+            print(*figures.comparison_table(result, BASELINE, average), sep="\n", end="\n\n")
         return result
 
     def arms(self, seed: int) -> dict[str, dict[str, Any]]:

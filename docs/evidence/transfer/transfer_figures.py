@@ -166,16 +166,36 @@ def partial_table(figures: Mapping[str, Any], column: str) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in table]
 
 
-def comparison_table(figures: Mapping[str, Any], baseline: str) -> list[str]:
+AVERAGES = ("loss", "row_loss")
+"""Held-out losses of a run: over all tokens, and over the rows of each row's mean."""
+
+
+def training(runs: pl.DataFrame, baseline: str) -> dict[str, Any]:
+    """What became of the runs, a row for each seed and arm: ``losses`` by seed and the comparison of ``arms``, of each
+    average.
+    """
+    result: dict[str, Any] = {}
+    names = runs["arm"].unique(maintain_order=True).to_list()
+    for average, prefix in zip(AVERAGES, ("", "row_"), strict=True):
+        losses = {arm: runs.filter(pl.col("arm") == arm).sort("seed")[average].to_list() for arm in names}
+        arms = comparison(losses, baseline)
+        for arm, line in arms.items():
+            line |= runs.filter(pl.col("arm") == arm).select("visits", "tokens", "steps").mean().to_dicts()[0]
+        result |= {f"{prefix}losses": losses, f"{prefix}arms": arms}
+    return result
+
+
+def comparison_table(figures: Mapping[str, Any], baseline: str, average: str = "loss") -> list[str]:
     """Lines of a Markdown table: a line for each arm."""
+    arms, words = (figures["arms"], "a token") if average == "loss" else (figures["row_arms"], "a row")
     table = [
-        ["trained on", "held-out loss", f"difference from {baseline}", "p (Holm)", "rows", "tokens", "steps"],
+        ["trained on", f"loss {words}", f"difference from {baseline}", "p (Holm)", "visits", "tokens", "steps"],
         ["---", *["---:"] * 6],
     ]
-    for arm, line in figures["arms"].items():
+    for arm, line in arms.items():
         difference = f"{line['difference']:+.4f} ± {line['half']:.4f}" if "difference" in line else "–"
         p = f"{line['p_holm']:.3f}" if "p_holm" in line else "–"
-        size = (f"{line[key]:,.0f}" for key in ("rows", "tokens", "steps"))
+        size = (f"{line[key]:,.0f}" for key in ("visits", "tokens", "steps"))
         table.append([arm, f"{line['loss']:.4f}", difference, p, *size])
     return [f"| {' | '.join(cells)} |" for cells in table]
 
@@ -204,20 +224,22 @@ def correlation_picture(figures: Mapping[str, Any], column: str, path: Path) -> 
 
 
 def comparison_picture(figures: Mapping[str, Any], baseline: str, path: Path) -> None:
-    """The paired difference of each arm from the baseline: each seed, their mean and its interval."""
+    """The paired difference of each arm from the baseline, of each average: each seed, their mean and its interval."""
     from matplotlib.figure import Figure
 
     arms = [arm for arm in figures["arms"] if arm != baseline]
-    figure = Figure(figsize=(8, 0.55 * len(arms) + 1.4), layout="constrained")
-    axes = figure.subplots()
-    for height, arm in enumerate(arms):
-        line, values = figures["arms"][arm], np.subtract(figures["losses"][arm], figures["losses"][baseline])
-        axes.plot(values, [height] * len(values), "o", color="0.6", markersize=4)
-        axes.errorbar(line["difference"], height, xerr=line["half"], fmt="D", markersize=5, capsize=3, color="C0")
-    axes.set_yticks(range(len(arms)), arms)
-    axes.invert_yaxis()
-    axes.axvline(0, color="0.7", linewidth=1)
-    axes.set_xlabel(f"held-out loss minus that of {baseline} (nats/token)")
+    figure = Figure(figsize=(10, 0.55 * len(arms) + 1.4), layout="constrained")
+    for axes, prefix, words in zip(figure.subplots(1, 2, sharey=True), ("", "row_"), ("a token", "a row"), strict=True):
+        losses, lines = figures[f"{prefix}losses"], figures[f"{prefix}arms"]
+        for height, arm in enumerate(arms):
+            values = np.subtract(losses[arm], losses[baseline])
+            axes.plot(values, [height] * len(values), "o", color="0.6", markersize=4)
+            middle, half = lines[arm]["difference"], lines[arm]["half"]
+            axes.errorbar(middle, height, xerr=half, fmt="D", markersize=5, capsize=3, color="C0")
+        axes.set_yticks(range(len(arms)), arms)
+        axes.axvline(0, color="0.7", linewidth=1)
+        axes.set_xlabel(f"loss {words}, minus that of {baseline} (nats)")
+    axes.invert_yaxis()  # shared by both
     figure.savefig(path, dpi=130)
 
 
