@@ -51,6 +51,7 @@ class Sheet:
         self.find = lru_cache(RESULTS)(self._find)
         self._containing = lru_cache(RESULTS)(self._search)
         self._columns: dict[str, pl.Series] = {}
+        self._starts: Sequence[pa.ChunkedArray] = ()
 
     def frame(self, names: Sequence[str]) -> pl.DataFrame:
         """These columns of all rows."""
@@ -58,9 +59,9 @@ class Sheet:
             self._columns |= {column.name: column for column in pl.DataFrame(self._read(missing))}
         return pl.DataFrame([self._columns[name] for name in names])
 
-    def starts(self, rows: RowIndices) -> list[tuple[str, ...]]:
+    def starts(self, rows: RowIndices) -> list[tuple[str | None, ...]]:
         """The start of what a list shows of each of these rows."""
-        raise NotImplementedError
+        return [*zip(*(texts.take(pa.array(rows)).to_pylist() for texts in self._starts), strict=True)]
 
     def whole(self, row: int) -> dict[str, Any]:
         """All that is known of one row, but for vectors."""
@@ -106,11 +107,7 @@ class RowSheet(Sheet):
         super().__init__(table, [*names, *POSITION, "example_id"], table.manifest.total.scored)
         self.scores = names
         starts = [_starts(group["messages"].combine_chunks()) for group in table.groups(["messages"])]
-        self._prompts, self._responses = (pa.chunked_array(each, pa.string()) for each in zip(*starts, strict=True))
-
-    def starts(self, rows: RowIndices) -> list[tuple[str, ...]]:
-        columns = (texts.take(pa.array(rows)).to_pylist() for texts in (self._prompts, self._responses))
-        return [*zip(*columns, strict=True)]
+        self._starts = [pa.chunked_array([group[turn] for group in starts], pa.string()) for turn in range(2)]
 
     def whole(self, row: int) -> dict[str, Any]:
         shown = [field.name for field in self.table.schema if not pa.types.is_list(field.type)]
@@ -136,9 +133,6 @@ class RejectSheet(Sheet):
         super().__init__(table, [*POSITION, "reason"], table.manifest.total.rejected)
         texts = table.reject_columns(["reason", "raw"])
         self._starts = [pc.utf8_slice_codeunits(texts[name], 0, START) for name in texts.column_names]
-
-    def starts(self, rows: RowIndices) -> list[tuple[str, ...]]:
-        return [*zip(*(texts.take(pa.array(rows)).to_pylist() for texts in self._starts), strict=True)]
 
     def whole(self, row: int) -> dict[str, Any]:
         ((_, group),) = self.table.rejects(np.array([row]))

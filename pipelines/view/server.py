@@ -20,7 +20,7 @@ from curricle.pipelines.tables.reader import TableReader
 from curricle.pipelines.view.pages import Address, Pages
 from curricle.pipelines.view.rows import Query, RejectSheet, RowSheet
 from curricle.schemas.common import stop
-from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.common.surroundings import show
 
 log = logging.getLogger("curricle")
@@ -38,6 +38,11 @@ HEADERS = {
 }
 LONGEST = 2_000
 """Characters of what is looked for."""
+WORDS = {
+    403: "The address is not the one that `curricle view` said.",
+    404: "There is no such row.",
+    500: "This could not be made into a page; the terminal says why.",
+}
 
 
 def serve(path: str, port: int) -> None:
@@ -54,7 +59,8 @@ def serve(path: str, port: int) -> None:
         ) from error
     log.info("reading %s rows and %s rejects", f"{table.manifest.total.scored:,}", f"{table.manifest.total.rejected:,}")
     pages, token = Pages(RowSheet(table), RejectSheet(table)), secrets.token_urlsafe(16)
-    address = f"{HOST}:{socket.getsockname()[1]}"
+    number = socket.getsockname()[1]
+    address = HOST if number == 80 else f"{HOST}:{number}"  # as a browser names it
     asyncio.run(_serve(application(pages, token, address), socket, f"http://{address}/{token}/"))
 
 
@@ -97,9 +103,16 @@ class _Page(tornado.web.RequestHandler):
             raise tornado.web.HTTPError(403)
 
     def write_error(self, status_code: int, **about: Any) -> None:
-        words = {403: "The address is not the one that `curricle view` said.", 404: "There is no such row."}
+        words = WORDS.get(status_code, "This cannot be asked.")
+        if isinstance(error := about["exc_info"][1], UserError):
+            words = f"{error}\nWas the table written again since? Then start `curricle view` again."
         self.set_header("Content-Type", "text/plain; charset=utf-8")
-        self.finish(words.get(status_code, "This cannot be asked.") + "\n")
+        self.finish(words + "\n")
+
+    def log_exception(self, *about: Any) -> None:
+        """What was asked wrongly, or could not be read, is said to whoever asked; the rest without the address."""
+        if not isinstance(about[1], (tornado.web.HTTPError, UserError)):
+            log.error("a page could not be made", exc_info=about)
 
     async def _off_the_loop(self, work: Any) -> Any:
         """What takes seconds, such as a search of a million texts, does not keep other pages waiting."""

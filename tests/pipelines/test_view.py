@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from browser import Page, chromium
 from curricle.pipelines.tables.reader import TableReader
+from curricle.pipelines.view.pages import Address, Pages
 from curricle.pipelines.view.rows import Query, RejectSheet, RowSheet
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.pages.text import visible
@@ -190,6 +191,31 @@ def test_in_a_browser_hostile_rows_run_nothing_and_no_request_leaves(server, tmp
     done = subprocess.run(script, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == []
+
+
+@pytest.mark.parametrize("rejects", [[], REJECTS])
+def test_a_table_without_rows_is_shown(tmp_path, rejects):
+    make_table(tmp_path, {name: [] for name in random_scores(0)}, rows=0, rejects=rejects)
+    table = TableReader(str(tmp_path))
+    pages = Pages(RowSheet(table), RejectSheet(table))
+    for query in (Query(), Query(where="loss < 1", search="x", by="loss")):
+        text, made = pages.list(Address(query))
+        assert made and "Nothing was found." in text
+    text, _ = pages.list(Address(Query(), "rejects"))
+    assert text.count('href="reject/') == len(rejects)
+
+
+def test_a_table_that_changes_beneath_is_said_and_no_address_is_logged(tmp_path):
+    make_table(tmp_path, random_scores(20), rows=20)
+    process = start("view", tmp_path)
+    address = next(line for line in process.stdout if line.startswith("look at")).split()[2]
+    (tmp_path / "data").rename(tmp_path / "away")
+    for path in ("row/3", "?search=x", "?by=loss"):
+        status, text, _ = get(address, path)
+        assert status == 500 and "is not there" in text and "start `curricle view` again" in text
+    assert get(address, "?where=%ff")[:2] == (400, "This cannot be asked.\n")
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.read() == "" and process.wait(60) == 0
 
 
 def test_a_table_that_is_damaged_and_a_port_that_is_taken_are_refused(table, server, tmp_path):
