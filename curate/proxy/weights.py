@@ -15,6 +15,7 @@ from curricle.schemas.chat.hub import is_hub_name, snapshot
 from curricle.schemas.chat.modelfiles import model_files
 from curricle.schemas.chat.packaged import PACKAGED, damaged, unpacked
 from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.common.wording import first_line
 from curricle.schemas.fingerprint import digest
 from curricle.schemas.sums import digests
 
@@ -53,7 +54,7 @@ def loading(what: str, model: str, libraries: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, LookupError) as error:
         raise UserError(
-            f"the {what} cannot be loaded: {(str(error).strip() or repr(error)).splitlines()[0]}",
+            f"the {what} cannot be loaded: {first_line(error)}",
             where=model,
             remedy=f"choose a model that the installed {libraries} knows; a model's own code is never run",
         ) from error

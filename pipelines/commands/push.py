@@ -1,14 +1,17 @@
 """A finished table to a hub, as one commit: what its manifest counts, its manifest, card, report and certificate."""
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from curricle.pipelines.settings.push import PushSettings
 from curricle.pipelines.tables.exchange import CARD, FOLDERS, REPORT
 from curricle.pipelines.tables.reader import TableReader, table_path
-from curricle.schemas.common.errors import UserError
+from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.common.wording import first_line
 from curricle.schemas.manifest import CERTIFICATE, MANIFEST
 
 if TYPE_CHECKING:
@@ -37,8 +40,10 @@ class Upload:
 def push(settings: PushSettings) -> Upload:
     """Upload the table if ``upload`` says so, and return what that was.
 
-    UserError for a table that is damaged, and where the hub refuses; what was there before is there then.
+    UserError for a table that is damaged, and where the hub refuses; what was there before is there then. UsageError
+    for a hub that has no address.
     """
+    _check_endpoint()
     from huggingface_hub import HfApi
 
     api, table = HfApi(), TableReader(table_path(settings.table))
@@ -57,10 +62,19 @@ def push(settings: PushSettings) -> Upload:
     return _committed(api, table, settings, upload) if settings.upload else upload
 
 
+def _check_endpoint() -> None:
+    """UsageError unless the client can be imported: it takes the address apart when it is."""
+    address = os.environ.get("HF_ENDPOINT")
+    try:
+        parts = urlsplit("https://huggingface.co" if address is None else address)
+    except ValueError:
+        parts = None
+    if not (parts and parts.scheme in ("http", "https") and parts.hostname):
+        raise UsageError(f"HF_ENDPOINT is {address!r}", remedy="give the address of a hub, https://HOST, or unset it")
+
+
 def _committed(api: "HfApi", table: TableReader, settings: PushSettings, upload: Upload) -> Upload:
-    import httpx
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
     name, kind = settings.repository, "dataset"
     try:
@@ -75,10 +89,11 @@ def _committed(api: "HfApi", table: TableReader, settings: PushSettings, upload:
                     operations.append(CommitOperationDelete(path))
             message = f"Difficulty table of {table.manifest.total.scored:,} rows"
             done = api.create_commit(name, operations, commit_message=message, repo_type=kind)
-    except (HfHubHTTPError, LocalTokenNotFoundError, httpx.HTTPError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except UserError:  # the table's
+        raise
+    except Exception as error:  # its client's: by its version, of requests, httpx or httpx2, and some of no kind
         raise UserError(
-            f"the hub took nothing: {reason}",
+            f"the hub took nothing: {first_line(error)}",
             where=upload.address,
             remedy="check the name, the network and the token (`hf auth login`, or HF_TOKEN), and do it again",
         ) from error

@@ -17,6 +17,7 @@ from typing import Any
 from curricle.pipelines.storage import SIGN_OF_LIFE, check_inside
 from curricle.pipelines.storage.held import held_by, read_holder
 from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.common.wording import first_line
 
 log = logging.getLogger("curricle")
 
@@ -170,7 +171,7 @@ class Objects:
             if isinstance(error, passed):
                 raise
             raise UserError(
-                f"cannot be {what}: {str(error).splitlines()[0]}",
+                f"cannot be {what}: {first_line(error)}",
                 where=self.uri(name),
                 remedy="check the address, the credentials and the network; the same command goes on from there",
             ) from error

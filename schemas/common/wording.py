@@ -26,3 +26,8 @@ def listed(lines: Sequence[str], letters: int = 200) -> str:
     first = "".join(f"\n  - {line:.{letters}}" for line in lines[:MOST_LISTED])
     more = len(lines) - MOST_LISTED
     return first + (f"\n  - and {more:,} more" if more > 0 else "")
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception of somebody else's says, in one line; its kind, where it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

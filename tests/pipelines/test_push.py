@@ -139,6 +139,22 @@ def test_what_the_hub_refuses_is_said_in_a_line(hub, monkeypatch, tmp_path, toke
     assert hub.files == {}
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "code", "words"),
+    [
+        ("HF_ENDPOINT", "http://127.0.0.1:1", 1, "the hub took nothing: "),
+        ("HF_HUB_OFFLINE", "1", 1, "offline mode"),
+        ("HF_ENDPOINT", "hub.example", 2, "https://HOST"),
+        ("HF_ENDPOINT", "http://[::1", 2, "https://HOST"),
+        ("HF_ENDPOINT", "", 2, "https://HOST"),
+    ],
+)
+def test_a_hub_that_is_not_reached_is_said_in_a_line(hub, monkeypatch, tmp_path, variable, value, code, words):
+    monkeypatch.setenv(variable, value)
+    output = in_process_of_its_own("push", table(tmp_path / "table", 1), NAME, "--upload", code=code)
+    assert words in output and "Traceback" not in output
+
+
 def test_a_damaged_table_is_not_pushed(hub, tmp_path):
     directory = table(tmp_path / "table", 1)
     part = directory / "data/part-00000-of-00001.parquet"
