@@ -199,8 +199,8 @@ def test_a_table_without_rows_is_shown(tmp_path, rejects):
     table = TableReader(str(tmp_path))
     pages = Pages(RowSheet(table), RejectSheet(table))
     for query in (Query(), Query(where="loss < 1", search="x", by="loss")):
-        text, made = pages.list(Address(query))
-        assert made and "Nothing was found." in text
+        text, fine = pages.list(Address(query))
+        assert fine and "Nothing was found." in text
     text, _ = pages.list(Address(Query(), "rejects"))
     assert text.count('href="reject/') == len(rejects)
 
