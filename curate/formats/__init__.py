@@ -16,7 +16,7 @@ from curricle.curate.formats.media import without_media
 from curricle.curate.formats.openai import OPENAI
 from curricle.curate.formats.pairs import FIELD_PAIRS, PAIRS, pairs
 from curricle.curate.formats.preference import with_rejected
-from curricle.curate.formats.rewriting import best_replies, rewritten
+from curricle.curate.formats.rewriting import best_replies, json_turns, rewritten
 from curricle.curate.formats.sharegpt import SHAREGPT
 from curricle.curate.formats.spelling import respelt
 from curricle.curate.formats.strings import STRINGS
@@ -140,12 +140,16 @@ def normalise(record: Any, format: Format | None = None, rules: ReadingRules = R
         raise FormatError(f"the record is {kind(record)}, not an object")
     if format is TABLE or (format is None and TABLE.matches(fields)):
         return _checked(TABLE.read(fields), rules)
-    fields, notes = without_media(fields) if rules.media == "ignore" else (fields, [])
     fields = best_replies(fields) if rules.replies == "best" else fields
     spelt, spellings, clash = respelt(fields, format.own if format else ())
+    ours = format is None or FORMATS.get(format.name) is format
+    notes: list[str] = []
+    of_text: Fields = spelt
+    if rules.media == "ignore":
+        of_text, notes = without_media(json_turns(spelt) if ours else spelt)
 
     def read(record: Fields) -> Conversation:
-        record = rewritten(record) if format is None or FORMATS.get(format.name) is format else record
+        record = rewritten(record) if ours else record
         chosen = format or _recognise(record)
         if chosen is None:
             raise FormatError(f"no known format; {fields_of(fields)}")
@@ -153,9 +157,9 @@ def normalise(record: Any, format: Format | None = None, rules: ReadingRules = R
             raise FormatError(clash)
         return chosen.read(record)
 
-    conversation = read(spelt)
-    if format is None or FORMATS.get(format.name) is format:
-        conversation = with_rejected(conversation, spelt, read)
+    conversation = read(of_text)
+    if ours:
+        conversation = with_rejected(conversation, of_text, read)
     conversation.notes += notes
     conversation = _checked(conversation, rules)
     conversation.extra = {spellings.get(name, name): value for name, value in conversation.extra.items()}

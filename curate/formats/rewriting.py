@@ -37,7 +37,7 @@ _TEXTS_OF_AN_ANSWER = ("text", "content", "response", "answer", "completion", "o
 def rewritten(record: Fields) -> Fields:
     """The record as formats read it. FormatError for a form that is known, and in which something is missing."""
     _check_one_conversation(record)
-    for rule in (_json_turns, _transcripts, _moss, _exchanges, _texts_in_turn, _many_answers, _prompt_turns):
+    for rule in (json_turns, _transcripts, _moss, _exchanges, _texts_in_turn, _many_answers, _prompt_turns):
         record = rule(record)
     return record
 
@@ -125,7 +125,7 @@ def _has_turns(record: Fields) -> bool:
     return any(is_turns(record.get(name)) for name in LIST_FIELDS)
 
 
-def _json_turns(record: Fields) -> Fields:
+def json_turns(record: Fields) -> Fields:
     """Turns that stand as JSON text, as in columns of CSV."""
     parsed = {}
     for name in (*LIST_FIELDS, "chosen", "rejected"):

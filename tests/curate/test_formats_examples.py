@@ -1,10 +1,12 @@
 """The files of tests/data/formats: each record becomes what stands beside it, written by hand."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 from curricle.curate import read
@@ -61,3 +63,54 @@ def test_objects_in_parquet_become_the_same(path: Path, tmp_path: Path) -> None:
                 check(rows_of(*read(tmp_path / "a.parquet", **expected["options"])), [wanted])
             except UsageError as error:  # no record of the file is known
                 assert "no known format" in str(error) and "no known format" in wanted["reject"]
+
+
+def written(record: Any, path: Path) -> bool:
+    """Whether a record could be written as one of a file of this kind."""
+    if path.suffix == ".json":
+        path.write_text(json.dumps([record]))
+    elif not isinstance(record, dict):
+        return False
+    elif path.suffix == ".csv":
+        cells = [
+            "" if each is None else each if isinstance(each, str) else json.dumps(each) for each in record.values()
+        ]
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([[*record], cells])
+    else:
+        try:
+            feather.write_feather(pa.Table.from_pylist([record]), path, compression="uncompressed")
+        except pa.ArrowInvalid:  # of one column there is one type
+            return False
+    return True
+
+
+def is_read(path: Path, options: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether the conversation is the one that is expected, or rejected if that is."""
+    try:
+        (row,) = rows_of(*read(path, **options))
+    except UsageError:
+        return "reject" in wanted
+    return row.get("messages") == wanted.get("messages")
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "formats.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.suffix == ".jsonl"], ids=lambda path: path.name)
+def test_the_page_says_in_which_files_each_shape_is_read(path: Path, tmp_path: Path) -> None:
+    """The table of shapes and files: what it calls read is, of every record that such a file can hold."""
+    (line,) = [line for line in PAGE.splitlines() if line.startswith("|") and f"tests/data/formats/{path.name}" in line]
+    *_, others, table = (cell.strip() for cell in line.strip("|").split("|"))
+    expected = expected_of(path)
+    for number, (text, wanted) in enumerate(zip(path.read_text("utf-8").splitlines(), expected["rows"], strict=True)):
+        record = json.loads(text)
+        for suffix in (".json", ".arrow", ".csv"):
+            file = tmp_path / f"{number}{suffix}"
+            if written(record, file):
+                whole = is_read(file, expected["options"], wanted)
+                flat = isinstance(record, dict) and all(isinstance(each, str) for each in record.values())
+                if (others if suffix != ".csv" else table) == "yes" or flat:
+                    assert whole, (suffix, text)
+    if table != "yes":
+        assert table == "of texts" and others == "yes"
