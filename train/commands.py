@@ -310,7 +310,7 @@ def check_options() -> None:
 
 
 def _checked(command: str, options: Mapping[str, Any], where: str) -> dict[str, Any]:
-    from curricle.train.comparison.arms import Arm
+    from curricle.train.comparison.arms import arms_of
     from curricle.train.curricula import build as build_curriculum
 
     try:
@@ -319,8 +319,8 @@ def _checked(command: str, options: Mapping[str, Any], where: str) -> dict[str, 
             build_curriculum(run.curriculum, run.curriculum_options)
             return identity(run)
         comparison = build(CompareSettings, {**options, "output": "output"}, where)
-        for arm in comparison.arms:
-            build_curriculum(Arm.of(arm, comparison).curriculum, Arm.of(arm, comparison).options)
+        for arm in arms_of(comparison):
+            build_curriculum(arm.curriculum, arm.options)
         return identity(comparison)
     except UsageError as error:
         whose = where if error.where in (None, where) else f"{where}: {error.where}"

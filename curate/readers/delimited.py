@@ -20,6 +20,8 @@ from curricle.schemas.common.errors import UsageError
 
 csv.field_size_limit(sys.maxsize)  # --max-record-bytes is the limit
 
+_DELIMITERS = (";", "\t", "|", ",")  # of which one column's name has none
+
 _MARK = re.compile(rb'["\n]')
 
 
@@ -44,6 +46,14 @@ class Delimited(TextReader):
             names = _fields(header, self.delimiter)
         except ValueError as error:
             raise UsageError(f"its first line is not {self.name}: {error}", where=name, remedy=remedy) from error
+        other = next((each for each in _DELIMITERS if each in names[0]), None) if len(names) == 1 else None
+        if other:
+            tabs = f"; with tabs it is TSV: name it {TSV.suffixes[0]}" if other == "\t" else ""
+            raise UsageError(
+                f"its first line is separated by {other!r}, and those of {self.name} by {self.delimiter!r}",
+                where=name,
+                remedy=f"write it with {self.delimiter!r} between the fields{tabs}",
+            )
         if twice := next((each for each, count in Counter(names).items() if count > 1), None):
             raise UsageError(f"two columns are named {twice[:40]!r}", where=name, remedy=remedy)
 

@@ -19,6 +19,7 @@ from curricle.pipelines.tables.extend import Addition, extend, extending
 from curricle.pipelines.tables.provenance import provenance
 from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.columns import ScoreColumn
+from curricle.schemas.common.wording import counted
 from curricle.schemas.exchange import NEXT
 from curricle.schemas.manifest import Manifest, read_manifest
 from curricle.schemas.pages.excerpts import ShownExample
@@ -75,6 +76,8 @@ def _matches(table: TableReader, benchmark: Benchmark, threshold: float) -> dict
     matches: dict[int, Match] = {}
     row, total = 0, table.manifest.total.scored
     log.info("looking for %s texts in %s rows", f"{len(benchmark.texts):,}", f"{total:,}")
+    for name, texts in benchmark.short.items():
+        log.info("%s: %s with fewer than %d words, not looked for", name, counted(texts, "text"), SHORTEST)
     for group in table.groups(["messages"]):
         for messages in group["messages"].to_pylist():
             if match := search(benchmark, [turn["content"] or "" for turn in messages or ()], threshold):

@@ -69,6 +69,19 @@ def test_records_are_cut_alike_in_chunks_of_any_size(text: bytes, sizes: list[in
     assert [*CSV.cut(chunks, 7, 1 << 20)] == [*CSV.cut([text] if text else [], 7, 1 << 20)]
 
 
+@pytest.mark.parametrize(
+    ("name", "line", "words"),
+    [
+        ("a.csv", "question;answer", "separated by ';', and those of CSV by ','"),
+        ("a.csv", "question\tanswer", "name it .tsv"),
+        ("a.tsv", "question,answer", "write it with '\\\\t'"),
+    ],
+)
+def test_other_separators_are_named(name: str, line: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        records_of(f"{line}\n{line}\n".encode(), 10, name)
+
+
 def test_a_quote_in_the_middle_of_a_field_is_a_character_and_opens_nothing() -> None:
     lines = b'question\tanswer\nthe 5" disk\tyes\nsay "hi" and "bye\tno\n'
     assert [record.value for record in records_of(lines, 10, "a.tsv")] == [

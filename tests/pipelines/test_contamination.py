@@ -17,7 +17,7 @@ def files(tmp_path_factory):
     """A benchmark of 100 questions, and 60 rows of others, into which four of its texts are planted."""
     folder = tmp_path_factory.mktemp("contamination")
     records = [json.loads(line) for line in GSM8K.read_text("utf-8").splitlines()[:160]]
-    tests, rows = records[:100], records[100:]
+    tests, rows = [*records[:99], {"question": records[99]["question"], "answer": "42"}], records[100:]
     question = tests[7]["question"]
     rows[3] = tests[5]
     rows[11] = {"question": f"Please solve this: {question} <script>alert(1)</script>", "answer": "?"}
@@ -33,6 +33,7 @@ def files(tmp_path_factory):
 def test_planted_rows_are_found_and_clean_ones_are_not(files):
     folder, _, output = files
     table = read_data(folder / "marked")
+    assert "gsm8k_test.jsonl: 1 text with fewer than 8 words, not looked for" in output
     assert "4 of 60 rows hold a text of a benchmark" in output
     assert [row for row, flag in enumerate(table["contaminated"].to_pylist()) if flag] == [3, 11, 20, 33]
     assert table["contamination_overlap"].to_pylist()[3] == 1

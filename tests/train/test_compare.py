@@ -13,7 +13,7 @@ from curricle import train
 from curricle.schemas.common.errors import DirectoryLocked, UsageError
 from curricle.schemas.sealed import sealed
 from curricle.train.cli import main
-from curricle.train.comparison.arms import Arm, Trial
+from curricle.train.comparison.arms import Arm, Trial, arms_of
 from curricle.train.data.table import open_table
 from curricle.train.records.checkpoints import locked
 from curricle.train.records.comparison import ComparisonStatus
@@ -289,6 +289,21 @@ def test_an_arm_sets_options_of_its_curriculum_and_of_the_trainer(tmp_path):
     assert run.seed == 2 and run.output.name == "seed-2" and "learning rate 0.0003" in str(trial)
     with pytest.raises(UsageError, match=r"sets optimizer\.lr"):
         Arm.of("random?optimizer.lr=1e-3", settings_of(tmp_path, learning_rates=(1e-3, 1e-4)))
+
+
+def test_commas_between_values_of_an_option_part_no_arms(tmp_path):
+    flag = "random,mixture?temperature=2,mixture?order=random&weights=*a*=3,*=1,multistage?stages=a,b,easy_to_hard"
+    arms = arms_of(settings_of(tmp_path, arms=tuple(flag.split(","))))
+    assert [arm.text for arm in arms] == [
+        "random",
+        "mixture?temperature=2",
+        "mixture?order=random&weights=*a*=3,*=1",
+        "multistage?stages=a,b",
+        "easy_to_hard",
+    ]
+    assert arms[2].options["weights"] == "*a*=3,*=1"
+    with pytest.raises(UsageError, match="unknown arm 'smpled'"):
+        arms_of(settings_of(tmp_path, arms=("random", "mixture?temperature=2", "smpled")))
 
 
 def test_random_stages_are_random_rows_in_the_stages_of_campus(tmp_path):

@@ -221,6 +221,20 @@ def test_answers_that_are_context_are_marked_or_it_is_said_that_they_are_learnt(
             [None, False, None, None]
         ] * 2
     assert any("here they are learnt" in name for name in done.lost) == (to == "sharegpt")
+    assert any("do not look there" in name for name in done.lost) == (to == "jsonl")
+
+
+@pytest.mark.parametrize("to", ["axolotl", "ms-swift", "sharegpt", "jsonl"])
+def test_rows_whose_answers_are_all_context_are_learnt_by_no_trainer(tmp_path, to):
+    extra = json.dumps({"label": False, "message_fields": [None, {"train": False}]})
+    bad = {name: [("user", name), ("assistant", "wrong")] for name in "ab"}
+    table = write_conversations(tmp_path / "t.parquet", bad, extra)
+    if to == "jsonl":
+        export(table, "table", tmp_path / to, to)
+        assert ["train" in json.dumps(record["extra"]) for record in records(tmp_path / to)] == [True, True]
+    else:
+        with pytest.raises(UserError, match="has no answer to learn, each is context"):
+            export(table, "table", tmp_path / to, to)
 
 
 def test_a_line_is_one_line_to_every_reader(tmp_path):

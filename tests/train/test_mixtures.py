@@ -326,6 +326,11 @@ def test_skill_it_needs_held_out_rows_of_every_skill(table):
         ("multistage", {"category": "one"}, "with one domain there is nothing to mix"),
         (
             "mixture",
+            {"weights": "hat=1,*=1"},
+            r"no row is in domain 'hat' by topic[\s\S]*did you mean '\*hat\*'",
+        ),
+        (
+            "mixture",
             {"weights": "chat=1,prose=1,*=1"},
             r"no row is in domain 'prose' by topic[\s\S]*'chat', 'code', 'math'",
         ),

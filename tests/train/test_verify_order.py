@@ -57,6 +57,14 @@ def test_rows_in_another_order_are_noticed_and_named(exported):
     assert "the same rows, as often, in another order" in words and "SHA-256" in words
 
 
+def test_what_is_misspelt_is_named_before_anything_is_read(exported, table, tmp_path):
+    with pytest.raises(UsageError, match="there is no such file"):
+        train.verify_order(exported, tmp_path / "absent.txt")
+    with pytest.raises(UsageError, match="'los' is no curriculum and no column") as caught:
+        train.export(table, "los", "jsonl", tmp_path / "other")
+    assert caught.value.remedy == "did you mean 'loss'?"
+
+
 def test_ids_of_another_order_are_noticed(exported, table, tmp_path):
     order = pq.read_table(exported / "order.parquet")
     pq.write_table(order.take(np.arange(len(order))[::-1]), exported / "order.parquet")

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 from urllib.parse import parse_qsl
 
 from curricle.schemas.common.config import build
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.common.plugins import is_file
-from curricle.train.curricula import CURRICULA, PLUGINS
+from curricle.train.curricula import CURRICULA, PLUGINS, named
 from curricle.train.settings import CompareSettings, RunSettings, TrainSettings
 
 BASELINE = "random"
@@ -49,7 +49,7 @@ class Arm:
             raise UsageError(
                 f"arm {text!r} is not NAME?key=value&key=value", remedy="for example sorted?by=loss"
             ) from error
-        if not (name in CURRICULA or is_file(name) or name in PLUGINS.names()):
+        if not _is_curriculum(name):
             names = [*CURRICULA, *CONTROLS, *PLUGINS.names()]
             close = get_close_matches(name, names, n=1)
             guess = f"did you mean {close[0]!r}? " if close else ""
@@ -111,11 +111,37 @@ class Trial:
 
 def arms_of(settings: CompareSettings) -> list[Arm]:
     """The arms that settings name, the baseline among them; UsageError where two would have one directory."""
-    arms = [Arm.of(text, settings) for text in settings.arms]
+    arms = [Arm.of(text, settings) for text in _joined(settings.arms)]
     if BASELINE not in settings.arms:
         raise UsageError(f"the arms leave out {BASELINE!r}, the baseline", remedy=f"add {BASELINE} to --arms")
     _check_apart([arm.directory for arm in arms])
     return arms
+
+
+def _joined(texts: Sequence[str]) -> list[str]:
+    """The arms, put together again where a comma that a flag was cut at stands between values of one option."""
+    arms = list[str]()
+    for text in texts:
+        if arms and not _is_curriculum(_curriculum_of(text)) and _ends_in_values(arms[-1]):
+            arms[-1] += f",{text}"
+        else:
+            arms.append(text)
+    return arms
+
+
+def _ends_in_values(arm: str) -> bool:
+    """Whether its last option takes several values."""
+    name, key = _curriculum_of(arm), arm.partition("?")[2].rpartition("&")[2].partition("=")[0]
+    return _is_curriculum(name) and get_origin(get_type_hints(named(name)).get(key.replace("-", "_"))) in (tuple, dict)
+
+
+def _curriculum_of(arm: str) -> str:
+    short = arm.partition("?")[0]
+    return CONTROLS.get(short, short).partition("?")[0]
+
+
+def _is_curriculum(name: str) -> bool:
+    return name in CURRICULA or is_file(name) or name in PLUGINS.names()
 
 
 def _check_apart(directories: Sequence[str]) -> None:

@@ -41,12 +41,15 @@ class Domains:
         if not patterns:
             return cls._counted(tuple(values), codes)
         domains = cls._counted(tuple(patterns), cls.fitting(values, patterns)[codes])
-        if empty := [repr(name) for name, size in zip(domains.names, domains.sizes, strict=True) if not size]:
+        if empty := [name for name, size in zip(domains.names, domains.sizes, strict=True) if not size]:
+            parts = [f"*{name.strip('*')}*" for name in empty if name.strip("*")]
+            meant = ", ".join(repr(part) for part in parts if any(_fits(value, part) for value in values))
             raise UsageError(
-                f"no row is in domain {', '.join(empty)} by {category}",
+                f"no row is in domain {', '.join(map(repr, empty))} by {category}",
                 where=table.where,
-                remedy=f"a row is in the first pattern that its value fits, and there are: "
-                f"{shortened(list(map(repr, values)))}",
+                remedy=(f"did you mean {meant}? " if meant else "")
+                + "a row is in the first pattern that its value fits, and there are: "
+                + shortened(list(map(repr, values))),
             )
         return domains
 

@@ -179,5 +179,6 @@ def _static(course: Course, name: str) -> Iterator[Stage]:
         if isinstance(step, Probe) or step.outcome:
             raise UsageError(
                 f"curriculum {name!r} asks the student, so its order is not known before training",
-                remedy="plan from the journal of a run, or choose a curriculum that never asks",
+                remedy="take the journal of a run, for an export the plan.parquet of a rehearsal (`curricle-train "
+                "plan`), or a curriculum that never asks",
             )

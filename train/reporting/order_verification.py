@@ -28,6 +28,8 @@ def verify_order(settings: VerifyOrderSettings) -> list[Finding]:
             where=str(settings.directory),
             remedy="name the --output of `curricle-train export`; of a run, `curricle-train verify`",
         )
+    if settings.consumed and not settings.consumed.is_file():
+        raise UsageError("there is no such file", where=str(settings.consumed), remedy="check --consumed")
     return [*_findings(settings, sidecar)]
 
 

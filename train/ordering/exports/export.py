@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from curricle.schemas.chat.responses import RESPONSE_ROLE
 from curricle.schemas.common.disk import beside, check_writable, publish, refuse_link, remove
 from curricle.schemas.common.errors import DirectoryLocked, UsageError, UserError
 from curricle.schemas.common.wording import counted, listed
@@ -38,7 +39,9 @@ log = logging.getLogger("curricle")
 
 SCRATCH = "_scratch"
 CHUNK = 1 << 17
-CONTEXT = "message_fields.train, which says of answers that they are context: here they are learnt"
+CONTEXT = "message_fields.train (answers that are context: here they are learnt)"
+CONTEXT_IN_EXTRA = "message_fields.train but in `extra` (trainers that do not look there learn what is context)"
+NOTHING_LEARNT = "has no answer to learn, each is context"
 
 
 def export(settings: ExportSettings) -> Sidecar:
@@ -201,15 +204,19 @@ def _record(
     example = Example.of(row["messages"], row.get("extra"))
     if example.remark and not example.messages:
         return None, example.remark
+    roles = [turn["role"] for turn in example.messages]
+    context = context_turns(roles, example.extra)
     problem = form.problem(example.messages)
+    if context and len(context) == roles.count(RESPONSE_ROLE) and not form.extra:
+        problem = problem or NOTHING_LEARNT  # such as answers labelled bad: learnt, or left out by the loader
     if problem:
         return None, problem
     record = form.record(example.messages) | {ID: row[ID]}
-    if context := context_turns([turn["role"] for turn in example.messages], example.extra):
+    if context:
         for index in context if form.flag else ():
             record["messages"][index][form.flag] = False
-        if not (form.flag or form.extra):
-            lost[CONTEXT] += 1
+        if not form.flag:
+            lost[CONTEXT_IN_EXTRA if form.extra else CONTEXT] += 1
     if form.extra:
         record["extra"] = example.extra
     elif example.extra and "extra" not in columns:

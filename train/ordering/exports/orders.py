@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.common.plugins import is_file
 from curricle.schemas.sums import sha256_of
-from curricle.train.curricula import CURRICULA
+from curricle.train.curricula import CURRICULA, PLUGINS
 from curricle.train.data.holdout import split
 from curricle.train.data.parquet import id_bytes
 from curricle.train.data.table import Rows, Table, column_name, open_table
@@ -67,6 +68,10 @@ def order_of(settings: ExportSettings) -> TableOrder:
             )
         rows, words = table.order(name, settings.seed), f"easy to hard by {name}; ties by a seeded hash"
     else:
+        near = get_close_matches(column_name(name), [*CURRICULA, *PLUGINS.names(), *table.columns], n=1)
+        if near and near[0] in table.columns:
+            meant = f"did you mean {near[0]!r}?"
+            raise UsageError(f"{name!r} is no curriculum and no column", where="--order", remedy=meant)
         return _curriculum(settings, None)  # a plug-in that is installed, or an error that names what there is
     if settings.budget != BudgetSettings():
         remedy = f"leave it out, or give --order sorted --order.by {name}"
