@@ -62,6 +62,7 @@ class Postings:
 class Benchmark:
     """The texts of files that are looked for, each once, and what finds them.
 
+    ``sources``: the files that have each text: ``texts`` names the first of them.
     ``by_words``: the index of a text by all its words. ``runs``: by the words of a run, 8 to 13, which texts have which
     runs, and ``run_counts`` how many each text has. ``grams`` and ``gram_counts``: the same of three words, for what is
     nearly the same. ``short``: how many texts of each file are not looked for.
@@ -69,6 +70,7 @@ class Benchmark:
 
     def __init__(self, texts: Sequence[BenchmarkText]) -> None:
         self.texts: list[BenchmarkText] = []
+        self.sources: list[set[str]] = []
         self.short: dict[str, int] = {}
         self.by_words: dict[bytes, int] = {}
         hashed = []
@@ -76,10 +78,13 @@ class Benchmark:
             words = hashed_words([each.text])
             if len(words) < SHORTEST:
                 self.short[each.source] = self.short.get(each.source, 0) + 1
-            elif (whole := words.tobytes()) not in self.by_words:
-                self.by_words[whole] = len(self.texts)
+                continue
+            text = self.by_words.setdefault(words.tobytes(), len(self.texts))
+            if text == len(self.texts):
                 self.texts.append(each)
+                self.sources.append(set())
                 hashed.append(words)
+            self.sources[text].add(each.source)
         lengths = [min(len(words), LONGEST) for words in hashed]
         own = [np.unique(runs(words, length)) for words, length in zip(hashed, lengths, strict=True)]
         self.run_counts = np.array([len(each) for each in own], np.int64)

@@ -1,6 +1,7 @@
 """Columns that say which rows of a finished table hold texts of benchmarks."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,9 +105,15 @@ def _figures(
     shown: list[ShownMatch],
     files: dict[str, str],
 ) -> dict[str, Any]:
-    """What ``contamination.json`` says."""
-    sources = [benchmark.texts[match.text].source for match in matches.values()]
-    held = {(benchmark.texts[m.text].source, m.text) for m in matches.values()}
+    """What ``contamination.json`` says; a text that several files have counts for each of them."""
+    texts, texts_in_rows, rows = (
+        Counter(source for text in numbers for source in benchmark.sources[text])
+        for numbers in (
+            range(len(benchmark.texts)),
+            {match.text for match in matches.values()},
+            [match.text for match in matches.values()],
+        )
+    )
     return {
         "rows": table.manifest.total.scored,
         "contaminated": len(matches),
@@ -115,10 +122,10 @@ def _figures(
             {
                 "file": name,
                 "sha256": digest,
-                "texts": sum(text.source == name for text in benchmark.texts),
+                "texts": texts[name],
                 "too_short": benchmark.short.get(name, 0),
-                "texts_in_rows": sum(source == name for source, _ in held),
-                "rows": sources.count(name),
+                "texts_in_rows": texts_in_rows[name],
+                "rows": rows[name],
             }
             for name, digest in files.items()
         ],

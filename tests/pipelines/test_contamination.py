@@ -71,6 +71,19 @@ def test_again_it_is_there_and_of_another_benchmark_it_is_not(files):
     assert "--overwrite" in curricle(*run[:3], folder / "other.jsonl", *run[4:], code=2)
 
 
+def test_a_text_of_two_benchmarks_counts_for_both(files):
+    folder = files[0]
+    copies = [folder / "one" / "test.jsonl", folder / "two" / "test.jsonl"]
+    for path in copies:
+        path.parent.mkdir()
+        path.write_bytes((folder / "gsm8k_test.jsonl").read_bytes())
+    against = ",".join(map(str, copies))
+    curricle("contamination", folder / "scored", "--against", against, "--output", folder / "twice")
+    first, second = json.loads((folder / "twice/contamination.json").read_text())["benchmarks"]
+    assert (first.pop("file"), second.pop("file")) == ("one/test.jsonl", "two/test.jsonl")
+    assert first == second and (first["rows"], first["texts_in_rows"]) == (4, 3)
+
+
 def test_its_page_is_inert_and_legible(files):
     page = files[0] / "marked/contamination.html"
     check_inert(page.read_text("utf-8"))

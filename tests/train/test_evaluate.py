@@ -109,6 +109,11 @@ def test_what_is_wrong_is_said_in_words(run, tasks, tmp_path):
     assert "did you mean hellaswag" in evaluate(run, "--tasks", "hellaswagg", code=2)
     assert "there are: step-00000001, step-00000002" in evaluate(run, "--tasks", "x", "--checkpoint", "step-3", code=2)
     assert "there is no run here" in evaluate(tmp_path, "--tasks", "x", code=2)
+    (tmp_path / "odd.py").write_text("def text(record):\n    assert record is None, 'of its own accord'\n")
+    text = (tmp_path / "colours.yaml").read_text().replace('"{{question}}"', "!function odd.text")
+    (tmp_path / "odd.yaml").write_text(text)
+    output = evaluate(run, "--tasks", tmp_path / "odd.yaml", code=1)
+    assert "failed: AssertionError: of its own accord" in output and "should not have happened" not in output
     assert not (run / "evaluations").exists()
 
 

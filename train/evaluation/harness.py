@@ -3,13 +3,14 @@
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.common.wording import first_line
 from curricle.train.evaluation.task import Task
 from curricle.train.model.load import load_model, load_tokenizer
 from curricle.train.records.checkpoints import check, checkpoints, sums
@@ -49,11 +50,6 @@ def evaluate(settings: EvaluateSettings) -> Iterator[tuple[Path, list[TaskRecord
         else:
             log.info("%s: every task was asked before, in the same way", checkpoint)
         yield path, [records[task.text] for task in tasks]
-
-
-def _before(records: Mapping[str, TaskRecord], task: Task) -> dict[str, Any] | None:
-    """What decided the figures that there are of a task."""
-    return records[task.text].identity if task.text in records else None
 
 
 def _chosen(settings: EvaluateSettings) -> list[Path]:
@@ -113,16 +109,16 @@ def _results(settings: EvaluateSettings, model: Any, task: Task) -> Any:
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
-    manager = TaskManager(include_path=str(task.folder) if task.folder else None)
-    if isinstance(task.content, str) and task.content not in manager.all_tasks:
-        raise UsageError(
-            f"lm-evaluation-harness has no task {task.content!r}",
-            where="--tasks",
-            remedy=_nearest(task.content, manager),
-        )
     if settings.unsafe_code:
         os.environ["HF_ALLOW_CODE_EVAL"] = "1"  # what the metric of HumanEval asks for, beside the harness's own flag
     try:
+        manager = TaskManager(include_path=str(task.folder) if task.folder else None)
+        if isinstance(task.content, str) and task.content not in manager.all_tasks:
+            raise UsageError(
+                f"lm-evaluation-harness has no task {task.content!r}",
+                where="--tasks",
+                remedy=_nearest(task.content, manager),
+            )
         return simple_evaluate(
             model=model,
             tasks=[task.content],
@@ -133,12 +129,13 @@ def _results(settings: EvaluateSettings, model: Any, task: Task) -> Any:
             log_samples=False,
             confirm_run_unsafe_code=settings.unsafe_code,
         )
-    except (ValueError, OSError, LookupError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except UserError:
+        raise
+    except Exception as error:  # of the harness, of the loader of its data, or of functions that a task names
         raise UserError(
-            f"lm-evaluation-harness failed: {reason}",
+            f"lm-evaluation-harness failed: {type(error).__name__}: {first_line(error)}",
             where=task.text,
-            remedy="look whether its data can be fetched, and whether it wants --unsafe-code",
+            remedy="look whether its data can be fetched, a package is missing, or it wants --unsafe-code",
         ) from error
 
 
