@@ -28,18 +28,26 @@ class InputFile:
     """A file as found: its name, size, and when it was last changed (Unix seconds).
 
     The name is written to tables: in it ``${NAME}`` stands for a value of the environment, and it tells nothing of the
-    machine. ``location``: where the file lies, if the name does not say it, with ``${NAME}`` too; only the state of a
-    job has it. ``path`` is what is opened.
+    machine. ``location``: where the file lies, if the name does not say it, with ``${NAME}`` too; ``folder``: the
+    working directory of a name that is relative; only the state of a job has these two. ``path`` is what is opened.
     """
 
     name: str
     bytes: int
     modified: float
     location: str = field(default="", compare=False)
+    folder: str = field(default="", compare=False)
 
     @property
     def path(self) -> str:
         return restored(self.location or self.name)
+
+    @property
+    def absolute(self) -> str:
+        """Where it lies, whatever the working directory is; empty where that is not known, as in older plans."""
+        if self.location or not _is_relative(self.name):
+            return self.location or self.name
+        return self.folder and f"{self.folder}/{self.name}"
 
 
 Expanded = tuple[bool, list[InputFile], list[NotRead]]
@@ -168,7 +176,12 @@ def _named(file: InputFile, folder: str | None) -> InputFile:
     if restored(path) != file.name:
         raise UsageError("the name of the file holds a variable's own name", where=file.name, remedy="rename the file")
     location = file.location or ("" if name == path else redacted(os.path.abspath(file.name)))
-    return replace(file, name=name, location=location)
+    working = redacted(os.getcwd()) if not location and _is_relative(name) else ""
+    return replace(file, name=name, location=location, folder=working)
+
+
+def _is_relative(name: str) -> bool:
+    return not is_remote(name) and not os.path.isabs(name)
 
 
 def _common_folder(patterns: Sequence[str]) -> str | None:

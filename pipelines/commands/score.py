@@ -179,11 +179,12 @@ def _check_unchanged(job: Job, plan: ScoringPlan) -> None:
     if changes:
         again = "run the same command again: it takes what is new as it is now"
         whole = "where it is still being written, let that end, or write it elsewhere and move it here when it is whole"
-        now = "put it back and run the same command, or add --overwrite to score it as it is now"
+        anew = "give --overwrite instead of --append" if job.settings.append else "add --overwrite"
+        now = f"put it back and run the same command, or {anew} to score it as it is now"
         raise UserError(
             "the input was changed while it was scored:" + listed(changes, 1000),
             where=job.settings.output,
-            remedy=f"{again if plan.earlier or job.settings.append else now}; {whole}",
+            remedy=f"{again if plan.earlier else now}; {whole}",
         )
 
 

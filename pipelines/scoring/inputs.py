@@ -23,12 +23,17 @@ def open_input(name: str, cwd: str = "") -> BinaryIO:
     return _filesystems().open(name, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
-@lru_cache(maxsize=1 << 12)
 def content_sha256(path: str, stored: int, modified: float, size: int | None = None) -> str:
     """The digest of a file as it is stored, in hex, or of so many bytes at its start.
 
     A process reads it once as long as it is of ``stored`` bytes and was last changed when it says so.
     """
+    # a relative name is another file where the working directory is another one
+    return _content_sha256(path if is_remote(path) else os.path.abspath(path), stored, modified, size)
+
+
+@lru_cache(maxsize=1 << 12)
+def _content_sha256(path: str, stored: int, modified: float, size: int | None) -> str:
     with open_input(path) as stream:
         return file_sha256(stream, size)
 

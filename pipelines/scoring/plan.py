@@ -220,7 +220,8 @@ def match_inputs(sources: Sequence[PlannedSource], files: Sequence[InputFile], r
 
 
 def _same(planned: PlannedSource, file: InputFile) -> bool:
-    if planned.file == file and planned.file.location == file.location:
+    before = planned.file.absolute
+    if planned.file == file and (before == file.absolute or not (before or file.location)):
         return True
     return planned.file.bytes == file.bytes and _sha256(file) == planned.sha256
 

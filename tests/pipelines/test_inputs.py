@@ -11,6 +11,7 @@ import pytest
 from curricle.curate.readers.inputs import FOLDER, HIDDEN, NO_FILE, NO_FORMAT, NOWHERE, READ_ALREADY
 from curricle.pipelines.scoring.inputs import find_inputs, is_seekable
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.manifest import read_manifest
 from curricle.schemas.verify import verify
 from running import curricle, read_data, write_jsonl
 
@@ -262,3 +263,46 @@ def test_no_value_of_the_environment_is_written(tmp_path):
     (tmp_path / "moved" / "other.jsonl").write_text('{"prompt": "a", "completion": "c"}\nno JSON\n')
     changed = score(DATA=str(tmp_path / "moved"), TOKEN="other")
     assert changed.returncode == 2 and "${TOKEN}.jsonl: was changed" in changed.stderr
+
+
+def test_a_relative_name_in_another_working_directory_is_another_file(tmp_path: Path):
+    """Of the same name, size and age: what is taken for a file that was read is data that is lost."""
+    for night, word in (("one", "yes"), ("two", "not")):
+        (tmp_path / night).mkdir()
+        write_jsonl(tmp_path / night / "in.jsonl", [{"prompt": f"Say {word}", "completion": word}])
+        os.utime(tmp_path / night / "in.jsonl", (1e9, 1e9))
+    grow = ("score", "in.jsonl", "--output", tmp_path / "out", "--metrics", "mtld", "--append")
+    curricle(*grow, cwd=tmp_path / "one")
+    assert "in.jsonl: was changed" in curricle(*grow, cwd=tmp_path / "two", code=2)
+    assert "nothing to do" in curricle(*grow, cwd=tmp_path / "one")
+    (tmp_path / "one" / "in.jsonl").replace(tmp_path / "in.jsonl")
+    assert "nothing to do" in curricle(*grow, cwd=tmp_path), "the same bytes, wherever they lie"
+
+
+APPENDING = """
+from curricle.pipelines.engines import Work, local
+
+def run(work: Work) -> None:
+    local.run(work)
+    with open("in.jsonl", "a") as file:
+        file.write('{"prompt": "Hello", "completion": "Again"}\\n')
+"""
+
+
+@pytest.mark.parametrize(
+    ("option", "next_step"),
+    [
+        ((), "run the same command, or add --overwrite to"),
+        (("--append",), "or give --overwrite instead of --append to"),
+    ],
+)
+def test_a_file_that_is_still_being_written_is_named_with_what_to_do(tmp_path: Path, option, next_step):
+    (tmp_path / "appending.py").write_text(APPENDING)
+    write_jsonl(tmp_path / "in.jsonl", [GOOD])
+    command = ("score", "in.jsonl", "--output", "out", "--metrics", "mtld", *option)
+    message = curricle(*command, "--engine", "./appending.py:run", cwd=tmp_path, code=1)
+    assert "the input was changed while it was scored" in message and "in.jsonl: was changed" in message
+    assert next_step in message and "where it is still being written, let that end" in message
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    curricle(*command[:6], "--overwrite", cwd=tmp_path)
+    assert read_manifest(tmp_path / "out").total.scored == 2
