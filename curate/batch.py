@@ -84,8 +84,8 @@ class Batch:
     @cached_property
     def turns(self) -> list[list[tuple[bool, str]]]:
         """Each conversation as ``(is_response, content)``: what is not the assistant's, or context, is no response."""
-        rows = zip(self.messages, self.table["extra"].to_pylist(), strict=True)
-        return [by_response(messages, extra) for messages, extra in rows]
+        extra = self.table["extra"].to_pylist() if "extra" in self.table.column_names else [None] * len(self)
+        return [by_response(messages, beside) for messages, beside in zip(self.messages, extra, strict=True)]
 
     def _text(self, row: int, of_response: bool) -> str:
         return "\n".join(text for is_response, text in self.turns[row] if is_response == of_response)

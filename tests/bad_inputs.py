@@ -215,7 +215,7 @@ _error("array and more", "d.json", b"[" + GOOD_LINE + b"] " + GOOD_LINE, "the ar
 _error("array with two commas", "d.json", b"[" + GOOD_LINE + b",, " + GOOD_LINE + b"]", "element 1 is empty")
 _error("array with a last comma", "d.json", b"[" + GOOD_LINE + b",]", "element 1 is empty")
 _error("array with a wrong bracket", "d.json", b"[" + GOOD_LINE[:-1] + b"]]", "element 0 closes what it did not open")
-_error("one object over lines", "d.json", json.dumps({"a": GOOD}, indent=2).encode(), "spread over several lines")
+_error("one object over lines", "d.json", json.dumps(GOOD, indent=2).encode(), "spread over several lines")
 _error("one object of lists", "d.json", b'{"prompt_list": ["a"], "other": ["b"]}', "found 'prompt_list', 'other'")
 _error("array in a .jsonl", "d.jsonl", json.dumps([GOOD, GOOD], indent=2).encode(), "spread over several lines")
 _error("no known field anywhere", "d.jsonl", b'{"title": "a", "body": "b"}\n' * 5, "--prompt-field")

@@ -68,7 +68,7 @@ def test_file_that_vanishes_while_it_is_read(tmp_path, alpaca_rows):
     assert not (tmp_path / "out" / "manifest.json").exists()
     (tmp_path / "away").rename(second)
     curricle(*arguments)
-    assert "4000 scored" in curricle("verify", tmp_path / "out")
+    assert "4,000 scored" in curricle("verify", tmp_path / "out")
 
 
 def test_several_inputs_and_folders(tmp_path):

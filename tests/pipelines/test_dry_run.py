@@ -24,7 +24,7 @@ def test_a_job_that_is_not_begun(folder):
     before = files(folder)
     lines = curricle("score", "in.jsonl", "--output", "out", "--metrics", "mtld,length", "--dry-run", cwd=folder)
     assert files(folder) == before
-    assert "1 files, 40 records" in lines and "1 shards" in lines and "nothing was written" in lines
+    assert "1 file, 40 records" in lines and "1 shard\n" in lines and "nothing was written" in lines
     assert re.search(
         r"tokens: [\d,]+ to [\d,]+ in the rows to score, as the proxy reads them, by a sample of 40", lines
     )

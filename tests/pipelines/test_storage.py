@@ -168,7 +168,7 @@ def test_a_job_on_an_object_store_is_killed_and_goes_on(bucket, alpaca_rows, tmp
 
     curricle("score", "in.jsonl", "--output", bucket, *options, cwd=tmp_path)
     assert all(storage.read(name) == receipt for name, receipt in before.items())
-    assert "whole; 1200 records" in curricle("verify", bucket)
+    assert "whole; 1,200 records" in curricle("verify", bucket)
     copy = Path(tmp_path, "copy")
     for name in storage.names(""):
         with storage.local(name) as path:
