@@ -1,11 +1,16 @@
 """JSON as text: a record a line, or an array of them."""
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 
-from curricle.curate.readers.base import TextReader
+from curricle.curate.readers.base import Extent, TextReader
 from curricle.curate.readers.containers import container, listed
 from curricle.curate.readers.records import Record, parse
 from curricle.curate.readers.split import BOM, JSON_SPACE, Piece, elements, lines
+from curricle.curate.readers.streams import SurveyedFile
+from curricle.schemas.common.log import printable
+
+log = logging.getLogger("curricle")
 
 
 class JsonLines(TextReader):
@@ -40,6 +45,13 @@ class Json(JsonLines):
         if text.startswith(b"{") and (inside := container(text)):
             return OF + inside.name if inside.name else MEMBERS, before + inside.start
         return super().begin(head)
+
+    def extents(self, file: SurveyedFile, limit: int) -> Iterator[Extent]:
+        for number, extent in enumerate(super().extents(file, limit)):
+            if not number and extent.layout.startswith(OF):
+                words = "%s: the records are those of its list %r; what stands beside it is not read"
+                log.info(words, printable(file.name), extent.layout.removeprefix(OF))
+            yield extent
 
     def enough(self, head: bytes) -> bool:
         text = head.lstrip(JSON_SPACE)

@@ -38,6 +38,15 @@ def test_records_of_an_object_are_those_of_the_list(
     assert [record.value for record in records] == [{**row, **key(index)} for index, row in enumerate(ROWS)]
 
 
+def test_it_is_said_that_what_stands_beside_the_list_is_not_read(tmp_path: Path, caplog) -> None:
+    caplog.set_level("INFO", "curricle")
+    for name in ("list behind", "by key"):
+        (tmp_path / "a.json").write_text(json.dumps(HOLDERS[name]))
+        read_inputs(tmp_path / "a.json")
+    (message,) = [message for message in caplog.messages if "beside" in message]
+    assert message.endswith("a.json: the records are those of its list 'data'; what stands beside it is not read")
+
+
 def test_compressed_and_as_a_job_reads_it(tmp_path: Path) -> None:
     (tmp_path / "a.json.gz").write_bytes(gzip.compress(json.dumps(HOLDERS["list behind"]).encode()))
     examples, rejects = read_inputs(tmp_path / "a.json.gz")
