@@ -43,9 +43,9 @@ def evaluate(settings: EvaluateSettings) -> Iterator[tuple[Path, list[TaskRecord
             model = _model(settings, checkpoint)
             for task in new:
                 log.info("%s: %s", checkpoint, task.text)
-                records[task.text] = TaskRecord(
-                    task.text, identities[task.text], _figures(_results(settings, model, task))
-                )
+                figures = _figures(_results(settings, model, task))
+                records |= {record.task: record for record in read_tasks(path)}  # what another command wrote since
+                records[task.text] = TaskRecord(task.text, identities[task.text], figures)
                 write_tasks(path, [*records.values()])
         else:
             log.info("%s: every task was asked before, in the same way", checkpoint)
