@@ -7,6 +7,7 @@ the parser itself. The YAML file is for schemas.common.configfile.
 import argparse
 import dataclasses
 import re
+import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -54,6 +55,10 @@ def parse(cls: type[T], arguments: Sequence[str], prog: str, description: str | 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> typing.NoReturn:
         raise UsageError(message, where=self.prog, remedy=f"see `{self.prog} --help`")
+
+    def print_help(self, file: Any = None) -> None:
+        """As argparse does, which would not say that nobody reads it, once it fills more than a buffer."""
+        (file or sys.stdout).write(self.format_help())
 
 
 def _add_flags(

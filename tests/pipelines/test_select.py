@@ -168,7 +168,7 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(scored, tmp_
     (tmp_path / "in.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
     message = curricle("score", tmp_path / "in.jsonl", "--output", tmp_path / "out", "--metrics", "length", code=2)
     assert "holds a selection" in message
-    assert "holds a selection" in curricle("status", tmp_path / "out", code=2)
+    assert "finished" in curricle("status", tmp_path / "out")
 
 
 @pytest.mark.parametrize("gone", [["manifest.json"], ["manifest.json", "certificate.json", "README.md", "data"]])

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from curricle.curate.formats import VERSION as FORMATS_VERSION
 from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.manifest import read_manifest
 from curricle.train import cli
@@ -93,8 +94,13 @@ def test_a_column_of_clusters_is_added(there):
     assert after.select(before.column_names).equals(before)
 
 
-def test_a_job_that_was_killed_goes_on_with_the_shards_that_it_had(there, maker):
+def test_a_job_that_was_killed_goes_on_with_the_shards_that_it_had(there, maker, monkeypatch):
+    """Records are read otherwise today, so that it is refused; with what read them then, it goes on."""
     command = ("score", "in.jsonl", "--output", "killed", "--shard-rows", "8", *maker.KILLED)
+    refused = curricle(*command, cwd=there, code=2)
+    assert f"formats_version: 4 there, {FORMATS_VERSION} now" in refused and "--overwrite" in refused
+    for module in ("curricle.curate.reading", "curricle.pipelines.scoring.job"):
+        monkeypatch.setattr(f"{module}.FORMATS_VERSION", 4)
     receipts = {path.name: path.read_bytes() for path in (there / "killed/_progress/receipts").iterdir()}
     assert len(receipts) == 2
     curricle(*command, cwd=there)

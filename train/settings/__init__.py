@@ -340,7 +340,8 @@ class VerifySettings:
 class EvaluateSettings:
     directory: Path = option("the --output of a run, or of a comparison, all of whose runs are meant", positional=True)
     tasks: tuple[str, ...] = option(
-        "tasks of lm-evaluation-harness by name, YAML files of your own, or gsm8k@FILE and perplexity@FILE over a file"
+        "tasks of lm-evaluation-harness by name, YAML files of your own, or gsm8k@FILE and perplexity@FILE over a file",
+        path=True,
     )
     checkpoint: str | None = option("one by name, such as step-00000100, or all; left out: the last", None)
     num_fewshot: int | None = option("examples before a question; left out: as the task has it", None, at_least=0)
