@@ -57,7 +57,7 @@ def push(settings: PushSettings) -> Upload:
     if manifest.total.rejected:
         notes.append(f"rejects/ holds how {manifest.total.rejected:,} records began that were refused, as they stood")
     if not (manifest.provenance and manifest.provenance.license):
-        notes.append("the card names no licence, so nobody knows whether he may use it: `license:` in its first lines")
+        notes.append("the card names no licence, and nobody knows whether to use it: `license:` in its first lines")
     upload = Upload(f"{api.endpoint}/datasets/{settings.repository}", files, notes)
     return _committed(api, table, settings, upload) if settings.upload else upload
 

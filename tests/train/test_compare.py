@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,6 +70,8 @@ def test_every_arm_has_its_own_rate_and_every_seed(arguments, train_in_fork, tmp
         line for line in (out / "compare.md").read_text().splitlines() if "hard_to_easy" in line and "0.31" in line
     ]
     assert "0.3125" in line and "-0.2500, same for every seed" in line
+    for path in out.glob("*/*/seed-?/evaluations"):
+        shutil.rmtree(path)
     # a constant rate is one, and stages at random have the lengths of CAMPUS's
     rates = {line["lr"] for line in metrics(out / "constant-lr" / "lr-0.001" / "seed-0", "train")}
     assert rates == {1e-3} and len(metrics(out / "random" / "lr-0.001" / "seed-0", "train")) == 3

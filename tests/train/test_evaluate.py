@@ -107,11 +107,18 @@ def test_perplexity_is_that_of_the_model(run, tasks):
 
 def test_what_is_wrong_is_said_in_words(run, tasks, tmp_path):
     assert "did you mean hellaswag" in evaluate(run, "--tasks", "hellaswagg", code=2)
+    assert "perplexity@FILE" in evaluate(run, "--tasks", "perplexity", code=2)
+    no_text = tmp_path / "no_text.jsonl"
+    no_text.write_text('{"title": "x"}\n')
+    output = evaluate(run, "--tasks", f"perplexity@{no_text}", code=1)
+    assert "'text' is undefined" in output and "Traceback" not in output
     assert "there are: step-00000001, step-00000002" in evaluate(run, "--tasks", "x", "--checkpoint", "step-3", code=2)
     assert "there is no run here" in evaluate(tmp_path, "--tasks", "x", code=2)
     (tmp_path / "odd.py").write_text("def text(record):\n    assert record is None, 'of its own accord'\n")
     text = (tmp_path / "colours.yaml").read_text().replace('"{{question}}"', "!function odd.text")
     (tmp_path / "odd.yaml").write_text(text)
+    assert "give the task a name of its own" in evaluate(run, "--tasks", tmp_path / "odd.yaml", code=2)
+    (tmp_path / "odd.yaml").write_text(text.replace("colours\n", "odd\n", 1))
     output = evaluate(run, "--tasks", tmp_path / "odd.yaml", code=1)
     assert "failed: AssertionError: of its own accord" in output and "should not have happened" not in output
     assert not (run / "evaluations").exists()

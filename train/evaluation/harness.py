@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.common.wording import first_line
-from curricle.train.evaluation.task import Task
+from curricle.train.evaluation.task import OURS, Task
 from curricle.train.model.load import load_model, load_tokenizer
 from curricle.train.records.checkpoints import check, checkpoints, sums
 from curricle.train.records.evaluations import FOLDER, Evaluation, TaskRecord, read_tasks, write_tasks
@@ -112,13 +112,14 @@ def _results(settings: EvaluateSettings, model: Any, task: Task) -> Any:
     if settings.unsafe_code:
         os.environ["HF_ALLOW_CODE_EVAL"] = "1"  # what the metric of HumanEval asks for, beside the harness's own flag
     try:
-        manager = TaskManager(include_path=str(task.folder) if task.folder else None)
+        manager = TaskManager(include_path=str(task.file.parent) if task.file else None)
         if isinstance(task.content, str) and task.content not in manager.all_tasks:
             raise UsageError(
                 f"lm-evaluation-harness has no task {task.content!r}",
                 where="--tasks",
                 remedy=_nearest(task.content, manager),
             )
+        _check_own(manager, task)
         return simple_evaluate(
             model=model,
             tasks=[task.content],
@@ -139,9 +140,24 @@ def _results(settings: EvaluateSettings, model: Any, task: Task) -> Any:
         ) from error
 
 
+def _check_own(manager: Any, task: Task) -> None:
+    """UsageError where the harness knows another file by the name of a task of this one: it takes one of them."""
+    if not task.file:
+        return
+    other = manager.task_index[task.content].yaml_path
+    if other is None or Path(other).resolve() != task.file:
+        raise UsageError(
+            f"another file has a task {task.content!r}, which the harness takes: {other}",
+            where=task.text,
+            remedy="give the task a name of its own",
+        )
+
+
 def _nearest(name: str, manager: Any) -> str:
     from difflib import get_close_matches
 
+    if name in OURS:
+        return f"{name}@FILE asks it over a file"
     close = get_close_matches(name, manager.all_tasks, n=3)
     return f"did you mean {' or '.join(close)}?" if close else "`lm_eval ls tasks` lists those that there are"
 

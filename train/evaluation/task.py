@@ -17,13 +17,13 @@ READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "cs
 @dataclass(frozen=True)
 class Task:
     """``text``: as it was asked for. ``content``: what the harness is given: a name, or what a YAML file says.
-    ``folder``: of the YAML file, whose functions the harness imports from there. ``digest``: of the files that say
+    ``file``: the YAML file, beside which the harness looks for its functions. ``digest``: of the files that say
     what is asked, empty for a task of the harness, which its version says.
     """
 
     text: str
     content: str | dict[str, Any]
-    folder: Path | None = None
+    file: Path | None = None
     digest: str = ""
 
     @classmethod
@@ -62,4 +62,4 @@ def _from_yaml(text: str) -> Task:
         raise UsageError(f"cannot be read: {error}", where=text, remedy="give a YAML file of a task") from error
     if len(names) != 1 or not names[0]:
         raise UsageError("it has no line `task: NAME`", where=text, remedy="give a YAML file of a task of the harness")
-    return Task(text, names[0].strip("'\""), path.resolve().parent, sha256_of(path))
+    return Task(text, names[0].strip("'\""), path.resolve(), sha256_of(path))
