@@ -59,7 +59,8 @@ def asked_to_stop(words: str, resumes_from: str) -> str:
 
 
 def _described(program: str, commands: Mapping[str, Command]) -> list[str]:
-    lines = [f"  {name:8} {(command.__doc__ or '').splitlines()[0]}" for name, command in commands.items()]
+    width = max(8, *map(len, commands))
+    lines = [f"  {name:{width}} {(command.__doc__ or '').splitlines()[0]}" for name, command in commands.items()]
     usage = f"usage: {program} COMMAND [--help], {program} help COMMAND, or {program} --version"
     return [usage, "", *lines]
 

@@ -198,9 +198,8 @@ def missing_score(name: str, scores: Collection[str], where: str) -> UsageError:
     """The error for a column to order by that is not there, with the ``scores`` that are."""
     close = nearest(name, scores)
     remedy = (
-        close
-        if close.startswith("did you mean")
-        else f"add it with `curricle add`, or order by a score that is there: {', '.join(scores)}; which option of a "
+        f"{close + ' If not, ' if close.startswith('did you mean') else ''}"
+        f"add it with `curricle add`, or order by a score that is there: {', '.join(scores)}; which option of a "
         "curriculum names it, says `curricle-train run --curriculum NAME --help`"
     )
     return UsageError(f"there is no column {name!r}", where=where, remedy=remedy)
