@@ -52,7 +52,7 @@ def completes(directory: Path, whole: Path, *options: object) -> None:
 
 def is_whole(directory: Path, whole: Path) -> None:
     assert signed(directory / "out") == signed(whole)
-    assert f"whole; {ROWS} records" in curricle("verify", "out", cwd=directory)
+    assert f"whole; {ROWS:,} records" in curricle("verify", "out", cwd=directory)
 
 
 @pytest.fixture(scope="module")
