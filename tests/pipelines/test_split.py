@@ -203,7 +203,7 @@ def test_real_rows_that_are_doubled_or_nearly_so_are_on_one_side(shared_data, tm
         """Pairs of a row of either set that are nearly the same, each with each."""
         train, judging = (
             [
-                grams([contents("conversation", [(turn["role"], turn["content"]) for turn in turns])]).values
+                grams([contents("conversation", [(turn["role"] == "assistant", turn["content"]) for turn in turns])]).values
                 for turns in read_data(folder / name)["messages"].to_pylist()
             ]
             for name in ("train", "judging")
