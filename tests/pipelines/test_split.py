@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from clusters import until_true
 from curricle import pipelines
-from curricle.curate.selection.near_duplicates import contents, grams
+from curricle.curate.selection.near_duplicates import grams
 from curricle.schemas.common.errors import UsageError
 from running import curricle, read_data, signed, start, write_jsonl
 
@@ -203,7 +203,7 @@ def test_real_rows_that_are_doubled_or_nearly_so_are_on_one_side(shared_data, tm
         """Pairs of a row of either set that are nearly the same, each with each."""
         train, judging = (
             [
-                grams([contents("conversation", [(turn["role"] == "assistant", turn["content"]) for turn in turns])]).values
+                grams([[turn["content"] for turn in turns]]).values
                 for turns in read_data(folder / name)["messages"].to_pylist()
             ]
             for name in ("train", "judging")

@@ -34,6 +34,17 @@ def evaluate(*arguments: object, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
+EACH = """
+import contextlib, io, json, sys
+from curricle.train.cli import main
+for arguments in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.redirect_stderr(printed):
+        code = main(arguments)
+    print(json.dumps([code, printed.getvalue()]))
+"""
+"""Several commands in one process: to import the harness takes seconds."""
+
+
 @pytest.fixture
 def run(command, train_in_fork, tmp_path) -> Path:
     done = train_in_fork(command("--budget.steps", "2", "--curriculum", "random", "--checkpoint.every", "1"))
@@ -106,21 +117,28 @@ def test_perplexity_is_that_of_the_model(run, tasks):
 
 
 def test_what_is_wrong_is_said_in_words(run, tasks, tmp_path):
-    assert "did you mean hellaswag" in evaluate(run, "--tasks", "hellaswagg", code=2)
-    assert "perplexity@FILE" in evaluate(run, "--tasks", "perplexity", code=2)
-    no_text = tmp_path / "no_text.jsonl"
-    no_text.write_text('{"title": "x"}\n')
-    output = evaluate(run, "--tasks", f"perplexity@{no_text}", code=1)
-    assert "'text' is undefined" in output and "Traceback" not in output
-    assert "there are: step-00000001, step-00000002" in evaluate(run, "--tasks", "x", "--checkpoint", "step-3", code=2)
-    assert "there is no run here" in evaluate(tmp_path, "--tasks", "x", code=2)
+    (tmp_path / "no_text.jsonl").write_text('{"title": "x"}\n')
     (tmp_path / "odd.py").write_text("def text(record):\n    assert record is None, 'of its own accord'\n")
     text = (tmp_path / "colours.yaml").read_text().replace('"{{question}}"', "!function odd.text")
-    (tmp_path / "odd.yaml").write_text(text)
-    assert "give the task a name of its own" in evaluate(run, "--tasks", tmp_path / "odd.yaml", code=2)
-    (tmp_path / "odd.yaml").write_text(text.replace("colours\n", "odd\n", 1))
-    output = evaluate(run, "--tasks", tmp_path / "odd.yaml", code=1)
-    assert "failed: AssertionError: of its own accord" in output and "should not have happened" not in output
+    (tmp_path / "twin.yaml").write_text(text)
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "odd.yaml").write_text(text.replace("colours\n", "odd\n", 1))
+    (tmp_path / "odd.py").rename(tmp_path / "odd" / "odd.py")
+    wrong = {
+        "did you mean hellaswag": (2, [run, "--tasks", "hellaswagg"]),
+        "perplexity@FILE": (2, [run, "--tasks", "perplexity"]),
+        "'text' is undefined": (1, [run, "--tasks", f"perplexity@{tmp_path}/no_text.jsonl"]),
+        "there are: step-00000001, step-00000002": (2, [run, "--tasks", "x", "--checkpoint", "step-3"]),
+        "there is no run here": (2, [tmp_path / "odd", "--tasks", "x"]),
+        "give the task a name of its own": (2, [run, "--tasks", tmp_path / "twin.yaml"]),
+        "failed: AssertionError: of its own accord": (1, [run, "--tasks", tmp_path / "odd" / "odd.yaml"]),
+    }
+    commands = [["evaluate", *map(str, arguments)] for _, arguments in wrong.values()]
+    done = subprocess.run([sys.executable, "-P", "-c", EACH, json.dumps(commands)], capture_output=True, env=OFFLINE)
+    answers = map(json.loads, done.stdout.splitlines())
+    for (words, (code, _)), (got, output) in zip(wrong.items(), answers, strict=True):
+        assert got == code and words in output, output
+        assert "Traceback" not in output and "should not have happened" not in output
     assert not (run / "evaluations").exists()
 
 
