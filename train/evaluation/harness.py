@@ -15,7 +15,7 @@ from curricle.train.evaluation.task import OURS, Task
 from curricle.train.model.load import load_model, load_tokenizer
 from curricle.train.records.checkpoints import check, checkpoints, sums
 from curricle.train.records.evaluations import FOLDER, Evaluation, TaskRecord, read_tasks, write_tasks
-from curricle.train.records.run_json import RUN, no_run
+from curricle.train.records.run_json import RUN, no_run, runs_of_comparison
 from curricle.train.settings import EvaluateSettings
 
 log = logging.getLogger("curricle")
@@ -55,7 +55,7 @@ def evaluate(settings: EvaluateSettings) -> Iterator[tuple[Path, list[TaskRecord
 def _chosen(settings: EvaluateSettings) -> list[Path]:
     """The checkpoints that are meant, of the run, or of every run of a comparison."""
     directory = settings.directory
-    runs = [directory] if (directory / RUN).exists() else sorted(path.parent for path in directory.glob(f"*/*/*/{RUN}"))
+    runs = [directory] if (directory / RUN).exists() else runs_of_comparison(directory)
     if not runs:
         raise no_run(directory)
     chosen = []

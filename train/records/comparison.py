@@ -15,7 +15,7 @@ from curricle.schemas.common.log import duration
 from curricle.schemas.contract import tagged, untagged
 from curricle.schemas.sealed import seal, unsealed
 from curricle.train.records.metrics import read_metrics
-from curricle.train.records.run_json import RUN
+from curricle.train.records.run_json import runs_of_comparison
 from curricle.train.records.status import RunStatus, is_held, status_of_run
 
 RECORD, FIGURES = "comparison.json", "compare.json"
@@ -74,12 +74,12 @@ def comparing(output: Path, runs: int) -> Iterator[None]:
 
 def is_comparison(directory: Path) -> bool:
     """Whether there is a comparison, or what is done of one."""
-    return (directory / RECORD).exists() or bool(_runs(directory))
+    return (directory / RECORD).exists() or bool(runs_of_comparison(directory))
 
 
 def status_of_comparison(directory: Path) -> ComparisonStatus:
     """How a comparison stands. UsageError where what it says of itself is damaged."""
-    runs = [status_of_run(path) for path in _runs(directory)]
+    runs = [status_of_run(path) for path in runs_of_comparison(directory)]
     done, running = [each for each in runs if each.state == "done"], [each for each in runs if each.state == "running"]
     total, recorded = _read(directory, len(done))
     if is_held(directory) or running:
@@ -87,10 +87,6 @@ def status_of_comparison(directory: Path) -> ComparisonStatus:
         return ComparisonStatus(str(directory), "running", total, len(done), tuple(running), left)
     state: State = "dead" if recorded == "running" else recorded
     return ComparisonStatus(str(directory), state, total, len(done))
-
-
-def _runs(directory: Path) -> list[Path]:
-    return sorted(path.parent for path in directory.glob(f"*/*/*/{RUN}"))
 
 
 def _write(output: Path, runs: int, state: Literal["running", "stopped", "done"]) -> None:

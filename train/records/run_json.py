@@ -116,11 +116,15 @@ def rows_digest_of(run: Path) -> str | None:
     return table.get("digest") if isinstance(table, dict) else None
 
 
+def runs_of_comparison(directory: Path) -> list[Path]:
+    """The directories of its runs, sorted: one for each arm, learning rate and seed; none where there is none."""
+    return sorted(path.parent for path in directory.glob(f"*/*/*/{RUN}"))
+
+
 def no_run(directory: Path) -> UsageError:
     """The error for a directory that is no run; of a comparison it names the first of its runs."""
-    runs = sorted(directory.glob(f"*/*/*/{RUN}"))
-    if runs:
-        remedy = f"name one of its runs, such as {runs[0].parent}, or look at compare.html"
+    if runs := runs_of_comparison(directory):
+        remedy = f"name one of its runs, such as {runs[0]}, or look at compare.html"
         return UsageError("is a comparison, and no run", where=str(directory), remedy=remedy)
     return UsageError("there is no run here", where=str(directory), remedy="name the --output of `curricle-train run`")
 

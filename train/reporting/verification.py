@@ -12,7 +12,7 @@ from curricle.schemas.sums import damaged
 from curricle.train.ordering.journal import JOURNAL, read_journal
 from curricle.train.records.checkpoints import DIGESTS, checkpoints, faults, read_cursor, sums
 from curricle.train.records.metrics import METRICS, read_metrics
-from curricle.train.records.run_json import RUN, no_run, read_description
+from curricle.train.records.run_json import RUN, no_run, read_description, runs_of_comparison
 
 EARLIER = "written by an earlier version, without digests: nothing proves it whole"
 
@@ -32,7 +32,7 @@ class Finding:
 
 def verify(directory: Path) -> list[Finding]:
     """Look at every byte of a run, or of all runs of a comparison; UsageError if there is none."""
-    runs = [directory] if _is_run(directory) else sorted(path.parent for path in directory.glob(f"*/*/*/{RUN}"))
+    runs = [directory] if _is_run(directory) else runs_of_comparison(directory)
     if not runs:
         raise no_run(directory)
     return [
