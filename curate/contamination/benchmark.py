@@ -1,4 +1,4 @@
-"""The texts of benchmarks, and the runs of words by which they are postings again.
+"""The texts of benchmarks, and the runs of words by which they are found again.
 
 A text is any field of a record: a question, an answer, a choice, whatever the fields are called. It is looked for by
 its runs of 13 words, as GPT-3's authors did (arXiv 2005.14165, appendix C), who take the whole text where it has 8 to
