@@ -51,8 +51,8 @@ def push(settings: PushSettings) -> Upload:
     manifest = table.manifest
     files = {part.path: part.bytes for part in (*manifest.data, *manifest.rejects)}
     for name in (MANIFEST, CARD, REPORT, CERTIFICATE):
-        if table.files.exists(name):
-            files[name] = len(table.files.read(name))
+        if (size := table.files.size(name)) is not None:
+            files[name] = size
     notes = []
     if manifest.total.rejected:
         notes.append(f"rejects/ holds how {manifest.total.rejected:,} records began that were refused, as they stood")
