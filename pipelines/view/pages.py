@@ -5,9 +5,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
-from curricle.pipelines.view.rows import POSITION, Query, RejectSheet, RowSheet, Sheet
+from curricle.pipelines.view.rows import Query, RejectSheet, RowSheet, Sheet
 from curricle.schemas.common.errors import UsageError
-from curricle.schemas.pages.excerpts import PREVIEW_CHARACTERS, Excerpt
+from curricle.schemas.pages.excerpts import Excerpt
 from curricle.schemas.pages.page import rendered
 
 PAGE_ROWS = 25
@@ -56,7 +56,6 @@ class Pages:
 
     def __init__(self, rows: RowSheet, rejects: RejectSheet) -> None:
         self.sheets: dict[str, Sheet] = {"rows": rows, "rejects": rejects}
-        self._scores = rows.scores
 
     def list(self, address: Address) -> tuple[str, bool]:
         """A page of a list; and whether it could be made, as a page says what was wrong."""
@@ -67,11 +66,10 @@ class Pages:
             rows, error = np.array([], np.int64), str(refused)
         pages = max(1, -(-len(rows) // PAGE_ROWS))
         page = min(max(1, address.page), pages)
-        columns = self._scores if address.sheet == "rows" else [*POSITION]
         shown = rows[(page - 1) * PAGE_ROWS : page * PAGE_ROWS]
-        cells = sheet.frame(columns)[shown].rows() if columns else [()] * len(shown)
+        cells = sheet.frame(sheet.columns)[shown].rows() if sheet.columns else [()] * len(shown)
         lines = [
-            RowLine(int(row), [_preview(text) for text in texts], list(values))
+            RowLine(int(row), [Excerpt.preview(text) for text in texts], list(values))
             for row, texts, values in zip(shown, sheet.starts(shown), cells, strict=True)
         ]
         about = {
@@ -82,8 +80,8 @@ class Pages:
             "page": page,
             "pages": pages,
             "first": (page - 1) * PAGE_ROWS + 1,
-            "texts": ("prompt", "response") if address.sheet == "rows" else ("reason", "record"),
-            "columns": columns,
+            "texts": sheet.texts,
+            "columns": sheet.columns,
             "names": sheet.names,
             "lines": lines,
             "error": error,
@@ -110,9 +108,3 @@ class Pages:
             "units": {key: column.unit for key, column in sheet.table.scores.items()},
         }
         return rendered(PACKAGE, "row.html.j2", about)
-
-
-def _preview(text: str | None) -> Excerpt:
-    """One line of the start of a text."""
-    words = " ".join((text or "").split())
-    return Excerpt.of(words, PREVIEW_CHARACTERS)

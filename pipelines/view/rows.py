@@ -5,6 +5,7 @@ read the whole table, the start of each prompt and of each response stays in mem
 columns that were sorted or filtered by. Only a row that is looked at alone is read whole, with its row group.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -43,11 +44,17 @@ class Query:
     high: bool = False
 
 
-class Sheet:
-    """What rows and rejects have in common. ``names``: the columns that filter and sort; ``count``: how many rows."""
+class Sheet(ABC):
+    """What rows and rejects have in common.
 
-    def __init__(self, table: TableReader, names: Sequence[str], count: int) -> None:
-        self.table, self.names, self.count = table, names, count
+    A list shows ``texts``, by their headings, and ``columns``; ``names`` are the columns that filter and sort.
+    ``count``: how many rows there are.
+    """
+
+    texts: tuple[str, str]
+
+    def __init__(self, table: TableReader, columns: Sequence[str], names: Sequence[str], count: int) -> None:
+        self.table, self.columns, self.names, self.count = table, columns, names, count
         self.find = lru_cache(RESULTS)(self._find)
         self._containing = lru_cache(RESULTS)(self._search)
         self._columns: dict[str, pl.Series] = {}
@@ -63,16 +70,17 @@ class Sheet:
         """The start of what a list shows of each of these rows."""
         return [*zip(*(texts.take(pa.array(rows)).to_pylist() for texts in self._starts), strict=True)]
 
+    @abstractmethod
     def whole(self, row: int) -> dict[str, Any]:
         """All that is known of one row, but for vectors."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _read(self, names: Sequence[str]) -> pa.Table:
-        raise NotImplementedError
+        """These columns of all rows."""
 
+    @abstractmethod
     def _texts(self) -> Iterator[tuple[pa.Array, RowIndices]]:
         """Texts that can be searched, and of which row each is, a row group at a time."""
-        raise NotImplementedError
 
     def _find(self, query: Query) -> RowIndices:
         """The numbers of the rows that are looked for, in order; UsageError for what cannot be asked."""
@@ -102,10 +110,11 @@ class Sheet:
 class RowSheet(Sheet):
     """The rows of the table."""
 
+    texts = ("prompt", "response")
+
     def __init__(self, table: TableReader) -> None:
-        names = [name for name, column in table.scores.items() if is_numeric(column) or is_category(column)]
-        super().__init__(table, [*names, *POSITION, "example_id"], table.manifest.total.scored)
-        self.scores = names
+        scores = [name for name, column in table.scores.items() if is_numeric(column) or is_category(column)]
+        super().__init__(table, scores, [*scores, *POSITION, "example_id"], table.manifest.total.scored)
         starts = [_starts(group["messages"].combine_chunks()) for group in table.groups(["messages"])]
         self._starts = [pa.chunked_array([group[turn] for group in starts], pa.string()) for turn in range(2)]
 
@@ -129,8 +138,10 @@ class RowSheet(Sheet):
 class RejectSheet(Sheet):
     """The records that are not in the table."""
 
+    texts = ("reason", "record")
+
     def __init__(self, table: TableReader) -> None:
-        super().__init__(table, [*POSITION, "reason"], table.manifest.total.rejected)
+        super().__init__(table, POSITION, [*POSITION, "reason"], table.manifest.total.rejected)
         texts = table.reject_columns(["reason", "raw"])
         self._starts = [pc.utf8_slice_codeunits(texts[name], 0, START) for name in texts.column_names]
 

@@ -21,6 +21,11 @@ class Excerpt:
         text = text or ""
         return cls(text[:characters], max(0, len(text) - characters))
 
+    @classmethod
+    def preview(cls, text: str | None) -> "Excerpt":
+        """One line of the start of a text, for a list."""
+        return cls.of(" ".join((text or "")[: 4 * PREVIEW_CHARACTERS].split()), PREVIEW_CHARACTERS)
+
 
 @dataclass(frozen=True)
 class ShownExample:
@@ -36,12 +41,12 @@ class ShownExample:
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "ShownExample":
         messages = row["messages"] or []
-        opening = next((turn["content"] for turn in messages if turn["role"] != "system"), "") or ""
+        opening = next((turn["content"] for turn in messages if turn["role"] != "system"), None)
         return cls(
             row["example_id"],
             row.get("source") or "",
             row.get("source_position"),
-            Excerpt.of(" ".join(opening[: 4 * PREVIEW_CHARACTERS].split()), PREVIEW_CHARACTERS),
+            Excerpt.preview(opening),
             [(turn["role"] or "?", Excerpt.of(turn["content"], TURN_CHARACTERS)) for turn in messages[:TURNS]],
             max(0, len(messages) - TURNS),
         )
