@@ -141,6 +141,14 @@ class AddOptions(TypedDict, total=False):
     overwrite: bool
 
 
+class ContaminationOptions(TypedDict, total=False):
+    """Options of ``contamination``."""
+
+    columns: Sequence[str]
+    near_duplicates: float
+    overwrite: bool
+
+
 class LpOptions(TypedDict, total=False):
     """Options of ``lp``."""
 
@@ -289,23 +297,18 @@ def cluster(table: StrPath, output: StrPath, **options: Unpack[ClusterOptions]) 
 
 
 def contamination(
-    table: StrPath,
-    output: StrPath,
-    against: StrPath | Sequence[StrPath],
-    columns: Sequence[str] = (),
-    near_duplicates: float = ContaminationSettings.near_duplicates,
-    overwrite: bool = False,
+    table: StrPath, output: StrPath, against: StrPath | Sequence[StrPath], **options: Unpack[ContaminationOptions]
 ) -> "Manifest":
     """Write the table with columns that say which rows hold texts of the benchmarks ``against``; return its manifest.
 
-    Options are those of ``curricle contamination --help``. Raises UsageError for files that cannot be read.
+    ``options``: those of ``curricle contamination --help``, as for ``score``. Raises UsageError for files that cannot
+    be read.
     """
     from curricle.pipelines.commands.contamination import contamination
 
-    given = {"columns": columns, "near_duplicates": near_duplicates, "overwrite": overwrite}
     files = [against] if isinstance(against, (str, os.PathLike)) else against
     return contamination(
-        _settings(ContaminationSettings, "contamination", table=table, output=output, against=files, **given)
+        _settings(ContaminationSettings, "contamination", table=table, output=output, against=files, **options)
     )
 
 

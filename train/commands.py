@@ -107,6 +107,20 @@ class PlanOptions(TypedDict, total=False):
     eval: EvalSettings | Mapping[str, Any]
 
 
+class EvaluateOptions(TypedDict, total=False):
+    """Options of ``evaluate``."""
+
+    checkpoint: str | None
+    num_fewshot: int | None
+    limit: int | None
+    chat_template: bool
+    batch_size: int
+    device: str | None
+    precision: Literal["fp32", "bf16"]
+    unsafe_code: bool
+    log_format: Literal["text", "json"]
+
+
 class ExportOptions(TypedDict, total=False):
     """Options of ``export``."""
 
@@ -208,25 +222,15 @@ def plan(data: StrPath | None, output: StrPath, **options: Unpack[PlanOptions]) 
 
 
 def evaluate(
-    directory: StrPath,
-    tasks: str | Sequence[str],
-    checkpoint: str | None = None,
-    num_fewshot: int | None = None,
-    limit: int | None = None,
-    chat_template: bool = False,
-    batch_size: int = EvaluateSettings.batch_size,
-    device: str | None = None,
-    precision: Literal["fp32", "bf16"] = "fp32",
-    unsafe_code: bool = False,
+    directory: StrPath, tasks: str | Sequence[str], **options: Unpack[EvaluateOptions]
 ) -> "dict[Path, list[TaskRecord]]":
     """Ask the checkpoints of a run, or of all runs of a comparison, tasks of lm-evaluation-harness.
 
-    The figures by the file that they are written to. Options are those of ``curricle-train evaluate --help``. Raises
-    UsageError for a run, a checkpoint or a task that is not there, and UserError where the harness fails.
+    The figures by the file that they are written to. ``options``: those of ``curricle-train evaluate --help``, as for
+    ``run``. Raises UsageError for a run, a checkpoint or a task that is not there, UserError where the harness fails.
     """
-    given = {name: value for name, value in locals().items() if name not in ("directory", "tasks")}
     tasks = tasks.split(",") if isinstance(tasks, str) else tasks
-    settings = _settings(EvaluateSettings, "evaluate", directory=directory, tasks=tasks, **given)
+    settings = _settings(EvaluateSettings, "evaluate", directory=directory, tasks=tasks, **options)
     check_writable(settings.directory)
     from curricle.train.evaluation.harness import evaluate
 

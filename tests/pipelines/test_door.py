@@ -20,6 +20,11 @@ OPTIONS = {
     "score": (functions.ScoreOptions, functions.ScoreSettings, ("inputs", "output")),
     "select": (functions.SelectOptions, functions.SelectSettings, ("table", "output", "check")),
     "cluster": (functions.ClusterOptions, functions.ClusterSettings, ("table", "output")),
+    "contamination": (
+        functions.ContaminationOptions,
+        functions.ContaminationSettings,
+        ("table", "output", "against"),
+    ),
     "add": (functions.AddOptions, functions.AddSettings, ("table", "metrics", "output")),
     "lp": (functions.LpOptions, functions.LpSettings, ("table", "output")),
     "reward": (functions.RewardOptions, functions.RewardSettings, ("table", "output")),

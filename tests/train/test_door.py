@@ -162,7 +162,7 @@ def test_refusals_are_those_of_the_command(table_file, tmp_path, tiny_model):
     assert {*tmp_path.iterdir()} == before
 
 
-@pytest.mark.parametrize("name", ["run", "compare", "plan", "reward", "export"])
+@pytest.mark.parametrize("name", ["run", "compare", "plan", "reward", "export", "evaluate"])
 def test_the_keywords_of_a_function_are_the_options_of_its_command(name):
     function = getattr(train, name)
     accepted = {*inspect.signature(function).parameters} - {"options"}
