@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from curricle.curate.contamination.benchmark import LONGEST, SHORTEST, Benchmark
 from curricle.curate.contamination.search import KINDS, Match, search
+from curricle.curate.readers import named_readers
 from curricle.curate.readers.inputs import find_inputs
 from curricle.curate.report.contamination import ShownMatch, contamination_page
 from curricle.curate.selection.near_duplicates import WORDS
@@ -49,7 +50,8 @@ def contamination(settings: ContaminationSettings) -> Manifest:
     UsageError for benchmarks that cannot be read, and as for ``cluster``.
     """
     table, directory = TableReader(settings.table), OutputDirectory(settings.output)
-    files = {file.name: sha256_of(Path(file.path)) for file in find_inputs(list(settings.against))[0]}
+    inputs, _ = find_inputs(settings.against, readers=named_readers((), settings.columns))
+    files = {file.name: sha256_of(Path(file.path)) for file in inputs}
     params = {
         "against": sorted({*files.values()}),
         "columns": list(settings.columns),
