@@ -18,6 +18,7 @@ from curricle.curate.words import SEGMENTATION
 from curricle.pipelines.settings.contamination import ContaminationSettings
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.extend import Addition, extend, extending
+from curricle.pipelines.tables.phase import enter
 from curricle.pipelines.tables.provenance import provenance
 from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.columns import ScoreColumn
@@ -63,6 +64,9 @@ def contamination(settings: ContaminationSettings) -> Manifest:
     with extending(table, settings.output, {METRIC: params}, settings.overwrite, names) as run:
         if run:
             benchmark = Benchmark.read(settings.against, settings.columns)
+            total = table.manifest.total.scored
+            words = f"looking for {len(benchmark.texts):,} texts in {total:,} rows"
+            enter(directory, run, words, records=total)
             matches = _matches(table, benchmark, settings.near_duplicates)
             shown = _shown(table, benchmark, matches)
             figures = _figures(table, benchmark, matches, shown, files)
@@ -78,7 +82,6 @@ def _matches(table: TableReader, benchmark: Benchmark, threshold: float) -> dict
     """What is found, by row."""
     matches: dict[int, Match] = {}
     row, total = 0, table.manifest.total.scored
-    log.info("looking for %s texts in %s rows", f"{len(benchmark.texts):,}", f"{total:,}")
     for name, texts in benchmark.short.items():
         log.info("%s: %s with fewer than %d words, not looked for", name, counted(texts, "text"), SHORTEST)
     for group in table.groups(["messages"]):
