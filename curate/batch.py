@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from curricle.schemas.inputs import by_response
+from curricle.schemas.inputs import Turn, by_response, rejected
 from numpy.typing import NDArray
 
 OUT_OF_MEMORY = "out of memory for"
@@ -72,6 +72,16 @@ class Batch:
         return [[(turn["role"], turn["content"]) for turn in turns] for turns in self.table["messages"].to_pylist()]
 
     @cached_property
+    def extra(self) -> list[str | None]:
+        """The other fields of each row, JSON: see ``schemas.inputs``."""
+        return self.table["extra"].to_pylist() if "extra" in self.table.column_names else [None] * len(self)
+
+    @cached_property
+    def rejected(self) -> list[list[tuple[int, list[Turn]]]]:
+        """The answers of each row that were rejected, as ``schemas.inputs.rejected`` gives them."""
+        return [rejected(extra) for extra in self.extra]
+
+    @cached_property
     def prompts(self) -> list[str]:
         """What is no response: what was not written by the assistant, or is context; joined by a line break."""
         return [self._text(row, of_response=False) for row in range(len(self))]
@@ -84,8 +94,7 @@ class Batch:
     @cached_property
     def turns(self) -> list[list[tuple[bool, str]]]:
         """Each conversation as ``(is_response, content)``: what is not the assistant's, or context, is no response."""
-        extra = self.table["extra"].to_pylist() if "extra" in self.table.column_names else [None] * len(self)
-        return [by_response(messages, beside) for messages, beside in zip(self.messages, extra, strict=True)]
+        return [by_response(messages, extra) for messages, extra in zip(self.messages, self.extra, strict=True)]
 
     def _text(self, row: int, of_response: bool) -> str:
         return "\n".join(text for is_response, text in self.turns[row] if is_response == of_response)

@@ -18,7 +18,7 @@ from curricle.curate.passes.preference import (
 from curricle.curate.words import count_words
 from curricle.schemas.chat.responses import RESPONSE_ROLE
 from curricle.schemas.columns import ScoreColumn
-from curricle.schemas.inputs import rejected
+from curricle.schemas.inputs import Turn
 
 LENGTH_COLUMNS = (
     ScoreColumn("rejected_words", pa.int32(), "words", "Unicode words (UAX #29) of the rejected answer"),
@@ -56,12 +56,8 @@ IFD_COLUMNS = (
 
 def compute_length(batch: Batch) -> Scores:
     """Words and tokens of the first answer that was rejected."""
-    rendered, answers = REJECTED_RENDERING.of(batch), [rejected(extra) for extra in batch.table["extra"].to_pylist()]
-    texts = [
-        [turn["content"] for turn in each[0][1] if turn["role"] == RESPONSE_ROLE] if each else None for each in answers
-    ]
-    words: list[Cell] = [NO_REJECTED if text is None else count_words("\n".join(text)) for text in texts]
-    tokens = [length.counted(row.response_tokens, row) for row in rendered]
+    words: list[Cell] = [_words(answers[0][1]) if answers else NO_REJECTED for answers in batch.rejected]
+    tokens = [length.counted(row.response_tokens, row) for row in REJECTED_RENDERING.of(batch)]
     return _scores(batch, LENGTH_COLUMNS, {"rejected_words": words, "rejected_tokens": tokens})
 
 
@@ -84,6 +80,10 @@ def compute_ifd(batch: Batch) -> Scores:
     return _scores(batch, IFD_COLUMNS, cells)
 
 
+def _words(answer: list[Turn]) -> int:
+    return count_words("\n".join(turn["content"] for turn in answer if turn["role"] == RESPONSE_ROLE))
+
+
 def _margin(other: float | str, chosen: float | str) -> float | str:
     if isinstance(other, str):
         return other
@@ -94,9 +94,9 @@ def _scores(batch: Batch, columns: Sequence[ScoreColumn], cells: Mapping[str, Se
     """The cells, and a note on rows of which more than one answer was rejected."""
     scores = to_scores(columns, cells)
     notes = {row: [*texts] for row, texts in scores.notes.items()}
-    for row, extra in enumerate(batch.table["extra"].to_pylist()):
-        if (count := len(rejected(extra))) > 1:
-            notes.setdefault(row, []).append(f"{columns[0].name}: of the first of {count} rejected answers")
+    for row, answers in enumerate(batch.rejected):
+        if len(answers) > 1:
+            notes.setdefault(row, []).append(f"{columns[0].name}: of the first of {len(answers)} rejected answers")
     return Scores(scores.columns, notes)
 
 

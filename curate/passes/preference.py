@@ -8,7 +8,7 @@ from curricle.curate.batch import Batch
 from curricle.curate.passes.loss import LikelihoodPass
 from curricle.curate.passes.rendering import RenderPass
 from curricle.curate.proxy.sequences import unconditional
-from curricle.schemas.inputs import MESSAGE_FIELDS, REJECTED, TRAIN, Turn, fields_of, rejected
+from curricle.schemas.inputs import MESSAGE_FIELDS, REJECTED, TRAIN, Turn, fields_of
 
 NO_REJECTED = "there is no rejected answer"
 
@@ -24,8 +24,8 @@ class AnswerRendering(RenderPass):
     """``"rejected"`` or ``"chosen"``"""
 
     def conversations(self, batch: Batch) -> Sequence[list[Turn] | str]:
-        rows = zip(batch.table["messages"].to_pylist(), batch.table["extra"].to_pylist(), strict=True)
-        return [self._conversation(turns, rejected(extra)) for turns, extra in rows]
+        rows = zip(batch.table["messages"].to_pylist(), batch.rejected, strict=True)
+        return [self._conversation(turns, answers) for turns, answers in rows]
 
     def _conversation(self, turns: list[Turn], answers: list[tuple[int, list[Turn]]]) -> list[Turn] | str:
         if not answers:
@@ -35,11 +35,10 @@ class AnswerRendering(RenderPass):
 
     def extras(self, batch: Batch) -> Sequence[str | None]:
         """The row's own, in which the answers before are marked as context."""
-        return [_with_context(extra) for extra in batch.table["extra"].to_pylist()]
+        return [_with_context(*row) for row in zip(batch.extra, batch.rejected, strict=True)]
 
 
-def _with_context(extra: str | None) -> str | None:
-    answers = rejected(extra)
+def _with_context(extra: str | None, answers: list[tuple[int, list[Turn]]]) -> str | None:
     if not answers:
         return extra
     fields = dict(fields_of(extra))

@@ -29,8 +29,7 @@ class RenderPass(Pass[Sequence[Rendered]]):
 
     def extras(self, batch: Batch) -> Sequence[str | None]:
         """What ``extra`` says of the turns of each row, JSON: see ``schemas.inputs``."""
-        extras: list[str | None] = batch.table["extra"].to_pylist()
-        return extras
+        return batch.extra
 
     def ask(self, batch: Batch, model: Renderer, on_progress: OnProgress) -> Sequence[Rendered]:
         rows = self.conversations(batch)
