@@ -89,15 +89,19 @@ def check_record(
         if _is_text(value := fields.get(name)) and not _is_last(value, messages):
             notes.append(f"the field {name!r} is another answer, and is not read; it is kept in extra")
     for name in MANY_ANSWERS:
-        value = fields.get(name)
-        many = value.get("text") if isinstance(value, dict) else value
-        if isinstance(many, list) and len(many) > 1:
+        if len(answers_in(fields.get(name))) > 1:
             notes.append(f"the field {name!r} has other answers, and they are not read; it is kept in extra")
     for name in LIST_FIELDS:
         turns = value if isinstance(value := fields.get(name), list) else []
         if any(as_text(thought := _text_of(turn)) is not None and not _is_in(thought, messages) for turn in turns):
             notes.append(f"the field {name!r} has other turns, and they are not read; it is kept in extra")
     return Checked([*dict.fromkeys(notes)], frozenset(context & answers))
+
+
+def answers_in(value: Any) -> list[Any]:
+    """The answers in a field of ``MANY_ANSWERS``: it is the list of them, or SQuAD's object with that in ``text``."""
+    many = value.get("text") if isinstance(value, dict) else value
+    return many if isinstance(many, list) else []
 
 
 def _check_turn(fields: Fields, role: str, where: str, score_bad: bool) -> tuple[list[str], bool]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from curricle.curate.formats.beside import LIST_FIELDS
 from curricle.curate.formats.conversation import Conversation, Fields, FormatError
-from curricle.curate.formats.turns import is_turns
+from curricle.curate.formats.turns import are_objects, is_turns
 from curricle.curate.formats.values import as_text, canonical, says
 from curricle.schemas.chat.responses import RESPONSE_ROLE
 from curricle.schemas.inputs import REJECTED
@@ -43,7 +43,7 @@ def with_rejected(conversation: Conversation, record: Fields, read: Callable[[Fi
 
 def _answers(rejected: Any) -> list[Any]:
     """Each answer: a text, a turn or a list of turns is one."""
-    several = isinstance(rejected, list) and not (is_turns(rejected) and isinstance(rejected[0], dict))
+    several = isinstance(rejected, list) and not are_objects(rejected)
     return rejected if several and all(as_text(each) is not None or is_turns(each) for each in rejected) else [rejected]
 
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 from curricle.curate.formats import strict
-from curricle.curate.formats.beside import LIST_FIELDS, MANY_ANSWERS
+from curricle.curate.formats.beside import LIST_FIELDS, MANY_ANSWERS, answers_in
 from curricle.curate.formats.conversation import Fields, FormatError, first_saying
-from curricle.curate.formats.turns import ANSWER_FIELDS, is_turns, tool_call
+from curricle.curate.formats.turns import ANSWER_FIELDS, are_objects, is_turns, tool_call
 from curricle.curate.formats.values import as_text, kind, says
 from curricle.schemas.chat.responses import RESPONSE_ROLE
 
@@ -149,8 +149,10 @@ def _transcripts(record: Fields) -> Fields:
         return {**record, "chosen": pair[0], "rejected": pair[1]}
     if turns := transcript(record.get("prompt")):
         return {**record, "prompt": turns}
-    whole = next((name for name in TRANSCRIPTS if transcript(record.get(name))), None)
-    return _with_turns(record, transcript(record[whole]) or [], (whole,)) if whole else record
+    for name in TRANSCRIPTS:
+        if turns := transcript(record.get(name)):
+            return _with_turns(record, turns, (name,))
+    return record
 
 
 def _moss(record: Fields) -> Fields:
@@ -208,12 +210,12 @@ def _texts_in_turn(record: Fields) -> Fields:
 def _prompt_turns(record: Fields) -> Fields:
     """A conversation in ``prompt`` or in ``chosen``, and verl's answer to it."""
     chosen, prompt = record.get("chosen"), record.get("prompt")
-    chosen = chosen if _is_objects(chosen) and says(record.get("rejected")) else None
+    chosen = chosen if are_objects(chosen) and says(record.get("rejected")) else None
     if chosen and (same := next((name for name in LIST_FIELDS if record.get(name) == chosen), None)):
         record = {name: value for name, value in record.items() if name != same}
     if _has_turns(record):
         return record
-    if _is_objects(prompt):
+    if are_objects(prompt):
         answer = record.get("reward_model")
         truth = answer.get("ground_truth") if isinstance(answer, dict) else None
         if says(truth) and first_saying(record, ANSWERS) is None:
@@ -233,18 +235,14 @@ def _prompt_turns(record: Fields) -> Fields:
     return _with_turns(record, chosen, ("chosen", *((question,) if question and repeated else ())))
 
 
-def _is_objects(value: Any) -> TypeGuard[list[dict[str, Any]]]:
-    return is_turns(value) and isinstance(value[0], dict)
-
-
 def _many_answers(record: Fields) -> Fields:
     """Several answers to one question: the first is read."""
     if _has_turns(record) or first_saying(record, ANSWERS):
         return record
     for name in MANY_ANSWERS:
-        value: Any = record.get(name)
-        many: Any = value.get("text") if isinstance(value, dict) else value
-        if isinstance(many, list) and many and (answer := _answer(many[0])) is not None:
+        value = record.get(name)
+        many = answers_in(value)
+        if many and (answer := _answer(many[0])) is not None:
             without = (name,) if len(many) == 1 and many is value and not isinstance(many[0], dict) else ()
             others = {other: it for other, it in record.items() if other not in ("response", *without)}
             return {"response": answer, **others}

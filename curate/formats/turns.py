@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from curricle.curate.formats import strict
 from curricle.curate.formats.beside import LIST_FIELDS
@@ -62,6 +62,11 @@ def is_turns(value: Any) -> bool:
     return as_text(first) is not None or (
         isinstance(first, dict) and any(says(first.get(name)) for name in ("role", "from", "content", "value"))
     )
+
+
+def are_objects(value: Any) -> TypeGuard[list[dict[str, Any]]]:
+    """Whether a value is a list of turns that are objects, by its first."""
+    return is_turns(value) and isinstance(value[0], dict)
 
 
 def list_field(record: Fields) -> str | None:
