@@ -5,7 +5,6 @@ mapped into memory and not read into it, so that a batch may be as large as the 
 """
 
 import mmap
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
@@ -13,7 +12,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 from curricle.curate.readers.base import Extent, Reader, Slice, SlicesRead
 from curricle.curate.readers.records import Record
-from curricle.curate.readers.rows import bounded, row_bytes, until, without_dictionaries
+from curricle.curate.readers.rows import bounded, check_names, row_bytes, until, without_dictionaries
 from curricle.curate.readers.streams import StoredFile, SurveyedFile
 from curricle.schemas.common.errors import UsageError
 
@@ -88,9 +87,7 @@ def _batches(stream: BinaryIO, name: str) -> Iterator[tuple[pa.RecordBatch, pa.S
             reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
         except (pa.ArrowException, OSError) as error:
             raise UsageError(f"not Arrow IPC: {error}", where=name, remedy=remedy) from error
-        commonest = Counter(reader.schema.names).most_common(1)
-        if commonest and commonest[0][1] > 1:
-            raise UsageError(f"two columns are named {commonest[0][0]!r}", where=name, remedy="rename one of them")
+        check_names(reader.schema, name)
         schema = without_dictionaries(reader.schema)
         for batch in map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader:
             batch.validate(full=True)  # offsets and indices stand in the file as anybody may write them

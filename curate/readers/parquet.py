@@ -7,7 +7,6 @@ Of the footer only what row groups say is looked at: Arrow ends the process wher
 """
 
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -16,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from curricle.curate.readers.base import Extent, Reader, Slice, SlicesRead
 from curricle.curate.readers.records import Record
-from curricle.curate.readers.rows import VALUE_BYTES, bounded, row_bytes, until
+from curricle.curate.readers.rows import VALUE_BYTES, bounded, check_names, row_bytes, until
 from curricle.curate.readers.streams import UNREADABLE, StoredFile, SurveyedFile
 from curricle.schemas.common.errors import UsageError
 
@@ -114,9 +113,7 @@ def open_parquet(stream: BinaryIO, name: str) -> ParquetRows:
         folded = pq.ParquetFile(stream, metadata=plain.metadata, read_dictionary=texts, **options)
     except UNREADABLE as error:
         raise UsageError(f"not Parquet: {error}", where=name, remedy="fetch or write the file again") from error
-    commonest = Counter(plain.schema_arrow.names).most_common(1)
-    if commonest and commonest[0][1] > 1:
-        raise UsageError(f"two columns are named {commonest[0][0]!r}", where=name, remedy="rename one of them")
+    check_names(plain.schema_arrow, name)
     return ParquetRows(folded, plain)
 
 

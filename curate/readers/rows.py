@@ -3,6 +3,7 @@
 Bytes are counted without unfolding anything: a dictionary may stand for a thousandfold.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 from curricle.curate.formats.values import Unreadable
 from curricle.curate.readers.base import Slice
 from curricle.curate.readers.records import RAW_LIMIT, Record, too_long
+from curricle.schemas.common.errors import UsageError
 from numpy.typing import NDArray
 from pyarrow import types
 
@@ -73,6 +75,13 @@ def _numbers(array: pa.Array) -> Sizes:
 
 NO_FORM = (ValueError, OverflowError, LookupError)
 """What pyarrow raises for a value that has no Python form."""
+
+
+def check_names(schema: pa.Schema, name: str) -> None:
+    """UsageError if two columns of the file ``name`` have one name."""
+    commonest = Counter(schema.names).most_common(1)
+    if commonest and commonest[0][1] > 1:
+        raise UsageError(f"two columns are named {commonest[0][0]!r}", where=name, remedy="rename one of them")
 
 
 def bounded(batch: pa.RecordBatch, schema: pa.Schema, first: int, limit: int) -> Iterator[Record]:
