@@ -6,14 +6,15 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from curricle.curate.formats import strict
+from curricle.curate.formats.beside import LIST_FIELDS
 from curricle.curate.readers.split import JSON_SPACE, Broken, Piece, elements
 
 LISTS = ("data", "train", "records", "rows", "examples", "instances", "items", "samples", "entries", "questions")
 OTHER_LISTS = ("test", "validation", "valid", "dev", "eval", "val")
 """Lists of records, too, which are not read as if they were one set."""
 OF_A_RECORD = (
-    *("messages", "conversations", "conversation", "dialogue", "dialog", "chat"),
-    *("instruction", "prompt", "question", "query", "chosen", "input", "inputs", "text"),
+    *LIST_FIELDS,
+    *("chat", "instruction", "prompt", "question", "query", "chosen", "input", "inputs", "text"),
 )
 """Names that say that the object is a record itself."""
 MOST_BESIDE = 1 << 20
@@ -39,8 +40,8 @@ def container(head: bytes) -> Container | None:
 
     ``head`` is the file's beginning, or all of it. An object that ends in it, with more behind, is a line.
     """
-    at, inside, objects, others, lists = 1, None, 0, 0, []
-    first_member = _skip(head, 1)
+    at = first_member = _skip(head, 1)
+    inside, lists, are_objects = None, [], set[bool]()
     while True:
         at = _skip(head, at)
         if head[at : at + 1] == b"}":
@@ -57,13 +58,13 @@ def container(head: bytes) -> Container | None:
         at = _skip(head, at + 1)
         if name in OF_A_RECORD:
             return None
-        if head[at : at + 1] == b"[" and head[_skip(head, at + 1) :][:1] in (b"{", b"["):
+        opens, first = head[at : at + 1], _skip(head, at + 1)
+        if opens == b"[" and head[first : first + 1] in (b"{", b"["):
             if name in LISTS and not inside:
                 inside = Container(name, at + 1)
             elif name in (*LISTS, *OTHER_LISTS):
                 lists.append(name)
-        is_object = head[at : at + 1] == b"{"
-        objects, others = objects + is_object, others + (not is_object)
+        are_objects.add(opens == b"{")
         end = _end(head, at)
         if end is None:  # the head ends in this value
             break
@@ -76,7 +77,7 @@ def container(head: bytes) -> Container | None:
         raise _several(inside.name, lists[0])
     if inside:
         return inside
-    return Container("", first_member) if objects and not others else None
+    return Container("", first_member) if are_objects == {True} else None
 
 
 def listed(data: Iterable[bytes], name: str, start: int, limit: int) -> Iterator[Piece]:
