@@ -136,9 +136,9 @@ def _with_own_names(match: InputMatch, others: Collection[str]) -> list[InputFil
     for file in match.new:
         if file.name in others:
             own, steps = PurePath(file.name).parts, PurePath(file.location).parts
-            sha256 = content_sha256(file.path, file.bytes, file.modified)
             longer = ("/".join(steps[-count:]) for count in range(len(own) + 1, len(steps) + 1))
-            name = next((name for name in longer if name not in names), _with_digest(file.name, sha256))
+            name = next((name for name in longer if name not in names), "")
+            name = name or _with_digest(file.name, content_sha256(file.path, file.bytes, file.modified))
             names.add(name)
             file = replace(file, name=name, location=file.location or file.name)
         files.append(file)
