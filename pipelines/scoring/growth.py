@@ -152,28 +152,21 @@ def _with_new_names(
 
     Where one rotates its files, each name goes to the next, and that of the last one, which is gone, has its digest.
     """
-    now = {source.file.name: _name_now(source, match) for source in sources}
+    now = {source.file.name: _file_now(source, match) for source in sources}
     wanted = {file.name for file in new}
-    moved: dict[str, str] = {}
-    while passed := {old: name for old, name in now.items() if old in wanted and old not in moved}:
+    moved: dict[str, InputFile] = {}
+    while passed := {old: file for old, file in now.items() if old in wanted and old not in moved}:
         moved |= passed
-        wanted |= {*passed.values()}
-    return [
-        replace(source, file=replace(source.file, name=moved[source.file.name], location=_location(source, match)))
-        if source.file.name in moved
-        else source
-        for source in sources
-    ]
+        wanted |= {file.name for file in passed.values()}
+    return [replace(source, file=moved.get(source.file.name, source.file)) for source in sources]
 
 
-def _name_now(source: PlannedSource, match: InputMatch) -> str:
+def _file_now(source: PlannedSource, match: InputMatch) -> InputFile:
+    """A source's file as it is called now, and where it lies; with its digest in its name if it is gone."""
     there = match.there.get(source.file.name)
-    return there.name if there else _with_digest(source.file.name, source.sha256)
-
-
-def _location(source: PlannedSource, match: InputMatch) -> str:
-    there = match.there.get(source.file.name)
-    return there.location if there else source.file.location
+    if there is None:
+        return replace(source.file, name=_with_digest(source.file.name, source.sha256))
+    return replace(source.file, name=there.name, location=there.location)
 
 
 def _with_digest(name: str, sha256: str) -> str:
