@@ -66,7 +66,7 @@ def by_response(turns: Sequence[tuple[str, str]], extra: str | Mapping[str, obje
 def rejected(extra: str | Mapping[str, object] | None) -> list[tuple[int, list[Turn]]]:
     """The answers that were rejected: after how many turns of the conversation each begins, and its turns.
 
-    None for a field of the name that holds something else.
+    There are none where a field of the name holds something else.
     """
     if isinstance(extra, str) and f'"{REJECTED}"' not in extra:
         return []

@@ -3,8 +3,9 @@
 In every format: a field that says nothing is absent where another can stand for it; an empty prompt or answer
 that stands alone is a conversation like any other; what a format does not know stays in ``extra``. Tool
 definitions stand in the system turn as ``<tools>``, what the assistant calls and thinks in its own turn as
-``<tool_call>`` and ``<think>``, tool results in turns of the role ``tool``. Images and sound are refused, whether
-they are parts of a message or fields beside it. docs/formats.md lists what becomes of each field.
+``<tool_call>`` and ``<think>``, tool results in turns of the role ``tool``. Images and sound are refused, or left out
+where a user asks for it, whether they are parts of a message or fields beside it. docs/formats.md lists what becomes
+of each field.
 """
 
 from typing import Any

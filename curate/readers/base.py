@@ -18,9 +18,9 @@ from curricle.schemas.common.plugins import Origin, Pluggable
 class Slice(NamedTuple):
     """Consecutive records of one file.
 
-    ``start`` and ``stop`` are offsets in the decompressed bytes for lines and for elements of an array, and
-    row numbers for rows. ``position`` is that of the first record; it is more than ``first_record``, its
-    ordinal in the file, where blank lines come before it.
+    ``start`` and ``stop`` are offsets in the decompressed bytes for records of a text, and row numbers for
+    rows. ``position`` is that of the first record; it is more than ``first_record``, its ordinal in the
+    file, where blank lines or a header come before it.
     """
 
     layout: str
@@ -57,7 +57,7 @@ class Reader(Pluggable, ABC):
     suffixes: Sequence[str]
     """In lower case, with their dots"""
     compressible = True
-    """Whether the file may be compressed as a whole, as ``.gz`` or ``.zst``"""
+    """Whether the file may be compressed as a whole, as ``.gz``, ``.zst``, ``.bz2`` or ``.xz``"""
     divisible = True
     """Whether reading can start at any slice at no cost, if the file is not compressed"""
     may_be_empty = False

@@ -14,8 +14,8 @@ RAW_LIMIT = 2000
 class Record(NamedTuple):
     """A record: its value, or, if there is a ``reason``, none.
 
-    ``position`` is the line in a file of lines (from 0, blank lines counted), the index in an array, or the
-    row in a Parquet file.
+    ``position`` is the line in a file of lines, the record in CSV and TSV (from 0; blank ones and the header are
+    counted), the index in an array or object, or the row in Parquet and Arrow.
     """
 
     position: int
@@ -25,7 +25,7 @@ class Record(NamedTuple):
 
     @property
     def raw(self) -> str:
-        """The record's first ``RAW_LIMIT`` characters as they stood in the file, or, for Parquet, as JSON.
+        """The record's first ``RAW_LIMIT`` characters as they stood in the file, or, for Parquet and Arrow, as JSON.
 
         Always valid Unicode: bytes that are not UTF-8 are written as ``\\xNN``.
         """

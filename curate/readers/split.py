@@ -1,6 +1,6 @@
-"""Cut lines and arrays into the bytes of their records, in one pass and bounded memory.
+"""Cut lines, arrays and objects into the bytes of their records, in one pass and bounded memory.
 
-Both cutters yield the same pieces, so that everything after them is the same for both layouts.
+Both cutters yield the same pieces, so that everything after them is the same for all layouts.
 """
 
 import re

@@ -246,7 +246,7 @@ class Expansion:
 
 @contextmanager
 def seekable(stream: BinaryIO) -> Iterator[BinaryIO]:
-    """The stream, or a copy in a temporary file if it cannot seek: Parquet is read from its end."""
+    """The stream, or a copy in a temporary file if it cannot seek: Parquet and Arrow are read from their end."""
     if stream.seekable():
         yield stream
         return
