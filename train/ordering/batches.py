@@ -3,6 +3,7 @@
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass
 from hashlib import blake2b
+from itertools import pairwise
 
 import numpy as np
 from curricle.schemas.common.errors import UsageError
@@ -135,3 +136,12 @@ class OrderHash:
 
     def hexdigest(self) -> str:
         return self._digest.hex()
+
+
+def digest_of(ids: NDArray[np.uint8], steps: NDArray[np.int64]) -> str:
+    """The hash of ids, uint8 (visits, 16), in steps, as a run states it; see ``OrderHash``."""
+    running = OrderHash()
+    edges = [0, *(np.flatnonzero(np.diff(steps)) + 1).tolist(), len(steps)]
+    for start, end in pairwise(edges):
+        running.update(ids[start:end])
+    return running.hexdigest()

@@ -16,7 +16,7 @@ from curricle.train.curricula.base import Probe, Stage
 from curricle.train.curricula.course import Course
 from curricle.train.data.domains import Domains
 from curricle.train.data.table import Rows, Table, check_open, column_name
-from curricle.train.ordering.batches import Budget, GlobalBatch, OrderHash, batches, response_tokens
+from curricle.train.ordering.batches import Budget, GlobalBatch, batches, digest_of, response_tokens
 from curricle.train.ordering.journal import Header, Journal, read_journal
 from curricle.train.ordering.replay import follow, recorded_course
 from curricle.train.settings import BudgetSettings
@@ -110,17 +110,16 @@ def whole_order(table: Table, order: Header | Journal, curriculum: str = "") -> 
     visited = list(global_batches(table, order, curriculum))
     if not visited:
         raise UsageError("the order is empty", remedy="raise the budget, or name the journal of a run that has begun")
-    running = OrderHash()
-    for batch in visited:
-        running.update(table.ids[batch.rows])
     choices = {batch.stage.index: batch.stage.choice for batch in visited}
     sizes = [len(batch.rows) for batch in visited]
+    rows = np.concatenate([batch.rows for batch in visited]).astype(np.int64, copy=False)
+    steps = np.repeat(np.array([batch.step for batch in visited], np.int64), sizes)
     return Order(
-        np.concatenate([batch.rows for batch in visited]).astype(np.int64, copy=False),
-        np.repeat(np.array([batch.step for batch in visited], np.int64), sizes),
+        rows,
+        steps,
         np.repeat(np.array([batch.stage.index for batch in visited], np.int64), sizes),
         tuple(choices.get(index) for index in range(max(choices) + 1)),
-        running.hexdigest(),
+        digest_of(table.ids[rows], steps),
     )
 
 

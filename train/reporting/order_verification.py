@@ -8,8 +8,9 @@ from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.common.wording import counted
 from curricle.schemas.sums import damaged
 from curricle.train.data.table import open_table
+from curricle.train.ordering.batches import digest_of
 from curricle.train.ordering.exports.formats import FORMATS
-from curricle.train.ordering.exports.orders import ORDER_FILE, digest_of, rows_of
+from curricle.train.ordering.exports.orders import ORDER_FILE, rows_of
 from curricle.train.ordering.exports.readers import consumed_ids, exported_ids
 from curricle.train.ordering.exports.sidecar import SIDECAR, Sidecar, read_order, read_sidecar
 from curricle.train.reporting.verification import Finding

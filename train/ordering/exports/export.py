@@ -25,8 +25,9 @@ from curricle.schemas.sums import sums_of
 from curricle.schemas.table import MESSAGES
 from curricle.train.data.parquet import missing_column
 from curricle.train.data.table import Example, Table
+from curricle.train.ordering.batches import digest_of
 from curricle.train.ordering.exports.formats import FORMATS, ID, ExportFormat, ExportRecord
-from curricle.train.ordering.exports.orders import ORDER_FILE, TableOrder, digest_of, order_of
+from curricle.train.ordering.exports.orders import ORDER_FILE, TableOrder, order_of
 from curricle.train.ordering.exports.permutation import in_order
 from curricle.train.ordering.exports.settings_files import write_settings
 from curricle.train.ordering.exports.sidecar import Sidecar, read_sidecar

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from curricle.train.curricula import CURRICULA, PLUGINS
 from curricle.train.data.holdout import split
 from curricle.train.data.parquet import id_bytes
 from curricle.train.data.table import Rows, Table, column_name, open_table
-from curricle.train.ordering.batches import OrderHash
+from curricle.train.ordering.batches import digest_of
 from curricle.train.ordering.journal import JOURNAL, Journal
 from curricle.train.ordering.order import Order, described, remarks, whole_order
 from curricle.train.ordering.plan import rows_and_order
@@ -90,15 +89,6 @@ def cut_into_steps(table: Table, rows: Rows, batch: int) -> Order:
 
 def _order(table: Table, rows: Rows, steps: Rows, stages: Rows, choices: tuple[str | None, ...]) -> Order:
     return Order(rows, steps, stages, choices, digest_of(table.ids[rows], steps))
-
-
-def digest_of(ids: NDArray[np.uint8], steps: Rows) -> str:
-    """The hash of ids, uint8 (visits, 16), in steps, as a run states it; see ``OrderHash``."""
-    running = OrderHash()
-    edges = [0, *(np.flatnonzero(np.diff(steps)) + 1).tolist(), len(steps)]
-    for start, end in pairwise(edges):
-        running.update(ids[start:end])
-    return running.hexdigest()
 
 
 def _file_of(path: Path) -> Path | None:
