@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+PLAN_FILE = "plan.parquet"
 BATCHES_A_GROUP = 4096
 POINTS, FEW = 400, 80  # along the order, of the picture and of what a page shows at any width
 
@@ -155,7 +156,7 @@ def plan(
         raise UsageError("the order is empty", remedy="raise the budget, or name the journal of a run that has begun")
     directory = Path(output)
     directory.mkdir(parents=True, exist_ok=True)
-    parquet, picture = directory / "plan.parquet", directory / "plan.png"
+    parquet, picture = directory / PLAN_FILE, directory / "plan.png"
     refuse_links(directory)
     visited: list[GlobalBatch] = []
     with replacing(parquet) as partial, pq.ParquetWriter(partial, PLAN, compression="zstd") as writer:
@@ -204,16 +205,23 @@ def _percentiles(table: Table, column: str, seed: int) -> NDArray[np.float32]:
 
 def _as_table(group: Sequence[GlobalBatch], table: Table) -> pa.Table:
     sizes = [len(batch.rows) for batch in group]
-    rows = np.concatenate([batch.rows for batch in group])
-    digits = table.ids[rows].tobytes().hex()
-    columns = [
+    return columns_of_plan(
+        table,
+        np.concatenate([batch.rows for batch in group]),
         np.repeat([batch.step for batch in group], sizes),
         np.concatenate([np.arange(size, dtype=np.int32) for size in sizes]),
-        table.origin[rows],
-        [digits[start : start + 32] for start in range(0, len(digits), 32)],
         np.repeat(np.array([batch.stage.index for batch in group], np.int32), sizes),
-        np.repeat(np.array([batch.stage.choice for batch in group], object), sizes),
-    ]
+        np.repeat(np.array([batch.stage.choice for batch in group], object), sizes).tolist(),
+    )
+
+
+def columns_of_plan(
+    table: Table, rows: Rows, steps: Rows, positions: Rows, stages: Rows, choices: Sequence[str | None]
+) -> pa.Table:
+    """Visits of rows of a table in the columns of ``plan.parquet``; each argument has an entry a visit."""
+    digits = table.ids[rows].tobytes().hex()
+    ids = [digits[start : start + 32] for start in range(0, len(digits), 32)]
+    columns = [steps, positions, table.origin[rows], ids, stages, choices]
     return pa.table([pa.array(column, kind.type) for column, kind in zip(columns, PLAN, strict=True)], schema=PLAN)
 
 

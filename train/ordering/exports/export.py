@@ -33,7 +33,7 @@ from curricle.train.ordering.exports.settings_files import write_settings
 from curricle.train.ordering.exports.sidecar import Sidecar, read_sidecar
 from curricle.train.ordering.exports.writers import writer_of
 from curricle.train.ordering.order import Order
-from curricle.train.ordering.plan import PLAN
+from curricle.train.ordering.plan import PLAN, columns_of_plan
 from curricle.train.settings.export import ExportSettings
 
 log = logging.getLogger("curricle")
@@ -271,21 +271,11 @@ def _schema(table: Table, form: ExportFormat, columns: Sequence[str]) -> pa.Sche
 def _write_order(table: Table, order: Order, fits: np.ndarray[Any, np.dtype[np.bool_]], path: Path) -> None:
     """One row for each that is exported, as in ``plan.parquet``."""
     visits = np.flatnonzero(fits)
-    steps = order.steps[visits]
+    rows, steps, stages = order.rows[visits], order.steps[visits], order.stages[visits]
     begins = np.concatenate([[0], np.flatnonzero(np.diff(steps)) + 1])
-    position = np.arange(len(visits)) - np.repeat(begins, np.diff([*begins, len(visits)]))
+    positions = np.arange(len(visits)) - np.repeat(begins, np.diff([*begins, len(visits)]))
     with pq.ParquetWriter(path, PLAN, compression="zstd") as writer:
         for start in range(0, len(visits), CHUNK):
-            part = visits[start : start + CHUNK]
-            rows, stages = order.rows[part], order.stages[part]
-            digits = table.ids[rows].tobytes().hex()
-            columns = [
-                order.steps[part],
-                position[start : start + CHUNK],
-                table.origin[rows],
-                [digits[at : at + 32] for at in range(0, len(digits), 32)],
-                stages,
-                [order.choices[stage] for stage in stages.tolist()],
-            ]
-            arrays = [pa.array(values, kind.type) for values, kind in zip(columns, PLAN, strict=True)]
-            writer.write_table(pa.table(arrays, schema=PLAN))
+            part = slice(start, start + CHUNK)
+            choices = [order.choices[stage] for stage in stages[part].tolist()]
+            writer.write_table(columns_of_plan(table, rows[part], steps[part], positions[part], stages[part], choices))

@@ -19,13 +19,13 @@ from curricle.train.data.table import Rows, Table, column_name, open_table
 from curricle.train.ordering.batches import digest_of
 from curricle.train.ordering.journal import JOURNAL, Journal
 from curricle.train.ordering.order import Order, described, remarks, whole_order
-from curricle.train.ordering.plan import rows_and_order
+from curricle.train.ordering.plan import PLAN_FILE, rows_and_order
 from curricle.train.settings import BudgetSettings, PlanSettings
 from curricle.train.settings.export import ExportSettings
 from numpy.typing import NDArray
 
 AS_IT_LIES = "table"
-PLAN_FILE, ORDER_FILE = "plan.parquet", "order.parquet"
+ORDER_FILE = "order.parquet"
 
 
 @dataclass(frozen=True)
