@@ -9,6 +9,7 @@ from curricle.schemas.common.errors import UsageError
 from curricle.schemas.common.wording import counted
 from curricle.schemas.manifest import CERTIFICATE
 from curricle.train.data.near_duplicates import near_duplicates
+from curricle.train.data.parquet import whole_ids
 from curricle.train.data.table import FEWEST, Table, check_open, open_table
 from curricle.train.settings import HELD_OUT, TUNING, PlanSettings, TrainSettings
 from numpy.typing import NDArray
@@ -172,8 +173,7 @@ def _subset(table: Table, rows: int, seed: int) -> Table:
 
 def _inside(table: Table, other: Table) -> NDArray[np.bool_]:
     """Which rows of a table have an id of the other: bool (rows,)."""
-    mine, others = (np.ascontiguousarray(each.ids).view("V16")[:, 0] for each in (table, other))
-    return np.isin(mine, others)
+    return np.isin(whole_ids(table.ids), whole_ids(other.ids))
 
 
 def left_out(table: Table, paths: Iterable[Path]) -> NDArray[np.bool_]:

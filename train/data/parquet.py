@@ -175,6 +175,11 @@ def id_bytes(ids: pa.Array) -> NDArray[np.uint8]:
     return np.frombuffer(b"".join(map(_id_bytes, texts.to_pylist())), np.uint8).reshape(-1, ID_BYTES)
 
 
+def whole_ids(ids: NDArray[np.uint8]) -> NDArray[np.void]:
+    """Ids, uint8 (rows, 16), as one value each, void (rows,): what numpy sorts, searches and compares."""
+    return np.ascontiguousarray(ids).view(f"V{ID_BYTES}")[:, 0]
+
+
 def _id_bytes(text: str) -> bytes:
     try:
         if len(text) == 2 * ID_BYTES:

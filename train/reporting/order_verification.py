@@ -7,6 +7,7 @@ import numpy as np
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.common.wording import counted
 from curricle.schemas.sums import damaged
+from curricle.train.data.parquet import whole_ids
 from curricle.train.data.table import open_table
 from curricle.train.ordering.batches import digest_of
 from curricle.train.ordering.exports.formats import FORMATS
@@ -76,7 +77,7 @@ def _compared(name: str, read: Callable[[], Ids], planned: Ids, within: int, who
 
 def _differences(ids: Ids, planned: Ids, within: int) -> list[str]:
     """What is wrong with ids that should be those that were planned, or the first of them."""
-    mine, theirs = (np.ascontiguousarray(each).view("V16")[:, 0] for each in (ids, planned))
+    mine, theirs = whole_ids(ids), whole_ids(planned)
     size = min(len(mine), len(theirs))
     differs = np.flatnonzero(_sorted(mine[:size], within) != _sorted(theirs[:size], within))
     end = size - size % within

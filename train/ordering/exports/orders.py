@@ -14,7 +14,7 @@ from curricle.schemas.common.plugins import is_file
 from curricle.schemas.sums import sha256_of
 from curricle.train.curricula import CURRICULA, PLUGINS
 from curricle.train.data.holdout import split
-from curricle.train.data.parquet import id_bytes
+from curricle.train.data.parquet import id_bytes, whole_ids
 from curricle.train.data.table import Rows, Table, column_name, open_table
 from curricle.train.ordering.batches import digest_of
 from curricle.train.ordering.journal import JOURNAL, Journal
@@ -180,8 +180,8 @@ def rows_of(table: Table, ids: NDArray[np.uint8], plan: pa.Table, path: Path) ->
     remedy = "name the table that the order was made over, or plan again"
     rows = _whole_numbers(plan, "row")
     if rows is None:
-        mine, theirs = (np.ascontiguousarray(each).view("V16")[:, 0] for each in (table.ids, ids))
-        unique, first = np.unique(mine, return_index=True)  # of rows with one id any is as good
+        theirs = whole_ids(ids)
+        unique, first = np.unique(whole_ids(table.ids), return_index=True)  # of rows with one id any is as good
         index = np.minimum(np.searchsorted(unique, theirs), len(unique) - 1)
         absent = np.flatnonzero(unique[index] != theirs)
         rows = first[index]
