@@ -35,10 +35,6 @@ class ExportFormat:
     flag: str = ""
 
 
-def _messages(turns: ChatMessages) -> ExportRecord:
-    return {"messages": [{"role": turn["role"], "content": turn["content"]} for turn in turns]}
-
-
 def _with_roles(
     roles: Mapping[str, str], role: str, content: str, field: str
 ) -> Callable[[ChatMessages], ExportRecord]:
@@ -48,8 +44,8 @@ def _with_roles(
     return record
 
 
+_messages = _with_roles({}, "role", "content", "messages")
 _sharegpt = _with_roles({"user": "human", "assistant": "gpt", "tool": "observation"}, "from", "value", "conversations")
-_torchtune = _with_roles({}, "role", "content", "messages")
 
 
 def _alpaca(turns: ChatMessages) -> ExportRecord:
@@ -141,7 +137,7 @@ FORMATS = {
         ),
         ExportFormat("axolotl", "axolotl", *_MESSAGES, _says_something, ("axolotl.yaml",), flag="train"),
         ExportFormat("ms-swift", "ms-swift", *_MESSAGES, _without(ends=True), ("ms_swift.yaml",), flag="loss"),
-        ExportFormat("torchtune", "torchtune", ("messages",), _torchtune, _in_turn("user"), ("torchtune.yaml",)),
+        ExportFormat("torchtune", "torchtune", *_MESSAGES, _in_turn("user"), ("torchtune.yaml",)),
         ExportFormat(
             "nemo",
             "NeMo (Megatron Bridge and AutoModel)",
