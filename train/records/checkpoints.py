@@ -42,7 +42,7 @@ class Cursor:
 def checkpoints(run: Path) -> list[Path]:
     """The whole checkpoints of a run, oldest first."""
     saved = [path for path in (run / "checkpoints").glob("step-*") if _NAME.fullmatch(path.name)]
-    return sorted(saved, key=lambda path: int(path.name.removeprefix("step-")))
+    return sorted(saved, key=step_of)
 
 
 def surplus(saved: Sequence[Path], every: int, keep: int) -> list[Path]:
@@ -53,7 +53,7 @@ def surplus(saved: Sequence[Path], every: int, keep: int) -> list[Path]:
     """
 
     def rank(path: Path) -> tuple[bool, int]:
-        step = int(path.name.removeprefix("step-"))
+        step = step_of(path)
         return path == saved[-1] or not every or step % every == 0, step
 
     return sorted(saved, key=rank)[:-keep]
@@ -110,6 +110,11 @@ def point(run: Path) -> None:
 def name_of(step: int) -> str:
     """The directory of the checkpoint after a step."""
     return f"step-{step:08d}"
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step after which a checkpoint was written, as its name says."""
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def last_of(run: Path) -> str:

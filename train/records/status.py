@@ -8,7 +8,7 @@ from pathlib import Path
 
 from curricle.schemas.common.command import State
 from curricle.schemas.common.log import duration
-from curricle.train.records.checkpoints import checkpoints
+from curricle.train.records.checkpoints import checkpoints, step_of
 from curricle.train.records.metrics import read_metrics
 from curricle.train.records.run_json import no_run, read_description
 
@@ -52,7 +52,7 @@ def status_of_run(run: Path) -> RunStatus:
     if not description:
         raise no_run(run)
     lines = [line for line in read_metrics(run) if line["kind"] == "train"]
-    saved = max((int(path.name.removeprefix("step-")) for path in checkpoints(run)), default=0)
+    saved = max(map(step_of, checkpoints(run)), default=0)
     last = lines[-1] if lines else {}
     step, budget = max(last.get("step", 0), saved), float(last.get("budget", 0.0))
     if description.get("finished") is not None:

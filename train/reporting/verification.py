@@ -10,7 +10,7 @@ from curricle.schemas.common.wording import counted
 from curricle.schemas.sealed import is_sealed
 from curricle.schemas.sums import damaged
 from curricle.train.ordering.journal import JOURNAL, read_journal
-from curricle.train.records.checkpoints import DIGESTS, checkpoints, faults, read_cursor, sums
+from curricle.train.records.checkpoints import DIGESTS, checkpoints, faults, name_of, read_cursor, sums
 from curricle.train.records.metrics import METRICS, read_metrics
 from curricle.train.records.run_json import RUN, no_run, read_description, runs_of_comparison
 
@@ -54,7 +54,7 @@ def _findings(run: Path) -> Iterator[Finding]:
         if about and not is_sealed((run / RUN).read_bytes()):
             wrong = [EARLIER]
         saved = {path.name for path in checkpoints(run)}
-        if finished is not None and files is None and f"step-{finished:08d}" not in saved:
+        if finished is not None and files is None and name_of(finished) not in saved:
             wrong.append(f"the run is finished after step {finished}, and has no checkpoint of it")
     except UserError as error:
         finished, files, wrong = None, None, [error.found]
