@@ -4,6 +4,7 @@ import logging
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -271,12 +272,9 @@ class CurriculumMixin:
             keep_order_state(self.state, self._follower.save(Path(output_dir)))
 
     def _begin(self) -> OrderFollower:
-        budget = {**self._header.budget, "steps": self.state.max_steps}
-        header = type(self._header)(**{**vars(self._header), "budget": budget})
+        header = replace(self._header, budget={**self._header.budget, "steps": self.state.max_steps})
         saved = order_state(self.state) if self._resumed else {}
-        follower = OrderFollower(
-            self.table, header, Path(str(self.args.output_dir)), self._processes, lambda probe: self._ask(probe)
-        )
+        follower = OrderFollower(self.table, header, Path(str(self.args.output_dir)), self._processes, self._ask)
         follower.begin(self._resumed, from_record(OrderProgress, saved) if saved else None)
         log.info("%s; %s", described(self.table, header), f"after step {follower.step}" if saved else "from the start")
         for note in (*self.table.notes, *remarks(self.table, header)):
