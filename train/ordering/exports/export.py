@@ -118,8 +118,8 @@ def _already(output: Path, wanted: Sidecar) -> Sidecar | None:
     if there is None:
         raise UsageError("is not empty, and no export", where=str(output), remedy="name another directory")
     names = ("order", "table", "request")
-    then, now = ({name: getattr(each, name) for name in names} for each in (there, wanted))
-    if changed := differences(then, json.loads(json.dumps(now, default=str))):
+    then, now = ({name: record[name] for name in names} for record in (there.to_json(), wanted.to_json()))
+    if changed := differences(then, now):
         raise UsageError(
             "is another export:" + listed(changed),
             where=str(output),

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -50,7 +50,7 @@ def write_settings(form: ExportFormat, sidecar: Sidecar, directory: Path, output
         if name == "dataset_info.json":
             write_whole(directory / name, json.dumps({NAME: _dataset_info(form)}, indent=2) + "\n")
             continue
-        quoted = shlex.quote if name.endswith(".sh") else _as_json
+        quoted: Callable[[str], str] = shlex.quote if name.endswith(".sh") else json.dumps
         values = {
             "directory": quoted(str(output)),
             "folder": quoted(str((output / form.data).parent if form.file == "jsonl" else output / form.data)),
@@ -62,10 +62,6 @@ def write_settings(form: ExportFormat, sidecar: Sidecar, directory: Path, output
         }
         write_whole(directory / name, _filled(name, values))
     write_whole(directory / "README.md", _filled("README.md", _page(form, sidecar)))
-
-
-def _as_json(text: str) -> str:
-    return json.dumps(text)
 
 
 def _dataset_info(form: ExportFormat) -> dict[str, object]:

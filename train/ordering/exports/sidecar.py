@@ -40,8 +40,12 @@ class Sidecar:
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     curricle: str = ""
 
+    def to_json(self) -> dict[str, Any]:
+        """As it is read back: lists for tuples, texts for paths."""
+        return dict(json.loads(json.dumps(asdict(self), default=str)))
+
     def write(self, directory: Path) -> None:
-        (directory / SIDECAR).write_bytes(seal(tagged("export", json.loads(json.dumps(asdict(self), default=str)))))
+        (directory / SIDECAR).write_bytes(seal(tagged("export", self.to_json())))
 
 
 def read_sidecar(directory: Path) -> Sidecar | None:
