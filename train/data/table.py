@@ -85,9 +85,15 @@ class Table:
     ``notes``: what a person should know of the columns read so far: nulls, and coverage of joins.
     """
 
-    def __init__(self, files: ParquetTable, joins: Sequence[ParquetTable] = (), picked: Rows | None = None) -> None:
+    def __init__(
+        self,
+        files: ParquetTable,
+        joins: Sequence[ParquetTable] = (),
+        picked: Rows | None = None,
+        ids: NDArray[np.uint8] | None = None,
+    ) -> None:
         self._files, self._joins, self._picked = files, list(joins), picked
-        self.ids: NDArray[np.uint8] = files.ids() if picked is None else files.ids()[picked]
+        self.ids: NDArray[np.uint8] = files.ids() if ids is None else ids
         self.fingerprint = files.fingerprint
         self.where = files.where
         self.notes: list[str] = []
@@ -136,7 +142,7 @@ class Table:
 
     def take(self, rows: Rows) -> "Table":
         """A table of these rows alone, in this order, numbered from 0 again. ``rows``: int64 (rows,)."""
-        return Table(self._files, self._joins, self.origin[rows])
+        return Table(self._files, self._joins, self.origin[rows], self.ids[rows])
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         """A column of numbers as float64 (rows,); NaN where it is null or not finite.
