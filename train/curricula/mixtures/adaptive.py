@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from curricle.schemas.common.config import option
 from curricle.train.curricula.base import Outcome, Probe, Stage, Steps
-from curricle.train.curricula.mixtures.base import Mixed, shares_in_words, visited_rows
+from curricle.train.curricula.mixtures.base import Mixed, shares_in_words
 from curricle.train.curricula.mixtures.inside import STATIC, order_inside
 from curricle.train.curricula.mixtures.mixing import Mixing
 from curricle.train.curricula.mixtures.stride import UNITS, quotas, to_units
@@ -121,8 +121,7 @@ class AdaptiveMixture(Mixed):
         return domains
 
     def epoch_rows(self, table: Table) -> int:
-        domains = self.domains(table)
-        return visited_rows(table, self.inside, domains, [1] * len(domains.names))
+        return sum(self.visited_rows(table, self.domains(table)))
 
     def describe(self, table: Table, batch: int) -> str:
         domains = self.domains(table)

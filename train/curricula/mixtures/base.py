@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 from curricle.schemas.common.config import option
 from curricle.schemas.common.wording import counted
 from curricle.train.curricula.base import Curriculum, Decision, Probe, ProbeResult, rng
@@ -40,6 +41,12 @@ class OverDomains(Curriculum):
 
     def decide(self, probe: Probe, result: ProbeResult, seed: int) -> Decision:
         return self.inside.decide(probe, result, seed)
+
+    def visited_rows(self, table: Table, domains: Domains) -> list[int]:
+        """How many rows of each domain the order inside visits."""
+        there = in_order(table, self.inside) & (domains.codes >= 0)
+        counts: list[int] = np.bincount(domains.codes[there], minlength=len(domains.names)).tolist()
+        return counts
 
     def streams(self, table: Table, domains: Domains, seed: int, batches: Sequence[int]) -> list[Stream]:
         """The rows of each domain in their order. ``batches``: how many of it are in a global batch."""
@@ -89,9 +96,3 @@ def repeated(domains: Domains, units: Sequence[int], rows: int) -> Iterator[str]
     for name, unit, size in zip(domains.names, units, domains.sizes, strict=True):
         if (visits := unit / UNITS * rows / size) > OFTEN:
             yield f"{name} has {counted(size, 'row')}, each of which is visited {visits:.1f} times in a pass"
-
-
-def visited_rows(table: Table, order: Curriculum, domains: Domains, units: Sequence[int]) -> int:
-    """Rows of domains that have a share, as far as the order inside visits them."""
-    there = in_order(table, order)
-    return int(sum((there & (domains.codes == index)).sum() for index, unit in enumerate(units) if unit))

@@ -10,7 +10,7 @@ from curricle.schemas.common.config import option
 from curricle.schemas.common.wording import counted
 from curricle.train.curricula.base import Steps, check
 from curricle.train.curricula.mixtures.base import OverDomains, derived
-from curricle.train.curricula.mixtures.inside import asks, in_order, order_inside
+from curricle.train.curricula.mixtures.inside import asks, order_inside
 from curricle.train.curricula.mixtures.mixing import Mixing
 from curricle.train.curricula.mixtures.streams import Stream
 from curricle.train.data.domains import Domains, shortened
@@ -121,9 +121,9 @@ class Multistage(OverDomains):
         epochs = self.epochs if len(self.epochs) > 1 else self.epochs * len(domains.names)
         each = len(epochs) == len(domains.names)
         check(each, f"{len(domains.names)} stages and {len(epochs)} epochs", ONE_OR_EACH)
-        there, lengths = in_order(table, self.inside), list[Length]()
-        for index, (name, times) in enumerate(zip(domains.names, epochs, strict=True)):
-            fresh = max(1, round(times * int((there & (domains.codes == index)).sum())))
-            replay = round(fresh * self.replay / (1 - self.replay)) if index else 0
+        lengths = list[Length]()
+        for name, times, rows in zip(domains.names, epochs, self.visited_rows(table, domains), strict=True):
+            fresh = max(1, round(times * rows))
+            replay = round(fresh * self.replay / (1 - self.replay)) if lengths else 0
             lengths.append(Length(name, fresh, replay))
         return domains, lengths

@@ -8,7 +8,7 @@ from math import inf, nan
 from curricle.schemas.common.config import option
 from curricle.schemas.common.errors import UsageError
 from curricle.train.curricula.base import Steps, check
-from curricle.train.curricula.mixtures.base import Mixed, repeated, shares_in_words, visited_rows
+from curricle.train.curricula.mixtures.base import Mixed, repeated, shares_in_words
 from curricle.train.curricula.mixtures.inside import asks
 from curricle.train.curricula.mixtures.mixing import Mixing
 from curricle.train.curricula.mixtures.stride import UNITS, quotas, to_units
@@ -78,7 +78,8 @@ class Mixture(Mixed):
             yield from mixing.train(mixing.turns(units, size), shares)
 
     def epoch_rows(self, table: Table) -> int:
-        return visited_rows(table, self.inside, *self._shares(table))
+        domains, units = self._shares(table)
+        return sum(rows for rows, unit in zip(self.visited_rows(table, domains), units, strict=True) if unit)
 
     def describe(self, table: Table, batch: int) -> str:
         domains, units = self._shares(table)
