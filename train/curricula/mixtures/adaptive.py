@@ -125,15 +125,14 @@ class AdaptiveMixture(Mixed):
 
     def describe(self, table: Table, batch: int) -> str:
         domains = self.domains(table)
+        every = self.batches(table, batch)
+        rule = self.rule_in_words("batch" if every == 1 else f"{every:,} batches")
         first = shares_in_words(domains, to_units(self.rule(table, domains).weights), self.epoch_rows(table))
-        return (
-            f"{self.rule_in_words(self.batches(table, batch))}; at first, by {self.category}: {first}; "
-            f"{self.order_in_words()}; {self.end_in_words()}"
-        )
+        return f"{rule}; at first, by {self.category}: {first}; {self.order_in_words()}; {self.end_in_words()}"
 
     @abstractmethod
-    def rule_in_words(self, every: int) -> str:
-        """What its weights follow."""
+    def rule_in_words(self, batches: str) -> str:
+        """What its weights follow, after every so many ``batches``: batch, 4 batches."""
 
     def remarks(self, table: Table, batch: int) -> Iterator[str]:
         domains = self.domains(table)

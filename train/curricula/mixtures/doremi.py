@@ -69,8 +69,7 @@ class Doremi(AdaptiveMixture):
             )
         return ExcessLoss(len(domains.names), reference, self.eta, self.smoothing)
 
-    def rule_in_words(self, every: int) -> str:
-        batches = "batch" if every == 1 else f"{every:,} batches"
+    def rule_in_words(self, batches: str) -> str:
         behind = f"by how much the training loss of a domain is above {self.reference}"
         return f"DoReMi: after every {batches} the weights follow {behind}"
 

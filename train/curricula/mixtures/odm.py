@@ -60,6 +60,5 @@ class Odm(AdaptiveMixture):
     def rule(self, table: Table, domains: Domains) -> Exp3:
         return Exp3(len(domains.names), self.memory, self.warmup)
 
-    def rule_in_words(self, every: int) -> str:
-        batches = "batch" if every == 1 else f"{every:,} batches"
+    def rule_in_words(self, batches: str) -> str:
         return f"ODM: after every {batches} the weights follow the training losses of the domains, the higher the more"

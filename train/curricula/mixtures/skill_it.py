@@ -175,10 +175,9 @@ class SkillIt(AdaptiveMixture):
             )
         return Decision.of(probe, result, scores=np.array(means, np.float64))
 
-    def rule_in_words(self, every: int) -> str:
+    def rule_in_words(self, batches: str) -> str:
         graph = {(): "each skill alone", ("estimate",): "along a graph that its first stages estimate"}
         whose = "held-out" if self.losses == "held_out" else "training"
-        batches = "batch" if every == 1 else f"{every:,} batches"
         along = graph.get(self.graph, f"along {', '.join(self.graph)}")
         return f"Skill-it: after every {batches} the weights follow the {whose} losses of the skills, {along}"
 
