@@ -78,15 +78,15 @@ class AdaptiveMixture(Mixed):
         rule, size = self.rule(table, domains), batch * self.batches(table, batch)
         units = to_units(rule.weights)
         mixing = Mixing(self.streams(table, domains, seed, quotas(units, batch)), self.exhausted)
-        yield from self.begin(table, seed, rule, mixing, size)
+        yield from self.begin(table, domains, seed, rule, mixing, size)
         while losses := (yield from self.train(mixing, domains, rule.weights, size)):
-            yield from self.follow(table, seed, rule, losses)
+            yield from self.follow(table, domains, seed, rule, losses)
 
-    def begin(self, table: Table, seed: int, rule: Any, mixing: Mixing, size: int) -> Steps:
+    def begin(self, table: Table, domains: Domains, seed: int, rule: Any, mixing: Mixing, size: int) -> Steps:
         """What comes before the first weights are used; nothing, usually."""
         yield from ()
 
-    def follow(self, table: Table, seed: int, rule: Any, losses: DomainLosses) -> Steps:
+    def follow(self, table: Table, domains: Domains, seed: int, rule: Any, losses: DomainLosses) -> Steps:
         """Change the weights, after asking the student if need be."""
         rule.learn(losses)
         yield from ()

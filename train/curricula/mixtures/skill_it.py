@@ -120,10 +120,9 @@ class SkillIt(AdaptiveMixture):
             graph[_index(domains, parsed[1]), _index(domains, parsed[2])] = _weight(edge, parsed[3])
         return SkillGraph(graph, self.eta, self.window)
 
-    def begin(self, table: Table, seed: int, rule: SkillGraph, mixing: Mixing, size: int) -> Steps:
+    def begin(self, table: Table, domains: Domains, seed: int, rule: SkillGraph, mixing: Mixing, size: int) -> Steps:
         if self.losses == "training":
             return
-        domains = self.domains(table)
         before = yield from self._evaluate(table, seed, domains)
         if self.graph == ("estimate",):
             falls = np.zeros((len(before), len(before)))
@@ -135,11 +134,11 @@ class SkillIt(AdaptiveMixture):
                 before = after
             rule.connect(effects(falls))
 
-    def follow(self, table: Table, seed: int, rule: SkillGraph, losses: DomainLosses) -> Steps:
+    def follow(self, table: Table, domains: Domains, seed: int, rule: SkillGraph, losses: DomainLosses) -> Steps:
         if self.losses == "training":
             rule.learn(losses)
         else:
-            rule.update((yield from self._evaluate(table, seed, self.domains(table))).tolist())
+            rule.update((yield from self._evaluate(table, seed, domains)).tolist())
 
     def _evaluate(self, table: Table, seed: int, domains: Domains):  # type: ignore[no-untyped-def]
         answer = yield Probe(self._held_out(table, seed, domains), purpose="skills")
@@ -148,10 +147,10 @@ class SkillIt(AdaptiveMixture):
     def _held_out(self, table: Table, seed: int, domains: Domains) -> tuple[Candidate, ...]:
         """Held-out rows of each skill."""
         theirs = Domains.of(table.held_out, self.category)
-        patterns = Domains.fitting(theirs.names, domains.names)
+        skills = Domains.fitting(theirs.names, domains.names)[theirs.codes]
         candidates = []
         for index, name in enumerate(domains.names):
-            rows = np.flatnonzero(np.isin(theirs.codes, np.flatnonzero(patterns == index)))
+            rows = np.flatnonzero(skills == index)
             if 0 < self.probe_rows < len(rows):
                 rows = np.sort(rng(seed, SAMPLE, index).permutation(rows)[: self.probe_rows])
             candidates.append(Candidate(name, rows, held_out=True))
