@@ -249,6 +249,14 @@ Steps: TypeAlias = Generator[Probe | Stage, Any, None]
 for it, and None for another stage."""
 
 
+def next_of(steps: Steps, reply: Any) -> Probe | Stage | None:
+    """The next step after a reply; None at the end."""
+    try:
+        return steps.send(reply)
+    except StopIteration:
+        return None
+
+
 @dataclass(frozen=True)
 class Curriculum(ABC):
     """The options of a curriculum, and the order that they mean. Derive this for one of your own, and define ``steps``.

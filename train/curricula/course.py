@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 from curricle.schemas.common.errors import UserError
-from curricle.train.curricula.base import Curriculum, Decision, Outcome, Probe, ProbeResult, Stage
+from curricle.train.curricula.base import Curriculum, Decision, Outcome, Probe, ProbeResult, Stage, next_of
 from curricle.train.data.table import Rows, Table
 
 IDLE = 1000
@@ -63,10 +63,7 @@ class Course:
             raise self._misused(f"{type(self._pending).__name__.lower()} {self._pending.index} waits to be answered")
         if self._started:
             with _blamed(self._curriculum, f"after {self._probes} probes and {self._stages} stages"):
-                try:
-                    self._ahead = self._steps.send(self._reply)
-                except StopIteration:
-                    self._ahead = None
+                self._ahead = next_of(self._steps, self._reply)
         self._started, self._reply = True, None
         step = self._ahead
         if isinstance(step, Probe):

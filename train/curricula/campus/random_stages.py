@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
-from curricle.train.curricula.base import Decision, Outcome, Probe, ProbeResult, Stage, Steps, rng
+from curricle.train.curricula.base import Decision, Outcome, Probe, ProbeResult, Stage, Steps, next_of, rng
 from curricle.train.curricula.campus.curriculum import Campus
 from curricle.train.curricula.random import Random
 from curricle.train.data.table import Rows, Table
@@ -32,11 +32,7 @@ class RandomStages(Campus):
         rehearsal, draw = super().steps(table, seed, batch), rng(seed, ANSWERS)
         rows = _random_rows(table, seed, batch)
         reply: Decision | Outcome | None = None
-        while True:
-            try:
-                step = rehearsal.send(reply)
-            except StopIteration:
-                return
+        while (step := next_of(rehearsal, reply)) is not None:
             if isinstance(step, Probe):
                 reply = self.decide(step, _answer(step, draw), seed)
                 continue

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from curricle.schemas.common.errors import UsageError, UserError
-from curricle.train.curricula.base import Calibration, Curriculum, Outcome, Probe, Stage
+from curricle.train.curricula.base import Calibration, Curriculum, Outcome, Probe, Stage, next_of
 from curricle.train.curricula.mixtures.inside import in_order
 from curricle.train.data.table import Rows, Table
 from numpy.typing import NDArray
@@ -92,11 +92,3 @@ class Stream:
             self._nll += nll.tolist()
             self._tokens += tokens.tolist()
             self.pending -= len(nll)
-
-
-def next_of(steps: Generator[Probe | Stage, Any, None], reply: Any) -> Probe | Stage | None:
-    """The next step after a reply; None at the end."""
-    try:
-        return steps.send(reply)
-    except StopIteration:
-        return None
