@@ -5,12 +5,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
-from urllib.parse import parse_qsl
 
 from curricle.schemas.common.config import build
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.common.plugins import is_file
-from curricle.train.curricula import CURRICULA, PLUGINS, named
+from curricle.train.curricula import CURRICULA, PLUGINS, named, options_in
 from curricle.train.settings import CompareSettings, RunSettings, TrainSettings
 
 BASELINE = "random"
@@ -43,12 +42,7 @@ class Arm:
         """UsageError for what is no arm, and for an option that the trainer does not have or an arm may not set."""
         short, _, query = text.partition("?")
         name, _, meant = CONTROLS.get(short, short).partition("?")
-        try:
-            pairs = [pair for part in (meant, query) if part for pair in parse_qsl(part, strict_parsing=True)]
-        except ValueError as error:
-            raise UsageError(
-                f"arm {text!r} is not NAME?key=value&key=value", remedy="for example sorted?by=loss"
-            ) from error
+        pairs = [pair for part in (meant, query) for pair in options_in(part, f"arm {text!r}")]
         if not _is_curriculum(name):
             names = [*CURRICULA, *CONTROLS, *PLUGINS.names()]
             close = get_close_matches(name, names, n=1)

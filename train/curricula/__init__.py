@@ -6,8 +6,10 @@ A new one of ours is a module and a line here.
 from collections.abc import Mapping
 from dataclasses import make_dataclass
 from typing import Any, NoReturn, get_origin, get_type_hints
+from urllib.parse import parse_qsl
 
 from curricle.schemas.common import config
+from curricle.schemas.common.errors import UsageError
 from curricle.schemas.common.flags import parse
 from curricle.schemas.common.plugins import Group
 from curricle.train.curricula.base import Curriculum
@@ -74,6 +76,14 @@ def show_options(name: str, command: str, option: str = "curriculum") -> NoRetur
     raise AssertionError("--help exits")
 
 
+def options_in(query: str, of: str) -> list[tuple[str, str]]:
+    """The options of an order, ``key=value&key=value``; UsageError, which begins with ``of``, for what is none."""
+    try:
+        return parse_qsl(query, strict_parsing=True) if query else []
+    except ValueError as error:
+        raise UsageError(f"{of} is not NAME?key=value&key=value", remedy="for example sorted?by=loss") from error
+
+
 def build(name: str, options: Mapping[str, Any]) -> Curriculum:
     """A curriculum by name, its options as texts or values; UsageError for what is unknown or out of range.
 
@@ -88,4 +98,4 @@ def build(name: str, options: Mapping[str, Any]) -> Curriculum:
 def _several(value: Any) -> Any:
     if isinstance(value, Mapping):
         return [f"{name}={each}" for name, each in value.items()]
-    return value.split(",") if isinstance(value, str) else value
+    return config.pieces(value) if isinstance(value, str) else value

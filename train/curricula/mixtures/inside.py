@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl
 
 import numpy as np
 from curricle.schemas.common.errors import UsageError
@@ -28,13 +27,7 @@ def order_inside(text: str, names: Sequence[str] = (*STATIC, *ASKING)) -> "Curri
             f"--curriculum.order is {text!r}, which is no order inside a domain here",
             remedy=f"name one of {', '.join(names)}, with its options as sorted?by=loss",
         )
-    try:
-        options = dict(parse_qsl(query, strict_parsing=True)) if query else {}
-    except ValueError as error:
-        raise UsageError(
-            f"--curriculum.order {text!r} is not NAME?key=value&key=value", remedy="for example sorted?by=loss"
-        ) from error
-    return curricula.build(name, options)
+    return curricula.build(name, dict(curricula.options_in(query, f"--curriculum.order {text!r}")))
 
 
 def asks(text: str) -> bool:
