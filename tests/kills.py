@@ -23,7 +23,7 @@ def at_call(
     after: bool = False,
     act: Callable[[], None] = die,
 ) -> None:
-    """Die in the call ``number`` (from 0) of a function, counting those for which ``when`` holds, or ``act`` else."""
+    """Die, or ``act``, in the call ``number`` (from 0) of a function, counting those for which ``when`` holds."""
     original, calls = getattr(target, name), iter(range(10**9))
 
     def counted(*args, **kwargs):  # type: ignore[no-untyped-def]
