@@ -6,7 +6,7 @@ import random
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -162,6 +162,21 @@ def fork(action: Callable[[], int], log: Path) -> int:
     return pid
 
 
+def fork_together(action: Callable[[int], int], logs: Sequence[Path]) -> list[int]:
+    """Start an action of each rank in a process with a log, several as torchrun would have them meet; their pids."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(len(logs))}
+
+    def inside(rank: int) -> int:
+        if len(logs) > 1:
+            os.environ.update(common, RANK=str(rank), LOCAL_RANK=str(rank))
+        return action(rank)
+
+    return [fork(functools.partial(inside, rank), log) for rank, log in enumerate(logs)]
+
+
 def wait(pid: int, log: Path) -> Ended:
     _, status = os.waitpid(pid, 0)
     return Ended(os.waitstatus_to_exitcode(status), log.read_text())
@@ -170,6 +185,11 @@ def wait(pid: int, log: Path) -> Ended:
 @pytest.fixture(scope="session")
 def fork_process() -> Callable[[Callable[[], int], Path], int]:
     return fork
+
+
+@pytest.fixture(scope="session")
+def fork_processes() -> Callable[[Callable[[int], int], Sequence[Path]], list[int]]:
+    return fork_together
 
 
 @pytest.fixture(scope="session")
@@ -200,18 +220,8 @@ def train_in_forks(train_in_fork: object, tmp_path: Path) -> Callable[..., list[
     from curricle.train.cli import main
 
     def run(count: int, arguments: list[str], patch: Callable[[], object] = lambda: None) -> list[Ended]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
-
-        def action(rank: int) -> int:
-            os.environ.update(common, RANK=str(rank), LOCAL_RANK=str(rank))
-            patch()
-            return main(arguments)
-
         logs = [tmp_path / f"log-{rank}.txt" for rank in range(count)]
-        pids = [fork(functools.partial(action, rank), log) for rank, log in enumerate(logs)]
+        pids = fork_together(lambda rank: patch() or main(arguments), logs)
         return [wait(pid, log) for pid, log in zip(pids, logs, strict=True)]
 
     return run

@@ -4,8 +4,6 @@ The trainers are real ones, made in one forked process: accelerate keeps the sta
 """
 
 import json
-import os
-import socket
 
 import pytest
 
@@ -70,23 +68,16 @@ def folder(write_signed, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def in_process(fork_process, wait_process, folder):
+def in_process(fork_processes, wait_process, folder):
     """Run an action in so many processes, and give back what each returns."""
 
     def in_process(action, processes: int = 1):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
-
         def inside(rank: int) -> int:
-            if processes > 1:
-                together = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(processes)}
-                os.environ.update(together, RANK=str(rank), LOCAL_RANK=str(rank))
             (folder / f"result.{rank}").write_text(json.dumps(action()))
             return 0
 
         logs = [folder / f"log.{rank}" for rank in range(processes)]
-        pids = [fork_process(lambda rank=rank: inside(rank), log) for rank, log in enumerate(logs)]
+        pids = fork_processes(inside, logs)
         for ended in [wait_process(pid, log) for pid, log in zip(pids, logs, strict=True)]:
             assert ended.code == 0, ended.text
         return [json.loads((folder / f"result.{rank}").read_text()) for rank in range(processes)]

@@ -3,11 +3,9 @@
 Every run is a process of its own, forked, or two that meet as torchrun would have them meet.
 """
 
-import functools
 import json
 import os
 import signal
-import socket
 from pathlib import Path
 
 import pytest
@@ -34,25 +32,18 @@ def folder(write_signed, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(fork_process, wait_process, tiny_model, folder):
+def run(fork_processes, wait_process, tiny_model, folder):
     """``trainer_script.main`` in so many processes; whether it came to its end. The one of rank ``killed`` is killed
     at an instant, and then the others, as torchrun does."""
 
     def run(output: str, how: dict, processes: int = 1, kill: str = "", killed: int = 0) -> bool:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
-
         def action(rank: int) -> int:
-            if processes > 1:
-                together = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(processes)}
-                os.environ.update(together, RANK=str(rank), LOCAL_RANK=str(rank))
             options = {"table": folder / "table", "model": tiny_model, **how}
             options["arguments"] = {"gradient_accumulation_steps": 2 // processes, **how.get("arguments", {})}
             return main(rank, kill if rank == killed else "", folder / output, **options)
 
         logs = [folder / f"{output}.{rank}.log" for rank in range(processes)]
-        pids = [fork_process(functools.partial(action, rank), log) for rank, log in enumerate(logs)]
+        pids = fork_processes(action, logs)
         first = wait_process(pids[killed], logs[killed])
         others = [rank for rank in range(processes) if rank != killed]
         for rank in others if first.code else ():
