@@ -63,7 +63,7 @@ def order(
     ``table``: what ``train.open_table`` gives. ``curriculum``: a name, or ``./my.py:NAME``.
     ``options``: those of the curriculum, such as ``by="loss"``; ``curricle-train plan --curriculum NAME --help`` lists
     them. ``batch_size``: rows in an optimizer step. ``budget``: ``samples``, ``tokens`` or ``steps`` at which the order
-    ends; by default as many samples as the table has rows.
+    ends; by default it is one pass of the curriculum over the rows of the table.
     ``journal``: the ``journal.jsonl`` of a run, for the order that it took; it decides all the rest. Where its
     curriculum is a file, name that as ``curriculum`` too: its code does not run for a journal alone.
 
