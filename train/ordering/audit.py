@@ -1,4 +1,4 @@
-"""Two watches over a run that never make the device wait: what was really consumed, and whether losses are finite."""
+"""A watch over a run that never makes the device wait: which rows were really consumed."""
 
 from collections.abc import Sequence
 
