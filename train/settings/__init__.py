@@ -26,6 +26,11 @@ HELD_OUT, TUNING = "held_out", "tuning"
 L2 = 1.0
 """Of a reward model: the strength of the penalty."""
 
+_CURRICULUM = (
+    "the order: campus, random, sorted, competence, paced, cyclical, blocked, interleaved, mixture, multistage, odm, "
+    "doremi, skill_it, …; or one of your own, ./my.py:NAME; --curriculum NAME --help lists the options of one"
+)
+
 
 @dataclass(frozen=True)
 class BudgetSettings:
@@ -209,12 +214,7 @@ class TrainSettings:
 class RunSettings(TrainSettings):
     """Train a model on the table in the order of a curriculum."""
 
-    curriculum: str = option(
-        "the order: campus, random, sorted, competence, paced, cyclical, blocked, interleaved, mixture, multistage, "
-        "odm, doremi, skill_it, …; or one of your own, ./my.py:NAME; --curriculum NAME --help lists the options of one",
-        "campus",
-        path=True,
-    )
+    curriculum: str = option(_CURRICULUM, "campus", path=True)
     curriculum_options: dict[str, str] = option("options of the curriculum", {}, rest="curriculum")
     seed: int = option("of the order and of dropout", 0, at_least=0)
     replay: Path | None = option(
@@ -267,12 +267,7 @@ class PlanSettings:
         "seed, batch and budget are those of the journal, and a curriculum that is a file has to be named",
         None,
     )
-    curriculum: str = option(
-        "the order: campus, random, sorted, competence, paced, cyclical, blocked, interleaved, mixture, multistage, "
-        "odm, doremi, skill_it, …; or one of your own, ./my.py:NAME; --curriculum NAME --help lists the options of one",
-        "campus",
-        path=True,
-    )
+    curriculum: str = option(_CURRICULUM, "campus", path=True)
     curriculum_options: dict[str, str] = option("options of the curriculum", {}, rest="curriculum")
     seed: int = option("of the order", 0, at_least=0)
     leave_out: tuple[Path, ...] = option("tables, such as other sets of a split, whose rows are not in the order", ())
