@@ -3,13 +3,12 @@
 import logging
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 from curricle.curate.readers import Reader, named_readers
 from curricle.curate.readers.inputs import InputFile, say_left_out
-from curricle.pipelines.scoring.finish import READERS, finish
+from curricle.pipelines.scoring.finish import finish
 from curricle.pipelines.scoring.growth import metrics_there, plan_job, unchanged
 from curricle.pipelines.scoring.inputs import find_inputs
 from curricle.pipelines.scoring.job import Job, make_job
@@ -18,6 +17,7 @@ from curricle.pipelines.scoring.receipts import is_done, read_receipt
 from curricle.pipelines.scoring.rescore import scored_columns, scored_rows, table_scoring
 from curricle.pipelines.scoring.stored import StoredTable
 from curricle.pipelines.settings.score import ScoreSettings
+from curricle.pipelines.storage import in_threads
 from curricle.pipelines.tables.directory import HOLDER, LIVE, PLAN, SHARDS, OutputDirectory
 from curricle.pipelines.tables.exchange import REPORT
 from curricle.pipelines.tables.extend import Addition
@@ -230,8 +230,7 @@ def _pending(directory: OutputDirectory, plan: ScoringPlan) -> list[Shard]:
             return True
         return False
 
-    with ThreadPoolExecutor(READERS) as pool:
-        return [shard for shard, waits in zip(plan.shards, pool.map(is_left, plan.shards), strict=True) if waits]
+    return [shard for shard, waits in zip(plan.shards, in_threads(is_left, plan.shards), strict=True) if waits]
 
 
 def _run_engine(directory: OutputDirectory, job: Job, plan: ScoringPlan, pending: Sequence[Shard], run: str) -> None:

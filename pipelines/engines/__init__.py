@@ -10,7 +10,7 @@ from curricle.pipelines.scoring.job import Job
 from curricle.pipelines.scoring.plan import Shard
 from curricle.pipelines.settings.score import ENGINE_PLUGINS
 from curricle.pipelines.tables.directory import OutputDirectory
-from curricle.pipelines.transforms.shards import ShardRun, shard_runs
+from curricle.pipelines.transforms.shards import MOST_RUNS, ShardRun, shard_runs
 
 log = logging.getLogger("curricle")
 
@@ -22,6 +22,11 @@ MODULES = {
     "spark": "curricle.pipelines.engines.portable",
     "dataflow": "curricle.pipelines.engines.portable",
 }
+
+MOST_RUNS_ELSEWHERE = 1 << 16
+"""Of a job whose workers are elsewhere, and may be thousands. Their descriptions are to fit into one message, of which
+Dataflow takes 10 MB.
+"""
 
 LOOK_EVERY = 2.0
 """Seconds between two looks at whether a job still moves."""
@@ -40,11 +45,13 @@ class Work:
     run: str
     check: Callable[[], None]
 
-    def runs(self, workers: int) -> list[ShardRun]:
-        """The pending shards in the portions that a worker takes at a time."""
-        files = [shard for shard in self.pending if not shard.in_table]
-        seekable = {shard.source for shard in files if is_seekable(shard.opened, self.job.readers)}
-        return shard_runs(self.pending, workers, seekable)
+    def runs(self, workers: int, most: int = MOST_RUNS) -> list[ShardRun]:
+        """The pending shards in the portions that a worker takes at a time: not many more than ``most``, or a source
+        each.
+        """
+        files = {shard.source: shard.opened for shard in self.pending if not shard.in_table}
+        seekable = {source for source, opened in files.items() if is_seekable(opened, self.job.readers)}
+        return shard_runs(self.pending, workers, seekable, most)
 
 
 def run(work: Work) -> None:

@@ -7,9 +7,10 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from queue import Empty, SimpleQueue
 
-from curricle.pipelines.engines import LOOK_EVERY, Work
+from curricle.pipelines.engines import LOOK_EVERY, MOST_RUNS_ELSEWHERE, Work
 from curricle.pipelines.engines.errors import as_in_driver, saying_why
 from curricle.pipelines.engines.local import processes
 from curricle.pipelines.scoring.job import Job
@@ -23,6 +24,9 @@ from distributed import Client, Future, KilledWorker, LocalCluster
 RETRIES = 2
 """How often a task that failed is tried again. One whose worker died is tried as often as the scheduler allows."""
 
+MOST_TASKS = 1024
+"""Given to the scheduler at a time, or four a worker if that is more: it and this process hold kilobytes for each."""
+
 _one_at_a_time = threading.Lock()
 
 
@@ -35,22 +39,26 @@ def run(work: Work) -> None:
     with _cluster(settings, work.directory) as client:
         workers = len(client.scheduler_info(n_workers=-1)["workers"])
         done: SimpleQueue[Future[None]] = SimpleQueue()
-        futures = {
-            client.submit(
-                score,
-                work.directory,
-                work.job,
-                work.run,
-                task,
-                key=f"curricle-{work.run}-{task[0].shards[0].index}",
-                retries=RETRIES,
-                resources=dict(settings.dask_resources) or None,
-                pure=False,
-            )
-            for task in _tasks(work.runs(max(1, workers)))
-        }
-        for future in futures:
-            future.add_done_callback(done.put)
+        futures: set[Future[None]] = set()
+        tasks = _tasks(work.runs(max(1, workers), MOST_RUNS_ELSEWHERE))
+
+        def submit(count: int) -> None:
+            for task in islice(tasks, count):
+                future = client.submit(
+                    score,
+                    work.directory,
+                    work.job,
+                    work.run,
+                    task,
+                    key=f"curricle-{work.run}-{task[0].shards[0].index}",
+                    retries=RETRIES,
+                    resources=dict(settings.dask_resources) or None,
+                    pure=False,
+                )
+                futures.add(future)
+                future.add_done_callback(done.put)
+
+        submit(max(MOST_TASKS, 4 * workers))
         while futures:
             try:
                 future = done.get(timeout=LOOK_EVERY)
@@ -61,6 +69,7 @@ def run(work: Work) -> None:
                 continue
             _look(future, settings)
             futures.discard(future)
+            submit(1)
 
 
 def _tasks(runs: Sequence[ShardRun]) -> Iterator[list[ShardRun]]:

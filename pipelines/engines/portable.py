@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 from apache_beam.runners.runner import PipelineState
-from curricle.pipelines.engines import LOOK_EVERY, Work
+from curricle.pipelines.engines import LOOK_EVERY, MOST_RUNS_ELSEWHERE, Work
 from curricle.pipelines.engines.errors import saying_why, user_error
 from curricle.pipelines.settings.score import ScoreSettings
 from curricle.pipelines.transforms.score import pipeline
@@ -50,7 +50,7 @@ def run(work: Work) -> None:
     settings = work.job.settings
     if settings.engine == "portable":
         _knock(str(settings.engine_address))
-    runs = work.runs(settings.workers)
+    runs = work.runs(settings.workers, MOST_RUNS_ELSEWHERE)
     try:
         beam_pipeline = pipeline(pipeline_options(settings), work.directory, work.job, work.run, runs)
     except ValueError as error:  # Beam's validation, which knows what its runner needs

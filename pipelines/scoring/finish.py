@@ -2,8 +2,7 @@
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from curricle.curate.readers.inputs import InputFile
@@ -11,6 +10,7 @@ from curricle.pipelines.scoring.compact import ShardFile, compact
 from curricle.pipelines.scoring.job import Job
 from curricle.pipelines.scoring.plan import ScoringPlan, Shard
 from curricle.pipelines.scoring.receipts import Receipt, read_receipt
+from curricle.pipelines.storage import in_threads
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.phase import enter
 from curricle.pipelines.tables.sign import sign
@@ -24,8 +24,7 @@ from curricle.schemas.table import rejects_schema
 
 log = logging.getLogger("curricle")
 
-READERS = 16
-"""Receipts that are read at once: from an object store each is a request."""
+_COUNTED = ("read", "scored", "rejected", "reused")
 _NAMED = 20
 """Notes that a log names; the table has them all."""
 
@@ -33,17 +32,14 @@ _NAMED = 20
 def finish(directory: OutputDirectory, job: Job, plan: ScoringPlan, run: str) -> None:
     """Compact the shards, and write manifest, card and report: the manifest last of what must be there."""
     enter(directory, run, "putting the shards together", records=plan.records, shards=len(plan.shards))
-    with ThreadPoolExecutor(READERS) as pool:
-        receipts = list(pool.map(partial(_receipt, directory), plan.shards))
-    data = compact(directory, run, "data", _files(receipts, directory.shard), job.schema)
-    rejected = _files([receipt for receipt in receipts if receipt.rejected], directory.shard_rejects)
+    of = _Receipts()
+    for receipt in in_threads(partial(_receipt, directory), plan.shards):
+        of.add(receipt)
+    data = compact(directory, run, "data", of.files(), job.schema)
     rejects: list[Part] = []
-    if rejected:
-        rejects = compact(directory, run, "rejects", rejected, rejects_schema(job.fingerprint))
-    of_source: dict[str, list[Receipt]] = defaultdict(list)
-    for receipt in receipts:
-        of_source[receipt.source].append(receipt)
-    sources = [_ledger(source.file, source.sha256, of_source[source.file.name]) for source in plan.sources]
+    if of.rejects:
+        rejects = compact(directory, run, "rejects", of.files_of_rejects(), rejects_schema(job.fingerprint))
+    sources = [_ledger(source.file, source.sha256, of.counts[source.file.name]) for source in plan.sources]
     total = _total(sources)
     spent = job.earlier.reader.manifest.cost if job.earlier else Cost(seconds=0, tokens=0, created="")
     assert total.read == plan.records == total.scored + total.rejected, f"{total} of {plan.records} records"
@@ -62,21 +58,52 @@ def finish(directory: OutputDirectory, job: Job, plan: ScoringPlan, run: str) ->
             [table.reader.manifest for table in job.stored if table != job.earlier and table.metrics],
         ),
         cost=Cost.now(
-            spent.seconds + sum(receipt.seconds for receipt in receipts),
-            spent.tokens + sum(receipt.tokens for receipt in receipts),
+            spent.seconds + of.seconds,
+            spent.tokens + of.tokens,
         ),
     )
     sign(directory, run, manifest, job.schema)
     if total.reused:
         log.info("scores of %s were copied, of %d in all", counted(total.reused, "row"), total.scored)
-    _say_noted(receipts)
+    _say_noted(of.noted)
 
 
-def _say_noted(receipts: Sequence[Receipt]) -> None:
+class _Receipts:
+    """What all receipts say together, and the digests that each has of its files: they are many, and not kept."""
+
+    def __init__(self) -> None:
+        self.counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        """By source, what its ledger has"""
+        self.noted: Counter[str] = Counter()
+        self.seconds, self.tokens = 0.0, 0
+        self.shards: list[bytes] = []
+        self.rejects: dict[int, bytes] = {}
+
+    def add(self, receipt: Receipt) -> None:
+        assert receipt.shard == len(self.shards), "they come in order"
+        self.counts[receipt.source].update({key: getattr(receipt, key) for key in _COUNTED})
+        self.noted.update(receipt.noted)
+        self.seconds += receipt.seconds
+        self.tokens += receipt.tokens
+        digests = [bytes.fromhex(digest) for digest in receipt.files.values()]
+        self.shards.append(digests[0])
+        if receipt.rejected:
+            self.rejects[receipt.shard] = digests[1]
+
+    def files(self) -> Iterator[ShardFile]:
+        """The file of each shard, in order, with what its receipt says of it."""
+        return (_file(index, OutputDirectory.shard, sha256) for index, sha256 in enumerate(self.shards))
+
+    def files_of_rejects(self) -> Iterator[ShardFile]:
+        return (_file(index, OutputDirectory.shard_rejects, sha256) for index, sha256 in self.rejects.items())
+
+
+def _file(index: int, name: Callable[[int], str], sha256: bytes) -> ShardFile:
+    return ShardFile(name(index), sha256.hex(), OutputDirectory.receipt(index))
+
+
+def _say_noted(noted: Counter[str]) -> None:
     """What the rows' fields say that the conversations do not."""
-    noted: Counter[str] = Counter()
-    for receipt in receipts:
-        noted.update(receipt.noted)
     for note, rows in noted.most_common(_NAMED):
         log.warning("%s: %s", counted(rows, "row"), printable(note))
 
@@ -92,20 +119,8 @@ def _receipt(directory: OutputDirectory, shard: Shard) -> Receipt:
         raise UserError(f"is damaged: {error}", where=directory.storage.uri(name), remedy=remedy) from error
 
 
-def _files(receipts: Sequence[Receipt], name: Callable[[int], str]) -> list[ShardFile]:
-    """The file of that kind of each shard, with what its receipt says of it."""
-    names = [name(receipt.shard) for receipt in receipts]
-    return [
-        ShardFile(path, receipt.files[path.rpartition("/")[2]], OutputDirectory.receipt(receipt.shard))
-        for path, receipt in zip(names, receipts, strict=True)
-    ]
-
-
-def _ledger(file: InputFile, sha256: str, receipts: Sequence[Receipt]) -> Source:
-    counts = {
-        key: sum(getattr(receipt, key) for receipt in receipts) for key in ("read", "scored", "rejected", "reused")
-    }
-    return Source(source=file.name, bytes=file.bytes, sha256=sha256, **counts)
+def _ledger(file: InputFile, sha256: str, counts: Counter[str]) -> Source:
+    return Source(source=file.name, bytes=file.bytes, sha256=sha256, **{key: counts[key] for key in _COUNTED})
 
 
 def _total(sources: Sequence[Source]) -> Counts:

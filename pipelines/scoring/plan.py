@@ -5,12 +5,14 @@ undo, counts the records that the ledger must account for, and makes shards a pr
 """
 
 import logging
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Any
+from itertools import accumulate
+from typing import Any, overload
 
 from curricle.curate.formats import Format
 from curricle.curate.readers import Reader, Slice, kind_of, survey
@@ -42,7 +44,7 @@ class PlannedSource:
     path: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Shard:
     """The unit of work, retry, resume and output: consecutive records of one file.
 
@@ -58,6 +60,37 @@ class Shard:
     @property
     def opened(self) -> str:
         return self.path or self.source
+
+
+class Shards(Sequence[Shard]):
+    """The shards of a plan, in order. Each is made when it is asked for: a job may have very many."""
+
+    def __init__(self, sources: Sequence[PlannedSource]) -> None:
+        self._sources = sources
+        self._begins = [*accumulate((len(source.slices) for source in sources), initial=0)]
+
+    def __len__(self) -> int:
+        return self._begins[-1]
+
+    @overload
+    def __getitem__(self, index: int) -> Shard: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Shard]: ...
+    def __getitem__(self, index: int | slice) -> Shard | Sequence[Shard]:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        which = bisect_right(self._begins, index) - 1
+        source = self._sources[which]
+        return _shard(index, source, source.slices[index - self._begins[which]])
+
+    def __iter__(self) -> Iterator[Shard]:
+        parts = ((source, part) for source in self._sources for part in source.slices)
+        return (_shard(index, source, part) for index, (source, part) in enumerate(parts))
+
+
+def _shard(index: int, source: PlannedSource, part: Slice) -> Shard:
+    return Shard(index, source.file.name, part, source.path or source.file.path, source.in_table)
 
 
 @dataclass(frozen=True)
@@ -76,12 +109,8 @@ class ScoringPlan:
     earlier: str = ""
 
     @property
-    def shards(self) -> list[Shard]:
-        slices = [(source, part) for source in self.sources for part in source.slices]
-        return [
-            Shard(index, source.file.name, part, source.path or source.file.path, source.in_table)
-            for index, (source, part) in enumerate(slices)
-        ]
+    def shards(self) -> Shards:
+        return Shards(self.sources)
 
     @property
     def records(self) -> int:

@@ -23,6 +23,10 @@ GROUP_TEXT_BYTES = 64 * 2**20  # long conversations: a row group stays readable 
 PART_BYTES = 256 * 2**20
 
 
+_TABLES = 256
+"""Tables of a few rows that wait for a row group one by one: each takes kilobytes, whatever it holds."""
+
+
 def write_parts(
     directory: OutputDirectory, run: str, folder: str, tables: Iterable[pa.Table], schema: pa.Schema
 ) -> list[Part]:
@@ -48,6 +52,7 @@ def write_parts(
 def row_groups(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
     """The same rows, in groups that end where a row fills them; at least one group, even if it is empty."""
     group: list[pa.Table] = []
+    whole: list[pa.Table] = []
     rows = text = total = 0
     for table in tables:
         sizes, start = _text_bytes(table), 0
@@ -57,11 +62,14 @@ def row_groups(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Tab
             group.append(table.slice(start, take))
             start, rows, text = start + take, rows + take, int(reached[take - 1])
             if rows == GROUP_ROWS or text >= GROUP_TEXT_BYTES:
-                yield pa.concat_tables(group).combine_chunks()
+                yield pa.concat_tables([*whole, *group]).combine_chunks()
                 total += rows
-                group, rows, text = [], 0, 0
-    if group or not total:
-        yield pa.concat_tables([schema.empty_table(), *group]).combine_chunks()
+                whole, group, rows, text = [], [], 0, 0
+            elif len(group) == _TABLES:
+                whole.append(pa.concat_tables(group).combine_chunks())
+                group = []
+    if whole or group or not total:
+        yield pa.concat_tables([schema.empty_table(), *whole, *group]).combine_chunks()
 
 
 def _ahead(groups: Iterator[pa.Table]) -> Iterator[pa.Table]:

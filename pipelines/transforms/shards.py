@@ -1,22 +1,45 @@
 """What travels down the chain: a shard, its examples in Arrow, and what was rejected."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from zlib import compress, decompress
 
 import numpy as np
 import pyarrow as pa
 from curricle.curate.batch import Batch
+from curricle.curate.readers import Slice
 from curricle.pipelines.scoring.plan import Shard
 from curricle.pipelines.scoring.stored import RowScores
 from numpy.typing import NDArray
 
+MOST_RUNS = 1024
+"""Of a job whose engine holds them all in this process, about. With more shards, a run has several."""
+
 
 @dataclass(frozen=True)
 class ShardRun:
-    """Consecutive shards of one source, read in one pass."""
+    """Shards of one source, in order, read in one pass. It travels packed: there may be very many."""
 
     shards: tuple[Shard, ...]
+
+    def __reduce__(self) -> tuple[Callable[..., "ShardRun"], tuple[object, ...]]:
+        shards, first = self.shards, self.shards[0]
+        numbers = np.array([(shard.index, *shard.slice[1:]) for shard in shards], np.int64)
+        packed = compress(np.diff(numbers, axis=0, prepend=0).T.tobytes())
+        layouts = [(layout, len([*of])) for layout, of in groupby(shard.slice.layout for shard in shards)]
+        return _unpacked, (first.source, first.path, first.in_table, layouts, packed)
+
+
+def _unpacked(source: str, path: str, in_table: bool, layouts: Sequence[tuple[str, int]], packed: bytes) -> ShardRun:
+    of_slice = [layout for layout, count in layouts for _ in range(count)]
+    numbers = np.frombuffer(decompress(packed), np.int64).reshape(-1, len(of_slice)).cumsum(axis=1).T.tolist()
+    return ShardRun(
+        tuple(
+            Shard(index, source, Slice(layout, *lies), path, in_table)
+            for layout, (index, *lies) in zip(of_slice, numbers, strict=True)
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -75,15 +98,19 @@ def portions(
     )
 
 
-def shard_runs(shards: Sequence[Shard], workers: int, seekable: set[str]) -> list[ShardRun]:
+def shard_runs(
+    shards: Sequence[Shard], workers: int, seekable: Collection[str], most: int = MOST_RUNS
+) -> list[ShardRun]:
     """Group shards into runs: one shard each where a file can be entered anywhere, else a run a worker.
 
     A compressed stream is read from its start to reach any position in it; with a run a worker that costs at
-    most one extra pass of decompression a worker, instead of one a shard.
+    most one extra pass of decompression a worker, instead of one a shard. Of more shards than ``most`` several are a
+    run, but a worker has sixteen runs at least.
     """
     runs: list[ShardRun] = []
+    several = -(-len(shards) // max(most, 16 * workers))
     for source, group in groupby(shards, key=lambda shard: shard.source):
         pending = list(group)
-        length = 1 if source in seekable else -(-len(pending) // workers)
+        length = several if source in seekable else -(-len(pending) // workers)
         runs += [ShardRun(tuple(pending[at : at + length])) for at in range(0, len(pending), length)]
     return runs

@@ -1,0 +1,166 @@
+"""A job of very many shards: what the driver holds, lists and hands on does not grow with what they hold, or not much.
+
+Counted and measured in bytes that are held, never timed. ``tests/benchmarks/p9_driver.py`` runs 100,000 for real.
+"""
+
+import gc
+import pickle
+import tracemalloc
+from collections import Counter
+
+import pytest
+from curricle.curate.readers import Slice
+from curricle.curate.readers.inputs import InputFile
+from curricle.pipelines import engines
+from curricle.pipelines.commands import score as command
+from curricle.pipelines.engines import dask
+from curricle.pipelines.scoring import finish
+from curricle.pipelines.scoring.plan import PlannedSource, Shard, Shards
+from curricle.pipelines.scoring.receipts import Receipt
+from curricle.pipelines.storage import THREADS, in_threads
+from curricle.pipelines.storage.disk import Disk
+from curricle.pipelines.transforms.shards import MOST_RUNS, ShardRun, shard_runs
+from hypothesis import given
+from hypothesis import strategies as st
+from running import curricle, read_data, signed, write_jsonl
+
+INDICES = st.integers(0, 2**62)
+SLICES = st.builds(Slice, st.sampled_from(["text", "table", "lines"]), *[INDICES] * 5)
+
+
+def planned(*shards: int) -> list[PlannedSource]:
+    """Sources with so many shards, each of 100 rows of 200 bytes."""
+    return [
+        PlannedSource(
+            InputFile(f"{name}.jsonl", 20_000 * count, 0.0),
+            "0" * 64,
+            100 * count,
+            tuple(Slice("text", 100 * at, 100, 20_000 * at, 20_000 * (at + 1), 100 * at) for at in range(count)),
+        )
+        for name, count in enumerate(shards)
+    ]
+
+
+def short(rows: int) -> list[dict]:
+    return [{"prompt": f"q {row}", "completion": f"a {row}"} for row in range(rows)]
+
+
+@given(shards=st.lists(st.tuples(INDICES, SLICES), min_size=1, max_size=9), in_table=st.booleans())
+def test_a_run_travels_whole(shards, in_table):
+    run = ShardRun(tuple(Shard(index, "a", part, "/b", in_table) for index, part in shards))
+    assert pickle.loads(pickle.dumps(run)) == run
+
+
+def test_a_shard_takes_few_bytes_on_its_way():
+    runs = shard_runs([*Shards(planned(16_000))], 1, {"0.jsonl"}, 1)
+    assert len(runs) == 16 and sum(len(pickle.dumps(run)) for run in runs) < 10 * 16_000
+
+
+def test_the_shards_of_a_plan_are_made_as_they_are_asked_for():
+    shards = Shards(planned(3, 0, 2))
+    listed = [*shards]
+    assert len(shards) == len(listed) == 5 and [shard.index for shard in listed] == [*range(5)]
+    assert [shards[at] for at in range(-5, 5)] == listed * 2 and shards[1:4] == listed[1:4]
+    assert [shard.source for shard in listed] == ["0.jsonl"] * 3 + ["2.jsonl"] * 2
+    with pytest.raises(IndexError):
+        shards[5]
+
+
+@pytest.mark.parametrize(("workers", "most"), [(1, MOST_RUNS), (2, MOST_RUNS), (1000, MOST_RUNS), (3, 1 << 16)])
+@pytest.mark.parametrize("count", [1, MOST_RUNS, MOST_RUNS + 1, 100_000])
+def test_an_engine_is_given_few_runs_and_every_worker_enough(workers, most, count):
+    shards = [*Shards(planned(count))]
+    runs = shard_runs(shards, workers, {"0.jsonl"}, most)
+    assert [shard for run in runs for shard in run.shards] == shards
+    assert len(runs) <= max(most, 16 * workers)
+    assert len(runs) >= min(count, 8 * workers), "each worker has some, and nobody waits long for the last one"
+    assert max(len(run.shards) for run in runs) <= 1 + count // max(most, 16 * workers)
+
+
+def test_what_the_driver_holds_for_a_shard():
+    """Its slice in the plan, the shard that is left, and its share of a run: together half a kilobyte."""
+
+    def held(count: int) -> int:
+        tracemalloc.start()
+        sources = planned(count)
+        pending = [*Shards(sources)]
+        runs = [pickle.dumps(run) for run in shard_runs(pending, 1, {"0.jsonl"})]
+        size, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert runs
+        return size
+
+    few, many = held(1_000), held(21_000)
+    assert (many - few) / 20_000 < 512
+
+
+def test_threads_are_not_far_ahead():
+    begun: list[int] = []
+    results = in_threads(lambda item: begun.append(item) or item, iter(range(1000)))
+    for index in range(100):
+        assert next(results) == index
+    results.close()
+    assert len(begun) <= 100 + 2 * THREADS + 1
+
+
+def test_an_error_in_a_thread_is_raised_where_its_result_is_wanted():
+    def work(item: int) -> float:
+        return 1 / (item - 3)
+
+    results = in_threads(work, range(1000))
+    assert [next(results) for _ in range(3)] == [-1 / 3, -1 / 2, -1]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How often each folder of an output directory is listed."""
+    listings: Counter[str] = Counter()
+    names = Disk.names
+
+    def count(self, folder):
+        listings[folder] += 1
+        return names(self, folder)
+
+    monkeypatch.setattr(Disk, "names", count)
+    return listings
+
+
+def test_a_job_lists_its_shards_as_often_however_many_they_are(counted, tmp_path, monkeypatch):
+    """Resumed at half of it, looked at with `status`, and made whole; receipts are read and not kept."""
+    run, compact = engines.run, finish.compact
+    receipts: list[int] = []
+
+    def half(work):
+        run(engines.Work(work.directory, work.job, work.pending[: len(work.pending) // 2], work.run, work.check))
+
+    def compacted(*arguments):
+        receipts.append(sum(isinstance(each, Receipt) for each in gc.get_objects()))
+        return compact(*arguments)
+
+    monkeypatch.setattr(finish, "compact", compacted)
+    monkeypatch.setattr(command, "_LOOKS", 0)
+    totals = []
+    for rows in (40, 160):
+        counted.clear()
+        write_jsonl(tmp_path / f"{rows}.jsonl", short(rows))
+        arguments = ("score", f"{rows}.jsonl", "--output", f"out{rows}", "--metrics", "mtld", "--shard-rows", 1)
+        with monkeypatch.context() as patch:
+            patch.setattr(engines, "run", half)
+            curricle(*arguments, cwd=tmp_path, code=1)
+        assert f"{rows // 2} of {rows} shards are finished" in curricle("status", f"out{rows}", cwd=tmp_path)
+        assert f"{rows // 2} of {rows} shards were finished before" in curricle(*arguments, cwd=tmp_path)
+        assert read_data(tmp_path / f"out{rows}")["source_position"].to_pylist() == [*range(rows)]
+        totals.append((counted["_progress/receipts"], counted["_progress/shards"]))
+    assert totals[0] == totals[1] and max(totals[0]) <= 9, totals
+    assert max(receipts) <= 2, "of 160 receipts at most the last one"
+
+
+def test_dask_is_given_some_tasks_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(dask, "MOST_TASKS", 2)
+    write_jsonl(tmp_path / "in.jsonl", short(12))
+    options = ("--metrics", "mtld", "--shard-rows", 1)
+    curricle("score", "in.jsonl", "--output", "whole", *options, cwd=tmp_path)
+    curricle("score", "in.jsonl", "--output", "out", *options, "--engine", "dask", cwd=tmp_path)
+    assert signed(tmp_path / "out") == signed(tmp_path / "whole")
