@@ -8,6 +8,7 @@ where a user asks for it, whether they are parts of a message or fields beside i
 of each field.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from curricle.curate.formats.alpaca import ALPACA, ELSEWHERE, OUTPUTS
@@ -102,13 +103,18 @@ def _of_format(record: Fields, format: Format) -> Fields:
 
 
 def _recognise(record: Fields) -> Format | None:
-    fitting = {name: value for name, value in record.items() if says(value) and _fits(name, value)}
-    filled = {name: value for name, value in record.items() if value is not None}
-    for fields in (fitting, filled, record):
+    for fields in _narrowed(record):
         for format in FORMATS.values():
             if format.matches(fields):
                 return format
     return None
+
+
+def _narrowed(record: Fields) -> Iterator[Fields]:
+    """The fields that hold what formats read; those that hold anything; all."""
+    yield {name: value for name, value in record.items() if says(value) and _fits(name, value)}
+    yield {name: value for name, value in record.items() if value is not None}
+    yield record
 
 
 def _fits(name: str, value: Any) -> bool:

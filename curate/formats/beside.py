@@ -49,6 +49,9 @@ PARTS_OF_THE_PROMPT = (
 )
 ANSWERS = ("output", "response", "completion", "chosen")
 MANY_ANSWERS = ("outputs", "responses", "completions", "generations", "answers")
+_OF_VERDICTS = frozenset((*VERDICTS, *AGAINST, *LABELS, "chosen", "rejected"))
+_OF_LEARNING = frozenset(LEARNING)
+"""Most records have none of so many names, which one look tells."""
 
 
 class Checked(NamedTuple):
@@ -82,17 +85,17 @@ def check_record(
     more, masked = _check_learning(fields, messages)
     notes += [*more, *check_placeholders(messages)]
     context |= masked
-    for name in PARTS_OF_THE_PROMPT:
-        if _is_text(value := fields.get(name)) and not _is_in(value, messages):
+    for name in filter(fields.__contains__, PARTS_OF_THE_PROMPT):
+        if _is_text(value := fields[name]) and not _is_in(value, messages):
             notes.append(f"the field {name!r} is in no turn; it is kept in extra")
-    for name in ANSWERS:
-        if _is_text(value := fields.get(name)) and not _is_last(value, messages):
+    for name in filter(fields.__contains__, ANSWERS):
+        if _is_text(value := fields[name]) and not _is_last(value, messages):
             notes.append(f"the field {name!r} is another answer, and is not read; it is kept in extra")
-    for name in MANY_ANSWERS:
-        if len(answers_in(fields.get(name))) > 1:
+    for name in filter(fields.__contains__, MANY_ANSWERS):
+        if len(answers_in(fields[name])) > 1:
             notes.append(f"the field {name!r} has other answers, and they are not read; it is kept in extra")
-    for name in LIST_FIELDS:
-        turns = value if isinstance(value := fields.get(name), list) else []
+    for name in filter(fields.__contains__, LIST_FIELDS):
+        turns = value if isinstance(value := fields[name], list) else []
         if any(as_text(thought := _text_of(turn)) is not None and not _is_in(thought, messages) for turn in turns):
             notes.append(f"the field {name!r} has other turns, and they are not read; it is kept in extra")
     return Checked([*dict.fromkeys(notes)], frozenset(context & answers))
@@ -108,13 +111,14 @@ def _check_turn(fields: Fields, role: str, where: str, score_bad: bool) -> tuple
     """Notes on the fields of one turn, and whether it is context. FormatError where a part of it is to be learnt."""
     if role == RESPONSE_ROLE:
         notes, is_context = _check_verdicts(fields, where, score_bad)
-        for name in LEARNING:
-            more, masked = _learnt(name, fields.get(name), "an assistant's turn", where)
+        for name in filter(fields.__contains__, LEARNING):
+            more, masked = _learnt(name, fields[name], "an assistant's turn", where)
             notes += more
             is_context |= masked
         notes += _doubted_mask(fields)
     else:
-        weights = (name for name in (*WEIGHTS, *SPANS) if says(fields.get(name)) and _number(fields[name], 0) != 0)
+        there = filter(fields.__contains__, (*WEIGHTS, *SPANS))
+        weights = (name for name in there if says(fields[name]) and _number(fields[name], 0) != 0)
         notes, is_context = [_not_followed(name, f"a turn of the role {role}") for name in weights], False
     if says(fields.get("tools")):
         notes.append("the field 'tools' of a turn is not followed")
@@ -123,9 +127,12 @@ def _check_turn(fields: Fields, role: str, where: str, score_bad: bool) -> tuple
 
 def _check_verdicts(fields: Fields, where: str, score_bad: bool) -> tuple[list[str], bool]:
     """Notes on what may say that an answer is bad, and whether something says so."""
-    notes, bad = [], []
-    for name in (*VERDICTS, *AGAINST, *LABELS):
-        value = fields.get(name)
+    notes: list[str] = []
+    if _OF_VERDICTS.isdisjoint(fields):
+        return notes, False
+    bad: list[tuple[str, str]] = []
+    for name in filter(fields.__contains__, (*VERDICTS, *AGAINST, *LABELS)):
+        value = fields[name]
         word = string.strip().lower() if (string := as_text(value)) is not None else str(value).lower()
         number = _number(value, math.nan)
         is_no = number == 1 if name in AGAINST else number in (0, -1)
@@ -147,8 +154,10 @@ def _check_learning(fields: Fields, messages: Sequence[Message]) -> tuple[list[s
     """
     notes: list[str] = []
     context: set[int] = set()
-    for name in LEARNING:
-        value = fields.get(name)
+    if _OF_LEARNING.isdisjoint(fields):
+        return notes, context
+    for name in filter(fields.__contains__, LEARNING):
+        value = fields[name]
         string = as_text(value)
         if (name == "loss" and not isinstance(value, bool)) or (string and string.strip().lower() in ("user", "human")):
             continue  # the loss that somebody measured; the role that is not learnt

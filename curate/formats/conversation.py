@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import chain
 from typing import Any, Literal
 
 from curricle.curate.formats.values import NotJson, Unreadable, as_text, canonical, kind, says, stand_in, written
@@ -77,7 +78,10 @@ def fields_of(record: Fields) -> str:
 
 def first_saying(record: Fields, names: Sequence[str]) -> str | None:
     """The first of these fields that says something."""
-    return next((name for name in names if says(record.get(name))), None)
+    for name in names:
+        if name in record and says(record[name]):
+            return name
+    return None
 
 
 def text(record: Fields, name: str, where: str = "") -> str:
@@ -124,7 +128,7 @@ def conversation(
     ``message_fields`` belong to the last messages: a system turn may have been put in front of them.
     Raises FormatError if the assistant has no turn or a text cannot be written as UTF-8.
     """
-    if not any(role == RESPONSE_ROLE for role, _ in messages):
+    if RESPONSE_ROLE not in [role for role, _ in messages]:
         raise FormatError("no assistant turn")
     extra, remarks = {}, list(notes)
     for name, value in rest(record, consumed).items():
@@ -137,8 +141,9 @@ def conversation(
             raise FormatError(f"the record has a field {MESSAGE_FIELDS!r} of its own, and its messages have fields too")
         in_front = len(messages) - len(message_fields)
         extra[MESSAGE_FIELDS] = [None] * in_front + [beside or None for beside in message_fields]
-    extra = canonical(stand_in(extra))
-    check_characters([messages, extra, remarks])
+    if extra or remarks or not "".join(chain.from_iterable(messages)).isascii():
+        extra = canonical(stand_in(extra))
+        check_characters([messages, extra, remarks])
     return Conversation(list(messages), extra, remarks)
 
 

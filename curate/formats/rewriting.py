@@ -6,7 +6,7 @@ makes of a field stands in the record instead of it; all other fields stay.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard
 
 from curricle.curate.formats import strict
@@ -36,9 +36,9 @@ _TEXTS_OF_AN_ANSWER = ("text", "content", "response", "answer", "completion", "o
 
 def rewritten(record: Fields) -> Fields:
     """The record as formats read it. FormatError for a form that is known, and in which something is missing."""
-    _check_one_conversation(record)
-    for rule in (json_turns, _transcripts, _moss, _exchanges, _texts_in_turn, _many_answers, _prompt_turns):
-        record = rule(record)
+    for names, rule in _RULES:
+        if not names.isdisjoint(record):
+            record = rule(record)
     return record
 
 
@@ -102,8 +102,8 @@ def _is_tree(message: Any) -> TypeGuard[dict[str, Any]]:
     return isinstance(message, dict) and isinstance(message.get("replies"), list) and "text" in message
 
 
-def _check_one_conversation(record: Fields) -> None:
-    """FormatError for records that are known to hold several conversations, or a part of one."""
+def _one_conversation(record: Fields) -> Fields:
+    """The record. FormatError for those that are known to hold several conversations, or a part of one."""
     if _is_tree(record.get("prompt")):
         raise FormatError("'prompt' is a tree of replies; give --replies best to read the best-ranked one at each turn")
     if says(record.get("message_id")) and "parent_id" in record and "text" in record and not _has_turns(record):
@@ -111,6 +111,7 @@ def _check_one_conversation(record: Fields) -> None:
     paragraphs = record.get("paragraphs")
     if isinstance(paragraphs, list) and any(isinstance(each, dict) and "qas" in each for each in paragraphs):
         raise FormatError("'paragraphs' holds many questions, and a record has one: write one object for each of them")
+    return record
 
 
 def _with_turns(record: Fields, turns: list[Any], without: tuple[str, ...] = ()) -> Fields:
@@ -256,3 +257,16 @@ def _answer(value: Any) -> Any:
         return None
     name = first_saying(value, _TEXTS_OF_AN_ANSWER)
     return value[name] if name and as_text(value[name]) is not None else None
+
+
+_RULES: tuple[tuple[frozenset[str], Callable[[Fields], Fields]], ...] = (
+    (frozenset(("prompt", "message_id", "paragraphs")), _one_conversation),
+    (frozenset((*LIST_FIELDS, "chosen", "rejected")), json_turns),
+    (frozenset(("chosen", "rejected", "prompt", *TRANSCRIPTS)), _transcripts),
+    (frozenset(("chat",)), _moss),
+    (frozenset(LIST_FIELDS), _exchanges),
+    (frozenset(("data",)), _texts_in_turn),
+    (frozenset(MANY_ANSWERS), _many_answers),
+    (frozenset((*LIST_FIELDS, "chosen", "prompt")), _prompt_turns),
+)
+"""In their order: each looks at records that have one of these fields, and leaves others as they are."""

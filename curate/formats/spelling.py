@@ -3,7 +3,7 @@
 A field whose spelling nobody expected would else be one that nobody reads, and the conversation another one.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from curricle.curate.formats.alpaca import ELSEWHERE, OUTPUTS
@@ -27,8 +27,17 @@ from curricle.curate.formats.values import folded, says
 _READ = (*REWRITTEN, *OUTPUTS, *ELSEWHERE, *PAIRS.own, *SYSTEM_FIELDS, *TOOL_FIELDS, *LIST_FIELDS, *ANSWER_FIELDS)
 _CHECKED = (*VERDICTS, *AGAINST, *LABELS, *LEARNING, *PARTS_OF_THE_PROMPT, *ANSWERS, *MANY_ANSWERS, "rejected")
 _OF_TURNS = ("role", "content", "from", "value", *REASONING_FIELDS, *CALL_FIELDS)
-RECORD = {folded(name): name for name in (*_READ, *_CHECKED)}
-TURN = {folded(name): name for name in (*_OF_TURNS, *VERDICTS, *AGAINST, *LABELS, *LEARNING, *TOOL_FIELDS, "rejected")}
+_WITH_TURNS = frozenset((*LIST_FIELDS, *ANSWER_FIELDS, "prompt", "rejected"))
+
+
+def _by_spelling(names: Iterable[str]) -> dict[str, str]:
+    """Each name by what all its spellings have in common, and by itself."""
+    by_fold = {folded(name): name for name in names}
+    return by_fold | {name: name for name in by_fold.values()}
+
+
+RECORD = _by_spelling((*_READ, *_CHECKED))
+TURN = _by_spelling((*_OF_TURNS, *VERDICTS, *AGAINST, *LABELS, *LEARNING, *TOOL_FIELDS, "rejected"))
 
 
 class Respelt(NamedTuple):
@@ -46,8 +55,10 @@ class Respelt(NamedTuple):
 def respelt(record: Fields, own: Collection[str] = ()) -> Respelt:
     """The record under known names; ``own`` stand as they are."""
     fields, spellings, clash = _respelt(record, RECORD, "", own)
-    for field in sorted({*LIST_FIELDS, *ANSWER_FIELDS, "prompt", "rejected"} & {*fields} - {*own}):
-        turns = value if isinstance(value := fields[field], list) else [value]
+    for field in sorted(_WITH_TURNS.intersection(fields).difference(own)):
+        if not isinstance(value := fields[field], (list, dict)):
+            continue
+        turns = value if isinstance(value, list) else [value]
         read = [
             _respelt(turn, TURN, f"{field} {index}: ") if isinstance(turn, dict) else Respelt(turn, {}, None)
             for index, turn in enumerate(turns)
@@ -64,7 +75,7 @@ def _respelt(fields: Fields, names: Mapping[str, str], where: str, own: Collecti
     clash = None
     for spelling, value in fields.items():
         ours = isinstance(spelling, str) and spelling not in own  # a map of Arrow has keys of any type
-        name = names.get(folded(spelling), spelling) if ours else spelling
+        name = (names.get(spelling) or names.get(folded(spelling), spelling)) if ours else spelling
         if name in result and not says(value):
             continue
         if name in result and says(result[name]):

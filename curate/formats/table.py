@@ -8,10 +8,11 @@ from curricle.curate.formats.values import as_text, kind
 from curricle.schemas.table import ROLES
 
 FIELDS = ("example_id", "source", "source_position", "messages")
+_FIELDS = frozenset(FIELDS)
 
 
 def matches(record: Fields) -> bool:
-    return all(name in record for name in FIELDS)
+    return record.keys() >= _FIELDS
 
 
 def read(record: Fields) -> Conversation:

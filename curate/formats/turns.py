@@ -25,6 +25,7 @@ SYSTEM_FIELDS = (
     *("system", "system_prompt", "system_message", "system_instruction", "system_instructions", "system_content"),
     "sys_prompt",
 )
+_LISTS = frozenset(LIST_FIELDS)
 TOOL_FIELDS = ("tools", "functions")
 ANSWER_FIELDS = ("chosen", "response", "completion", "answer", "output")
 """What may hold the answer to a conversation that ends before it."""
@@ -71,10 +72,12 @@ def are_objects(value: Any) -> TypeGuard[list[dict[str, Any]]]:
 
 def list_field(record: Fields) -> str | None:
     """The field that holds the turns: the first of ``LIST_FIELDS`` that does, or that says anything, or is there."""
+    if _LISTS.isdisjoint(record):
+        return None
     present = [name for name in LIST_FIELDS if name in record]
     turns = next((name for name in present if is_turns(record[name])), None)
     filled = (name for name in present if record[name] is not None)
-    return turns or first_saying(record, present) or next(filled, present[0] if present else None)
+    return turns or first_saying(record, present) or next(filled, present[0])
 
 
 def first_turn(record: Fields) -> Any:
@@ -173,11 +176,11 @@ def context(record: Fields, messages: Sequence[Message]) -> tuple[list[Message],
     own = messages[0][1] if messages and messages[0][0] == "system" else None
     turns = list(messages if own is None else messages[1:])
     instructions, notes = own if own and own.strip() else system, []
-    consumed = [name for name in SYSTEM_FIELDS if not says(record.get(name))]
+    consumed = []
     for name in SYSTEM_FIELDS:
-        if says(record.get(name)) and as_text(record[name]) == instructions:
+        if name not in record or not says(record[name]) or as_text(record[name]) == instructions:
             consumed.append(name)
-        elif says(record.get(name)):
+        else:
             notes.append(f"the field {name!r} is not read: the conversation has another system prompt")
     tool_field = first_saying(record, TOOL_FIELDS) or TOOL_FIELDS[0]
     tools = _tools(record.get(tool_field), tool_field)
