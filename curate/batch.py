@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from curricle.schemas.inputs import Turn, by_response, rejected
+import pyarrow.compute as pc
+from curricle.schemas.inputs import RESPONSE_ROLE, Turn, by_response, may_hold_context, rejected
 from numpy.typing import NDArray
 
 OUT_OF_MEMORY = "out of memory for"
@@ -69,7 +71,8 @@ class Batch:
     @cached_property
     def messages(self) -> list[list[tuple[str, str]]]:
         """Each conversation as ``(role, content)`` turns."""
-        return [[(turn["role"], turn["content"]) for turn in turns] for turns in self.table["messages"].to_pylist()]
+        turns = zip(*(column.to_pylist() for column in (self._turns.role, self._turns.content)), strict=True)
+        return [list(islice(turns, count)) for count in self._turns.counts.tolist()]
 
     @cached_property
     def extra(self) -> list[str | None]:
@@ -84,20 +87,52 @@ class Batch:
     @cached_property
     def prompts(self) -> list[str]:
         """What is no response: what was not written by the assistant, or is context; joined by a line break."""
-        return [self._text(row, of_response=False) for row in range(len(self))]
+        return self._texts(of_response=False)
 
     @cached_property
     def responses(self) -> list[str]:
         """What the assistant wrote, but for turns that are context, joined by a line break."""
-        return [self._text(row, of_response=True) for row in range(len(self))]
+        return self._texts(of_response=True)
 
     @cached_property
     def turns(self) -> list[list[tuple[bool, str]]]:
         """Each conversation as ``(is_response, content)``: what is not the assistant's, or context, is no response."""
         return [by_response(messages, extra) for messages, extra in zip(self.messages, self.extra, strict=True)]
 
-    def _text(self, row: int, of_response: bool) -> str:
-        return "\n".join(text for is_response, text in self.turns[row] if is_response == of_response)
+    @cached_property
+    def _turns(self) -> "_Turns":
+        messages = self.table["messages"].combine_chunks()
+        role, content = messages.flatten().flatten()
+        if role.null_count or content.null_count:
+            raise TypeError("a turn has no role or no content")
+        return _Turns(role, content, messages.value_lengths().to_numpy())
+
+    @cached_property
+    def _is_response(self) -> NDArray[np.bool_]:
+        """Of every turn of every row."""
+        flags = pc.equal(self._turns.role, RESPONSE_ROLE).to_numpy(zero_copy_only=False).copy()
+        ends = np.cumsum(self._turns.counts)
+        for row in [row for row, extra in enumerate(self.extra) if extra is not None and may_hold_context(extra)]:
+            first = ends[row] - self._turns.counts[row]
+            flags[first : ends[row]] = [is_response for is_response, _ in self.turns[row]]
+        return flags
+
+    def _texts(self, of_response: bool) -> list[str]:
+        """What the responses of each row say, or its other turns."""
+        wanted = self._is_response == of_response
+        before = np.concatenate([[0], np.cumsum(wanted)])  # how many turns of all rows that come earlier
+        offsets = before[np.concatenate([[0], np.cumsum(self._turns.counts)])]
+        texts = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), self._turns.content.filter(pa.array(wanted)))
+        joined: list[str] = pc.binary_join(texts, "\n").to_pylist()
+        return joined
+
+
+class _Turns(NamedTuple):
+    """The turns of all rows in one: role and content of each, and how many each row has."""
+
+    role: pa.Array
+    content: pa.Array
+    counts: NDArray[np.int32]
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@ from importlib.metadata import version
 from itertools import compress
 
 import icu4py
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from icu4py.breakers import WordBreaker
+from numpy.typing import NDArray
 
 SEGMENTATION = f"ICU {icu4py.icu_version}/icu4py {version('icu4py')}"
 UNICODE = unicodedata.unidata_version  # of Python's own tables, which lower-case and tell letters from marks
@@ -27,6 +29,10 @@ DASHES = "–—"  # deleted, like the hyphen: "stop-it" is one token
 GAPS = "".join(c for c in map(chr, range(0x80, 0x10000)) if c.isspace())  # what str.split() splits at beyond ASCII
 _TOKEN_TABLE = str.maketrans(dict.fromkeys(string.punctuation, " ") | dict.fromkeys(string.digits + "-" + DASHES, ""))
 
+# UAX #29 in ASCII: what may stand between two letters or two digits, and underscores, which join all (WB5 to WB13b).
+_JOINED = "(?:[A-Za-z](?:[.':][A-Za-z])*|[0-9](?:[.',;][0-9])*)"
+_ASCII_WORD = f"_*{_JOINED}(?:_|{_JOINED})*"
+
 _letter_or_number = re.compile(r"[^\W_]").search
 
 
@@ -35,9 +41,13 @@ def unicode_words(text: str) -> Iterator[str]:
     return filter(_letter_or_number, WordBreaker(text, "root"))
 
 
-def count_words(text: str) -> int:
-    """How many Unicode words a text has."""
-    return sum(1 for _ in unicode_words(text))
+def count_words(texts: Sequence[str]) -> NDArray[np.int32]:
+    """How many Unicode words each text has. Words of ASCII need no breaker: they are a regular expression."""
+    column = pa.array(texts, pa.large_string())
+    counts = pc.count_substring_regex(column, _ASCII_WORD).to_numpy().astype(np.int32)
+    for row in np.flatnonzero(~pc.string_is_ascii(column).to_numpy(zero_copy_only=False)):
+        counts[row] = sum(1 for _ in unicode_words(texts[row]))
+    return counts
 
 
 def hold_unspaced(texts: Sequence[str]) -> list[bool]:

@@ -7,12 +7,13 @@ from typing import IO, Any
 
 from curricle.schemas.inputs import REJECTED, context_turns, fields_of, rejected, with_input
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 DIGEST_BYTES = 16  # 128 bits: a collision among 10^12 examples has a probability below 10^-14
 
 
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no white space; raises ValueError on NaN and infinities."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 def digest(value: Any) -> str:
@@ -28,6 +29,8 @@ def example_id(messages: Iterable[tuple[str, str]], extra: str | Mapping[str, ob
     make another example.
     """
     fields = fields_of(extra)
+    if not fields:
+        return digest([*messages])
     turns: list[list[Any]] = [
         [*turn.values()]
         for turn in with_input([{"role": role, "content": content} for role, content in messages], fields)

@@ -46,7 +46,7 @@ def context_turns(roles: Sequence[str], extra: str | Mapping[str, object] | None
 
     ``roles``: of each turn. A flag of any other turn says nothing: it is context anyway.
     """
-    if isinstance(extra, str) and f'"{TRAIN}"' not in extra:
+    if isinstance(extra, str) and not may_hold_context(extra):
         return frozenset()
     fields = fields_of(extra).get(MESSAGE_FIELDS)
     turns = enumerate(zip(roles, fields if isinstance(fields, list) else (), strict=False))
@@ -55,6 +55,11 @@ def context_turns(roles: Sequence[str], extra: str | Mapping[str, object] | None
         for index, (role, each) in turns
         if role == RESPONSE_ROLE and isinstance(each, dict) and each.get(TRAIN) is False
     )
+
+
+def may_hold_context(extra: str) -> bool:
+    """Whether it is worth the time to look for turns that are context in this text of the column."""
+    return f'"{TRAIN}"' in extra
 
 
 def by_response(turns: Sequence[tuple[str, str]], extra: str | Mapping[str, object] | None) -> list[tuple[bool, str]]:

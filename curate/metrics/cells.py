@@ -17,8 +17,9 @@ def to_scores(columns: Sequence[ScoreColumn], cells: Mapping[str, Sequence[Cell]
     notes: defaultdict[int, list[str]] = defaultdict(list)
     for column in columns:
         values = cells[column.name]
-        for row, cell in enumerate(values):
-            if isinstance(cell, str):
-                notes[row].append(f"{column.name}: {cell}")
-        arrays[column.name] = pa.array([None if isinstance(cell, str) else cell for cell in values], column.type)
+        reasons = {row: cell for row, cell in enumerate(values) if isinstance(cell, str)}
+        for row, reason in reasons.items():
+            notes[row].append(f"{column.name}: {reason}")
+        numbers = [None if row in reasons else cell for row, cell in enumerate(values)] if reasons else values
+        arrays[column.name] = pa.array(numbers, column.type)
     return Scores(arrays, dict(notes))

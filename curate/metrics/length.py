@@ -25,8 +25,8 @@ def compute(batch: Batch) -> Scores:
     """Counts of words and tokens; null tokens, with a note, where a conversation could not be rendered."""
     rendered = RENDERING.of(batch)
     cells: dict[str, Sequence[Cell]] = {
-        "prompt_words": [count_words(text) for text in batch.prompts],
-        "response_words": [count_words(text) for text in batch.responses],
+        "prompt_words": count_words(batch.prompts).tolist(),
+        "response_words": count_words(batch.responses).tolist(),
         "prompt_tokens": [counted(row.prompt_tokens, row) for row in rendered],
         "response_tokens": [counted(row.response_tokens, row) for row in rendered],
     }

@@ -81,7 +81,8 @@ def compute_ifd(batch: Batch) -> Scores:
 
 
 def _words(answer: list[Turn]) -> int:
-    return count_words("\n".join(turn["content"] for turn in answer if turn["role"] == RESPONSE_ROLE))
+    (count,) = count_words(["\n".join(turn["content"] for turn in answer if turn["role"] == RESPONSE_ROLE)]).tolist()
+    return int(count)
 
 
 def _margin(other: float | str, chosen: float | str) -> float | str:

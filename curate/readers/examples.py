@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 from curricle.curate.formats import RULES, Conversation, Format, FormatError, ReadingRules, normalise
 from curricle.curate.readers.records import Record
 from curricle.schemas.fingerprint import example_id
-from curricle.schemas.table import EXAMPLES, NOTES_FIELD, REJECTS
+from curricle.schemas.table import EXAMPLES, MESSAGES, NOTES_FIELD, REJECTS
+
+_EXTRA = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 Note = tuple[int, str]
 """A row, and what is worth knowing of it."""
@@ -26,7 +29,8 @@ def normalise_records(
     records: Iterable[Record], source: str, format: Format | None, rules: ReadingRules = RULES
 ) -> Normalised:
     """Read each record as ``format``, or as what it looks like. ``source`` is the name of their file."""
-    examples: list[tuple[Any, ...]] = []
+    positions: list[int] = []
+    conversations: list[Conversation] = []
     rejects: list[tuple[Any, ...]] = []
     notes: list[Note] = []
     for record in records:
@@ -34,9 +38,10 @@ def normalise_records(
         if isinstance(conversation, str):
             rejects.append((source, record.position, conversation, record.raw))
         else:
-            notes += [(len(examples), note) for note in conversation.notes]
-            examples.append(_example(source, record.position, conversation))
-    return Normalised(_table(examples, EXAMPLES), _table(rejects, REJECTS), tuple(notes))
+            notes += [(len(positions), note) for note in conversation.notes]
+            positions.append(record.position)
+            conversations.append(conversation)
+    return Normalised(_examples(source, positions, conversations), _table(rejects, REJECTS), tuple(notes))
 
 
 def notes_column(notes: Iterable[Note], rows: int) -> pa.Array:
@@ -64,10 +69,22 @@ def _conversation(record: Record, source: str, format: Format | None, rules: Rea
             raise
 
 
-def _example(source: str, position: int, conversation: Conversation) -> tuple[Any, ...]:
-    extra = json.dumps(conversation.extra, ensure_ascii=False, allow_nan=False) if conversation.extra else None
-    turns = [{"role": role, "content": content} for role, content in conversation.messages]
-    return example_id(conversation.messages, conversation.extra), source, position, turns, extra
+def _examples(source: str, positions: Sequence[int], conversations: Sequence[Conversation]) -> pa.Table:
+    turns = [turn for each in conversations for turn in each.messages]
+    ends = accumulate((len(each.messages) for each in conversations), initial=0)
+    role, content = (pa.array([turn[side] for turn in turns], pa.string()) for side in (0, 1))
+    columns = {
+        "example_id": pa.array([example_id(each.messages, each.extra) for each in conversations], pa.string()),
+        "source": pa.array([source], pa.string()).take(pa.array([0] * len(positions), pa.int8())),
+        "source_position": pa.array(positions, pa.int64()),
+        "messages": pa.ListArray.from_arrays(
+            pa.array(ends, pa.int32()),
+            pa.StructArray.from_arrays([role, content], fields=[*MESSAGES.value_type]),
+            MESSAGES,
+        ),
+        "extra": pa.array([_EXTRA.encode(each.extra) if each.extra else None for each in conversations], pa.string()),
+    }
+    return pa.table([columns[name] for name in EXAMPLES.names], schema=EXAMPLES)
 
 
 def _table(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:

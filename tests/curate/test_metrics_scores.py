@@ -1,9 +1,14 @@
 """Length, loss, IFD and the richness measures: their numbers, nulls and notes; and the registry."""
 
+import json
 import math
 import subprocess
 import sys
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
 
+import drawn
 import pyarrow as pa
 import pytest
 from asking import with_answers
@@ -16,6 +21,7 @@ from curricle.curate.words import count_words, tokens, unicode_words
 from curricle.schemas.chat.rendering import Rendered
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.inputs import by_response
 from curricle.schemas.table import MESSAGES
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,7 +66,59 @@ def values(scores: Scores) -> dict[str, list[object]]:
     ],
 )
 def test_words_counted_by_hand(text: str, count: int) -> None:
-    assert count_words(text) == count, list(unicode_words(text))
+    assert count_words([text]).tolist() == [count], list(unicode_words(text))
+
+
+def in_ascii() -> Iterator[str]:
+    """Every two characters of ASCII, and everything of one of each kind that UAX #29 tells apart."""
+    yield from map("".join, product(map(chr, range(128)), repeat=2))
+    for length in range(drawn.amount(5, 6)):
+        yield from map("".join, product("aZ0_.,:'\" \r\n", repeat=length))
+
+
+def test_words_of_ascii_are_those_of_the_breaker() -> None:
+    texts = [*in_ascii()]
+    counts = count_words(texts).tolist()
+    assert [text for text, count in zip(texts, counts, strict=True) if count != len([*unicode_words(text)])] == []
+
+
+@given(st.lists(st.text(st.one_of(st.characters(codec="ascii"), st.characters(codec="utf-8")))))
+def test_words_are_counted_text_by_text(texts: list[str]) -> None:
+    assert count_words(texts).tolist() == [len([*unicode_words(text)]) for text in texts]
+
+
+def test_words_of_alpaca_are_those_of_the_breaker(shared_data: Path) -> None:
+    lines = (shared_data / "alpaca" / "alpaca_46k.jsonl").read_text(encoding="utf-8").splitlines()
+    texts = [json.loads(line)["output"] for line in drawn.some("words of Alpaca", lines, 5_000)]
+    assert count_words(texts).tolist() == [len([*unicode_words(text)]) for text in texts]
+
+
+def test_texts_of_a_row_are_what_its_turns_say() -> None:
+    """Of slices and chunks of a table, too; a turn of the assistant that is context is a part of the prompt."""
+    roles = ("system", "user", "assistant", "tool")
+    conversations = [
+        [{"role": role, "content": content} for role, content in zip(roles[:length], parts, strict=False)]
+        for length in range(5)
+        for parts in product(("", "a\n", "é"), repeat=length)
+    ]
+    extra = [json.dumps({"message_fields": [{"train": False}] * len(turns)}) for turns in conversations]
+    rows = {"messages": pa.array(conversations, MESSAGES), "extra": pa.array([None, *extra[1:-1], None])}
+    table = pa.table(rows)
+    for part in (table, table.slice(7, 50), pa.concat_tables([table.slice(100), table.slice(0, 9)]), table.slice(0, 0)):
+        batch = Batch(part)
+        expected = [
+            by_response([(turn["role"], turn["content"]) for turn in row["messages"]], row["extra"])
+            for row in part.to_pylist()
+        ]
+        assert batch.prompts == ["\n".join(text for answers, text in row if not answers) for row in expected]
+        assert batch.responses == ["\n".join(text for answers, text in row if answers) for row in expected]
+        assert [[content for _, content in turns] for turns in batch.messages] == [[t for _, t in r] for r in expected]
+
+
+def test_a_turn_without_content_is_refused() -> None:
+    batch = Batch(pa.table({"messages": pa.array([[{"role": "user", "content": None}]], MESSAGES)}))
+    with pytest.raises(TypeError, match="no content"):
+        assert batch.prompts
 
 
 def test_length_counts_every_assistant_turn_as_the_response() -> None:
