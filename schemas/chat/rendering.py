@@ -5,13 +5,12 @@ A conversation is rendered as one text and tokenised once, and the response is f
 markup of the template, and tokenising pieces does not give the tokens of the whole.
 """
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
 from typing import Any
 
+from curricle.schemas.chat.pretokens import PretokenCache, Tokens
 from curricle.schemas.chat.responses import DATE, RESPONSE_ROLE, ChatTemplate, NotRendered, Text
 from curricle.schemas.inputs import Turn, context_turns, with_input
 
@@ -111,21 +110,16 @@ class Rendering:
         return self._chat_template.read(with_input(conversation, extra) if named else conversation, context)
 
     def _encode(self, rows: Sequence[Text | Rendered]) -> list[Rendered]:
-        texts = [row.text for row in rows if isinstance(row, Text)]
-        encoded = iter(self._tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False))
-        return [self._with_spans(next(encoded), row) if isinstance(row, Text) else row for row in rows]
+        tokens = iter(self._cache.encode([row.text for row in rows if isinstance(row, Text)]))
+        return [self._with_spans(next(tokens), row) if isinstance(row, Text) else row for row in rows]
 
-    def _with_spans(self, encoding: Any, row: Text) -> Rendered:
-        first = len(self._opening)
-        ids, offsets = self._opening + encoding.ids, encoding.offsets
-        ends = list(accumulate((end for _, end in offsets), max))
-        # Some tokenizers report a token without the space before it: it then reaches back to the token before.
-        starts = [min(start, before) for (start, _), before in zip(offsets, [0, *ends], strict=False)]
+    def _with_spans(self, tokens: Tokens, row: Text) -> Rendered:
+        ids, first = [*self._opening, *tokens.ids], len(self._opening)
         spans, headers = [], []
         for response in row.responses:
-            start = first + bisect_right(ends, response.start)
-            end = first + bisect_left(starts, response.end if self._end_of_turn else response.content_end)
-            header = first + bisect_right(ends, response.header)
+            start = first + tokens.ended(response.start)
+            end = first + tokens.begun(response.end if self._end_of_turn else response.content_end)
+            header = first + tokens.ended(response.header)
             spans.append((start, max(start, end)))
             headers.append((min(header, start), start))
         if spans:
@@ -147,12 +141,17 @@ class Rendering:
     def stops(self, config: Any) -> list[int]:
         """The tokens that end a response, as the model's configuration, the tokenizer and the template say."""
         probe = [{"role": "user", "content": "."}, {"role": RESPONSE_ROLE, "content": "."}]
-        (rendered,) = Rendering(self._tokenizer, self._template, self._max_length).render([probe], [None])
+        ended = self if self._end_of_turn else Rendering(self._tokenizer, self._template, self._max_length)
+        (rendered,) = ended.render([probe], [None])
         named = config.get_text_config().eos_token_id
         ends = {*(named if isinstance(named, list) else [named]), self._tokenizer.eos_token_id}
         if not rendered.truncated:
             ends |= {*rendered.ids[-1:]} & {*self._tokenizer.all_special_ids}
         return sorted(ends - {None})
+
+    @cached_property
+    def _cache(self) -> PretokenCache:
+        return PretokenCache(self._tokenizer.backend_tokenizer)
 
     @cached_property
     def _opening(self) -> list[int]:

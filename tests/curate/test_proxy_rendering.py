@@ -7,6 +7,7 @@ from curricle.curate.proxy.rendering import Renderer
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.proxy.weights import Weights
 from curricle.schemas.chat import rendering
+from curricle.schemas.chat.pretokens import PretokenCache
 from curricle.schemas.common.errors import UsageError
 from proxy_examples import ROWS, SHORT, SINGLE, table, turns
 from transformers import AutoTokenizer
@@ -143,32 +144,19 @@ def test_a_template_that_refuses_leaves_a_note(smollm2, tmp_path):
     assert rendered == render(smollm2, [SINGLE])[0]
 
 
-class Recording:
-    """A tokenizer that takes down how much text it is given at once."""
-
-    def __init__(self, inner):
-        self.inner, self.characters = inner, []
-
-    def __getattr__(self, name):
-        return self if name == "backend_tokenizer" else getattr(self.inner, name)
-
-    def encode_batch(self, texts, **options):
-        self.characters.append(sum(map(len, texts)))
-        return self.inner.backend_tokenizer.encode_batch(texts, **options)
-
-    def no_truncation(self):
-        self.inner.backend_tokenizer.no_truncation()
-
-    def no_padding(self):
-        self.inner.backend_tokenizer.no_padding()
-
-
 def test_texts_are_tokenised_a_few_at_a_time(smollm2, tokenizer, monkeypatch):
+    characters = []
+
+    class Recording(PretokenCache):
+        def encode(self, texts):
+            characters.append(sum(map(len, texts)))
+            return super().encode(texts)
+
+    monkeypatch.setattr(rendering, "PretokenCache", Recording)
     monkeypatch.setattr(rendering, "ENCODED_AT_ONCE", 1000)
-    recording = Recording(tokenizer)
-    few = rendering.Rendering(recording, "chat", 2048).render(ROWS, [None] * len(ROWS))
+    few = rendering.Rendering(tokenizer, "chat", 2048).render(ROWS, [None] * len(ROWS))
     longest = max(len(tokenizer.apply_chat_template(row, tokenize=False)) for row in ROWS)
-    assert len(recording.characters) > 3 and max(recording.characters) < 1000 + longest
+    assert len(characters) > 3 and max(characters) < 1000 + longest
     monkeypatch.undo()
     assert few == render(smollm2, ROWS)
 
