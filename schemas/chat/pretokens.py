@@ -32,7 +32,7 @@ LONGEST = 100
 ALONE = 256
 """Pretokens of which is remembered how their tokens stand in them, as a response begins or ends inside."""
 
-Split = Callable[[str], list[str]]
+Splitter = Callable[[str], list[str]]
 
 _CONTRACTION, _LETTERS, _SPACES = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)", r"[^\r\n\p{L}\p{N}]?\p{L}+", r"\s+(?!\S)|\s+"
 _UPPER, _LOWER = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
@@ -171,7 +171,7 @@ def _fill(offsets: Sequence[tuple[int, int]], length: int) -> bool:
     return bool(offsets) and offsets[0][1] > 0 and offsets[-1][0] < length == offsets[-1][1]
 
 
-def splitter(tokenizer: Any) -> Split | None:
+def splitter(tokenizer: Any) -> Splitter | None:
     """A function from a text to pieces of it that the tokenizer reads each by itself; None where none is known."""
     added = tokenizer.get_added_tokens_decoder().values()
     apart = not any(each.normalized or each.lstrip or each.rstrip or each.single_word for each in added)
@@ -193,7 +193,7 @@ def splitter(tokenizer: Any) -> Split | None:
     return pieces
 
 
-def _splitter(tokenizer: Any) -> Split | None:
+def _splitter(tokenizer: Any) -> Splitter | None:
     """The same for texts without added tokens."""
     before, normalizer, model = _state(tokenizer.pre_tokenizer), _state(tokenizer.normalizer), tokenizer.model
     if getattr(model, "dropout", None) or getattr(model, "alpha", None):  # draws
@@ -233,7 +233,7 @@ def _pattern(before: Any) -> str | None:
     return None
 
 
-def _by_pattern(pattern: str) -> Split:
+def _by_pattern(pattern: str) -> Splitter:
     for unicode, ascii_only in _CLASSES.items():
         pattern = pattern.replace(unicode, ascii_only)
     find, other = re.compile(pattern, re.ASCII).findall, _before_spaces({r"\s"})
@@ -246,7 +246,7 @@ def _by_pattern(pattern: str) -> Split:
     return split
 
 
-def _before_spaces(after: Iterable[str]) -> Split:
+def _before_spaces(after: Iterable[str]) -> Splitter:
     """Cuts a text before each space but those behind one of these characters, or classes of them."""
     behind = "".join(each if len(each) > 1 else re.escape(each) for each in sorted(after))
     return re.compile(rf" *[^ ]+(?:(?<=[{behind}]) +[^ ]*)*| +").findall

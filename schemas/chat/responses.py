@@ -10,10 +10,11 @@ A turn of the prompt that can be replaced without a change to the text is one th
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from typing import Any, NamedTuple
 
+from curricle.schemas.chat.shapes import ConversationShape, Key, Prover, Spans, key_of
 from curricle.schemas.chat.templates import NAMED
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.inputs import RESPONSE_ROLE as RESPONSE_ROLE
@@ -28,6 +29,15 @@ law 3).
 
 It is the date that Llama 3's templates say of themselves where they cannot ask for one.
 """
+MOST_SHAPES, LARGEST_SHAPE = 256, 100
+"""For so many shapes of conversations proofs are kept, and for shapes of so many turns."""
+LONGEST_TEXT = 1 << 20
+"""Characters: a shorter text lacks characters that can mark answers."""
+_OPTIONS: dict[str, Any] = {
+    "add_generation_prompt": False,
+    "tokenize": False,
+    "strftime_now": DATE.strftime,  # the one clock that templates are given
+}
 _SENTINELS = range(0xE000, 0x110000)  # for private use first: no template has reason to treat those in a special way
 _DRAWS = re.compile(r"\blipsum\b|\|\s*random\b|\bmap\(\s*[\"']random\b")
 
@@ -90,6 +100,7 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: Any, name: str) -> None:
         self._tokenizer, self.named = tokenizer, NAMED.get(name)
+        self._shapes: dict[Key, ConversationShape | None] = {}
         source = str(self.named or tokenizer.chat_template)
         if _DRAWS.search(source):
             raise UsageError(
@@ -102,11 +113,8 @@ class ChatTemplate:
         An answer that the template leaves out or alters is not found; white space at its ends does not count.
         Raises NotRendered if the template refuses the conversation, or if it has answers and none of them is found.
         """
-        text = self._apply(conversation)
         indices = [index for index, turn in enumerate(conversation) if turn["role"] == RESPONSE_ROLE]
-        spans = self._together(text, conversation, indices)
-        if spans is None:
-            spans = self._apart(text, conversation, indices)
+        text, spans, left_out = self._by_shape(conversation) or self._by_sentinels(conversation, indices)
         responses = [
             Response(number, self._header(text, start, last), start, content_end, self._end(text, content_end, last))
             for number, (index, span) in enumerate(zip(indices, spans, strict=True))
@@ -120,10 +128,50 @@ class ChatTemplate:
         )
         if lost and not has_answer:
             raise NotRendered("the chat template leaves out or alters every answer")
-        notes = [self._left_out(text, conversation, indices)]
+        notes = [left_out]
         if lost:
             notes.append(f"{lost} of {len(indices)} answers are context: the chat template leaves out or alters them")
         return Text(text, responses, has_answer, "; ".join(filter(None, notes)) or None)
+
+    def _by_shape(self, conversation: Sequence[Turn]) -> tuple[str, Spans, str] | None:
+        """The text of a conversation, the range of every answer, and that nothing is left out, where this is proved."""
+        key = key_of(conversation)
+        if key not in self._shapes:
+            if len(self._shapes) >= MOST_SHAPES or len(key) > LARGEST_SHAPE:
+                return None
+            self._shapes[key] = self._shape(conversation)
+        shape = self._shapes[key]
+        filled = shape.fill(conversation) if shape else None
+        return (*filled, "") if filled and len(filled[0]) < LONGEST_TEXT else None
+
+    def _shape(self, conversation: Sequence[Turn]) -> ConversationShape | None:
+        """The shape of a conversation, after a trial on contents that are known to differ."""
+        shape = self._prover.prove(conversation)
+        if shape is None:
+            return None
+        content = " {} {}\n" if shape.trims_alike else "{} {}"
+        trial = [
+            {name: text if name == "role" else content.format(name, index) for name, text in turn.items()}
+            for index, turn in enumerate(conversation)
+        ]
+        filled = shape.fill(trial)
+        indices = [index for index, turn in enumerate(conversation) if turn["role"] == RESPONSE_ROLE]
+        return shape if filled and (*filled, "") == self._by_sentinels(trial, indices) else None
+
+    @cached_property
+    def _prover(self) -> Prover:
+        source = self.named or self._tokenizer.get_chat_template()
+        return Prover(partial(self._tokenizer.apply_chat_template, **_OPTIONS), source)
+
+    def _by_sentinels(
+        self, conversation: Sequence[Turn], indices: Sequence[int]
+    ) -> tuple[str, Sequence[tuple[int, int] | None], str]:
+        """The same of any conversation that the template takes: None for an answer that is not found."""
+        text = self._apply(conversation)
+        spans = self._together(text, conversation, indices)
+        if spans is None:
+            spans = self._apart(text, conversation, indices)
+        return text, spans, self._left_out(text, conversation, indices)
 
     def _left_out(self, text: str, conversation: Sequence[Turn], indices: Sequence[int]) -> str:
         """Which turns that say something before the last of the answers at ``indices`` are left out, or altered.
@@ -249,9 +297,7 @@ class ChatTemplate:
             rendered: str = self._tokenizer.apply_chat_template(
                 list(conversation),
                 chat_template=self.named,
-                add_generation_prompt=add_generation_prompt,
-                tokenize=False,
-                strftime_now=DATE.strftime,  # the one clock that templates are given
+                **{**_OPTIONS, "add_generation_prompt": add_generation_prompt},
             )
         except Exception as error:  # a template is a program of somebody else's and may raise anything
             raise NotRendered(f"the chat template refused the conversation: {error}"[:300]) from error
