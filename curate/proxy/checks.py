@@ -1,13 +1,16 @@
 """When a model is loaded: the passes that score rows, tried on rows whose log p the model also gives each alone."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from curricle.curate.proxy.attention import Trunk, attending_in_packs
 from curricle.curate.proxy.bounded import in_batches
-from curricle.curate.proxy.packing import ForwardInput, Trunk, attending_along_branches, packed, packs, padded
+from curricle.curate.proxy.packing import ForwardInput, packed, packs, padded
 from curricle.curate.proxy.sequences import Request
+from curricle.schemas.chat.memory import is_out_of_memory
 from curricle.schemas.chat.positions import Alike, telling_lengths
 from curricle.schemas.chat.trials import (
     LENGTHS,
@@ -21,6 +24,9 @@ from curricle.schemas.chat.trials import (
     tolerance,
     vocabulary,
 )
+from curricle.schemas.common.wording import first_line
+
+log = logging.getLogger("curricle")
 
 
 class ScoringModel(Protocol):
@@ -52,9 +58,21 @@ def check_passes(proxy: ScoringModel, max_length: int) -> None:
     config = proxy.model.config.get_text_config()
     windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
     near = any(window and window <= max_length for window in windows)
-    # On a GPU packs are as exact, but it has better things to do than to attend row by row.
-    if proxy.device.type == "cpu" and config._attn_implementation == "sdpa" and not near:
-        proxy.in_packs = holds(lambda: _furthest(proxy, alone, requests, _packed), bound)
+    if config._attn_implementation == "sdpa" and not near:
+        proxy.in_packs = _packs_hold(proxy, lambda: _furthest(proxy, alone, requests, _packed), bound)
+
+
+def _packs_hold(proxy: ScoringModel, trial: Callable[[], float], bound: float) -> bool:
+    """Whether the numbers of rows in packs are within a bound; where a GPU has no code for them, that is said."""
+    if proxy.device.type == "cpu":
+        return holds(trial, bound)
+    try:
+        return trial() <= bound
+    except Exception as error:  # what a compiler raises may be anything
+        if is_out_of_memory(error):
+            raise
+        log.warning("rows pass padded, not in packs: their attention cannot be compiled here: %s", first_line(error))
+        return False
 
 
 _Way = Callable[[ScoringModel, Sequence[Request]], dict[int, torch.Tensor]]
@@ -80,9 +98,9 @@ def _packed(proxy: ScoringModel, requests: Sequence[Request]) -> dict[int, torch
     nats_of: dict[int, torch.Tensor] = {}
     rows, trunk = [request.ids for request in requests], Trunk()
     starts = [request.spans[0][0] - 1 for request in requests]
-    with attending_along_branches(proxy.model):
+    with attending_in_packs(proxy.model):
         for pack in packs(rows, starts, 2 * max(LENGTHS), proxy.alike):
-            _take(proxy, requests, pack.rows, packed(rows, pack, trunk, proxy.dtype), nats_of)
+            _take(proxy, requests, pack.rows, packed(rows, pack, trunk, proxy.dtype, proxy.device), nats_of)
     return nats_of
 
 

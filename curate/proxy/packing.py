@@ -22,19 +22,17 @@ all that row 2 has in common with row 1 (5820 253 4354 42, at 0, 1, 5 and 6). Th
 tokens: 21333 17306 at the positions 4 and 5, and row 3.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from curricle.curate.proxy.attention import PATTERNS, Fresh, Trunk, on_device
 from curricle.schemas.chat.positions import Alike, always_alike
 from numpy.typing import NDArray
-from transformers import AttentionInterface, PreTrainedModel
 
 TokenRow = Sequence[int]
-_ATTENTION = "curricle_packed"
+_CPU = torch.device("cpu")
 
 
 class ForwardInput(NamedTuple):
@@ -59,43 +57,30 @@ class Pack(NamedTuple):
     next_prefix: int
 
 
-@dataclass(frozen=True)
-class Branch:
-    """The tokens that a row adds to its pack, at the indices [start, end) of its sequence.
-
-    They attend to the keys in ``ranges``: indices into the keys of the prefix, followed by those of the pack itself.
-    ``mask``: float (end - start, keys in ``ranges``), added to the attention scores; None where no token
-    of the row has passed before, so that plain causal attention does.
-    """
-
-    start: int
-    end: int
-    ranges: Sequence[tuple[int, int]]
-    mask: torch.Tensor | None
-
-
-Trunk = dict[torch.nn.Module, tuple[torch.Tensor, torch.Tensor]]
-"""Keys and values, (1, heads, prefix, size), by layer, of the tokens that a pack goes on from."""
-
-
 def padded(rows: Sequence[TokenRow], device: torch.device) -> ForwardInput:
     """A row beside the other. The padding is on the right, where a causal model cannot see it: there is no mask,
     which would change nothing and cost the fast attention kernels."""
     longest = max(map(len, rows))
-    ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=device)
-    return ForwardInput({"input_ids": ids}, [np.arange(len(row)) + index * longest for index, row in enumerate(rows)])
+    ids = np.zeros((len(rows), longest), np.int64)
+    for line, row in zip(ids, rows, strict=True):
+        line[: len(row)] = row
+    paths = [np.arange(len(row)) + index * longest for index, row in enumerate(rows)]
+    return ForwardInput({"input_ids": on_device(ids, device)}, paths)
 
 
-def packed(rows: Sequence[TokenRow], pack: Pack, trunk: Trunk, dtype: torch.dtype) -> ForwardInput:
-    """A pack of these rows as one sequence, for a model that is ``attending_along_branches``.
+def packed(
+    rows: Sequence[TokenRow], pack: Pack, trunk: Trunk, dtype: torch.dtype, device: torch.device = _CPU
+) -> ForwardInput:
+    """A pack of these rows as one sequence, for a model that is ``attending_in_packs``.
 
     ``trunk``: the one that the packs before have passed with, in order.
     """
     ids: list[int] = []
     positions: list[int] = []
     paths: list[NDArray[np.int64]] = []
-    branches: list[Branch] = []
-    prefix = pack.prefix
+    fresh: list[Fresh] = []
+    way, prefix = PATTERNS[device.type], pack.prefix
+    room = _up_to(prefix, way.block)
     before, path = rows[pack.rows[0]][:prefix], np.arange(-prefix, 0)
     for row in (rows[index] for index in pack.rows):
         common, start = _in_common(before, row), len(ids)
@@ -103,14 +88,18 @@ def packed(rows: Sequence[TokenRow], pack: Pack, trunk: Trunk, dtype: torch.dtyp
         positions += range(common, len(row))
         path = np.append(path[:common], np.arange(start, len(ids)))
         paths.append(path)
-        if start < len(ids):
-            mask = torch.full((len(ids) - start, len(row)), -torch.inf, dtype=dtype).triu_(common + 1)
-            branches.append(Branch(start, len(ids), _ranges(prefix + path), mask if common else None))
+        fresh.append(Fresh(start, len(ids), common, _keys(path, prefix, room)))
         before = row
-    inputs = {"input_ids": torch.tensor([ids]), "position_ids": torch.tensor([positions])}
-    return ForwardInput(
-        {**inputs, "branches": branches, "trunk": trunk, "keep": prefix + path[: pack.next_prefix]}, paths
-    )
+    width = _up_to(len(ids), way.block)
+    keep = _keys(path[: pack.next_prefix], prefix, room)
+    inputs = {
+        "input_ids": on_device(_filled(ids, width)[None], device),
+        "position_ids": on_device(_filled(positions, width)[None], device),
+        "pattern": way.of(fresh, room, width, dtype, device),
+        "trunk": trunk,
+        "keep": on_device(_filled(keep, _up_to(len(keep), way.block)), device),
+    }
+    return ForwardInput(inputs, paths)
 
 
 def packs(rows: Sequence[TokenRow], scored_from: Sequence[int], budget: int, alike: Alike = always_alike) -> list[Pack]:
@@ -139,64 +128,23 @@ def packs(rows: Sequence[TokenRow], scored_from: Sequence[int], budget: int, ali
     return [*finished, Pack(batch, prefix, 0)] if batch else finished
 
 
-@contextmanager
-def attending_along_branches(model: PreTrainedModel) -> Iterator[None]:
-    """The model reads packs, and afterwards what it read before."""
-    usual = model.config._attn_implementation
-    model.set_attn_implementation(_ATTENTION)
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(usual)
-
-
 def _in_common(one: TokenRow, other: TokenRow) -> int:
     """How many tokens both begin with."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((index for index, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
-def _ranges(path: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """[5, 6, 9] -> [(5, 7), (9, 10)]"""
-    parts = np.split(path, np.flatnonzero(np.diff(path) != 1) + 1)
-    return [(int(part[0]), int(part[-1]) + 1) for part in parts]
+def _up_to(tokens: int, block: int) -> int:
+    """The next multiple of a block."""
+    return -(-tokens // block) * block
 
 
-def _attend(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    *,
-    branches: Sequence[Branch],
-    trunk: Trunk,
-    keep: NDArray[np.int64],
-    scaling: float | None = None,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
-    """(1, heads, T, size) -> (1, T, heads, size)"""
-    if module in trunk:
-        key, value = (torch.cat(states, dim=2) for states in zip(trunk.pop(module), (key, value), strict=True))
-    if len(keep):
-        trunk[module] = key[:, :, keep], value[:, :, keep]
-    attended = []
-    for branch in branches:
-        keys, values = (
-            torch.cat([states[:, :, start:end] for start, end in branch.ranges], dim=2) for states in (key, value)
-        )
-        attended.append(
-            torch.nn.functional.scaled_dot_product_attention(
-                query[:, :, branch.start : branch.end],
-                keys,
-                values,
-                attn_mask=branch.mask,
-                is_causal=branch.mask is None,
-                scale=scaling,
-                enable_gqa=query.shape[1] != key.shape[1],
-            )
-        )
-    return torch.cat(attended, dim=2).transpose(1, 2), None
+def _filled(values: Sequence[int] | NDArray[np.int64], width: int) -> NDArray[np.int64]:
+    filled = np.zeros(width, np.int64)
+    filled[: len(values)] = values
+    return filled
 
 
-AttentionInterface.register(_ATTENTION, _attend)
+def _keys(path: NDArray[np.int64], prefix: int, room: int) -> NDArray[np.int64]:
+    """Where the tokens of a path are among the keys: those of the trunk, filled up to ``room``, and of the pack."""
+    return np.where(path < 0, path + prefix, path + room)

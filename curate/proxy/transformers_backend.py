@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from curricle.curate.batch import OUT_OF_MEMORY, LogLikelihood
+from curricle.curate.proxy.attention import Trunk, attending_in_packs, on_device
 from curricle.curate.proxy.bounded import half_of, in_batches
 from curricle.curate.proxy.checks import check_passes
 from curricle.curate.proxy.likelihood import log_p, log_p_of_logits
-from curricle.curate.proxy.packing import ForwardInput, Trunk, attending_along_branches, packed, packs, padded
+from curricle.curate.proxy.packing import ForwardInput, packed, packs, padded
 from curricle.curate.proxy.questions import Decoder, GenerationRequest
 from curricle.curate.proxy.sequences import Request, SpecialTokens
 from curricle.curate.proxy.settings import ProxySettings
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging
 
-BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
+BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
 CACHED = 4
 """Tokens whose keys and values are kept, while answers are drawn, for each one that a forward pass may have."""
 
@@ -83,22 +84,27 @@ class TransformersBackend:
         """See ``Backend.score``. A row that does not fit into memory alone is null with a note."""
         scores: list[LogLikelihood] = [LogLikelihood()] * len(requests)
         rows = [request.ids for request in requests]
+        passes: list[tuple[list[int], torch.Tensor]] = []
 
-        def work(batch: list[int], layout: ForwardInput) -> list[int]:
-            chosen = [requests[index] for index in batch]
-            totals = self._sums(chosen, layout)
-            for index, request, total in zip(batch, chosen, totals, strict=True):
+        def work(batch: list[int], layout: ForwardInput) -> None:
+            passes.append((batch, self.nats([requests[index] for index in batch], layout)))
+
+        def settle() -> list[int]:
+            totals = self._sums(requests, passes)
+            passes.clear()
+            for index, total in totals.items():
                 scores[index] = (
-                    LogLikelihood(total, request.count)
+                    LogLikelihood(total, requests[index].count)
                     if math.isfinite(total)
                     else LogLikelihood(note=f"the model gives a log-likelihood of {total}")
                 )
-            return [index for index, total in zip(batch, totals, strict=True) if not math.isfinite(total)]
+            return [index for index, total in totals.items() if not math.isfinite(total)]
 
         def failed(index: int) -> None:
             scores[index] = LogLikelihood(note=f"{OUT_OF_MEMORY} {len(rows[index])} tokens")
 
-        self._pass(rows, [request.spans[0][0] - 1 for request in requests], work, failed, on_progress)
+        starts = [request.spans[0][0] - 1 for request in requests]
+        self._pass(rows, starts, work, settle, failed, on_progress)
         return scores
 
     @torch.inference_mode()
@@ -110,38 +116,48 @@ class TransformersBackend:
     ) -> list[NDArray[np.float32] | str]:
         """See ``Backend.states``. A row that does not fit into memory alone has none."""
         pooled: list[NDArray[np.float32] | str] = [""] * len(rows)
+        broken: list[int] = []
 
-        def work(batch: list[int], layout: ForwardInput) -> list[int]:
+        def work(batch: list[int], layout: ForwardInput) -> None:
             rewind(self._growing)
             output = body(self.model)(**layout.inputs, **self._uncached())
             if not isinstance(hidden := getattr(output, "last_hidden_state", None), torch.Tensor):
                 found = f"{type(self.model).__name__} does not give its last hidden states"
                 raise UsageError(found, where="--proxy.model", remedy="choose another architecture")
-            vectors = []
-            for index, path in zip(batch, layout.paths, strict=True):
-                states = hidden.flatten(0, 1)[torch.from_numpy(path).to(self.device)].float()
-                vectors.append(pool(index, states).float().cpu().numpy())
-                pooled[index] = vectors[-1]
-            return [index for index, vector in zip(batch, vectors, strict=True) if not np.isfinite(vector).all()]
+            positions = on_device(np.concatenate(layout.paths), self.device).split([*map(len, layout.paths)])
+            hidden = hidden.flatten(0, 1)
+            pools = [pool(index, hidden[each].float()).float() for index, each in zip(batch, positions, strict=True)]
+            host = torch.cat([each.flatten() for each in pools]).cpu().split([each.numel() for each in pools])
+            for index, each, values in zip(batch, pools, host, strict=True):
+                pooled[index] = vector = values.reshape(each.shape).numpy().copy()
+                if not np.isfinite(vector).all():
+                    broken.append(index)
+
+        def settle() -> list[int]:
+            again = broken.copy()
+            broken.clear()
+            return again
 
         def failed(index: int) -> None:
             pooled[index] = f"{OUT_OF_MEMORY} {len(rows[index])} tokens"
 
-        self._pass(rows, [0] * len(rows), work, failed, on_progress)
+        self._pass(rows, [0] * len(rows), work, settle, failed, on_progress)
         return pooled
 
     def _pass(
         self,
         rows: Sequence[Sequence[int]],
         starts: Sequence[int],
-        work: Callable[[list[int], ForwardInput], list[int]],
+        work: Callable[[list[int], ForwardInput], None],
+        settle: Callable[[], list[int]],
         failed: Callable[[int], None],
         on_progress: Callable[[int], None],
     ) -> None:
         """Call ``work`` with the indices of all rows, those that go through the model together, and how it reads them.
 
-        ``starts``: the first token of each row whose hidden state is wanted. ``work`` returns those of which the model
-        gives what is not finite. ``failed`` is told of a row that does not fit into memory alone.
+        ``starts``: the first token of each row whose hidden state is wanted. ``work`` should not wait for the device:
+        ``settle``, which is called when all rows have passed, may. It returns those rows of which the model gives what
+        is not finite. ``failed`` is told of a row that does not fit into memory alone.
         """
 
         def work_padded(batch: list[int]) -> None:
@@ -149,45 +165,46 @@ class TransformersBackend:
             on_progress(sum(len(rows[index]) for index in batch))
 
         if self.in_packs:
-            with attending_along_branches(self.model):
-                again = self._pass_packs(rows, starts, work, failed, on_progress)
+            with attending_in_packs(self.model):
+                self._pass_packs(rows, starts, work, failed, on_progress)
                 # A number that is not finite is not finite times a weight of 0 either: in the beginning that rows share
                 # it reaches them all. Each is read once more, alone.
-                for index in again:
+                for index in settle():
                     for pack in packs([rows[index]], [starts[index]], self.batch_tokens, self.alike):
-                        work([index], packed([rows[index]], pack, {}, self.dtype))
+                        work([index], packed([rows[index]], pack, {}, self.dtype, self.device))
         else:
             in_batches([len(row) for row in rows], self.batch_tokens, work_padded, failed, self.alike)
+        settle()
 
     def _pass_packs(
         self,
         rows: Sequence[Sequence[int]],
         starts: Sequence[int],
-        work: Callable[[list[int], ForwardInput], list[int]],
+        work: Callable[[list[int], ForwardInput], None],
         failed: Callable[[int], None],
         on_progress: Callable[[int], None],
-    ) -> list[int]:
-        """The same with packs, of half as many tokens from where memory runs out; what ``work`` returned in all."""
-        again: list[int] = []
+    ) -> None:
+        """The same with packs, of half as many tokens from where memory runs out."""
         left = [*range(len(rows))]
         while left:
             chosen, trunk, done = [rows[index] for index in left], Trunk(), set[int]()
             try:
                 for pack in packs(chosen, [starts[index] for index in left], self.batch_tokens, self.alike):
                     batch = [left[at] for at in pack.rows]
-                    again += work(batch, packed(chosen, pack, trunk, self.dtype))
+                    work(batch, packed(chosen, pack, trunk, self.dtype, self.device))
                     done.update(batch)
                     on_progress(sum(len(rows[index]) for index in batch))
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
+                trunk.clear()
                 if len(batch) > 1:
                     self.batch_tokens = half_of(min(self.batch_tokens, sum(len(rows[index]) for index in batch)))
                 elif not pack.prefix:  # without the rows before it, which share its beginning, and alone
                     failed(batch[0])
                     done.update(batch)
+                torch.cuda.empty_cache()
             left = [index for index in left if index not in done]
-        return again
 
     def answer(
         self, questions: Sequence[GenerationRequest], on_progress: Callable[[int], None]
@@ -228,30 +245,33 @@ class TransformersBackend:
         rewind(self._growing)
         return go_on(self.model.generate, prompts, draw, limit, self.speech.stops, self.device)
 
-    def _sums(self, batch: Sequence[Request], layout: ForwardInput) -> list[float]:
-        """Σ log p over each request's spans, in nats."""
-        rows = torch.tensor([row for row, request in enumerate(batch) for _ in range(request.count)])
-        return torch.zeros(len(batch), dtype=torch.float64).index_add_(0, rows, self.nats(batch, layout)).tolist()
+    def _sums(self, requests: Sequence[Request], passes: Sequence[tuple[list[int], torch.Tensor]]) -> dict[int, float]:
+        """Σ log p over the spans of each request that has passed, in nats; here the host waits for the device."""
+        indices = [index for batch, _ in passes for index in batch]
+        rows = np.repeat(np.arange(len(indices)), [requests[index].count for index in indices])
+        nats = torch.cat([each for _, each in passes]).cpu() if passes else torch.zeros(0, dtype=torch.float64)
+        sums = torch.zeros(len(indices), dtype=torch.float64).index_add_(0, torch.from_numpy(rows), nats)
+        return dict(zip(indices, sums.tolist(), strict=True))
 
     @torch.inference_mode()
     def nats(self, batch: Sequence[Request], layout: ForwardInput) -> torch.Tensor:
-        """float64 (S,), on the host: log p of every token in the requests' spans, one after the other."""
+        """float64 (S,), on the device: log p of every token in the requests' spans, one after the other."""
         # What stands at a position predicts the next token.
         spans = [(row, *span) for row, request in enumerate(batch) for span in request.spans]
-        positions = torch.from_numpy(
-            np.concatenate([layout.paths[row][start - 1 : end - 1] for row, start, end in spans])
+        positions = on_device(
+            np.concatenate([layout.paths[row][start - 1 : end - 1] for row, start, end in spans]), self.device
         )
-        targets = torch.tensor([token for row, start, end in spans for token in batch[row].ids[start:end]])
-        positions, targets = positions.to(self.device), targets.to(self.device)
+        scored = np.array([token for row, start, end in spans for token in batch[row].ids[start:end]], np.int64)
+        targets = on_device(scored, self.device)
         rewind(self._growing)
         if self.plain_head:
             hidden = body(self.model)(**layout.inputs, **self._uncached()).last_hidden_state
-            return log_p(hidden.flatten(0, 1)[positions], self.model.get_output_embeddings(), targets).cpu()
+            return log_p(hidden.flatten(0, 1)[positions], self.model.get_output_embeddings(), targets)
         width = layout.inputs["input_ids"].shape[1]
         rows, columns, options = positions // width, positions % width, self._uncached()
         if "logits_to_keep" in self._takes:
             options["logits_to_keep"], columns = columns.unique(return_inverse=True)
-        return log_p_of_logits(self.model(**layout.inputs, **options).logits[rows, columns], targets).cpu()
+        return log_p_of_logits(self.model(**layout.inputs, **options).logits[rows, columns], targets)
 
     def _uncached(self) -> dict[str, Any]:
         return {"use_cache": False} if "use_cache" in self._takes else {}

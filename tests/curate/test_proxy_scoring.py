@@ -14,6 +14,7 @@ from asking import nothing, run_passes, with_answers
 from curricle.curate.batch import Batch
 from curricle.curate.passes import CHECKPOINT_LOSSES, GENERATION, LOSS, RENDERING, UNCONDITIONAL_LOSS
 from curricle.curate.proxy import likelihood
+from curricle.curate.proxy.attention import PATTERNS, Branches, Tree
 from curricle.curate.proxy.backend import load
 from curricle.curate.proxy.packing import Pack, packed, packs
 from curricle.curate.proxy.rendering import Renderer
@@ -108,6 +109,67 @@ def test_rows_in_packs_get_the_losses_of_padded_rows(tiny, budget):
     assert together == pytest.approx([score.sum for score in backend.score(requests, nothing)], abs=TOLERANCE)
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")  # as on a CPU it has to be
+@pytest.mark.parametrize("budget", [None, 1, 5, 8, 40])
+def test_one_kernel_for_all_rows_of_a_pack_attends_as_row_after_row(tiny, budget, monkeypatch):
+    """The attention of a GPU, on a CPU: rows that share beginnings, more than a block of them, over several packs."""
+    draw = random.Random(budget)
+    begins = [[draw.randrange(9) for _ in range(length)] for length in (0, 3, 40, 130)]
+    ids = [[*draw.choice(begins), *(draw.randrange(9) for _ in range(draw.randrange(2, 60)))] for _ in range(24)]
+    ids += ids[:2]
+    requests = [
+        Request(row, ((index, index + 1), (len(row) - 1, len(row)))) for row in ids for index in (1, len(row) - 1)
+    ]
+    expected = [score.sum for score in load(ProxySettings(batch_tokens=budget), tiny).score(requests, nothing)]
+    monkeypatch.setitem(PATTERNS, "cpu", Tree)
+    backend = load(ProxySettings(batch_tokens=budget), tiny)
+    assert backend.in_packs
+    assert [score.sum for score in backend.score(requests, nothing)] == pytest.approx(expected, abs=TOLERANCE)
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=90), min_size=1, max_size=12),
+    st.integers(1, 200),
+    st.sampled_from([1, 4, 16]),
+)
+def test_the_tree_of_a_pack_has_the_paths_of_its_rows(drawn, budget, block):
+    rows = [tuple(row) for row in drawn]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Tree, "block", block)
+        for pack in packs(rows, [len(row) - 1 for row in rows], budget):
+            patch.setitem(PATTERNS, "cpu", Branches)
+            branches = packed(rows, pack, {}, torch.float32)
+            patch.setitem(PATTERNS, "cpu", Tree)
+            tree = packed(rows, pack, {}, torch.float32)
+            width = tree.inputs["input_ids"].shape[1]
+            mask = tree.inputs["pattern"].mask
+            room = mask.seq_lengths[1] - width
+            assert width % block == room % block == 0 and mask.seq_lengths[0] == width
+            query, key = torch.meshgrid(torch.arange(width), torch.arange(room + width), indexing="ij")
+            allowed = mask.mask_mod(None, None, query, key)
+            whole, some = (_blocks(mask, name) for name in ("full_", ""))
+            assert not (whole & some).any()
+            whole, some = (each.repeat_interleave(block, 0).repeat_interleave(block, 1) for each in (whole, some))
+            assert allowed[whole].all() and not allowed[~whole & ~some].any()
+            for branch in branches.inputs["pattern"].branches:
+                keys = chain.from_iterable(range(*span) for span in branch.ranges)
+                path = [key if key < pack.prefix else key - pack.prefix + room for key in keys]
+                for index in range(branch.start, branch.end):
+                    before = len(path) - (branch.end - branch.start) + index - branch.start + 1
+                    assert allowed[index].nonzero().flatten().tolist() == path[:before]
+            padding = allowed[branches.inputs["input_ids"].shape[1] :]
+            assert (padding.sum(1) == 1).all() and (padding.nonzero()[:, 1] >= room).all()
+
+
+def _blocks(mask, name):
+    """bool (blocks of queries, blocks of keys): those that a mask lists, as ``full_`` or as others."""
+    counts, indices = (getattr(mask, f"{name}kv_{what}")[0, 0] for what in ("num_blocks", "indices"))
+    listed = torch.zeros(indices.shape, dtype=torch.bool)
+    for row, count in enumerate(counts):
+        listed[row, indices[row, :count].long()] = True
+    return listed
+
+
 @given(
     st.lists(st.tuples(st.lists(st.integers(0, 2), min_size=1, max_size=8), st.integers(0, 7)), min_size=1, max_size=8),
     st.integers(1, 30),
@@ -152,7 +214,7 @@ def test_the_example_of_the_docstring_is_what_packing_does(smollm2):
     assert pack == Pack([0, 1, 2, 3], 0, 0)
     assert inputs["input_ids"][0].tolist() == [*chain.from_iterable(parts["input_ids"])]
     assert inputs["position_ids"][0].tolist() == [*chain.from_iterable(parts["position_ids"])]
-    for branch, indices, ranges in zip(inputs["branches"], parts["index"], parts["attends to"], strict=True):
+    for branch, indices, ranges in zip(inputs["pattern"].branches, parts["index"], parts["attends to"], strict=True):
         assert list(range(branch.start, branch.end)) == indices
         assert [end for span in branch.ranges for end in span] == ranges
     assert [path[-1] for path in paths] == [indices[-1] for indices in parts["index"]]
@@ -250,14 +312,14 @@ def test_what_does_not_fit_into_memory_is_tried_in_halves(in_packs, refuse, tiny
     monkeypatch.setattr(backend, "in_packs", in_packs)
     expected = losses(examples, backend)
     longest = max(len(rendered.ids) for rendered in RENDERING.of(examples))
-    roomy = backend._sums
+    roomy = backend.nats
 
     def cramped(requests, layout):
         if layout.inputs["input_ids"].numel() >= longest:
             refuse()
         return roomy(requests, layout)
 
-    monkeypatch.setattr(backend, "_sums", cramped)
+    monkeypatch.setattr(backend, "nats", cramped)
     for before, after in zip(expected, losses(examples, backend), strict=True):
         if after.note is None:
             assert after.sum / after.count == pytest.approx(before.sum / before.count, abs=TOLERANCE)
