@@ -11,7 +11,7 @@ of each field.
 from collections.abc import Iterator
 from typing import Any
 
-from curricle.curate.formats.alpaca import ALPACA, ELSEWHERE, OUTPUTS
+from curricle.curate.formats.alpaca import ALPACA, ELSEWHERE, OUTPUTS, plain
 from curricle.curate.formats.beside import LIST_FIELDS, check_record
 from curricle.curate.formats.conversation import Conversation, Fields, Format, FormatError, ReadingRules, fields_of
 from curricle.curate.formats.media import without_media
@@ -145,6 +145,10 @@ def normalise(record: Any, format: Format | None = None, rules: ReadingRules = R
     """Read a record, as ``format`` or as what it looks like. Raises FormatError with the reason if it is neither."""
     if (fields := record_of(record)) is None:
         raise FormatError(f"the record is {kind(record)}, not an object")
+    return (plain(fields) if format in (None, ALPACA) else None) or _by_rules(fields, format, rules)
+
+
+def _by_rules(fields: Fields, format: Format | None, rules: ReadingRules) -> Conversation:
     if format is TABLE or (format is None and TABLE.matches(fields)):
         return _checked(TABLE.read(fields), rules)
     fields = best_replies(fields) if rules.replies == "best" else fields

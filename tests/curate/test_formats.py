@@ -8,13 +8,25 @@ from typing import Any
 
 import drawn
 import pytest
-from curricle.curate.formats import FORMATS, Conversation, FormatError, ReadingRules, named, normalise, recognise
+from curricle.curate.formats import (
+    FORMATS,
+    Conversation,
+    Format,
+    FormatError,
+    ReadingRules,
+    _by_rules,
+    alpaca,
+    named,
+    normalise,
+    recognise,
+)
+from curricle.curate.formats.alpaca import ALPACA
 from curricle.curate.readers import read, survey
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.fingerprint import example_id
 from curricle.schemas.inputs import MESSAGE_FIELDS, context_turns
 from curricle.schemas.table import ROLES
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 HELLO = [("user", "Hello"), ("assistant", "Hi")]
@@ -232,6 +244,45 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=5),
     max_leaves=20,
 )
+
+
+SAYING = ("Say hello", "Hello", "a\n", "b\x1cc", "no")
+SIDES = (
+    *SAYING,
+    "",
+    " \n",
+    "é",
+    "\x85",
+    "\ud800",
+    "<image> what?",
+    "a < b",
+    "Human: a\n\nAssistant: b",
+    None,
+    1,
+    ["a"],
+)
+FILLED = st.fixed_dictionaries(
+    {"instruction": st.sampled_from(SAYING), "output": st.sampled_from(SAYING)},
+    optional={"input": st.sampled_from(SIDES)},
+)
+ANY_SIDES = st.dictionaries(
+    st.sampled_from(["instruction", "input", "output", "Input", "system"]), st.sampled_from(SIDES)
+)
+
+
+@settings(max_examples=drawn.amount(500, 20_000))
+@given(st.one_of(FILLED, ANY_SIDES), st.sampled_from([None, ALPACA]))
+def test_a_plain_record_is_what_all_rules_make_of_it(record: dict[str, Any], format: Format | None) -> None:
+    if (conversation := alpaca.plain(record)) is not None:
+        assert conversation == _by_rules(record, format, ReadingRules())
+
+
+def test_most_records_of_alpaca_are_plain(shared_data: Path) -> None:
+    lines = (shared_data / "alpaca" / "alpaca_46k.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in drawn.some("plain records of Alpaca", lines, 3_000)]
+    plain = [(record, conversation) for record in records if (conversation := alpaca.plain(record)) is not None]
+    assert len(plain) > 0.8 * len(records)
+    assert all(conversation == _by_rules(record, None, ReadingRules()) for record, conversation in plain)
 
 
 @given(ANYTHING, st.sampled_from([None, *FORMATS.values()]))
