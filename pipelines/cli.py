@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, NoReturn, Protocol, TypeVar
 
 from curricle.schemas.common import stop
 from curricle.schemas.common.command import DIFFERENT, DONE, FAILED, STATES, TOO_MANY_REJECTS, Command, dispatch
@@ -14,6 +14,9 @@ from curricle.schemas.common.config import check_ranges, option
 from curricle.schemas.common.flags import parse
 from curricle.schemas.common.surroundings import show
 from curricle.schemas.common.wording import counted
+
+if TYPE_CHECKING:
+    from curricle.schemas.common.dry_run import DryRunSettings
 
 log = logging.getLogger("curricle")
 
@@ -24,6 +27,7 @@ class _Logged(Protocol):
 
 
 T = TypeVar("T", bound=_Logged)
+D = TypeVar("D", bound="DryRunSettings")
 
 
 @dataclass(frozen=True)
@@ -58,12 +62,14 @@ class ViewSettings:
         check_ranges(self)
 
 
-def _begun_or_dry(cls: type[T], arguments: Sequence[str], name: str, description: str | None) -> tuple[T, bool]:
-    """The same of a command that scores and has ``--dry-run``, and whether that was given."""
+def _begun_or_dry(
+    cls: type[T], arguments: Sequence[str], name: str, description: str | None, dry_run: type[D]
+) -> tuple[T, D]:
+    """The same of a command that scores and has ``--dry-run``, and what was said of that."""
     from curricle.schemas.common.dry_run import parse_with_dry_run
     from curricle.schemas.common.log import set_up_logging
 
-    settings, dry = parse_with_dry_run(cls, arguments, f"curricle {name}", description)
+    settings, dry = parse_with_dry_run(cls, arguments, f"curricle {name}", description, dry_run)
     set_up_logging(settings.log_format)
     from curricle.pipelines.processes.log import quieten_beam
 
@@ -71,10 +77,10 @@ def _begun_or_dry(cls: type[T], arguments: Sequence[str], name: str, description
     return settings, dry
 
 
-def _dry_run(name: str, settings: object) -> int:
+def _dry_run(name: str, *settings: object) -> int:
     from curricle.pipelines.commands import dry_run
 
-    return _show_all(getattr(dry_run, name)(settings))
+    return _show_all(getattr(dry_run, name)(*settings))
 
 
 def _show_all(lines: Iterable[str]) -> int:
@@ -113,11 +119,12 @@ def _say_where(directory: str) -> None:
 
 def score(arguments: Sequence[str]) -> int:
     """Score instruction data into a difficulty table; run it again to resume."""
+    from curricle.pipelines.settings.machines import MachinesSettings
     from curricle.pipelines.settings.score import ScoreSettings
 
-    settings, dry = _begun_or_dry(ScoreSettings, arguments, "score", score.__doc__)
-    if dry:
-        return _dry_run("score", settings)
+    settings, dry = _begun_or_dry(ScoreSettings, arguments, "score", score.__doc__, MachinesSettings)
+    if dry.dry_run:
+        return _dry_run("score", settings, dry)
     from curricle.pipelines.commands.score import score as run
 
     manifest = run(settings)
@@ -216,9 +223,10 @@ def diff(arguments: Sequence[str]) -> int:
 def add(arguments: Sequence[str]) -> int:
     """Add columns of more metrics to a finished table, without scoring it again; run it again to resume."""
     from curricle.pipelines.settings.add import AddSettings
+    from curricle.schemas.common.dry_run import DryRunSettings
 
-    settings, dry = _begun_or_dry(AddSettings, arguments, "add", add.__doc__)
-    if dry:
+    settings, dry = _begun_or_dry(AddSettings, arguments, "add", add.__doc__, DryRunSettings)
+    if dry.dry_run:
         return _dry_run("add", settings)
     from curricle.pipelines.commands.add import add as run
 
@@ -233,9 +241,10 @@ def lp(arguments: Sequence[str]) -> int:
     Other options of `curricle-train run` are given behind --train, such as --train.device.precision bf16.
     """
     from curricle.pipelines.settings.lp import LpSettings
+    from curricle.schemas.common.dry_run import DryRunSettings
 
-    settings, dry = _begun_or_dry(LpSettings, arguments, "lp", lp.__doc__)
-    if dry:
+    settings, dry = _begun_or_dry(LpSettings, arguments, "lp", lp.__doc__, DryRunSettings)
+    if dry.dry_run:
         return _dry_run("lp", settings)
     from curricle.pipelines.commands.lp import lp as run
 
@@ -247,9 +256,10 @@ def lp(arguments: Sequence[str]) -> int:
 def reward(arguments: Sequence[str]) -> int:
     """Add rewards to a table: the proxy answers the prompts, and a reward is fitted that prefers the responses."""
     from curricle.pipelines.settings.reward import RewardSettings
+    from curricle.schemas.common.dry_run import DryRunSettings
 
-    settings, dry = _begun_or_dry(RewardSettings, arguments, "reward", reward.__doc__)
-    if dry:
+    settings, dry = _begun_or_dry(RewardSettings, arguments, "reward", reward.__doc__, DryRunSettings)
+    if dry.dry_run:
         return _dry_run("reward", settings)
     from curricle.pipelines.commands.reward import reward as run
 

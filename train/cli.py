@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, NoReturn, TypeVa
 from curricle.schemas.common import stop
 from curricle.schemas.common.command import DONE, FAILED, STATES, Command, dispatch
 from curricle.schemas.common.disk import check_writable
-from curricle.schemas.common.dry_run import parse_with_dry_run
+from curricle.schemas.common.dry_run import DryRunSettings, parse_with_dry_run
 from curricle.schemas.common.flags import parse
 from curricle.schemas.common.log import set_up_logging
 from curricle.schemas.common.surroundings import show
@@ -34,7 +34,7 @@ def run(arguments: Sequence[str]) -> int:
     from curricle.train.settings import RunSettings
 
     _show_curriculum(arguments, "curricle-train run")
-    settings, dry = parse_with_dry_run(RunSettings, arguments, "curricle-train run", run.__doc__)
+    settings, dry = parse_with_dry_run(RunSettings, arguments, "curricle-train run", run.__doc__, DryRunSettings)
     from curricle.train.training.preparation import prepare
 
     def work() -> "_Work[Preparation]":
@@ -42,7 +42,7 @@ def run(arguments: Sequence[str]) -> int:
 
         return _Work(loop.train, dry_run.run)
 
-    return _train(settings, dry, ["run", *arguments], partial(prepare, settings), work, "model")
+    return _train(settings, dry.dry_run, ["run", *arguments], partial(prepare, settings), work, "model")
 
 
 def plan(arguments: Sequence[str]) -> int:
@@ -71,7 +71,9 @@ def compare(arguments: Sequence[str]) -> int:
     """Train several orders over several seeds at the same budget, and write one table and one picture."""
     from curricle.train.settings import CompareSettings
 
-    settings, dry = parse_with_dry_run(CompareSettings, arguments, "curricle-train compare", compare.__doc__)
+    settings, dry = parse_with_dry_run(
+        CompareSettings, arguments, "curricle-train compare", compare.__doc__, DryRunSettings
+    )
     from curricle.train.comparison.preparation import prepare
 
     def work() -> "_Work[ComparisonPlan]":
@@ -79,7 +81,7 @@ def compare(arguments: Sequence[str]) -> int:
 
         return _Work(run.train_all, dry_run.compare)
 
-    return _train(settings, dry, ["compare", *arguments], partial(prepare, settings), work, "comparison")
+    return _train(settings, dry.dry_run, ["compare", *arguments], partial(prepare, settings), work, "comparison")
 
 
 def reward(arguments: Sequence[str]) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from curricle.pipelines.commands import lp as learning
 from curricle.pipelines.commands import reward as rewards
 from curricle.pipelines.commands.add import request_of
+from curricle.pipelines.commands.machines import elsewhere, of_machines
 from curricle.pipelines.commands.score import Outlook, outlook
 from curricle.pipelines.processes.trainer import run_trainer
 from curricle.pipelines.scoring.estimate import Estimate, estimate, sample, sample_of_table
@@ -14,6 +15,7 @@ from curricle.pipelines.scoring.job import Job, make_job
 from curricle.pipelines.scoring.rescore import table_scoring
 from curricle.pipelines.settings.add import AddSettings
 from curricle.pipelines.settings.lp import LpSettings
+from curricle.pipelines.settings.machines import MachinesSettings
 from curricle.pipelines.settings.reward import RewardSettings
 from curricle.pipelines.settings.score import ScoreSettings
 from curricle.pipelines.tables.directory import OutputDirectory
@@ -23,12 +25,15 @@ from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.common.dry_run import NOTHING_WRITTEN
 from curricle.schemas.common.wording import bytes_in_words, counted
 
+_THIS = MachinesSettings()
 THERE = ("already there, nothing to do", NOTHING_WRITTEN)
 
 
-def score(settings: ScoreSettings) -> Iterator[str]:
-    """What ``curricle score`` would do, as lines; the errors are those that it would end with."""
-    yield from _scoring(settings)
+def score(settings: ScoreSettings, machines: MachinesSettings = _THIS) -> Iterator[str]:
+    """What ``curricle score`` would do, as lines, on ``machines`` if any are named; the errors are those that it would
+    end with.
+    """
+    yield from _scoring(elsewhere(settings) if machines.named else settings, machines=machines)
     yield NOTHING_WRITTEN
 
 
@@ -89,7 +94,7 @@ def reward(settings: RewardSettings) -> Iterator[str]:
     yield NOTHING_WRITTEN
 
 
-def _scoring(settings: ScoreSettings, times: int = 1) -> Iterator[str]:
+def _scoring(settings: ScoreSettings, times: int = 1, machines: MachinesSettings = _THIS) -> Iterator[str]:
     """What one scoring job would do."""
     it = outlook(settings)
     if not it.plan or not it.pending:
@@ -106,7 +111,9 @@ def _scoring(settings: ScoreSettings, times: int = 1) -> Iterator[str]:
         yield f"resumed: {done:,} of {len(shards):,} shards are finished and kept; {records:,} records are left"
     if len(left) < len(it.pending):
         yield from _in_table(it)
-    if left:
+    if left and machines.named:
+        yield from of_machines(machines, job, left)
+    elif left:
         estimated = estimate(job, sample(job, left))
         yield from _reused(settings, estimated)
         yield from of_estimate(job, estimated, times)

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any
 
 from curricle.curate.readers import Reader, named_readers
@@ -121,8 +122,9 @@ def _inputs(settings: ScoreSettings, readers: Sequence[Reader]) -> tuple[list[In
 
 
 def _recorded(directory: OutputDirectory) -> list[bytes]:
-    """What the directory says of the plan and of the table in it, to see whether another job changed it."""
-    return [directory.storage.read(name) for name in (PLAN, MANIFEST) if directory.storage.exists(name)]
+    """Digests of what the directory says of the plan and of the table in it: whether another job changed it."""
+    names = (name for name in (PLAN, MANIFEST) if directory.storage.exists(name))
+    return [sha256(directory.storage.read(name)).digest() for name in names]
 
 
 def _is_there(directory: OutputDirectory, plan: ScoringPlan | None, overwrite: bool) -> bool:
@@ -157,6 +159,14 @@ def _score_held(directory: OutputDirectory, job: Job, plan: ScoringPlan, run: st
     elif plan != _plan_there(directory):
         record_plan(directory, plan.to_json())
     job = _with_tables(directory, job, plan)
+    _score_pending(directory, job, plan, run)
+    _check_unchanged(job, plan)
+    finish(directory, job, plan, run)
+    directory.storage.remove(LIVE)
+    directory.storage.remove(SHARDS)
+
+
+def _score_pending(directory: OutputDirectory, job: Job, plan: ScoringPlan, run: str) -> None:
     pending = _pending(directory, plan)
     if len(pending) < len(plan.shards):
         log.info(
@@ -164,10 +174,6 @@ def _score_held(directory: OutputDirectory, job: Job, plan: ScoringPlan, run: st
         )
     if pending:
         _run_engine(directory, job, plan, pending, run)
-    _check_unchanged(job, plan)
-    finish(directory, job, plan, run)
-    directory.storage.remove(LIVE)
-    directory.storage.remove(SHARDS)
 
 
 def _check_unchanged(job: Job, plan: ScoringPlan) -> None:

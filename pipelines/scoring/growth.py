@@ -297,7 +297,7 @@ def _sources(table: TableReader, shard_rows: int, recorded: ScoringPlan | None) 
             lies = records + begin, end - begin, rows + int(ends[begin]), rows + int(ends[end])
             slices.append(Slice("table", *lies, int(both[order[begin]])))
         file = files.get((source.source, source.sha256), InputFile(source.source, source.bytes, 0.0))
-        sources.append(PlannedSource(file, source.sha256, source.read, tuple(slices), in_table=True))
+        sources.append(PlannedSource(file, source.sha256, source.read, slices, in_table=True))
         records, rows = records + len(both), rows + len(scored[index])
     return sources
 

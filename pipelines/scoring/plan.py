@@ -5,9 +5,11 @@ undo, counts the records that the ledger must account for, and makes shards a pr
 """
 
 import logging
+import sys
+from array import array
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -28,6 +30,39 @@ from curricle.schemas.manifest import NotRead
 log = logging.getLogger("curricle")
 
 
+class Slices(Sequence[Slice]):
+    """Slices of a file, in order: 48 bytes each, where the tuples are hundreds. ValueError for what are none."""
+
+    def __init__(self, slices: Iterable[Slice]) -> None:
+        self._layouts: list[str] = []
+        self._numbers = array("q")
+        for layout, *numbers in slices:
+            self._layouts.append(sys.intern(layout))
+            try:
+                self._numbers.extend(numbers)
+            except OverflowError as error:
+                raise ValueError(f"{numbers} are no positions in a file") from error
+
+    def __len__(self) -> int:
+        return len(self._layouts)
+
+    @overload
+    def __getitem__(self, index: int) -> Slice: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Slice]: ...
+    def __getitem__(self, index: int | slice) -> Slice | Sequence[Slice]:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        at = range(len(self))[index]
+        return Slice(self._layouts[at], *self._numbers[_NUMBERS * at : _NUMBERS * (at + 1)])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Slices) and (self._layouts, self._numbers) == (other._layouts, other._numbers)
+
+
+_NUMBERS = len(Slice._fields) - 1
+
+
 @dataclass(frozen=True)
 class PlannedSource:
     """An input file as surveyed, and the slices that it is read in.
@@ -39,9 +74,13 @@ class PlannedSource:
     file: InputFile
     sha256: str
     records: int
-    slices: tuple[Slice, ...]
+    slices: Sequence[Slice]
     in_table: bool = False
     path: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.slices, Slices):
+            object.__setattr__(self, "slices", Slices(self.slices))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +160,11 @@ class ScoringPlan:
         return replace(self, sources=self.sources[: len(other.sources)], not_read=other.not_read) == other
 
     def to_json(self) -> dict[str, Any]:
-        value = asdict(self)
-        for source in value["sources"]:
+        value = asdict(replace(self, sources=()))
+        sources = [asdict(replace(source, slices=())) | {"slices": [*source.slices]} for source in self.sources]
+        for source in sources:
             del source["path"]
-        return value
+        return value | {"sources": sources}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "ScoringPlan":
@@ -133,7 +173,7 @@ class ScoringPlan:
                 from_record(InputFile, source["file"]),
                 source["sha256"],
                 source["records"],
-                tuple(Slice(*part) for part in source["slices"]),
+                Slices(Slice(*part) for part in source["slices"]),
                 source.get("in_table", False),
             )
             for source in value["sources"]
@@ -190,7 +230,7 @@ def survey_inputs(
     def one(file: InputFile) -> PlannedSource:
         limits = shard_rows, max_record_bytes, max_expansion
         surveyed = survey(partial(open_input, file.path), file.path, *limits, format, readers, share)
-        return PlannedSource(file, surveyed.sha256, surveyed.records, tuple(surveyed.slices))
+        return PlannedSource(file, surveyed.sha256, surveyed.records, surveyed.slices)
 
     with ThreadPoolExecutor(max_workers=4) as pool:
         yield from pool.map(one, files)

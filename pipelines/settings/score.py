@@ -28,6 +28,7 @@ OTHER_NAMES = {
     "num_proc": "--workers",
     "num_workers": "--workers",
     "n_jobs": "--workers",
+    "device": "--proxy.backend: either takes a GPU where there is one, and CUDA_VISIBLE_DEVICES says which",
     "resume": "--output: the same command goes on from what is finished",
     "force": "--overwrite",
 }

@@ -15,6 +15,7 @@ from curricle.schemas.common.flags import parse
 from curricle.schemas.common.wording import bytes_in_words
 
 T = TypeVar("T")
+D = TypeVar("D", bound="DryRunSettings")
 
 NOTHING_WRITTEN = "a dry run: nothing was written; without --dry-run the same command does the work"
 
@@ -24,13 +25,29 @@ LUCK = 1.4
 """What a sample does not show: more rows are packed better, and other rows may be longer."""
 
 
-def parse_with_dry_run(cls: type[T], arguments: Sequence[str], prog: str, description: str | None) -> tuple[T, bool]:
-    """The settings as ``parse`` gives them, and whether the command is only to say what it would do."""
-    flag = option("say what would be done, how long it takes and how much memory, and write nothing", False)
-    options: Any = make_dataclass(cls.__name__, [("dry_run", bool, flag)], bases=(cls,), frozen=True)
+@dataclass(frozen=True)
+class DryRunSettings:
+    """What a command is told of its dry run; a subclass has more options of it."""
+
+    dry_run: bool = option("say what would be done, how long it takes and how much memory, and write nothing", False)
+
+    def check(self) -> None:
+        """UsageError for options that do not go together."""
+
+
+def parse_with_dry_run(
+    cls: type[T], arguments: Sequence[str], prog: str, description: str | None, dry_run: type[D]
+) -> tuple[T, D]:
+    """The settings as ``parse`` gives them, and whether and how the command is only to say what it would do."""
+    options: Any = make_dataclass(cls.__name__, [], bases=(dry_run, cls), frozen=True)
     parsed: Any = parse(options, arguments, prog, description)
-    values = {item.name: getattr(parsed, item.name) for item in fields(cls) if item.init}  # type: ignore[arg-type]
-    return cls(**values), parsed.dry_run
+
+    def part(of: Any) -> Any:
+        return of(**{item.name: getattr(parsed, item.name) for item in fields(of) if item.init})
+
+    settings, dry = part(cls), part(dry_run)
+    dry.check()
+    return settings, dry
 
 
 @dataclass(frozen=True)
@@ -66,6 +83,11 @@ class Interval:
         return _between(*(f"{float(f'{value:.2g}'):,.0f}" for value in (self.low, self.high)))
 
     @property
+    def money(self) -> str:
+        """As an amount of any currency, to the hundredth where it is small."""
+        return _between(*map(_money, (self.low, self.high)))
+
+    @property
     def time(self) -> str:
         """As seconds, in the unit that a person would take."""
         return _between(*map(_time, (self.low, self.high)))
@@ -73,6 +95,10 @@ class Interval:
 
 def _between(low: str, high: str) -> str:
     return low if low == high else f"{low} to {high}"
+
+
+def _money(amount: float) -> str:
+    return f"{amount:,.2f}" if amount < 100 else f"{float(f'{amount:.3g}'):,.0f}"
 
 
 def _time(seconds: float) -> str:

@@ -1,0 +1,184 @@
+"""What a scoring job takes on machines that are named and not here: by a rate that is measured or stated, or else as a
+bound, which is said to be one.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from curricle.curate.metric import passes_of
+from curricle.pipelines.engines import Work
+from curricle.pipelines.scoring.cost import flops_of
+from curricle.pipelines.scoring.estimate import Sample, estimate, sample
+from curricle.pipelines.scoring.job import Job
+from curricle.pipelines.scoring.plan import Shard
+from curricle.pipelines.settings.machines import MFU, MachinesSettings
+from curricle.pipelines.settings.score import ScoreSettings
+from curricle.pipelines.tables.directory import OutputDirectory
+from curricle.schemas.common.dry_run import Interval
+from curricle.schemas.common.wording import counted
+
+PER_WORKER = 4
+"""Shards that a worker should have: with fewer, some workers wait for the last ones of others."""
+
+
+def elsewhere(settings: ScoreSettings) -> ScoreSettings:
+    """The same for machines that are not this one: its shards are cut as for engines whose workers are elsewhere."""
+    return replace(settings, engine="dask") if settings.engine == "local" else settings
+
+
+def of_machines(machines: MachinesSettings, job: Job, shards: Sequence[Shard]) -> Iterator[str]:
+    """Lines on tokens, shards a worker, hours and cost. ``job`` is one for ``elsewhere``."""
+    examples = sample(job, shards)
+    if examples.rejected:
+        read = len(examples.examples) + examples.rejected
+        yield f"rejects: {examples.rejected:,} of {read:,} sampled records are no example"
+    fleet = _Fleet(machines, job, len(shards))
+    yield fleet.line
+    yield from _shards(fleet, job, shards)
+    if not len(examples.examples):
+        yield "tokens, time and cost: unknown, for nothing in the sample could be measured"
+        return
+    if fleet.asks:
+        took = _Demand.of(job, examples)
+        yield (
+            f"tokens: {took.tokens.count} in the rows to score, as the proxy reads them, by a sample of "
+            f"{counted(len(examples.examples), 'row')}; {took.through.count} go through it, by its passes"
+        )
+        if machines.tokens_per_second is None and not fleet.is_here:
+            yield from _bound(fleet, took)
+        else:
+            yield from _by_rate(fleet, job, examples, took)
+    else:
+        seconds = estimate(job, examples).seconds * (1 / fleet.busy)
+        names = ", ".join(each.name for each in job.metrics)
+        yield f"time: {seconds.time}: {names}, measured here with one process; no GPU has a part in it"
+        yield from _cost(fleet, seconds)
+
+
+class _Fleet:
+    """All machines: how many workers they have, how many of those have shards, and whether what a worker takes can be
+    measured here.
+    """
+
+    def __init__(self, machines: MachinesSettings, job: Job, shards: int) -> None:
+        self.settings = machines
+        self.asks = bool({*job.roles} - {"renderer"})
+        self.machines = machines.machines or 1
+        each = (machines.gpus_per_machine or 1) if self.asks else job.settings.workers
+        self.workers = self.machines * each
+        self.busy = min(self.workers, shards)
+        self.is_here = not machines.device or _is_here(machines.device)
+        device = f"with {each} x {machines.device_name}" if machines.device else "like this one"
+        workers = counted(self.workers, "worker") + (", one a GPU" if self.asks and machines.device else "")
+        self.line = f"machines: {self.machines:,} {device}; {workers}"
+
+
+@dataclass(frozen=True)
+class _Demand:
+    """What all rows take: ``tokens`` as rendered, those that go ``through`` the proxy in its passes, ``flops`` of all
+    models, and ``cpu``, seconds of one core for what no model does.
+    """
+
+    tokens: Interval
+    through: Interval
+    flops: Interval
+    cpu: Interval
+
+    @classmethod
+    def of(cls, job: Job, it: Sample) -> "_Demand":
+        rows = it.rows * len(it.examples) / (len(it.examples) + it.rejected)
+        renderer = job.models.load("renderer")
+        began = time.monotonic()
+        lengths = [len(row.ids) for row in renderer.render(it.examples)]
+        rendering = (time.monotonic() - began) / len(lengths)
+        proxy = passes_of(job.metrics, "proxy")
+        through = [sum(each.flops(job.models, length) for each in proxy) for length in lengths]
+        flops = [flops_of(job, length) for length in lengths]
+        models = {each.name for each in job.metrics if {one.model for one in each.requires} - {"renderer"}}
+        rest = replace(job, references=tuple(each for each in job.references if each.name not in models))
+        cpu = estimate(rest, it).seconds
+        if "renderer" not in rest.roles:
+            cpu += Interval(rendering, rendering) * rows
+        parameters = job.models.flops("proxy", 1) if proxy else 1.0
+        return cls(
+            Interval.of_mean(lengths) * rows,
+            Interval.of_mean(through) * (rows / parameters),
+            Interval.of_mean(flops) * rows,
+            cpu,
+        )
+
+
+def _shards(fleet: _Fleet, job: Job, shards: Sequence[Shard]) -> Iterator[str]:
+    """How many a worker gets, and whether some workers get none."""
+    work = Work(OutputDirectory(job.settings.output), job, shards, "", lambda: None)
+    runs = len(work.runs(job.settings.workers, len(shards)))
+    each = len(shards) / fleet.workers
+    yield f"shards: {counted(len(shards), 'shard')}, {each:,.3g} for each worker"
+    records = sum(shard.slice.records for shard in shards)
+    if len(shards) < fleet.workers * PER_WORKER:
+        idle = (
+            f"{fleet.workers - len(shards):,} of them have nothing to do" if len(shards) < fleet.workers else "uneven"
+        )
+        rows = max(1, records // (fleet.workers * PER_WORKER))
+        yield f"shards: few for {counted(fleet.workers, 'worker')}: {idle}; --shard-rows {rows} gives each {PER_WORKER}"
+    elif runs < fleet.workers:
+        yield (
+            f"shards: they lie in compressed files, which are read in {counted(runs, 'portion')}: fewer than workers; "
+            f"--workers {math.ceil(fleet.workers / max(1, len({shard.source for shard in shards})))} cuts each file "
+            "into as many"
+        )
+
+
+def _by_rate(fleet: _Fleet, job: Job, it: Sample, took: _Demand) -> Iterator[str]:
+    rate = fleet.settings.tokens_per_second
+    if rate is None:
+        seconds, whence = estimate(job, it).seconds, "measured here with one worker"
+    else:
+        seconds, whence = took.through * (1 / rate), f"at {rate:,.10g} tokens a second and worker, as was stated"
+        if "encoder" in job.roles:
+            yield "time: what the encoder of embeddings takes is not in that rate, and not reckoned"
+    seconds *= 1 / fleet.busy
+    yield f"time: {seconds.time}, {whence}; {fleet.busy:,} together"
+    yield from _cores(fleet, took, seconds)
+    yield from _cost(fleet, seconds)
+
+
+def _bound(fleet: _Fleet, took: _Demand) -> Iterator[str]:
+    """By the card's published peak: what cannot be undercut, and what would be with a share of it that is assumed."""
+    card, share = fleet.settings.card, fleet.settings.mfu or MFU
+    assert card is not None, "it was checked"
+    whole = took.flops * (1 / (card.peak * fleet.busy))
+    seconds = whole * (1 / share)
+    chosen = "as --mfu states" if fleet.settings.mfu else "an assumption, which --mfu changes"
+    yield (
+        f"time: nothing was measured on {fleet.settings.device_name}. At its published peak, "
+        f"{card.peak / 1e12:,.4g} TFLOP/s of dense bf16 ({card.source}), {whole.time}: a bound; "
+        f"at {share:.0%} of that, {chosen}, {seconds.time}"
+    )
+    yield "time: for a measured one score some thousand rows there, and give the rate as --tokens-per-second"
+    yield from _cores(fleet, took, seconds)
+    yield from _cost(fleet, seconds, " if that is reached")
+
+
+def _cores(fleet: _Fleet, took: _Demand, seconds: Interval) -> Iterator[str]:
+    """What a worker has to do beside its model. ``seconds``: what the model takes it."""
+    each = took.cpu * (1 / fleet.busy)
+    slower = "more than its model does, so that this is the time" if each.low > seconds.high else "beside that"
+    yield f"cores: reading, rendering and metrics without a model take each worker {each.time} of a core here: {slower}"
+
+
+def _cost(fleet: _Fleet, seconds: Interval, condition: str = "") -> Iterator[str]:
+    price = fleet.settings.price_per_hour
+    if price is not None:
+        cost = seconds * (fleet.machines * price / 3600)
+        yield f"cost: {cost.money}{condition}, at {price:,.10g} an hour of each machine"
+
+
+def _is_here(device: str) -> bool:
+    """Whether this machine has that GPU: what is measured here is then measured on it."""
+    import torch
+
+    words = device.lower().replace("-", " ").split()
+    return torch.cuda.is_available() and {*words} <= {*torch.cuda.get_device_name().lower().replace("-", " ").split()}

@@ -1,0 +1,150 @@
+"""``--dry-run --machines N --device H100``: what is measured or stated, and a bound where neither is; by hand."""
+
+import gzip
+import re
+
+import pytest
+import torch
+from curricle.pipelines.commands import machines
+from curricle.pipelines.settings.machines import CARDS, MFU
+from running import curricle, write_jsonl
+from safetensors.torch import load_file
+
+ROWS = 40
+OPTIONS = ("--output", "out", "--metrics", "loss,ifd,mtld", "--shard-rows", 5, "--dry-run")
+
+
+@pytest.fixture
+def dry_run(alpaca_rows, tmp_path, tiny_model):
+    """What the dry run says with more options, where nothing may load a model."""
+    write_jsonl(tmp_path / "in.jsonl", alpaca_rows(ROWS))
+
+    def run(*more: object, code: int = 0) -> str:
+        lines = curricle("score", "in.jsonl", *OPTIONS, "--proxy.model", tiny_model, *more, cwd=tmp_path, code=code)
+        assert not (tmp_path / "out").exists()
+        return lines
+
+    return run
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+    def load(*_):
+        raise AssertionError("a model was loaded, for machines that are not here")
+
+    monkeypatch.setattr("curricle.curate.proxy.backend.load", load)
+
+
+def interval(pattern: str, lines: str) -> tuple[float, float]:
+    low, high = re.search(rf"([\d.,]+)(?: \w+)? to ([\d.,]+){pattern}", lines).groups()
+    return float(low.replace(",", "")), float(high.replace(",", ""))
+
+
+def parameters(model) -> int:
+    return sum(tensor.numel() for tensor in load_file(model / "model.safetensors").values())
+
+
+def test_a_stated_rate(dry_run, no_model):
+    """Two machines of four GPUs have eight shards: one for each, so that all take as long as one."""
+    lines = dry_run("--machines", 2, "--device", "h100", "--gpus-per-machine", 4, *("--tokens-per-second", 0.02))
+    assert "machines: 2 with 4 x H100; 8 workers, one a GPU" in lines and "8 shards, 1 for each worker" in lines
+    tokens, through = interval(" in the rows", lines), interval(" go through it", lines)
+    assert through == pytest.approx([1.5 * each for each in tokens], rel=0.1), "loss reads each once, ifd half of them"
+    expected = [each / 0.02 / 8 / 3600 for each in through]
+    hours = interval(" hours, at 0.02 tokens a second and worker, as was stated", lines)
+    assert hours == pytest.approx(expected, rel=0.1)
+    assert "cost" not in lines and "peak" not in lines and "memory" not in lines
+
+
+def test_a_bound_is_said_to_be_one(dry_run, no_model, tiny_model):
+    """2 operations a parameter and token, 1.5 passes, 8 GPUs of 989 TFLOP/s: at so small a share as to take hours."""
+    share = 1e-11
+    prices = ("--price-per-hour", 30, "--mfu", share)
+    lines = dry_run("--machines", 2, "--device", "H100", "--gpus-per-machine", 4, *prices)
+    low, high = interval(" in the rows", lines)
+    seconds = [1.5 * each * 2 * parameters(tiny_model) / (8 * 989e12 * share) for each in (low, high)]
+    hours = interval(" hours\n", lines)
+    assert hours == pytest.approx([each / 3600 for each in seconds], rel=0.1)
+    assert "nothing was measured on H100" in lines and CARDS["H100"].source in lines
+    assert ": a bound; at 0% of that, as --mfu states, " in lines
+    assert interval(" if that is reached", lines) == pytest.approx([each * 2 * 30 for each in hours], rel=0.1)
+
+
+def test_the_share_that_is_assumed_is_called_so(dry_run, no_model):
+    lines = dry_run("--machines", 1, "--device", "A100")
+    assert f"at {MFU:.0%} of that, an assumption, which --mfu changes" in lines and "--tokens-per-second" in lines
+
+
+def test_too_few_shards_for_the_workers(dry_run, no_model):
+    lines = dry_run("--machines", 5, "--device", "L4", "--gpus-per-machine", 2)
+    assert "few for 10 workers: 2 of them have nothing to do; --shard-rows 1 gives each 4" in lines
+    assert "few for 4 workers: uneven; --shard-rows 2 gives" in dry_run("--machines", 4, "--device", "L4")
+    assert "few for" not in dry_run("--machines", 2, "--device", "L4")
+
+
+def test_the_portions_of_a_compressed_file(alpaca_rows, tmp_path):
+    path = write_jsonl(tmp_path / "in.jsonl", alpaca_rows(ROWS))
+    (tmp_path / "in.jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
+    arguments = ("score", "in.jsonl.gz", *OPTIONS, "--metrics", "mtld", "--machines", 2)
+    lines = curricle(*arguments, cwd=tmp_path)
+    assert "in 1 portion: fewer than workers; --workers 2 cuts each file into as many" in lines
+
+
+def test_what_no_model_does_is_measured_here(dry_run, no_model):
+    lines = dry_run("--metrics", "mtld,length", "--machines", 3, "--workers", 2, "--price-per-hour", 100)
+    assert "machines: 3 like this one; 6 workers" in lines and "mtld, length, measured here" not in lines
+    assert re.search(r"time: .*: length, mtld, measured here with one process; no GPU", lines) and "cost: " in lines
+
+
+def test_machines_like_this_one_are_measured_with_the_model(dry_run):
+    lines = dry_run("--machines", 2)
+    assert "measured here with one worker; 2 together" in lines and "peak" not in lines
+
+
+def test_the_cores_beside_the_model(dry_run, no_model):
+    quick = dry_run("--machines", 1, "--device", "B200", "--tokens-per-second", 1e12)
+    slow = dry_run("--machines", 1, "--device", "B200", "--tokens-per-second", 1)
+    assert "of a core here: more than its model does" in quick and "of a core here: beside that" in slow
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--machines", 2, "--device", "H10"], "did you mean 'H100'?"),
+        (["--machines", 0], "--machines is 0"),
+        (["--device", "H100", "--mfu", 1.5], "--mfu is 1.5"),
+        (["--mfu", 0.5], "where no rate is stated"),
+        (["--device", "H100", "--mfu", 0.5, "--tokens-per-second", 9], "where no rate is stated"),
+        (["--gpus-per-machine", 2], "--gpus-per-machine without --device"),
+    ],
+)
+def test_options_that_say_nothing(dry_run, options, words):
+    assert words in dry_run(*options, code=2)
+
+
+def test_a_card_of_no_known_peak_needs_a_rate(dry_run, no_model):
+    assert "of which no peak is known" in dry_run("--device", "Gaudi", code=2)
+    assert "1 with 1 x Gaudi" in dry_run("--device", "Gaudi", "--tokens-per-second", 9)
+
+
+def test_without_a_dry_run_no_machine_is_meant(tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"prompt": "a", "completion": "b c"}\n')
+    message = curricle("score", "in.jsonl", "--output", "out", "--machines", 8, cwd=tmp_path, code=2)
+    assert "--machines is for --dry-run alone" in message and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "is_here"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "A100", True),
+        ("NVIDIA H100 80GB HBM3", "H100", True),
+        ("NVIDIA H100 PCIe", "H100-PCIe", True),
+        ("NVIDIA GeForce RTX 4090", "RTX-4090", True),
+        ("NVIDIA L40S", "L4", False),
+        ("NVIDIA A100-SXM4-80GB", "H100", False),
+    ],
+)
+def test_whether_the_card_is_in_this_machine(name, device, is_here, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: name)
+    assert machines._is_here(device) is is_here
