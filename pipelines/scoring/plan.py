@@ -10,7 +10,6 @@ from array import array
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import accumulate
@@ -18,8 +17,9 @@ from typing import Any, overload
 
 from curricle.curate.formats import Format
 from curricle.curate.readers import Reader, Slice, kind_of, survey
-from curricle.curate.readers.inputs import InputFile
+from curricle.curate.readers.inputs import InputFile, is_remote
 from curricle.pipelines.scoring.inputs import content_sha256, open_input
+from curricle.pipelines.storage import THREADS, in_threads
 from curricle.pipelines.tables.directory import RECEIPTS, SHARDS, OutputDirectory
 from curricle.pipelines.tables.recorded import damaged_plan, read_recorded
 from curricle.schemas.common.errors import UsageError, UserError
@@ -232,8 +232,8 @@ def survey_inputs(
         surveyed = survey(partial(open_input, file.path), file.path, *limits, format, readers, share)
         return PlannedSource(file, surveyed.sha256, surveyed.records, surveyed.slices)
 
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        yield from pool.map(one, files)
+    # a file of this machine is read as fast as it is parsed; one that is not begins with round trips
+    yield from in_threads(one, files, THREADS if any(is_remote(file.path) for file in files) else 4)
 
 
 @dataclass(frozen=True)
@@ -270,14 +270,14 @@ def match_inputs(sources: Sequence[PlannedSource], files: Sequence[InputFile], r
         for source in sources
         if source.file.name in by_name and _same(source, by_name[source.file.name])
     }
-    sought: dict[int, list[PlannedSource]] = defaultdict(list)
+    sought: dict[int, dict[str, list[PlannedSource]]] = defaultdict(lambda: defaultdict(list))
     for source in sources:
         if source.file.name not in there:
-            sought[source.file.bytes].append(source)
+            sought[source.file.bytes][source.sha256].append(source)
     others: list[InputFile] = []
     for file in [file for file in files if file.name not in there]:
-        if same := _moved(file, sought[file.bytes], readers):
-            sought[file.bytes].remove(same)
+        if same := _moved(file, sought.get(file.bytes, {}), readers):
+            sought[file.bytes][same.sha256].remove(same)
             there[same.file.name] = file
             log.info("%s is the input %s: its content is the same", printable(file.name), printable(same.file.name))
         else:
@@ -310,12 +310,15 @@ def is_longer(source: PlannedSource, file: InputFile) -> bool:
     return file.bytes > size and _sha256(file, size) == source.sha256
 
 
-def _moved(file: InputFile, sought: Sequence[PlannedSource], readers: Sequence[Reader]) -> PlannedSource | None:
-    """The source that a file of another name is, if it is one: of the same content, and read in the same way."""
-    kind = kind_of(file.name, readers)
-    alike = [source for source in sought if source.in_table or kind_of(source.file.name, readers) == kind]
-    digest = _sha256(file) if alike else ""
-    return next((source for source in alike if source.sha256 == digest), None)
+def _moved(
+    file: InputFile, sought: Mapping[str, Sequence[PlannedSource]], readers: Sequence[Reader]
+) -> PlannedSource | None:
+    """The source that a file of another name is, if it is one: of the same content, and read in the same way.
+
+    ``sought``: sources of its size, by their digests.
+    """
+    kind, same = kind_of(file.name, readers), sought.get(_sha256(file), ()) if any(sought.values()) else ()
+    return next((each for each in same if each.in_table or kind_of(each.file.name, readers) == kind), None)
 
 
 def _sha256(file: InputFile, size: int | None = None) -> str:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from curricle.pipelines.storage import in_threads
 from curricle.pipelines.tables.directory import LIVE, OutputDirectory
 from curricle.schemas.common.log import duration
 
@@ -86,11 +87,14 @@ class Pace:
 
 def standing(directory: OutputDirectory, run: str, records: int, already: int, phase: str | None = None) -> Standing:
     """What the workers of a run have counted by now. Those of a run that was killed may still be counting too."""
-    counts: Counter[str] = Counter()
-    for name in directory.storage.names(LIVE):
-        if not name.endswith(f"-{run}.json"):
-            continue
+
+    def read(name: str) -> Counter[str]:
         with suppress(FileNotFoundError, ValueError, TypeError, AttributeError):  # swept away, or damaged
-            counts.update(Counter({key: int(value) for key, value in json.loads(directory.storage.read(name)).items()}))
+            return Counter({key: int(value) for key, value in json.loads(directory.storage.read(name)).items()})
+        return Counter()
+
+    counts: Counter[str] = Counter()
+    for each in in_threads(read, [name for name in directory.storage.names(LIVE) if name.endswith(f"-{run}.json")]):
+        counts.update(each)
     rows = min(counts["rows"] + counts["in_hand"], records - already)
     return Standing(records, already, rows, counts["rejects"], counts["tokens"], phase)

@@ -1,7 +1,7 @@
 """Where a table is kept: a local disk, or an object store. What differs between the two is here and nowhere else."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from itertools import islice
@@ -18,13 +18,13 @@ THREADS = 16
 """Requests at once: each takes tens of milliseconds, whatever it is for."""
 
 
-def in_threads(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+def in_threads(work: Callable[[T], R], items: Iterable[T], threads: int = THREADS) -> Generator[R, None, None]:
     """The results in order, of some items at once: no more are begun than are asked for, and a few ahead."""
     waiting: deque[Future[R]] = deque()
     items = iter(items)
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         try:
-            waiting.extend(pool.submit(work, item) for item in islice(items, 2 * THREADS))
+            waiting.extend(pool.submit(work, item) for item in islice(items, 2 * threads))
             while waiting:
                 yield waiting.popleft().result()
                 waiting.extend(pool.submit(work, item) for item in islice(items, 1))
