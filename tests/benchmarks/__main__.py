@@ -29,6 +29,7 @@ ROWS = {
     "P6": "p6_probes",
     "P7": "p7_planning",
     "P8": "p8_start",
+    "P12": "p12_driver",
 }
 
 

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 from curricle.pipelines import engines
+from curricle.pipelines.commands.score import outlook
+from curricle.pipelines.scoring import estimate
+from curricle.pipelines.settings.score import ScoreSettings
 from curricle.schemas.common.dry_run import Interval
 from curricle.schemas.common.errors import UserError
 from running import curricle, in_process_of_its_own, read_data, write_jsonl
@@ -143,6 +146,23 @@ def test_rewards(folder, tiny_model):
     lines = curricle("reward", "scored", "--output", "rewarded", *options, "--dry-run", cwd=folder)
     assert "added: generated, " in lines and "generated, measured here" in lines and "fitting: " in lines
     assert files(folder) == before
+
+
+def test_what_is_imported_once_is_no_part_of_a_row(folder, monkeypatch):
+    """The first row that is read takes an hour, by a clock of its own; 40 others a second each."""
+    settings = ScoreSettings(inputs=(str(folder / "in.jsonl"),), output=str(folder / "out"), metrics=("mtld",))
+    it = outlook(settings)
+    clock, first = [0.0], estimate._first
+
+    def slow(job, shard, rows):
+        clock[0] += rows if clock[0] else 3600
+        return first(job, shard, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(estimate.time, "monotonic", lambda: clock[0])
+        patch.setattr(estimate, "_first", slow)
+        sampled = estimate.sample(it.job, it.pending)
+    assert sampled.seconds == 64 and len(sampled.examples) == 40, "as many were asked of the one shard as of eight"
 
 
 def test_numbers_as_a_person_reads_them():

@@ -1,0 +1,72 @@
+"""P12: the driver of 100,000 shards of a row each beside that of 1,000: the memory that it takes, and the time a shard.
+
+The job is the real one, ``curricle score`` with its engine, whose worker is in the same process. It is stopped when
+half of it is done, asked for by ``curricle status``, and resumed.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from harness import Comparison
+
+FEW, MANY = 1_000, 100_000
+MOST = 1.3
+COMMAND = [sys.executable, "-P", "-m", "curricle.pipelines.cli"]
+STEPS = ("begun, and stopped at half", "curricle status", "resumed")
+
+
+class Usage(NamedTuple):
+    """Of a process: the most bytes that it had, and seconds of the processor."""
+
+    bytes: float
+    seconds: float
+
+
+def measure(path: Path, data: Path) -> list[Comparison]:
+    few, many = (_drive(path / str(rows), rows) for rows in (FEW, MANY))
+    memory = [
+        Comparison(
+            *("P12", f"peak memory of a driver of {MANY:,} shards: {step}", f"of {FEW:,} shards"),
+            *([large.bytes / 1e6], [small.bytes / 1e6], MOST),
+            at_most=True,
+            unit="MB",
+        )
+        for step, large, small in zip(STEPS, many, few, strict=True)
+    ]
+    # the start of a process, which one that has nothing to do takes as well, is in both
+    a_shard = [sum(each.seconds for each in steps) / rows for steps, rows in ((many, MANY), (few, FEW))]
+    note = f"{1000 * a_shard[0]:.1f} ms, with reading, scoring and writing its row"
+    work = f"time of the processor for a shard, of {MANY:,}"
+    return [*memory, Comparison("P12", work, f"of {FEW:,}", a_shard[:1], a_shard[1:], 1, at_most=True, note=note)]
+
+
+def _drive(path: Path, rows: int) -> list[Usage]:
+    """What the three steps took."""
+    path.mkdir()
+    source, output = path / "rows.jsonl", path / "out"
+    with source.open("w") as lines:
+        for row in range(rows):
+            lines.write(json.dumps({"prompt": f"q {row}", "completion": f"a {row}"}) + "\n")
+    score = ["score", str(source), "--output", str(output), "--metrics", "mtld", "--shard-rows", "1"]
+    receipts = output / "_progress" / "receipts"
+    begun = subprocess.Popen([*COMMAND, *score], stderr=subprocess.DEVNULL)
+    while not receipts.exists() or sum(1 for _ in os.scandir(receipts)) < rows // 2:
+        time.sleep(1)
+    begun.send_signal(signal.SIGTERM)
+    usages = [_usage(begun, 1)]
+    for command in (["status", str(output)], score):
+        process = subprocess.Popen([*COMMAND, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        usages.append(_usage(process, 0))
+    return usages
+
+
+def _usage(process: subprocess.Popen, code: int) -> Usage:
+    _, status, usage = os.wait4(process.pid, 0)
+    assert os.waitstatus_to_exitcode(status) == code
+    return Usage(usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime)
