@@ -23,7 +23,7 @@ from curricle.pipelines.settings.diff import DiffSettings
 from curricle.pipelines.settings.lp import LearnerSettings, LpSettings
 from curricle.pipelines.settings.push import PushSettings
 from curricle.pipelines.settings.reward import HeadSettings, RewardSettings
-from curricle.pipelines.settings.score import ScoreSettings
+from curricle.pipelines.settings.score import ScoreSettings, Workers
 from curricle.pipelines.settings.select import SelectSettings
 from curricle.pipelines.settings.transfer import TransferSettings
 from curricle.schemas.common.config import build
@@ -60,7 +60,7 @@ class ScoreOptions(TypedDict, total=False):
     proxy: str | ProxySettings | Options
     embedding: str | EmbeddingSettings | Options
     compat: Literal["small2large"] | None
-    workers: int
+    workers: Workers
     engine: str
     engine_address: str | None
     dask_resources: Mapping[str, float]
@@ -136,7 +136,7 @@ class AddOptions(TypedDict, total=False):
     proxy: str | TableProxySettings | Options
     embedding: str | EmbeddingSettings | Options
     compat: Literal["small2large"] | None
-    workers: int
+    workers: Workers
     shard_rows: int | None
     overwrite: bool
 
@@ -161,7 +161,7 @@ class LpOptions(TypedDict, total=False):
     train: Mapping[str, str]
     proxy: str | LearnerSettings | Options
     compat: Literal["small2large"] | None
-    workers: int
+    workers: Workers
     shard_rows: int | None
     overwrite: bool
 
@@ -172,7 +172,7 @@ class RewardOptions(TypedDict, total=False):
     leave_out: Sequence[StrPath]
     proxy: str | ProxySettings | Options
     reward: HeadSettings | Options
-    workers: int
+    workers: Workers
     shard_rows: int | None
     overwrite: bool
 

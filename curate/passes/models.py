@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from curricle.curate.embedding import weights as embedding_weights
 from curricle.curate.embedding.settings import MINILM, PROXY, EmbeddingSettings
+from curricle.curate.proxy import devices
 from curricle.curate.proxy.rendering import Renderer
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.proxy.weights import Weights, resolve
@@ -102,6 +103,14 @@ class Models:
         first, *later = self._proxies
         key = canonical_json([asdict(self.proxy), [each.weights.identity for each in self._proxies]])
         return _loaded_once(role, key, lambda: load(self.proxy, first.here(), [each.here() for each in later]))
+
+    def claim(self, workers: int = 1) -> None:
+        """Claim GPUs of this machine for this process before it loads a model, see ``curate.proxy.devices.claim``.
+
+        ``workers``: how many processes of a job are to get as many here. vLLM reserves memory as it starts, so that it
+        joins nobody of whom it does not know.
+        """
+        devices.claim(self.proxy.tensor_parallel, workers, may_crowd=self.proxy.backend != "vllm")
 
     def flops(self, role: Role, tokens: float) -> float:
         """About how many floating-point operations a forward pass over a row of so many tokens takes: 2 a parameter.

@@ -65,6 +65,9 @@ class ProxySettings:
         at_least=1,
         at_most=MOST_TOKENS,
     )
+    tensor_parallel: int = option(
+        "GPUs over which vLLM spreads one model, for each worker: for models that are too large for one", 1, at_least=1
+    )
     generation: GenerationSettings = field(default=GenerationSettings())
 
     @property
@@ -74,6 +77,11 @@ class ProxySettings:
 
     def __post_init__(self) -> None:
         check_ranges(self, prefix="proxy.")
+        if self.tensor_parallel > 1 and self.backend != "vllm":
+            raise UsageError(
+                f"--proxy.tensor-parallel is {self.tensor_parallel}, and {self.backend} runs a model on one GPU",
+                remedy="add --proxy.backend vllm, or leave it out",
+            )
         if len(self.checkpoints) == 1:
             raise UsageError("--proxy.checkpoints names one", remedy="name two or more: P0,P1,…")
         if self.checkpoints and self.model not in (ProxySettings.model, *self.checkpoints):

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from curricle.curate.batch import LogLikelihood
+from curricle.curate.proxy import devices
 from curricle.curate.proxy.questions import Decoder, GenerationRequest
 from curricle.curate.proxy.sequences import Request, SpecialTokens
 from curricle.curate.proxy.settings import ProxySettings, no_states
@@ -70,6 +71,17 @@ def check_positions(settings: ProxySettings, config: Any) -> None:
         )
 
 
+def check_heads(settings: ProxySettings, config: Any) -> None:
+    """UsageError where the model's attention heads cannot be dealt out to as many GPUs."""
+    heads, parts = config.get_text_config().num_attention_heads, settings.tensor_parallel
+    if heads % parts:
+        raise UsageError(
+            f"the model has {heads} attention heads, which cannot be spread evenly over {parts} GPUs",
+            where="--proxy.tensor-parallel",
+            remedy=f"give one of {', '.join(str(count) for count in range(1, heads + 1) if heads % count == 0)}",
+        )
+
+
 class VllmBackend:
     def __init__(self, settings: ProxySettings, weights: Weights, checkpoints: Sequence[Weights] = ()) -> None:
         for name, value in _ENVIRONMENT.items():
@@ -89,10 +101,11 @@ class VllmBackend:
         self.special = SpecialTokens(tokenizer.bos_token_id, tokenizer.eos_token_id)
         config = AutoConfig.from_pretrained(weights.directory, trust_remote_code=False)
         check_positions(settings, config)
+        check_heads(settings, config)
         self.speech = Decoder(tokenizer, config, settings)
         self.vocabulary: int = config.get_text_config().vocab_size
         most = BATCH_TOKENS["cpu" if current_platform.is_cpu() else "cuda"]
-        with _hidden("llvmlite.binding.ffi"):
+        with _hidden("llvmlite.binding.ffi"), devices.starting_alone():
             self.llm = LLM(
                 str(weights.directory),
                 dtype=settings.dtype,
@@ -105,6 +118,8 @@ class VllmBackend:
                 load_format="safetensors",
                 trust_remote_code=False,
                 seed=0,
+                tensor_parallel_size=settings.tensor_parallel,
+                gpu_memory_utilization=_share_of_memory(LLM),
             )
         options: dict[str, Any] = {"max_tokens": 1, "prompt_logprobs": 0, "detokenize": False}
         if "flat_logprobs" in inspect.signature(SamplingParams).parameters:
@@ -172,6 +187,12 @@ class VllmBackend:
             answers += drawn
             on_progress(sum(map(len, drawn)) + sum(len(question.ids) for question in chunk))
         return answers
+
+
+def _share_of_memory(engine: type) -> float:
+    """What the engine takes of a GPU's memory by itself, divided by the workers that share the GPU."""
+    whole: float = inspect.signature(engine).parameters["gpu_memory_utilization"].default
+    return whole / mine.sharers if (mine := devices.claimed()) else whole
 
 
 def _pack_head(model: Any) -> None:

@@ -9,6 +9,7 @@ from curricle.pipelines.commands import reward as rewards
 from curricle.pipelines.commands.add import request_of
 from curricle.pipelines.commands.machines import elsewhere, of_machines
 from curricle.pipelines.commands.score import Outlook, outlook
+from curricle.pipelines.engines.devices import describe, speed_up
 from curricle.pipelines.processes.trainer import run_trainer
 from curricle.pipelines.scoring.estimate import Estimate, estimate, sample, sample_of_table
 from curricle.pipelines.scoring.job import Job, make_job
@@ -152,15 +153,14 @@ def of_estimate(job: Job, it: Estimate, times: int = 1) -> Iterator[str]:
     if it.tokens:
         yield f"tokens: {it.tokens.count} in the rows to score, as the proxy reads them, {sampled}"
     names = ", ".join(each.name for each in job.metrics)
-    seconds = it.seconds * times
-    if job.roles in ([], ["renderer"]) and settings.workers > 1:
-        seconds = seconds * (1 / settings.workers)
+    seconds = it.seconds * (times / speed_up(job))
     models = f", after {it.loading:.0f} s to load the models" if it.loading >= 1 else ""
     yield f"time: {seconds.time}{models}: {names}, measured here {sampled}"
     if settings.engine != "local":
         yield f"time: that is of one worker like this machine; with --engine {settings.engine} it is shared by all"
-    elif job.roles not in ([], ["renderer"]) and settings.workers > 1:
-        yield f"time: {settings.workers} workers here share the same cores, which one was measured with"
-    workers = settings.workers if settings.engine == "local" else 1
-    each = " a worker" if workers > 1 or settings.engine != "local" else ""
+    elif gpus := describe(job):
+        yield f"GPUs: {gpus}"
+    elif job.asks_model and job.workers > 1:
+        yield f"time: {job.workers} workers here share the same cores, which one was measured with"
+    each = " a worker" if job.workers > 1 or settings.engine != "local" else ""
     yield it.memory.line(each)

@@ -66,7 +66,7 @@ class _Fleet:
         self.settings = machines
         self.asks = bool({*job.roles} - {"renderer"})
         self.machines = machines.machines or 1
-        each = (machines.gpus_per_machine or 1) if self.asks else job.settings.workers
+        each = (machines.gpus_per_machine or 1) if self.asks else job.workers
         self.workers = self.machines * each
         self.busy = min(self.workers, shards)
         self.is_here = not machines.device or _is_here(machines.device)
@@ -113,7 +113,7 @@ class _Demand:
 def _shards(fleet: _Fleet, job: Job, shards: Sequence[Shard]) -> Iterator[str]:
     """How many a worker gets, and whether some workers get none."""
     work = Work(OutputDirectory(job.settings.output), job, shards, "", lambda: None)
-    runs = len(work.runs(job.settings.workers, len(shards)))
+    runs = len(work.runs(job.workers, len(shards)))
     each = len(shards) / fleet.workers
     yield f"shards: {counted(len(shards), 'shard')}, {each:,.3g} for each worker"
     records = sum(shard.slice.records for shard in shards)

@@ -1,8 +1,8 @@
 """What `curricle status` says of a job: read from its directory alone, so that any machine may ask."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,7 +27,7 @@ class Status:
 
     ``state``: done; running; stopped, where nobody works on it; dead, where who did has ended without a word.
     ``phase``, ``rate`` (of ``unit`` a second) and ``seconds_left`` are of a running job alone, and None where it has
-    not said.
+    not said. ``gpus``: by worker, as ``HOST-PROCESS``, those that it has claimed.
     """
 
     directory: str
@@ -44,6 +44,7 @@ class Status:
     seconds_left: float | None = None
     holder: str | None = None
     silent_seconds: float | None = None
+    gpus: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """One object, all in one line."""
@@ -65,6 +66,7 @@ class Status:
                 if self.holder
                 else (f"{HOLDER} is damaged; whoever works on it writes it again in a few seconds")
             )
+            yield from (f"worker {worker} has the GPU {gpus}" for worker, gpus in sorted(self.gpus.items()))
         elif self.state == "dead":
             why = "there is no such process on this machine"
             if self.silent_seconds is not None:
@@ -117,6 +119,7 @@ def status_of(path: str) -> Status:
         records_done=max(0, done - run.rows) + run.rows,
         rejects=run.rejects,
         tokens=run.tokens,
+        gpus=run.gpus,
         **published(directory, str(holder.get("run"))),
     )
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
+from curricle.pipelines.engines.devices import describe
 from curricle.pipelines.scoring.inputs import is_seekable
 from curricle.pipelines.scoring.job import Job
 from curricle.pipelines.scoring.plan import Shard
@@ -62,6 +63,8 @@ def run(work: Work) -> None:
     An engine's libraries take seconds to import, and a run that has nothing to score does not need them.
     """
     engine = work.job.settings.engine
+    if gpus := describe(work.job):
+        log.info("%s", gpus)
     if engine in MODULES:
         import_module(MODULES[engine]).run(work)
     else:

@@ -36,7 +36,7 @@ def run(work: Work) -> None:
     # what breaks there comes back as a future that failed
     for name in ("distributed", "distributed.client", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    with _cluster(settings, work.directory) as client:
+    with _cluster(work) as client:
         workers = len(client.scheduler_info(n_workers=-1)["workers"])
         done: SimpleQueue[Future[None]] = SimpleQueue()
         futures: set[Future[None]] = set()
@@ -101,7 +101,8 @@ def score(directory: OutputDirectory, job: Job, run: str, task: list[ShardRun]) 
 
 
 @contextmanager
-def _cluster(settings: ScoreSettings, directory: OutputDirectory) -> Iterator[Client]:
+def _cluster(work: Work) -> Iterator[Client]:
+    settings = work.job.settings
     if settings.engine_address:
         try:
             client = Client(settings.engine_address, timeout=10, set_as_default=False)
@@ -115,9 +116,9 @@ def _cluster(settings: ScoreSettings, directory: OutputDirectory) -> Iterator[Cl
             yield client
         return
     with (
-        processes(settings.workers, directory),
+        processes(work.job.workers, work.directory),
         LocalCluster(
-            n_workers=settings.workers,
+            n_workers=work.job.workers,
             threads_per_worker=1,
             host="127.0.0.1",
             memory_limit=None,

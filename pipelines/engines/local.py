@@ -6,7 +6,7 @@ import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 from apache_beam.runners.portability import local_job_service
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
+from curricle.curate.proxy import devices
 from curricle.pipelines.engines import LOOK_EVERY, Work
 from curricle.pipelines.engines.errors import saying_why
 from curricle.pipelines.processes.log import output_of_children
@@ -37,13 +38,14 @@ def run(work: Work) -> None:
     """Score in this process, or in ``--workers`` processes."""
     # FnApiRunner by name: the default runner tries to download another one on every run and picks by what
     # the pipeline holds. Its multi-threading mode loses rows silently, so more than one worker means processes.
-    workers = work.job.settings.workers
+    runs = work.runs(work.job.workers)
+    workers = min(work.job.workers, len(runs)) if work.job.settings.workers == "auto" else work.job.workers
     options = ["--runner=FnApiRunner", "--default_sdk_harness_log_level=ERROR"]
     if workers > 1:
         options += ["--direct_running_mode=multi_processing", f"--direct_num_workers={workers}"]
-    surroundings = processes(workers, work.directory) if workers > 1 else nullcontext()
+    surroundings = processes(workers, work.directory) if workers > 1 else devices.seen_by_children()
     with surroundings, on_loopback(), ended_when_stalled(work.check), saying_why():
-        pipeline(options, work.directory, work.job, work.run, work.runs(workers)).run().wait_until_finish()
+        pipeline(options, work.directory, work.job, work.run, runs).run().wait_until_finish()
 
 
 @contextmanager

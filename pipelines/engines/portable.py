@@ -50,7 +50,7 @@ def run(work: Work) -> None:
     settings = work.job.settings
     if settings.engine == "portable":
         _knock(str(settings.engine_address))
-    runs = work.runs(settings.workers, MOST_RUNS_ELSEWHERE)
+    runs = work.runs(work.job.workers, MOST_RUNS_ELSEWHERE)
     try:
         beam_pipeline = pipeline(pipeline_options(settings), work.directory, work.job, work.run, runs)
     except ValueError as error:  # Beam's validation, which knows what its runner needs

@@ -58,6 +58,8 @@ def estimate(job: Job, of: Sample) -> Estimate:
     """Score a sample with the job's own models. Errors are those of the real job."""
     examples, read = of.examples, len(of.examples) + of.rejected
     began = time.monotonic()
+    if job.asks_model:
+        job.models.claim()
     models = job.load()
     loading = time.monotonic() - began
     tokens = _tokens(models["renderer"], examples, of.rows) if "renderer" in models else None

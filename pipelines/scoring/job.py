@@ -3,10 +3,12 @@
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from curricle.curate.formats import VERSION as FORMATS_VERSION
 from curricle.curate.formats import Format, ReadingRules, named
+from curricle.curate.proxy import devices
 from curricle.curate.readers import Reader, kind_of, named_readers
 from curricle.curate.readers.inputs import InputFile
 from curricle.curate.reading import reading_identity
@@ -38,6 +40,21 @@ class Job(Scoring):
     cwd: str
     earlier: StoredTable | None = None
     stored: tuple[StoredTable, ...] = ()
+
+    @property
+    def asks_model(self) -> bool:
+        """Whether anything is computed by a model, and not by its tokenizer alone."""
+        return bool({*self.roles} - {"renderer"})
+
+    @cached_property
+    def workers(self) -> int:
+        """``--workers``, counted on this machine where it is auto."""
+        settings = self.settings
+        if settings.workers != "auto":
+            return settings.workers
+        if self.asks_model:
+            return max(1, len(devices.names()) // settings.proxy.tensor_parallel)
+        return len(os.sched_getaffinity(0))
 
     def changes(self, identity: Mapping[str, Any]) -> list[str]:
         """One line for each thing in which the scores of a job with this identity are made otherwise."""

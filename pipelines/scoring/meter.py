@@ -9,8 +9,12 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 
+from curricle.curate.proxy.devices import claimed
 from curricle.pipelines.tables.directory import LIVE, OutputDirectory
 from curricle.schemas.common.errors import UserError
+
+GPUS = "gpus"
+"""Beside the counts: what the process has claimed."""
 
 _counters: dict[str, Counter[str]] = {}
 _written: dict[str, float] = {}
@@ -36,5 +40,7 @@ class Meter:
         if rows or now - _written.get(name, -math.inf) >= storage.interval:
             _written[name] = now
             # Not flushed to disk: this is for the eye, and a lost count changes nothing.
+            mine = claimed()
+            counts = {**counter, **({GPUS: ",".join(mine.gpus)} if mine else {})}
             with suppress(UserError):
-                storage.write(name, json.dumps(counter).encode(), durable=False)
+                storage.write(name, json.dumps(counts).encode(), durable=False)

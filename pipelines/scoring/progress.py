@@ -40,6 +40,7 @@ class JobProgress:
         self.prometheus = Path(prometheus) if prometheus else None
         self.started = self._moved = time.monotonic()
         self._last: Standing | None = None
+        self._at_work: set[str] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -87,6 +88,9 @@ class JobProgress:
         if self._last is None or (now.rows, now.tokens) != (self._last.rows, self._last.tokens):
             self._moved = time.monotonic()
         self._last = now
+        for worker in sorted(now.gpus.keys() - self._at_work):
+            log.info("worker %s has the GPU %s", worker, now.gpus[worker])
+            self._at_work.add(worker)
         if self.prometheus:
             write_textfile(self.prometheus, self.directory.path, now, time.monotonic() - self.started)
         with suppress(UserError):  # for the eye alone

@@ -2,10 +2,12 @@
 
 import json
 from collections import Counter, deque
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from curricle.pipelines.scoring.meter import GPUS
 from curricle.pipelines.storage import in_threads
 from curricle.pipelines.tables.directory import LIVE, OutputDirectory
 from curricle.schemas.common.log import duration
@@ -20,7 +22,8 @@ class Standing:
     """How far a job has come. ``rows`` and ``tokens`` are those of this run, ``already`` of the runs before it.
 
     ``phase``: what is done before the first row is. ``rate``: ``unit`` a second, tokens where a model is asked and rows
-    elsewhere; it and ``seconds_left`` are None before there is one.
+    elsewhere; it and ``seconds_left`` are None before there is one. ``gpus``: by worker, as ``HOST-PROCESS``, what it
+    has claimed.
     """
 
     records: int
@@ -32,6 +35,7 @@ class Standing:
     rate: float | None = None
     unit: str = "rows"
     seconds_left: float | None = None
+    gpus: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def done(self) -> int:
@@ -88,13 +92,19 @@ class Pace:
 def standing(directory: OutputDirectory, run: str, records: int, already: int, phase: str | None = None) -> Standing:
     """What the workers of a run have counted by now. Those of a run that was killed may still be counting too."""
 
-    def read(name: str) -> Counter[str]:
+    def read(name: str) -> tuple[Counter[str], str | None]:
         with suppress(FileNotFoundError, ValueError, TypeError, AttributeError):  # swept away, or damaged
-            return Counter({key: int(value) for key, value in json.loads(directory.storage.read(name)).items()})
-        return Counter()
+            counted = json.loads(directory.storage.read(name))
+            mine = counted.pop(GPUS, None)
+            return Counter({key: int(value) for key, value in counted.items()}), mine
+        return Counter(), None
 
     counts: Counter[str] = Counter()
-    for each in in_threads(read, [name for name in directory.storage.names(LIVE) if name.endswith(f"-{run}.json")]):
+    gpus: dict[str, str] = {}
+    names = [name for name in directory.storage.names(LIVE) if name.endswith(f"-{run}.json")]
+    for name, (each, mine) in zip(names, in_threads(read, names), strict=True):
         counts.update(each)
+        if mine:
+            gpus[name.rpartition("/")[2].removesuffix(f"-{run}.json")] = str(mine)
     rows = min(counts["rows"] + counts["in_hand"], records - already)
-    return Standing(records, already, rows, counts["rejects"], counts["tokens"], phase)
+    return Standing(records, already, rows, counts["rejects"], counts["tokens"], phase, gpus=gpus)

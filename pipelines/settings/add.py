@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from curricle.curate.embedding.settings import EmbeddingSettings
 from curricle.curate.proxy.settings import GenerationSettings, ProxySettings
-from curricle.pipelines.settings.score import OTHER_NAMES
+from curricle.pipelines.settings.score import AUTO, OTHER_NAMES, Workers
 from curricle.schemas.common.config import check_ranges, option
 from curricle.schemas.common.errors import UsageError
 
@@ -37,6 +37,7 @@ class TableProxySettings:
     max_length: int | None = _as_scored("max_length")
     dtype: Literal["float32", "bfloat16", "float16"] | None = _as_scored("dtype")
     batch_tokens: int | None = option(default=None, **_proxy_option("batch_tokens"))
+    tensor_parallel: int = option(default=1, **_proxy_option("tensor_parallel"))
     generation: GenerationSettings = field(default_factory=GenerationSettings)
 
 
@@ -62,7 +63,7 @@ class AddSettings:
     compat: Literal["small2large"] | None = option(
         "compute the metric lp as its authors' code does, with 0 where nothing was learned", None
     )
-    workers: int = option("worker processes here", 1, at_least=1, at_most=4096)
+    workers: Workers = option(f"worker processes here, or auto: {AUTO}", 1, at_least=1, at_most=4096)
     shard_rows: int | None = option(
         "rows in a shard, the unit of work, retry and resume; by default about a minute's work", None, at_least=1
     )

@@ -5,7 +5,7 @@ from typing import Literal
 
 from curricle.curate.proxy.settings import MOST_TOKENS, ProxySettings
 from curricle.pipelines.settings.leave_out import check_names
-from curricle.pipelines.settings.score import FITTED
+from curricle.pipelines.settings.score import AUTO, FITTED, Workers
 from curricle.schemas.common.config import check_ranges, option
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.common.flags import named_values
@@ -90,7 +90,7 @@ class LpSettings:
     compat: Literal["small2large"] | None = option(
         "compute lp_1 and lp_app as their authors' code does, with 0 where nothing was learned", None
     )
-    workers: int = option("worker processes that score", 1, at_least=1, at_most=4096)
+    workers: Workers = option(f"worker processes that score, or auto: {AUTO}", 1, at_least=1, at_most=4096)
     shard_rows: int | None = option(
         "rows in a shard, the unit of work, retry and resume of the scoring; by default about a minute's work",
         None,

@@ -5,7 +5,7 @@ from typing import Literal
 
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.pipelines.settings.leave_out import check_names
-from curricle.pipelines.settings.score import FITTED
+from curricle.pipelines.settings.score import AUTO, FITTED, Workers
 from curricle.schemas.common.config import check_ranges, option
 from curricle.schemas.common.errors import UsageError
 
@@ -33,7 +33,7 @@ class RewardSettings:
     )
     proxy: ProxySettings = field(default_factory=ProxySettings)
     reward: HeadSettings = field(default_factory=HeadSettings)
-    workers: int = option("worker processes that answer the prompts", 1, at_least=1, at_most=4096)
+    workers: Workers = option(f"worker processes that answer the prompts, or auto: {AUTO}", 1, at_least=1, at_most=4096)
     shard_rows: int | None = option(
         "rows in a shard, the unit of work, retry and resume of the answers; by default about a minute's work",
         None,

@@ -11,6 +11,9 @@ from curricle.schemas.common.config import check_ranges, option
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.common.plugins import Group
 
+Workers = int | Literal["auto"]
+AUTO = "one a GPU (or so many as --proxy.tensor-parallel says); without GPUs one for a model, else one a core"
+
 ENGINES = ("local", "dask", "portable", "flink", "spark", "dataflow")
 ENGINE_PLUGINS: Group[Callable[..., None]] = Group(
     "curricle.engines", "engine", "a function of a Work of curricle.pipelines.engines", callable, ENGINES
@@ -77,8 +80,11 @@ class ScoreSettings:
     compat: Literal["small2large"] | None = option(
         "compute the metric lp as its authors' code does, with 0 where nothing was learned", None
     )
-    workers: int = option(
-        "worker processes here; elsewhere, the portions that a compressed file is cut into", 1, at_least=1, at_most=4096
+    workers: Workers = option(
+        f"worker processes here, or auto: {AUTO}. Elsewhere, the portions that a compressed file is cut into",
+        1,
+        at_least=1,
+        at_most=4096,
     )
     engine: str = option(f"what runs the shards: {', '.join(ENGINES)}, or a plug-in", "local")
     engine_address: str | None = option("the dask scheduler, Beam job service, Flink or Spark master", None)
@@ -122,6 +128,11 @@ class ScoreSettings:
             raise UsageError("no input is named", remedy="name files, folders or globs before the options")
 
     @property
+    def starts_workers(self) -> bool:
+        """Whether the job starts its workers itself, on this machine."""
+        return self.engine == "local" or (self.engine == "dask" and not self.engine_address)
+
+    @property
     def grows(self) -> bool:
         """Whether the table that is there stays, and rows or columns are added to it."""
         return self.append or self.adds_columns
@@ -151,6 +162,11 @@ class ScoreSettings:
             ENGINE_PLUGINS.load(self.engine)
         if self.engine_address and self.engine in ("local", "dataflow"):
             raise UsageError(f"--engine {self.engine} has no --engine-address", remedy="leave it out")
+        if self.workers == "auto" and not self.starts_workers:
+            raise UsageError(
+                "--workers auto counts what this machine has, and the workers are not started here",
+                remedy="give a number, or leave it out",
+            )
         if self.dask_resources and self.engine != "dask":
             raise UsageError("--dask.… needs --engine dask", remedy="leave it out, or name the engine")
         if self.beam and self.engine in ("local", "dask"):

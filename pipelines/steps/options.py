@@ -35,7 +35,10 @@ OF_THE_PLAN = ("output", "overwrite", "log_format", "check", "config", "dry_run"
 """Options that a step does not have: each step has a directory of its own below the plan's, and the rest is decided
 for all.
 """
-_FREE = {*OF_THE_PLAN, *OPERATION, "shard_rows", "max_reject_fraction", "proxy.batch_tokens", "reuse"}
+_FREE = {
+    *(*OF_THE_PLAN, *OPERATION, "shard_rows", "max_reject_fraction", "reuse"),
+    *("proxy.batch_tokens", "proxy.tensor_parallel"),
+}
 """Options that change no value of a table: those of the trainer are known to the trainer."""
 COPIES = ("reuse",)
 """Options that name tables whose content changes no value either."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from typing import Any
 
 import apache_beam as beam
@@ -17,11 +17,21 @@ from curricle.pipelines.transforms.shards import Portion, ShardBatch
 
 
 class Ask(beam.PTransform[beam.PCollection[ShardBatch], beam.PCollection[ShardBatch]]):
-    """``ShardBatch`` → ``ShardBatch`` with the answers of the model that has this role."""
+    """``ShardBatch`` → ``ShardBatch`` with the answers of the model that has this role.
 
-    def __init__(self, role: Role, metrics: tuple[MetricReference | Metric, ...], models: Models, meter: Meter) -> None:
+    ``workers``: how many share the GPUs of a machine, see ``Models.claim``.
+    """
+
+    def __init__(
+        self,
+        role: Role,
+        metrics: tuple[MetricReference | Metric, ...],
+        models: Models,
+        meter: Meter,
+        workers: int,
+    ) -> None:
         super().__init__(label=f"Ask the {role}")
-        self.handler = _Handler(role, metrics, models, meter)
+        self.handler = _Handler(role, metrics, models, meter, workers)
 
     def expand(self, batches: beam.PCollection[ShardBatch]) -> beam.PCollection[ShardBatch]:
         return batches | RunInference(self.handler)
@@ -32,9 +42,16 @@ class _Handler(ModelHandler[ShardBatch, ShardBatch, Any]):
     itself: Beam's batching would mix short rows with long ones and pad three tokens for each real one.
     """
 
-    def __init__(self, role: Role, metrics: tuple[MetricReference | Metric, ...], models: Models, meter: Meter) -> None:
+    def __init__(
+        self,
+        role: Role,
+        metrics: tuple[MetricReference | Metric, ...],
+        models: Models,
+        meter: Meter,
+        workers: int,
+    ) -> None:
         super().__init__()
-        self.role, self.metrics, self.models, self.meter = role, metrics, models, meter
+        self.role, self.metrics, self.models, self.meter, self.workers = role, metrics, models, meter, workers
 
     @cached_property
     def loaded(self) -> tuple[Metric, ...]:
@@ -43,7 +60,12 @@ class _Handler(ModelHandler[ShardBatch, ShardBatch, Any]):
 
     def load_model(self) -> Callable[[], Any]:
         """The model, loaded at the first question: where every score is copied there is none."""
-        return cache(partial(self.models.load, self.role))
+
+        def load_on_own_gpu() -> Any:
+            self.models.claim(self.workers)
+            return self.models.load(self.role)
+
+        return cache(load_on_own_gpu)
 
     def run_inference(
         self,

@@ -11,6 +11,7 @@ from apache_beam.pvalue import PCollection
 from curricle.curate.embedding.settings import EmbeddingSettings
 from curricle.curate.formats import Format, named
 from curricle.curate.metric import Metric
+from curricle.curate.proxy import devices
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.readers.examples import normalise_records
 from curricle.curate.readers.records import of_program
@@ -85,6 +86,9 @@ class _Score(beam.DoFn):
     def setup(self) -> None:
         self.progress = _Counters()
         with _scoring:
+            if {*self.scoring.roles} - {"renderer"}:
+                devices.stay_untouched()
+                self.scoring.models.claim()
             self.scoring.load()
 
     def process(self, elements: Sequence[Any]) -> Iterator[Any]:

@@ -8,6 +8,7 @@ from curricle.curate.metric import Metric, passes_of
 from curricle.curate.metrics import MetricReference, load
 from curricle.curate.passes import fill
 from curricle.curate.passes.models import Models
+from curricle.curate.proxy import devices
 from curricle.pipelines.transforms.shards import Portion, ShardBatch
 
 
@@ -27,6 +28,7 @@ class _Render(beam.DoFn):
         self.references, self.models = metrics, models
 
     def setup(self) -> None:
+        devices.stay_untouched()
         self.metrics = load(self.references)
         self.renderer = self.models.load("renderer")
 

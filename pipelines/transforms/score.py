@@ -23,6 +23,7 @@ class ScoreShards(beam.PTransform[beam.PCollection[ShardRun], beam.PCollection[i
 
     def expand(self, runs: beam.PCollection[ShardRun]) -> beam.PCollection[int]:
         job, meter = self.job, Meter(self.directory, self.run)
+        workers = job.workers if job.settings.starts_workers else 1
         batches = runs | ReadShards(job)
         for role in job.roles:
             if role == "renderer":
@@ -30,7 +31,7 @@ class ScoreShards(beam.PTransform[beam.PCollection[ShardRun], beam.PCollection[i
             else:
                 from curricle.pipelines.transforms.inference import Ask  # takes a while: only where a model is asked
 
-                batches = batches | Ask(role, job.references, job.models, meter)
+                batches = batches | Ask(role, job.references, job.models, meter, workers)
         return batches | Measure(job.references) | WriteShards(self.directory, job.schema, self.run, meter)
 
 

@@ -10,7 +10,7 @@ from curricle.schemas.common.secrets import redacted
 
 OPERATION = {
     *("workers", "engine", "engine_address", "dask_resources", "beam", "stall_limit", "prometheus_file", "log_format"),
-    "overwrite",
+    *("overwrite", "tensor_parallel"),
 }
 """Options that say where a job runs and how it is watched. They decide nothing, and Beam's may hold credentials."""
 

@@ -236,8 +236,17 @@ def required(hint: Any) -> Any:
     return hint
 
 
+def alternatives(hint: Any) -> tuple[Any, ...]:
+    """The words that stand for a value of another type: those of the ``Literal`` in ``int | Literal["auto"]``."""
+    choices = get_args(hint)[1:] if get_origin(hint) in (Union, types.UnionType) else ()
+    return tuple(word for choice in choices if get_origin(choice) is Literal for word in get_args(choice))
+
+
 def _convert(value: Any, hint: Any, where: str, name: str) -> Any:
     optional = type(None) in get_args(hint)
+    words = alternatives(hint)
+    if value in words:
+        return value
     inner = required(hint)
     if value is None:
         if optional:
@@ -291,4 +300,5 @@ def _convert(value: Any, hint: Any, where: str, name: str) -> Any:
     wanted = (
         "a group of options" if dataclasses.is_dataclass(inner) else kinds.get(get_origin(inner) or inner, "a text")
     )
+    wanted = " or ".join([wanted, *words])
     raise UsageError(f"--{flag_of(name)} is {value!r}, which is not {wanted}", where=where, remedy=f"give {wanted}")

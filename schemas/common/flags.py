@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from curricle.schemas.common.config import NAME, build, by_field, flag_of, pieces, remedy_for, required
+from curricle.schemas.common.config import NAME, alternatives, build, by_field, flag_of, pieces, remedy_for, required
 from curricle.schemas.common.configfile import read_options
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.common.home import at_home
@@ -122,7 +122,7 @@ def _metavar(hint: Any) -> str:
         return "A,B,…"
     if get_origin(inner) is dict:
         return "NAME=VALUE,…"
-    return {int: "N", float: "X"}.get(inner, "TEXT")
+    return "|".join([{int: "N", float: "X"}.get(inner, "TEXT"), *alternatives(hint)])
 
 
 def _spelled(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:
