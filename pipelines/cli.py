@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NoReturn, Protocol, TypeVar
 
+from curricle.pipelines.processes.collector import seldom
 from curricle.schemas.common import stop
 from curricle.schemas.common.command import DIFFERENT, DONE, FAILED, STATES, TOO_MANY_REJECTS, Command, dispatch
 from curricle.schemas.common.config import check_ranges, option
@@ -439,6 +440,7 @@ def command() -> NoReturn:
                     stream.flush()
             os._exit(code)
 
+    seldom()
     atexit.register(leave)  # the first that is registered is the last that is called
     code = main()
     stop.ignore()

@@ -17,6 +17,7 @@ from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from curricle.curate.proxy import devices
 from curricle.pipelines.engines import LOOK_EVERY, Work
 from curricle.pipelines.engines.errors import saying_why
+from curricle.pipelines.processes.collector import as_before
 from curricle.pipelines.processes.log import output_of_children
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.transforms.score import pipeline
@@ -44,7 +45,7 @@ def run(work: Work) -> None:
     if workers > 1:
         options += ["--direct_running_mode=multi_processing", f"--direct_num_workers={workers}"]
     surroundings = processes(workers, work.directory) if workers > 1 else devices.seen_by_children()
-    with surroundings, on_loopback(), ended_when_stalled(work.check), saying_why():
+    with as_before(), surroundings, on_loopback(), ended_when_stalled(work.check), saying_why():
         pipeline(options, work.directory, work.job, work.run, runs).run().wait_until_finish()
 
 
@@ -103,6 +104,7 @@ def processes(workers: int, directory: OutputDirectory) -> Iterator[None]:
         "PYTHONSAFEPATH": "1",
         # workers share the cores: each would start a thread for every one of them
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads),
+        "RAYON_NUM_THREADS": os.environ.get("RAYON_NUM_THREADS", threads),  # of tokenizers
     }
     before = {name: os.environ.get(name) for name in surroundings}
     hook = threading.excepthook

@@ -1,15 +1,14 @@
 """Run the metrics over a batch."""
 
-import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cache
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-from curricle.curate.metric import Metric, measure
+from curricle.curate.metric import Metric, measure, passes_of
 from curricle.curate.metrics import MetricReference, load
+from curricle.pipelines.processes.collector import leave_libraries_alone
 from curricle.pipelines.scoring.stored import RowScores
 from curricle.pipelines.transforms.shards import ShardBatch
 
@@ -33,8 +32,8 @@ class _Measure(beam.DoFn):
         self.references = metrics
 
     def setup(self) -> None:
-        _leave_libraries_alone()
         self.metrics = load(self.references)
+        leave_libraries_alone(any(each.model != "renderer" for each in passes_of(self.metrics)))
 
     def process(self, element: ShardBatch) -> Iterator[ShardBatch]:
         columns: list[tuple[str, pa.Array]] = []
@@ -60,12 +59,3 @@ def _whole(parts: Sequence[RowScores], column: str) -> pa.Array | pa.ChunkedArra
     arrays = [part.columns[column] for part in parts]
     chunks = [chunk for array in arrays for chunk in (array.chunks if isinstance(array, pa.ChunkedArray) else [array])]
     return pa.concat_arrays(chunks).take(pa.array(np.argsort(np.concatenate([part.rows for part in parts]))))
-
-
-@cache
-def _leave_libraries_alone() -> None:
-    """Take what is loaded by now out of the garbage collector's rounds, once in a process.
-
-    They are a tenth of the time of cheap metrics, and most of a second when a worker ends: Beam loads 300,000 objects.
-    """
-    gc.freeze()

@@ -1,0 +1,25 @@
+"""How often a process looks for garbage: seldom where it is at work for us, and then as its owner has it."""
+
+import gc
+from pathlib import Path
+
+from curricle import pipelines
+from curricle.pipelines.processes.collector import as_before, leave_libraries_alone
+
+USUAL = gc.get_threshold()
+
+
+def test_rounds_are_seldom_without_models_and_as_usual_with_them() -> None:
+    with as_before():
+        leave_libraries_alone(asks_models=False)
+        assert gc.get_threshold() > USUAL
+        leave_libraries_alone(asks_models=True)
+        assert gc.get_threshold() == USUAL
+        leave_libraries_alone(asks_models=False)
+    assert gc.get_threshold() == USUAL
+
+
+def test_a_job_in_a_process_of_a_user_leaves_its_rounds_as_they_were(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"instruction": "Say hello", "output": "Hello"}\n')
+    pipelines.score(tmp_path / "in.jsonl", tmp_path / "scored", metrics=["mtld"])
+    assert gc.get_threshold() == USUAL
