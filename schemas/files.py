@@ -63,8 +63,11 @@ class Folder:
         return path.stat().st_size if path.is_file() else None
 
     def names(self, folder: str) -> list[str]:
-        paths = (self.root / folder).rglob("*")
-        return sorted(path.relative_to(self.root).as_posix() for path in paths if not path.is_dir())
+        names: list[str] = []
+        for path, _, files in os.walk(self.root / folder):  # a job may have very many: a Path of each would take 1 kB
+            below = Path(path).relative_to(self.root).as_posix()
+            names += files if below == "." else [f"{below}/{name}" for name in files]
+        return sorted(names)
 
     @contextmanager
     def local(self, name: str) -> Iterator[Path]:

@@ -7,6 +7,7 @@ import gc
 import pickle
 import tracemalloc
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from curricle.curate.readers import Slice
@@ -20,6 +21,7 @@ from curricle.pipelines.scoring.receipts import Receipt
 from curricle.pipelines.storage import THREADS, in_threads
 from curricle.pipelines.storage.disk import Disk
 from curricle.pipelines.transforms.shards import MOST_RUNS, ShardRun, shard_runs
+from curricle.schemas.files import Folder
 from hypothesis import given
 from hypothesis import strategies as st
 from running import curricle, read_data, signed, write_jsonl
@@ -92,6 +94,24 @@ def test_what_the_driver_holds_for_a_shard():
 
     few, many = held(1_000), held(21_000)
     assert (many - few) / 20_000 < 512
+
+
+def test_a_listing_holds_the_names_alone(tmp_path, monkeypatch):
+    """With links as a folder may have them; from the folder itself, too."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for number in range(3000):
+        (tmp_path / "a" / "b" / f"{number:06d}").touch()
+    (tmp_path / "a" / "to-folder").symlink_to("b")
+    (tmp_path / "a" / "to-nothing").symlink_to("c")
+    monkeypatch.chdir(tmp_path)
+    expected = sorted([*(f"a/b/{number:06d}" for number in range(3000)), "a/to-nothing"])
+    tracemalloc.start()
+    listed = Folder(tmp_path).names("a")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert listed == Folder(Path()).names("") == expected and Folder(tmp_path).names("nothing") == []
+    assert Folder(tmp_path / "a").names("b") == [name.removeprefix("a/") for name in expected[:-1]]
+    assert most < 400 * len(expected)
 
 
 def test_threads_are_not_far_ahead():
