@@ -34,7 +34,12 @@ class Ask(beam.PTransform[beam.PCollection[ShardBatch], beam.PCollection[ShardBa
         self.handler = _Handler(role, metrics, models, meter, workers)
 
     def expand(self, batches: beam.PCollection[ShardBatch]) -> beam.PCollection[ShardBatch]:
-        return batches | RunInference(self.handler)
+        return batches | beam.Map(_alone) | RunInference(self.handler)
+
+
+def _alone(element: ShardBatch) -> list[ShardBatch]:
+    """A batch of one shard, as RunInference wants it."""
+    return [element]
 
 
 class _Handler(ModelHandler[ShardBatch, ShardBatch, Any]):
@@ -93,8 +98,9 @@ class _Handler(ModelHandler[ShardBatch, ShardBatch, Any]):
     def get_num_bytes(self, batch: Sequence[ShardBatch]) -> int:
         return sum(element.examples.nbytes for element in batch)
 
-    def batch_elements_kwargs(self) -> Mapping[str, Any]:
-        return {"min_batch_size": 1, "max_batch_size": 1}
+    def should_skip_batching(self) -> bool:
+        """Beam would hand a batch on when the next element comes, and hold one shard more."""
+        return True
 
     def get_metrics_namespace(self) -> str:
         return self.role

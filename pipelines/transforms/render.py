@@ -8,7 +8,6 @@ from curricle.curate.metric import Metric, passes_of
 from curricle.curate.metrics import MetricReference, load
 from curricle.curate.passes import fill
 from curricle.curate.passes.models import Models
-from curricle.curate.proxy import devices
 from curricle.pipelines.transforms.shards import Portion, ShardBatch
 
 
@@ -20,20 +19,22 @@ class Render(beam.PTransform[beam.PCollection[ShardBatch], beam.PCollection[Shar
         self.metrics, self.models = metrics, models
 
     def expand(self, batches: beam.PCollection[ShardBatch]) -> beam.PCollection[ShardBatch]:
-        return batches | beam.ParDo(_Render(self.metrics, self.models))
+        return batches | beam.ParDo(RenderShard(self.metrics, self.models))
 
 
-class _Render(beam.DoFn):
+class RenderShard(beam.DoFn):
     def __init__(self, metrics: tuple[MetricReference | Metric, ...], models: Models) -> None:
         self.references, self.models = metrics, models
 
     def setup(self) -> None:
-        devices.stay_untouched()
         self.metrics = load(self.references)
         self.renderer = self.models.load("renderer")
 
     def process(self, element: ShardBatch) -> Iterator[ShardBatch]:
-        yield element.with_batches(self._rendered)
+        yield self.rendered(element)
+
+    def rendered(self, element: ShardBatch) -> ShardBatch:
+        return element.with_batches(self._rendered)
 
     def _rendered(self, portion: Portion) -> Batch:
         passes = passes_of((each for each in self.metrics if each.name in portion.metrics), "renderer")

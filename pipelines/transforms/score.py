@@ -8,6 +8,7 @@ from curricle.pipelines.scoring.job import Job
 from curricle.pipelines.scoring.meter import Meter
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.transforms.measure import Measure
+from curricle.pipelines.transforms.prefetch import Prefetch
 from curricle.pipelines.transforms.read import ReadShards
 from curricle.pipelines.transforms.render import Render
 from curricle.pipelines.transforms.shards import ShardRun
@@ -23,15 +24,18 @@ class ScoreShards(beam.PTransform[beam.PCollection[ShardRun], beam.PCollection[i
 
     def expand(self, runs: beam.PCollection[ShardRun]) -> beam.PCollection[int]:
         job, meter = self.job, Meter(self.directory, self.run)
-        workers = job.workers if job.settings.starts_workers else 1
-        batches = runs | ReadShards(job)
-        for role in job.roles:
-            if role == "renderer":
-                batches = batches | Render(job.references, job.models)
-            else:
-                from curricle.pipelines.transforms.inference import Ask  # takes a while: only where a model is asked
+        if job.asks_model:
+            from curricle.pipelines.transforms.inference import Ask  # takes a while: only where a model is asked
 
-                batches = batches | Ask(role, job.references, job.models, meter, workers)
+            workers = job.workers if job.settings.starts_workers else 1
+            batches = runs | Prefetch(job)
+            for role in job.roles:
+                if role != "renderer":
+                    batches = batches | Ask(role, job.references, job.models, meter, workers)
+        else:
+            batches = runs | ReadShards(job)
+            if job.roles:
+                batches = batches | Render(job.references, job.models)
         return batches | Measure(job.references) | WriteShards(self.directory, job.schema, self.run, meter)
 
 
