@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -102,6 +103,12 @@ class VllmBackend:
         config = AutoConfig.from_pretrained(weights.directory, trust_remote_code=False)
         check_positions(settings, config)
         check_heads(settings, config)
+        if settings.tensor_parallel > 1 and multiprocessing.current_process().daemon:
+            raise UserError(
+                "vLLM starts processes for a model over several GPUs, and this worker process may have no children",
+                where="--proxy.tensor-parallel",
+                remedy="start dask workers with --no-nanny, or with distributed.worker.daemon: false",
+            )
         self.speech = Decoder(tokenizer, config, settings)
         self.vocabulary: int = config.get_text_config().vocab_size
         most = BATCH_TOKENS["cpu" if current_platform.is_cpu() else "cuda"]

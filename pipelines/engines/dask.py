@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from itertools import islice
 from queue import Empty, SimpleQueue
 
+import dask
 from curricle.pipelines.engines import LOOK_EVERY, MOST_RUNS_ELSEWHERE, Work
 from curricle.pipelines.engines.errors import as_in_driver, saying_why
 from curricle.pipelines.engines.local import processes
@@ -40,7 +41,8 @@ def run(work: Work) -> None:
         workers = len(client.scheduler_info(n_workers=-1)["workers"])
         done: SimpleQueue[Future[None]] = SimpleQueue()
         futures: set[Future[None]] = set()
-        tasks = _tasks(work.runs(max(1, workers), MOST_RUNS_ELSEWHERE))
+        runs = work.runs(max(1, workers), MOST_RUNS_ELSEWHERE)
+        tasks = _tasks(runs, _shards_of_task(len(runs), workers) if work.job.asks_model else 1)
 
         def submit(count: int) -> None:
             for task in islice(tasks, count):
@@ -72,9 +74,14 @@ def run(work: Work) -> None:
             submit(1)
 
 
-def _tasks(runs: Sequence[ShardRun]) -> Iterator[list[ShardRun]]:
-    """Runs that are each a task; small ones together, up to a whole shard, for it takes time to build a pipeline."""
-    rows = max(shard.slice.records for run in runs for shard in run.shards)
+def _shards_of_task(runs: int, workers: int) -> int:
+    """Up to four for a model, of which three are rendered while it is busy; and four tasks or more for each worker."""
+    return min(4, max(1, runs // (4 * max(1, workers))))
+
+
+def _tasks(runs: Sequence[ShardRun], shards: int) -> Iterator[list[ShardRun]]:
+    """Runs that are each a task; small ones together, up to so many shards, for it takes time to build a pipeline."""
+    rows = shards * max(shard.slice.records for run in runs for shard in run.shards)
     task: list[ShardRun] = []
     for run in runs:
         task.append(run)
@@ -117,6 +124,7 @@ def _cluster(work: Work) -> Iterator[Client]:
         return
     with (
         processes(work.job.workers, work.directory),
+        dask.config.set({"distributed.worker.daemon": False}),  # they may have children: vLLM over several GPUs does
         LocalCluster(
             n_workers=work.job.workers,
             threads_per_worker=1,

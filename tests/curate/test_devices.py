@@ -9,11 +9,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from curricle.curate.passes.models import Models
 from curricle.curate.proxy import devices
 from curricle.curate.proxy.settings import ProxySettings
+from curricle.curate.proxy.vllm_backend import _share_of_memory, check_heads
+from curricle.schemas.common.commandline import command_line
 from curricle.schemas.common.errors import UsageError, UserError
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import LlamaConfig
 
 CLAIM = """
 import os, sys
@@ -159,6 +163,30 @@ def test_all_workers_of_a_job_fit_where_they_share(workers, gpus, machine):
     there = [str(index) for index in range(max(gpus, machine))]
     each = devices.sharers(gpus, workers, there)
     assert workers <= each * (len(there) // gpus) < workers + len(there)
+
+
+def test_vllm_takes_its_part_of_the_memory_where_workers_share(unclaimed, monkeypatch):
+    class Engine:
+        def __init__(self, gpu_memory_utilization: float = 0.92) -> None: ...
+
+    assert _share_of_memory(Engine) == 0.92
+    for sharers, share in ((1, 0.92), (4, 0.23)):
+        monkeypatch.setattr(devices, "_claims", [devices.Claim(("0",), ("0", "1"), sharers, ())])
+        assert _share_of_memory(Engine) == share
+
+
+def test_a_model_is_spread_over_as_many_gpus_as_divide_its_heads():
+    config = LlamaConfig(num_attention_heads=9, hidden_size=576)
+    for parts in (1, 3, 9):
+        check_heads(ProxySettings(tensor_parallel=parts, backend="vllm"), config)
+    with pytest.raises(UsageError, match=r"9 attention heads.* over 2 GPUs.*\n?.*1, 3, 9"):
+        check_heads(ProxySettings(tensor_parallel=2, backend="vllm"), config)
+
+
+def test_how_many_gpus_a_model_is_spread_over_is_no_part_of_a_tables_identity(smollm2):
+    one, three = (Models(ProxySettings(backend="vllm", tensor_parallel=parts)) for parts in (1, 3))
+    assert one.identity("proxy") == three.identity("proxy")
+    assert "tensor" not in command_line("curricle score", three.proxy)
 
 
 def test_only_vllm_spreads_a_model_over_gpus():

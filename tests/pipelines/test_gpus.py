@@ -1,5 +1,6 @@
 """Every worker has a GPU of its own, on every engine: real workers, and GPUs of which only the names are there."""
 
+import json
 import os
 from pathlib import Path
 
@@ -7,6 +8,10 @@ import clusters
 import pytest
 from clusters import beam_service, dask_cluster
 from curricle.curate.proxy import devices
+from curricle.pipelines.commands.status import Status
+from curricle.pipelines.scoring.meter import Meter
+from curricle.pipelines.scoring.snapshot import standing
+from curricle.pipelines.tables.directory import OutputDirectory
 from running import curricle, in_process_of_its_own, read_data, write_jsonl
 
 NAMES = ("5", "7", "9")
@@ -129,6 +134,19 @@ def test_more_gpus_for_a_worker_than_there_are_are_refused_before_a_worker_start
     arguments = ("in.jsonl", "--output", "out", *options, "--proxy.tensor-parallel", 4)
     log = curricle("score", *arguments, cwd=tmp_path, code=2)
     assert "a worker needs 4 GPUs, and there are 3 (5, 7, 9)" in log
+
+
+def test_status_says_which_worker_has_which_gpu(three_gpus, tmp_path):
+    directory = OutputDirectory(str(tmp_path / "out"))
+    devices.claim()
+    Meter(directory, "run").add(rows=3, tokens=5)
+    now = standing(directory, "run", 8, 0)
+    assert (now.rows, now.tokens) == (3, 5)
+    ((worker, gpu),) = now.gpus.items()
+    assert worker.endswith(f"-{os.getpid()}") and gpu == "5"
+    status = Status("out", "running", 8, 3, 4, 1, holder="somebody", gpus=now.gpus)
+    assert f"worker {worker} has the GPU 5" in [*status.lines()]
+    assert json.loads(status.to_json())["gpus"] == {worker: "5"}
 
 
 @pytest.mark.parametrize("engine", [("--engine", "portable", "--engine-address", "a:1"), ("--engine", "dataflow")])
