@@ -15,6 +15,7 @@ from curricle.curate.readers import Reader, hub, kind_of, named_readers, survey
 from curricle.curate.readers import read as read_slices
 from curricle.curate.readers.examples import Normalised, normalise_records, notes_column
 from curricle.curate.readers.inputs import Expanded, InputFile, expand_remote, find_inputs, say_left_out
+from curricle.curate.readers.nested.files import assembled
 from curricle.curate.readers.records import of_program
 from curricle.curate.readers.rows import rows_of, without_dictionaries
 from curricle.schemas.columns import METADATA_KEY
@@ -61,7 +62,7 @@ def read(
     columns: Sequence[str] = (),
     media: Literal["refuse", "ignore"] = "refuse",
     bad_answers: Literal["context", "score"] = "context",
-    replies: Literal["refuse", "best"] = "refuse",
+    replies: Literal["refuse", "best", "paths"] = "refuse",
     readers: Sequence[str | Reader] = (),
     source: str = "records",
     max_record_bytes: int = MAX_RECORD_BYTES,
@@ -77,7 +78,8 @@ def read(
     ``columns`` names those of CSV and TSV whose first line is a record like any other.
     ``media``: records with images, video or sound are rejected, or their text is read without them. ``bad_answers``:
     answers that are marked as ones not to give are context, of which no response is scored, or answers like any other.
-    ``replies``: trees of replies (OASST) are rejected, or the best-ranked reply is read at each turn.
+    ``replies``: trees of replies (OASST) are rejected, or the best-ranked reply is read at each turn, or the path to
+    each answer. Records that stand inside others, as questions of an article (SQuAD), are numbered by themselves.
     ``readers`` are for files of other kinds: ``./my.py:NAME``, or objects; those that are installed need no mention.
     ``source`` names records that come from no file in the column ``source``; their position is their number, from 0.
     ``max_record_bytes``: a longer record of a file is rejected. ``max_expansion``: a file that unpacks to more than
@@ -97,7 +99,8 @@ def read(
     paths, records = _sorted_out(inputs)
     rules = ReadingRules(media, bad_answers, replies)
     if records is not None:
-        return _joined(_of_records(records, source, chosen, rules), reading_identity(chosen, rules=rules), progress)
+        parts = _of_records(records, source, chosen, rules, max_record_bytes)
+        return _joined(parts, reading_identity(chosen, rules=rules), progress)
     installed = named_readers(readers, columns)
     files, not_read = find_inputs([at_home(path, "read") for path in paths], readers=installed, remote=_expand)
     say_left_out(not_read)
@@ -158,9 +161,9 @@ def records_of(table: pa.Table) -> Iterator[dict[str, Any]]:
 
 
 def _of_records(
-    records: Iterator[Any], source: str, format: Format | None, rules: ReadingRules
+    records: Iterator[Any], source: str, format: Format | None, rules: ReadingRules, limit: int
 ) -> Iterator[Normalised]:
-    numbered = (of_program(position, value) for position, value in enumerate(records))
+    numbered = assembled((of_program(at, value) for at, value in enumerate(records)), format, rules, limit)
     while some := list(islice(numbered, ROWS)):
         yield normalise_records(some, source, format, rules)
 
@@ -175,7 +178,7 @@ def _of_files(
 ) -> Iterator[Normalised]:
     # what spoils a file as a whole is found before the first is read
     limits = ROWS, max_record_bytes, max_expansion
-    surveys = [survey(partial(_open, file.path), file.path, *limits, format, readers) for file in files]
+    surveys = [survey(partial(_open, file.path), file.path, *limits, format, readers, rules=rules) for file in files]
     for file, surveyed in zip(files, surveys, strict=True):
         cut = read_slices(partial(_open, file.path), file.path, surveyed.slices, max_record_bytes, readers)
         for _, records in cut:

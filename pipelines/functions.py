@@ -55,7 +55,7 @@ class ScoreOptions(TypedDict, total=False):
     columns: Sequence[str]
     media: Literal["refuse", "ignore"]
     bad_answers: Literal["context", "score"]
-    replies: Literal["refuse", "best"]
+    replies: Literal["refuse", "best", "paths"]
     readers: Sequence[str]
     proxy: str | ProxySettings | Options
     embedding: str | EmbeddingSettings | Options

@@ -11,13 +11,13 @@ of each field.
 from collections.abc import Iterator
 from typing import Any
 
-from curricle.curate.formats.alpaca import ALPACA, ELSEWHERE, OUTPUTS, plain
 from curricle.curate.formats.beside import LIST_FIELDS, check_record
 from curricle.curate.formats.conversation import Conversation, Fields, Format, FormatError, ReadingRules, fields_of
 from curricle.curate.formats.media import without_media
 from curricle.curate.formats.openai import OPENAI
 from curricle.curate.formats.pairs import FIELD_PAIRS, PAIRS, pairs
 from curricle.curate.formats.preference import with_rejected
+from curricle.curate.formats.question import ALPACA, ELSEWHERE, OUTPUTS, plain
 from curricle.curate.formats.rewriting import best_replies, json_turns, rewritten
 from curricle.curate.formats.sharegpt import SHAREGPT
 from curricle.curate.formats.spelling import respelt
@@ -61,7 +61,7 @@ PLUGINS: Group[Format] = Group(
 )
 """Formats of others. They are read where they are named, and never recognised."""
 
-VERSION = 5
+VERSION = 6
 """Of what a record becomes: raised with every change to it, so that no table mixes two readings."""
 
 _TEXTS = {"instruction", *OUTPUTS, *ELSEWHERE, *(name for pair in FIELD_PAIRS for name in pair)}

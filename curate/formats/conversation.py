@@ -39,12 +39,12 @@ class ReadingRules:
 
     ``media``: records with pictures, sound or films are refused, or their text is read without them. ``bad_answers``:
     answers that are marked as ones not to give are context, or answers like any other. ``replies``: trees of replies
-    are refused, or the best-ranked reply is read at each turn.
+    are refused, or the best-ranked reply is read at each turn, or the path to each answer.
     """
 
     media: Literal["refuse", "ignore"] = "refuse"
     bad_answers: Literal["context", "score"] = "context"
-    replies: Literal["refuse", "best"] = "refuse"
+    replies: Literal["refuse", "best", "paths"] = "refuse"
 
     @property
     def chosen(self) -> dict[str, str]:

@@ -1,9 +1,10 @@
-"""A question and its answer in two fields, with the input, history, system prompt and tools that stand beside them."""
+"""A question and its answer in two fields, with what stands beside them: input, history, system prompt, tools."""
 
 from curricle.curate.formats import openai, sharegpt
 from curricle.curate.formats.conversation import (
     Conversation,
     Fields,
+    Format,
     FormatError,
     Message,
     conversation,
@@ -18,6 +19,9 @@ from curricle.schemas.chat.responses import RESPONSE_ROLE
 
 INPUTS = ("input", "context", "passage")
 """Alpaca's name, Dolly's and BoolQ's; the first that says something is the input."""
+OUTPUTS = ("output", "response")  # Dolly says context and response; a record may mix the two ways of naming
+ELSEWHERE = ("completion", "answer", "chosen")
+"""Where the answer may be if data sets were put together and neither output nor response says anything."""
 
 
 def question_and_answer(record: Fields, question_field: str, answer_field: str) -> Conversation:
@@ -64,3 +68,40 @@ def _history(record: Fields) -> list[Message]:
         else:
             raise FormatError(f"{where}neither a pair of texts nor a turn")
     return messages
+
+
+def _is_alpaca(record: Fields) -> bool:
+    return "instruction" in record and any(name in record for name in (*OUTPUTS, "chosen"))
+
+
+def _read_alpaca(record: Fields) -> Conversation:
+    present = next((name for name in OUTPUTS if record.get(name) is not None), OUTPUTS[0])
+    return question_and_answer(record, "instruction", first_saying(record, (*OUTPUTS, *ELSEWHERE)) or present)
+
+
+def plain(record: Fields) -> Conversation | None:
+    """A record that is an instruction, perhaps an input, and an output, in characters of ASCII, and nothing else.
+
+    It is what all rules together make of such a record, and most records are: none of them has anything to look for
+    in it. None for any other record, and where a text is empty or may have a placeholder for a picture.
+    """
+    if not record.keys() <= _PLAIN:
+        return None
+    question, addition, answer = record.get("instruction"), record.get("input"), record.get("output")
+    if not isinstance(question, str) or not isinstance(answer, str) or not isinstance(addition, str | None):
+        return None
+    if addition and not addition.isspace():
+        content, extra = f"{question}\n\n{addition}", {"input": addition}
+    else:
+        content, extra = question, {}
+    if not (content.isascii() and answer.isascii()) or "<" in content:
+        return None
+    if not question or question.isspace() or not answer or answer.isspace() or addition == question:
+        return None
+    return Conversation([("user", content), (RESPONSE_ROLE, answer)], extra)
+
+
+_PLAIN = {"instruction", "input", "output"}
+
+ALPACA = Format("alpaca", "instruction, output (and input, system, history)", _is_alpaca, _read_alpaca)
+"""Dolly has other names for the same."""

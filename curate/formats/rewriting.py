@@ -7,11 +7,12 @@ makes of a field stands in the record instead of it; all other fields stay.
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeGuard
+from typing import Any
 
 from curricle.curate.formats import strict
 from curricle.curate.formats.beside import LIST_FIELDS, MANY_ANSWERS, answers_in
 from curricle.curate.formats.conversation import Fields, FormatError, first_saying
+from curricle.curate.formats.trees import NO_BEST, Tree, is_tree, turn
 from curricle.curate.formats.turns import ANSWER_FIELDS, are_objects, is_turns, tool_call
 from curricle.curate.formats.values import as_text, kind, says
 from curricle.schemas.chat.responses import RESPONSE_ROLE
@@ -27,7 +28,6 @@ EXCHANGES = (
 REWRITTEN = (*TRANSCRIPTS, "answers", "chat", "meta_instruction", "reward_model", "data")
 """Names of fields that only rules here look at."""
 
-_OASST_ROLES = {"prompter": "user", "assistant": RESPONSE_ROLE}
 _SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 _MOSS_TURN = re.compile(r"turn_(\d{1,4})")
 _MOSS_MARKS = re.compile(r"\A\s*<\|[^|<>]{1,20}\|>:\s?|<eo[a-z]>\s*\Z")
@@ -75,42 +75,30 @@ def transcript(value: Any) -> list[dict[str, Any]] | None:
 def best_replies(record: Fields) -> Fields:
     """OASST: a tree of replies as the conversation that takes the best-ranked reply at each turn.
 
-    It ends with an answer: at the last one before replies that are several and not all ranked.
+    FormatError if there is none.
     """
-    message, turns = record.get("prompt"), []
-    if not _is_tree(message):
+    message = record.get("prompt")
+    if not is_tree(message):
         return record
-    while isinstance(message, dict):
-        rest = {name: value for name, value in message.items() if name not in ("text", "role", "replies")}
-        turns.append({**rest, "role": _OASST_ROLES.get(str(message.get("role"))), "content": message.get("text")})
-        message = _best(message.get("replies"))
-    if turns and turns[-1]["role"] != RESPONSE_ROLE:
-        turns.pop()
-    return {**record, "prompt": turns}
-
-
-def _best(replies: Any) -> Any:
-    """The reply with the lowest rank, or the only one; None where they do not say which that is."""
-    if not isinstance(replies, list) or not all(isinstance(reply, dict) for reply in replies):
-        return None
-    ranks = [reply.get("rank") for reply in replies]
-    ranked = all(isinstance(rank, (int, float)) for rank in ranks) and len({*ranks}) == len(ranks)
-    return replies[0] if len(replies) == 1 else min(replies, key=lambda it: it["rank"]) if replies and ranked else None
-
-
-def _is_tree(message: Any) -> TypeGuard[dict[str, Any]]:
-    return isinstance(message, dict) and isinstance(message.get("replies"), list) and "text" in message
+    tree = Tree.nested(message)
+    if not (best := tree.best().messages):
+        raise FormatError(NO_BEST)
+    return {**record, "prompt": [turn(tree.messages[index]) for index in best]}
 
 
 def _one_conversation(record: Fields) -> Fields:
     """The record. FormatError for those that are known to hold several conversations, or a part of one."""
-    if _is_tree(record.get("prompt")):
-        raise FormatError("'prompt' is a tree of replies; give --replies best to read the best-ranked one at each turn")
+    if is_tree(record.get("prompt")):
+        raise FormatError("'prompt' is a tree of replies; give --replies best, or paths if the file begins with one")
     if says(record.get("message_id")) and "parent_id" in record and "text" in record and not _has_turns(record):
-        raise FormatError("one message of a tree of replies; read the file of whole trees, with --replies best")
+        raise FormatError(
+            "one message of a tree of replies; give --replies best or paths for files that begin with one"
+        )
     paragraphs = record.get("paragraphs")
     if isinstance(paragraphs, list) and any(isinstance(each, dict) and "qas" in each for each in paragraphs):
-        raise FormatError("'paragraphs' holds many questions, and a record has one: write one object for each of them")
+        raise FormatError("'paragraphs' holds many questions, which are read from files that begin with such a record")
+    if record.get("is_impossible") is True and not answers_in(record.get("answers")):
+        raise FormatError("'is_impossible' is true: the context has no answer to the question")
     return record
 
 
@@ -260,7 +248,7 @@ def _answer(value: Any) -> Any:
 
 
 _RULES: tuple[tuple[frozenset[str], Callable[[Fields], Fields]], ...] = (
-    (frozenset(("prompt", "message_id", "paragraphs")), _one_conversation),
+    (frozenset(("prompt", "message_id", "paragraphs", "is_impossible")), _one_conversation),
     (frozenset((*LIST_FIELDS, "chosen", "rejected")), json_turns),
     (frozenset(("chosen", "rejected", "prompt", *TRANSCRIPTS)), _transcripts),
     (frozenset(("chat",)), _moss),

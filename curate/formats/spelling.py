@@ -6,7 +6,6 @@ A field whose spelling nobody expected would else be one that nobody reads, and 
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from curricle.curate.formats.alpaca import ELSEWHERE, OUTPUTS
 from curricle.curate.formats.beside import (
     AGAINST,
     ANSWERS,
@@ -20,6 +19,7 @@ from curricle.curate.formats.beside import (
 from curricle.curate.formats.conversation import Fields
 from curricle.curate.formats.openai import CALL_FIELDS, REASONING_FIELDS
 from curricle.curate.formats.pairs import PAIRS
+from curricle.curate.formats.question import ELSEWHERE, OUTPUTS
 from curricle.curate.formats.rewriting import REWRITTEN
 from curricle.curate.formats.turns import ANSWER_FIELDS, SYSTEM_FIELDS, TOOL_FIELDS
 from curricle.curate.formats.values import folded, says

@@ -15,12 +15,27 @@ from curricle.schemas.common.errors import UsageError
 from curricle.schemas.common.plugins import Origin, Pluggable
 
 
+class Inside(NamedTuple):
+    """Where records lie that stand inside those of the file (``readers.nested``): in ``records`` of them, from the
+    ``first_record`` on, which has this ``position``; ``skip`` others come before in them.
+    """
+
+    nesting: str
+    first_record: int
+    records: int
+    position: int
+    skip: int
+
+
 class Slice(NamedTuple):
     """Consecutive records of one file.
 
     ``start`` and ``stop`` are offsets in the decompressed bytes for records of a text, and row numbers for
     rows. ``position`` is that of the first record; it is more than ``first_record``, its ordinal in the
     file, where blank lines or a header come before it.
+
+    Records that stand inside those of the file lie between ``around_first`` and so on, see ``Inside``; the layout
+    has the name of the nesting before it.
     """
 
     layout: str
@@ -29,6 +44,24 @@ class Slice(NamedTuple):
     start: int
     stop: int
     position: int
+    around_first: int = 0
+    around_records: int = 0
+    around_position: int = 0
+    skip: int = 0
+
+    @property
+    def nesting(self) -> str:
+        """How they stand inside the records of the file; empty if they are these."""
+        return self.layout.partition(IN)[0] if self.around_records else ""
+
+    @property
+    def around(self) -> "Slice":
+        """The records of the file that these stand inside."""
+        layout = self.layout.partition(IN)[2]
+        return Slice(layout, self.around_first, self.around_records, self.start, self.stop, self.around_position)
+
+
+IN = " | "
 
 
 SlicesRead: TypeAlias = Iterator[tuple[Slice, Iterator[Record]]]
@@ -43,6 +76,7 @@ class Extent(NamedTuple):
     stop: int
     bytes: int
     layout: str
+    inside: Inside | None = None
 
 
 class Reader(Pluggable, ABC):

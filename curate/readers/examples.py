@@ -36,7 +36,8 @@ def normalise_records(
     for record in records:
         conversation = _conversation(record, source, format, rules)
         if isinstance(conversation, str):
-            rejects.append((source, record.position, conversation, record.raw))
+            reason = f"{conversation} ({record.where})" if record.where else conversation
+            rejects.append((source, record.position, reason, record.raw))
         else:
             notes += [(len(positions), note) for note in conversation.notes]
             positions.append(record.position)

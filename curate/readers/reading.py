@@ -1,9 +1,11 @@
 """Read the records of slices that a survey cut."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 from curricle.curate.readers.base import Reader, Slice
 from curricle.curate.readers.kinds import kind_of
+from curricle.curate.readers.nested.files import records_inside
 from curricle.curate.readers.records import Record
 from curricle.curate.readers.split import Broken
 from curricle.curate.readers.streams import Opener, StoredFile, troubles
@@ -22,8 +24,9 @@ def read(
     if not slices:
         return
     kind = kind_of(name, readers)
+    read_slices = partial(records_inside, kind.reader) if slices[0].nesting else kind.reader.records
     with troubles(name, UserError):
-        for part, records in kind.reader.records(StoredFile(name, opener, kind.compression), slices, max_record_bytes):
+        for part, records in read_slices(StoredFile(name, opener, kind.compression), slices, max_record_bytes):
             yield part, _as_surveyed(records, part, name)
 
 

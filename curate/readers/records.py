@@ -15,13 +15,15 @@ class Record(NamedTuple):
     """A record: its value, or, if there is a ``reason``, none.
 
     ``position`` is the line in a file of lines, the record in CSV and TSV (from 0; blank ones and the header are
-    counted), the index in an array or object, or the row in Parquet and Arrow.
+    counted), the index in an array or object, or the row in Parquet and Arrow. Of a record that stands inside those of
+    the file it is its number among all such, and ``where`` says in which of them it stands.
     """
 
     position: int
     value: Any
     reason: str | None = None
     source: bytes = b""
+    where: str = ""
 
     @property
     def raw(self) -> str:
@@ -33,6 +35,11 @@ class Record(NamedTuple):
             text = json.dumps(stand_in(self.value), ensure_ascii=False)[:RAW_LIMIT]
             return text.encode("utf-8", "backslashreplace").decode()[:RAW_LIMIT]
         return self.source[: 4 * RAW_LIMIT].decode("utf-8", "backslashreplace")[:RAW_LIMIT]
+
+
+def inside(record: Record, value: Any, *steps: str, reason: str | None = None) -> Record:
+    """A value that stands in a record of the file, or is made of it; ``steps`` say where in it."""
+    return Record(record.position, value, reason, where=", ".join([f"record {record.position}", *steps]))
 
 
 def of_program(position: int, value: Any) -> Record:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 
 from curricle.curate.readers.base import Extent, TextReader
-from curricle.curate.readers.containers import container, listed
+from curricle.curate.readers.nested.containers import container, listed
 from curricle.curate.readers.records import Record, parse
 from curricle.curate.readers.split import BOM, JSON_SPACE, Piece, elements, lines
 from curricle.curate.readers.streams import SurveyedFile

@@ -208,7 +208,7 @@ def _survey(job: Job, files: Sequence[InputFile], not_read: Sequence[NotRead]) -
 def _surveyed(job: Job, files: Iterable[InputFile]) -> Iterable[PlannedSource]:
     for path in job.settings.reuse:  # what is no table is found before the inputs are read
         _ = TableReader(path).manifest
-    return survey_inputs([*files], job.format, job.readers, *survey_limits(job))
+    return survey_inputs([*files], job.format, job.readers, *survey_limits(job), job.rules)
 
 
 def _grown(

@@ -15,7 +15,7 @@ from functools import partial
 from itertools import accumulate
 from typing import Any, overload
 
-from curricle.curate.formats import Format
+from curricle.curate.formats import RULES, Format, ReadingRules
 from curricle.curate.readers import Reader, Slice, kind_of, survey
 from curricle.curate.readers.inputs import InputFile, is_remote
 from curricle.pipelines.scoring.inputs import content_sha256, open_input
@@ -31,7 +31,7 @@ log = logging.getLogger("curricle")
 
 
 class Slices(Sequence[Slice]):
-    """Slices of a file, in order: 48 bytes each, where the tuples are hundreds. ValueError for what are none."""
+    """Slices of a file, in order: 80 bytes each, where the tuples are hundreds. ValueError for what are none."""
 
     def __init__(self, slices: Iterable[Slice]) -> None:
         self._layouts: list[str] = []
@@ -221,6 +221,7 @@ def survey_inputs(
     max_record_bytes: int,
     max_expansion: int,
     share: Callable[[int], float],
+    rules: ReadingRules = RULES,
 ) -> Iterator[PlannedSource]:
     """Survey files in order, a few at a time; UsageError names the first that cannot be read.
 
@@ -229,7 +230,7 @@ def survey_inputs(
 
     def one(file: InputFile) -> PlannedSource:
         limits = shard_rows, max_record_bytes, max_expansion
-        surveyed = survey(partial(open_input, file.path), file.path, *limits, format, readers, share)
+        surveyed = survey(partial(open_input, file.path), file.path, *limits, format, readers, share, rules)
         return PlannedSource(file, surveyed.sha256, surveyed.records, surveyed.slices)
 
     # a file of this machine is read as fast as it is parsed; one that is not begins with round trips

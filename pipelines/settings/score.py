@@ -71,8 +71,10 @@ class ScoreSettings:
         "answers that are marked as ones not to give: context, on which nothing is learnt, or scored like others",
         "context",
     )
-    replies: Literal["refuse", "best"] = option(
-        "trees of replies, as of OASST: refused, or read with the best-ranked reply at each turn", "refuse"
+    replies: Literal["refuse", "best", "paths"] = option(
+        "trees of replies, as of OASST: refused, or read with the best-ranked reply at each turn, or as one "
+        "conversation for each answer",
+        "refuse",
     )
     readers: tuple[str, ...] = option("readers of other kinds of files, as ./my.py:NAME", (), path=True)
     proxy: ProxySettings = field(default_factory=ProxySettings)

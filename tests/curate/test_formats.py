@@ -15,12 +15,12 @@ from curricle.curate.formats import (
     FormatError,
     ReadingRules,
     _by_rules,
-    alpaca,
     named,
     normalise,
     recognise,
 )
-from curricle.curate.formats.alpaca import ALPACA
+from curricle.curate.formats.question import ALPACA
+from curricle.curate.formats.question import plain as plain_of
 from curricle.curate.readers import read, survey
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.fingerprint import example_id
@@ -273,14 +273,14 @@ ANY_SIDES = st.dictionaries(
 @settings(max_examples=drawn.amount(500, 20_000))
 @given(st.one_of(FILLED, ANY_SIDES), st.sampled_from([None, ALPACA]))
 def test_a_plain_record_is_what_all_rules_make_of_it(record: dict[str, Any], format: Format | None) -> None:
-    if (conversation := alpaca.plain(record)) is not None:
+    if (conversation := plain_of(record)) is not None:
         assert conversation == _by_rules(record, format, ReadingRules())
 
 
 def test_most_records_of_alpaca_are_plain(shared_data: Path) -> None:
     lines = (shared_data / "alpaca" / "alpaca_46k.jsonl").read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in drawn.some("plain records of Alpaca", lines, 3_000)]
-    plain = [(record, conversation) for record in records if (conversation := alpaca.plain(record)) is not None]
+    plain = [(record, conversation) for record in records if (conversation := plain_of(record)) is not None]
     assert len(plain) > 0.8 * len(records)
     assert all(conversation == _by_rules(record, None, ReadingRules()) for record, conversation in plain)
 

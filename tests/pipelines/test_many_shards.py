@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from running import curricle, read_data, signed, write_jsonl
 
 INDICES = st.integers(0, 2**62)
-SLICES = st.builds(Slice, st.sampled_from(["text", "table", "lines"]), *[INDICES] * 5)
+SLICES = st.builds(Slice, st.sampled_from(["text", "table", "lines"]), *[INDICES] * 9)
 
 
 def planned(*shards: int) -> list[PlannedSource]:
