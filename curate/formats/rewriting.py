@@ -12,7 +12,7 @@ from typing import Any
 from curricle.curate.formats import strict
 from curricle.curate.formats.beside import LIST_FIELDS, MANY_ANSWERS, answers_in
 from curricle.curate.formats.conversation import Fields, FormatError, first_saying
-from curricle.curate.formats.trees import NO_BEST, Tree, is_tree, turn
+from curricle.curate.formats.trees import NO_BEST, ReplyTree, is_tree, turn
 from curricle.curate.formats.turns import ANSWER_FIELDS, are_objects, is_turns, tool_call
 from curricle.curate.formats.values import as_text, kind, says
 from curricle.schemas.chat.responses import RESPONSE_ROLE
@@ -80,7 +80,7 @@ def best_replies(record: Fields) -> Fields:
     message = record.get("prompt")
     if not is_tree(message):
         return record
-    tree = Tree.nested(message)
+    tree = ReplyTree.nested(message)
     if not (best := tree.best().messages):
         raise FormatError(NO_BEST)
     return {**record, "prompt": [turn(tree.messages[index]) for index in best]}

@@ -38,14 +38,14 @@ class Path:
 
 
 @dataclass(frozen=True)
-class Tree:
+class ReplyTree:
     """Messages, each behind the one that it replies to; ``parents`` has the index of that one, and -1 for the first."""
 
     messages: Sequence[Any]
     parents: Sequence[int]
 
     @classmethod
-    def nested(cls, message: Any) -> "Tree":
+    def nested(cls, message: Any) -> "ReplyTree":
         """Of a message with its replies in it, in the order of the text."""
         messages, parents, waiting = list[Any](), list[int](), [(message, -1)]
         while waiting:

@@ -14,7 +14,7 @@ from curricle.curate.readers.kinds import READ, kind_of
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.common.log import printable
 from curricle.schemas.common.secrets import redacted, restored
-from curricle.schemas.common.wording import listed
+from curricle.schemas.common.wording import listed, shortened
 from curricle.schemas.manifest import NotRead
 
 log = logging.getLogger("curricle")
@@ -126,8 +126,7 @@ def say_left_out(not_read: Sequence[NotRead]) -> None:
     """A line of the log for each reason why something beside the inputs is not read."""
     for reason in sorted({other.reason for other in not_read}):
         paths = [printable(other.path) for other in not_read if other.reason == reason]
-        more = f" and {len(paths) - _NAMED:,} more" if len(paths) > _NAMED else ""
-        log.warning("left out, %s: %s%s", reason, ", ".join(paths[:_NAMED]), more)
+        log.warning("left out, %s: %s", reason, shortened(paths, most=_NAMED))
 
 
 def _saved_by_datasets(files: Sequence[InputFile]) -> tuple[list[InputFile], list[NotRead]]:

@@ -7,7 +7,7 @@ from typing import Any
 from curricle.curate.report.chart import overlaid_histograms
 from curricle.curate.report.distributions import QUANTILES
 from curricle.curate.report.drift import Drift, Side
-from curricle.schemas.common.wording import counted
+from curricle.schemas.common.wording import counted, shortened
 from curricle.schemas.pages.page import rendered
 from curricle.schemas.pages.text import number
 
@@ -100,8 +100,8 @@ def lines(difference: Difference) -> Iterator[str]:
         ("NEW", difference.only_new, difference.first_new),
     ):
         if count:
-            named = ", ".join(f"{source} {position}" for source, position in first)
-            yield f"  only in {name}: {named}" + (f" and {count - len(first):,} more" if count > len(first) else "")
+            records = [f"{source} {position}" for source, position in first]
+            yield f"  only in {name}: {shortened(records, most=len(records), of=count)}"
     for moved in difference.moved:
         count_in_words, (before, after) = counted(moved.rows, "row"), moved.first
         yield f"  {moved.what}: {count_in_words} in both; the first was {before}, and is {after}"

@@ -21,6 +21,7 @@ from curricle.schemas.common import stop
 from curricle.schemas.common.dry_run import NOTHING_WRITTEN
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.common.secrets import redacted
+from curricle.schemas.common.wording import shortened
 from curricle.schemas.manifest import MANIFEST, read_manifest
 
 log = logging.getLogger("curricle")
@@ -150,8 +151,7 @@ def _standing(step: Step, storage: Storage) -> _Standing:
 
 
 def _listed(changed: list[str]) -> str:
-    more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
-    return "; ".join(f"{line:.200}" for line in changed[:_NAMED]) + more
+    return shortened([f"{line:.200}" for line in changed], "; ", _NAMED)
 
 
 def _is_there(step: Step) -> bool:

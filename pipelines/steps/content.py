@@ -10,11 +10,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from curricle.curate.readers import named_readers
-from curricle.pipelines.scoring.inputs import content_sha256, find_inputs
-from curricle.pipelines.settings.score import ScoreSettings
-from curricle.pipelines.steps.options import COPIES, TRAINER, is_of, named_paths, texts
-from curricle.pipelines.steps.plan import Step
+from curricle.pipelines.scoring.inputs import content_sha256
+from curricle.pipelines.steps.options import COPIES, CURATION, TRAINER, is_of, named_paths, texts
+from curricle.pipelines.steps.plan import Step, files_read
 from curricle.pipelines.storage import open_storage
 from curricle.schemas.common.errors import UserError
 from curricle.schemas.common.home import at_home
@@ -42,10 +40,7 @@ def inputs_of(step: Step, before: Mapping[str, Content]) -> dict[str, Content]:
     paths = {text: step.paths[text] for key, text in named_paths(step.options) if not is_of(key, COPIES)}
     paths |= {text: at_home(file, step.where) for text, file in _plugins(step)}
     content = {name: _content(path, before.get(name, {})) for text, path in paths.items() for name in [redacted(text)]}
-    if step.command == "score":
-        settings = step.curation()
-        assert isinstance(settings, ScoreSettings)
-        inputs, _ = find_inputs(settings.inputs, settings.output, named_readers(settings.readers, settings.columns))
+    if inputs := files_read(step.curation()) if step.command in CURATION else []:
         recorded = before.get("inputs", {}).get("files", {})
         files = {file.name: _file(file.path, recorded.get(file.name), file.bytes, file.modified) for file in inputs}
         content["inputs"] = {"files": files}

@@ -7,6 +7,7 @@ from typing import Any
 from curricle.pipelines.settings.add import AddSettings
 from curricle.pipelines.settings.cluster import ClusterSettings
 from curricle.pipelines.settings.concat import ConcatSettings
+from curricle.pipelines.settings.contamination import ContaminationSettings
 from curricle.pipelines.settings.lp import LpSettings
 from curricle.pipelines.settings.reward import RewardSettings
 from curricle.pipelines.settings.score import ScoreSettings
@@ -18,6 +19,7 @@ CURATION: Mapping[str, type[Any]] = {
     "add": AddSettings,
     "concat": ConcatSettings,
     "cluster": ClusterSettings,
+    "contamination": ContaminationSettings,
     "lp": LpSettings,
     "reward": RewardSettings,
     "select": SelectSettings,

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from curricle.curate.readers import named_readers
+from curricle.curate.readers.inputs import InputFile
 from curricle.pipelines.processes.trainer import check_options
 from curricle.pipelines.scoring.inputs import find_inputs
+from curricle.pipelines.settings.contamination import ContaminationSettings
 from curricle.pipelines.settings.score import ScoreSettings
 from curricle.pipelines.settings.select import SelectSettings
 from curricle.pipelines.steps.options import (
@@ -114,6 +116,15 @@ def read_pipeline(source: str | Mapping[str, Any], output: str | None = None) ->
     return Pipeline(file, root, tuple(replace(step, settings=settings[step.name]) for step in ordered))
 
 
+def files_read(settings: Any) -> list[InputFile]:
+    """The files that a command reads beside tables. UsageError for one that is not there."""
+    if isinstance(settings, ScoreSettings):
+        return find_inputs(settings.inputs, settings.output, named_readers(settings.readers, settings.columns))[0]
+    if isinstance(settings, ContaminationSettings):
+        return find_inputs(settings.against, readers=named_readers((), settings.columns))[0]
+    return []
+
+
 def _check_names(names: list[str], file: str) -> None:
     for name in names:
         if not _NAME.fullmatch(name):
@@ -187,8 +198,7 @@ def _decided(step: Step) -> dict[str, Any]:
     """The options that decide what a step makes. UsageError for one that its command does not have."""
     try:
         settings = build(CURATION[step.command], {**step.options, "output": step.output}, step.where)
-        if isinstance(settings, ScoreSettings):
-            find_inputs(settings.inputs, settings.output, named_readers(settings.readers, settings.columns))
+        files_read(settings)
     except UsageError as error:
         where = step.where if error.where in (None, step.where) else f"{step.where}: {error.where}"
         raise UsageError(error.found, where=where, remedy=error.remedy) from error

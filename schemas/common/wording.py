@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 MOST_LISTED = 10
+MOST_NAMED = 8
 
 
 def bytes_in_words(number: float) -> str:
@@ -26,6 +27,12 @@ def listed(lines: Sequence[str], letters: int = 200) -> str:
     first = "".join(f"\n  - {line:.{letters}}" for line in lines[:MOST_LISTED])
     more = len(lines) - MOST_LISTED
     return first + (f"\n  - and {more:,} more" if more > 0 else "")
+
+
+def shortened(names: Sequence[str], separator: str = ", ", most: int = MOST_NAMED, of: int | None = None) -> str:
+    """The first of many names in one line, and how many more there are. ``of``: how many there are in all."""
+    more = (len(names) if of is None else of) - min(most, len(names))
+    return separator.join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def first_line(error: BaseException) -> str:

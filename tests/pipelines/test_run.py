@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import pytest
 import yaml
 from clusters import until_true
@@ -272,6 +273,27 @@ def test_options_with_dashes_name_steps_too(command, options, here):
     for name in ("log-format", "dry-run"):
         with pytest.raises(UsageError, match=f"'{name}' is no option of a step"):
             read_pipeline({"output": "out", "steps": {"last": {"command": command, name: "json"}, **steps}})
+
+
+def test_a_search_for_benchmarks_is_a_step_and_rests_on_their_files(here):
+    texts = [" ".join(f"{letter}{n}" for n in range(20)) for letter in "xy"]
+    write_jsonl(here / "in.jsonl", [*ROWS, *({"instruction": "Say it.", "output": text} for text in texts)])
+    write_jsonl(here / "bench.jsonl", [{"question": texts[0]}])
+    steps = {
+        "scored": {"command": "score", "inputs": ["in.jsonl"], "metrics": ["length"]},
+        "searched": {"command": "contamination", "table": "scored", "against": "bench.jsonl"},
+        "clean": {"command": "select", "table": "searched", "where": "not contaminated"},
+    }
+    plan = write_plan(here, steps)
+    curricle("run", plan)
+    (searched,) = read_data(here / "out" / "searched").filter(pc.field("contaminated"))["source_position"].to_pylist()
+    assert searched == len(ROWS) and len(read_data(here / "out" / "clean")) == len(ROWS) + 1
+    assert "0 of 3 steps were made" in curricle("run", plan)
+    write_jsonl(here / "bench.jsonl", [{"question": texts[1]}])
+    assert "bench.jsonl was changed" in curricle("run", plan)
+    assert read_data(here / "out" / "clean")["source_position"].to_pylist() == [*range(len(ROWS) + 1)]
+    steps["searched"]["against"] = "nowhere.jsonl"
+    assert "step 'searched'" in curricle("run", write_plan(here, steps), code=2)
 
 
 WRONG: dict[str, tuple[Any, str]] = {

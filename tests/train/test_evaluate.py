@@ -9,9 +9,16 @@ from pathlib import Path
 import pytest
 import yaml
 from browser import check_inert
-from curricle.schemas.common.errors import UsageError, UserError
+from curricle.schemas.common.errors import DirectoryLocked, UsageError, UserError
 from curricle.train.evaluation.task import Task
-from curricle.train.records.evaluations import Evaluation, TaskRecord, final_figures, read_evaluations, write_tasks
+from curricle.train.records.evaluations import (
+    Evaluation,
+    TaskRecord,
+    checkpoint_lock,
+    final_figures,
+    read_evaluations,
+    write_tasks,
+)
 from lm_eval import tasks as harness_tasks
 
 CHOICE = """task: colours
@@ -163,6 +170,32 @@ def test_gsm8k_over_a_file_is_the_harness_s_own_but_for_its_data(tasks):
     for key in ("output_type", "doc_to_text", "doc_to_target", "generation_kwargs", "num_fewshot", "filter_list"):
         assert ours[key] == own[key], key
     assert ours["metric_list"] == own["metric_list"]
+
+
+def test_a_checkpoint_is_asked_by_one_process_at_a_time(tmp_path):
+    for _ in range(2):
+        with (
+            checkpoint_lock(tmp_path),
+            pytest.raises(DirectoryLocked, match="another process asks"),
+            checkpoint_lock(tmp_path),
+        ):
+            raise AssertionError("two at once")
+    with pytest.raises(UserError, match="is gone"), checkpoint_lock(tmp_path / "step-00000001"):
+        raise AssertionError("there is none")
+
+
+def test_functions_and_files_that_a_task_refers_to_are_a_part_of_it(tmp_path):
+    (tmp_path / "task.yaml").write_text(CHOICE % "x.jsonl")
+    (tmp_path / "odd.py").write_text("def text(record):\n    return 'a'\n")
+    alone = Task.of(str(tmp_path / "task.yaml")).digest
+    (tmp_path / "odd.py").write_text("def text(record):\n    return 'b'\n")
+    assert Task.of(str(tmp_path / "task.yaml")).digest == alone
+    for line in ("doc_to_text: !function odd.text", "include: other.yaml"):
+        (tmp_path / "task.yaml").write_text(CHOICE % "x.jsonl" + line + "\n")
+        (tmp_path / "odd.py").write_text("def text(record):\n    return 'b'\n")
+        before = Task.of(str(tmp_path / "task.yaml")).digest
+        (tmp_path / "odd.py").write_text("def text(record):\n    return 'c'\n")
+        assert Task.of(str(tmp_path / "task.yaml")).digest != before
 
 
 def test_evaluations_that_are_damaged_are_refused_by_name(tmp_path):

@@ -6,7 +6,7 @@ from curricle.schemas.common.dry_run import NOTHING_WRITTEN, Interval
 from curricle.train.comparison.arms import BASELINE, Trial
 from curricle.train.comparison.preparation import ComparisonPlan, runs_of
 from curricle.train.distributed import Processes
-from curricle.train.records.run_json import read_description
+from curricle.train.records.run_json import read_description, runs_of_comparison
 from curricle.train.training.dry_run import costs, generations, judged_rows, measured, steps_by_budget
 from curricle.train.training.preparation import prepare
 
@@ -29,9 +29,7 @@ def compare(plan: ComparisonPlan, processes: Processes) -> Iterator[str]:
         evaluations = 1 + ((steps - 1) // every if every else 0)
         whole += speed.seconds(steps, batch, judged, evaluations) * runs[arm.text]
     total = sum(runs.values())
-    finished_at = [
-        read_description(path.parent).get("finished") for path in settings.output.glob("*/lr-*/seed-*/run.json")
-    ]
+    finished_at = [read_description(run).get("finished") for run in runs_of_comparison(settings.output)]
     if finished := sum(each is not None for each in finished_at):
         yield f"finished before: {finished:,} of {total:,} runs; they are not made again"
         whole = whole * (max(0, total - finished) / total)

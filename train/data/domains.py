@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 from curricle.schemas.common.errors import UsageError
-from curricle.schemas.common.wording import counted
+from curricle.schemas.common.wording import counted, shortened
 from curricle.train.data.table import Rows, Table
 from numpy.typing import NDArray
 
@@ -99,12 +99,6 @@ class Domains:
                 where=table.where,
                 remedy="name them too; * stands for all others, and a weight of 0 leaves rows out",
             )
-
-
-def shortened(names: Sequence[str], separator: str = ", ") -> str:
-    """The first of many names, and how many more there are."""
-    rest = len(names) - SHOWN
-    return separator.join(names[:SHOWN]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def _fits(value: str, pattern: str) -> bool:

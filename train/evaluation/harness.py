@@ -4,6 +4,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from curricle.schemas.common.wording import first_line
 from curricle.train.evaluation.task import OURS, Task
 from curricle.train.model.load import load_model, load_tokenizer
 from curricle.train.records.checkpoints import check, checkpoints, sums
-from curricle.train.records.evaluations import FOLDER, Evaluation, TaskRecord, read_tasks, write_tasks
+from curricle.train.records.evaluations import FOLDER, Evaluation, TaskRecord, checkpoint_lock, read_tasks, write_tasks
 from curricle.train.records.run_json import RUN, no_run, runs_of_comparison
 from curricle.train.settings import EvaluateSettings
 
@@ -31,7 +32,17 @@ def evaluate(settings: EvaluateSettings) -> Iterator[tuple[Path, list[TaskRecord
     checkpoint that it does not have, and a task that nobody knows.
     """
     tasks = [Task.of(text) for text in settings.tasks]
-    for checkpoint in _chosen(settings):
+    chosen = _chosen(settings)
+    with ExitStack() as stack:
+        for checkpoint in chosen:
+            stack.enter_context(checkpoint_lock(checkpoint))
+        yield from _answers(settings, tasks, chosen)
+
+
+def _answers(
+    settings: EvaluateSettings, tasks: Sequence[Task], checkpoints: Sequence[Path]
+) -> Iterator[tuple[Path, list[TaskRecord]]]:
+    for checkpoint in checkpoints:
         path = checkpoint.parents[1] / FOLDER / f"{checkpoint.name}.json"
         records = {record.task: record for record in read_tasks(path)}
         identities = {task.text: _identity(settings, task, checkpoint) for task in tasks}
@@ -44,7 +55,6 @@ def evaluate(settings: EvaluateSettings) -> Iterator[tuple[Path, list[TaskRecord
             for task in new:
                 log.info("%s: %s", checkpoint, task.text)
                 figures = _figures(_results(settings, model, task))
-                records |= {record.task: record for record in read_tasks(path)}  # what another command wrote since
                 records[task.text] = TaskRecord(task.text, identities[task.text], figures)
                 write_tasks(path, [*records.values()])
         else:

@@ -1,5 +1,6 @@
 """What is asked for as a task: a name of the harness, a YAML file, or one of ours over a local file."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from curricle.schemas.sums import sha256_of
 
 FOLDER = Path(__file__).parent / "tasks"
 OURS = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
+_REFERS = re.compile(r"!function\s|^\s*include:", re.MULTILINE)
 READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 
 
@@ -62,4 +64,11 @@ def _from_yaml(text: str) -> Task:
         raise UsageError(f"cannot be read: {error}", where=text, remedy="give a YAML file of a task") from error
     if len(names) != 1 or not names[0]:
         raise UsageError("it has no line `task: NAME`", where=text, remedy="give a YAML file of a task of the harness")
-    return Task(text, names[0].strip("'\""), path.resolve(), sha256_of(path))
+    return Task(text, names[0].strip("'\""), path.resolve(), _digest(path))
+
+
+def _digest(path: Path) -> str:
+    """Of the YAML file, and of all code and YAML beside it, where it refers to some: what that imports is there too."""
+    refers = _REFERS.search(path.read_text("utf-8"))
+    beside = [each for each in path.parent.iterdir() if each.suffix in (".py", ".yaml", ".yml") and each.is_file()]
+    return " ".join(sha256_of(each) for each in [path, *(sorted({*beside} - {path}) if refers else [])])

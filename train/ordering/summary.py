@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from curricle.schemas.common.wording import counted
+from curricle.schemas.common.wording import counted, shortened
 from curricle.train.curricula.base import Calibration, Stage
-from curricle.train.data.domains import Domains, shortened
+from curricle.train.data.domains import Domains
 from curricle.train.data.table import Rows, Table
 from numpy.typing import NDArray
 

@@ -1,13 +1,16 @@
 """What benchmarks said of the checkpoints of a run: ``evaluations/step-00000100.json``, beside the checkpoints."""
 
+import fcntl
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from curricle.schemas.common.disk import write_whole
-from curricle.schemas.common.errors import UserError
+from curricle.schemas.common.errors import DirectoryLocked, UserError
 from curricle.schemas.contract import from_record, tagged, untagged
 
 FOLDER = "evaluations"
@@ -60,6 +63,28 @@ def read_tasks(path: Path) -> list[TaskRecord]:
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         remedy = "remove it; `curricle-train evaluate` writes it again"
         raise UserError(f"not what evaluations are written as: {error}", where=str(path), remedy=remedy) from error
+
+
+@contextmanager
+def checkpoint_lock(checkpoint: Path) -> Iterator[None]:
+    """Only one process asks a checkpoint; the lock is on its directory, and goes with the process.
+
+    DirectoryLocked if another one does. UserError for a checkpoint that is gone, as the older ones of a run are that
+    is going on.
+    """
+    try:
+        handle = os.open(checkpoint, os.O_RDONLY)
+    except FileNotFoundError as error:
+        raise UserError("is gone", where=str(checkpoint), remedy="name another checkpoint of the run") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        remedy = "wait for it, or stop it first; other checkpoints may be asked meanwhile"
+        raise DirectoryLocked("another process asks this checkpoint", where=str(checkpoint), remedy=remedy) from error
+    else:
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_tasks(path: Path, tasks: Sequence[TaskRecord]) -> None:

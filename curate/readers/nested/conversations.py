@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from curricle.curate.formats.beside import LIST_FIELDS
-from curricle.curate.formats.trees import NO_BEST, ROLES, Tree, turn
+from curricle.curate.formats.trees import NO_BEST, ROLES, ReplyTree, turn
 from curricle.curate.formats.turns import is_turns
 from curricle.curate.formats.values import says
 from curricle.curate.readers.records import Record, inside
@@ -30,7 +30,7 @@ def is_message(value: Any) -> bool:
 def paths_of(record: Record) -> Iterator[Record]:
     """Each conversation of a record whose ``prompt`` is a tree."""
     beside = {name: value for name, value in record.value.items() if name != "prompt"}
-    conversations = _conversations(Tree.nested(record.value["prompt"]), beside, "paths")
+    conversations = _conversations(ReplyTree.nested(record.value["prompt"]), beside, "paths")
     for number, (_, conversation) in enumerate(conversations):
         yield inside(record, conversation, f"conversation {number}")
 
@@ -58,7 +58,7 @@ def of_messages(records: Sequence[Record], replies: Literal["best", "paths"]) ->
 
 
 def _conversations(
-    tree: Tree, beside: dict[str, Any], replies: Literal["best", "paths"]
+    tree: ReplyTree, beside: dict[str, Any], replies: Literal["best", "paths"]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Records of the conversations in a tree, each with the index of its last message."""
     for path in [tree.best()] if replies == "best" else tree.paths():
@@ -78,7 +78,9 @@ def _is_one(record: Record) -> bool:
     return record.reason is None and is_message(record.value)
 
 
-def _trees(records: Sequence[Record], messages: Sequence[int]) -> tuple[list[tuple[list[int], Tree]], dict[int, str]]:
+def _trees(
+    records: Sequence[Record], messages: Sequence[int]
+) -> tuple[list[tuple[list[int], ReplyTree]], dict[int, str]]:
     """The trees that these messages are, each with the indices of its messages, and why others are in none."""
     reasons: dict[int, str] = {}
     by_id: dict[str, int] = {}
@@ -99,7 +101,9 @@ def _trees(records: Sequence[Record], messages: Sequence[int]) -> tuple[list[tup
     return trees, reasons
 
 
-def _tree(first: int, records: Sequence[Record], replies: Mapping[int | None, Sequence[int]]) -> tuple[list[int], Tree]:
+def _tree(
+    first: int, records: Sequence[Record], replies: Mapping[int | None, Sequence[int]]
+) -> tuple[list[int], ReplyTree]:
     indices, parents, waiting = list[int](), list[int](), [(first, -1)]
     while waiting:
         index, parent = waiting.pop()
@@ -108,4 +112,4 @@ def _tree(first: int, records: Sequence[Record], replies: Mapping[int | None, Se
         parents.append(parent)
     names = {*OF_THE_TREE}
     messages = [{name: it for name, it in records[index].value.items() if name not in names} for index in indices]
-    return indices, Tree(messages, parents)
+    return indices, ReplyTree(messages, parents)

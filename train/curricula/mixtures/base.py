@@ -6,13 +6,13 @@ from functools import cached_property
 
 import numpy as np
 from curricle.schemas.common.config import option
-from curricle.schemas.common.wording import counted
+from curricle.schemas.common.wording import counted, shortened
 from curricle.train.curricula.base import Curriculum, Decision, Probe, ProbeResult, rng
 from curricle.train.curricula.mixtures.inside import in_order, order_inside
 from curricle.train.curricula.mixtures.mixing import Exhausted
 from curricle.train.curricula.mixtures.streams import Stream
 from curricle.train.curricula.mixtures.stride import UNITS
-from curricle.train.data.domains import Domains, shortened
+from curricle.train.data.domains import Domains
 from curricle.train.data.table import Table
 
 OFTEN = 4

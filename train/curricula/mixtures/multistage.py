@@ -7,13 +7,13 @@ from typing import Literal
 
 import numpy as np
 from curricle.schemas.common.config import option
-from curricle.schemas.common.wording import counted
+from curricle.schemas.common.wording import counted, shortened
 from curricle.train.curricula.base import Steps, check
 from curricle.train.curricula.mixtures.base import OverDomains, derived
 from curricle.train.curricula.mixtures.inside import asks, order_inside
 from curricle.train.curricula.mixtures.mixing import Mixing
 from curricle.train.curricula.mixtures.streams import Stream
-from curricle.train.data.domains import Domains, shortened
+from curricle.train.data.domains import Domains
 from curricle.train.data.table import Table
 
 ONE_OR_EACH = "give one number of epochs for all stages, or one for each"

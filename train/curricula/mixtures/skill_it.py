@@ -9,10 +9,11 @@ from typing import Literal
 import numpy as np
 from curricle.schemas.common.config import option
 from curricle.schemas.common.errors import UsageError
+from curricle.schemas.common.wording import shortened
 from curricle.train.curricula.base import Candidate, Decision, Probe, ProbeResult, Steps, check, rng
 from curricle.train.curricula.mixtures.adaptive import AdaptiveMixture, DomainLosses, Rule
 from curricle.train.curricula.mixtures.mixing import Mixing
-from curricle.train.data.domains import Domains, shortened
+from curricle.train.data.domains import Domains
 from curricle.train.data.table import Table
 from numpy.typing import NDArray
 

@@ -1,7 +1,7 @@
 """What ``--order`` names: a curriculum, a run's journal, a plan, a column of the table, or the table as it lies."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -125,14 +125,14 @@ def _curriculum(settings: ExportSettings, journal: Path | None) -> TableOrder:
     parts, header = rows_and_order(options)
     table, of_run = parts.train, isinstance(header, Journal)
     order = whole_order(table, header, options.curriculum)
-    first = header.header if isinstance(header, Journal) else header
+    first = replace(header.header, budget=asdict(header.budgets[-1])) if isinstance(header, Journal) else header
     source = {
         "from": "journal" if of_run else "curriculum",
         "name": first.curriculum,
         "options": dict(first.options),
         "seed": first.seed,
         "batch": first.batch,
-        "budget": asdict(header.budgets[-1]) if isinstance(header, Journal) else dict(first.budget),
+        "budget": dict(first.budget),
         **({"plugin": dict(first.plugin)} if first.plugin else {}),
     }
     ours = not first.plugin
