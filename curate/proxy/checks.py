@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from curricle.curate.proxy.attention import Trunk, attending_in_packs
+from curricle.curate.proxy.attention import Tree, Trunk, attending_in_packs
 from curricle.curate.proxy.bounded import in_batches
 from curricle.curate.proxy.packing import ForwardInput, packed, packs, padded
 from curricle.curate.proxy.sequences import Request
@@ -47,7 +47,9 @@ def check_passes(proxy: ScoringModel, max_length: int) -> None:
 
     UsageError where rows in one pass do not have the numbers that each has alone, or the model cannot be asked.
     """
-    requests = _requests(proxy.model, max_length)
+    # on a GPU also one of several blocks: what is compiled for other sizes than the first is tried before it is needed
+    more = (3 * Tree.block,) if proxy.device.type == "cuda" else ()
+    requests = _requests(proxy.model, max_length, (*LENGTHS, *more))
     bound = tolerance(torch.finfo(proxy.dtype).eps)
     proxy.plain_head = proxy.in_packs = False
     with in_words(f"{type(proxy.model).__name__} cannot be asked for the log p of tokens", OTHER):
@@ -119,12 +121,12 @@ def _unexpected(index: int) -> None:
     raise torch.OutOfMemoryError
 
 
-def _requests(model: Any, max_length: int) -> list[Request]:
-    """Rows of random tokens and unlike lengths, two of which begin alike, and longer ones where the config says that
+def _requests(model: Any, max_length: int, lengths: Sequence[int]) -> list[Request]:
+    """Rows of random tokens and of these lengths, two of which begin alike, and longer ones where the config says that
     length matters. Of those the last tokens are scored, which is where it shows.
     """
     draw = np.random.default_rng(0)
-    spans = {max(2, min(length, max_length)): 1 for length in LENGTHS}
+    spans = {max(2, min(length, max_length)): 1 for length in lengths}
     for length in telling_lengths(model.config, max_length):
         spans.setdefault(min(length + REACH, max_length), max(1, length - REACH))
     tokens = vocabulary(model)

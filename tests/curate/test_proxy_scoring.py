@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 from itertools import chain
+from types import SimpleNamespace
 
 import drawn
 import pytest
@@ -13,7 +14,7 @@ import torch
 from asking import nothing, run_passes, with_answers
 from curricle.curate.batch import Batch
 from curricle.curate.passes import CHECKPOINT_LOSSES, GENERATION, LOSS, RENDERING, UNCONDITIONAL_LOSS
-from curricle.curate.proxy import likelihood
+from curricle.curate.proxy import checks, likelihood
 from curricle.curate.proxy.attention import PATTERNS, Branches, Tree
 from curricle.curate.proxy.backend import load
 from curricle.curate.proxy.packing import Pack, packed, packs
@@ -159,6 +160,16 @@ def test_the_tree_of_a_pack_has_the_paths_of_its_rows(drawn, budget, block):
                     assert allowed[index].nonzero().flatten().tolist() == path[:before]
             padding = allowed[branches.inputs["input_ids"].shape[1] :]
             assert (padding.sum(1) == 1).all() and (padding.nonzero()[:, 1] >= room).all()
+
+
+def test_where_a_gpu_has_no_code_for_packs_rows_pass_padded_and_that_is_said(caplog):
+    proxy = SimpleNamespace(device=torch.device("cuda"))
+    assert checks._packs_hold(proxy, lambda: 0.5, 1.0) and not checks._packs_hold(proxy, lambda: 2.0, 1.0)
+    assert not caplog.text
+    assert not checks._packs_hold(proxy, lambda: raise_(LookupError("no Triton")), 1.0)
+    assert "rows pass padded, not in packs: their attention cannot be compiled here: no Triton" in caplog.text
+    with pytest.raises(torch.OutOfMemoryError):
+        checks._packs_hold(proxy, lambda: raise_(torch.OutOfMemoryError()), 1.0)
 
 
 def _blocks(mask, name):

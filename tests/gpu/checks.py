@@ -44,7 +44,7 @@ class Scale:
 
 
 SCALES = {
-    "full": Scale(80, 2048, 128, 6, 16384, 12, 3, 8192),
+    "full": Scale(80, 2048, 64, 6, 16384, 12, 3, 8192),
     "tiny": Scale(8, 96, 3, 4, 256, 4, 1, 128),
 }
 
@@ -98,7 +98,7 @@ CHECKS = {
     "limits": Check("limits", "limits", 50),
     "scores": Check("scores", "scores", 100),
     "half": Check("scores", "half", 60),
-    "scoring-speed": Check("speed", "scoring", 120),
+    "scoring-speed": Check("speed", "scoring", 150),
     "training": Check("training", "training", 100),
     "training-speed": Check("speed", "training", 150),
     "memory": Check("scores", "memory", 60),

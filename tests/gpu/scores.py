@@ -46,7 +46,7 @@ class Rows:
     @cached_property
     def requests(self) -> list[Request]:
         examples = read(REPOSITORY / "tests" / "data" / "sample.jsonl").examples.slice(0, self.context.scale.rows)
-        rendered = [row for row in Renderer(self.weights, self.settings).render(examples) if row.note is None]
+        rendered = [row for row in Renderer(self.weights, self.settings).render(examples) if row.spans]
         sample = [build(row, self.backend.special) for build in (conditional, unconditional) for row in rendered]
         draw = random.Random(0)
         length = self.context.scale.length

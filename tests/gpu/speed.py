@@ -12,6 +12,7 @@ from curricle.curate.proxy.backend import Backend, load
 from curricle.curate.proxy.sequences import Request
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.proxy.weights import resolve
+from curricle.schemas.chat.models import body
 from curricle.train.data.encoding import Encoded
 from curricle.train.distributed import connect
 from curricle.train.model.load import load_model
@@ -46,6 +47,8 @@ def scoring(context: Context) -> Iterator[Line]:
     for dtype in ("bfloat16", "float32"):
         yield from _scoring(context, dtype, work)
         _free(context)
+    if context.device == "cuda":
+        yield _scoring_compiled(context, next(iter(work.values())))
 
 
 def _scoring(context: Context, dtype: str, work: Mapping[str, Sequence[Request]]) -> Iterator[Line]:
@@ -65,6 +68,21 @@ def _scoring(context: Context, dtype: str, work: Mapping[str, Sequence[Request]]
         yield from _kernels(context, "scoring, bfloat16", once)
         if context.device == "cuda":
             yield _waits(once)
+
+
+def _scoring_compiled(context: Context, requests: Sequence[Request]) -> Line:
+    """What it would be if the model's layers were compiled, which scoring does not do."""
+    what = f"scoring, bfloat16, layers compiled, {context.scale.length} tokens a row (an experiment)"
+    settings = ProxySettings(model=context.model, dtype="bfloat16", max_length=context.scale.length)
+    backend = load(settings, resolve(settings.model))
+    lengths, scored = [len(each.ids) for each in requests], sum(each.count for each in requests)
+    flops = [forward_flops(backend.model, lengths, scored, causal) for causal in (False, True)]
+    for layer in body(backend.model).layers:
+        layer.compile()
+    try:
+        return _rate(context, what, partial(_score, backend, requests), sum(lengths), flops, "bfloat16")
+    except Exception as error:  # a compiler's are of many kinds, and nothing rests on it
+        return Line(what, "not compiled", note=f"{type(error).__name__}: {str(error)[:200]}")
 
 
 def _score(backend: Backend, requests: Sequence[Request]) -> None:
