@@ -82,7 +82,7 @@ def test_what_an_object_costs(s3, requests, monkeypatch):
             patch.setattr(engines, "run", half)
             curricle(*arguments, code=1)
         first = requests()
-        assert f"{count // 2} of {count} shards are finished" in curricle("status", f"{where}/out")
+        assert f"{count // 2} of {count:,} shards are finished" in curricle("status", f"{where}/out")
         looking = requests()
         curricle(*arguments)
         counts[count] = first, looking, requests()
