@@ -18,14 +18,18 @@ Tokenizers of other kinds read whole texts.
 
 import json
 import re
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property, lru_cache
-from itertools import accumulate, chain
-from typing import Any
+from functools import lru_cache
+from itertools import accumulate, chain, pairwise
+from threading import Lock
+from typing import Any, NamedTuple
+
+import numpy as np
 
 CACHE_UNITS = 1 << 21
-"""How much a cache holds before it is emptied: a unit is a character of a pretoken, and each has eight more. 50 MB."""
+"""How much a cache holds before it is emptied: a unit is a token, and each pretoken has eight more. 50 MB."""
 _OVERHEAD = 8
 LONGEST = 100
 """Characters: a text with a longer pretoken is read whole. It will hardly come again, and would fill the cache."""
@@ -86,39 +90,54 @@ class Tokens:
         return bisect_left(self._starts, at)
 
 
-class JoinedTokens(Tokens):
-    """Tokens of a text that was cut: ``parts`` are the ids of each of its pretokens, and those are filled by them."""
+class _Cut(NamedTuple):
+    """Texts in pretokens, one after the other: where each pretoken ends, in characters; how many tokens there are
+    before it, and in all; the ids of those."""
 
-    def __init__(
-        self, pretokens: Sequence[str], parts: Sequence[Sequence[int]], alone: Callable[[str], Tokens]
-    ) -> None:
+    pretokens: Sequence[str]
+    edges: Sequence[int]
+    counts: Sequence[int]
+    ids: Sequence[int]
+
+
+class _TokensOfPretokens(Tokens):
+    """Tokens of one of the texts that were cut: of the pretokens from ``first`` to ``last``, which they fill."""
+
+    def __init__(self, cut: _Cut, first: int, last: int, alone: Callable[[str], Tokens]) -> None:
         """``alone``: the tokens of a pretoken."""
-        self.ids = list(chain.from_iterable(parts))
-        self._pretokens, self._parts, self._alone = pretokens, parts, alone
-
-    @cached_property
-    def _edges(self) -> list[int]:
-        """Where each pretoken ends, in characters."""
-        return list(accumulate(map(len, self._pretokens)))
-
-    @cached_property
-    def _counts(self) -> list[int]:
-        """How many tokens there are before each pretoken, and in all."""
-        return list(accumulate(map(len, self._parts), initial=0))
+        self._cut, self._first, self._last, self._alone = cut, first, last, alone
+        self._start = cut.edges[first - 1] if first else 0
+        self.ids = cut.ids[cut.counts[first] : cut.counts[last]]
 
     def ended(self, at: int) -> int:
-        index = bisect_right(self._edges, at)
-        return self._counts[index] + self._inside(index, at, Tokens.ended)
+        return self._before(bisect_right(self._cut.edges, self._start + at, self._first, self._last), at, Tokens.ended)
 
     def begun(self, at: int) -> int:
-        index = bisect_left(self._edges, at)
-        if index < len(self._edges) and self._edges[index] == at:
-            return self._counts[index + 1]
-        return self._counts[index] + self._inside(index, at, Tokens.begun)
+        index = bisect_left(self._cut.edges, self._start + at, self._first, self._last)
+        whole = index < self._last and self._cut.edges[index] == self._start + at
+        return self._before(index + whole, at, Tokens.begun)
 
-    def _inside(self, index: int, at: int, count: Callable[[Tokens, int], int]) -> int:
-        start = self._edges[index - 1] if index else 0
-        return count(self._alone(self._pretokens[index]), at - start) if start < at < self._edges[-1] else 0
+    def _before(self, index: int, at: int, count: Callable[[Tokens, int], int]) -> int:
+        """Tokens of the pretokens before this one, and those in it."""
+        tokens = self._cut.counts[index] - self._cut.counts[self._first]
+        inside = at - (self._cut.edges[index - 1] - self._start if index > self._first else 0)
+        if index == self._last or inside <= 0:
+            return tokens
+        return tokens + count(self._alone(self._cut.pretokens[index]), inside)
+
+
+class _Numbers(dict[str, int]):
+    """Pretokens by number, from 1; 0 is every one that is too long to keep. ``new``: the last ones, not yet read."""
+
+    def __init__(self) -> None:
+        self.new: list[str] = []
+
+    def __missing__(self, pretoken: str) -> int:
+        if len(pretoken) > LONGEST:
+            return 0
+        self[pretoken] = number = len(self) + 1
+        self.new.append(pretoken)
+        return number
 
 
 class PretokenCache:
@@ -129,37 +148,56 @@ class PretokenCache:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer, self._split = tokenizer, splitter(tokenizer)
-        self._memory: tuple[dict[str, Sequence[int]], set[str]] = {}, set()
-        """The ids of each pretoken, and pretokens with characters that are in no token."""
-        self._units = 0
         self._alone = lru_cache(ALONE)(lambda pretoken: self._whole([pretoken])[0])
+        self._lock = Lock()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._numbers = _Numbers()
+        self._lengths, self._counts, self._fills = array("q", [0]), array("q", [0]), array("b", [False])
+        """Of each pretoken by number: its characters, its tokens, and whether these fill it."""
+        self._ids = array("q")
+        """The tokens of all of them, in the order of their numbers."""
 
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
         """The tokens of each text."""
         if self._split is None:
             return self._whole(texts)
-        if self._units > CACHE_UNITS:
-            self._memory, self._units = ({}, set()), 0
-        ids, unfilled = self._memory  # these stay as they are while another thread begins anew
-        pretokens = list(map(self._split, texts))
-        unknown = set().union(*pretokens).difference(ids)
-        uncut = {each for each in unknown if len(each) > LONGEST}
-        self._learn([*(unknown - uncut)], ids, unfilled)
-        uncut |= unfilled
-        whole = [text for text, each in zip(texts, pretokens, strict=True) if uncut and not uncut.isdisjoint(each)]
-        read = dict(zip(whole, self._whole(whole), strict=True))
+        split = list(map(self._split, texts))
+        pretokens = list(chain.from_iterable(split))
+        with self._lock:
+            if len(self._ids) + _OVERHEAD * len(self._numbers) > CACHE_UNITS:
+                self._forget()
+            numbers = np.fromiter(map(self._numbers.__getitem__, pretokens), np.int64, len(pretokens))
+            self._learn()
+            lengths, counts, fill = (np.array(each)[numbers] for each in (self._lengths, self._counts, self._fills))
+            ends = np.array(self._counts).cumsum()[numbers]
+            ids = np.array(self._ids)
+        tokens = counts.cumsum()
+        ids = ids[np.repeat(ends - tokens, counts) + np.arange(tokens[-1] if len(tokens) else 0)]
+        cut = _Cut(pretokens, lengths.cumsum().tolist(), [0, *tokens.tolist()], ids.tolist())
+        rows = list(accumulate(map(len, split), initial=0))
+        odd = set((np.searchsorted(rows, np.flatnonzero(fill == 0), "right") - 1).tolist())
+        whole = dict(zip(sorted(odd), self._whole([texts[row] for row in sorted(odd)]), strict=True))
         return [
-            read[text] if text in read else JoinedTokens(each, [*map(ids.__getitem__, each)], self._alone)
-            for text, each in zip(texts, pretokens, strict=True)
+            whole[row] if row in odd else _TokensOfPretokens(cut, first, last, self._alone)
+            for row, (first, last) in enumerate(pairwise(rows))
         ]
 
-    def _learn(self, pretokens: Sequence[str], ids: dict[str, Sequence[int]], unfilled: set[str]) -> None:
-        encoded = self._tokenizer.encode_batch(pretokens, add_special_tokens=False)
-        for pretoken, each in zip(pretokens, encoded, strict=True):
-            ids[pretoken] = tuple(each.ids)
-            if not _fill(each.offsets, len(pretoken)):
-                unfilled.add(pretoken)
-        self._units += sum(map(len, pretokens)) + _OVERHEAD * len(pretokens)
+    def _learn(self) -> None:
+        """Reads what the cache does not have."""
+        new, self._numbers.new = self._numbers.new, []
+        try:
+            encoded = self._tokenizer.encode_batch(new, add_special_tokens=False)
+        except BaseException:  # such as half of a surrogate pair: their numbers stand for nothing
+            self._forget()
+            raise
+        for pretoken, each in zip(new, encoded, strict=True):
+            ids = each.ids
+            self._lengths.append(len(pretoken))
+            self._counts.append(len(ids))
+            self._fills.append(_fill(each.offsets, len(pretoken)))
+            self._ids.extend(ids)
 
     def _whole(self, texts: Sequence[str]) -> list[Tokens]:
         encoded = self._tokenizer.encode_batch(texts, add_special_tokens=False) if texts else []

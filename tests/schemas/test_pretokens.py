@@ -234,10 +234,19 @@ def test_a_cache_is_bounded(tokenizers, monkeypatch):
     for number in range(0, 200, 10):
         words = [f" w{chr(97 + each % 26)}{chr(97 + each // 26)}" for each in range(number, number + 10)]
         cache.encode(words)
-        most = max(most, len(cache._memory[0]))
+        most = max(most, len(cache._numbers))
     assert 10 < most < 60
     cache.encode(["é" * (pretokens.LONGEST + 1), "é" * pretokens.LONGEST])
-    assert max(map(len, cache._memory[0])) == pretokens.LONGEST
+    assert max(map(len, cache._numbers)) == pretokens.LONGEST
+
+
+def test_what_cannot_be_read_leaves_nothing_behind(tokenizers):
+    cache = PretokenCache(tokenizers["SmolLM2"])
+    with pytest.raises((TypeError, UnicodeError)):
+        cache.encode(["a word", "half a pair: \ud83d"])
+    texts = ["a word", "another word", "", "a pair: \U0001f600"]
+    whole = [each.ids for each in tokenizers["SmolLM2"].encode_batch(texts, add_special_tokens=False)]
+    assert [list(each.ids) for each in cache.encode(texts)] == whole
 
 
 def test_real_instructions(smollm2, shared_data):
@@ -250,4 +259,4 @@ def test_real_instructions(smollm2, shared_data):
     cache = PretokenCache(tokenizer)
     cut = [list(each.ids) for each in cache.encode(lines)]
     assert cut == [each.ids for each in tokenizer.encode_batch(lines, add_special_tokens=False)]
-    assert len(cache._memory[0]) < sum(map(len, cut)) / 4
+    assert len(cache._numbers) < sum(map(len, cut)) / 4
