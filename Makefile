@@ -48,7 +48,7 @@ links: .venv/.docs
 
 bench: bench/.env
 	env -u PYTHONDONTWRITEBYTECODE bench/env/bin/python tests/benchmarks --output bench \
-	    $(if $(ROWS),--rows $(ROWS)) $(if $(DATA),--data $(DATA))
+	    $(if $(ROWS),--rows $(ROWS)) $(if $(DATA),--data $(DATA)) $(if $(AGAIN),--again) $(if $(PAGE),--page)
 
 # On a machine with a GPU: docs/gpu.md. Where parts were carried there, they are put beside the torch of PYTHON.
 PARTS = $(wildcard gpu/parts/parts.json)

@@ -1,8 +1,12 @@
 """The benchmark: ratios to other programs and to the machine, side by side in one run.
 
-    make bench [ROWS=P1,P2] [DATA=../shared/data]
+    make bench [ROWS=P1,P2] [AGAIN=1] [DATA=../shared/data]
+    make bench PAGE=1       # what was measured, put into docs/benchmarks.md
 
-Each row runs in a process of its own, which leaves OUTPUT/P1.json; then comes one table, as text, JSON and a picture.
+Each row runs in a process of its own, which leaves OUTPUT/P1.json; a second run goes on with the rows that are not
+there yet or were measured by another commit. Then comes one table, as text, JSON and a picture.
+
+    bench/env/bin/python tests/benchmarks --share 0.01    # everything once, on few rows: does it run?
 """
 
 import argparse
@@ -11,14 +15,15 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
 sys.path.insert(0, str(HERE.parents[1]))
 
-from harness import read, write  # noqa: E402
-from machine import describe  # noqa: E402
-from report import draw, table  # noqa: E402
+from harness import ROUNDS, Comparison, Finding, Setting, read, write  # noqa: E402
+from machine import REPOSITORY, commit, describe, now  # noqa: E402
 
 ROWS = {
     "P1": "p1_mtld",
@@ -31,12 +36,65 @@ ROWS = {
     "P8": "p8_start",
     "P12": "p12_driver",
 }
+PAGE = REPOSITORY / "docs" / "benchmarks.md"
+EVIDENCE = REPOSITORY / "docs" / "evidence" / "benchmarks.json"
+"""What the page is written from."""
 
 
-def measure(row: str, output: Path, data: Path) -> None:
-    """Run one row here."""
+def measure(row: str, output: Path, data: Path, share: float) -> None:
+    """Run one row here, and write what came of it."""
+    began, machine, clock = now(), describe(), time.monotonic()
     with tempfile.TemporaryDirectory() as path:
-        write(output / f"{row}.json", importlib.import_module(ROWS[row]).measure(Path(path), data))
+        setting = Setting(Path(path), data, output, share, ROUNDS if share == 1 else 1)
+        findings = importlib.import_module(ROWS[row]).measure(setting)
+    head = {"row": row, "commit": commit(), "began": began, "share": share, "machine": machine}
+    write(output / f"{row}.json", {**head, "minutes": round((time.monotonic() - clock) / 60, 1)}, findings)
+
+
+def is_there(row: str, output: Path, share: float) -> bool:
+    """Whether this commit has measured the row already; unknown code is measured again."""
+    path = output / f"{row}.json"
+    if not path.exists():
+        return False
+    head, _ = read(path)
+    known = commit() and not commit().endswith("-dirty")
+    return bool(known) and (head["commit"], head["share"]) == (commit(), share)
+
+
+def collect(rows: list[str], output: Path) -> tuple[list[dict], list[Finding]]:
+    measured = [read(path) for row in rows if (path := output / f"{row}.json").exists()]
+    return [head for head, _ in measured], [finding for _, findings in measured for finding in findings]
+
+
+def summarise(rows: list[str], output: Path) -> None:
+    """The table of what is there, as text, JSON and a picture."""
+    from report import draw, machine_in_words, table
+
+    heads, findings = collect(rows, output)
+    if not heads:
+        return
+    text = f"{table(findings)}\n\n{machine_in_words(heads)}\n"
+    (output / "table.md").write_text(text)
+    comparisons = [each for each in findings if isinstance(each, Comparison)]
+    results = [{**vars(each), "ratio": each.ratio, "met": each.met} for each in comparisons]
+    (output / "bench.json").write_text(json.dumps({"rows": heads, "comparisons": results}, indent=1) + "\n")
+    machine = heads[0]["machine"]
+    draw(comparisons, f"{machine['processor']}, {machine['cores']} cores", output / "bench.png")
+    print(text + f"\n{output}/bench.json, bench.png, table.md")
+
+
+def write_evidence(rows: list[str], output: Path) -> None:
+    """Put the rows that are there beside the page, in place of the same rows of earlier runs, and write the page."""
+    from report import write_page
+
+    kept = json.loads(EVIDENCE.read_text()) if EVIDENCE.exists() else {}
+    measured = {row: json.loads(path.read_text()) for row in rows if (path := output / f"{row}.json").exists()}
+    if few := [row for row, values in measured.items() if values["share"] != 1]:
+        raise SystemExit(f"on few rows only, and not for the page: {', '.join(few)}")
+    together = kept | measured
+    evidence = {row: together[row] for row in ROWS if row in together}
+    EVIDENCE.write_text(json.dumps(evidence, indent=1) + "\n")
+    write_page(PAGE, EVIDENCE)
 
 
 def main() -> int:
@@ -44,6 +102,9 @@ def main() -> int:
     parser.add_argument("--rows", default=",".join(ROWS))
     parser.add_argument("--output", type=Path, default=Path("bench"))
     parser.add_argument("--data", type=Path, default=HERE.parents[2] / "shared" / "data")
+    parser.add_argument("--share", type=float, default=1.0, help="of the rows, in one round: to see that all runs")
+    parser.add_argument("--again", action="store_true", help="measure rows again that are there")
+    parser.add_argument("--page", action="store_true", help="measure nothing: write docs/benchmarks.md")
     parser.add_argument(
         "--alone", action="store_true", help="run the one row in this process, and write its JSON alone"
     )
@@ -54,23 +115,21 @@ def main() -> int:
     output = options.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
     if options.alone:
-        measure(*rows, output, options.data.resolve())
+        measure(*rows, output, options.data.resolve(), options.share)
         return 0
-    machine = describe()
+    if options.page:
+        write_evidence(rows, output)
+        return 0
     failed = []
     for row in rows:
+        if not options.again and is_there(row, output, options.share):
+            print(f"{row} is there", flush=True)
+            continue
         print(f"{row} …", flush=True)
         command = [sys.executable, HERE, "--rows", row, "--output", output, "--data", options.data, "--alone"]
-        if subprocess.run(list(map(str, command))).returncode:
+        if subprocess.run(list(map(str, [*command, "--share", options.share]))).returncode:
             failed.append(row)
-    comparisons = [each for row in rows if row not in failed for each in read(output / f"{row}.json")]
-    machine_words = ", ".join(f"{name} {value}" for name, value in machine.items())
-    text = f"{table(comparisons)}\n\n{machine_words}\n"
-    (output / "table.md").write_text(text)
-    results = [{**vars(each), "ratio": each.ratio, "met": each.met} for each in comparisons]
-    (output / "bench.json").write_text(json.dumps({"machine": machine, "comparisons": results}, indent=1) + "\n")
-    draw(comparisons, f"{machine['processor']}, {machine['cores']} cores", output / "bench.png")
-    print(text + f"\n{output}/bench.json, bench.png, table.md")
+    summarise(rows, output)
     if failed:
         print(f"these rows failed: {', '.join(failed)}")
     return bool(failed)

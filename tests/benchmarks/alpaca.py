@@ -1,6 +1,7 @@
 """Alpaca rows for the benchmarks, as the pipeline reads them."""
 
 import json
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -12,11 +13,19 @@ from curricle.schemas.table import EXAMPLES
 FILE = Path("alpaca", "alpaca_46k.jsonl")
 
 
+def records(data: Path) -> Iterator[dict]:
+    """Those that have an answer, in the order of the file."""
+    with (data / FILE).open(encoding="utf-8") as lines:
+        yield from (record for record in map(json.loads, lines) if record["output"].strip())
+
+
 def first(data: Path, rows: int) -> pa.Table:
     """A table of the first rows that have an answer."""
-    with (data / FILE).open(encoding="utf-8") as lines:
-        answers = (record for record in map(json.loads, lines) if record["output"].strip())
-        return pa.Table.from_pylist([_example(*item) for item in enumerate(islice(answers, rows))], EXAMPLES)
+    return table_of(islice(records(data), rows))
+
+
+def table_of(records: Iterable[dict]) -> pa.Table:
+    return pa.Table.from_pylist([_example(*item) for item in enumerate(records)], EXAMPLES)
 
 
 def _example(index: int, record: dict) -> dict:

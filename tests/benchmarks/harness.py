@@ -1,16 +1,56 @@
 """Work that is done in several ways, timed in turns, and how the ways compare."""
 
 import json
+import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 ROUNDS = 5
+FEW = 8
+"""Rows that every share has."""
 
-Contender = Callable[[int], float]
-"""Does the work of a round (0 is the warm-up) and says what it took: seconds, or whatever else is compared."""
+
+class Cost(NamedTuple):
+    """What a round took: seconds, or whatever else is compared, and the user and system time of all its processes."""
+
+    seconds: float
+    processor: float
+
+
+class Rounds(list[float]):
+    """What each round took, and what it took of the processors."""
+
+    def __init__(self, costs: Sequence[Cost] = ()) -> None:
+        super().__init__(cost.seconds for cost in costs)
+        self.processor = [cost.processor for cost in costs]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a row is measured, and how much of it.
+
+    ``path``: an empty directory of its own; ``data``: public data sets; ``output``: what stays between runs, such as
+    the environments of other programs; ``share``: 1, or less to see that everything runs.
+    """
+
+    path: Path
+    data: Path
+    output: Path
+    share: float = 1.0
+    rounds: int = ROUNDS
+
+    def rows(self, count: int) -> int:
+        """That many rows, or so many less as the share says, but a few."""
+        return max(min(count, FEW), round(count * self.share))
+
+
+Contender = Callable[[int], float | Cost]
+"""Does the work of a round (0 is the warm-up) and says what it took; a Cost where a process does it that goes on."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +58,8 @@ class Comparison:
     """What ours and theirs took, round by round; less is better.
 
     ``goal``: with ``at_most`` the largest share of theirs that ours may take, and otherwise how many times as
-    fast ours has to be.
+    fast ours has to be; None where no goal is set.
+    ``processor``: the same ratios in seconds of the processors, for work that other programs on the machine slow down.
     """
 
     row: str
@@ -26,16 +67,24 @@ class Comparison:
     against: str
     ours: list[float]
     theirs: list[float]
-    goal: float
+    goal: float | None
     at_most: bool = False
     unit: str = "s"
     note: str = ""
+    processor: list[float] | None = None
     ratios: list[float] = field(init=False)
 
     def __post_init__(self) -> None:
-        pairs = zip(self.ours, self.theirs, strict=True)
-        ratios = [ours / theirs if self.at_most else theirs / ours for ours, theirs in pairs]
-        object.__setattr__(self, "ratios", ratios)
+        set_ = partial(object.__setattr__, self)
+        set_("ratios", self._ratios(self.ours, self.theirs))
+        if isinstance(self.ours, Rounds) and isinstance(self.theirs, Rounds):
+            set_("processor", self._ratios(self.ours.processor, self.theirs.processor))
+        set_("ours", [*self.ours])
+        set_("theirs", [*self.theirs])
+
+    def _ratios(self, ours: list[float], theirs: list[float]) -> list[float]:
+        pairs = zip(ours, theirs, strict=True)
+        return [mine / others if self.at_most else others / mine for mine, others in pairs]
 
     @property
     def ratio(self) -> float:
@@ -43,8 +92,31 @@ class Comparison:
         return statistics.median(self.ratios)
 
     @property
-    def met(self) -> bool:
+    def met(self) -> bool | None:
+        if self.goal is None:
+            return None
         return self.ratio <= self.goal if self.at_most else self.ratio >= self.goal
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """What could not be compared here, and why."""
+
+    row: str
+    work: str
+    against: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What the table has no column for: a paragraph of Markdown."""
+
+    row: str
+    text: str
+
+
+Finding = Comparison | Skipped | Remark
 
 
 def timed(work: Callable[[int], object]) -> Contender:
@@ -58,24 +130,44 @@ def timed(work: Callable[[int], object]) -> Contender:
     return seconds
 
 
-def alternate(*contenders: Contender, rounds: int = ROUNDS) -> list[list[float]]:
+def processor_seconds() -> float:
+    """User and system time of this process and of those that it started and that ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def alternate(*contenders: Contender, rounds: int = ROUNDS) -> list[Rounds]:
     """What each contender took in each round. They take turns, and every other round begins with the last one."""
-    durations: list[list[float]] = [[] for _ in contenders]
+    costs: list[list[Cost]] = [[] for _ in contenders]
     for round in range(rounds + 1):
         order = range(len(contenders)) if round % 2 else range(len(contenders) - 1, -1, -1)
         for index in order:
+            before = processor_seconds()
             took = contenders[index](round)
             if round:
-                durations[index].append(took)
-    return durations
+                cost = took if isinstance(took, Cost) else Cost(took, processor_seconds() - before)
+                costs[index].append(cost)
+    return [Rounds(each) for each in costs]
 
 
-def write(path: Path, comparisons: Sequence[Comparison]) -> None:
-    path.write_text(json.dumps([asdict(each) for each in comparisons], indent=1) + "\n")
+def write(path: Path, head: Mapping[str, object], findings: Sequence[Finding]) -> None:
+    """One row with what it was measured by; written beside its path and renamed, so that a row is there or not."""
+    body = [{"kind": type(each).__name__, **asdict(each)} for each in findings]
+    beside = path.with_suffix(".tmp")
+    beside.write_text(json.dumps({**head, "findings": body}, indent=1) + "\n")
+    beside.replace(path)
 
 
-def read(path: Path) -> list[Comparison]:
-    def without_ratios(values: dict) -> dict:
-        return {name: value for name, value in values.items() if name != "ratios"}
+def read(path: Path) -> tuple[dict, list[Finding]]:
+    """The head and the findings that ``write`` wrote."""
+    return parsed(json.loads(path.read_text()))
 
-    return [Comparison(**without_ratios(values)) for values in json.loads(path.read_text())]
+
+def parsed(row: dict) -> tuple[dict, list[Finding]]:
+    head = dict(row)
+    kinds = {kind.__name__: kind for kind in (Comparison, Skipped, Remark)}
+    findings = []
+    for values in head.pop("findings"):
+        given = {name: value for name, value in values.items() if name not in ("kind", "ratios")}
+        findings.append(kinds[values["kind"]](**given))
+    return head, findings

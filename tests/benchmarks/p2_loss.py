@@ -16,7 +16,7 @@ from curricle.curate.proxy.rendering import Renderer
 from curricle.curate.proxy.sequences import Request, conditional, unconditional
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.proxy.weights import resolve
-from harness import ROUNDS, Comparison, alternate, timed
+from harness import Comparison, Setting, alternate, timed
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -112,9 +112,10 @@ def multiply(model: torch.nn.Module, tokens: int, scored: int) -> None:
                     torch.nn.functional.linear(rows[weight.shape[1]][: count - start], weight)
 
 
-def measure(path: Path, data: Path) -> list[Comparison]:
-    table = first(data, WARM_UP + ROUNDS * ROWS)
-    parts = [table.slice(0, WARM_UP), *(table.slice(WARM_UP + ROWS * round, ROWS) for round in range(ROUNDS))]
+def measure(setting: Setting) -> list[Comparison]:
+    rows, rounds = setting.rows(ROWS), setting.rounds
+    table = first(setting.data, WARM_UP + rounds * rows)
+    parts = [table.slice(0, WARM_UP), *(table.slice(WARM_UP + rows * round, rows) for round in range(rounds))]
     ours = Ours()
     one_by_one, lm_eval = OneByOne(ours.weights.directory), LmEval(ours.weights.directory)
     mine = ours.score(parts[0])
@@ -130,9 +131,10 @@ def measure(path: Path, data: Path) -> list[Comparison]:
         timed(lambda round: one_by_one.score(parts[round])),
         timed(lambda round: lm_eval.score(parts[round])),
         timed(lambda round: multiply(one_by_one.model, *least[round])),
+        rounds=rounds,
     )
     tokens = sum(len(request.ids) for request in itertools.chain(*requests[1:]))
-    work = f"loss with and without the prompt, {ROUNDS * ROWS} Alpaca rows, SmolLM2-135M, float32"
+    work = f"loss with and without the prompt, {rounds * rows} Alpaca rows, SmolLM2-135M, float32"
     return [
         Comparison("P2", work, against, took, theirs, goal, note=f"{tokens / sum(took):,.0f} tokens/s{more}")
         for against, theirs, goal, more in (

@@ -1,7 +1,9 @@
-"""P4: a whole job with a CPU metric: against its own functions without Beam, on two workers, and its memory.
+"""P4: whole jobs with CPU metrics: against their own functions without Beam, on several workers, and their memory.
+
+    python p4_jobs.py METRICS SOURCE OUTPUT    # those functions alone
 
 A job starts, surveys its input, compacts its shards and writes a report; the functions alone do none of that, and what
-they import is not timed.
+they import is not timed. One worker and the functions alone have one core: a tokenizer would take them all.
 """
 
 import json
@@ -9,13 +11,11 @@ import os
 import random
 import subprocess
 import sys
-from itertools import cycle, islice
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from alpaca import FILE
-from curricle.curate.batch import Batch
-from curricle.curate.metric import measure as compute
+from curricle.curate.progress import NoProgress
 from curricle.curate.scoring import notes_of, with_scores
 from curricle.pipelines.scoring.cost import survey_limits
 from curricle.pipelines.scoring.inputs import find_inputs
@@ -24,67 +24,71 @@ from curricle.pipelines.scoring.plan import ScoringPlan, survey_inputs
 from curricle.pipelines.settings.score import ScoreSettings
 from curricle.pipelines.transforms.read import read_run
 from curricle.pipelines.transforms.shards import shard_runs
-from harness import Comparison, Contender, alternate, timed
+from harness import Comparison, Contender, Cost, Finding, Setting, alternate, processor_seconds
+from jobs import CURRICLE, ONE_CORE, repeated, run, scored
 
 ROWS = 300_000
 WARM_UP = 5_000
-METRIC = "mtld"
+ROUNDS = 3  # a job takes a minute or two
+METRICS = ("mtld", "length,mtld")
 FEW, MANY = 100_000, 1_000_000
 WORDS = ("apple", "stone", "river", "quick", "paper", "green", "light", "under", "never", "small", "house", "music")
 
 
-def measure(path: Path, data: Path) -> list[Comparison]:
-    inputs = {rows: _repeated(data / FILE, rows, path) for rows in (WARM_UP, ROWS)}
+def measure(setting: Setting) -> list[Finding]:
+    return [*(each for metrics in METRICS for each in _workers(metrics, setting)), _memory(setting)]
 
-    def contender(work) -> Contender:
-        return timed(lambda round: work(inputs[ROWS if round else WARM_UP], path / f"{work.__name__}-{round}"))
 
-    alone, one, two = alternate(*map(contender, (_without_beam, _one_worker, _two_workers)))
-    few, many = (_peak(rows, path) for rows in (FEW, MANY))
-    work, rate = f"curricle score --metrics {METRIC}, {ROWS:,} rows", f"{ROWS * len(one) / sum(one):,.0f} rows/s"
-    memory = f"peak resident size of a job with {MANY:,} rows"
+def _workers(metrics: str, setting: Setting) -> list[Finding]:
+    path, rows = setting.path / metrics, setting.rows(ROWS)
+    path.mkdir()
+    sources = [repeated(setting.data, count, setting.path) for count in (min(WARM_UP, rows), rows)]
+    options = ("--metrics", metrics)
+    alone, one, two, four = alternate(
+        _alone(metrics, sources, path / "alone"),
+        scored(sources, path / "one", *options, cores=ONE_CORE),
+        scored(sources, path / "two", *options, "--workers", "2"),
+        scored(sources, path / "four", *options, "--workers", "4"),
+        rounds=min(ROUNDS, setting.rounds),
+    )
+    work = f"curricle score --metrics {metrics}, {rows:,} rows"
+    rate = f"{rows * len(one) / sum(one):,.0f} rows/s"
+    core = "one worker on one core"
     return [
-        Comparison("P4", f"{work}, one worker", "the same functions without Beam", one, alone, 0.8, note=rate),
-        Comparison("P4", f"{work}, two workers", "one worker", two, one, 1.7),
-        Comparison(
-            "P4", memory, f"with {FEW:,}", [many], [few], 1.15, at_most=True, unit="MiB", note=f"{many:,.0f} MiB"
-        ),
+        Comparison("P4", f"{work}, {core}", "the same functions without Beam", one, alone, 0.8, note=rate),
+        Comparison("P4", f"{work}, two workers", core, two, one, 1.7, note=f"{rows * len(two) / sum(two):,.0f} rows/s"),
+        Comparison("P4", f"{work}, four workers", core, four, one, None),
     ]
 
 
-def _one_worker(source: Path, output: Path) -> None:
-    subprocess.run(_command(source, output), check=True, capture_output=True)
+def _alone(metrics: str, sources: list[Path], output: Path) -> Contender:
+    def cost(round: int) -> Cost:
+        return Cost(*json.loads(run([sys.executable, __file__, metrics, sources[bool(round)], output], ONE_CORE)))
+
+    return cost
 
 
-def _two_workers(source: Path, output: Path) -> None:
-    subprocess.run([*_command(source, output), "--workers", "2"], check=True, capture_output=True)
-
-
-def _command(source: Path, output: Path) -> list[str]:
-    command = [sys.executable, "-P", "-m", "curricle.pipelines.cli", "score", str(source), "--output", str(output)]
-    return [*command, "--metrics", METRIC, "--max-reject-fraction", "1"]
-
-
-def _without_beam(source: Path, output: Path) -> None:
+def without_beam(metrics: str, source: Path, output: Path) -> None:
     """Read, normalise, compute, and write a Parquet file, shard by shard."""
-    settings = ScoreSettings(inputs=(str(source),), output=str(output), metrics=(METRIC,))
+    settings = ScoreSettings(inputs=(str(source),), output=str(output), metrics=tuple(metrics.split(",")))
     job = make_job(settings)
     files, _ = find_inputs(settings.inputs, settings.output)
     sources = tuple(survey_inputs(files, job.format, job.readers, *survey_limits(job)))
     plan = ScoringPlan(job.fingerprint, job.identity, job.reading, sources)
     with pq.ParquetWriter(output.with_suffix(".parquet"), job.schema, compression="zstd") as writer:
-        for run in shard_runs(plan.shards, 1, set()):
-            for element in read_run(job, run):
-                scores = compute(Batch(element.examples), job.metrics)
+        for each in shard_runs(plan.shards, 1, set()):
+            for element in read_run(job, each):
+                scores = job.compute(element.examples, NoProgress())
                 notes = [*element.notes, *notes_of(scores)]
                 writer.write_table(with_scores(element.examples, scores.columns, notes, job.schema))
 
 
-def _repeated(file: Path, rows: int, path: Path) -> Path:
-    result = path / f"{rows}.jsonl"
-    with file.open(encoding="utf-8") as lines, result.open("w", encoding="utf-8") as output:
-        output.writelines(islice(cycle(lines), rows))
-    return result
+def _memory(setting: Setting) -> Comparison:
+    few, many = (_peak(setting.rows(rows), setting.path) for rows in (FEW, MANY))
+    work = f"peak resident size of a job with {setting.rows(MANY):,} rows"
+    note = f"{many:,.0f} MiB"
+    against = f"with {setting.rows(FEW):,}"
+    return Comparison("P4", work, against, [many], [few], 1.15, at_most=True, unit="MiB", note=note)
 
 
 def _peak(rows: int, path: Path) -> float:
@@ -95,8 +99,15 @@ def _peak(rows: int, path: Path) -> float:
         for row in range(rows):
             prompt, answer = (" ".join(draw.choices(WORDS, k=draw.randint(3, 30))) for _ in range(2))
             file.write(json.dumps({"instruction": f"{row} {prompt}", "output": answer}) + "\n")
-    with open(os.devnull, "w") as nowhere:
-        process = subprocess.Popen(_command(source, path / f"{rows}-short"), stdout=nowhere, stderr=nowhere)
-        _, status, usage = os.wait4(process.pid, 0)
+    command = [*CURRICLE, "score", str(source), "--output", str(path / f"{rows}-short"), "--metrics", METRICS[0]]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
     assert status == 0
     return usage.ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    _, names, source, output = sys.argv
+    began, before = time.perf_counter(), processor_seconds()
+    without_beam(names, Path(source), Path(output))
+    print(json.dumps([time.perf_counter() - began, processor_seconds() - before]))

@@ -1,21 +1,25 @@
-"""P5: the training loop beside a bare torch loop on the same batches, and beside TRL's SFTTrainer.
+"""P5: the training loop beside a bare torch loop on the same batches, TRL's SFTTrainer and LLaMA-Factory.
 
-Every contender trains once on the same rows, with AdamW in float32 and as many rows in an optimizer step. TRL packs
-rows into sequences, so its step takes as many sequences as hold that many rows on average. Every figure is of the same
-tokens: those of the rows, without padding. Start, and for TRL tokenising too, are not timed; our loop tokenises while
-it trains.
+Every contender trains once on the same rows, with AdamW in float32 and as many rows in an optimizer step. Others pack
+rows into sequences, so their step takes as many sequences as hold that many rows on average. Every figure is of the
+same tokens: those of the rows, without padding. Start is not timed, nor is tokenising of others; our loop tokenises
+while it trains.
 """
 
+import json
 import logging
 import math
 import tempfile
 import time
+from contextlib import ExitStack, closing
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from alpaca import first
+from alpaca import first, records
+from curricle.curate.proxy.weights import resolve
 from curricle.train.curricula.base import rng
 from curricle.train.data.batching import micro_batches
 from curricle.train.data.encoding import ConversationTokenizer
@@ -32,26 +36,32 @@ from curricle.train.settings import (
     OptimizerSettings,
     RunSettings,
 )
-from curricle.train.training.loop import run
+from curricle.train.training.loop import loaded
+from curricle.train.training.preparation import prepare
 from datasets import Dataset
-from harness import Comparison, Contender, alternate
+from harness import Comparison, Contender, Cost, Finding, Rounds, Setting, Skipped, alternate, processor_seconds
+from programs import NotInstalled, Program, peer_python
 from small_model import write_small_model
 from trl import SFTConfig, SFTTrainer
 
 ROWS, BATCH, TOKENS, LENGTH = 64, 16, 8192, 512
 RATE = 1e-5
+PRETRAINED = "smollm2-135m"
+ROUNDS = 3  # of the pretrained model: a round takes minutes
+LLAMA_FACTORY = "LLaMA-Factory 0.9.5"
 
 
 class Work:
     """The same rows and the same model for all."""
 
-    def __init__(self, path: Path, data: Path, processes: Processes) -> None:
-        self.path, self.processes = path, processes
-        self.table, self.model = path / "table.parquet", str(path / "model")
-        pq.write_table(first(data, ROWS), self.table)
-        self.parameters = write_small_model(path / "model")
+    def __init__(self, path: Path, setting: Setting, model: str, processes: Processes) -> None:
+        self.path, self.processes, self.model = path, processes, model
+        self.rows = setting.rows(ROWS)
+        self.records = [*islice(records(setting.data), self.rows)]
+        self.table = path / "table.parquet"
+        pq.write_table(first(setting.data, self.rows), self.table)
         encoder, opened = ConversationTokenizer(load_tokenizer(self.model), "chat", LENGTH), open_table(self.table)
-        parts = split(rng(0, 0).permutation(ROWS), BATCH)
+        parts = split(rng(0, 0).permutation(self.rows), BATCH)
         self.batches = [encoder.encode(part.tolist(), opened.examples(part)) for part in parts]
         self.tokens = sum(len(each) for batch in self.batches for each in batch)
 
@@ -62,56 +72,62 @@ class Work:
             output=Path(output),
             curriculum="random",
             max_length=LENGTH,
-            budget=BudgetSettings(samples=ROWS),
+            budget=BudgetSettings(samples=self.rows),
             batch=BatchSettings(BATCH, TOKENS, packing),
             optimizer=OptimizerSettings(lr=RATE),
             checkpoint=CheckpointSettings(every=0),
             log=LogSettings(every=10**6),
         )
 
+    def sequences(self, packing: bool) -> int:
+        """In a step of the others."""
+        if packing:
+            return max(1, round(self.tokens / LENGTH / len(self.batches)))
+        return math.ceil(self.rows / len(self.batches))
+
     def ours(self, packing: bool) -> Contender:
         """``curricle-train run``: start, checkpoint and evaluation are left out."""
 
-        def seconds(_: int) -> float:
+        def cost(_: int) -> Cost:
             with tempfile.TemporaryDirectory() as output:
-                run(self.settings(output, packing), self.processes)
+                with loaded(prepare(self.settings(output, packing)), self.processes) as loop:
+                    save, before, after = loop._save, processor_seconds(), []
+                    loop._save = lambda: after.append(processor_seconds()) or save()
+                    loop.run()
                 last = [line for line in read_metrics(Path(output)) if line["kind"] == "train"][-1]
                 assert last["total"]["tokens"] == self.tokens
-                return last["total"]["seconds"]
+                return Cost(last["total"]["seconds"], after[0] - before)
 
-        return seconds
+        return cost
 
-    def bare(self, _: int) -> float:
+    def bare(self, _: int) -> Cost:
         """The least that a loop can do: padded batches of tokens; transformers' own loss; AdamW."""
         torch.use_deterministic_algorithms(False)  # ours sets it
         model = load_model(self.model, "sdpa").train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, fused=True)
-        began = time.perf_counter()
-        for documents in self.batches:
-            (passes,) = micro_batches(documents, TOKENS, 1, packing=False)
-            for micro in passes:
-                labels = torch.full_like(micro.ids_BT, -100).flatten()
-                labels[micro.positions_S + 1] = micro.targets_S
-                model(input_ids=micro.ids_BT, labels=labels.view_as(micro.ids_BT), use_cache=False).loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-        return time.perf_counter() - began
+        with Watch() as watch:
+            for documents in self.batches:
+                (passes,) = micro_batches(documents, TOKENS, 1, packing=False)
+                for micro in passes:
+                    labels = torch.full_like(micro.ids_BT, -100).flatten()
+                    labels[micro.positions_S + 1] = micro.targets_S
+                    model(input_ids=micro.ids_BT, labels=labels.view_as(micro.ids_BT), use_cache=False).loss.backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                optimizer.zero_grad()
+        return watch.cost
 
     def trl(self, packing: bool) -> Contender:
         """SFTTrainer with its defaults, recomputation of activations among them."""
         rows = np.array([each.row for batch in self.batches for each in batch if len(each)])
         conversations = [{"messages": example.messages} for example in open_table(self.table).examples(rows)]
-        size = (
-            max(1, round(self.tokens / LENGTH / len(self.batches))) if packing else math.ceil(ROWS / len(self.batches))
-        )
 
-        def seconds(_: int) -> float:
+        def cost(_: int) -> Cost:
             torch.use_deterministic_algorithms(False)
             with tempfile.TemporaryDirectory() as output:
                 config = SFTConfig(
                     output_dir=output,
-                    per_device_train_batch_size=size,
+                    per_device_train_batch_size=self.sequences(packing),
                     num_train_epochs=1,
                     max_length=LENGTH,
                     packing=packing,
@@ -127,29 +143,102 @@ class Work:
                     train_dataset=Dataset.from_list(conversations),
                     processing_class=load_tokenizer(self.model),
                 )
-                began = time.perf_counter()
-                trainer.train()
-                return time.perf_counter() - began
+                with Watch() as watch:
+                    trainer.train()
+                return watch.cost
 
-        return seconds
+        return cost
+
+    def llama_factory(self, program: Program, packing: bool) -> Contender:
+        """Its command `train` with its defaults, recomputation of activations among them."""
+        data = self.path / "llama-factory"
+        data.mkdir(exist_ok=True)
+        fields = ("instruction", "input", "output")
+        (data / "rows.json").write_text(json.dumps([{name: each[name] for name in fields} for each in self.records]))
+        (data / "dataset_info.json").write_text(json.dumps({"rows": {"file_name": "rows.json"}}))
+
+        def cost(_: int) -> Cost:
+            with tempfile.TemporaryDirectory() as output:
+                arguments = {
+                    "stage": "sft",
+                    "do_train": True,
+                    "finetuning_type": "full",
+                    "model_name_or_path": str(resolve(self.model).directory),
+                    "template": "smollm2",
+                    "dataset_dir": str(data),
+                    "dataset": "rows",
+                    "output_dir": output,
+                    "per_device_train_batch_size": self.sequences(packing),
+                    "num_train_epochs": 1,
+                    "cutoff_len": LENGTH,
+                    "neat_packing": packing,
+                    "learning_rate": RATE,
+                    "report_to": "none",
+                    "save_strategy": "no",
+                    "disable_tqdm": True,
+                    "overwrite_cache": True,
+                }
+                values, _ = program.ask([arguments])
+                return Cost(*values)
+
+        return cost
 
 
-def measure(path: Path, data: Path) -> list[Comparison]:
+class Watch:
+    """What passes within it."""
+
+    def __enter__(self) -> "Watch":
+        self.began, self.before = time.perf_counter(), processor_seconds()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cost = Cost(time.perf_counter() - self.began, processor_seconds() - self.before)
+
+
+def measure(setting: Setting) -> list[Finding]:
     logging.disable(logging.INFO)
-    work = Work(path, data, connect())
-    padded, packed, bare, trl, trl_packed = alternate(
-        work.ours(False), work.ours(True), work.bare, work.trl(False), work.trl(True)
-    )
-    words = f"training on {ROWS} Alpaca rows, Llama of {work.parameters / 1e6:.0f}M parameters, float32"
+    processes = connect()
+    parameters = write_small_model(setting.path / "small")
+    small = f"Llama of {parameters / 1e6:.0f}M parameters with SmolLM2's vocabulary"
     return [
-        Comparison(
-            "P5", words, "TRL SFTTrainer, its defaults", padded, trl, 1.5, note=_rates(work.tokens, padded, trl)
-        ),
-        Comparison("P5", f"{words}, packed", "TRL, packing", packed, trl_packed, 1.0),
-        Comparison("P5", words, "a bare torch loop", padded, bare, 0.95, note=_rates(work.tokens, padded, bare)),
+        *_compare(setting, str(setting.path / "small"), small, processes, setting.rounds, goals=(1.5, 1.0, 0.95)),
+        *_compare(setting, PRETRAINED, "SmolLM2-135M", processes, min(ROUNDS, setting.rounds), goals=(1.5, 1.1, 1.0)),
     ]
 
 
-def _rates(tokens: int, ours: list[float], theirs: list[float]) -> str:
-    mine, others = (tokens * len(durations) / sum(durations) for durations in (ours, theirs))
-    return f"{mine:,.0f} tokens/s, theirs {others:,.0f}"
+def _compare(
+    setting: Setting, model: str, name: str, processes: Processes, rounds: int, goals: tuple[float, float, float]
+) -> list[Finding]:
+    """``goals`` over TRL, TRL's packing and the bare loop."""
+    path = setting.path / f"{name[:5]}-rows"
+    path.mkdir()
+    work = Work(path, setting, model, processes)
+    words = f"training on {work.rows} Alpaca rows, {name}, float32"
+    contenders = [work.ours(False), work.ours(True), work.bare, work.trl(False), work.trl(True)]
+    skipped: list[Finding] = []
+    with ExitStack() as stack:
+        try:
+            python = peer_python("llamafactory", setting.output)
+            program = stack.enter_context(closing(Program(python, "llamafactory_sft.py", directory=path)))
+            contenders += [work.llama_factory(program, False), work.llama_factory(program, True)]
+        except NotInstalled as error:
+            skipped.append(Skipped("P5", words, LLAMA_FACTORY, str(error)))
+        padded, packed, bare, trl, trl_packed, *other = alternate(*contenders, rounds=rounds)
+
+    def compare(ours: Rounds, against: str, theirs: Rounds, goal: float | None, form: str) -> Comparison:
+        mine, others = (work.tokens * len(each) / sum(each) for each in (ours, theirs))
+        note = f"{mine:,.0f} tokens/s, theirs {others:,.0f}"
+        return Comparison("P5", words + form, against, ours, theirs, goal, note=note)
+
+    findings: list[Finding] = [
+        compare(padded, "TRL SFTTrainer, its defaults", trl, goals[0], ""),
+        compare(packed, "TRL, packing", trl_packed, goals[1], ", packed"),
+        compare(padded, "a bare torch loop", bare, goals[2], ""),
+        compare(packed, "a bare torch loop, padded", bare, None, ", packed"),
+    ]
+    if other:
+        findings += [
+            compare(padded, f"{LLAMA_FACTORY}, its defaults", other[0], None, ""),
+            compare(packed, f"{LLAMA_FACTORY}, neat packing", other[1], None, ", packed"),
+        ]
+    return [*findings, *skipped]

@@ -16,7 +16,7 @@ if __name__ == "__main__":
 
 from curricle.schemas.columns import ScoreColumn
 from curricle.train.data.table import open_table
-from harness import Comparison, alternate
+from harness import Comparison, Setting, alternate
 
 ROWS = 10_000_000
 GROUP = 1_000_000
@@ -27,7 +27,7 @@ MOST_BYTES = 4e9
 def ours(table: Path) -> None:
     opened = open_table(table)
     for name in PERSPECTIVES:
-        assert len(opened.order(name, seed=0)) == ROWS
+        assert len(opened.order(name, seed=0)) == len(opened)
 
 
 def polars(table: Path) -> None:
@@ -35,12 +35,12 @@ def polars(table: Path) -> None:
     frame = pl.read_parquet(table, columns=["example_id", *PERSPECTIVES])
     frame = frame.with_columns(pl.col("example_id").hash(0).alias("tie")).drop("example_id")
     for name in PERSPECTIVES:
-        assert len(frame.select(pl.arg_sort_by(name, "tie"))) == ROWS
+        assert len(frame.select(pl.arg_sort_by(name, "tie"))) == len(frame)
 
 
-def measure(directory: Path, data: Path) -> list[Comparison]:
-    table = directory / "scores.parquet"
-    _write(table)
+def measure(setting: Setting) -> list[Comparison]:
+    table, rows = setting.path / "scores.parquet", setting.rows(ROWS)
+    _write(table, rows)
     peaks: list[float] = []
 
     def contender(name: str):
@@ -57,8 +57,8 @@ def measure(directory: Path, data: Path) -> list[Comparison]:
 
         return seconds
 
-    took, theirs = alternate(contender(ours.__name__), contender(polars.__name__))
-    work, peak = f"open {ROWS:,} rows of scores, plan {len(PERSPECTIVES)} perspectives", max(peaks)
+    took, theirs = alternate(contender(ours.__name__), contender(polars.__name__), rounds=setting.rounds)
+    work, peak = f"open {rows:,} rows of scores, plan {len(PERSPECTIVES)} perspectives", max(peaks)
     return [
         Comparison("P7", work, "polars sort of the same columns", took, theirs, 2, at_most=True),
         Comparison(
@@ -67,15 +67,16 @@ def measure(directory: Path, data: Path) -> list[Comparison]:
     ]
 
 
-def _write(path: Path) -> None:
+def _write(path: Path, rows: int) -> None:
     draw = np.random.default_rng(0)
     scores = [ScoreColumn(name, pa.float64(), "", "", "high", "test", 1) for name in PERSPECTIVES]
     schema = pa.schema([pa.field("example_id", pa.string()), *(score.to_field() for score in scores)])
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for _ in range(ROWS // GROUP):
-            digits = draw.bytes(16 * GROUP).hex()
-            ids = [digits[start : start + 32] for start in range(0, len(digits), 32)]
-            words, mtld, loss, ifd = draw.integers(1, 500, GROUP), *draw.lognormal(size=(3, GROUP))
+        for start in range(0, rows, GROUP):
+            count = min(GROUP, rows - start)
+            digits = draw.bytes(16 * count).hex()
+            ids = [digits[at : at + 32] for at in range(0, len(digits), 32)]
+            words, mtld, loss, ifd = draw.integers(1, 500, count), *draw.lognormal(size=(3, count))
             columns = [pa.array(values, pa.float64()) for values in (words, mtld, loss, ifd)]
             writer.write_table(pa.table([pa.array(ids), *columns], schema=schema))
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness import Comparison, Contender, alternate, timed
+from harness import Comparison, Contender, Setting, alternate, timed
 
 HEAVY = ("torch", "apache_beam", "vllm")
 STARTS = 5  # a round
@@ -18,21 +18,22 @@ ROWS = 20
 NEEDED = "import apache_beam, matplotlib.figure, polars, pydantic"
 
 
-def measure(path: Path, data: Path) -> list[Comparison]:
+def measure(setting: Setting) -> list[Comparison]:
     result = []
     for name in "curricle", "curricle-train":
         script = str(Path(sys.executable).with_name(name))
         imported = _run("-X", "importtime", script, "--help").stderr
         assert not any(f" {module}\n" in imported for module in HEAVY), f"{name} --help imports too much"
-        ours, bare = alternate(_starts(script, "--help"), _starts("-c", "pass"))
+        ours, bare = alternate(_starts(script, "--help"), _starts("-c", "pass"), rounds=setting.rounds)
         note = f"no {', '.join(HEAVY)} imported"
         result.append(
             Comparison("P8", f"{name} --help", "python -c pass", ours, bare, goal=10, at_most=True, note=note)
         )
-    return [*result, *(_few_rows(metric, goal, path) for metric, goal in (("length", 2.0), ("mtld", 1.5)))]
+    return [*result, *(_few_rows(metric, goal, setting) for metric, goal in (("length", 2.0), ("mtld", 1.5)))]
 
 
-def _few_rows(metric: str, goal: float, path: Path) -> Comparison:
+def _few_rows(metric: str, goal: float, setting: Setting) -> Comparison:
+    path = setting.path
     source = path / "rows.jsonl"
     rows = [{"instruction": f"Name {row} things.", "output": f"They are {row}, and more."} for row in range(ROWS)]
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -40,6 +41,7 @@ def _few_rows(metric: str, goal: float, path: Path) -> Comparison:
     ours, needed = alternate(
         lambda round: _processor_seconds(*command, str(path / f"{metric}-{round}")),
         lambda _: _processor_seconds("-c", NEEDED),
+        rounds=setting.rounds,
     )
     note = f"{statistics.median(ours):.1f} s of CPU"
     work = f"curricle score --metrics {metric}, {ROWS} rows, CPU"
