@@ -34,6 +34,9 @@ ROWS = {
     "P6": "p6_probes",
     "P7": "p7_planning",
     "P8": "p8_start",
+    "P9": "p9_earlier",
+    "P10": "p10_default",
+    "P11": "p11_ifd",
     "P12": "p12_driver",
 }
 PAGE = REPOSITORY / "docs" / "benchmarks.md"
