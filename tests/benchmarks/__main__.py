@@ -23,7 +23,7 @@ sys.path.insert(0, str(HERE))
 sys.path.insert(0, str(HERE.parents[1]))
 
 from harness import ROUNDS, Comparison, Finding, Setting, read, write  # noqa: E402
-from machine import REPOSITORY, commit, describe, now  # noqa: E402
+from machine import REPOSITORY, commit, describe, minute  # noqa: E402
 
 ROWS = {
     "P1": "p1_mtld",
@@ -46,7 +46,7 @@ EVIDENCE = REPOSITORY / "docs" / "evidence" / "benchmarks.json"
 
 def measure(row: str, output: Path, data: Path, share: float) -> None:
     """Run one row here, and write what came of it."""
-    began, machine, clock = now(), describe(), time.monotonic()
+    began, machine, clock = minute(), describe(), time.monotonic()
     with tempfile.TemporaryDirectory() as path:
         setting = Setting(Path(path), data, output, share, ROUNDS if share == 1 else 1)
         findings = importlib.import_module(ROWS[row]).measure(setting)
@@ -60,8 +60,8 @@ def is_there(row: str, output: Path, share: float) -> bool:
     if not path.exists():
         return False
     head, _ = read(path)
-    known = commit() and not commit().endswith("-dirty")
-    return bool(known) and (head["commit"], head["share"]) == (commit(), share)
+    now = commit()
+    return bool(now) and not now.endswith("-dirty") and (head["commit"], head["share"]) == (now, share)
 
 
 def collect(rows: list[str], output: Path) -> tuple[list[dict], list[Finding]]:
@@ -90,11 +90,11 @@ def write_evidence(rows: list[str], output: Path) -> None:
     """Put the rows that are there beside the page, in place of the same rows of earlier runs, and write the page."""
     from report import write_page
 
-    kept = json.loads(EVIDENCE.read_text()) if EVIDENCE.exists() else {}
+    earlier = json.loads(EVIDENCE.read_text()) if EVIDENCE.exists() else {}
     measured = {row: json.loads(path.read_text()) for row in rows if (path := output / f"{row}.json").exists()}
     if few := [row for row, values in measured.items() if values["share"] != 1]:
         raise SystemExit(f"on few rows only, and not for the page: {', '.join(few)}")
-    together = kept | measured
+    together = earlier | measured
     evidence = {row: together[row] for row in ROWS if row in together}
     EVIDENCE.write_text(json.dumps(evidence, indent=1) + "\n")
     write_page(PAGE, EVIDENCE)

@@ -42,7 +42,7 @@ def commit() -> str:
         return ""
 
 
-def now() -> str:
+def minute() -> str:
     return datetime.now(UTC).isoformat(timespec="minutes")
 
 

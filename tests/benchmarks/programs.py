@@ -66,7 +66,7 @@ def _environment(directory: Path, wanted: Sequence[str], identity: bytes, *more:
     ready.unlink(missing_ok=True)
     print(f"  making {directory}", flush=True)
     links = {"UV_FIND_LINKS": os.environ["PIP_FIND_LINKS"]} if "PIP_FIND_LINKS" in os.environ else {}
-    uv = str(_uv())
+    uv = _uv()
     commands = [
         ["venv", "--quiet", "--allow-existing", "--python", sys.executable, str(directory)],
         *(["pip", "install", "--quiet", "--python", str(python), *each] for each in (wanted, *more)),
@@ -81,10 +81,11 @@ def _environment(directory: Path, wanted: Sequence[str], identity: bytes, *more:
 
 def _uv() -> str:
     beside = REPOSITORY / ".venv" / "bin" / "uv"
-    found = str(beside) if beside.exists() else shutil.which("uv")
-    if not found:
+    if beside.exists():
+        return str(beside)
+    if (path := shutil.which("uv")) is None:
         raise NotInstalled("uv is not here, which makes environments: run `make bench`")
-    return found
+    return path
 
 
 def _last_line(text: str) -> str:
