@@ -240,9 +240,7 @@ def _train(
         return _in_processes(settings.log.format, settings.device.nproc, arguments, prepare, train, title)
     _set_up_logging(settings.log.format)
     prepared = prepare()
-    from curricle.train.distributed import connect
-
-    processes = connect()
+    processes = _connect()
     try:
         for line in work().dry_run(prepared, processes):
             show(line)
@@ -265,11 +263,11 @@ def _in_processes(
     """
     _set_up_logging(form)
     prepared = prepare()
-    from curricle.train.distributed import RESUMES, connect, launch
+    from curricle.train.distributed import RESUMES, launch
 
     if nproc > 1 and "RANK" not in os.environ:
         return launch(nproc, arguments)
-    processes = connect()
+    processes = _connect()
     try:
         directory = train(prepared, processes)
     except RuntimeError as error:
@@ -283,6 +281,17 @@ def _in_processes(
     if processes.first:
         show(f"{title}: {directory}")
     return DONE
+
+
+def _connect() -> "Processes":
+    """Join the others. The process is the command's own, and on a CPU it keeps the memory of its tensors."""
+    from curricle.train.allocator import keep_freed_memory
+    from curricle.train.distributed import connect
+
+    processes = connect()
+    if processes.device.type == "cpu":
+        keep_freed_memory()
+    return processes
 
 
 @contextmanager
