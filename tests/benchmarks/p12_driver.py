@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from harness import Comparison
+from harness import Comparison, Setting
 
 FEW, MANY = 1_000, 100_000
 MOST = 1.3
@@ -28,11 +28,12 @@ class Usage(NamedTuple):
     seconds: float
 
 
-def measure(path: Path, data: Path) -> list[Comparison]:
-    few, many = (_drive(path / str(rows), rows) for rows in (FEW, MANY))
+def measure(setting: Setting) -> list[Comparison]:
+    counts = [setting.rows(rows) for rows in (FEW, MANY)]
+    few, many = (_drive(setting.path / str(rows), rows) for rows in counts)
     memory = [
         Comparison(
-            *("P12", f"peak memory of a driver of {MANY:,} shards: {step}", f"of {FEW:,} shards"),
+            *("P12", f"peak memory of a driver of {counts[1]:,} shards: {step}", f"of {counts[0]:,} shards"),
             *([large.bytes / 1e6], [small.bytes / 1e6], MOST),
             at_most=True,
             unit="MB",
@@ -40,10 +41,12 @@ def measure(path: Path, data: Path) -> list[Comparison]:
         for step, large, small in zip(STEPS, many, few, strict=True)
     ]
     # the start of a process, which one that has nothing to do takes as well, is in both
-    a_shard = [sum(each.seconds for each in steps) / rows for steps, rows in ((many, MANY), (few, FEW))]
+    a_shard = [
+        sum(each.seconds for each in steps) / rows for steps, rows in zip((many, few), reversed(counts), strict=True)
+    ]
     note = f"{1000 * a_shard[0]:.1f} ms, with reading, scoring and writing its row"
-    work = f"time of the processor for a shard, of {MANY:,}"
-    return [*memory, Comparison("P12", work, f"of {FEW:,}", a_shard[:1], a_shard[1:], 1, at_most=True, note=note)]
+    work = f"time of the processor for a shard, of {counts[1]:,}"
+    return [*memory, Comparison("P12", work, f"of {counts[0]:,}", a_shard[:1], a_shard[1:], 1, at_most=True, note=note)]
 
 
 def _drive(path: Path, rows: int) -> list[Usage]:
