@@ -87,7 +87,7 @@ def summarise(rows: list[str], output: Path) -> None:
 
 
 def write_evidence(rows: list[str], output: Path) -> None:
-    """Put the rows that are there beside the page, in place of the same rows of earlier runs, and write the page."""
+    """Put the rows that are there beside the page, instead of the same rows of earlier runs, and write the page."""
     from report import write_page
 
     earlier = json.loads(EVIDENCE.read_text()) if EVIDENCE.exists() else {}
