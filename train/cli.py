@@ -285,8 +285,8 @@ def _in_processes(
 
 def _connect() -> "Processes":
     """Join the others. The process is the command's own, and on a CPU it keeps the memory of its tensors."""
-    from curricle.train.allocator import keep_freed_memory
     from curricle.train.distributed import connect
+    from curricle.train.model.allocator import keep_freed_memory
 
     processes = connect()
     if processes.device.type == "cpu":

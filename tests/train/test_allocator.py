@@ -10,7 +10,7 @@ import pytest
 CODE = """
 import json, resource, sys
 import torch
-from curricle.train.allocator import keep_freed_memory
+from curricle.train.model.allocator import keep_freed_memory
 
 def faults(work):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
