@@ -16,7 +16,9 @@ from curricle.pipelines.scoring.plan import Shard
 from curricle.pipelines.settings.machines import MFU, MachinesSettings
 from curricle.pipelines.settings.score import ScoreSettings
 from curricle.pipelines.tables.directory import OutputDirectory
+from curricle.schemas.chat.cards import card_named
 from curricle.schemas.common.dry_run import Interval
+from curricle.schemas.common.errors import UsageError
 from curricle.schemas.common.wording import counted
 
 PER_WORKER = 4
@@ -63,16 +65,43 @@ class _Fleet:
     """
 
     def __init__(self, machines: MachinesSettings, job: Job, shards: int) -> None:
-        self.settings = machines
+        self.settings, self.proxy = machines, job.settings.proxy
         self.asks = bool({*job.roles} - {"renderer"})
         self.machines = machines.machines or 1
-        each = (machines.gpus_per_machine or 1) if self.asks else job.workers
-        self.workers = self.machines * each
+        gpus, self.gpus = machines.gpus_per_machine or 1, self.proxy.tensor_parallel if machines.device else 1
+        if self.asks and self.gpus > gpus:
+            raise UsageError(
+                f"--proxy.tensor-parallel is {self.gpus}, and a machine has {counted(gpus, 'GPU')}",
+                remedy=f"give --gpus-per-machine {self.gpus} or more, or a smaller --proxy.tensor-parallel",
+            )
+        self.workers = self.machines * (gpus // self.gpus if self.asks else job.workers)
         self.busy = min(self.workers, shards)
-        self.is_here = not machines.device or _is_here(machines.device)
-        device = f"with {each} x {machines.device_name}" if machines.device else "like this one"
-        workers = counted(self.workers, "worker") + (", one a GPU" if self.asks and machines.device else "")
-        self.line = f"machines: {self.machines:,} {device}; {workers}"
+        self.is_here = not machines.device or _is_here(machines.device_name)
+        device = f"with {gpus} x {machines.device_name}" if machines.device else "like this one"
+        own = (
+            ""
+            if not (self.asks and machines.device)
+            else f", one for {self.gpus} GPUs"
+            if self.gpus > 1
+            else ", one a GPU"
+        )
+        self.line = f"machines: {self.machines:,} {device}; {counted(self.workers, 'worker')}{own}"
+
+    def peak(self) -> tuple[float, str]:
+        """FLOP/s of a worker by its card, in the arithmetic of the proxy, and which that is."""
+        card = self.settings.card
+        assert card is not None, "it was checked"
+        if self.proxy.dtype == "bfloat16" and not card.bfloat16:
+            raise UsageError(
+                f"--device {self.settings.device_name} has no arithmetic in bfloat16",
+                remedy="give --proxy.dtype float16 or float32, or state the rate that was measured, with "
+                "--tokens-per-second",
+            )
+        each, which = (
+            (card.single, "float32") if self.proxy.dtype == "float32" else (card.half, "dense " + self.proxy.dtype)
+        )
+        whole = f"{each / 1e12:,.5g} TFLOP/s of {which}" + (f" on each of {self.gpus} GPUs" if self.gpus > 1 else "")
+        return each * self.gpus, f"{whole} ({card.source})"
 
 
 @dataclass(frozen=True)
@@ -117,12 +146,11 @@ def _shards(fleet: _Fleet, job: Job, shards: Sequence[Shard]) -> Iterator[str]:
     each = len(shards) / fleet.workers
     yield f"shards: {counted(len(shards), 'shard')}, {each:,.3g} for each worker"
     records = sum(shard.slice.records for shard in shards)
-    if len(shards) < fleet.workers * PER_WORKER:
-        idle = (
-            f"{fleet.workers - len(shards):,} of them have nothing to do" if len(shards) < fleet.workers else "uneven"
-        )
-        rows = max(1, records // (fleet.workers * PER_WORKER))
-        yield f"shards: few for {counted(fleet.workers, 'worker')}: {idle}; --shard-rows {rows} gives each {PER_WORKER}"
+    if fleet.workers > 1 and len(shards) < fleet.workers * PER_WORKER:
+        rows = records // (fleet.workers * PER_WORKER)
+        remedy = f"--shard-rows {rows} gives each {PER_WORKER}" if rows else "there are too few records for so many"
+        idle = f"{fleet.workers - len(shards):,} of them without any" if len(shards) < fleet.workers else "uneven"
+        yield f"shards: few for {counted(fleet.workers, 'worker')}: {idle}; {remedy}"
     elif runs < fleet.workers:
         yield (
             f"shards: they lie in compressed files, which are read in {counted(runs, 'portion')}: fewer than workers; "
@@ -136,37 +164,41 @@ def _by_rate(fleet: _Fleet, job: Job, it: Sample, took: _Demand) -> Iterator[str
     if rate is None:
         seconds, whence = estimate(job, it).seconds, "measured here with one worker"
     else:
-        seconds, whence = took.through * (1 / rate), f"at {rate:,.10g} tokens a second and worker, as was stated"
+        unit = "GPU" if fleet.settings.device else "machine"
+        seconds = took.through * (1 / (rate * fleet.gpus))
+        whence = f"at {rate:,.10g} tokens a second and {unit}, as was stated"
         if "encoder" in job.roles:
             yield "time: what the encoder of embeddings takes is not in that rate, and not reckoned"
     seconds *= 1 / fleet.busy
-    yield f"time: {seconds.time}, {whence}; {fleet.busy:,} together"
+    yield f"time: {seconds.time}, {whence}; {counted(fleet.busy, 'worker')} together"
     yield from _cores(fleet, took, seconds)
-    yield from _cost(fleet, seconds)
 
 
 def _bound(fleet: _Fleet, took: _Demand) -> Iterator[str]:
     """By the card's published peak: what cannot be undercut, and what would be with a share of it that is assumed."""
-    card, share = fleet.settings.card, fleet.settings.mfu or MFU
-    assert card is not None, "it was checked"
-    whole = took.flops * (1 / (card.peak * fleet.busy))
+    share, (peak, words) = fleet.settings.mfu or MFU, fleet.peak()
+    whole = took.flops * (1 / (peak * fleet.busy))
     seconds = whole * (1 / share)
     chosen = "as --mfu states" if fleet.settings.mfu else "an assumption, which --mfu changes"
     yield (
-        f"time: nothing was measured on {fleet.settings.device_name}. At its published peak, "
-        f"{card.peak / 1e12:,.4g} TFLOP/s of dense bf16 ({card.source}), {whole.time}: a bound; "
-        f"at {share:.0%} of that, {chosen}, {seconds.time}"
+        f"time: nothing was measured on {fleet.settings.device_name}. At its published peak, {words}, "
+        f"{whole.time}: a bound; at {share:.4g} of that, {chosen}, {seconds.time}"
     )
+    if fleet.proxy.dtype == "float32":
+        half = "bfloat16" if fleet.settings.card and fleet.settings.card.bfloat16 else "float16"
+        yield f"time: float32 is what a job has if nothing is said; --proxy.dtype {half} has a higher peak"
     yield "time: for a measured one score some thousand rows there, and give the rate as --tokens-per-second"
-    yield from _cores(fleet, took, seconds)
-    yield from _cost(fleet, seconds, " if that is reached")
+    yield from _cores(fleet, took, seconds, " if that is reached")
 
 
-def _cores(fleet: _Fleet, took: _Demand, seconds: Interval) -> Iterator[str]:
-    """What a worker has to do beside its model. ``seconds``: what the model takes it."""
+def _cores(fleet: _Fleet, took: _Demand, seconds: Interval, condition: str = "") -> Iterator[str]:
+    """What a worker has to do beside its model, and what the longer of both costs. ``seconds``: what the model takes
+    it.
+    """
     each = took.cpu * (1 / fleet.busy)
     slower = "more than its model does, so that this is the time" if each.low > seconds.high else "beside that"
     yield f"cores: reading, rendering and metrics without a model take each worker {each.time} of a core here: {slower}"
+    yield from _cost(fleet, Interval(max(seconds.low, each.low), max(seconds.high, each.high)), condition)
 
 
 def _cost(fleet: _Fleet, seconds: Interval, condition: str = "") -> Iterator[str]:
@@ -180,5 +212,4 @@ def _is_here(device: str) -> bool:
     """Whether this machine has that GPU: what is measured here is then measured on it."""
     import torch
 
-    words = device.lower().replace("-", " ").split()
-    return torch.cuda.is_available() and {*words} <= {*torch.cuda.get_device_name().lower().replace("-", " ").split()}
+    return torch.cuda.is_available() and card_named(torch.cuda.get_device_name()) == device

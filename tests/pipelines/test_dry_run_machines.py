@@ -6,7 +6,8 @@ import re
 import pytest
 import torch
 from curricle.pipelines.commands import machines
-from curricle.pipelines.settings.machines import CARDS, MFU
+from curricle.pipelines.settings.machines import MFU
+from curricle.schemas.chat.cards import CARDS
 from running import curricle, write_jsonl
 from safetensors.torch import load_file
 
@@ -51,7 +52,7 @@ def test_a_stated_rate(dry_run, no_model):
     tokens, through = interval(" in the rows", lines), interval(" go through it", lines)
     assert through == pytest.approx([1.5 * each for each in tokens], rel=0.1), "loss reads each once, ifd half of them"
     expected = [each / 0.02 / 8 / 3600 for each in through]
-    hours = interval(" hours, at 0.02 tokens a second and worker, as was stated", lines)
+    hours = interval(" hours, at 0.02 tokens a second and GPU, as was stated", lines)
     assert hours == pytest.approx(expected, rel=0.1)
     assert "cost" not in lines and "peak" not in lines and "memory" not in lines
 
@@ -59,25 +60,25 @@ def test_a_stated_rate(dry_run, no_model):
 def test_a_bound_is_said_to_be_one(dry_run, no_model, tiny_model):
     """2 operations a parameter and token, 1.5 passes, 8 GPUs of 989 TFLOP/s: at so small a share as to take hours."""
     share = 1e-11
-    prices = ("--price-per-hour", 30, "--mfu", share)
+    prices = ("--price-per-hour", 30, "--mfu", share, "--proxy.dtype", "bfloat16")
     lines = dry_run("--machines", 2, "--device", "H100", "--gpus-per-machine", 4, *prices)
     low, high = interval(" in the rows", lines)
     seconds = [1.5 * each * 2 * parameters(tiny_model) / (8 * 989e12 * share) for each in (low, high)]
     hours = interval(" hours\n", lines)
     assert hours == pytest.approx([each / 3600 for each in seconds], rel=0.1)
     assert "nothing was measured on H100" in lines and CARDS["H100"].source in lines
-    assert ": a bound; at 0% of that, as --mfu states, " in lines
+    assert ": a bound; at 1e-11 of that, as --mfu states, " in lines
     assert interval(" if that is reached", lines) == pytest.approx([each * 2 * 30 for each in hours], rel=0.1)
 
 
 def test_the_share_that_is_assumed_is_called_so(dry_run, no_model):
     lines = dry_run("--machines", 1, "--device", "A100")
-    assert f"at {MFU:.0%} of that, an assumption, which --mfu changes" in lines and "--tokens-per-second" in lines
+    assert f"at {MFU} of that, an assumption, which --mfu changes" in lines and "--tokens-per-second" in lines
 
 
 def test_too_few_shards_for_the_workers(dry_run, no_model):
     lines = dry_run("--machines", 5, "--device", "L4", "--gpus-per-machine", 2)
-    assert "few for 10 workers: 2 of them have nothing to do; --shard-rows 1 gives each 4" in lines
+    assert "few for 10 workers: 2 of them without any; --shard-rows 1 gives each 4" in lines
     assert "few for 4 workers: uneven; --shard-rows 2 gives" in dry_run("--machines", 4, "--device", "L4")
     assert "few for" not in dry_run("--machines", 2, "--device", "L4")
 
@@ -98,7 +99,48 @@ def test_what_no_model_does_is_measured_here(dry_run, no_model):
 
 def test_machines_like_this_one_are_measured_with_the_model(dry_run):
     lines = dry_run("--machines", 2)
-    assert "measured here with one worker; 2 together" in lines and "peak" not in lines
+    assert "measured here with one worker; 2 workers together" in lines and "peak" not in lines
+
+
+def test_the_bound_is_of_the_arithmetic_of_the_job(dry_run, no_model):
+    """An H100 has a fifteenth of its bfloat16 in float32, which is what a job has if nothing is said."""
+    single = dry_run("--device", "H100", "--mfu", 1e-11)
+    half = dry_run("--device", "H100", "--mfu", 1e-11, "--proxy.dtype", "bfloat16")
+    assert "66.9 TFLOP/s of float32 (" in single
+    assert "989.4 TFLOP/s of dense bfloat16 (" in half and "--proxy.dtype bfloat16 has a higher peak" in single
+    slow, quick = (interval(" hours\n", lines) for lines in (single, half))
+    assert slow == pytest.approx([each * 989.4 / 66.9 for each in quick], rel=0.1)
+    refused = dry_run("--device", "T4", "--proxy.dtype", "bfloat16", code=2)
+    assert "T4 has no arithmetic in bfloat16" in refused and "float16" in refused
+    assert "65 TFLOP/s of dense float16" in dry_run("--device", "T4", "--proxy.dtype", "float16")
+
+
+def test_a_model_over_several_gpus_of_a_machine(dry_run, no_model):
+    parts = ("--proxy.backend", "vllm", "--proxy.tensor-parallel", 4, "--device", "H100")
+    lines = dry_run("--machines", 2, "--gpus-per-machine", 8, *parts, "--tokens-per-second", 0.02)
+    assert "machines: 2 with 8 x H100; 4 workers, one for 4 GPUs" in lines
+    hours = interval(" hours, at 0.02 tokens a second and GPU, as was stated; 4 workers together", lines)
+    through = interval(" go through it", lines)
+    assert hours == pytest.approx([each / 0.02 / 16 / 3600 for each in through], rel=0.1)
+    assert "on each of 4 GPUs" in dry_run("--gpus-per-machine", 4, *parts)
+    message = dry_run(*parts, code=2)
+    assert "--proxy.tensor-parallel is 4, and a machine has 1 GPU" in message and "--gpus-per-machine 4" in message
+
+
+def test_the_cost_is_of_the_longer_of_model_and_cores(dry_run, no_model, monkeypatch):
+    """Where the cores take an hour and the model no time, an hour is paid."""
+
+    class Slow:
+        seconds = machines.Interval(3600, 3600)
+
+    monkeypatch.setattr(machines, "estimate", lambda *_: Slow)
+    options = ("--device", "B200", "--tokens-per-second", 1e12, "--price-per-hour", 7)
+    assert "cost: 7.00, at 7 an hour" in dry_run(*options)
+
+
+def test_fewer_records_than_workers_want(dry_run, no_model):
+    lines = dry_run("--machines", 100, "--device", "L4")
+    assert "few for 100 workers: 92 of them without any; there are too few records for so many" in lines
 
 
 def test_the_cores_beside_the_model(dry_run, no_model):
@@ -115,6 +157,7 @@ def test_the_cores_beside_the_model(dry_run, no_model):
         (["--device", "H100", "--mfu", 1.5], "--mfu is 1.5"),
         (["--mfu", 0.5], "where no rate is stated"),
         (["--device", "H100", "--mfu", 0.5, "--tokens-per-second", 9], "where no rate is stated"),
+        (["--device", ""], "of which no peak is known"),
         (["--gpus-per-machine", 2], "--gpus-per-machine without --device"),
     ],
 )
@@ -138,6 +181,7 @@ def test_without_a_dry_run_no_machine_is_meant(tmp_path):
     [
         ("NVIDIA A100-SXM4-80GB", "A100", True),
         ("NVIDIA H100 80GB HBM3", "H100", True),
+        ("NVIDIA H100 PCIe", "H100", False),
         ("NVIDIA H100 PCIe", "H100-PCIe", True),
         ("NVIDIA GeForce RTX 4090", "RTX-4090", True),
         ("NVIDIA L40S", "L4", False),

@@ -1,0 +1,63 @@
+"""What GPUs could do at their best, by their vendors' data sheets."""
+
+from typing import NamedTuple
+
+
+class Card(NamedTuple):
+    """``half``: FLOP/s of the tensor cores in bfloat16, or in float16 where ``bfloat16`` is false, dense, added up in
+    float32; ``single``: in float32, without TF32; both as ``source`` has them.
+    """
+
+    half: float
+    single: float
+    source: str
+    bfloat16: bool = True
+
+
+def _card(half: float, single: float, source: str, bfloat16: bool = True) -> Card:
+    return Card(half * 1e12, single * 1e12, source, bfloat16)
+
+
+_SPARSE = "NVIDIA's data sheet {}, whose {} TFLOPS are with sparsity"
+_HOPPER = "NVIDIA's white paper on the Hopper architecture"
+_VOLTA = "NVIDIA's data sheet V100"
+CARDS = {
+    "A10": _card(125, 31.2, "NVIDIA's data sheet A10"),
+    "A10G": _card(70, 35, "NVIDIA's data sheet A10G"),
+    "A30": _card(165, 10.3, "NVIDIA's data sheet A30"),
+    "A40": _card(149.7, 37.4, "NVIDIA's data sheet A40"),
+    "A100": _card(312, 19.5, "NVIDIA's data sheet A100"),
+    "A800": _card(312, 19.5, "NVIDIA's data sheet A800"),
+    "H100": _card(989.4, 66.9, _HOPPER),
+    "H100-NVL": _card(835.5, 60, _SPARSE.format("H100, NVL", "1,671")),
+    "H100-PCIe": _card(756, 51.2, _HOPPER),
+    "H800": _card(989.5, 67, _SPARSE.format("H800, SXM", "1,979")),
+    "H800-PCIe": _card(756.5, 51, _SPARSE.format("H800, PCIe", "1,513")),
+    "H200": _card(989.5, 67, _SPARSE.format("H200, SXM", "1,979")),
+    "H200-NVL": _card(835.5, 60, _SPARSE.format("H200, NVL", "1,671")),
+    "GH200": _card(989.5, 67, _SPARSE.format("GH200", "1,979")),
+    "B200": _card(2250, 80, "NVIDIA's technical brief on the Blackwell architecture, HGX B200"),
+    "L4": _card(121, 30.3, _SPARSE.format("L4", "242")),
+    "L40": _card(181.05, 90.5, "NVIDIA's data sheet L40"),
+    "L40S": _card(362.05, 91.6, "NVIDIA's data sheet L40S"),
+    "RTX-4090": _card(165.2, 82.6, "NVIDIA's white paper on the Ada architecture, appendix A"),
+    "V100": _card(125, 15.7, _VOLTA, bfloat16=False),
+    "V100-PCIe": _card(112, 14, _VOLTA, bfloat16=False),
+    "T4": _card(65, 8.1, "NVIDIA's data sheet T4", bfloat16=False),
+    "MI300X": _card(1307.4, 163.4, "AMD's data sheet MI300X"),
+}
+"""By the name that people have for it; variants of one name that differ in their peak have their own."""
+
+_ANOTHER = {"mig", "laptop", "max", "d"}
+"""Words of a device's name that make it a part of a card, or a slower one of the same name."""
+
+
+def card_named(device: str) -> str | None:
+    """The card that a driver calls ``device``, such as "NVIDIA A100-SXM4-80GB"; None if it is none of these."""
+    words = _words(device)
+    there = [name for name in CARDS if _words(name) <= words]
+    return max(there, key=lambda name: len(_words(name)), default=None) if not words & _ANOTHER else None
+
+
+def _words(name: str) -> set[str]:
+    return {*name.lower().replace("-", " ").split()}

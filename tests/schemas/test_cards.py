@@ -1,0 +1,48 @@
+"""Which card a driver's name is, and which peak goes with it."""
+
+import pytest
+import torch
+from curricle.schemas.chat.cards import CARDS, card_named
+from curricle.train.model.peak import peak_flops
+
+
+@pytest.mark.parametrize(
+    ("device", "card"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "A100"),
+        ("NVIDIA A100-PCIE-40GB", "A100"),
+        ("NVIDIA A10", "A10"),
+        ("NVIDIA A10G", "A10G"),
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA H100 PCIe", "H100-PCIe"),
+        ("NVIDIA H100 NVL", "H100-NVL"),
+        ("NVIDIA H200", "H200"),
+        ("NVIDIA H200 NVL", "H200-NVL"),
+        ("NVIDIA GH200 480GB", "GH200"),
+        ("NVIDIA L4", "L4"),
+        ("NVIDIA L40", "L40"),
+        ("NVIDIA L40S", "L40S"),
+        ("Tesla V100-SXM2-32GB", "V100"),
+        ("Tesla V100-PCIE-16GB", "V100-PCIe"),
+        ("Tesla T4", "T4"),
+        ("NVIDIA GeForce RTX 4090", "RTX-4090"),
+        ("AMD Instinct MI300X", "MI300X"),
+        ("NVIDIA RTX A1000", None),
+        ("NVIDIA T400 4GB", None),
+        ("NVIDIA GB200", None),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("NVIDIA GeForce RTX 4090 D", None),
+        ("NVIDIA A100-SXM4-40GB MIG 3g.20gb", None),
+    ],
+)
+def test_the_card_of_a_device(device, card, monkeypatch):
+    assert card_named(device) == card
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: device)
+    assert peak_flops(torch.device("cuda"), None) == (CARDS[card].half if card else None)
+
+
+def test_dense_peaks():
+    """Twice as much would be with sparsity; without tensor cores it is far less."""
+    assert (CARDS["A100"].half, CARDS["H100"].half, CARDS["L4"].half) == (312e12, 989.4e12, 121e12)
+    assert all(card.single < card.half for card in CARDS.values())
+    assert {name for name, card in CARDS.items() if not card.bfloat16} == {"V100", "V100-PCIe", "T4"}
