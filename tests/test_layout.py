@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections import Counter
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -32,6 +33,13 @@ def test_no_folder_has_more_rooms_than_one_can_keep_in_mind(folder):
     inside = (REPOSITORY / folder).iterdir()
     rooms = [path for path in inside if path.suffix == ".py" or (path / "__init__.py").exists()]
     assert len([path for path in rooms if path.stem != "__init__"]) <= ROOMS
+
+
+def test_no_two_helpers_of_tests_have_one_name():
+    """They are imported by bare names, in one process: the second would be the first."""
+    files = {*(REPOSITORY / "tests").rglob("*.py")} - {*(REPOSITORY / "tests" / "data").rglob("*.py")}
+    helpers = Counter(path.stem for path in files if not path.stem.startswith("test_"))
+    assert {name for name, count in helpers.items() if count > 1} <= {"__main__", "conftest"}
 
 
 def test_nothing_of_ours_stands_at_the_top_level_of_an_environment(tmp_path):

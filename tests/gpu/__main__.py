@@ -24,7 +24,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from checks import CHECKS, PARTS, REPOSITORY, SCALES, Context, Line, function_of, hide_devices, lines_of, write_lines  # noqa: E402
-from report import failed, table  # noqa: E402
+from verdicts import failed, table  # noqa: E402
 
 LOG_LINES = 3
 SECONDS = 540

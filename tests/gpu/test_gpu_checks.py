@@ -17,7 +17,7 @@ sys.path.append(str(HERE))
 import checks  # noqa: E402
 import install  # noqa: E402
 import prepare  # noqa: E402
-import report  # noqa: E402
+import verdicts  # noqa: E402
 
 runner = runpy.run_path(str(HERE))  # which only runs by its own name
 APART = {
@@ -79,8 +79,8 @@ def test_a_line_that_is_not_met_fails_its_check():
     results = {
         name: [vars(checks.Line("what", 1.0, met=met))] for name, met in (("a", None), ("b", False), ("c", True))
     }
-    assert report.failed(results) == ["b"]
-    assert "| b | what | 1 |  | **not met** |  |" in report.table(results)
+    assert verdicts.failed(results) == ["b"]
+    assert "| b | what | 1 |  | **not met** |  |" in verdicts.table(results)
 
 
 def test_what_is_cut_into_parts_is_joined_again_and_no_part_may_be_missing_or_another(tmp_path):

@@ -1,6 +1,6 @@
 """Peak resident size and seconds of clusters and of selections that stand on vectors, at a million rows.
 
-python tests/benchmarks/clusters.py [ROWS] [CLUSTERS]
+python tests/benchmarks/clustering.py [ROWS] [CLUSTERS]
 """
 
 import os
