@@ -40,6 +40,7 @@ __all__ = [
     "FormatError",
     "ReadingRules",
     "fits",
+    "has_fields",
     "named",
     "normalise",
     "recognise",
@@ -87,13 +88,18 @@ def record_of(value: Any) -> Fields | None:
 
 def fits(record: Any, format: Format | None) -> bool:
     """Whether a record has the fields of ``format``, or of any, or is known to lack something."""
+    try:
+        return has_fields(record, format)
+    except FormatError:
+        return True
+
+
+def has_fields(record: Any, format: Format | None) -> bool:
+    """Whether a record has the fields of ``format``, or of any. FormatError if it is known to lack something."""
     fields = record_of(record)
     if fields is None:
         return False
-    try:
-        return format.matches(_of_format(fields, format)) if format else recognise(fields) is not None
-    except FormatError:
-        return True
+    return format.matches(_of_format(fields, format)) if format else recognise(fields) is not None
 
 
 def _of_format(record: Fields, format: Format) -> Fields:

@@ -212,6 +212,51 @@ def test_the_messages_of_one_tree_are_bounded(monkeypatch: pytest.MonkeyPatch) -
     assert curate.read(rows, replies="paths", max_record_bytes=800).examples.num_rows == 1
 
 
+def test_where_a_bounded_tree_is_cut_does_not_depend_on_where_a_slice_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assembly, "MOST_MESSAGES", 3)
+    rows = [
+        {"message_id": str(number), "parent_id": parent, "text": "t", "role": role, "message_tree_id": "t"}
+        for number, parent in enumerate([None, "0", "0", None, "3", "3", "5"])
+        for role in ["assistant" if parent else "prompter"]
+    ]
+    lines = [json.dumps(row) for row in rows]
+    content = "\n".join([*lines[:3], "{", *lines[3:]]).encode()  # the second part of the tree begins with a broken line
+    rules = ReadingRules(replies="paths")
+
+    def read_in(rows_per_slice: int) -> list[Record]:
+        opener = lambda: io.BytesIO(content)  # noqa: E731
+        slices = survey(opener, "a.jsonl", rows_per_slice, LIMIT, MOST, rules=rules).slices
+        alone = (records for part in slices for _, records in read(opener, "a.jsonl", [part], LIMIT))
+        return [record for records in alone for record in records]
+
+    assert read_in(1) == read_in(2) == read_in(3) == read_in(1000)
+
+
+def test_a_role_of_any_type_is_a_reject() -> None:
+    odd = [{"message_id": str(number), "text": "t", "role": role} for number, role in enumerate([["assistant"], {}])]
+    plain = {"prompt": "Hello", "completion": "Hi"}
+    first = {"message_id": "9", "parent_id": None, "text": "t", "role": "prompter"}
+    for rows in ([*odd, plain], [first, *odd, plain]):
+        for replies in ("best", "paths"):
+            examples, rejects = curate.read(rows, replies=replies)
+            assert examples.num_rows == 1 and positions(examples, rejects) == [*range(len(rows))]
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"context": "c", "qas": []},
+        {"paragraphs": [{"context": "c", "qas": [{"question": "?", "answers": ["!"]}] * 2}]},
+        {"message_id": "1", "parent_id": None, "text": "t", "role": "assistant"},
+    ],
+)
+def test_fields_that_a_user_names_are_read_from_the_record_that_has_them(beside: dict[str, Any]) -> None:
+    row = {"frage": "Hello", "antwort": "Hi", **beside}
+    examples, _ = curate.read([row], prompt_field="frage", response_field="antwort", replies="best")
+    assert [turn["content"].split("\n")[0] for turn in examples["messages"][0].as_py()] == ["Hello", "Hi"]
+    assert examples.num_rows == 1
+
+
 def test_questions_that_share_a_long_context_are_no_bomb() -> None:
     article = {"paragraphs": [{"context": "long " * 50_000, "qas": [{"question": "?", "answers": ["!"]}] * 1000}]}
     content = json.dumps(article).encode()

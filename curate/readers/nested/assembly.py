@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from curricle.curate.formats import FORMATS, Format, FormatError, ReadingRules, recognise
+from curricle.curate.formats import FORMATS, Format, FormatError, ReadingRules, has_fields, recognise
 from curricle.curate.formats.trees import is_tree
 from curricle.curate.formats.values import says
 from curricle.curate.readers.nested.conversations import TREE, is_message, of_messages, paths_of
@@ -40,7 +40,7 @@ class Nesting(NamedTuple):
             full = held + size > limit or len(group) == MOST_MESSAGES
             if group and (not self.together or own != tree or full):
                 yield group
-                group, held = [], 0
+                group, held, own = [], 0, _tree_of(record, "")  # where a slice begins nothing is known of those before
             group.append(record)
             held, tree = held + size, own
         if group:
@@ -55,12 +55,19 @@ class Nesting(NamedTuple):
 def nesting_of(value: Any, format: Format | None, rules: ReadingRules) -> str:
     """The name in ``NESTINGS`` of how a file holds its records, whose first object this is; empty if it is a record.
 
-    A format of others reads the records of the file as they stand.
+    A format that is named reads the records as they stand, if it is of others, or the object has its fields.
     """
-    if format is not None and FORMATS.get(format.name) is not format and not format.own:
+    if format is not None and (not (format.own or FORMATS.get(format.name) is format) or _reads(value, format)):
         return ""
     names = ["questions", *(name for name in NESTINGS if name.startswith(rules.replies))]
     return next((name for name in names if NESTINGS[name].holds(value)), "")
+
+
+def _reads(value: Any, format: Format) -> bool:
+    try:
+        return has_fields(value, format)
+    except FormatError:
+        return False
 
 
 def as_part(record: Record, position: int) -> Record:

@@ -24,7 +24,7 @@ def is_message(value: Any) -> bool:
         return False
     if "replies" in value or any(is_turns(value.get(name)) for name in LIST_FIELDS):
         return False
-    return "parent_id" in value or TREE in value or value.get("role") in ROLES
+    return "parent_id" in value or TREE in value or str(value.get("role")) in ROLES
 
 
 def paths_of(record: Record) -> Iterator[Record]:
