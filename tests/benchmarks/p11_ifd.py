@@ -145,13 +145,20 @@ def measure(setting: Setting) -> list[Finding]:
 
 
 def readable_by_others(model: Path, path: Path) -> None:
-    """The same model in a directory whose tokenizer transformers 4 reads too."""
+    """The same model in a directory that transformers 4 reads too, which knows neither the class of the tokenizer nor
+    `rope_parameters`, and would compute with another base of the positions without a word.
+    """
     path.mkdir()
     for file in model.iterdir():
         (path / file.name).symlink_to(file)
-    config = json.loads((model / "tokenizer_config.json").read_text("utf-8"))
-    (path / "tokenizer_config.json").unlink()
-    (path / "tokenizer_config.json").write_text(json.dumps({**config, "tokenizer_class": "PreTrainedTokenizerFast"}))
+    base = json.loads((model / "config.json").read_text("utf-8"))["rope_parameters"]["rope_theta"]
+    for name, more in (
+        ("tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"}),
+        ("config.json", {"rope_theta": base}),
+    ):
+        config = json.loads((model / name).read_text("utf-8"))
+        (path / name).unlink()
+        (path / name).write_text(json.dumps({**config, **more}))
 
 
 def compare(
