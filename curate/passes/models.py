@@ -112,6 +112,14 @@ class Models:
         """
         devices.claim(self.proxy.tensor_parallel, workers, may_crowd=self.proxy.backend != "vllm")
 
+    def check_heads(self) -> None:
+        """UsageError where the proxy cannot be spread over so many GPUs; it is not loaded for that."""
+        from curricle.curate.proxy.vllm_backend import check_heads
+        from transformers import AutoConfig
+
+        directory = self.weights("proxy").directory
+        check_heads(self.proxy, AutoConfig.from_pretrained(directory, trust_remote_code=False))
+
     def flops(self, role: Role, tokens: float) -> float:
         """About how many floating-point operations a forward pass over a row of so many tokens takes: 2 a parameter.
 

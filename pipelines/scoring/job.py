@@ -100,6 +100,9 @@ def make_job(settings: ScoreSettings, files: Iterable[InputFile] = (), there: Se
     readers += tuple(reader for reader in used if reader.origin and reader not in readers)
     scoring = Scoring.of(settings.all_metrics(there), settings.proxy, settings.embedding, settings.compat, read_by)
     settings = replace(settings, proxy=scoring.models.proxy)
-    return Job(
+    job = Job(
         scoring.references, scoring.models, scoring.columns, read_by, settings, format, rules, readers, os.getcwd()
     )
+    if settings.proxy.tensor_parallel > 1 and "proxy" in job.roles:
+        job.models.check_heads()
+    return job

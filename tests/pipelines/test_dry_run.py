@@ -2,12 +2,14 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from curricle.pipelines import engines
 from curricle.pipelines.commands.score import outlook
 from curricle.pipelines.scoring import estimate
 from curricle.pipelines.settings.score import ScoreSettings
+from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.common.dry_run import Interval
 from curricle.schemas.common.errors import UserError
 from running import curricle, in_process_of_its_own, read_data, write_jsonl
@@ -176,3 +178,13 @@ def test_what_a_sample_says_of_the_whole():
     assert Interval.of_mean([2, 4, 4, 6]).low == pytest.approx(4 - (8 / 3) ** 0.5)
     assert Interval.of_mean([1, 100]).low == 0, "there are no fewer tokens than none"
     assert Interval.of_parts([1.4, 2.0]) == Interval(1.4 / 1.4, 2.0 * 1.4)
+
+
+def test_the_time_to_read_a_row_group_is_that_of_all_its_rows(alpaca_rows, tmp_path, monkeypatch):
+    """64 rows of a group of 200 take 64 seconds, if the group takes 200."""
+    write_jsonl(tmp_path / "in.jsonl", alpaca_rows(200))
+    curricle("score", "in.jsonl", "--output", "out", "--metrics", "mtld", cwd=tmp_path)
+    clock = iter((0.0, 200.0))
+    monkeypatch.setattr(estimate, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    sampled = estimate.sample_of_table(TableReader(str(tmp_path / "out")), 1000)
+    assert (len(sampled.examples), sampled.rows, sampled.seconds) == (64, 1000, 64.0)

@@ -127,6 +127,14 @@ def test_a_model_over_several_gpus_of_a_machine(dry_run, no_model):
     assert "--proxy.tensor-parallel is 4, and a machine has 1 GPU" in message and "--gpus-per-machine 4" in message
 
 
+def test_heads_that_cannot_be_dealt_out_are_found_before_anything_is_written(dry_run, no_model, tmp_path, tiny_model):
+    parts = ("--proxy.model", tiny_model, "--proxy.backend", "vllm", "--proxy.tensor-parallel", 64)
+    lines = dry_run(*parts, "--device", "H100", "--gpus-per-machine", 64, code=2)
+    assert "attention heads, which cannot be spread evenly over 64 GPUs" in lines and "give one of 1, 2" in lines
+    job = ("score", "in.jsonl", "--output", "out", "--metrics", "loss", *parts)
+    assert "attention heads" in curricle(*job, cwd=tmp_path, code=2) and not (tmp_path / "out").exists()
+
+
 def test_the_cost_is_of_the_longer_of_model_and_cores(dry_run, no_model, monkeypatch):
     """Where the cores take an hour and the model no time, an hour is paid."""
 
