@@ -1,6 +1,6 @@
 """A job of very many shards: what the driver holds, lists and hands on does not grow with what they hold, or not much.
 
-Counted and measured in bytes that are held, never timed. ``tests/benchmarks/p9_driver.py`` runs 100,000 for real.
+Counted and measured in bytes that are held, never timed. ``tests/benchmarks/p12_driver.py`` runs 100,000 for real.
 """
 
 import gc
