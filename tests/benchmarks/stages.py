@@ -29,13 +29,13 @@ TIMES = 10
 
 def stages(source: Path, folder: Path) -> dict[str, float]:
     """Seconds of all processes and threads, by stage; and how many ``rows`` and ``bytes`` the file has."""
-    taken: dict[str, float] = {}
+    seconds_by_stage: dict[str, float] = {}
 
     @contextmanager
     def stage(name: str) -> Iterator[None]:
         began = _seconds()
         yield
-        taken[name] = _seconds() - began
+        seconds_by_stage[name] = _seconds() - began
 
     table, size = folder / "table", source.stat().st_size
     with stage("survey"):
@@ -48,8 +48,8 @@ def stages(source: Path, folder: Path) -> dict[str, float]:
         _put_together(folder / "again", groups)
     with stage("verify"):
         assert not verify(table).faults
-    taken["put together"] /= TIMES
-    return {**taken, "rows": surveyed.records, "bytes": size}
+    seconds_by_stage["put together"] /= TIMES
+    return {**seconds_by_stage, "rows": surveyed.records, "bytes": size}
 
 
 def _put_together(path: Path, groups: list[pa.Table]) -> None:
@@ -68,12 +68,12 @@ def main(path: str) -> None:
         first = Path(folder, "first.jsonl")
         first.write_bytes(b"".join(islice(rows, FEW)))
         stages(first, Path(folder, "few"))
-        taken = stages(Path(path), Path(folder, "all"))
-    rows, size = taken.pop("rows"), taken.pop("bytes")
+        seconds_by_stage = stages(Path(path), Path(folder, "all"))
+    rows, size = seconds_by_stage.pop("rows"), seconds_by_stage.pop("bytes")
     print(f"{rows:,} rows, {size / rows:.0f} bytes each")
-    for name, seconds in taken.items():
+    for name, seconds in seconds_by_stage.items():
         print(f"{name}: {seconds:.2f} s, {1e6 * seconds / rows:.1f} µs a row")
-    print(f"survey: {size / taken['survey'] / 1e6:.0f} MB/s")
+    print(f"survey: {size / seconds_by_stage['survey'] / 1e6:.0f} MB/s")
 
 
 if __name__ == "__main__":
