@@ -8,7 +8,6 @@ little here, and waits longer.
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 
 _SELDOM = (50_000, 20, 50)
 _USUAL = gc.get_threshold()
@@ -19,23 +18,23 @@ def seldom() -> None:
     gc.set_threshold(*_SELDOM)
 
 
-_freeze = cache(gc.freeze)
-
-
 def leave_libraries_alone(asks_models: bool) -> None:
-    """Take what is loaded by now out of the rounds, once in a process, and make them seldom.
+    """Take what is loaded by now out of the rounds, once in a process or a job, and make them seldom.
 
     Beam loads 300,000 objects. Where models are asked, rounds are as usual: garbage may hold what fills a device.
     """
-    _freeze()
+    if not gc.get_freeze_count():
+        gc.freeze()
     gc.set_threshold(*(_USUAL if asks_models else _SELDOM))
 
 
 @contextmanager
 def as_before() -> Iterator[None]:
-    """Afterwards the rounds are as often as they were: the process may be a user's own."""
-    before = gc.get_threshold()
+    """Afterwards the rounds are as often as they were, and of all objects: the process may be a user's own."""
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
     try:
         yield
     finally:
         gc.set_threshold(*before)
+        if not frozen:
+            gc.unfreeze()
