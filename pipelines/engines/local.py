@@ -18,6 +18,7 @@ from curricle.curate.proxy import devices
 from curricle.pipelines.engines import LOOK_EVERY, Work
 from curricle.pipelines.engines.errors import saying_why
 from curricle.pipelines.processes.collector import as_before
+from curricle.pipelines.processes.cores import cores
 from curricle.pipelines.processes.log import output_of_children
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.transforms.score import pipeline
@@ -98,7 +99,7 @@ def ended_when_stalled(check: Callable[[], None]) -> Iterator[None]:
 @contextmanager
 def processes(workers: int, directory: OutputDirectory) -> Iterator[None]:
     """The surroundings that worker processes are started in."""
-    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    threads = str(max(1, cores() // workers))
     surroundings = {
         # a user's own schemas/ or train/ in the working directory must not be found before ours
         "PYTHONSAFEPATH": "1",

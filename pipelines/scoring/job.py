@@ -13,6 +13,7 @@ from curricle.curate.readers import Reader, kind_of, named_readers
 from curricle.curate.readers.inputs import InputFile
 from curricle.curate.reading import reading_identity
 from curricle.curate.scoring import Scoring
+from curricle.pipelines.processes.cores import cores
 from curricle.pipelines.scoring.stored import StoredTable
 from curricle.pipelines.settings.score import ScoreSettings
 from curricle.pipelines.tables.provenance import TEXT, commands_alone, provenance
@@ -54,7 +55,7 @@ class Job(Scoring):
             return settings.workers
         if self.asks_model:
             return max(1, len(devices.names()) // settings.proxy.tensor_parallel)
-        return len(os.sched_getaffinity(0))
+        return cores()
 
     def changes(self, identity: Mapping[str, Any]) -> list[str]:
         """One line for each thing in which the scores of a job with this identity are made otherwise."""

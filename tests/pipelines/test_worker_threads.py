@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from curricle.pipelines.engines.local import processes
+from curricle.pipelines.processes.cores import cores
 from curricle.pipelines.tables.directory import OutputDirectory
 from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -29,5 +30,12 @@ def test_the_tokenizer_of_a_worker_starts_threads_for_its_share_of_the_cores(wor
     with processes(workers, OutputDirectory(str(tmp_path))):
         command = [sys.executable, "-c", THREADS, str(tmp_path / "tokenizer.json")]
         started = int(subprocess.check_output(command, text=True))
-    assert started == max(1, (os.cpu_count() or 1) // workers)
+    assert started == max(1, cores() // workers)
     assert "RAYON_NUM_THREADS" not in os.environ
+
+
+def test_cores_are_those_that_a_process_may_run_on(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3}, raising=False)
+    assert cores() == 1
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert cores() == os.cpu_count()
