@@ -71,8 +71,8 @@ class NotRead:
 class Cost(_Record):
     """What scoring took. With ``reused`` and ``provenance``, all that differs between the manifests of identical jobs.
 
-    ``seconds`` are those of workers, summed over shards, so that they survive a restart; ``tokens`` went
-    through the proxy.
+    ``seconds`` are those of workers, summed over shards, so that they survive a restart: to read, score and write each,
+    though a shard is read while the model is busy with the one before it. ``tokens`` went through the proxy.
     """
 
     seconds: float

@@ -42,7 +42,7 @@ class _Prefetch(beam.DoFn):
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
 
     def start_bundle(self) -> None:
-        self.next: Future[ShardBatch] | None = None
+        self.next: Future[tuple[ShardBatch, float]] | None = None
 
     def process(self, run: ShardRun) -> Iterator[ShardBatch]:
         shards = self._prepared(run)
@@ -63,12 +63,12 @@ class _Prefetch(beam.DoFn):
         """The shard in the making, or the error that it ended with, when it is due; none at the start."""
         if not self.next:
             return None
-        ready, self.next = self.next.result(), None
+        (ready, seconds), self.next = self.next.result(), None
         # what it waited for the one before it is no time of its own
-        return replace(ready, started=time.monotonic() - ready.started)
+        return replace(ready, started=time.monotonic() - seconds)
 
-    def _prepared(self, run: ShardRun) -> Iterator[ShardBatch]:
-        """The shards of a run; ``started`` is how many seconds it took to read and render each."""
+    def _prepared(self, run: ShardRun) -> Iterator[tuple[ShardBatch, float]]:
+        """The shards of a run, and how many seconds it took to read and render each."""
         for batch in read_run(self.job, run):
             ready = self.render.rendered(batch) if self.render else batch
-            yield replace(ready, started=time.monotonic() - ready.started)
+            yield ready, time.monotonic() - batch.started
