@@ -146,7 +146,7 @@ class ChatTemplate:
 
     def _shape(self, conversation: Sequence[Turn]) -> ConversationShape | None:
         """The shape of a conversation, after a trial on contents that are known to differ."""
-        shape = self._prover.prove(conversation)
+        shape = self._prover.prove(conversation) if self._prover else None
         if shape is None:
             return None
         content = " {} {}\n" if shape.trims_alike else "{} {}"
@@ -159,9 +159,13 @@ class ChatTemplate:
         return shape if filled and (*filled, "") == self._by_sentinels(trial, indices) else None
 
     @cached_property
-    def _prover(self) -> Prover:
-        source = self.named or self._tokenizer.get_chat_template()
-        return Prover(partial(self._tokenizer.apply_chat_template, **_OPTIONS), source)
+    def _prover(self) -> Prover | None:
+        """None for a template that cannot be compiled: each conversation is refused, and the note says why."""
+        try:
+            source = self.named or self._tokenizer.get_chat_template()
+            return Prover(partial(self._tokenizer.apply_chat_template, **_OPTIONS), source)
+        except Exception:  # a template is a program of somebody else's and may raise anything
+            return None
 
     def _by_sentinels(
         self, conversation: Sequence[Turn], indices: Sequence[int]

@@ -175,7 +175,9 @@ class Prover:
         captures = any(
             not isinstance(each, plain) or getattr(each, "recursive", False) for each in tree.find_all(nodes.Stmt)
         )
-        self._template = None if captures else environment.from_string(source)
+        # a hole is the same as itself, which of two strings that are alike nobody knows
+        compares = "sameas" in source
+        self._template = None if captures or compares else environment.from_string(source)
 
     def prove(self, conversation: Sequence[Turn]) -> ConversationShape | None:
         """The shape of a conversation, if there is a proof that nothing is left out before its last answer."""

@@ -165,6 +165,8 @@ LOOKS = {
     "{% call(x) f() %}{% endcall %}", "{{ m.content.isdigit() }}", "{{ m.content | urlencode }}",
     "{{ m.content | attr('upper') }}", "{{ range(m.content) }}", "{{ strftime_now(m.content) }}",
     "{{ raise_exception(m.content) }}", "{{ m.content + 1 }}", "{{ m.content + x }}", "{{ m.content() }}",
+    "{% if m.content is sameas messages[0].content %}-{% endif %}",
+    "{{ messages | selectattr('content', 'sameas', messages[0].content) | list | length }}",
 }  # fmt: skip
 
 
@@ -174,6 +176,13 @@ def test_a_template_that_looks_at_what_is_said_is_asked_each_time(tokenizer, loo
     template = "{% for m in messages %}{{ '<a>' + m.content + '</a>' }}LOOK{% endfor %}"
     assert ChatTemplate(Counting(tokenizer, template.replace("LOOK", "")), "chat")._prover.prove(ROUNDS)
     assert not ChatTemplate(Counting(tokenizer, template.replace("LOOK", look)), "chat")._prover.prove(ROUNDS)
+
+
+@pytest.mark.parametrize("broken", ["{% do x %}", "{{ x | nosuch }}", "{% if %}", {"tool_use": "-"}])
+def test_a_template_that_cannot_be_compiled_refuses_each_conversation(tokenizer, broken):
+    counting = Counting(tokenizer, broken)
+    refused = [read(kind(counting, "chat"), ROUNDS) for kind in (ChatTemplate, Slow)]
+    assert refused[0] == refused[1] and refused[0].startswith("the chat template refused the conversation")
 
 
 def test_proofs_are_bounded(tokenizer, monkeypatch):
