@@ -113,7 +113,7 @@ def _scoring(settings: ScoreSettings, times: int = 1, machines: MachinesSettings
     if len(left) < len(it.pending):
         yield from _in_table(it)
     if left and machines.named:
-        yield from of_machines(machines, job, left)
+        yield from of_machines(machines, job, left, begun=len(it.pending) < len(shards))
     elif left:
         estimated = estimate(job, sample(job, left))
         yield from _reused(settings, estimated)

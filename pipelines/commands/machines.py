@@ -30,15 +30,17 @@ def elsewhere(settings: ScoreSettings) -> ScoreSettings:
     return replace(settings, engine="dask") if settings.engine == "local" else settings
 
 
-def of_machines(machines: MachinesSettings, job: Job, shards: Sequence[Shard]) -> Iterator[str]:
-    """Lines on tokens, shards a worker, hours and cost. ``job`` is one for ``elsewhere``."""
+def of_machines(machines: MachinesSettings, job: Job, shards: Sequence[Shard], begun: bool = False) -> Iterator[str]:
+    """Lines on tokens, shards a worker, hours and cost. ``job`` is one for ``elsewhere``; where it has ``begun``, its
+    shards are no more to be cut.
+    """
     examples = sample(job, shards)
     if examples.rejected:
         read = len(examples.examples) + examples.rejected
         yield f"rejects: {examples.rejected:,} of {read:,} sampled records are no example"
     fleet = _Fleet(machines, job, len(shards))
     yield fleet.line
-    yield from _shards(fleet, job, shards)
+    yield from _shards(fleet, job, shards, begun)
     if not len(examples.examples):
         yield "tokens, time and cost: unknown, for nothing in the sample could be measured"
         return
@@ -139,7 +141,7 @@ class _Demand:
         )
 
 
-def _shards(fleet: _Fleet, job: Job, shards: Sequence[Shard]) -> Iterator[str]:
+def _shards(fleet: _Fleet, job: Job, shards: Sequence[Shard], begun: bool) -> Iterator[str]:
     """How many a worker gets, and whether some workers get none."""
     work = Work(OutputDirectory(job.settings.output), job, shards, "", lambda: None)
     runs = len(work.runs(job.workers, len(shards)))
@@ -149,6 +151,7 @@ def _shards(fleet: _Fleet, job: Job, shards: Sequence[Shard]) -> Iterator[str]:
     if fleet.workers > 1 and len(shards) < fleet.workers * PER_WORKER:
         rows = records // (fleet.workers * PER_WORKER)
         remedy = f"--shard-rows {rows} gives each {PER_WORKER}" if rows else "there are too few records for so many"
+        remedy = "the job goes on with those that it began with" if begun else remedy
         idle = f"{fleet.workers - len(shards):,} of them without any" if len(shards) < fleet.workers else "uneven"
         yield f"shards: few for {counted(fleet.workers, 'worker')}: {idle}; {remedy}"
     elif runs < fleet.workers:

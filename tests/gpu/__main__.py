@@ -115,7 +115,8 @@ def main() -> int:
     deadline = time.monotonic() + options.seconds
     machine, results = describe(), {}
     if options.device == "cuda" and not machine.get("gpus"):
-        print(f"torch has no GPU here ({machine.get('torch')}): --device cpu tries the same on a CPU", file=sys.stderr)
+        remedy = "make gpu DEVICE=cpu tries the same on a CPU"
+        print(f"torch has no GPU here ({machine.get('torch')}): {remedy}", file=sys.stderr)
         return 2
     for name in names:
         left = deadline - time.monotonic()
