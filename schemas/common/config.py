@@ -66,7 +66,7 @@ def remedy_for(cls: type, name: str, names: Iterable[str]) -> str:
     if ours:
         return f"did you mean {' or '.join(ours)}?"
     if not name.startswith("-") and any(each.startswith("-") for each in names):
-        return f"every value follows the name of its option: {flags[0]} {name}"
+        return f"every value follows the name of its option: {flags[0]} {name}" if flags else "give one at a time"
     group = name.rpartition(".")[0]
     if group and (beside := {each.rpartition(".")[2]: each for each in names if each.rpartition(".")[0] == group}):
         close = difflib.get_close_matches(last.replace("_", "-"), beside, n=1, cutoff=0.6)

@@ -340,3 +340,13 @@ def test_numbers_that_yaml_reads_in_another_base_are_refused(tmp_path, number):
 def test_plain_numbers_of_yaml_are_read(tmp_path, text, value):
     (tmp_path / "job.yaml").write_text(f"inputs: [f]\noutput: o\nshare: {text}\n")
     assert of("--config", str(tmp_path / "job.yaml")).share == value
+
+
+def test_a_word_too_many_where_there_are_no_options_is_refused_in_words():
+    @dataclass
+    class Table:
+        table: str = option("a table", "", positional=True)
+
+    with pytest.raises(UsageError, match="unknown argument 'b'") as refused:
+        parse(Table, ["a", "b"], "curricle verify")
+    assert refused.value.remedy == "give one at a time"
