@@ -74,12 +74,16 @@ def make_table(
     rows: int,
     rejects: Sequence[tuple[str, str | None]] = (),
     parts: int = 1,
+    dialogues: Sequence[Sequence[tuple[str, str]]] | None = None,
 ) -> Manifest:
-    """A finished table of ``rows`` rows in ``parts`` files; rejects are pairs of reason and raw text."""
+    """A finished table of ``rows`` rows in ``parts`` files; rejects are pairs of reason and raw text; dialogues of
+    roles and texts, or such that mean harm.
+    """
     identity = table_identity(columns, {"formats_version": 1})
     fingerprint = table_fingerprint(identity)
-    texts = [(HOSTILE + PLAIN * 3)[i % (len(HOSTILE) + 3 * len(PLAIN))] for i in range(rows)]
-    dialogues = [[("user", text), ("assistant", texts[-1 - i])] for i, text in enumerate(texts)]
+    if dialogues is None:
+        texts = [(HOSTILE + PLAIN * 3)[i % (len(HOSTILE) + 3 * len(PLAIN))] for i in range(rows)]
+        dialogues = [[("user", text), ("assistant", texts[-1 - i])] for i, text in enumerate(texts)]
     table = {
         "example_id": [example_id(turns) for turns in dialogues],
         "source": [SOURCES[i * 2 // max(1, rows)] for i in range(rows)],
