@@ -156,11 +156,11 @@ def of_estimate(job: Job, it: Estimate, times: int = 1) -> Iterator[str]:
     seconds = it.seconds * (times / speed_up(job))
     models = f", after {it.loading:.0f} s to load the models" if it.loading >= 1 else ""
     yield f"time: {seconds.time}{models}: {names}, measured here {sampled}"
-    if settings.engine != "local":
+    if not settings.starts_workers:
         yield f"time: that is of one worker like this machine; with --engine {settings.engine} it is shared by all"
     elif gpus := describe(job):
         yield f"GPUs: {gpus}"
     elif job.asks_model and job.workers > 1:
         yield f"time: {job.workers} workers here share the same cores, which one was measured with"
-    each = " a worker" if job.workers > 1 or settings.engine != "local" else ""
+    each = " a worker" if job.workers > 1 or not settings.starts_workers else ""
     yield it.memory.line(each)

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from curricle.curate.proxy import devices
 from curricle.pipelines import engines
 from curricle.pipelines.commands.score import outlook
 from curricle.pipelines.scoring import estimate
@@ -49,6 +50,16 @@ def test_a_model_is_asked_as_in_the_job(folder, tiny_model):
     options = ("--metrics", "loss,ifd,embedding", "--proxy.model", tiny_model, "--embedding.model", "proxy")
     lines = curricle("score", "in.jsonl", "--output", "out", *options, "--dry-run", cwd=folder)
     assert "loss, ifd, embedding, measured here" in lines and not (folder / "out").exists()
+
+
+def test_time_is_of_all_workers_that_the_job_starts_and_of_one_elsewhere(folder, tiny_model):
+    arguments = ("score", "in.jsonl", "--output", "out", "--workers", 2, "--dry-run", "--engine", "dask")
+    alone = "time: that is of one worker"
+    assert alone not in curricle(*arguments, "--metrics", "mtld", cwd=folder)
+    assert alone in curricle(*arguments, "--metrics", "mtld", "--engine-address", "tcp://a:1", cwd=folder)
+    if not devices.count():
+        options = ("--metrics", "loss", "--proxy.model", tiny_model)
+        assert "2 workers here share the same cores" in curricle(*arguments, *options, cwd=folder)
 
 
 def test_what_is_finished_is_kept_and_said(folder, monkeypatch):
