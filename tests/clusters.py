@@ -13,7 +13,7 @@ from pathlib import Path
 
 from running import command
 
-PATIENCE = 120.0
+PATIENCE = 600.0
 ENVIRONMENT = {**os.environ, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
 
 
