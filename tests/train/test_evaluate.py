@@ -196,6 +196,14 @@ def test_functions_and_files_that_a_task_refers_to_are_a_part_of_it(tmp_path):
         before = Task.of(str(tmp_path / "task.yaml")).digest
         (tmp_path / "odd.py").write_text("def text(record):\n    return 'c'\n")
         assert Task.of(str(tmp_path / "task.yaml")).digest != before
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "task.yaml").write_text(CHOICE % "x.jsonl" + "include: shared/all.yaml\n")
+    digests = set()
+    for code in ("a", "b"):
+        (tmp_path / "shared" / "all.yaml").write_text("doc_to_text: !function odd.text\ninclude: ../task.yaml\n")
+        (tmp_path / "shared" / "odd.py").write_text(f"def text(record):\n    return {code!r}\n")
+        digests.add(Task.of(str(tmp_path / "task.yaml")).digest)
+    assert len(digests) == 2
 
 
 def test_evaluations_that_are_damaged_are_refused_by_name(tmp_path):

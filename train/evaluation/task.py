@@ -13,6 +13,8 @@ from curricle.schemas.sums import sha256_of
 FOLDER = Path(__file__).parent / "tasks"
 OURS = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
 _REFERS = re.compile(r"!function\s|^\s*include:", re.MULTILINE)
+_INCLUDED = re.compile(r"[^\s'\",\[\]]+\.ya?ml\b")
+_OF_TASKS = (".py", ".yaml", ".yml")
 READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 
 
@@ -64,11 +66,18 @@ def _from_yaml(text: str) -> Task:
         raise UsageError(f"cannot be read: {error}", where=text, remedy="give a YAML file of a task") from error
     if len(names) != 1 or not names[0]:
         raise UsageError("it has no line `task: NAME`", where=text, remedy="give a YAML file of a task of the harness")
-    return Task(text, names[0].strip("'\""), path.resolve(), _digest(path))
+    return Task(text, names[0].strip("'\""), path.resolve(), _digest(path.resolve()))
 
 
 def _digest(path: Path) -> str:
-    """Of the YAML file, and of all code and YAML beside it, where it refers to some: what that imports is there too."""
-    refers = _REFERS.search(path.read_text("utf-8"))
-    beside = [each for each in path.parent.iterdir() if each.suffix in (".py", ".yaml", ".yml") and each.is_file()]
-    return " ".join(sha256_of(each) for each in [path, *(sorted({*beside} - {path}) if refers else [])])
+    """Of a YAML file; if it refers to others, of these and of all code and YAML beside each, for what code imports."""
+    files, waiting = list[Path](), [path]
+    while waiting:
+        file = waiting.pop()
+        if file in files:
+            continue
+        files.append(file)
+        if file.suffix != ".py" and _REFERS.search(text := file.read_text("utf-8", "replace")):
+            named = {file.parent / name for name in _INCLUDED.findall(text)} | {*file.parent.iterdir()}
+            waiting += [each.resolve() for each in named if each.suffix in _OF_TASKS and each.is_file()]
+    return " ".join(sha256_of(each) for each in [path, *sorted({*files} - {path})])
