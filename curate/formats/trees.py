@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import isnan
 from typing import Any, TypeGuard
 
 from curricle.curate.formats.conversation import Fields
@@ -119,7 +118,7 @@ class ReplyTree:
 
 def _rank(value: Any) -> float | None:
     """A number, perhaps as text, as CSV has it."""
-    if isinstance(value, str) and value.strip().lstrip("-").isdecimal():
+    if isinstance(value, str) and value.strip().removeprefix("-").isdecimal():
         return float(value)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and not isnan(value)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
     return value if number else None

@@ -242,6 +242,20 @@ def test_a_role_of_any_type_is_a_reject() -> None:
             assert examples.num_rows == 1 and positions(examples, rejects) == [*range(len(rows))]
 
 
+@pytest.mark.parametrize("rank", ["--1", "- 1", "", 10**400, -(10**400), float("nan"), [1], {}, True, None])
+@pytest.mark.parametrize("replies", ["best", "paths"])
+def test_a_rank_of_any_value_is_read_or_is_none(rank: Any, replies: Any) -> None:
+    first = {"message_id": "0", "parent_id": None, "text": "t", "role": "prompter"}
+    answers = [{**first, "message_id": str(number), "parent_id": "0", "role": "assistant"} for number in (1, 2)]
+    ranked = [{**each, "rank": at} for each, at in zip(answers, (rank, 2), strict=True)]
+    tree = {"prompt": {**first, "replies": [{**each, "replies": []} for each in ranked]}}
+    messages = [first, *ranked]
+    for rows in ([tree], messages):
+        examples, rejects = curate.read(rows, replies=replies)
+        assert examples.num_rows + rejects.num_rows == (1 if replies == "best" else 2)
+        assert examples.num_rows == (2 if replies == "paths" else rank in (10**400, -(10**400)))
+
+
 @pytest.mark.parametrize(
     "beside",
     [
