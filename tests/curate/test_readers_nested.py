@@ -181,9 +181,9 @@ def test_what_is_wrong_with_a_message_is_said_of_it() -> None:
     examples, rejects = curate.read(rows, replies="paths")
     assert examples.num_rows == 1
     assert [reason.split(";")[-1].strip() for reason in rejects["reason"].to_pylist()] == [
-        "another one before it has its 'message_id', '2' (record 2)",
-        "no way leads to it: its parent 'y', or one above, does not stand with it (record 3)",
-        "no way leads to it: its parent 'x', or one above, does not stand with it (record 4)",
+        "another one before it has its 'message_id' (record 2)",
+        "no way leads to it: its parent, or one above, does not stand with it (record 3)",
+        "no way leads to it: its parent, or one above, does not stand with it (record 4)",
         "found 'text' (record 5)",
         "messages 1: unknown role 'referee' (record 6)",
     ]
@@ -202,6 +202,21 @@ def test_messages_that_do_not_stand_together_are_refused_each_with_the_reason() 
     examples, rejects = curate.read(rows, replies="paths")
     assert not examples.num_rows and rejects.num_rows == len(rows)
     assert sum("does not stand with it" in reason for reason in rejects["reason"].to_pylist()) == len(rows) - 2
+
+
+def test_reasons_of_messages_with_ids_of_letters_are_of_one_kind() -> None:
+    rows = [
+        {
+            "message_id": f"{letter}-{letter}",
+            "parent_id": letter,
+            "text": "t",
+            "role": "assistant",
+            "message_tree_id": "t",
+        }
+        for letter in "abcabc"
+    ]
+    reasons = {reason.split(" (")[0] for reason in curate.read(rows, replies="paths").rejects["reason"].to_pylist()}
+    assert len(reasons) == 2  # without a way to them, and twice
 
 
 def test_the_messages_of_one_tree_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
