@@ -17,7 +17,7 @@ from curricle.pipelines.scoring import plan
 from curricle.pipelines.storage import open_storage
 from running import curricle
 
-FEW, MANY = (100, 10_000) if drawn.SOAK else (15, 45)
+FEW, MANY = (100, 10_000) if drawn.SOAK else (6, 24)
 OF_A_SHARD = 8
 """Its file and its receipt are written, and read at the end; the lock is read twice; the worker's counters are written;
 after a kill the receipt is read once more.
@@ -97,7 +97,7 @@ def test_what_an_object_costs(s3, requests, monkeypatch):
     assert looking["GET receipts"] == 0 and looking.total() < 25 + 2 * MANY / PAGE
     both = first + rest
     signs_of_life = both["PUT holder.json"]  # the longer it takes, the more
-    assert both.total() < (OF_AN_INPUT + OF_A_SHARD) * MANY + 300 + OF_A_SIGN * signs_of_life
+    assert both.total() < (OF_AN_INPUT + OF_A_SHARD) * MANY + 160 + OF_A_SIGN * signs_of_life
     pages = 1 + (MANY - 1) // PAGE
     for kind in ("LIST in", "LIST receipts", "LIST shards"):
         assert rest[kind] <= before[kind] * pages, kind
