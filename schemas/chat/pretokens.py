@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 CACHE_UNITS = 1 << 21
-"""How much a cache holds before it is emptied: a unit is a token, and each pretoken has eight more. 50 MB."""
+"""How much a cache holds before it is emptied: a unit is a token, and each pretoken has eight more. Some 100 MB."""
 _OVERHEAD = 8
 LONGEST = 100
 """Characters: a text with a longer pretoken is read whole. It will hardly come again, and would fill the cache."""

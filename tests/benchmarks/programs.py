@@ -15,7 +15,7 @@ from harness import Cost
 from machine import REPOSITORY
 
 HERE = Path(__file__).resolve().parent
-PEERS = HERE / "peers"
+PEER_FILES = HERE / "peers"
 READY = ".made-of"
 """In an environment that is whole: the hash of what it was made of."""
 
@@ -29,7 +29,7 @@ def peer_python(name: str, output: Path) -> Path:
 
     peers/NAME.overrides.txt replaces what it asks for itself.
     """
-    requirements, overrides = PEERS / f"{name}.txt", PEERS / f"{name}.overrides.txt"
+    requirements, overrides = PEER_FILES / f"{name}.txt", PEER_FILES / f"{name}.overrides.txt"
     wanted, identity = ["--requirements", str(requirements)], requirements.read_bytes()
     if overrides.exists():
         wanted, identity = [*wanted, "--overrides", str(overrides)], identity + overrides.read_bytes()
@@ -101,7 +101,7 @@ class Program:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         offline = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
         self.process = subprocess.Popen(
-            [str(python), str(PEERS / script), *map(str, arguments)],
+            [str(python), str(PEER_FILES / script), *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log.open("w"),

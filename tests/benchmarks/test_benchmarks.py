@@ -133,7 +133,7 @@ def test_a_commit_that_is_not_here_is_skipped_in_words(tmp_path):
 def test_a_program_answers_questions_and_says_why_it_stopped(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        f"import sys; sys.path.insert(0, {str(programs.PEERS)!r})\n"
+        f"import sys; sys.path.insert(0, {str(programs.PEER_FILES)!r})\n"
         "from answers import answer\n"
         "print('what it prints itself is no answer')\n"
         "answer(lambda rows: [1 / row for row in rows])\n"

@@ -165,6 +165,7 @@ def test_every_flag_that_a_sentence_names_is_one_of_a_command(capsys):
         "--dask.",
         "--train.",
         "--no-deps",
+        "--no-nanny",
         "--long",
         "--user",
         "--network",
