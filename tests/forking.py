@@ -39,8 +39,8 @@ TRAINING = (["curricle.pipelines.cli", "lp"], ["curricle.pipelines.cli", "reward
 TRAINER = "curricle.pipelines.processes.trainer"
 LATE = ("AWS_", "CURRICLE_", "MODEL", "PYTEST_")
 """How the names begin of variables that are read when they are used, and not when something is imported."""
-OURS = ("KMP_", "TORCHINDUCTOR_CACHE_DIR", "_RJEM_MALLOC_CONF")
-"""What torch, a command of ours and polars set in every process: the warm one has begun without it."""
+OURS = ("KMP_", "PYTORCH_NVML_BASED_CUDA_CHECK", "TORCHINDUCTOR_CACHE_DIR", "_RJEM_MALLOC_CONF")
+"""What torch, commands of ours and polars set in every process: the warm one has begun without it."""
 LIBRARIES = ("lexicalrichness", "matplotlib.pyplot", "transformers.models.llama.modeling_llama")
 """What commands import in the middle of their work, beside what our modules import as they are imported."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import forking
 import pytest
 from clusters import until_true
+from curricle.curate.proxy.devices import stay_untouched
 from running import command, curricle, start, write_jsonl
 
 ROWS = 40
@@ -96,6 +97,7 @@ def test_what_libraries_and_commands_set_here_asks_for_no_fresh_interpreter(dire
     forking.run(command("--help"))  # the warm process has begun
     importlib.import_module("torch"), importlib.import_module("polars")
     curricle(*SCORE, cwd=directory)
+    stay_untouched()  # as every job does that loads a model
     with forking.Command(command("--help"), stdout=subprocess.DEVNULL) as process:
         assert "forking.py" in Path(f"/proc/{process.pid}/cmdline").read_text()
 
