@@ -65,30 +65,25 @@ def test_a_step_that_does_not_fit_is_made_with_half(command, train_in_fork, tmp_
 def test_what_half_does_not_help_names_the_option(command, train_in_fork, tmp_path):
     """So little memory that no document fits, under a limit of the kernel's: each token takes 64 MiB."""
 
-    def small() -> None:
-        from curricle.train.training.loop import Loop
-
-        load = Loop.load
-
-        def loaded(self) -> None:  # type: ignore[no-untyped-def]
-            load(self)
-            limit(512)
-
-        Loop.load = loaded
-
     import torch
     from curricle.train.model.loss import token_nll as original
+    from curricle.train.training.loop import Loop
 
-    def small_and_wide() -> None:
+    load = Loop.load
+
+    def wide(hidden, head, targets):  # type: ignore[no-untyped-def]
+        torch.empty(len(hidden), 1 << 24)  # a vocabulary of millions
+        return original(hidden, head, targets)
+
+    def loaded(self) -> None:  # type: ignore[no-untyped-def]
         import curricle.train.model.student as student
 
-        small()
+        load(self)
+        student.token_nll = wide  # not before: what a pass took then would be kept, and there for the next ones
+        limit(512)
 
-        def wide(hidden, head, targets):  # type: ignore[no-untyped-def]
-            torch.empty(len(hidden), 1 << 24)  # a vocabulary of millions
-            return original(hidden, head, targets)
-
-        student.token_nll = wide
+    def small_and_wide() -> None:
+        Loop.load = loaded
 
     ended = train_in_fork(command("--curriculum", "random", "--budget.steps", "3"), small_and_wide)
     assert ended.code == 1 and "Traceback" not in ended.text, ended.text
