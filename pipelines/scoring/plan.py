@@ -6,6 +6,7 @@ undo, counts the records that the ledger must account for, and makes shards a pr
 
 import logging
 import sys
+from abc import abstractmethod
 from array import array
 from bisect import bisect_right
 from collections import defaultdict
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import accumulate
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 from curricle.curate.formats import RULES, Format, ReadingRules
 from curricle.curate.readers import Reader, Slice, kind_of, survey
@@ -28,9 +29,26 @@ from curricle.schemas.contract import from_record
 from curricle.schemas.manifest import NotRead
 
 log = logging.getLogger("curricle")
+T = TypeVar("T")
 
 
-class Slices(Sequence[Slice]):
+class _ByIndex(Sequence[T]):
+    """A sequence that makes each element when it is asked for: a job may have very many."""
+
+    @abstractmethod
+    def _at(self, index: int) -> T:
+        """The element at an index from 0."""
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        among = range(len(self))[index]
+        return self._at(among) if isinstance(among, int) else [self._at(each) for each in among]
+
+
+class Slices(_ByIndex[Slice]):
     """Slices of a file, in order: 80 bytes each, where the tuples are hundreds. ValueError for what are none."""
 
     def __init__(self, slices: Iterable[Slice]) -> None:
@@ -46,15 +64,8 @@ class Slices(Sequence[Slice]):
     def __len__(self) -> int:
         return len(self._layouts)
 
-    @overload
-    def __getitem__(self, index: int) -> Slice: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Slice]: ...
-    def __getitem__(self, index: int | slice) -> Slice | Sequence[Slice]:
-        if isinstance(index, slice):
-            return [self[each] for each in range(*index.indices(len(self)))]
-        at = range(len(self))[index]
-        return Slice(self._layouts[at], *self._numbers[_NUMBERS * at : _NUMBERS * (at + 1)])
+    def _at(self, index: int) -> Slice:
+        return Slice(self._layouts[index], *self._numbers[_NUMBERS * index : _NUMBERS * (index + 1)])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Slices) and (self._layouts, self._numbers) == (other._layouts, other._numbers)
@@ -101,8 +112,8 @@ class Shard:
         return self.path or self.source
 
 
-class Shards(Sequence[Shard]):
-    """The shards of a plan, in order. Each is made when it is asked for: a job may have very many."""
+class Shards(_ByIndex[Shard]):
+    """The shards of a plan, in order."""
 
     def __init__(self, sources: Sequence[PlannedSource]) -> None:
         self._sources = sources
@@ -111,14 +122,7 @@ class Shards(Sequence[Shard]):
     def __len__(self) -> int:
         return self._begins[-1]
 
-    @overload
-    def __getitem__(self, index: int) -> Shard: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Shard]: ...
-    def __getitem__(self, index: int | slice) -> Shard | Sequence[Shard]:
-        if isinstance(index, slice):
-            return [self[each] for each in range(*index.indices(len(self)))]
-        index = range(len(self))[index]
+    def _at(self, index: int) -> Shard:
         which = bisect_right(self._begins, index) - 1
         source = self._sources[which]
         return _shard(index, source, source.slices[index - self._begins[which]])
