@@ -9,29 +9,20 @@ import apache_beam as beam
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from curricle.curate.batch import Batch
 from curricle.curate.metric import Metric, passes_of
-from curricle.curate.metrics import MetricReference, load
+from curricle.curate.metrics import load
 from curricle.curate.passes import ask
-from curricle.curate.passes.models import Models, Role
+from curricle.curate.passes.models import Role
+from curricle.pipelines.scoring.job import Job
 from curricle.pipelines.scoring.meter import Meter
 from curricle.pipelines.transforms.shards import Portion, ShardBatch
 
 
 class Ask(beam.PTransform[beam.PCollection[ShardBatch], beam.PCollection[ShardBatch]]):
-    """``ShardBatch`` → ``ShardBatch`` with the answers of the model that has this role.
+    """``ShardBatch`` → ``ShardBatch`` with the answers of the model that has this role."""
 
-    ``workers``: how many share the GPUs of a machine, see ``Models.claim``.
-    """
-
-    def __init__(
-        self,
-        role: Role,
-        metrics: tuple[MetricReference | Metric, ...],
-        models: Models,
-        meter: Meter,
-        workers: int,
-    ) -> None:
+    def __init__(self, role: Role, job: Job, meter: Meter) -> None:
         super().__init__(label=f"Ask the {role}")
-        self.handler = _Handler(role, metrics, models, meter, workers)
+        self.handler = _Handler(role, job, meter)
 
     def expand(self, batches: beam.PCollection[ShardBatch]) -> beam.PCollection[ShardBatch]:
         return batches | beam.Map(_alone) | RunInference(self.handler)
@@ -47,16 +38,11 @@ class _Handler(ModelHandler[ShardBatch, ShardBatch, Any]):
     itself: Beam's batching would mix short rows with long ones and pad three tokens for each real one.
     """
 
-    def __init__(
-        self,
-        role: Role,
-        metrics: tuple[MetricReference | Metric, ...],
-        models: Models,
-        meter: Meter,
-        workers: int,
-    ) -> None:
+    def __init__(self, role: Role, job: Job, meter: Meter) -> None:
         super().__init__()
-        self.role, self.metrics, self.models, self.meter, self.workers = role, metrics, models, meter, workers
+        self.role, self.metrics, self.models, self.meter = role, job.references, job.models, meter
+        # counted here: a worker would count the GPUs that it sees
+        self.workers = job.workers if job.settings.starts_workers else 1
 
     @cached_property
     def loaded(self) -> tuple[Metric, ...]:

@@ -33,7 +33,7 @@ class Prefetch(beam.PTransform[beam.PCollection[ShardRun], beam.PCollection[Shar
 class _Prefetch(beam.DoFn):
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.render = RenderShard(job.references, job.models) if "renderer" in job.roles else None
+        self.render = RenderShard(job) if "renderer" in job.roles else None
 
     def setup(self) -> None:
         devices.stay_untouched()

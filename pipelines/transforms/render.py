@@ -4,27 +4,27 @@ from collections.abc import Iterator
 
 import apache_beam as beam
 from curricle.curate.batch import Batch
-from curricle.curate.metric import Metric, passes_of
-from curricle.curate.metrics import MetricReference, load
+from curricle.curate.metric import passes_of
+from curricle.curate.metrics import load
 from curricle.curate.passes import fill
-from curricle.curate.passes.models import Models
+from curricle.pipelines.scoring.job import Job
 from curricle.pipelines.transforms.shards import Portion, ShardBatch
 
 
 class Render(beam.PTransform[beam.PCollection[ShardBatch], beam.PCollection[ShardBatch]]):
     """``ShardBatch`` → ``ShardBatch`` with the answers of the renderer: token ids and response spans."""
 
-    def __init__(self, metrics: tuple[MetricReference | Metric, ...], models: Models) -> None:
+    def __init__(self, job: Job) -> None:
         super().__init__()
-        self.metrics, self.models = metrics, models
+        self.worker = RenderShard(job)
 
     def expand(self, batches: beam.PCollection[ShardBatch]) -> beam.PCollection[ShardBatch]:
-        return batches | beam.ParDo(RenderShard(self.metrics, self.models))
+        return batches | beam.ParDo(self.worker)
 
 
 class RenderShard(beam.DoFn):
-    def __init__(self, metrics: tuple[MetricReference | Metric, ...], models: Models) -> None:
-        self.references, self.models = metrics, models
+    def __init__(self, job: Job) -> None:
+        self.references, self.models = job.references, job.models
 
     def setup(self) -> None:
         self.metrics = load(self.references)

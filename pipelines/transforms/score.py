@@ -27,15 +27,14 @@ class ScoreShards(beam.PTransform[beam.PCollection[ShardRun], beam.PCollection[i
         if job.asks_model:
             from curricle.pipelines.transforms.inference import Ask  # takes a while: only where a model is asked
 
-            workers = job.workers if job.settings.starts_workers else 1
             batches = runs | Prefetch(job)
             for role in job.roles:
                 if role != "renderer":
-                    batches = batches | Ask(role, job.references, job.models, meter, workers)
+                    batches = batches | Ask(role, job, meter)
         else:
             batches = runs | ReadShards(job)
             if job.roles:
-                batches = batches | Render(job.references, job.models)
+                batches = batches | Render(job)
         return batches | Measure(job.references) | WriteShards(self.directory, job.schema, self.run, meter)
 
 
