@@ -38,6 +38,26 @@ def directory(whole: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def score_first_shard(monkeypatch) -> Callable[..., None]:
+    """``curricle ARGUMENTS``, of a job that ends with an error when its first shard is done."""
+    from curricle.pipelines import engines
+    from curricle.schemas.common.errors import UserError
+
+    run = engines.run
+
+    def of_the_first_shard(work: engines.Work) -> None:
+        run(engines.Work(work.directory, work.job, work.pending[:1], work.run, work.check))
+        raise UserError("the engine has gone")
+
+    def score(*arguments: object, cwd: Path) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(engines, "run", of_the_first_shard)
+            curricle(*arguments, cwd=cwd, code=1)
+
+    return score
+
+
+@pytest.fixture
 def s3(monkeypatch) -> Iterator[str]:
     """The name of an empty bucket at a real S3 endpoint on loopback, which the environment leads to."""
     import boto3

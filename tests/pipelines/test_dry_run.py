@@ -6,13 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 from curricle.curate.proxy import devices
-from curricle.pipelines import engines
 from curricle.pipelines.commands.score import outlook
 from curricle.pipelines.scoring import estimate
 from curricle.pipelines.settings.score import ScoreSettings
 from curricle.pipelines.tables.reader import TableReader
 from curricle.schemas.common.dry_run import Interval
-from curricle.schemas.common.errors import UserError
 from running import curricle, in_process_of_its_own, read_data, write_jsonl
 
 
@@ -62,17 +60,9 @@ def test_time_is_of_all_workers_that_the_job_starts_and_of_one_elsewhere(folder,
         assert "2 workers here share the same cores" in curricle(*arguments, *options, cwd=folder)
 
 
-def test_what_is_finished_is_kept_and_said(folder, monkeypatch):
+def test_what_is_finished_is_kept_and_said(folder, score_first_shard):
     arguments = ("score", "in.jsonl", "--output", "out", "--metrics", "mtld", "--shard-rows", 15)
-    run = engines.run
-
-    def of_the_first_shard(work):
-        run(engines.Work(work.directory, work.job, work.pending[:1], work.run, work.check))
-        raise UserError("the engine has gone")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(engines, "run", of_the_first_shard)
-        curricle(*arguments, cwd=folder, code=1)
+    score_first_shard(*arguments, cwd=folder)
     before = files(folder)
     lines = curricle(*arguments, "--dry-run", cwd=folder)
     assert "1 of 3 shards are finished and kept; 25 records are left" in lines and files(folder) == before

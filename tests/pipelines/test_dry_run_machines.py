@@ -5,11 +5,9 @@ import re
 
 import pytest
 import torch
-from curricle.pipelines import engines
 from curricle.pipelines.commands import machines
 from curricle.pipelines.settings.machines import MFU
 from curricle.schemas.chat.cards import CARDS
-from curricle.schemas.common.errors import UserError
 from running import curricle, write_jsonl
 from safetensors.torch import load_file
 
@@ -85,18 +83,10 @@ def test_too_few_shards_for_the_workers(dry_run, no_model):
     assert "few for" not in dry_run("--machines", 2, "--device", "L4")
 
 
-def test_the_shards_of_a_job_that_has_begun_stay_as_they_are(alpaca_rows, tmp_path, monkeypatch):
+def test_the_shards_of_a_job_that_has_begun_stay_as_they_are(alpaca_rows, tmp_path, score_first_shard):
     write_jsonl(tmp_path / "in.jsonl", alpaca_rows(ROWS))
     job = ("score", "in.jsonl", "--output", "out", "--metrics", "mtld", "--shard-rows", 5)
-    run = engines.run
-
-    def of_the_first_shard(work):
-        run(engines.Work(work.directory, work.job, work.pending[:1], work.run, work.check))
-        raise UserError("the engine has gone")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(engines, "run", of_the_first_shard)
-        curricle(*job, cwd=tmp_path, code=1)
+    score_first_shard(*job, cwd=tmp_path)
     lines = curricle(*job, "--dry-run", "--machines", 9, cwd=tmp_path)
     assert "1 of 8 shards are finished" in lines and "--shard-rows" not in lines
     assert "few for 9 workers: 2 of them without any; the job goes on with those that it began with" in lines

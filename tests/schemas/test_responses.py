@@ -13,16 +13,8 @@ from curricle.schemas.common.errors import UsageError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from proxy_examples import ROWS, turns
-from transformers import AutoTokenizer
 
 ROUNDS = turns("user: Hi", "assistant: Hello", "user: And now?", "assistant: Noon.")
-
-
-@pytest.fixture(scope="module")
-def tokenizer(smollm2):
-    tokenizer = AutoTokenizer.from_pretrained(smollm2.directory)
-    tokenizer.add_special_tokens({"extra_special_tokens": chat_templates.SPECIAL})
-    return tokenizer
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from curricle.schemas.chat.responses import ChatTemplate, NotRendered
 from hypothesis import given
 from hypothesis import strategies as st
 from proxy_examples import turns
-from transformers import AutoTokenizer
 
 ASSISTANT = "{% if m.role == 'assistant' %}<a>{{ m.content }}</a>{% else %}"
 TEMPLATES = {
@@ -40,13 +39,6 @@ PROVED = set(TEMPLATES) - {
     "KEEPS_THE_LAST_THOUGHT", "OPENS_A_THOUGHT", "TWICE", "TURNED_ROUND", "NO_SYSTEM_TURN"
 }  # fmt: skip
 ROUNDS = turns("user: Hi", "assistant: Hello", "user: Now?", "assistant: Noon.")
-
-
-@pytest.fixture(scope="module")
-def tokenizer(smollm2):
-    tokenizer = AutoTokenizer.from_pretrained(smollm2.directory)
-    tokenizer.add_special_tokens({"extra_special_tokens": chat_templates.SPECIAL})
-    return tokenizer
 
 
 class Counting:
