@@ -87,6 +87,11 @@ class Scoring:
         roles = {each.model for each in passes_of(self.metrics)}
         return [role for role in ROLES if role in roles]
 
+    @property
+    def asks_model(self) -> bool:
+        """Whether anything is computed by a model, and not by its tokenizer alone."""
+        return bool({*self.roles} - {"renderer"})
+
     @cached_property
     def schema(self) -> pa.Schema:
         return table_schema(self.columns, self.fingerprint)

@@ -68,7 +68,7 @@ class _Fleet:
 
     def __init__(self, machines: MachinesSettings, job: Job, shards: int) -> None:
         self.settings, self.proxy = machines, job.settings.proxy
-        self.asks = bool({*job.roles} - {"renderer"})
+        self.asks = job.asks_model
         self.machines = machines.machines or 1
         gpus, self.gpus = machines.gpus_per_machine or 1, self.proxy.tensor_parallel if machines.device else 1
         if self.asks and self.gpus > gpus:

@@ -42,11 +42,6 @@ class Job(Scoring):
     earlier: StoredTable | None = None
     stored: tuple[StoredTable, ...] = ()
 
-    @property
-    def asks_model(self) -> bool:
-        """Whether anything is computed by a model, and not by its tokenizer alone."""
-        return bool({*self.roles} - {"renderer"})
-
     @cached_property
     def workers(self) -> int:
         """``--workers``, counted on this machine where it is auto."""

@@ -86,7 +86,7 @@ class _Score(beam.DoFn):
     def setup(self) -> None:
         self.progress = _Counters()
         with _scoring:
-            if {*self.scoring.roles} - {"renderer"}:
+            if self.scoring.asks_model:
                 devices.stay_untouched()
                 self.scoring.models.claim()
             self.scoring.load()
