@@ -85,10 +85,9 @@ class _Receipts:
         self.noted.update(receipt.noted)
         self.seconds += receipt.seconds
         self.tokens += receipt.tokens
-        digests = [bytes.fromhex(digest) for digest in receipt.files.values()]
-        self.shards.append(digests[0])
+        self.shards.append(_sha256(receipt, OutputDirectory.shard))
         if receipt.rejected:
-            self.rejects[receipt.shard] = digests[1]
+            self.rejects[receipt.shard] = _sha256(receipt, OutputDirectory.shard_rejects)
 
     def files(self) -> Iterator[ShardFile]:
         """The file of each shard, in order, with what its receipt says of it."""
@@ -96,6 +95,10 @@ class _Receipts:
 
     def files_of_rejects(self) -> Iterator[ShardFile]:
         return (_file(index, OutputDirectory.shard_rejects, sha256) for index, sha256 in self.rejects.items())
+
+
+def _sha256(receipt: Receipt, name: Callable[[int], str]) -> bytes:
+    return bytes.fromhex(receipt.files[name(receipt.shard).rpartition("/")[2]])
 
 
 def _file(index: int, name: Callable[[int], str], sha256: bytes) -> ShardFile:
