@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,8 +71,8 @@ class Batch:
     @cached_property
     def messages(self) -> list[list[tuple[str, str]]]:
         """Each conversation as ``(role, content)`` turns."""
-        turns = zip(*(column.to_pylist() for column in (self._turns.role, self._turns.content)), strict=True)
-        return [list(islice(turns, count)) for count in self._turns.counts.tolist()]
+        turns = [*zip(self._turns.role.to_pylist(), self._turns.content.to_pylist(), strict=True)]
+        return [turns[first:end] for first, end in pairwise(self._turns.offsets.tolist())]
 
     @cached_property
     def extra(self) -> list[str | None]:
@@ -105,34 +105,33 @@ class Batch:
         role, content = messages.flatten().flatten()
         if role.null_count or content.null_count:
             raise TypeError("a turn has no role or no content")
-        return _Turns(role, content, messages.value_lengths().to_numpy())
+        return _Turns(role, content, np.concatenate([[0], np.cumsum(messages.value_lengths().to_numpy())]))
 
     @cached_property
     def _is_response(self) -> NDArray[np.bool_]:
         """Of every turn of every row."""
         flags = pc.equal(self._turns.role, RESPONSE_ROLE).to_numpy(zero_copy_only=False).copy()
-        ends = np.cumsum(self._turns.counts)
         for row in [row for row, extra in enumerate(self.extra) if extra is not None and may_hold_context(extra)]:
-            first = ends[row] - self._turns.counts[row]
-            flags[first : ends[row]] = [is_response for is_response, _ in self.turns[row]]
+            first, end = self._turns.offsets[row : row + 2]
+            flags[first:end] = [is_response for is_response, _ in self.turns[row]]
         return flags
 
     def _texts(self, of_response: bool) -> list[str]:
         """What the responses of each row say, or its other turns."""
         wanted = self._is_response == of_response
         before = np.concatenate([[0], np.cumsum(wanted)])  # how many turns of all rows that come earlier
-        offsets = before[np.concatenate([[0], np.cumsum(self._turns.counts)])]
-        texts = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), self._turns.content.filter(pa.array(wanted)))
+        offsets = pa.array(before[self._turns.offsets], pa.int32())
+        texts = pa.ListArray.from_arrays(offsets, self._turns.content.filter(pa.array(wanted)))
         joined: list[str] = pc.binary_join(texts, "\n").to_pylist()
         return joined
 
 
 class _Turns(NamedTuple):
-    """The turns of all rows in one: role and content of each, and how many each row has."""
+    """The turns of all rows in one: role and content of each; a row has those from its offset to the next."""
 
     role: pa.Array
     content: pa.Array
-    counts: NDArray[np.int32]
+    offsets: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
