@@ -56,7 +56,10 @@ IFD_COLUMNS = (
 
 def compute_length(batch: Batch) -> Scores:
     """Words and tokens of the first answer that was rejected."""
-    words: list[Cell] = [_words(answers[0][1]) if answers else NO_REJECTED for answers in batch.rejected]
+    counts = count_words([_text(answers[0][1]) if answers else "" for answers in batch.rejected]).tolist()
+    words: list[Cell] = [
+        count if answers else NO_REJECTED for count, answers in zip(counts, batch.rejected, strict=True)
+    ]
     tokens = [length.counted(row.response_tokens, row) for row in REJECTED_RENDERING.of(batch)]
     return _scores(batch, LENGTH_COLUMNS, {"rejected_words": words, "rejected_tokens": tokens})
 
@@ -80,9 +83,8 @@ def compute_ifd(batch: Batch) -> Scores:
     return _scores(batch, IFD_COLUMNS, cells)
 
 
-def _words(answer: list[Turn]) -> int:
-    (count,) = count_words(["\n".join(turn["content"] for turn in answer if turn["role"] == RESPONSE_ROLE)]).tolist()
-    return int(count)
+def _text(answer: list[Turn]) -> str:
+    return "\n".join(turn["content"] for turn in answer if turn["role"] == RESPONSE_ROLE)
 
 
 def _margin(other: float | str, chosen: float | str) -> float | str:
