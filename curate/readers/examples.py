@@ -76,7 +76,7 @@ def _examples(source: str, positions: Sequence[int], conversations: Sequence[Con
     role, content = (pa.array([turn[side] for turn in turns], pa.string()) for side in (0, 1))
     columns = {
         "example_id": pa.array([example_id(each.messages, each.extra) for each in conversations], pa.string()),
-        "source": pa.array([source], pa.string()).take(pa.array([0] * len(positions), pa.int8())),
+        "source": pa.repeat(pa.scalar(source, pa.string()), len(positions)),
         "source_position": pa.array(positions, pa.int64()),
         "messages": pa.ListArray.from_arrays(
             pa.array(ends, pa.int32()),
