@@ -76,9 +76,11 @@ class Branches:
         branches = []
         for row in rows:
             if row.start < row.end:
-                mask = torch.full((row.end - row.start, len(row.keys)), -torch.inf, dtype=dtype, device=device)
-                mask = mask.triu_(row.common + 1)
-                branches.append(Branch(row.start, row.end, _ranges(row.keys), mask if row.common else None))
+                mask = None
+                if row.common:
+                    mask = torch.full((row.end - row.start, len(row.keys)), -torch.inf, dtype=dtype, device=device)
+                    mask = mask.triu_(row.common + 1)
+                branches.append(Branch(row.start, row.end, _ranges(row.keys), mask))
         return cls(branches)
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None) -> torch.Tensor:
