@@ -177,10 +177,10 @@ class PretokenCache:
         ids = ids[np.repeat(ends - tokens, counts) + np.arange(tokens[-1] if len(tokens) else 0)]
         cut = _Cut(pretokens, lengths.cumsum().tolist(), [0, *tokens.tolist()], ids.tolist())
         rows = list(accumulate(map(len, split), initial=0))
-        odd = set((np.searchsorted(rows, np.flatnonzero(fill == 0), "right") - 1).tolist())
-        whole = dict(zip(sorted(odd), self._whole([texts[row] for row in sorted(odd)]), strict=True))
+        odd = np.unique(np.searchsorted(rows, np.flatnonzero(fill == 0), "right") - 1).tolist()
+        whole = dict(zip(odd, self._whole([texts[row] for row in odd]), strict=True))
         return [
-            whole[row] if row in odd else _TokensOfPretokens(cut, first, last, self._alone)
+            whole[row] if row in whole else _TokensOfPretokens(cut, first, last, self._alone)
             for row, (first, last) in enumerate(pairwise(rows))
         ]
 
