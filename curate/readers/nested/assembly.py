@@ -33,12 +33,14 @@ class Nesting(NamedTuple):
 
     def groups(self, records: Iterable[Record], limit: int) -> Iterator[list[Record]]:
         """The records in groups of at most ``limit`` bytes and ``MOST_MESSAGES``; what is more begins another one."""
+        if not self.together:
+            yield from ([record] for record in records)
+            return
         group, held, tree = list[Record](), 0, ""
         for record in records:
             size = len(record.source) or size_of(record.value)
             own = _tree_of(record, tree)
-            full = held + size > limit or len(group) == MOST_MESSAGES
-            if group and (not self.together or own != tree or full):
+            if group and (own != tree or held + size > limit or len(group) == MOST_MESSAGES):
                 yield group
                 group, held, own = [], 0, _tree_of(record, "")  # where a slice begins nothing is known of those before
             group.append(record)
