@@ -1,11 +1,13 @@
 """Trees of replies, as OASST has them: each message may have several replies, and a conversation is one way through."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 from curricle.curate.formats.conversation import Fields
 from curricle.schemas.chat.responses import RESPONSE_ROLE
+
+T = TypeVar("T")
 
 ROLES = {"prompter": "user", "assistant": RESPONSE_ROLE}
 """OASST's names of them, and ours."""
@@ -23,6 +25,17 @@ def turn(message: Any) -> dict[str, Any]:
     rest = {name: value for name, value in fields.items() if name not in ("text", "role", "replies")}
     role = fields.get("role")
     return {**rest, "role": ROLES.get(str(role), role), "content": fields.get("text")}
+
+
+def depth_first(first: T, replies: Callable[[T], Sequence[T]]) -> tuple[list[T], list[int]]:
+    """Everything from the first one on, each behind what it replies to, and the index of that; -1 for the first."""
+    order, parents, waiting = list[T](), list[int](), [(first, -1)]
+    while waiting:
+        each, parent = waiting.pop()
+        waiting += [(reply, len(order)) for reply in reversed(replies(each))]
+        order.append(each)
+        parents.append(parent)
+    return order, parents
 
 
 @dataclass(frozen=True)
@@ -46,14 +59,7 @@ class ReplyTree:
     @classmethod
     def nested(cls, message: Any) -> "ReplyTree":
         """Of a message with its replies in it, in the order of the text."""
-        messages, parents, waiting = list[Any](), list[int](), [(message, -1)]
-        while waiting:
-            message, parent = waiting.pop()
-            replies = message.get("replies") if isinstance(message, Mapping) else None
-            waiting += [(reply, len(messages)) for reply in reversed(replies if isinstance(replies, list) else [])]
-            messages.append(message)
-            parents.append(parent)
-        return cls(messages, parents)
+        return cls(*depth_first(message, _replies))
 
     def best(self) -> Path:
         """The way that takes the best-ranked reply at each turn, and ends with an answer.
@@ -114,6 +120,11 @@ class ReplyTree:
         if len(replies) == 1:
             return replies[0]
         return min(zip(ranks, replies, strict=True))[1] if replies and ranked else None  # type: ignore[type-var]
+
+
+def _replies(message: Any) -> list[Any]:
+    replies = message.get("replies") if isinstance(message, Mapping) else None
+    return replies if isinstance(replies, list) else []
 
 
 def _rank(value: Any) -> float | None:

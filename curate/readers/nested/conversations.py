@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from curricle.curate.formats.beside import LIST_FIELDS
-from curricle.curate.formats.trees import NO_BEST, ROLES, ReplyTree, turn
+from curricle.curate.formats.trees import NO_BEST, ROLES, ReplyTree, depth_first, turn
 from curricle.curate.formats.turns import is_turns
 from curricle.curate.formats.values import says
 from curricle.curate.readers.records import Record, inside
@@ -106,12 +106,7 @@ def _trees(
 def _tree(
     first: int, records: Sequence[Record], replies: Mapping[int | None, Sequence[int]]
 ) -> tuple[list[int], ReplyTree]:
-    indices, parents, waiting = list[int](), list[int](), [(first, -1)]
-    while waiting:
-        index, parent = waiting.pop()
-        waiting += [(reply, len(indices)) for reply in reversed(replies.get(index, ()))]
-        indices.append(index)
-        parents.append(parent)
-    names = {*OF_THE_TREE}
-    messages = [{name: it for name, it in records[index].value.items() if name not in names} for index in indices]
+    indices, parents = depth_first(first, lambda index: replies.get(index, ()))
+    values = (records[index].value for index in indices)
+    messages = [{name: it for name, it in value.items() if name not in OF_THE_TREE} for value in values]
     return indices, ReplyTree(messages, parents)
