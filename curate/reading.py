@@ -72,7 +72,8 @@ def read(
     """Read instruction data into examples, as ``curricle score`` reads it.
 
     ``inputs``: a file, a folder, a pattern such as ``data/*.jsonl``, or several of them; or records, as dicts in any
-    iterable or as a table (Arrow, polars, pandas). Files are of this machine, or of the Hugging Face hub: ``hf://datasets/ORG/NAME``.
+    iterable or as a table (Arrow, polars, pandas). Files are of this machine, or of the Hugging Face hub:
+    ``hf://datasets/ORG/NAME``.
     ``format``, or ``prompt_field`` and ``response_field``, read every record in one way; left out, each is recognised
     by its fields. ``format`` is a name, ``./my.py:FORMAT``, or an object.
     ``columns`` names those of CSV and TSV whose first line is a record like any other.
