@@ -41,6 +41,11 @@ def with_input(conversation: Sequence[Turn], extra: str | Mapping[str, object] |
     return [*conversation[:last], apart, *conversation[last + 1 :]]
 
 
+def answer_turns(conversation: Sequence[Turn]) -> list[int]:
+    """Which turns are the assistant's, by their index; some may be context."""
+    return [index for index, turn in enumerate(conversation) if turn["role"] == RESPONSE_ROLE]
+
+
 def context_turns(roles: Sequence[str], extra: str | Mapping[str, object] | None) -> frozenset[int]:
     """Which turns are context, though they are the assistant's, by their index in ``messages``.
 

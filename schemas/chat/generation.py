@@ -13,14 +13,14 @@ from curricle.schemas.chat.positions import Alike, rows_alike
 from curricle.schemas.chat.rendering import Rendered
 from curricle.schemas.chat.responses import RESPONSE_ROLE
 from curricle.schemas.common.errors import UserError
-from curricle.schemas.inputs import Turn
+from curricle.schemas.inputs import Turn, answer_turns
 
 
 def prompt_of(conversation: Sequence[Turn], rendered: Rendered) -> Sequence[int] | str:
     """The tokens that the last response follows, its header among them; or the reason why there is no such prompt."""
     if rendered.note:
         return rendered.note
-    responses = [index for index, turn in enumerate(conversation) if turn["role"] == RESPONSE_ROLE]
+    responses = answer_turns(conversation)
     if not responses or rendered.response_tokens == 0:
         return "there is no response"
     if responses[-1] == 0:

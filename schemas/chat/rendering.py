@@ -12,7 +12,7 @@ from typing import Any
 
 from curricle.schemas.chat.pretokens import PretokenCache, Tokens
 from curricle.schemas.chat.responses import DATE, RESPONSE_ROLE, ChatTemplate, NotRendered, Text
-from curricle.schemas.inputs import Turn, context_turns, with_input
+from curricle.schemas.inputs import Turn, answer_turns, context_turns, with_input
 
 VERSION = 3
 IDENTITY = {"version": VERSION, "date": f"{DATE:%Y-%m-%d}"}
@@ -103,7 +103,7 @@ class Rendering:
         if any(turn is None or None in turn.values() for turn in conversation):
             raise NotRendered("a turn has no role or no content")
         context = context_turns([turn["role"] for turn in conversation], extra)
-        answers = {index for index, turn in enumerate(conversation) if turn["role"] == RESPONSE_ROLE}
+        answers = {*answer_turns(conversation)}
         if answers and answers <= context:
             raise NotRendered("every answer is context, and none is to be learnt")
         named = self._chat_template.named

@@ -18,7 +18,7 @@ from curricle.schemas.chat.shapes import ConversationShape, Key, Prover, Spans, 
 from curricle.schemas.chat.templates import NAMED
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.inputs import RESPONSE_ROLE as RESPONSE_ROLE
-from curricle.schemas.inputs import Turn
+from curricle.schemas.inputs import Turn, answer_turns
 
 MOST_TURNS = 1000
 MOST_LOOKS = 64
@@ -113,7 +113,7 @@ class ChatTemplate:
         An answer that the template leaves out or alters is not found; white space at its ends does not count.
         Raises NotRendered if the template refuses the conversation, or if it has answers and none of them is found.
         """
-        indices = [index for index, turn in enumerate(conversation) if turn["role"] == RESPONSE_ROLE]
+        indices = answer_turns(conversation)
         text, spans, left_out = self._by_shape(conversation) or self._by_sentinels(conversation, indices)
         responses = [
             Response(number, self._header(text, start, last), start, content_end, self._end(text, content_end, last))
@@ -155,7 +155,7 @@ class ChatTemplate:
             for index, turn in enumerate(conversation)
         ]
         filled = shape.fill(trial)
-        indices = [index for index, turn in enumerate(conversation) if turn["role"] == RESPONSE_ROLE]
+        indices = answer_turns(conversation)
         return shape if filled and (*filled, "") == self._by_sentinels(trial, indices) else None
 
     @cached_property

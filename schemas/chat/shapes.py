@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, groupby
 from typing import Any, NamedTuple
 
-from curricle.schemas.inputs import RESPONSE_ROLE, Turn
+from curricle.schemas.inputs import Turn, answer_turns
 
 Key = tuple[tuple[str, ...], ...]
 Spans = list[tuple[int, int]]
@@ -197,7 +197,7 @@ class Prover:
             return None
         parts = [part for each in written for part in (each.parts if isinstance(each, _Written) else [each])]
         contents = [part.turn for part in parts if isinstance(part, _Content) and part.field == "content"]
-        answers = [index for index, turn in enumerate(conversation) if turn["role"] == RESPONSE_ROLE]
+        answers = answer_turns(conversation)
         last = answers[-1] if answers else len(conversation)
         if questions or [turn for turn in contents if turn in answers] != answers or not {*range(last)} <= {*contents}:
             return None
