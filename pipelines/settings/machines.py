@@ -32,15 +32,18 @@ class MachinesSettings(DryRunSettings):
     @property
     def named(self) -> bool:
         """Whether anything is asked about machines."""
-        return any(getattr(self, item.name) is not None for item in fields(self) if item.name != "dry_run")
+        return bool(self._given)
+
+    @property
+    def _given(self) -> list[str]:
+        return [each.name for each in fields(self) if each.name != "dry_run" and getattr(self, each.name) is not None]
 
     def check(self) -> None:
         """UsageError for options of machines without a dry run, or that say nothing together, or of no known card."""
-        for item in fields(self):
-            if not self.dry_run and item.name != "dry_run" and getattr(self, item.name) is not None:
-                flag = item.name.replace("_", "-")
-                remedy = "add --dry-run to reckon with it; who does the work is said by --engine and --workers"
-                raise UsageError(f"--{flag} is for --dry-run alone, and starts no machine", remedy=remedy)
+        if self.named and not self.dry_run:
+            flag = self._given[0].replace("_", "-")
+            remedy = "add --dry-run to reckon with it; who does the work is said by --engine and --workers"
+            raise UsageError(f"--{flag} is for --dry-run alone, and starts no machine", remedy=remedy)
         if self.device is not None and self.card is None and self.tokens_per_second is None:
             raise UsageError(
                 f"--device is {self.device!r}, of which no peak is known",
