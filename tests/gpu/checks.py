@@ -80,9 +80,8 @@ class Context:
 
     def limit(self, name: str) -> float | None:
         """TFLOP/s of a matrix product, as the check ``limits`` has measured them before; None where it has not."""
-        path = self.output / "limits.jsonl"
-        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        return next((line["figures"]["tflops"] for line in lines if line["figures"].get("name") == name), None)
+        measured = (line["figures"] for line in lines_of(self.output / "limits.jsonl"))
+        return next((figures["tflops"] for figures in measured if figures.get("name") == name), None)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Scores on the device: against a CPU, against a row at a time, in another order, in half precision, and on vLLM."""
 
-import json
 import logging
 import math
 import os
@@ -11,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import torch
-from checks import HERE, REPOSITORY, Context, Line, hide_devices
+from checks import HERE, REPOSITORY, SCALES, Context, Line, hide_devices, lines_of
 from curricle.curate.proxy.backend import load
 from curricle.curate.proxy.rendering import Renderer
 from curricle.curate.proxy.sequences import Request, conditional, unconditional
@@ -163,8 +162,8 @@ def _apart(what: str, means: Means, expected: Means, bound: float, mean: bool = 
 def _on_a_cpu(context: Context) -> Means:
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, HERE, "--alone", "reference", "--output", context.work, "--device", "cpu"]
-    scale = "full" if context.scale.length == 2048 else "tiny"
+    (scale,) = (name for name, each in SCALES.items() if each is context.scale)
     subprocess.run([*map(str, command), "--scale", scale], env=environment, check=True)
-    (line,) = (context.work / "reference.jsonl").read_text().splitlines()
-    means: Means = json.loads(line)["figures"]["means"]
+    (line,) = lines_of(context.work / "reference.jsonl")
+    means: Means = line["figures"]["means"]
     return means

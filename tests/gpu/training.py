@@ -18,6 +18,7 @@ from curricle.train.data.encoding import ConversationTokenizer, Encoded
 from curricle.train.data.table import open_table
 from curricle.train.model.load import load_model, load_tokenizer
 from curricle.train.ordering.batches import split
+from curricle.train.records.checkpoints import checkpoints
 from curricle.train.records.metrics import read_metrics
 from kills import outcome
 from safetensors.torch import load_file
@@ -122,7 +123,7 @@ def resume(context: Context) -> Iterator[Line]:
     script = [sys.executable, HERE / "killed.py", half + 1, *arguments]
     killed = subprocess.run([*map(str, script)], cwd=context.work, env={**os.environ, "PYTHONPATH": str(HERE.parent)})
     assert killed.returncode == -signal.SIGKILL, f"the run was not killed, but ended with {killed.returncode}"
-    left = sorted((context.work / "killed" / "checkpoints").glob("step-*"))
+    left = checkpoints(context.work / "killed")
     assert len(left) == 1, f"the killed run has the checkpoints {left}"
     resumed = _result(runs, "killed", **options)
     for name in ("step", "order", "journal"):
@@ -150,9 +151,7 @@ def _result(runs: Runs, output: str, **options: object) -> dict[str, object]:
 
 def _furthest(one: Path, other: Path) -> float:
     """How far the last weights of two runs are apart."""
-    first, second = (
-        load_file(sorted((run / "checkpoints").glob("step-*"))[-1] / "model.safetensors") for run in (one, other)
-    )
+    first, second = (load_file(checkpoints(run)[-1] / "model.safetensors") for run in (one, other))
     return max(float((first[name].double() - second[name].double()).abs().max()) for name in first)
 
 
