@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 MOST = 1000
 """Domains: a column with more values is none of categories."""
-SHOWN = 8
-"""Domains that a sentence names."""
 
 
 @dataclass(frozen=True, eq=False)
