@@ -3,7 +3,6 @@
 python tests/benchmarks/clustering.py [ROWS] [CLUSTERS]
 """
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,8 @@ from curricle.schemas.fingerprint import example_id
 from curricle.schemas.identity import column_fingerprints, table_fingerprint, table_identity
 from curricle.schemas.manifest import MANIFEST, Cost, Counts, Manifest, Source
 from curricle.schemas.table import table_schema
+from harness import usage_of
+from jobs import CURRICLE
 
 ROWS, CLUSTERS, DIMENSIONS, SOURCE = 1_000_000, 1000, 384, "synthetic.jsonl"
 WORDS = [f"{a}{b}" for a in ("ba", "do", "ki", "lu", "me", "no", "ra", "su") for b in ("ta", "ri", "mo", "ne", "la")]
@@ -81,12 +82,10 @@ def write_table(path: Path, rows: int, clusters: int) -> None:
 def measured(*arguments: object) -> None:
     """Run one command in a process of its own, and print what it took."""
     began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-P", "-m", "curricle.pipelines.cli", *map(str, arguments)])
-    _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0
+    usage = usage_of(subprocess.Popen([*CURRICLE, *map(str, arguments)]))
     lines = " ".join(str(argument) for argument in arguments if "/" not in str(argument))
-    seconds, spent = time.perf_counter() - began, usage.ru_utime + usage.ru_stime
-    print(f"{usage.ru_maxrss / 1024:>9,.0f} MiB {seconds:>7,.0f} s {spent:>7,.0f} CPU s   curricle {lines}", flush=True)
+    size, seconds = usage.bytes / 2**20, time.perf_counter() - began
+    print(f"{size:>9,.0f} MiB {seconds:>7,.0f} s {usage.seconds:>7,.0f} CPU s   curricle {lines}", flush=True)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -134,6 +135,32 @@ def processor_seconds() -> float:
     """User and system time of this process and of those that it started and that ended."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
+
+
+class Watch:
+    """What passes within it."""
+
+    def __enter__(self) -> "Watch":
+        self.began, self.before = time.perf_counter(), processor_seconds()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cost = Cost(time.perf_counter() - self.began, processor_seconds() - self.before)
+
+
+class Usage(NamedTuple):
+    """Of a process: the most bytes that it had, and seconds of the processor."""
+
+    bytes: float
+    seconds: float
+
+
+def usage_of(process: subprocess.Popen, code: int = 0) -> Usage:
+    """What a process took that ends with this code; it is waited for."""
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == code, f"{process.args} ended with {process.returncode}"
+    return Usage(usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime)
 
 
 def alternate(*contenders: Contender, rounds: int = ROUNDS) -> list[Rounds]:

@@ -8,24 +8,15 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
 
-from harness import Comparison, Setting
+from harness import Comparison, Setting, Usage, usage_of
+from jobs import CURRICLE
 
 FEW, MANY = 1_000, 100_000
 MOST = 1.3
-COMMAND = [sys.executable, "-P", "-m", "curricle.pipelines.cli"]
 STEPS = ("begun, and stopped at half", "curricle status", "resumed")
-
-
-class Usage(NamedTuple):
-    """Of a process: the most bytes that it had, and seconds of the processor."""
-
-    bytes: float
-    seconds: float
 
 
 def measure(setting: Setting) -> list[Comparison]:
@@ -58,18 +49,12 @@ def _drive(path: Path, rows: int) -> list[Usage]:
             lines.write(json.dumps({"prompt": f"q {row}", "completion": f"a {row}"}) + "\n")
     score = ["score", str(source), "--output", str(output), "--metrics", "mtld", "--shard-rows", "1"]
     receipts = output / "_progress" / "receipts"
-    begun = subprocess.Popen([*COMMAND, *score], stderr=subprocess.DEVNULL)
+    begun = subprocess.Popen([*CURRICLE, *score], stderr=subprocess.DEVNULL)
     while not receipts.exists() or sum(1 for _ in os.scandir(receipts)) < rows // 2:
         time.sleep(1)
     begun.send_signal(signal.SIGTERM)
-    usages = [_usage(begun, 1)]
+    usages = [usage_of(begun, 1)]
     for command in (["status", str(output)], score):
-        process = subprocess.Popen([*COMMAND, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        usages.append(_usage(process, 0))
+        process = subprocess.Popen([*CURRICLE, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        usages.append(usage_of(process))
     return usages
-
-
-def _usage(process: subprocess.Popen, code: int) -> Usage:
-    _, status, usage = os.wait4(process.pid, 0)
-    assert os.waitstatus_to_exitcode(status) == code
-    return Usage(usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime)

@@ -7,11 +7,9 @@ they import is not timed. One worker and the functions alone have one core: a to
 """
 
 import json
-import os
 import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -24,7 +22,7 @@ from curricle.pipelines.scoring.plan import ScoringPlan, survey_inputs
 from curricle.pipelines.settings.score import ScoreSettings
 from curricle.pipelines.transforms.read import read_run
 from curricle.pipelines.transforms.shards import shard_runs
-from harness import Comparison, Contender, Cost, Finding, Setting, alternate, processor_seconds
+from harness import Comparison, Contender, Cost, Finding, Setting, Watch, alternate, usage_of
 from jobs import CURRICLE, ONE_CORE, repeated, run, scored
 
 ROWS = 300_000
@@ -101,13 +99,11 @@ def _peak(rows: int, path: Path) -> float:
             file.write(json.dumps({"instruction": f"{row} {prompt}", "output": answer}) + "\n")
     command = [*CURRICLE, "score", str(source), "--output", str(path / f"{rows}-short"), "--metrics", METRICS[0]]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0
-    return usage.ru_maxrss / 1024
+    return usage_of(process).bytes / 2**20
 
 
 if __name__ == "__main__":
     _, names, source, output = sys.argv
-    began, before = time.perf_counter(), processor_seconds()
-    without_beam(names, Path(source), Path(output))
-    print(json.dumps([time.perf_counter() - began, processor_seconds() - before]))
+    with Watch() as watch:
+        without_beam(names, Path(source), Path(output))
+    print(json.dumps(watch.cost))

@@ -10,7 +10,6 @@ import json
 import logging
 import math
 import tempfile
-import time
 from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
@@ -39,7 +38,7 @@ from curricle.train.settings import (
 from curricle.train.training.loop import loaded
 from curricle.train.training.preparation import prepare
 from datasets import Dataset
-from harness import Comparison, Contender, Cost, Finding, Rounds, Setting, Skipped, alternate, processor_seconds
+from harness import Comparison, Contender, Cost, Finding, Rounds, Setting, Skipped, Watch, alternate, processor_seconds
 from programs import NotInstalled, Program, peer_python
 from small_model import write_small_model
 from trl import SFTConfig, SFTTrainer
@@ -182,17 +181,6 @@ class Work:
                 return Cost(*values)
 
         return cost
-
-
-class Watch:
-    """What passes within it."""
-
-    def __enter__(self) -> "Watch":
-        self.began, self.before = time.perf_counter(), processor_seconds()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.cost = Cost(time.perf_counter() - self.began, processor_seconds() - self.before)
 
 
 def measure(setting: Setting) -> list[Finding]:

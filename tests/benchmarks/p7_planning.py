@@ -1,6 +1,5 @@
 """P7: open ten million rows of scores and sort them in four perspectives; each contender in a process of its own."""
 
-import os
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ if __name__ == "__main__":
 
 from curricle.schemas.columns import ScoreColumn
 from curricle.train.data.table import open_table
-from harness import Comparison, Setting, alternate
+from harness import Comparison, Setting, alternate, usage_of
 
 ROWS = 10_000_000
 GROUP = 1_000_000
@@ -49,10 +48,9 @@ def measure(setting: Setting) -> list[Comparison]:
             process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
             assert process.stdout is not None
             message = process.stdout.read()
-            _, status, usage = os.wait4(process.pid, 0)
-            assert status == 0
+            usage = usage_of(process)
             if name == ours.__name__:
-                peaks.append(usage.ru_maxrss * 1024)
+                peaks.append(usage.bytes)
             return float(message)
 
         return seconds
