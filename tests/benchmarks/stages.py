@@ -6,7 +6,6 @@ docs/scale.md multiplies them. Everything is done once before with the first row
 once.
 """
 
-import resource
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from curricle.pipelines.scoring.plan import survey_inputs
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.reader import TableReader
 from curricle.pipelines.tables.writer import write_parts
+from harness import processor_seconds
 
 FEW = 64
 TIMES = 10
@@ -33,9 +33,9 @@ def stages(source: Path, folder: Path) -> dict[str, float]:
 
     @contextmanager
     def stage(name: str) -> Iterator[None]:
-        began = _seconds()
+        began = processor_seconds()
         yield
-        seconds_by_stage[name] = _seconds() - began
+        seconds_by_stage[name] = processor_seconds() - began
 
     table, size = folder / "table", source.stat().st_size
     with stage("survey"):
@@ -56,11 +56,6 @@ def _put_together(path: Path, groups: list[pa.Table]) -> None:
     directory = OutputDirectory(str(path))
     with directory.held() as run:
         write_parts(directory, run, "data", (group for _ in range(TIMES) for group in groups), groups[0].schema)
-
-
-def _seconds() -> float:
-    usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def main(path: str) -> None:
