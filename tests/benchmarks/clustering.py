@@ -18,6 +18,7 @@ from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.writer import GROUP_ROWS, write_parts
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.contract import CONTRACT
+from curricle.schemas.exchange import NEXT
 from curricle.schemas.fingerprint import example_id
 from curricle.schemas.identity import column_fingerprints, table_fingerprint, table_identity
 from curricle.schemas.manifest import MANIFEST, Cost, Counts, Manifest, Source
@@ -64,6 +65,8 @@ def write_table(path: Path, rows: int, clusters: int) -> None:
     directory = OutputDirectory(str(path))
     with directory.held() as run:
         data = write_parts(directory, run, "data", tables(rows, clusters, schema), schema)
+        for part in data:
+            directory.storage.move(f"{NEXT}/{part.path}", part.path)
     counts = {"read": rows, "scored": rows, "rejected": 0}
     manifest = Manifest(
         contract=CONTRACT,
