@@ -36,8 +36,7 @@ def of_machines(machines: MachinesSettings, job: Job, shards: Sequence[Shard], b
     """
     examples = sample(job, shards)
     if examples.rejected:
-        read = len(examples.examples) + examples.rejected
-        yield f"rejects: {examples.rejected:,} of {read:,} sampled records are no example"
+        yield f"rejects: {examples.rejected:,} of {examples.read:,} sampled records are no example"
     fleet = _Fleet(machines, job, len(shards))
     yield fleet.line
     yield from _shards(fleet, job, shards, begun)
@@ -119,7 +118,6 @@ class _Demand:
 
     @classmethod
     def of(cls, job: Job, it: Sample) -> "_Demand":
-        rows = it.rows * len(it.examples) / (len(it.examples) + it.rejected)
         renderer = job.models.load("renderer")
         began = time.monotonic()
         lengths = [len(row.ids) for row in renderer.render(it.examples)]
@@ -131,12 +129,12 @@ class _Demand:
         rest = replace(job, references=tuple(each for each in job.references if each.name not in models))
         cpu = estimate(rest, it).seconds
         if "renderer" not in rest.roles:
-            cpu += Interval(rendering, rendering) * rows
+            cpu += Interval(rendering, rendering) * it.expected
         parameters = job.models.flops("proxy", 1) if proxy else 1.0
         return cls(
-            Interval.of_mean(lengths) * rows,
-            Interval.of_mean(through) * (rows / parameters),
-            Interval.of_mean(flops) * rows,
+            Interval.of_mean(lengths) * it.expected,
+            Interval.of_mean(through) * (it.expected / parameters),
+            Interval.of_mean(flops) * it.expected,
             cpu,
         )
 

@@ -53,10 +53,20 @@ class Sample:
     rejected: int
     seconds: float
 
+    @property
+    def read(self) -> int:
+        """How many records were looked at."""
+        return len(self.examples) + self.rejected
+
+    @property
+    def expected(self) -> float:
+        """How many of all records are examples, by those that were looked at."""
+        return self.rows * len(self.examples) / self.read
+
 
 def estimate(job: Job, of: Sample) -> Estimate:
     """Score a sample with the job's own models. Errors are those of the real job."""
-    examples, read = of.examples, len(of.examples) + of.rejected
+    examples = of.examples
     began = time.monotonic()
     if job.asks_model:
         job.models.claim()
@@ -65,9 +75,9 @@ def estimate(job: Job, of: Sample) -> Estimate:
     tokens = _tokens(models["renderer"], examples, of.rows) if "renderer" in models else None
     seconds = Interval(0, 0)
     if len(examples):
-        reading = of.seconds / read
+        reading = of.seconds / of.read
         each = Interval.of_parts(_measured(job, examples)) + Interval(reading, reading)
-        seconds = each * (of.rows * len(examples) / read)
+        seconds = each * of.expected
     ids = examples["example_id"].to_pylist()
     return Estimate(of.rows, ids, of.rejected, tokens, seconds, loading, PeakMemory.until_now())
 
