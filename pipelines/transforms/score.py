@@ -7,12 +7,15 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from curricle.pipelines.scoring.job import Job
 from curricle.pipelines.scoring.meter import Meter
 from curricle.pipelines.tables.directory import OutputDirectory
+from curricle.pipelines.transforms.coder import ShardBatchCoder
 from curricle.pipelines.transforms.measure import Measure
 from curricle.pipelines.transforms.prefetch import Prefetch
 from curricle.pipelines.transforms.read import ReadShards
 from curricle.pipelines.transforms.render import Render
-from curricle.pipelines.transforms.shards import ShardRun
+from curricle.pipelines.transforms.shards import ShardBatch, ShardRun
 from curricle.pipelines.transforms.write import WriteShards
+
+beam.coders.registry.register_coder(ShardBatch, ShardBatchCoder)
 
 
 class ScoreShards(beam.PTransform[beam.PCollection[ShardRun], beam.PCollection[int]]):

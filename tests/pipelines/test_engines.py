@@ -3,11 +3,13 @@
 import gzip
 import json
 import os
+import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
+import apache_beam as beam
 import drawn
 import grpc
 import pyarrow.compute as pc
@@ -16,14 +18,18 @@ from apache_beam.portability.api import beam_fn_api_pb2 as api
 from apache_beam.portability.api import beam_fn_api_pb2_grpc as services
 from clusters import beam_service, dask_cluster
 from curricle.curate.readers import Slice
+from curricle.curate.readers.examples import normalise_records
+from curricle.curate.readers.records import of_program
 from curricle.pipelines.engines.portable import RUNNERS, pipeline_options
 from curricle.pipelines.scoring.job import make_job
 from curricle.pipelines.scoring.plan import Shard
 from curricle.pipelines.settings.score import ScoreSettings
 from curricle.pipelines.tables.directory import OutputDirectory
+from curricle.pipelines.transforms.coder import ShardBatchCoder
 from curricle.pipelines.transforms.score import pipeline
-from curricle.pipelines.transforms.shards import ShardRun
+from curricle.pipelines.transforms.shards import ShardBatch, ShardRun
 from curricle.schemas.common.flags import parse
+from curricle.schemas.table import EXAMPLES
 from running import curricle, in_process_of_its_own, read_data, signed, write_jsonl
 
 ENGINES = ["two workers", "dask", "portable"]
@@ -202,3 +208,29 @@ def test_what_is_handed_to_a_managed_engine(engine, tmp_path):
     proto = built.to_runner_api()
     names = {transform.unique_name for transform in proto.components.transforms.values()}
     assert any("ReadShards" in name for name in names) and any("WriteShards" in name for name in names)
+
+
+def test_no_shard_is_pickled_between_the_steps_of_one_process() -> None:
+    """Beam asks for the size of what goes from step to step, and would pickle all tokens of a shard to learn it."""
+    examples = EXAMPLES.empty_table()
+
+    def shard(_: int) -> ShardBatch:
+        return ShardBatch(None, examples, examples, 0.0, notes=((0, threading.Lock()),))  # type: ignore[arg-type]
+
+    def run(as_type: type) -> None:
+        with beam.Pipeline(runner="FnApiRunner") as pipeline:
+            pipeline | beam.Create([0]) | beam.Map(shard).with_output_types(as_type) | beam.Map(lambda each: None)
+
+    run(ShardBatch)
+    with pytest.raises(Exception, match="cannot pickle"):
+        run(object)
+
+
+def test_a_shard_that_does_travel_arrives_as_it_was() -> None:
+    records = [of_program(0, {"instruction": "Say hello", "output": "Hello"}), of_program(1, {"title": "none"})]
+    examples, rejects, notes = normalise_records(records, "in.jsonl", None)
+    batch = ShardBatch(Shard(0, "in.jsonl", Slice("lines", 0, 2, 0, 99, 0)), examples, rejects, 1.5, notes=notes)
+    assert examples.num_rows == rejects.num_rows == 1
+    coder = ShardBatchCoder()
+    assert coder.decode(coder.encode(batch)) == batch
+    assert coder.estimate_size(batch) == examples.nbytes + rejects.nbytes
