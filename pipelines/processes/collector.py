@@ -2,14 +2,14 @@
 
 It does after every 700 objects that stay, and what a command imports, and the tokens and texts of a shard, are half a
 million that all stay: a fifth of the time of cheap metrics went into that. What really is garbage and holds itself is
-little here, and waits longer.
+little here, and waits until there are more new objects than those of a shard, which go when it is written.
 """
 
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_SELDOM = (50_000, 20, 50)
+_SELDOM = (500_000, 20, 50)
 _USUAL = gc.get_threshold()
 
 
