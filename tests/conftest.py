@@ -92,6 +92,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: order.get(item.path.stem, 0))
 
 
+def pytest_collection_finish() -> None:
+    forking.environment = dict(os.environ)  # all of conftest.py has been read, and no test has run
+
+
 class Files(LoadFileScheduling):
     """A worker gets a file, with what its tests share; of a file whose tests share nothing, a test."""
 
@@ -101,6 +105,16 @@ class Files(LoadFileScheduling):
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Files | None:
     return Files(config, log) if config.getvalue("dist") == "loadfile" else None  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _environment_of_a_file() -> Iterator[None]:
+    """What tests, and libraries that they load, set in the environment ends with their file: no command could be forked
+    after it."""
+    environment = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(environment)
 
 
 @pytest.fixture(autouse=True)
@@ -145,12 +159,11 @@ def tiny_model(smollm2: Weights, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def vllm_engine(smollm2: Weights):
     """A vLLM engine, which takes a minute to start. It leaves nothing to the tests that come after it.
 
-    With its gigabytes each process that they fork would take longer, and with its environment none could be forked.
+    With its gigabytes each process that they fork would take longer.
     """
     pytest.importorskip("vllm")
     import curricle.curate.metrics.mtld_kernel  # noqa: F401 - a job has numba loaded beside the engine
 
-    environment = dict(os.environ)
     engine = load(ProxySettings(backend="vllm", max_length=256), smollm2)
     yield engine
     from vllm.distributed import cleanup_dist_env_and_memory
@@ -158,5 +171,3 @@ def vllm_engine(smollm2: Weights):
     engine.llm.llm_engine.engine_core.shutdown()
     del engine
     cleanup_dist_env_and_memory()
-    os.environ.clear()
-    os.environ.update(environment)

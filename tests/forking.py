@@ -122,6 +122,8 @@ class _Server:
         return int(answer)
 
 
+environment: Mapping[str, str] = os.environ
+"""What the warm process begins with, and so what commands must be started with that it is to fork."""
 _current: _Server | None = None
 
 
@@ -134,10 +136,11 @@ def _server() -> _Server:
             [sys.executable, "-P", __file__, str(other.fileno())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
+            env=environment,
             pass_fds=[other.fileno()],
         )
         other.close()
-        _current = _Server(ours, os.environ, process)
+        _current = _Server(ours, environment, process)
     return _current
 
 
