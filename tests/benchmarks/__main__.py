@@ -4,9 +4,10 @@
     make bench PAGE=1       # what was measured, put into docs/benchmarks.md
 
 Each row runs in a process of its own, which leaves OUTPUT/P1.json; a second run goes on with the rows that are not
-there yet or were measured by another commit. Then comes one table, as text, JSON and a picture.
+there yet or were measured by other code, in the order in which ROWS has them. After each comes one table of all that
+are there, as text, JSON and a picture.
 
-    bench/env/bin/python tests/benchmarks --share 0.01    # everything once, on few rows: does it run?
+    bench/env/bin/python tests/benchmarks --share 0.01    # everything once, on few rows: does it run? In OUTPUT/try
 """
 
 import argparse
@@ -22,8 +23,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 sys.path.insert(0, str(HERE.parents[1]))
 
-from harness import ROUNDS, Comparison, Finding, Setting, read, write  # noqa: E402
-from machine import REPOSITORY, commit, describe, minute  # noqa: E402
+from harness import ROUNDS, Comparison, Finding, Setting, put, read, write  # noqa: E402
+from machine import REPOSITORY, commit, describe, is_code_of, minute  # noqa: E402
 
 ROWS = {
     "P1": "p1_mtld",
@@ -46,36 +47,43 @@ EVIDENCE = REPOSITORY / "docs" / "evidence" / "benchmarks.json"
 
 def measure(row: str, output: Path, data: Path, share: float) -> None:
     """Run one row here, and write what came of it."""
-    began, machine, clock = minute(), describe(), time.monotonic()
+    head = {"row": row, "commit": commit(), "began": minute(), "share": share, "machine": describe()}
+    clock = time.monotonic()
     with tempfile.TemporaryDirectory() as path:
         setting = Setting(Path(path), data, output, share, ROUNDS if share == 1 else 1)
         findings = importlib.import_module(ROWS[row]).measure(setting)
-    head = {"row": row, "commit": commit(), "began": began, "share": share, "machine": machine}
-    write(output / f"{row}.json", {**head, "minutes": round((time.monotonic() - clock) / 60, 1)}, findings)
+    minutes = round((time.monotonic() - clock) / 60, 1)
+    write(results_in(output, share) / f"{row}.json", {**head, "minutes": minutes}, findings)
+
+
+def results_in(output: Path, share: float) -> Path:
+    """A folder for what was measured. A try has its own, and replaces no measurement."""
+    folder = output if share == 1 else output / "try"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def is_there(row: str, output: Path, share: float) -> bool:
-    """Whether this commit has measured the row already; unknown code is measured again."""
-    path = output / f"{row}.json"
+    """Whether this code has measured the row already; unknown code is measured again."""
+    path = results_in(output, share) / f"{row}.json"
     if not path.exists():
         return False
     head, _ = read(path)
-    now = commit()
-    return bool(now) and not now.endswith("-dirty") and (head["commit"], head["share"]) == (now, share)
+    return head["share"] == share and is_code_of(head["commit"])
 
 
-def collect(rows: list[str], output: Path) -> tuple[list[dict], list[Finding]]:
-    measured = [read(path) for row in rows if (path := output / f"{row}.json").exists()]
+def collect(results: Path) -> tuple[list[dict], list[Finding]]:
+    measured = [read(path) for row in ROWS if (path := results / f"{row}.json").exists()]
     return [head for head, _ in measured], [finding for _, findings in measured for finding in findings]
 
 
-def summarise(rows: list[str], output: Path) -> None:
-    """The table of what is there, as text, JSON and a picture."""
+def summarise(output: Path) -> str:
+    """The table of what is there, as text, JSON and a picture; and as the text that it returns."""
     from report import draw, machine_in_words, table
 
-    heads, findings = collect(rows, output)
+    heads, findings = collect(output)
     if not heads:
-        return
+        return ""
     text = f"{table(findings)}\n\n{machine_in_words(heads)}\n"
     (output / "table.md").write_text(text)
     comparisons = [each for each in findings if isinstance(each, Comparison)]
@@ -83,7 +91,7 @@ def summarise(rows: list[str], output: Path) -> None:
     (output / "bench.json").write_text(json.dumps({"rows": heads, "comparisons": results}, indent=1) + "\n")
     machine = heads[0]["machine"]
     draw(comparisons, f"{machine['processor']}, {machine['cores']} cores", output / "bench.png")
-    print(text + f"\n{output}/bench.json, bench.png, table.md")
+    return text + f"\n{output}/bench.json, bench.png, table.md"
 
 
 def write_evidence(rows: list[str], output: Path) -> None:
@@ -92,11 +100,9 @@ def write_evidence(rows: list[str], output: Path) -> None:
 
     earlier = json.loads(EVIDENCE.read_text()) if EVIDENCE.exists() else {}
     measured = {row: json.loads(path.read_text()) for row in rows if (path := output / f"{row}.json").exists()}
-    if few := [row for row, values in measured.items() if values["share"] != 1]:
-        raise SystemExit(f"on few rows only, and not for the page: {', '.join(few)}")
     together = earlier | measured
     evidence = {row: together[row] for row in ROWS if row in together}
-    EVIDENCE.write_text(json.dumps(evidence, indent=1) + "\n")
+    put(EVIDENCE, json.dumps(evidence, indent=1) + "\n")
     write_page(PAGE, EVIDENCE)
 
 
@@ -116,7 +122,7 @@ def main() -> int:
     if unknown := set(rows) - ROWS.keys():
         parser.error(f"unknown rows: {', '.join(sorted(unknown))}")
     output = options.output.resolve()
-    output.mkdir(parents=True, exist_ok=True)
+    results = results_in(output, options.share)
     if options.alone:
         measure(*rows, output, options.data.resolve(), options.share)
         return 0
@@ -132,7 +138,8 @@ def main() -> int:
         command = [sys.executable, HERE, "--rows", row, "--output", output, "--data", options.data, "--alone"]
         if subprocess.run(list(map(str, [*command, "--share", options.share]))).returncode:
             failed.append(row)
-    summarise(rows, output)
+        summarise(results)
+    print(summarise(results))
     if failed:
         print(f"these rows failed: {', '.join(failed)}")
     return bool(failed)

@@ -178,12 +178,17 @@ def alternate(*contenders: Contender, rounds: int = ROUNDS) -> list[Rounds]:
     return [Rounds(each) for each in costs]
 
 
-def write(path: Path, head: Mapping[str, object], findings: Sequence[Finding]) -> None:
-    """One row with what it was measured by; written beside its path and renamed, so that a row is there or not."""
-    body = [{"kind": type(each).__name__, **asdict(each)} for each in findings]
+def put(path: Path, text: str) -> None:
+    """Written beside its path and renamed, so that it is there whole or not."""
     beside = path.with_suffix(".tmp")
-    beside.write_text(json.dumps({**head, "findings": body}, indent=1) + "\n")
+    beside.write_text(text)
     beside.replace(path)
+
+
+def write(path: Path, head: Mapping[str, object], findings: Sequence[Finding]) -> None:
+    """One row with what it was measured by."""
+    body = [{"kind": type(each).__name__, **asdict(each)} for each in findings]
+    put(path, json.dumps({**head, "findings": body}, indent=1) + "\n")
 
 
 def read(path: Path) -> tuple[dict, list[Finding]]:

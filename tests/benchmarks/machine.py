@@ -34,12 +34,28 @@ def describe() -> dict[str, object]:
 
 
 def commit() -> str:
-    """The commit of the code, marked where files differ from it; empty in a copy without history."""
-    command = ["git", "-C", REPOSITORY, "describe", "--always", "--dirty", "--abbrev=12"]
+    """The commit of the code, marked where files differ from it that are no documentation; empty in a copy without
+    history.
+    """
+    done = _git("rev-parse", "--short=12", "HEAD")
+    now = done.stdout.strip() if done and done.returncode == 0 else ""
+    return now if not now or is_code_of(now) else f"{now}-dirty"
+
+
+def is_code_of(commit: str) -> bool:
+    """Whether the files here are those of a commit, but for documentation, which holds what was measured.
+
+    False for a commit that is not known.
+    """
+    done = _git("diff", "--quiet", commit, "--", ".", ":(exclude)docs", ":(exclude)*.md") if commit else None
+    return done is not None and done.returncode == 0
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[str] | None:
     try:
-        return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
+        return subprocess.run(["git", "-C", str(REPOSITORY), *arguments], capture_output=True, text=True)
+    except OSError:
+        return None
 
 
 def minute() -> str:

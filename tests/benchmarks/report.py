@@ -15,7 +15,8 @@ BEGIN, END = "<!-- written by tests/benchmarks: begin -->", "<!-- end -->"
 def table(findings: Sequence[Finding]) -> str:
     """Markdown: a line for each comparison, then what was left out and why, and the remarks.
 
-    Ratios are medians, with the least and the greatest of the rounds; CPU is the ratio of processor seconds.
+    Ratios are medians, with the number of rounds and the least and the greatest of them; CPU is the ratio of processor
+    seconds.
     """
     lines = ["| | work | against | ratio | rounds | CPU | goal | | |", "|---|---|---|---|---|---|---|---|---|"]
     for each in findings:
@@ -32,7 +33,7 @@ def table(findings: Sequence[Finding]) -> str:
 def _cells(each: Comparison) -> list[str]:
     goal = "" if each.goal is None else f"{'≤' if each.at_most else '≥'} {each.goal:g}×"
     verdict = {True: "met", False: "**missed**", None: ""}[each.met]
-    spread = f"{min(each.ratios):.3g} – {max(each.ratios):.3g}" if len(each.ratios) > 1 else ""
+    spread = f"{len(each.ratios)}: {min(each.ratios):.3g} – {max(each.ratios):.3g}" if len(each.ratios) > 1 else "1"
     processor = f"{statistics.median(each.processor):.3g}×" if each.processor else ""
     return [each.row, each.work, each.against, f"{each.ratio:.3g}×", spread, processor, goal, verdict, each.note]
 
@@ -68,8 +69,8 @@ def filled(page: str, evidence: Mapping[str, dict]) -> str:
 
 
 def draw(comparisons: Sequence[Comparison], title: str, path: Path) -> None:
-    """How far each median is beyond its goal, on a logarithmic axis, and the spread of its rounds."""
-    comparisons = [each for each in comparisons if each.goal is not None]
+    """How far each median is beyond its goal, on a logarithmic axis, which has no point for 0, and the spread."""
+    comparisons = [each for each in comparisons if each.goal is not None and min(each.ratios) > 0]
     figure = Figure(figsize=(9, 0.9 + 0.36 * len(comparisons)), layout="constrained")
     axes = figure.subplots()
     for index, each in enumerate(comparisons):

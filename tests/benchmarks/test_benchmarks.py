@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 import harness
+import machine
 import polars as pl
 import programs
 import pytest
@@ -82,13 +83,14 @@ def test_a_row_is_read_as_it_was_written(tmp_path):
 
 def test_the_table_shows_every_finding():
     text = table(findings())
-    assert "| P1 | work | another | 3× | 2 – 4 | 1.5× | ≥ 2.5× | met | a note |" in text
-    assert "| P1 | size | a limit | 0.75× |  |  | ≤ 0.5× | **missed** |  |" in text
+    assert "| P1 | work | another | 3× | 2: 2 – 4 | 1.5× | ≥ 2.5× | met | a note |" in text
+    assert "| P1 | size | a limit | 0.75× | 1 |  | ≤ 0.5× | **missed** |  |" in text
     assert "- P1, work, against a third: it is not here" in text and "**P1.** A paragraph." in text
 
 
 def test_the_picture_has_what_has_a_goal(tmp_path):
-    draw([each for each in findings() if isinstance(each, Comparison)], "title", tmp_path / "bench.png")
+    nothing = Comparison("P1", "probes", "a limit", [0.0], [4.0], 0.5, at_most=True)
+    draw([*(each for each in findings() if isinstance(each, Comparison)), nothing], "title", tmp_path / "bench.png")
     assert (tmp_path / "bench.png").stat().st_size > 1000
 
 
@@ -108,16 +110,56 @@ def test_the_page_of_the_documentation_is_what_its_evidence_says(command):
     assert all(row == parsed(values)[0]["row"] for row, values in evidence.items())
 
 
-def test_a_second_run_measures_what_this_commit_has_not(command, tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "commit", lambda: "abc")
-    write(tmp_path / "P1.json", HEAD, findings())
-    assert command.is_there("P1", tmp_path, 1.0)
-    assert not command.is_there("P2", tmp_path, 1.0)
-    assert not command.is_there("P1", tmp_path, 0.1)  # a try on few rows is no measurement
-    for unknown in ("other", "abc-dirty", ""):
-        monkeypatch.setattr(command, "commit", lambda unknown=unknown: unknown)
-        write(tmp_path / "P1.json", {**HEAD, "commit": unknown}, findings())
-        assert command.is_there("P1", tmp_path, 1.0) == (unknown == "other")
+def git(*arguments: object) -> str:
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+    command = ["git", "-C", machine.REPOSITORY, *identity, *arguments]
+    return machine.subprocess.run([*map(str, command)], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def commit_all() -> str:
+    git("add", ".")
+    git("commit", "--quiet", "--message", "a commit")
+    return machine.commit()
+
+
+def test_a_second_run_measures_what_this_code_has_not(command, tmp_path, monkeypatch):
+    """What is measured stays when it is committed to the documentation, and code that differs is measured again."""
+    copy, output = tmp_path / "copy", tmp_path / "bench"
+    (copy / "docs" / "evidence").mkdir(parents=True)
+    monkeypatch.setattr(machine, "REPOSITORY", copy)
+    assert machine.commit() == "" and not machine.is_code_of("")  # no history
+    git("init", "--quiet")
+    (copy / "code.py").write_text("1")
+    (copy / "docs" / "evidence" / "benchmarks.json").write_text("{}")
+    first = commit_all()
+    assert len(first) == 12
+
+    def is_there(share: float = 1.0) -> bool:
+        return command.is_there("P1", output, share)
+
+    def measured(share: float = 1.0) -> None:
+        head = {**HEAD, "commit": machine.commit(), "share": share}
+        write(command.results_in(output, share) / "P1.json", head, findings())
+
+    assert not is_there()
+    measured(0.1)
+    assert is_there(0.1) and not is_there()  # a try on few rows is no measurement
+    measured()
+    measured(0.1)
+    assert is_there() and not command.is_there("P2", output, 1.0)
+    (copy / "docs" / "evidence" / "benchmarks.json").write_text('{"P1": 1}')
+    assert is_there() and machine.commit() == first
+    second = commit_all()
+    assert is_there() and second != first
+
+    (copy / "code.py").write_text("2")
+    assert not is_there() and machine.commit() == f"{second}-dirty"
+    measured()
+    assert not is_there()  # which files it was measured with is not known
+    commit_all()
+    assert not is_there()
+    measured()
+    assert is_there()
 
 
 def test_every_row_has_a_module_that_measures(command):
