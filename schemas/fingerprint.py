@@ -2,11 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import IO, Any
 
 from curricle.schemas.inputs import REJECTED, context_turns, fields_of, rejected, with_input
 
+_JSON = json.JSONDecoder()
 _CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 DIGEST_BYTES = 16  # 128 bits: a collision among 10^12 examples has a probability below 10^-14
 
@@ -16,9 +18,57 @@ def canonical_json(value: Any) -> str:
     return _CANONICAL.encode(value)
 
 
+@dataclass(frozen=True)
+class LongArray:
+    """A JSON array held as its canonical text, which is a few bytes a number: its elements are made one at a time.
+
+    It equals a list of the same elements.
+    """
+
+    text: str
+
+    def __iter__(self) -> Iterator[Any]:
+        at = 1
+        while at < len(self.text) - 1:
+            element, end = _JSON.raw_decode(self.text, at)
+            yield element
+            at = end + 1
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, LongArray):
+            return self.text == other.text
+        return isinstance(other, list) and self.text == canonical_json(other)
+
+
 def digest(value: Any) -> str:
-    """32 hex digits that identify a JSON-like value."""
-    return hashlib.blake2b(canonical_json(value).encode(), digest_size=DIGEST_BYTES).hexdigest()
+    """32 hex digits that identify a JSON-like value, which may have arrays that are held as text."""
+    result = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    for piece in _pieces(value) if isinstance(value, dict) else [canonical_json(value)]:
+        result.update(piece.encode())
+    return result.hexdigest()
+
+
+def _pieces(value: Any) -> Iterator[str]:
+    """Canonical JSON of a value, in pieces around the arrays that are held as text."""
+    if isinstance(value, LongArray):
+        yield value.text
+    elif isinstance(value, dict) and _has_long(value):
+        for index, key in enumerate(sorted(value)):
+            yield f"{',' if index else '{'}{canonical_json(key)}:"
+            yield from _pieces(value[key])
+        yield "}"
+    elif isinstance(value, list) and _has_long(value):
+        for index, each in enumerate(value):
+            yield "," if index else "["
+            yield from _pieces(each)
+        yield "]"
+    else:
+        yield canonical_json(value)
+
+
+def _has_long(value: Any) -> bool:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return isinstance(value, LongArray) or any(map(_has_long, inside))
 
 
 def example_id(messages: Iterable[tuple[str, str]], extra: str | Mapping[str, object] | None = None) -> str:

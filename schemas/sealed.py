@@ -5,6 +5,7 @@ A flipped bit in a number is JSON as before, and would be believed.
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -29,19 +30,19 @@ def sealed(text: str) -> str:
     return f'{begun},{line}"crc32":{space}"{crc32(begun.encode()):08x}"' + ("\n}" if line == "\n " else "}")
 
 
-def unsealed(data: bytes) -> dict[str, Any]:
+def unsealed(data: bytes, loads: Callable[[bytes], Any] = json.loads) -> dict[str, Any]:
     """The object, without its checksum. Earlier versions wrote a digest of the value instead, or nothing: what
     has neither is taken as it is.
 
-    ValueError if it is no JSON object, or not as it was written.
+    ``loads`` parses it. ValueError if it is no JSON object, or not as it was written.
     """
     seal = _SEAL.search(data)
-    if seal and f"{crc32(data[: seal.start()]):08x}".encode() != seal[1]:
+    if seal and f"{crc32(memoryview(data)[: seal.start()]):08x}".encode() != seal[1]:
         raise ValueError(_DAMAGED)
     if not seal and _RENAMED.search(data):
         raise ValueError(_DAMAGED)
     try:
-        value = json.loads(data)
+        value = loads(data)
         if not isinstance(value, dict):
             raise ValueError("it is no JSON object")
         if (value.pop("crc32", None) is None) != (seal is None):

@@ -95,7 +95,8 @@ def outlook(settings: ScoreSettings) -> Outlook:
     plan = plan_job(directory, job, files, not_read)
     if plan is None or _is_there(directory, plan, settings.overwrite):
         return Outlook(directory, job, None, ())
-    return Outlook(directory, job, plan, pending_shards(directory, plan) if _goes_on(directory, plan) else plan.shards)
+    pending = [*pending_shards(directory, plan)] if _goes_on(directory, plan) else plan.shards
+    return Outlook(directory, job, plan, pending)
 
 
 def _goes_on(directory: OutputDirectory, plan: ScoringPlan) -> bool:
@@ -245,7 +246,7 @@ def _run_engine(directory: OutputDirectory, job: Job, plan: ScoringPlan, pending
     from curricle.pipelines.scoring.progress import JobProgress
 
     def how_far() -> str:
-        left, shards = len(pending_shards(directory, plan)), len(plan.shards)
+        left, shards = sum(1 for _ in pending_shards(directory, plan)), len(plan.shards)
         return f"{shards - left} of {shards} shards are finished, {left} are left"
 
     def last_words() -> str:
@@ -273,7 +274,7 @@ def _run_engine(directory: OutputDirectory, job: Job, plan: ScoringPlan, pending
 
 def _without_receipt(directory: OutputDirectory, plan: ScoringPlan) -> list[Shard]:
     """What is not done after an engine ended. A shared disk may show other machines' files only after a while."""
-    undone = pending_shards(directory, plan)
+    undone = [*pending_shards(directory, plan)]
     for _ in range(_LOOKS):
         if not undone:
             break

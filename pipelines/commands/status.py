@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from curricle.pipelines.scoring.plan import pending_shards, read_plan
+from curricle.pipelines.scoring.plan import pending_shards, plan_of
 from curricle.pipelines.scoring.snapshot import Standing, standing
 from curricle.pipelines.storage import SIGN_OF_LIFE
 from curricle.pipelines.storage.held import describe as describe_holder
@@ -91,22 +91,25 @@ def describe(path: str) -> list[str]:
 def status_of(path: str) -> Status:
     """How the job of a directory stands. UsageError if no job is there."""
     directory, now = OutputDirectory(path), datetime.now(UTC)
-    if "recipe" in (read_recorded(directory) or {}):
-        return _of_recipe(directory, now)
-    plan = read_plan(directory)
-    if plan is None:
+    recorded = read_recorded(directory)
+    if recorded is None:
         raise UsageError(
             "there is no job here, or it is still reading its input",
             where=directory.path,
             remedy="name the --output of a `curricle score`",
         )
-    if is_finished(directory):
-        count = len(plan.shards)
-        return Status(directory.path, "done", plan.records, plan.records, count, count)
-    pending = pending_shards(directory, plan)
-    done = plan.records - sum(shard.slice.records for shard in pending)
-    shards = len(plan.shards)
-    status = Status(directory.path, "stopped", plan.records, done, shards, shards - len(pending))
+    if "recipe" in recorded:
+        return _of_recipe(directory, now)
+    finished = is_finished(directory)
+    plan = plan_of(recorded, directory)
+    del recorded  # its text has as many slices as the plan
+    records, shards = plan.records, len(plan.shards)
+    if finished:
+        return Status(directory.path, "done", records, records, shards, shards)
+    done, shards_done = records, shards
+    for shard in pending_shards(directory, plan):
+        done, shards_done = done - shard.slice.records, shards_done - 1
+    status = Status(directory.path, "stopped", records, done, shards, shards_done)
     holder = read_holder(directory.storage, HOLDER)
     if not holder:
         return status

@@ -190,8 +190,11 @@ class ScoringPlan:
 def read_plan(directory: OutputDirectory) -> ScoringPlan | None:
     """The plan that lies in a directory; None if there is none. UsageError if it is damaged, or of something else."""
     recorded = read_recorded(directory)
-    if recorded is None:
-        return None
+    return None if recorded is None else plan_of(recorded, directory)
+
+
+def plan_of(recorded: dict[str, Any], directory: OutputDirectory) -> ScoringPlan:
+    """What was recorded in a directory, as the plan of a scoring job. UsageError if it is that of something else."""
     if "recipe" in recorded:
         kinds = {"extends": "a table with columns that were added", "concatenates": "tables that were put together"}
         what = next((kind for key, kind in kinds.items() if key in recorded), "a selection")
@@ -207,14 +210,14 @@ def read_plan(directory: OutputDirectory) -> ScoringPlan | None:
         raise damaged_plan(directory, error) from error
 
 
-def pending_shards(directory: OutputDirectory, plan: ScoringPlan) -> list[Shard]:
-    """The shards that are not done, by the names of files alone: a job may have very many."""
+def pending_shards(directory: OutputDirectory, plan: ScoringPlan) -> Iterator[Shard]:
+    """The shards that are not done, by the names of files alone, one at a time: a job may have very many."""
     receipts, files = set(directory.storage.names(RECEIPTS)), set(directory.storage.names(SHARDS))
-    return [
+    return (
         shard
         for shard in plan.shards
         if directory.receipt(shard.index) not in receipts or directory.shard(shard.index) not in files
-    ]
+    )
 
 
 def survey_inputs(

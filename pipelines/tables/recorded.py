@@ -5,8 +5,10 @@ A plan is JSON, sealed. It is replaced, never removed, so that at every instant 
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+from curricle.pipelines.storage.longarray import loads
 from curricle.pipelines.tables.directory import PLAN, RECEIPTS, SHARDS, OutputDirectory
 from curricle.pipelines.tables.exchange import disown
 from curricle.schemas.common.errors import UsageError
@@ -28,9 +30,13 @@ _LEFT = TypeAdapter(list[InsidePath])
 
 
 def read_recorded(directory: OutputDirectory) -> dict[str, Any] | None:
-    """The plan in a directory, without its tag; None if there is none. UsageError if it is damaged."""
+    """The plan in a directory, without its tag; None if there is none. UsageError if it is damaged.
+
+    The slices of its sources are held as text: a job may have very many.
+    """
     try:
-        plan = untagged("plan", unsealed(directory.storage.read(PLAN)), directory.storage.uri(PLAN))
+        content = unsealed(directory.storage.read(PLAN), partial(loads, among="sources", key="slices"))
+        plan = untagged("plan", content, directory.storage.uri(PLAN))
         _LEFT.validate_python(plan.get(LEAVES, []))
         digest(plan)  # ValueError for what Python reads and we do not write: NaN, infinities, lone surrogates
         return plan
@@ -121,6 +127,8 @@ def begin(
         before = read_recorded(directory)
     except UsageError:
         before = None
+    if before is not None and digest(before) == digest(plan):
+        before = plan  # what was read has lists where this may have tuples
     if directory.storage.exists(MANIFEST):
         disown(directory.storage, before, plan)
     left = before.get(LEAVES, leaves if "extends" in before else ()) if before else leaves

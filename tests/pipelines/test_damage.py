@@ -158,6 +158,16 @@ def test_a_table_that_is_there_but_not_whole(work: Path, harm: str):
     assert signed(work / "out") == expected and verify(work / "out").faults == []
 
 
+def test_a_damaged_table_that_is_being_made_again_is_not_taken_for_whole_or_finished(work: Path):
+    """Killed on the way, the job goes on without being told again that it may overwrite."""
+    out, expected = work / "out", signed(work / "out")
+    HARM["a part was cut"](out)
+    killed = operations.run(*SCORE, "--overwrite", cwd=work, below=out, kill=0, when="_progress/next")
+    assert killed.code is None and "4 of 4 shards are finished" in curricle("status", "out", cwd=work)
+    assert operations.run(*SCORE, cwd=work, below=out).code == 0
+    assert signed(out) == expected and verify(out).faults == []
+
+
 def test_a_whole_table_is_not_made_again(work: Path):
     before = (work / "out" / MANIFEST).stat().st_mtime_ns
     ended = operations.run(*SCORE, "--overwrite", cwd=work, below=work / "out")

@@ -4,6 +4,7 @@ Counted and measured in bytes that are held, never timed. ``tests/benchmarks/p12
 """
 
 import gc
+import json
 import pickle
 import tracemalloc
 from collections import Counter
@@ -15,14 +16,22 @@ from curricle.curate.readers import Slice
 from curricle.curate.readers.inputs import InputFile
 from curricle.pipelines import engines
 from curricle.pipelines.commands import score as command
+from curricle.pipelines.commands.status import status_of
 from curricle.pipelines.engines import dask
 from curricle.pipelines.scoring import finish
-from curricle.pipelines.scoring.plan import PlannedSource, Shard, Shards
+from curricle.pipelines.scoring.plan import PlannedSource, ScoringPlan, Shard, Shards, read_plan
 from curricle.pipelines.scoring.receipts import Receipt
 from curricle.pipelines.storage import THREADS, in_threads
 from curricle.pipelines.storage.disk import Disk
+from curricle.pipelines.storage.longarray import loads
+from curricle.pipelines.tables.directory import OutputDirectory
+from curricle.pipelines.tables.recorded import begin, read_recorded, record_plan
 from curricle.pipelines.transforms.shards import MOST_RUNS, ShardRun, shard_runs
+from curricle.schemas.exchange import FINISHED, Finished
 from curricle.schemas.files import Folder
+from curricle.schemas.fingerprint import LongArray, digest
+from curricle.schemas.manifest import MANIFEST
+from curricle.schemas.sealed import unsealed
 from hypothesis import given
 from hypothesis import strategies as st
 from running import curricle, read_data, signed, write_jsonl
@@ -100,6 +109,105 @@ def test_what_the_driver_holds_for_a_shard():
 
     few, many = held(1_000), held(6_000)
     assert (many - few) / 5_000 < 512
+
+
+def begun(path: Path, count: int) -> OutputDirectory:
+    """A job of so many shards, half of which are done."""
+    directory = OutputDirectory(str(path))
+    record_plan(directory, ScoringPlan("f", {"a": 1}, {}, tuple(planned(count))).to_json())
+    for folder, name in (("receipts", directory.receipt), ("shards", directory.shard)):
+        (path / "_progress" / folder).mkdir()
+        for index in range(count // 2):
+            (path / name(index)).touch()
+    return directory
+
+
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_what_status_holds_for_a_shard(tmp_path, is_finished):
+    """Its lines in the file, its slice, and the names of its two files, not all at once."""
+
+    def held(count: int) -> int:
+        directory = begun(tmp_path / str(count), count)
+        if is_finished:
+            table = Finished(plan=digest(unsealed_plan(directory)), manifest="", files=[])
+            directory.write_sealed(FINISHED, table.model_dump())
+            directory.write_text(MANIFEST, "{}")
+        gc.collect()
+        tracemalloc.start()
+        status = status_of(directory.path)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert status.records == 100 * count and status.shards == count
+        assert status.shards_done == (count if is_finished else count // 2)
+        assert (status.records_done == 100 * status.shards_done and status.state == "done") or not is_finished
+        return most
+
+    few, many = held(500), held(3_000)
+    assert (many - few) / 2_500 < 500
+
+
+def unsealed_plan(directory: OutputDirectory) -> dict:
+    """As Python reads it, without its tag."""
+    plan = unsealed(Path(directory.path, "_progress", "plan.json").read_bytes())
+    return {key: value for key, value in plan.items() if key not in ("kind", "contract")}
+
+
+def test_a_plan_is_what_python_reads(tmp_path):
+    """Of slices with fewer numbers, too, as earlier versions wrote them; and what is written again is the same plan."""
+    directory = begun(tmp_path / "out", 30)
+    plan, recorded = unsealed_plan(directory), read_recorded(directory)
+    assert recorded == plan and digest(recorded) == digest(plan)
+    assert isinstance(recorded["sources"][0]["slices"], LongArray)
+    assert read_plan(directory).sources == tuple(planned(30))
+    begin(directory, read_plan(directory).to_json())
+    assert read_recorded(directory) == recorded
+    for source in plan["sources"]:
+        source["slices"] = [part[:6] for part in source["slices"]]
+    record_plan(directory, plan)
+    assert digest(read_recorded(directory)) == digest(plan) != digest(recorded)
+    assert read_plan(directory).sources == tuple(planned(30))
+
+
+HOSTILE = st.sampled_from(['"slices": [', '\\"slices": [["a"]]', "slices", "]", "[", "é\u2028", "\\", '"'])
+ELEMENTS = st.lists(st.tuples(HOSTILE, INDICES, st.integers()).map(list), max_size=3)
+OTHERS = st.lists(
+    st.one_of(HOSTILE, st.floats(allow_nan=False, allow_infinity=False), st.none(), ELEMENTS, st.booleans()), max_size=3
+)
+SOURCES = st.lists(
+    st.fixed_dictionaries({}, optional={"slices": st.one_of(ELEMENTS, ELEMENTS, OTHERS), "file": HOSTILE, "x": OTHERS}),
+    max_size=4,
+)
+
+
+@given(
+    value=st.dictionaries(st.one_of(st.just("sources"), HOSTILE), st.one_of(SOURCES, SOURCES, OTHERS, HOSTILE)),
+    indent=st.sampled_from([None, 1]),
+    ascii=st.booleans(),
+)
+def test_json_with_long_arrays_is_read_as_python_reads_it(value, indent, ascii):
+    """Whatever stands where the slices do, and wherever else their name stands."""
+    data = json.dumps(value, indent=indent, ensure_ascii=ascii).encode()
+    read = loads(data, among="sources", key="slices")
+    assert read == value and digest(read) == digest(value)
+
+
+@given(slices=st.lists(ELEMENTS, min_size=1, max_size=3))
+def test_long_arrays_are_held_as_text(slices):
+    sources = [{"slices": each, "x": 1} for each in slices]
+    read = loads(json.dumps({"sources": sources}).encode(), among="sources", key="slices")["sources"]
+    assert [type(each["slices"]) for each in read] == [LongArray] * len(slices)
+    assert [[*each["slices"]] for each in read] == slices
+
+
+@pytest.mark.parametrize(
+    "slices", ['[["a", 1],]', '[["a", 01]]', '[["a" 1]]', '[["a", 1] ["b", 2]]', "[,]", '[["a", 1]', '[["a\n", 1]]']
+)
+def test_what_is_no_json_is_not_read(slices):
+    text = f'{{"sources": [{{"slices": {slices}}}]}}'
+    with pytest.raises(ValueError):
+        json.loads(text)
+    with pytest.raises(ValueError):
+        loads(text.encode(), among="sources", key="slices")
 
 
 def test_a_listing_holds_the_names_alone(tmp_path, monkeypatch):
