@@ -4,29 +4,30 @@ import logging
 import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import grpc
-from apache_beam.runners.portability import local_job_service
-from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from curricle.curate.proxy import devices
 from curricle.pipelines.engines import LOOK_EVERY, Work
 from curricle.pipelines.engines.errors import saying_why
 from curricle.pipelines.processes.collector import as_before
 from curricle.pipelines.processes.cores import cores
+from curricle.pipelines.processes.fork_server import ForkServer
 from curricle.pipelines.processes.log import output_of_children
+from curricle.pipelines.scoring.job import Job
 from curricle.pipelines.tables.directory import OutputDirectory
-from curricle.pipelines.transforms.score import pipeline
 from curricle.schemas.common import stop
 from curricle.schemas.common.command import FAILED
 from curricle.schemas.common.errors import UserError
 
 log = logging.getLogger("curricle")
+
+WORKER = "apache_beam.runners.worker.sdk_worker_main"
+"""What Beam's own workers run: its ``main`` reads what is theirs from the environment."""
 
 GRACE, GRACE_ON_REQUEST = 3.0, 30.0
 """Seconds in which a signal that has ended a worker may still reach this process, which is sent it too. It may be busy:
@@ -38,40 +39,26 @@ _ON_REQUEST = {code for number in (signal.SIGTERM, signal.SIGINT) for code in (-
 
 def run(work: Work) -> None:
     """Score in this process, or in ``--workers`` processes."""
-    # FnApiRunner by name: the default runner tries to download another one on every run and picks by what
-    # the pipeline holds. Its multi-threading mode loses rows silently, so more than one worker means processes.
     runs = work.runs(work.job.workers)
     workers = min(work.job.workers, len(runs)) if work.job.settings.workers == "auto" else work.job.workers
-    options = ["--runner=FnApiRunner", "--default_sdk_harness_log_level=ERROR"]
-    if workers > 1:
-        options += ["--direct_running_mode=multi_processing", f"--direct_num_workers={workers}"]
     surroundings = processes(workers, work.directory) if workers > 1 else devices.seen_by_children()
-    with as_before(), surroundings, on_loopback(), ended_when_stalled(work.check), saying_why():
-        pipeline(options, work.directory, work.job, work.run, runs).run().wait_until_finish()
+    with as_before(), surroundings, ended_when_stalled(work.check), saying_why(), ExitStack() as stack:
+        # Linux alone: elsewhere libraries of the system may have threads that a fork lacks
+        server = ForkServer(WORKER, _libraries(work.job)) if workers > 1 and sys.platform == "linux" else None
+        if server:
+            stack.callback(server.close)
+        from curricle.pipelines.engines import runner  # Beam: meanwhile the server imports it, too
+
+        runner.run(work, runs, workers, server)
 
 
-@contextmanager
-def on_loopback() -> Iterator[None]:
-    """Beam's runner and its workers talk through ports without a password, and would bind them on every interface."""
-
-    def server(*arguments: Any, **options: Any) -> grpc.Server:
-        proxy = grpc.server(*arguments, **options)
-        bind = proxy.add_insecure_port
-        proxy.add_insecure_port = lambda address: bind(address.replace("[::]", "127.0.0.1"))  # type: ignore[method-assign]
-        return proxy
-
-    class Grpc:
-        def __getattr__(self, name: str) -> Any:
-            return server if name == "server" else getattr(grpc, name)
-
-    modules = (worker_handlers, local_job_service)
-    for module in modules:
-        vars(module)["grpc"] = Grpc()
-    try:
-        yield
-    finally:
-        for module in modules:
-            vars(module)["grpc"] = grpc
+def _libraries(job: Job) -> Iterator[str]:
+    """What workers will import, but for torch, which has threads that a fork would lack."""
+    yield "curricle.pipelines.transforms.score"
+    if job.roles:
+        yield "transformers"
+    if any(each.name == "mtld" for each in job.references):
+        yield "curricle.curate.metrics.mtld_kernel"
 
 
 @contextmanager

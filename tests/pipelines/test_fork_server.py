@@ -1,0 +1,100 @@
+"""Workers are forked from a process that has imported their libraries, and end as processes do."""
+
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from clusters import until_true
+from curricle.pipelines.processes.fork_server import ForkServer
+
+WORKER = """
+import os, sys, signal, pathlib
+
+def main(arguments):
+    print("printed by a worker")
+    folder, end = pathlib.Path(os.environ["FOLDER"]), os.environ["END"]
+    (folder / "ends" / f"{os.getpid()} {os.getppid()}").touch()
+    assert not sys.stdin.read()
+    if end == "waits":
+        signal.pause()
+    if end == "signal":
+        os.kill(os.getpid(), signal.SIGKILL)
+    sys.exit(int(end))
+"""
+LIBRARY = """
+import os, pathlib
+(pathlib.Path(os.environ["FOLDER"]) / "imports" / str(os.getpid())).touch()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a worker and a library lie that leave a file for each worker, and for each import."""
+    for name, text in (("its_worker", WORKER), ("its_library", LIBRARY)):
+        (tmp_path / f"{name}.py").write_text(text)
+    for name in ("ends", "imports"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("FOLDER", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[ForkServer]:
+    server = ForkServer("its_worker", ["its_library"])
+    yield server
+    server.close()
+
+
+def test_workers_end_as_they_do_and_their_libraries_are_imported_once(server: ForkServer, folder: Path) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        ends = list(threads.map(lambda end: server.run({"END": end}), ["0", "3", "signal", "0"]))
+    assert ends == [0, 3, -signal.SIGKILL, 0]
+    workers, parents = zip(*(path.name.split() for path in (folder / "ends").iterdir()), strict=True)
+    assert len(set(workers)) == 4
+    assert [*set(parents)] == [path.name for path in (folder / "imports").iterdir()]
+    assert not {str(os.getpid()), *parents} & {*workers}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_are_for_the_workers(server: ForkServer, folder: Path, number: int) -> None:
+    """A terminal, and many schedulers, send them to all processes of a job."""
+    with ThreadPoolExecutor(1) as thread:
+        waits = thread.submit(server.run, {"END": "waits"})
+        until_true(lambda: [*(folder / "ends").iterdir()], "a worker waits")
+        (ended,) = (folder / "ends").iterdir()
+        worker, parent = map(int, ended.name.split())
+        os.kill(parent, number)
+        os.kill(worker, number)
+        assert waits.result(timeout=60) == -number
+        assert server.run({"END": "0"}) == 0
+
+
+def test_a_server_that_is_killed_ends_its_workers_for_who_waits_for_them(server: ForkServer, folder: Path) -> None:
+    with ThreadPoolExecutor(1) as thread:
+        waits = thread.submit(server.run, {"END": "waits"})
+        until_true(lambda: [*(folder / "ends").iterdir()], "a worker waits")
+        (ended,) = (folder / "ends").iterdir()
+        worker, parent = map(int, ended.name.split())
+        os.kill(parent, signal.SIGKILL)
+        assert waits.result(timeout=60) == -signal.SIGKILL
+        os.kill(worker, signal.SIGKILL)
+        assert server.run({"END": "0"}) == -signal.SIGKILL
+
+
+def test_what_cannot_be_imported_ends_every_worker(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    server = ForkServer("its_worker", ["no_such_library"])
+    assert server.run({"END": "0"}) == 1
+    assert server.run({"END": "0"}) == 1
+    server.close()
+    assert "no_such_library" in capfd.readouterr().err
+
+
+def test_what_workers_print_is_seen(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    server = ForkServer("its_worker", [])
+    assert server.run({"END": "0"}) == 0
+    server.close()
+    assert "printed by a worker" in capfd.readouterr().err
