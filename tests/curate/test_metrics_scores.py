@@ -10,14 +10,17 @@ from pathlib import Path
 
 import drawn
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from asking import with_answers
+from curricle.curate import words
 from curricle.curate.batch import Batch, LogLikelihood, Scores
 from curricle.curate.metric import Metric
 from curricle.curate.metrics import REGISTRY, select
 from curricle.curate.passes import LOSS, RENDERING, UNCONDITIONAL_LOSS, Pass
 from curricle.curate.passes.models import Models
 from curricle.curate.words import count_words, tokens, unicode_words
+from curricle.curate.words.kernel import count_ascii_words
 from curricle.schemas.chat.rendering import Rendered
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.errors import UsageError
@@ -82,7 +85,27 @@ def test_words_of_ascii_are_those_of_the_breaker() -> None:
     assert [text for text, count in zip(texts, counts, strict=True) if count != len([*unicode_words(text)])] == []
 
 
-@given(st.lists(st.text(st.one_of(st.characters(codec="ascii"), st.characters(codec="utf-8")))))
+TEXTS = st.lists(st.text(st.one_of(st.characters(codec="ascii"), st.characters(codec="utf-8"))))
+
+
+def by_both(texts: list[str]) -> tuple[list[int], list[int]]:
+    """Words of ASCII by the regular expression, and by the compiled loop."""
+    column = pa.array(["before", *texts], pa.large_string())[1:]
+    return pc.count_substring_regex(column, words._ASCII_WORD).to_pylist(), count_ascii_words(column).tolist()
+
+
+def test_a_compiled_loop_counts_what_the_regular_expression_does() -> None:
+    by_expression, by_loop = by_both([*in_ascii()])
+    assert by_expression == by_loop and sum(by_loop) > 10_000
+
+
+@given(TEXTS)
+def test_a_compiled_loop_counts_them_in_any_text(texts: list[str]) -> None:
+    by_expression, by_loop = by_both(texts)
+    assert by_expression == by_loop
+
+
+@given(TEXTS)
 def test_words_are_counted_text_by_text(texts: list[str]) -> None:
     assert count_words(texts).tolist() == [len([*unicode_words(text)]) for text in texts]
 

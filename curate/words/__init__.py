@@ -2,6 +2,7 @@
 
 import re
 import string
+import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
@@ -33,6 +34,8 @@ _TOKEN_TABLE = str.maketrans(dict.fromkeys(string.punctuation, " ") | dict.fromk
 _JOINED = "(?:[A-Za-z](?:[.':][A-Za-z])*|[0-9](?:[.',;][0-9])*)"
 _ASCII_WORD = f"_*{_JOINED}(?:_|{_JOINED})*"
 
+_COMPILED = "curricle.curate.compiled"
+
 _letter_or_number = re.compile(r"[^\W_]").search
 
 
@@ -42,9 +45,16 @@ def unicode_words(text: str) -> Iterator[str]:
 
 
 def count_words(texts: Sequence[str]) -> NDArray[np.int32]:
-    """How many Unicode words each text has. Words of ASCII need no breaker: they are a regular expression."""
+    """How many Unicode words each text has. Words of ASCII need no breaker: they are a regular expression, or a loop
+    where compiled ones are loaded already.
+    """
     column = pa.array(texts, pa.large_string())
-    counts = pc.count_substring_regex(column, _ASCII_WORD).to_numpy().astype(np.int32)
+    if _COMPILED in sys.modules:
+        from curricle.curate.words.kernel import count_ascii_words
+
+        counts = count_ascii_words(column)
+    else:
+        counts = pc.count_substring_regex(column, _ASCII_WORD).to_numpy().astype(np.int32)
     for row in np.flatnonzero(~pc.string_is_ascii(column).to_numpy(zero_copy_only=False)):
         counts[row] = sum(1 for _ in unicode_words(texts[row]))
     return counts
