@@ -3,8 +3,8 @@
 ``Command`` is a ``subprocess.Popen``. It takes ``[python, "-P", "-m", "curricle.pipelines.cli", …]``, or the trainer's
 module, or ``-c`` and code, and starts a real process, with a pid, a working directory, an environment, standard
 streams, signals and an exit code of its own, whose parent is the caller. A trainer that such a command starts is forked
-as well, by a process that was forked from it before it began; workers, and the processes of torchrun, are started as
-ever.
+as well, and so is a run of a comparison, by a process that was forked from it before it began; workers, and processes
+that train one run together, are started as ever.
 
 The same as in a fresh interpreter: the command's module runs as ``__main__``, Ctrl-C and other signals do what they do,
 no thread has run yet, and at the end of the process what is registered for it is called in the same order.
@@ -34,19 +34,24 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn
 
 MODULES = ("curricle.pipelines.cli", "curricle.train.cli")
-TRAINING = (["curricle.pipelines.cli", "lp"], ["curricle.pipelines.cli", "reward"], ["curricle.pipelines.cli", "run"])
-"""Commands that start a trainer, in the module ``TRAINER``."""
-TRAINER = "curricle.pipelines.processes.trainer"
+TRAINING = (
+    *(["curricle.pipelines.cli", name] for name in ("lp", "reward", "run")),
+    ["curricle.train.cli", "compare"],
+)
+"""Commands that start a trainer, in one of the modules ``TRAINERS``."""
+TRAINERS = ("curricle.pipelines.processes.trainer", "curricle.train.comparison.runs")
+SAFE = "PYTHONSAFEPATH"
+"""As an environment says what the option ``-P`` says."""
 LATE = ("AWS_", "CURRICLE_", "MODEL", "PYTEST_")
 """How the names begin of variables that are read when they are used, and not when something is imported."""
-OURS = ("KMP_", "PYTORCH_NVML_BASED_CUDA_CHECK", "TORCHINDUCTOR_CACHE_DIR", "_RJEM_MALLOC_CONF")
+OURS = ("KMP_", SAFE, "PYTORCH_NVML_BASED_CUDA_CHECK", "TORCHINDUCTOR_CACHE_DIR", "_RJEM_MALLOC_CONF")
 """What torch, commands of ours and polars set in every process: the warm one has begun without it."""
 LIBRARIES = ("lexicalrichness", "matplotlib.pyplot", "transformers.models.llama.modeling_llama")
 """What commands import in the middle of their work, beside what our modules import as they are imported."""
 
 _STREAMS = {"p2cread": 0, "p2cwrite": None, "c2pread": None, "c2pwrite": 1, "errread": None, "errwrite": 2}
 """As Popen names both ends of its pipes, and the descriptors that a child inherits instead of its own ends."""
-_OPTIONS = {"stdin", "stdout", "stderr", "text", "cwd", "env", "start_new_session"}
+_OPTIONS = {"stdin", "stdout", "stderr", "text", "cwd", "env", "start_new_session", "pass_fds"}
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36  # of prctl
 
 
@@ -64,16 +69,19 @@ class Command(subprocess.Popen):
         environment = dict(os.environ if self._options.get("env") is None else self._options["env"])
         if not _same_when_forked(args, self._options, environment, streams):
             return super()._execute_child(args, *others)  # type: ignore[misc]
+        passed = list(self._options.get("pass_fds", ()))
+        option, *arguments = _without_safe_path(args, environment)
         command = {
-            "option": args[2],
-            "arguments": [os.fspath(argument) for argument in args[3:]],
+            "option": option,
+            "arguments": [os.fspath(argument) for argument in arguments],
+            "passed": passed,
             "cwd": os.fspath(self._options.get("cwd") or os.getcwd()),
             "environment": environment,
             "session": bool(self._options.get("start_new_session")),
             "parent": os.getpid(),
             "nested": _server().process is None,
         }
-        self.pid = _server().start(command, streams)
+        self.pid = _server().start(command, [*streams, *passed])
         self._child_created = True
         self._close_pipe_fds(*ends.values())  # type: ignore[attr-defined]
 
@@ -94,12 +102,20 @@ def _same_when_forked(
 ) -> bool:
     return (
         sys.platform == "linux"
-        and list(args[:2]) == [sys.executable, "-P"]
-        and (args[2] == "-c" or (args[2] == "-m" and args[3] in MODULES))
+        and args[0] == sys.executable
+        and bool(rest := _without_safe_path(args, environment))
+        and (rest[0] == "-c" or (rest[0] == "-m" and rest[1] in MODULES))
         and options.keys() <= _OPTIONS
         and not any(map(os.isatty, streams))
         and _early(environment) == _server().environment
     )
+
+
+def _without_safe_path(args: Sequence[str], environment: Mapping[str, str]) -> Sequence[str]:
+    """What follows the interpreter and its ``-P``; nothing where a command begins without."""
+    if args[1:2] == ["-P"]:
+        return args[2:]
+    return args[1:] if environment.get(SAFE) else ()
 
 
 def _early(environment: Mapping[str, str]) -> dict[str, str]:
@@ -166,9 +182,10 @@ def _serve(number: int) -> None:
     logging.root.addHandler(logging.NullHandler())  # a warning while there is none would make one
     _import_all()
     logging.root.handlers.clear()
-    importlib.import_module(TRAINER).subprocess = SimpleNamespace(  # type: ignore[attr-defined]
-        **{**vars(subprocess), "Popen": Command}
-    )
+    for trainer in TRAINERS:
+        importlib.import_module(trainer).subprocess = SimpleNamespace(  # type: ignore[attr-defined]
+            **{**vars(subprocess), "Popen": Command}
+        )
     _fork_at(socket.socket(fileno=number), end)
 
 
@@ -178,7 +195,7 @@ def _fork_at(connection: socket.socket, end: "_End") -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is meant for commands
     with connection:
         while True:
-            line, streams, *_ = socket.recv_fds(connection, 1 << 20, 3)
+            line, streams, *_ = socket.recv_fds(connection, 1 << 20, 8)
             if not line:
                 os._exit(0)
             receiver, tell = os.pipe()
@@ -199,6 +216,10 @@ def _fork_at(connection: socket.socket, end: "_End") -> NoReturn:
     if command["arguments"][:2] in TRAINING:
         _fork_what_it_starts(tell, end)
     os.close(tell)
+    for number, descriptor in zip(command["passed"], streams[3:], strict=True):
+        if number != descriptor:
+            os.dup2(descriptor, number, inheritable=True)
+            os.close(descriptor)
     _run(command, end)
 
 
@@ -255,7 +276,7 @@ def _become(command: Mapping[str, Any], streams: Sequence[int]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if command["session"]:
         os.setsid()
-    for number, stream in enumerate(streams):
+    for number, stream in enumerate(streams[:3]):
         os.dup2(stream, number)
         os.close(stream)
     sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), sys.stdin.encoding)
