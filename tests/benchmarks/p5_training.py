@@ -1,9 +1,9 @@
 """P5: the training loop beside a bare torch loop on the same batches, TRL's SFTTrainer and LLaMA-Factory.
 
-Every contender trains once on the same rows, with AdamW in float32 and as many rows in an optimizer step. Others pack
-rows into sequences, so their step takes as many sequences as hold that many rows on average. Every figure is of the
-same tokens: those of the rows, without padding. Start is not timed, nor is tokenising of others; our loop tokenises
-while it trains.
+Every contender trains once a round on the same rows, a few in the warm-up, with AdamW in float32 and as many rows in an
+optimizer step. Others pack rows into sequences, so their step takes as many sequences as hold that many rows on
+average. Every figure is of the same tokens: those of the rows, without padding. Start is not timed, nor is tokenising
+of others; our loop tokenises while it trains.
 """
 
 import json
@@ -44,6 +44,7 @@ from small_model import write_small_model
 from trl import SFTConfig, SFTTrainer
 
 ROWS, BATCH, TOKENS, LENGTH = 64, 16, 8192, 512
+WARM_UP = 8  # rows
 RATE = 1e-5
 PRETRAINED = "smollm2-135m"
 ROUNDS = 3  # of the pretrained model: a round takes minutes
@@ -53,12 +54,13 @@ LLAMA_FACTORY = "LLaMA-Factory 0.9.5"
 class Work:
     """The same rows and the same model for all."""
 
-    def __init__(self, path: Path, setting: Setting, model: str, processes: Processes) -> None:
+    def __init__(self, path: Path, data: Path, rows: int, model: str, processes: Processes) -> None:
+        path.mkdir(parents=True)
         self.path, self.processes, self.model = path, processes, model
-        self.rows = setting.rows(ROWS)
-        self.records = [*islice(records(setting.data), self.rows)]
+        self.rows = rows
+        self.records = [*islice(records(data), rows)]
         self.table = path / "table.parquet"
-        pq.write_table(first(setting.data, self.rows), self.table)
+        pq.write_table(first(data, rows), self.table)
         encoder, opened = ConversationTokenizer(load_tokenizer(self.model), "chat", LENGTH), open_table(self.table)
         parts = split(rng(0, 0).permutation(self.rows), BATCH)
         self.batches = [encoder.encode(part.tolist(), opened.examples(part)) for part in parts]
@@ -194,24 +196,31 @@ def measure(setting: Setting) -> list[Finding]:
     ]
 
 
+def warmed(few: Contender, whole: Contender) -> Contender:
+    """The work of a round, and before the first that of few rows."""
+    return lambda round: (whole if round else few)(round)
+
+
 def _compare(
     setting: Setting, model: str, name: str, processes: Processes, rounds: int, goals: tuple[float, float, float]
 ) -> list[Finding]:
     """``goals`` over TRL, TRL's packing and the bare loop."""
-    path = setting.path / f"{name[:5]}-rows"
-    path.mkdir()
-    work = Work(path, setting, model, processes)
-    words = f"training on {work.rows} Alpaca rows, {name}, float32"
-    contenders = [work.ours(False), work.ours(True), work.bare, work.trl(False), work.trl(True)]
+    path, rows = setting.path / f"{name[:5]}-rows", setting.rows(ROWS)
+    both = _, work = [
+        Work(path / name, setting.data, count, model, processes) for name, count in (("few", WARM_UP), ("all", rows))
+    ]
+    words = f"training on {rows} Alpaca rows, {name}, float32"
+    contenders = [[each.ours(False), each.ours(True), each.bare, each.trl(False), each.trl(True)] for each in both]
     skipped: list[Finding] = []
     with ExitStack() as stack:
         try:
             python = peer_python("llamafactory", setting.output)
             program = stack.enter_context(closing(Program(python, "llamafactory_sft.py", directory=path)))
-            contenders += [work.llama_factory(program, False), work.llama_factory(program, True)]
+            for each, ways in zip(both, contenders, strict=True):
+                ways += [each.llama_factory(program, False), each.llama_factory(program, True)]
         except NotInstalled as error:
             skipped.append(Skipped("P5", words, LLAMA_FACTORY, str(error)))
-        padded, packed, bare, trl, trl_packed, *other = alternate(*contenders, rounds=rounds)
+        padded, packed, bare, trl, trl_packed, *other = alternate(*map(warmed, *contenders), rounds=rounds)
 
     def compare(ours: Rounds, against: str, theirs: Rounds, goal: float | None, form: str) -> Comparison:
         mine, others = (work.tokens * len(each) / sum(each) for each in (ours, theirs))
