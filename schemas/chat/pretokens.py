@@ -17,26 +17,31 @@ Tokenizers of other kinds read whole texts.
 """
 
 import json
+import math
 import re
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from itertools import accumulate, chain, pairwise
+from itertools import accumulate, chain, islice
 from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 CACHE_UNITS = 1 << 21
 """How much a cache holds before it is emptied: a unit is a token, and each pretoken has eight more. Some 100 MB."""
 _OVERHEAD = 8
 LONGEST = 100
 """Characters: a text with a longer pretoken is read whole. It will hardly come again, and would fill the cache."""
+EFFORT = 25
+"""Characters: the library reads so many of a text in the time in which it reads a pretoken by itself."""
 ALONE = 256
 """Pretokens of which is remembered how their tokens stand in them, as a response begins or ends inside."""
 
 Splitter = Callable[[str], list[str]]
+Ints = NDArray[np.int64]
 
 _CONTRACTION, _LETTERS, _SPACES = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)", r"[^\r\n\p{L}\p{N}]?\p{L}+", r"\s+(?!\S)|\s+"
 _UPPER, _LOWER = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
@@ -74,7 +79,7 @@ _ON_SPACES = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWi
 class Tokens:
     """Tokens of one text: their ids, and how many of them end or begin before a character of it."""
 
-    def __init__(self, ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, ids: list[int], offsets: Sequence[tuple[int, int]]) -> None:
         """``offsets``: of each token, in characters."""
         self.ids = ids
         self._ends = list(accumulate((end for _, end in offsets), max))
@@ -91,53 +96,112 @@ class Tokens:
 
 
 class _Cut(NamedTuple):
-    """Texts in pretokens, one after the other: where each pretoken ends, in characters; how many tokens there are
-    before it, and in all; the ids of those."""
+    """Texts in pretokens: how many each text has; of each of these, its characters and its tokens; the ids of those."""
 
-    pretokens: Sequence[str]
-    edges: Sequence[int]
-    counts: Sequence[int]
-    ids: Sequence[int]
+    pretokens: Ints
+    lengths: Ints
+    counts: Ints
+    ids: Ints
 
 
-class _TokensOfPretokens(Tokens):
-    """Tokens of one of the texts that were cut: of the pretokens from ``first`` to ``last``, which they fill."""
+class TokenisedTexts:
+    """Tokens of texts: their ids, and how many of them end or begin before a character of their text.
 
-    def __init__(self, cut: _Cut, first: int, last: int, alone: Callable[[str], Tokens]) -> None:
-        """``alone``: the tokens of a pretoken."""
-        self._cut, self._first, self._last, self._alone = cut, first, last, alone
-        self._start = cut.edges[first - 1] if first else 0
-        self.ids = cut.ids[cut.counts[first] : cut.counts[last]]
+    Of a text that was cut, it is known how long its pretokens are and how many tokens each has, which fill it; of one
+    that was read whole, where every token stands.
+    """
 
-    def ended(self, at: int) -> int:
-        return self._before(bisect_right(self._cut.edges, self._start + at, self._first, self._last), at, Tokens.ended)
+    def __init__(self, texts: Sequence[str], cut: _Cut, whole: Mapping[int, Tokens], alone: Callable[[str], Tokens]):
+        """``whole``: by the index of their text. ``alone``: the tokens of a pretoken."""
+        self._texts, self._ids, self._whole, self._alone = texts, cut.ids, whole, alone
+        self._firsts, self._edges, self._counts = (
+            np.concatenate(([0], each.cumsum())) for each in (cut.pretokens, cut.lengths, cut.counts)
+        )
+        self._is_whole = np.zeros(len(texts), np.bool_)
+        self._is_whole[[*whole]] = True
 
-    def begun(self, at: int) -> int:
-        index = bisect_left(self._cut.edges, self._start + at, self._first, self._last)
-        whole = index < self._last and self._cut.edges[index] == self._start + at
-        return self._before(index + whole, at, Tokens.begun)
+    def ids(self, text: int) -> list[int]:
+        """The tokens of one text."""
+        if text in self._whole:
+            return self._whole[text].ids
+        first, end = self._counts[self._firsts[text : text + 2]]
+        ids: list[int] = self._ids[first:end].tolist()
+        return ids
 
-    def _before(self, index: int, at: int, count: Callable[[Tokens, int], int]) -> int:
-        """Tokens of the pretokens before this one, and those in it."""
-        tokens = self._cut.counts[index] - self._cut.counts[self._first]
-        inside = at - (self._cut.edges[index - 1] - self._start if index > self._first else 0)
-        if index == self._last or inside <= 0:
-            return tokens
-        return tokens + count(self._alone(self._cut.pretokens[index]), inside)
+    @property
+    def counts(self) -> Ints:
+        """How many tokens each text has."""
+        counts = np.diff(self._counts[self._firsts])
+        counts[[*self._whole]] = [len(each.ids) for each in self._whole.values()]
+        return counts
+
+    def ended(self, texts: Ints, at: Ints) -> Ints:
+        """How many tokens of each of these texts hold nothing but characters before this one of it."""
+        return self._before(texts, at, Tokens.ended)
+
+    def begun(self, texts: Ints, at: Ints) -> Ints:
+        """How many tokens of each of these texts hold a character before this one of it."""
+        return self._before(texts, at, Tokens.begun)
+
+    def _before(self, texts: Ints, at: Ints, count: Callable[[Tokens, int], int]) -> Ints:
+        """Tokens of the pretokens that end there or earlier, and those in the one that has begun."""
+        first, last = self._firsts[texts], self._firsts[texts + 1]
+        position = self._edges[first] + at
+        index = np.clip(np.searchsorted(self._edges, position, "right") - 1, first, last)
+        tokens = self._counts[index] - self._counts[first]
+        is_whole = self._is_whole[texts]
+        for row in np.flatnonzero(is_whole).tolist():
+            tokens[row] = count(self._whole[int(texts[row])], int(at[row]))
+        for row in np.flatnonzero((self._edges[index] < position) & (index < last) & ~is_whole).tolist():
+            start, end = (self._edges[index[row] : index[row] + 2] - self._edges[first[row]]).tolist()
+            tokens[row] += count(self._alone(self._texts[texts[row]][start:end]), int(at[row]) - start)
+        return tokens
 
 
 class _Numbers(dict[str, int]):
-    """Pretokens by number, from 1; 0 is every one that is too long to keep. ``new``: the last ones, not yet read."""
+    """Pretokens by number, from 0.
+
+    A text of which too much is new is read whole: its pretokens may be as rare as it is. When they come again, they are
+    new no more.
+    """
 
     def __init__(self) -> None:
-        self.new: list[str] = []
+        self._new: list[str] = []
+        self._met: set[str] = set()
+        self._effort = 0.0
 
     def __missing__(self, pretoken: str) -> int:
         if len(pretoken) > LONGEST:
-            return 0
-        self[pretoken] = number = len(self) + 1
-        self.new.append(pretoken)
+            self._effort = math.inf
+        elif pretoken not in self._met:
+            self._effort += EFFORT
+        self[pretoken] = number = len(self)
+        self._new.append(pretoken)
         return number
+
+    def of(self, text: str, split: Splitter) -> list[int]:
+        """The numbers of a text's pretokens; none if it is to be read whole."""
+        before, self._effort = len(self._new), 0.0
+        numbers = [*map(self.__getitem__, split(text))]
+        if self._effort <= len(text):
+            return numbers
+        left = self._new[before:]
+        del self._new[before:]
+        for each in left:
+            del self[each]
+        self._met.update(each for each in left if len(each) <= LONGEST)
+        return []
+
+    def take_new(self) -> list[str]:
+        """The last ones, not yet read."""
+        new, self._new = self._new, []
+        self._met.difference_update(new)
+        return new
+
+    @property
+    def size(self) -> int:
+        """How many pretokens it holds, with those that were met."""
+        return len(self) + len(self._met)
 
 
 class PretokenCache:
@@ -154,50 +218,56 @@ class PretokenCache:
 
     def _forget(self) -> None:
         self._numbers = _Numbers()
-        self._lengths, self._counts, self._fills = array("q", [0]), array("q", [0]), array("b", [False])
-        """Of each pretoken by number: its characters, its tokens, and whether these fill it."""
-        self._ids = array("q")
-        """The tokens of all of them, in the order of their numbers."""
+        self._lengths, self._fill = array("q"), array("b")
+        """Of each pretoken by number: its characters, and whether its tokens fill it."""
+        self._ids, self._ends = array("q"), array("q", [0])
+        """The tokens of all of them, in the order of their numbers, and where those of each end."""
 
-    def encode(self, texts: Sequence[str]) -> list[Tokens]:
-        """The tokens of each text."""
-        if self._split is None:
-            return self._whole(texts)
-        split = list(map(self._split, texts))
-        pretokens = list(chain.from_iterable(split))
+    def encode(self, texts: Sequence[str]) -> TokenisedTexts:
+        """The tokens of texts."""
+        cut, filled = self._cut(texts)
+        uncut = np.flatnonzero(~filled).tolist()
+        whole = dict(zip(uncut, self._whole([texts[index] for index in uncut]), strict=True))
+        return TokenisedTexts(texts, cut, whole, self._alone)
+
+    def _cut(self, texts: Sequence[str]) -> tuple[_Cut, NDArray[np.bool_]]:
+        """Texts in pretokens, and of each text whether it is filled by the tokens of its pretokens."""
+        numbers: list[int] = []
+        edges = [0]
         with self._lock:
-            if len(self._ids) + _OVERHEAD * len(self._numbers) > CACHE_UNITS:
+            if len(self._ids) + _OVERHEAD * self._numbers.size > CACHE_UNITS:
                 self._forget()
-            numbers = np.fromiter(map(self._numbers.__getitem__, pretokens), np.int64, len(pretokens))
-            self._learn()
-            lengths, counts, fill = (np.array(each)[numbers] for each in (self._lengths, self._counts, self._fills))
-            ends = np.array(self._counts).cumsum()[numbers]
-            ids = np.array(self._ids)
-        tokens = counts.cumsum()
-        ids = ids[np.repeat(ends - tokens, counts) + np.arange(tokens[-1] if len(tokens) else 0)]
-        cut = _Cut(pretokens, lengths.cumsum().tolist(), [0, *tokens.tolist()], ids.tolist())
-        rows = list(accumulate(map(len, split), initial=0))
-        odd = np.unique(np.searchsorted(rows, np.flatnonzero(fill == 0), "right") - 1).tolist()
-        whole = dict(zip(odd, self._whole([texts[row] for row in odd]), strict=True))
-        return [
-            whole[row] if row in whole else _TokensOfPretokens(cut, first, last, self._alone)
-            for row, (first, last) in enumerate(pairwise(rows))
-        ]
+            for text in texts:
+                # each is looked up at once: its pretokens are still at hand, and their memory is used again
+                numbers += self._numbers.of(text, self._split) if self._split else ()
+                edges.append(len(numbers))
+            self._read(self._numbers.take_new())
+            indices = np.array(numbers, np.int64)
+            # views, which are gone before anything is added
+            lengths, fill = np.frombuffer(self._lengths, "q")[indices], np.frombuffer(self._fill, "?")[indices]
+            ends = np.frombuffer(self._ends, "q")
+            starts, counts = ends[indices], ends[indices + 1] - ends[indices]
+            within = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
+            ids = np.frombuffer(self._ids, "q")[np.repeat(starts, counts) + within]
+            del ends
+        pretokens = np.diff(edges)
+        filled = pretokens > 0
+        filled[np.searchsorted(edges, np.flatnonzero(~fill), "right") - 1] = False
+        return _Cut(pretokens, lengths, counts, ids), filled
 
-    def _learn(self) -> None:
-        """Reads what the cache does not have."""
-        new, self._numbers.new = self._numbers.new, []
+    def _read(self, pretokens: Sequence[str]) -> None:
+        """Keeps the tokens of new pretokens."""
         try:
-            encoded = self._tokenizer.encode_batch(new, add_special_tokens=False)
+            encoded = self._tokenizer.encode_batch(pretokens, add_special_tokens=False)
+            ids = [each.ids for each in encoded]
+            fill = [_fill(each.offsets, len(text)) for each, text in zip(encoded, pretokens, strict=True)]
+            self._lengths.extend(map(len, pretokens))
+            self._fill.extend(fill)
+            self._ends.extend(islice(accumulate(map(len, ids), initial=len(self._ids)), 1, None))
+            self._ids.extend(chain.from_iterable(ids))
         except BaseException:  # such as half of a surrogate pair: their numbers stand for nothing
             self._forget()
             raise
-        for pretoken, each in zip(new, encoded, strict=True):
-            ids = each.ids
-            self._lengths.append(len(pretoken))
-            self._counts.append(len(ids))
-            self._fills.append(_fill(each.offsets, len(pretoken)))
-            self._ids.extend(ids)
 
     def _whole(self, texts: Sequence[str]) -> list[Tokens]:
         encoded = self._tokenizer.encode_batch(texts, add_special_tokens=False) if texts else []

@@ -5,12 +5,14 @@ A conversation is rendered as one text and tokenised once, and the response is f
 markup of the template, and tokenising pieces does not give the tokens of the whole.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
-from curricle.schemas.chat.pretokens import PretokenCache, Tokens
+import numpy as np
+from curricle.schemas.chat.pretokens import PretokenCache, TokenisedTexts
 from curricle.schemas.chat.responses import DATE, RESPONSE_ROLE, ChatTemplate, NotRendered, Text
 from curricle.schemas.inputs import Turn, answer_turns, context_turns, with_input
 
@@ -110,33 +112,40 @@ class Rendering:
         return self._chat_template.read(with_input(conversation, extra) if named else conversation, context)
 
     def _encode(self, rows: Sequence[Text | Rendered]) -> list[Rendered]:
-        tokens = iter(self._cache.encode([row.text for row in rows if isinstance(row, Text)]))
-        return [self._with_spans(next(tokens), row) if isinstance(row, Text) else row for row in rows]
+        texts = [row for row in rows if isinstance(row, Text)]
+        read = iter(self._with_spans(self._cache.encode([each.text for each in texts]), texts))
+        return [next(read) if isinstance(row, Text) else row for row in rows]
 
-    def _with_spans(self, tokens: Tokens, row: Text) -> Rendered:
-        ids, first = [*self._opening, *tokens.ids], len(self._opening)
-        spans, headers = [], []
-        for response in row.responses:
-            start = first + tokens.ended(response.start)
-            end = first + tokens.begun(response.end if self._end_of_turn else response.content_end)
-            header = first + tokens.ended(response.header)
-            spans.append((start, max(start, end)))
-            headers.append((min(header, start), start))
-        if spans:
-            del ids[spans[-1][1] :]
-        scored = sum(end - start for start, end in spans)
-        limit = self._max_length
-        inside = [index for index, (start, end) in enumerate(spans) if row.has_answer and start < min(end, limit)]
-        return Rendered(
-            ids=tuple(ids[:limit]),
-            spans=tuple((spans[index][0], min(spans[index][1], limit)) for index in inside),
-            headers=tuple(headers[index] for index in inside),
-            answers=tuple(row.responses[index].number for index in inside),
-            prompt_tokens=len(ids) - scored,
-            response_tokens=scored if row.has_answer else 0,
-            truncated=len(ids) > limit,
-            remark=row.note,
-        )
+    def _with_spans(self, tokens: TokenisedTexts, texts: Sequence[Text]) -> Iterator[Rendered]:
+        first, limit = len(self._opening), self._max_length
+        responses = [response for text in texts for response in text.responses]
+        each = np.repeat(np.arange(len(texts)), [len(text.responses) for text in texts])
+        _, headers, starts, content_ends, ends = np.array(responses, np.int64).reshape(-1, 5).T
+        starts = first + tokens.ended(each, starts)
+        ends = np.maximum(starts, first + tokens.begun(each, ends if self._end_of_turn else content_ends))
+        headers = np.minimum(starts, first + tokens.ended(each, headers))
+        has_answer = np.array([text.has_answer for text in texts], np.bool_)
+        scored = np.bincount(each, ends - starts, len(texts)).astype(np.int64)
+        lengths = first + tokens.counts
+        lengths[each] = ends  # of several the last one
+        shown = has_answer[each] & (starts < np.minimum(ends, limit))
+        spans = zip(starts.tolist(), np.minimum(ends, limit).tolist(), strict=True)
+        parts = zip(shown.tolist(), spans, zip(headers.tolist(), starts.tolist(), strict=True), responses, strict=True)
+        lists = (lengths - scored, np.where(has_answer, scored, 0), lengths, lengths > limit)
+        for index, (text, prompt, response, length, truncated) in enumerate(
+            zip(texts, *(each.tolist() for each in lists), strict=True)
+        ):
+            inside = [part[1:] for part in islice(parts, len(text.responses)) if part[0]]
+            yield Rendered(
+                (*self._opening, *tokens.ids(index))[: min(length, limit)],
+                tuple([span for span, _, _ in inside]),
+                tuple([header for _, header, _ in inside]),
+                tuple([response.number for _, _, response in inside]),
+                prompt,
+                response,
+                truncated,
+                remark=text.note,
+            )
 
     def stops(self, config: Any) -> list[int]:
         """The tokens that end a response, as the model's configuration, the tokenizer and the template say."""

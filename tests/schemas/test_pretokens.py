@@ -3,6 +3,7 @@
 from itertools import product
 
 import drawn
+import numpy as np
 import pytest
 from curricle.schemas.chat import pretokens
 from curricle.schemas.chat.pretokens import PretokenCache, Tokens, splitter
@@ -98,14 +99,21 @@ def tokenizers():
 def differences(tokenizer, texts):
     """Texts of which the tokens are others, or stand elsewhere."""
     whole = [Tokens(each.ids, each.offsets) for each in tokenizer.encode_batch(texts, add_special_tokens=False)]
-    cache = PretokenCache(tokenizer)
-    return [
-        text
-        for _ in range(2)  # what is not in the cache, then what is
-        for text, one, other in zip(texts, whole, cache.encode(texts), strict=True)
-        if list(one.ids) != list(other.ids)
-        or any((one.ended(at), one.begun(at)) != (other.ended(at), other.begun(at)) for at in range(len(text) + 1))
-    ]
+    cache, differing = PretokenCache(tokenizer), []
+    for _ in range(3):  # what was never met is read whole, then by pretokens, then not at all
+        tokens = cache.encode(texts)
+        for index, (text, one) in enumerate(zip(texts, whole, strict=True)):
+            at = np.arange(len(text) + 1)
+            ended, begun = (count(np.full_like(at, index), at).tolist() for count in (tokens.ended, tokens.begun))
+            same = (tokens.ids(index), tokens.counts[index]) == (one.ids, len(one.ids))
+            if not same or (ended, begun) != (list(map(one.ended, at)), list(map(one.begun, at))):
+                differing.append(text)
+    return differing
+
+
+def ids_of(cache, texts):
+    tokens = cache.encode(texts)
+    return [tokens.ids(index) for index in range(len(texts))]
 
 
 HOSTILE = [
@@ -218,8 +226,8 @@ def test_the_library_splits_before_a_space_after_every_character_but_white_space
 
 def test_a_merge_over_a_space_is_not_cut(tokenizers):
     assert splitter(tokenizers["Gemma"])("the> the the") == ["the> the", " the"]
-    (tokens,) = PretokenCache(tokenizers["Gemma"]).encode(["the> the"])
-    assert ">" + pretokens._BLOCK in map(tokenizers["Gemma"].id_to_token, tokens.ids)
+    (ids,) = ids_of(PretokenCache(tokenizers["Gemma"]), ["the> the"])
+    assert ">" + pretokens._BLOCK in map(tokenizers["Gemma"].id_to_token, ids)
 
 
 def test_the_longest_added_token_comes_first(tokenizers):
@@ -234,19 +242,46 @@ def test_a_cache_is_bounded(tokenizers, monkeypatch):
     for number in range(0, 200, 10):
         words = [f" w{chr(97 + each % 26)}{chr(97 + each // 26)}" for each in range(number, number + 10)]
         cache.encode(words)
-        most = max(most, len(cache._numbers))
+        cache.encode(words)
+        most = max(most, cache._numbers.size)
     assert 10 < most < 60
-    cache.encode(["é" * (pretokens.LONGEST + 1), "é" * pretokens.LONGEST])
-    assert max(map(len, cache._numbers)) == pretokens.LONGEST
+    for _ in range(2):
+        cache.encode(["é" * (pretokens.LONGEST + 1), "é" * pretokens.LONGEST])
+    assert max(map(len, cache._numbers)) == max(map(len, cache._numbers._met), default=pretokens.LONGEST)
+
+
+def test_a_text_is_read_whole_where_most_of_it_is_new_and_cut_where_it_comes_again(tokenizers, monkeypatch):
+    read = []
+
+    class Recording(PretokenCache):
+        def _whole(self, texts):
+            read.extend(texts)
+            return super()._whole(texts)
+
+    cache = Recording(tokenizers["SmolLM2"])
+    known = "the same text, many times over, and much longer than what is new in it at its end " * 3
+    for expected in [known], [], [], []:
+        cache.encode([known])
+        assert read == expected
+        read.clear()
+    assert ids_of(cache, [known + "unheard"]) == [tokenizers["SmolLM2"].encode(known + "unheard").ids]
+    assert read == []
+    strange = " ".join("qzxvkjw"[at:] + "bgfpyumc"[:at] for at in range(1, 7))
+    cache.encode([strange, known, strange])  # met once, and known from then on
+    assert read == [strange]
+    assert {*splitter(tokenizers["SmolLM2"])(strange)} <= {*cache._numbers}
+    cache.encode([strange + "é" * (pretokens.LONGEST + 1)])
+    assert len(read) == 2 and not cache._numbers._met
 
 
 def test_what_cannot_be_read_leaves_nothing_behind(tokenizers):
     cache = PretokenCache(tokenizers["SmolLM2"])
-    with pytest.raises((TypeError, UnicodeError)):
-        cache.encode(["a word", "half a pair: \ud83d"])
+    for _ in range(3):  # it is read whole, then by pretokens
+        with pytest.raises((TypeError, UnicodeError)):
+            cache.encode(["a word", "half a pair: \ud83d"])
     texts = ["a word", "another word", "", "a pair: \U0001f600"]
     whole = [each.ids for each in tokenizers["SmolLM2"].encode_batch(texts, add_special_tokens=False)]
-    assert [list(each.ids) for each in cache.encode(texts)] == whole
+    assert ids_of(cache, texts) == whole
 
 
 def test_real_instructions(smollm2, shared_data):
@@ -257,6 +292,6 @@ def test_real_instructions(smollm2, shared_data):
     tokenizer = Tokenizer.from_file(str(smollm2.directory / "tokenizer.json"))
     lines = path.read_text("utf-8").splitlines()[: drawn.amount(500, 1 << 20)]
     cache = PretokenCache(tokenizer)
-    cut = [list(each.ids) for each in cache.encode(lines)]
+    cut = ids_of(cache, lines)
     assert cut == [each.ids for each in tokenizer.encode_batch(lines, add_special_tokens=False)]
     assert len(cache._numbers) < sum(map(len, cut)) / 4
