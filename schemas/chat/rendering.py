@@ -5,11 +5,10 @@ A conversation is rendered as one text and tokenised once, and the response is f
 markup of the template, and tokenising pieces does not give the tokens of the whole.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import islice
-from typing import Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from curricle.schemas.chat.pretokens import PretokenCache, TokenisedTexts
@@ -25,8 +24,14 @@ ENCODED_AT_ONCE = 1 << 20
 Messages = list[Turn] | None
 
 
-@dataclass(frozen=True)
-class Rendered:
+class _Later:
+    """What a row has of its tokens until somebody asks for them: who counts them makes no list of each row."""
+
+    __slots__ = ("_later",)
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered(_Later):
     """One conversation as a model reads it: token ids, and which of them are the response.
 
     ``spans`` are half-open token ranges of the response inside ``ids``, in order, and ``answers`` says which of the
@@ -46,6 +51,24 @@ class Rendered:
     truncated: bool | None = None
     note: str | None = None
     remark: str | None = None
+
+    @classmethod
+    def with_later(cls, ids: Callable[[], Sequence[int]], *others: Any, **named: Any) -> "Rendered":
+        """A row whose ``ids`` are made when they are first read, compared or pickled."""
+        row = cls((), *others, **named)
+        object.__delattr__(row, "ids")
+        object.__setattr__(row, "_later", ids)
+        return row
+
+    if not TYPE_CHECKING:  # it would let every name pass
+
+        def __getattr__(self, name: str) -> Any:
+            """Asked for what is not set."""
+            if name != "ids":
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+            object.__setattr__(self, "ids", self._later())
+            object.__delattr__(self, "_later")
+            return self.ids
 
 
 def beyond(ids: Sequence[int], vocabulary: float) -> str | None:
@@ -120,7 +143,7 @@ class Rendering:
         first, limit = len(self._opening), self._max_length
         responses = [response for text in texts for response in text.responses]
         each = np.repeat(np.arange(len(texts)), [len(text.responses) for text in texts])
-        _, headers, starts, content_ends, ends = np.array(responses, np.int64).reshape(-1, 5).T
+        numbers, headers, starts, content_ends, ends = np.array(responses, np.int64).reshape(-1, 5).T
         starts = first + tokens.ended(each, starts)
         ends = np.maximum(starts, first + tokens.begun(each, ends if self._end_of_turn else content_ends))
         headers = np.minimum(starts, first + tokens.ended(each, headers))
@@ -128,24 +151,28 @@ class Rendering:
         scored = np.bincount(each, ends - starts, len(texts)).astype(np.int64)
         lengths = first + tokens.counts
         lengths[each] = ends  # of several the last one
-        shown = has_answer[each] & (starts < np.minimum(ends, limit))
-        spans = zip(starts.tolist(), np.minimum(ends, limit).tolist(), strict=True)
-        parts = zip(shown.tolist(), spans, zip(headers.tolist(), starts.tolist(), strict=True), responses, strict=True)
-        lists = (lengths - scored, np.where(has_answer, scored, 0), lengths, lengths > limit)
-        for index, (text, prompt, response, length, truncated) in enumerate(
-            zip(texts, *(each.tolist() for each in lists), strict=True)
-        ):
-            inside = [part[1:] for part in islice(parts, len(text.responses)) if part[0]]
-            yield Rendered(
-                (*self._opening, *tokens.ids(index))[: min(length, limit)],
-                tuple([span for span, _, _ in inside]),
-                tuple([header for _, header, _ in inside]),
-                tuple([response.number for _, _, response in inside]),
+        inside = np.flatnonzero(has_answer[each] & (starts < np.minimum(ends, limit)))
+        numbers, headers, starts, ends = (part[inside].tolist() for part in (numbers, headers, starts, ends))
+        spans = tuple([(start, min(end, limit)) for start, end in zip(starts, ends, strict=True)])
+        answers, introductions = tuple(numbers), tuple(zip(headers, starts, strict=True))
+        edges = np.searchsorted(each[inside], np.arange(len(texts) + 1)).tolist()
+        counts = (lengths - scored, np.where(has_answer, scored, 0), lengths > limit)
+        rows = zip(np.minimum(lengths, limit).tolist(), *(count.tolist() for count in counts), strict=True)
+        for index, (text, (length, prompt, response, truncated)) in enumerate(zip(texts, rows, strict=True)):
+            part = slice(edges[index], edges[index + 1])
+            yield Rendered.with_later(
+                partial(self._ids, tokens, index, length),
+                spans[part],
+                introductions[part],
+                answers[part],
                 prompt,
                 response,
                 truncated,
                 remark=text.note,
             )
+
+    def _ids(self, tokens: TokenisedTexts, index: int, length: int) -> tuple[int, ...]:
+        return (*self._opening, *tokens.ids(index))[:length]
 
     def stops(self, config: Any) -> list[int]:
         """The tokens that end a response, as the model's configuration, the tokenizer and the template say."""

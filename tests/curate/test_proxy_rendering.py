@@ -1,6 +1,8 @@
 """One rendering, and where the responses are in it."""
 
+import dataclasses
 import json
+import pickle
 
 import pytest
 from curricle.curate.proxy.rendering import Renderer
@@ -159,6 +161,22 @@ def test_texts_are_tokenised_a_few_at_a_time(smollm2, tokenizer, monkeypatch):
     assert len(characters) > 3 and max(characters) < 1000 + longest
     monkeypatch.undo()
     assert few == render(smollm2, ROWS)
+
+
+def test_a_row_of_which_the_tokens_come_later_is_as_any_other(smollm2):
+    first, other, *later = render(smollm2, [SINGLE, SINGLE[:-1], *[SINGLE] * 7])
+    now = rendering.Rendered(**{each.name: getattr(first, each.name) for each in dataclasses.fields(first)})
+    uses = (
+        lambda row: row,
+        lambda row: pickle.loads(pickle.dumps(row)),
+        lambda row: dataclasses.replace(row, note=None),
+        lambda row: rendering.Rendered(*dataclasses.astuple(row)),
+        lambda row: {row: row}[now],
+        lambda row: row if f"ids={now.ids}" in repr(row) else None,
+        lambda row: row if row.ids is row.ids and type(row.ids) is tuple else None,
+    )
+    for row, use in zip(later, uses, strict=True):
+        assert use(row) == now and row != other and not hasattr(row, "tokens")
 
 
 def test_a_base_model_needs_a_named_template(tiny_model, tmp_path):

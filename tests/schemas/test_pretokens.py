@@ -259,15 +259,15 @@ def test_a_text_is_read_whole_where_most_of_it_is_new_and_cut_where_it_comes_aga
             return super()._whole(texts)
 
     cache = Recording(tokenizers["SmolLM2"])
-    known = "the same text, many times over, and much longer than what is new in it at its end " * 3
-    for expected in [known], [], [], []:
-        cache.encode([known])
+    usual = "the same text, many times over, and much longer than what is new in it at its end " * 3
+    for expected in [usual], [], [], []:
+        cache.encode([usual])
         assert read == expected
         read.clear()
-    assert ids_of(cache, [known + "unheard"]) == [tokenizers["SmolLM2"].encode(known + "unheard").ids]
+    assert ids_of(cache, [usual + "unheard"]) == [tokenizers["SmolLM2"].encode(usual + "unheard").ids]
     assert read == []
     strange = " ".join("qzxvkjw"[at:] + "bgfpyumc"[:at] for at in range(1, 7))
-    cache.encode([strange, known, strange])  # met once, and known from then on
+    cache.encode([strange, usual, strange])  # met once, and known from then on
     assert read == [strange]
     assert {*splitter(tokenizers["SmolLM2"])(strange)} <= {*cache._numbers}
     cache.encode([strange + "é" * (pretokens.LONGEST + 1)])
