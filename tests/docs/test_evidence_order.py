@@ -2,13 +2,13 @@
 
 import gzip
 import json
-import os
 import shutil
 import subprocess
 import sys
 from itertools import islice
 from pathlib import Path
 
+import forking
 import polars as pl
 import pytest
 from pages import REPOSITORY
@@ -39,10 +39,18 @@ def data(tmp_path_factory) -> Path:
     return few
 
 
+AS_A_SCRIPT = """
+import runpy, sys
+from pathlib import Path
+del sys.argv[0]
+sys.path.insert(0, str(Path(sys.argv[0]).parent))
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 def experiment(data: Path, output: Path) -> None:
-    command = [sys.executable, SCRIPT, data, output, "--size", "small"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+    command = [sys.executable, "-P", "-c", AS_A_SCRIPT, str(SCRIPT), str(data), str(output), "--size", "small"]
+    done = forking.run(command, timeout=900)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
 
 
