@@ -2,13 +2,12 @@
 
 import os
 import signal
-import time
 
 import drawn
 import pytest
 import stress
 from clusters import a_worker_of, until_true
-from running import curricle, in_process_of_its_own, read_data, start, write_jsonl
+from running import children_of_group, curricle, in_process_of_its_own, read_data, start, write_jsonl
 from stress import receipts
 
 ROWS = 3000
@@ -100,6 +99,6 @@ def test_a_worker_that_dies_ends_the_job(records, tmp_path):
     message, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "a worker process died" in message and "What to do" in message
-    time.sleep(3)  # the other worker notices that its driver is gone
+    until_true(lambda: not children_of_group(process.pid), "the other worker notices that its driver is gone")
     in_process_of_its_own(*arguments, cwd=tmp_path)
     assert "whole" in curricle("verify", "out", cwd=tmp_path)
