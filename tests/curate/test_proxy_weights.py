@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forking
 import pytest
 from curricle.curate.proxy.backend import load
 from curricle.curate.proxy.settings import ProxySettings
@@ -63,7 +64,7 @@ print(resolve("smollm2-135m").directory)
 
 
 def convert_quickly(log: Path) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", _CONVERT_QUICKLY, str(log)], stdout=subprocess.PIPE, text=True)
+    return forking.Command([sys.executable, "-P", "-c", _CONVERT_QUICKLY, str(log)], stdout=subprocess.PIPE, text=True)
 
 
 def test_two_processes_at_once_convert_once(smollm2, tmp_path, monkeypatch):
