@@ -194,10 +194,39 @@ def kill_the_second(launcher: int) -> None:
             continue
 
 
+def listening(launcher: int) -> set[str]:
+    """The local addresses at which a process or a child of it listens, as the kernel writes them."""
+    sockets = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            if launcher in (parent, int(process.name)):
+                links = [os.readlink(handle) for handle in (process / "fd").iterdir()]
+                sockets |= {link[8:-1] for link in links if link.startswith("socket:[")}
+    result = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == "0A" and inode in sockets:
+                result.add(local.partition(":")[0])
+    return result
+
+
+LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
+"""127.0.0.1, ::1, and the former as IPv6 writes it."""
+
+
 def test_a_killed_process_ends_all_and_torchrun_goes_on(command, train_in_fork, tmp_path):
-    """What our own launcher began, torchrun resumes: the real commands."""
+    """What our own launcher began, torchrun resumes: the real commands. Ours listen to this machine alone."""
     options = ["--curriculum", "random", "--batch.size", "1", "--budget.samples", "48", "--checkpoint.every", "8"]
     started = start([], command(*options, "--device.nproc", "2"), tmp_path)
+    addresses = set()
+    while not (tmp_path / "run" / "metrics.jsonl").exists():  # which is begun when the processes have met
+        assert started.poll() is None, started.communicate()[1]
+        addresses |= listening(started.pid)
+        time.sleep(0.1)
+    addresses |= listening(started.pid)
+    assert addresses and addresses <= LOOPBACK, addresses
     while not list((tmp_path / "run").glob("checkpoints/step-*")):
         assert started.poll() is None, started.communicate()[1]
         time.sleep(0.01)
@@ -236,36 +265,3 @@ def test_nproc_passes_on_how_the_processes_end(command, tmp_path):
     _, message = started.communicate(timeout=300)
     assert started.returncode == 2, message
     assert message.count("there is no such file or directory") == 1 and "Traceback" not in message
-
-
-def listening(launcher: int) -> set[str]:
-    """The local addresses at which a process or a child of it listens, as the kernel writes them."""
-    sockets = set()
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
-            if launcher in (parent, int(process.name)):
-                links = [os.readlink(handle) for handle in (process / "fd").iterdir()]
-                sockets |= {link[8:-1] for link in links if link.startswith("socket:[")}
-    result = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        for line in Path(table).read_text().splitlines()[1:]:
-            _, local, _, state, *_, inode = line.split()[:10]
-            if state == "0A" and inode in sockets:
-                result.add(local.partition(":")[0])
-    return result
-
-
-LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
-"""127.0.0.1, ::1, and the former as IPv6 writes it."""
-
-
-def test_nproc_listens_to_this_machine_alone(command, tmp_path):
-    """Looked at as long as two processes train; what torchrun listens at is its own affair."""
-    started = start([], command("--device.nproc", "2", "--budget.steps", "2", "--curriculum", "random"), tmp_path)
-    addresses = set()
-    while started.poll() is None:
-        addresses |= listening(started.pid)
-        time.sleep(0.2)
-    assert started.returncode == 0, started.communicate()[0]
-    assert addresses and addresses <= LOOPBACK, addresses
