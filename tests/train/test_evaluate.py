@@ -1,11 +1,16 @@
 """`curricle-train evaluate`: the harness's own numbers, beside the checkpoints, in report and compare."""
 
+import copy
+import functools
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import datasets
+import huggingface_hub.constants
 import pytest
 import yaml
 from browser import check_inert
@@ -20,6 +25,7 @@ from curricle.train.records.evaluations import (
     write_tasks,
 )
 from lm_eval import tasks as harness_tasks
+from lm_eval.tasks import _index
 
 CHOICE = """task: colours
 dataset_path: json
@@ -34,22 +40,45 @@ metric_list: [{metric: acc}]
 OFFLINE = os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
-def evaluate(*arguments: object, code: int = 0) -> str:
+def evaluate(*arguments: object) -> str:
+    """As a person runs it: the harness is imported in the middle of the command, which takes seconds."""
     whole = [sys.executable, "-P", "-m", "curricle.train.cli", "evaluate", *map(str, arguments)]
     done = subprocess.run(whole, capture_output=True, text=True, env=OFFLINE)
-    assert done.returncode == code, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
-EACH = """
-import contextlib, io, json, sys
-from curricle.train.cli import main
-for arguments in json.loads(sys.argv[1]):
-    with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.redirect_stderr(printed):
-        code = main(arguments)
-    print(json.dumps([code, printed.getvalue()]))
-"""
-"""Several commands in one process: to import the harness takes seconds."""
+@pytest.fixture(scope="module")
+def harness() -> Iterator[None]:
+    """The harness in this process, imported, and with what it reads of its own for every task read once."""
+    import lm_eval.evaluator
+    import lm_eval.models.huggingface  # noqa: F401
+
+    folder, read = Path(harness_tasks.__file__).parent, _index.load_yaml
+    once = functools.cache(read)
+
+    def load_yaml(path: Path, **options: bool) -> dict:
+        return copy.deepcopy(once(path, **options)) if path.is_relative_to(folder) else read(path, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_index, "load_yaml", load_yaml)
+        harness_tasks.TaskManager()
+        yield
+
+
+@pytest.fixture
+def evaluate_in_fork(harness, train_in_fork) -> Callable[..., str]:
+    """The same in a process that is forked from this one."""
+
+    def offline() -> None:
+        huggingface_hub.constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+
+    def evaluate(*arguments: object, code: int = 0) -> str:
+        done = train_in_fork(["evaluate", *map(str, arguments)], offline)
+        assert done.code == code, done.text
+        return done.text
+
+    return evaluate
 
 
 @pytest.fixture
@@ -74,7 +103,7 @@ def tasks(tmp_path) -> list[str]:
     return [str(tmp_path / "colours.yaml"), f"perplexity@{tmp_path}/texts.jsonl", f"gsm8k@{tmp_path}/questions.jsonl"]
 
 
-def test_the_harness_alone_says_the_same_and_the_report_shows_it(run, tasks, tmp_path, train_in_fork):
+def test_the_harness_alone_says_the_same_and_the_report_shows_it(run, tasks, tmp_path, train_in_fork, evaluate_in_fork):
     options = ["--num-fewshot", "0", "--tasks", ",".join(tasks)]
     output = evaluate(run, *options)
     (name,) = read_evaluations(run)
@@ -95,7 +124,7 @@ def test_the_harness_alone_says_the_same_and_the_report_shows_it(run, tasks, tmp
 
     path = run / "evaluations" / "step-00000002.json"
     before = path.read_bytes()
-    again = evaluate(run, *options)
+    again = evaluate_in_fork(run, *options)
     assert "every task was asked before, in the same way" in again and path.read_bytes() == before
     assert train_in_fork(["verify", str(run)]).code == 0, "what lies beside the checkpoints spoils none"
     assert train_in_fork(["report", str(run)]).code == 0
@@ -104,11 +133,11 @@ def test_the_harness_alone_says_the_same_and_the_report_shows_it(run, tasks, tmp
     assert "word_perplexity" in page and "strict-match" in page
 
 
-def test_perplexity_is_that_of_the_model(run, tasks):
+def test_perplexity_is_that_of_the_model(run, tasks, evaluate_in_fork):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    evaluate(run, "--checkpoint", "all", "--tasks", tasks[1])
+    evaluate_in_fork(run, "--checkpoint", "all", "--tasks", tasks[1])
     for name, records in read_evaluations(run).items():
         model = AutoModelForCausalLM.from_pretrained(run / "checkpoints" / name)
         tokenizer = AutoTokenizer.from_pretrained(run / "checkpoints" / name)
@@ -123,7 +152,7 @@ def test_perplexity_is_that_of_the_model(run, tasks):
     assert len(read_evaluations(run)) == 2
 
 
-def test_what_is_wrong_is_said_in_words(run, tasks, tmp_path):
+def test_what_is_wrong_is_said_in_words(run, tasks, tmp_path, evaluate_in_fork):
     (tmp_path / "no_text.jsonl").write_text('{"title": "x"}\n')
     (tmp_path / "odd.py").write_text("def text(record):\n    assert record is None, 'of its own accord'\n")
     text = (tmp_path / "colours.yaml").read_text().replace('"{{question}}"', "!function odd.text")
@@ -140,11 +169,9 @@ def test_what_is_wrong_is_said_in_words(run, tasks, tmp_path):
         "give the task a name of its own": (2, [run, "--tasks", tmp_path / "twin.yaml"]),
         "failed: AssertionError: of its own accord": (1, [run, "--tasks", tmp_path / "odd" / "odd.yaml"]),
     }
-    commands = [["evaluate", *map(str, arguments)] for _, arguments in wrong.values()]
-    done = subprocess.run([sys.executable, "-P", "-c", EACH, json.dumps(commands)], capture_output=True, env=OFFLINE)
-    answers = map(json.loads, done.stdout.splitlines())
-    for (words, (code, _)), (got, output) in zip(wrong.items(), answers, strict=True):
-        assert got == code and words in output, output
+    for words, (code, arguments) in wrong.items():
+        output = evaluate_in_fork(*arguments, code=code)
+        assert words in output, output
         assert "Traceback" not in output and "should not have happened" not in output
     assert not (run / "evaluations").exists()
 
