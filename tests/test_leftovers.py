@@ -16,7 +16,7 @@ TESTS = Path(__file__).parent
 BUSY = """
 import os, subprocess, sys, time
 from pathlib import Path
-from running import command, start, write_jsonl
+from running import command, write_jsonl
 
 def test_that_forks(tmp_path):
     if not os.fork():
@@ -29,7 +29,8 @@ def test_that_forks(tmp_path):
 
 def test_that_scores(tmp_path):
     write_jsonl(tmp_path / "in.jsonl", ({"prompt": str(row), "completion": "a b " * 999} for row in range(9999)))
-    start("score", tmp_path / "in.jsonl", "--output", tmp_path / "out", "--metrics", "mattr", "--workers", 2)
+    score = command("score", tmp_path / "in.jsonl", "--output", tmp_path / "out", "--metrics", "mattr", "--workers", 2)
+    subprocess.Popen(score, start_new_session=True)
     while not list(tmp_path.glob("out/_progress/live/*-*.json")):
         time.sleep(0.1)
     Path("scores").touch()
