@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from curricle.curate.readers.inputs import FOLDER, HIDDEN, NO_FILE, NO_FORMAT, NOWHERE, READ_ALREADY
-from curricle.pipelines.scoring.inputs import find_inputs, is_seekable
+from curricle.pipelines.scoring.inputs import find_inputs, is_seekable, open_input
 from curricle.schemas.common.errors import UsageError
 from curricle.schemas.manifest import read_manifest
 from curricle.schemas.verify import verify
@@ -55,6 +55,31 @@ def test_hidden_names_in_a_bucket_are_no_inputs(s3: str):
         client.put_object(Bucket=s3, Key=f"_mine/{name}", Body=b"{}")
     for pattern in (f"s3://{s3}/_mine", f"s3://{s3}/_mine/"):
         assert names(pattern, f"s3://{s3}/_mine/out") == (["deep/two.jsonl", "one.jsonl"], LEFT_OUT)
+
+
+def test_objects_are_read_by_one_client(s3: str, monkeypatch):
+    """Also while another is read, and by a new one where the environment leads elsewhere."""
+    import boto3
+    import botocore.session
+
+    client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    for name in ("a", "b"):
+        client.put_object(Bucket=s3, Key=name, Body=f"{name}\n".encode() * 9)
+    calls, create = [], botocore.session.Session.create_client
+    monkeypatch.setattr(
+        botocore.session.Session,
+        "create_client",
+        lambda self, *given, **options: calls.append(given) or create(self, *given, **options),
+    )
+    with open_input(f"s3://{s3}/a") as one, open_input(f"s3://{s3}/b") as other:
+        assert [one.readline(), other.readline(), one.read(), other.read()] == [b"a\n", b"b\n", b"a\n" * 8, b"b\n" * 8]
+    assert len(calls) == 1
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    with open_input(f"s3://{s3}/a") as one:
+        assert one.read() == b"a\n" * 9
+    assert len(calls) == 2
+    with pytest.raises(FileNotFoundError):
+        open_input(f"s3://{s3}/absent")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are bytes there, and any bytes")
