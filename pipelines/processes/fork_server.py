@@ -4,6 +4,7 @@ A fork has one thread, so nothing may be imported here whose other threads matte
 again by themselves. The fork server of ``multiprocessing`` would run a user's main module in every worker again.
 """
 
+import atexit
 import json
 import os
 import signal
@@ -99,13 +100,24 @@ def _leave_server() -> None:
 
 
 def main(module: str, *libraries: str) -> None:
+    """The server, and then each worker. Where all goes well nothing is taken apart at the end, which takes a while."""
+    done = False
+
+    def leave() -> None:
+        if done:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
+
     seldom()
+    atexit.register(leave)  # the first that is registered is the last that is called
     for name in (module, *libraries):
         import_module(name)
     environment = _serve()
     if environment is not None:
         os.environ.update(environment)
         import_module(module).main([])
+    done = True
 
 
 if __name__ == "__main__":

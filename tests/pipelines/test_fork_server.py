@@ -11,13 +11,16 @@ from clusters import until_true
 from curricle.pipelines.processes.fork_server import ForkServer
 
 WORKER = """
-import os, sys, signal, pathlib
+import atexit, os, sys, signal, pathlib
 
 def main(arguments):
     print("printed by a worker")
     folder, end = pathlib.Path(os.environ["FOLDER"]), os.environ["END"]
     (folder / "ends" / f"{os.getpid()} {os.getppid()}").touch()
     assert not sys.stdin.read()
+    atexit.register((folder / f"left {os.getpid()}").touch)
+    if end == "returns":
+        return
     if end == "waits":
         signal.pause()
     if end == "signal":
@@ -51,8 +54,9 @@ def server(folder: Path) -> Iterator[ForkServer]:
 
 def test_workers_end_as_they_do_and_their_libraries_are_imported_once(server: ForkServer, folder: Path) -> None:
     with ThreadPoolExecutor(4) as threads:
-        ends = list(threads.map(lambda end: server.run({"END": end}), ["0", "3", "signal", "0"]))
+        ends = list(threads.map(lambda end: server.run({"END": end}), ["returns", "3", "signal", "0"]))
     assert ends == [0, 3, -signal.SIGKILL, 0]
+    assert len([*folder.glob("left *")]) == 3, "all but the one that was killed do what is registered for the end"
     workers, parents = zip(*(path.name.split() for path in (folder / "ends").iterdir()), strict=True)
     assert len(set(workers)) == 4
     assert [*set(parents)] == [path.name for path in (folder / "imports").iterdir()]
