@@ -63,7 +63,7 @@ COMMANDS: dict[str, tuple[list[str] | None, list[str]]] = {  # what lies there b
     ),
     "report": (SCORE, ["report", "out"]),
 }
-KILLS = {"score a file and a metric more": 10, "add": 10, "add over itself": 6}
+KILLS = {"score a file and a metric more": 4, "add": 4, "add over itself": 4}
 WORKING = {"_progress/lock", "_progress/workers.log", "_progress/holder.json"}
 """Of who is, or was, at work. What a killed process left of itself, and what it was writing below ``_progress/tmp``,
 goes when somebody takes the lock next."""
@@ -162,7 +162,7 @@ LONG = {  # commands that train: killed where the plan is replaced, where the ne
 }
 
 
-@pytest.mark.parametrize("name", LONG)
+@pytest.mark.parametrize("name", drawn.some("trainings that are killed", [*LONG], 1))
 def test_a_training_over_another_is_killed(directory: Path, tiny_model: Path, tmp_path: Path, name: str):
     options, other = LONG[name]
     model = ["--proxy.model", str(tiny_model), "--proxy.max-length", "128", "--output", "out"]
