@@ -7,6 +7,7 @@ import sys
 import sysconfig
 import tomllib
 from collections.abc import Collection
+from importlib.util import cache_from_source
 from pathlib import Path
 
 from pages import REPOSITORY, copy_of_the_packages
@@ -52,9 +53,9 @@ def _share_compiled(environment: Path) -> None:
     """What is compiled here of a package is not compiled again there; Python looks whether it is of the same file."""
     here = Path(sysconfig.get_path("purelib"))
     there = Path(sysconfig.get_path("purelib", "venv", {"base": str(environment)}))
-    for compiled in here.rglob("__pycache__/*.pyc"):
-        copy = there / compiled.relative_to(here)
-        source = copy.parents[1] / f"{compiled.name.partition('.')[0]}.py"
-        if source.exists() and not copy.exists():  # what is there may be a link to the installer's own
+    for source in there.rglob("*.py"):
+        compiled = Path(cache_from_source(str(here / source.relative_to(there))))  # wherever bytecode lies here
+        copy = source.parent / "__pycache__" / compiled.name
+        if compiled.exists() and not copy.exists():  # what is there may be a link to the installer's own
             copy.parent.mkdir(exist_ok=True)
             shutil.copy2(compiled, copy)
