@@ -1,10 +1,13 @@
 """Every worker has a GPU of its own, on every engine: real workers, and GPUs of which only the names are there."""
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import clusters
+import drawn
 import pytest
 from clusters import beam_service, dask_cluster
 from curricle.curate.proxy import devices
@@ -66,26 +69,36 @@ def visible(machine: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in (machine / "seen").iterdir()}
 
 
-@pytest.mark.parametrize("options", [("--workers", 2), ("--engine", "dask", "--workers", 2)], ids=["local", "dask"])
-def test_each_of_the_workers_that_a_job_starts(machine, tiny_model, options):
-    log = score(machine, tiny_model, *options)
-    assert "2 workers, each with a GPU of its own, of this machine's 5, 7, 9" in log
+JOBS = {"local": ("--workers", 2), "dask": ("--engine", "dask", "--workers", 2)}
+"""Those that start their workers themselves."""
+
+
+@contextlib.contextmanager
+def started(machine: Path, way: str) -> Iterator[tuple[object, ...]]:
+    """The options of a job whose workers are started in one of these ways."""
+    if way in JOBS:
+        yield JOBS[way]
+    elif way == "a dask cluster":
+        with dask_cluster(machine / "cluster") as cluster:
+            yield cluster.options
+    else:
+        with beam_service(machine / "beam") as portable:
+            yield (*portable, "--workers", 2)
+
+
+WAYS = [*JOBS, "a dask cluster", "the pools of a Beam engine"]
+
+
+@pytest.mark.parametrize("way", drawn.some("what starts workers with GPUs", WAYS, 2))
+def test_each_worker_has_a_gpu_of_its_own(machine, tiny_model, way):
+    with started(machine, way) as options:
+        log = score(machine, tiny_model, *options)
     assert sorted(visible(machine).values()) == ["5", "7"]
-    for process, gpu in visible(machine).items():
-        assert f"-{process} has the GPU {gpu}" in log
+    if way in JOBS:
+        assert "2 workers, each with a GPU of its own, of this machine's 5, 7, 9" in log
+        for process, gpu in visible(machine).items():
+            assert f"-{process} has the GPU {gpu}" in log
     assert all(read_data(machine / "out")["scored"].to_pylist())
-
-
-def test_each_worker_of_a_dask_cluster(machine, tiny_model):
-    with dask_cluster(machine / "cluster") as cluster:
-        score(machine, tiny_model, *cluster.options)
-    assert sorted(visible(machine).values()) == ["5", "7"]
-
-
-def test_each_worker_of_the_pools_of_a_beam_engine(machine, tiny_model):
-    with beam_service(machine / "beam") as portable:
-        score(machine, tiny_model, *portable, "--workers", 2)
-    assert sorted(visible(machine).values()) == ["5", "7"]
 
 
 @pytest.fixture
