@@ -49,13 +49,13 @@ def engines(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def files(shared_data, tmp_path_factory) -> list[Path]:
-    """The rows of Alpaca and gzip files of T0: some ten thousand, or in a soak 46,846 and 294 files of 55,185."""
+    """The rows of Alpaca and gzip files of T0: some five thousand, or in a soak 46,846 and 294 files of 55,185."""
     alpaca, t0 = shared_data / "alpaca" / "alpaca_46k.jsonl", sorted((shared_data / "t0").glob("*.gz"))
     if not drawn.SOAK:
         with alpaca.open("rb") as lines:
             alpaca = tmp_path_factory.mktemp("files") / "alpaca.jsonl"
-            alpaca.write_bytes(b"".join(islice(lines, 8000)))
-    return [alpaca, *drawn.some("files of T0", t0, 12)]
+            alpaca.write_bytes(b"".join(islice(lines, 4000)))
+    return [alpaca, *drawn.some("files of T0", t0, 8)]
 
 
 def names(files: list[Path]) -> list[str]:
@@ -128,7 +128,7 @@ def modelled(alpaca_rows, smollm2, tmp_path_factory):
     return arguments, root / "table"
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", drawn.some("engines with a model", ENGINES, 1))
 def test_a_real_model(engine, engines, modelled, tmp_path):
     arguments, whole = modelled
     in_process_of_its_own("score", *arguments, "--output", tmp_path / "table", *engines[engine])
