@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import drawn
 import forking
 import pytest
 from clusters import until_true
@@ -49,8 +50,7 @@ VARIES = {"manifest.json", "README.md", "report.html", "certificate.json"}
 
 
 def test_fresh_and_forked_give_the_same_bytes(directory, tmp_path_factory):
-    commands = [
-        command(*SCORE),
+    others = [
         command("verify", "out"),
         command("select", "out", "--by", "response_mtld", "--take", "low", "--count", "5", "--output", "selected"),
         command("status", "out"),
@@ -62,7 +62,7 @@ def test_fresh_and_forked_give_the_same_bytes(directory, tmp_path_factory):
     ]
     other = tmp_path_factory.mktemp("forked")
     (other / "in.jsonl").write_bytes((directory / "in.jsonl").read_bytes())
-    for each in commands:
+    for each in [command(*SCORE), *drawn.some("forked commands", others, 4)]:
         fresh = subprocess.run(each, cwd=directory, capture_output=True, text=True)
         forked = forking.run(each, cwd=other)
         assert (forked.returncode, forked.stdout) == (fresh.returncode, fresh.stdout), each
