@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from typing import IO, Any
 
 from curricle.schemas.inputs import REJECTED, context_turns, fields_of, rejected, with_input
@@ -26,6 +27,15 @@ class LongArray:
     """
 
     text: str
+
+    @classmethod
+    def of(cls, elements: Iterable[Any]) -> "LongArray":
+        text = StringIO()
+        text.write("[")
+        for index, element in enumerate(elements):
+            text.write(f"{',' if index else ''}{canonical_json(element)}")
+        text.write("]")
+        return cls(text.getvalue())
 
     def __iter__(self) -> Iterator[Any]:
         at = 1

@@ -26,6 +26,7 @@ from curricle.pipelines.tables.recorded import damaged_plan, read_recorded
 from curricle.schemas.common.errors import UsageError, UserError
 from curricle.schemas.common.log import printable
 from curricle.schemas.contract import from_record
+from curricle.schemas.fingerprint import LongArray
 from curricle.schemas.manifest import NotRead
 
 log = logging.getLogger("curricle")
@@ -165,7 +166,9 @@ class ScoringPlan:
 
     def to_json(self) -> dict[str, Any]:
         value = asdict(replace(self, sources=()))
-        sources = [asdict(replace(source, slices=())) | {"slices": [*source.slices]} for source in self.sources]
+        sources = [
+            asdict(replace(source, slices=())) | {"slices": LongArray.of(source.slices)} for source in self.sources
+        ]
         for source in sources:
             del source["path"]
         return value | {"sources": sources}

@@ -1,4 +1,4 @@
-"""Reading JSON of which one array is very long, without a list for each of its elements.
+"""Reading and writing JSON of which an array is very long, without a list for each of its elements.
 
 The parser is that of the standard library, an element at a time. A streaming one such as ijson hands over every number
 by itself, and takes some texts for JSON that whoever reads the same file whole does not.
@@ -42,6 +42,20 @@ def loads(data: bytes, among: str, key: str) -> Any:
     for each, array in zip(objects, arrays, strict=True):
         each[key] = array
     return value
+
+
+def dumps(value: Any) -> str:
+    """JSON on many lines, but that each ``LongArray`` has one. ValueError for NaN and infinities."""
+    arrays: list[LongArray] = []
+    mark = uuid4().hex
+
+    def marked(array: object) -> str:
+        assert isinstance(array, LongArray), f"{type(array)} is no JSON"
+        arrays.append(array)
+        return f"{mark}{len(arrays) - 1}"
+
+    text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False, default=marked)
+    return re.sub(f'"{mark}([0-9]+)"', lambda match: arrays[int(match[1])].text, text)
 
 
 def _cut(data: bytes, at: int) -> tuple[LongArray, int] | None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from curricle.pipelines.storage.longarray import loads
+from curricle.pipelines.storage.longarray import dumps, loads
 from curricle.pipelines.tables.directory import PLAN, RECEIPTS, SHARDS, OutputDirectory
 from curricle.pipelines.tables.exchange import disown
 from curricle.schemas.common.errors import UsageError
@@ -17,7 +17,7 @@ from curricle.schemas.contract import tagged, untagged
 from curricle.schemas.exchange import read_finished
 from curricle.schemas.fingerprint import digest
 from curricle.schemas.manifest import MANIFEST, InsidePath
-from curricle.schemas.sealed import unsealed
+from curricle.schemas.sealed import sealed, unsealed
 from curricle.schemas.verify import damaged
 from pydantic import TypeAdapter, ValidationError
 
@@ -139,4 +139,4 @@ def begin(
 
 def record_plan(directory: OutputDirectory, plan: dict[str, Any]) -> None:
     """Write the plan of a directory; what was done by the one before is part of it, or was removed."""
-    directory.write_sealed(PLAN, tagged("plan", plan))
+    directory.storage.write(PLAN, sealed(dumps(tagged("plan", plan))).encode())

@@ -23,7 +23,7 @@ from curricle.pipelines.scoring.plan import PlannedSource, ScoringPlan, Shard, S
 from curricle.pipelines.scoring.receipts import Receipt
 from curricle.pipelines.storage import THREADS, in_threads
 from curricle.pipelines.storage.disk import Disk
-from curricle.pipelines.storage.longarray import loads
+from curricle.pipelines.storage.longarray import dumps, loads
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.recorded import begin, read_recorded, record_plan
 from curricle.pipelines.transforms.shards import MOST_RUNS, ShardRun, shard_runs
@@ -31,7 +31,7 @@ from curricle.schemas.exchange import FINISHED, Finished
 from curricle.schemas.files import Folder
 from curricle.schemas.fingerprint import LongArray, digest
 from curricle.schemas.manifest import MANIFEST
-from curricle.schemas.sealed import unsealed
+from curricle.schemas.sealed import seal, unsealed
 from hypothesis import given
 from hypothesis import strategies as st
 from running import curricle, read_data, signed, write_jsonl
@@ -146,6 +146,32 @@ def test_what_status_holds_for_a_shard(tmp_path, is_finished):
     assert (many - few) / 2_500 < 500
 
 
+def test_what_writing_a_plan_holds_for_a_shard(tmp_path):
+    def held(count: int) -> int:
+        plan = ScoringPlan("f", {}, {}, tuple(planned(count)))
+        gc.collect()
+        tracemalloc.start()
+        begin(OutputDirectory(str(tmp_path / str(count))), plan.to_json())
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    few, many = held(500), held(3_000)
+    assert (many - few) / 2_500 < 500
+
+
+def test_a_plan_with_a_line_for_each_number_is_the_same(tmp_path):
+    """Earlier versions wrote it so."""
+    directory = begun(tmp_path / "out", 30)
+    recorded, plan = read_recorded(directory), read_plan(directory)
+    path = tmp_path / "out" / "_progress" / "plan.json"
+    content = path.read_bytes()
+    path.write_bytes(seal(unsealed(content)))
+    assert path.stat().st_size > 2 * len(content)
+    assert read_recorded(directory) == recorded and read_plan(directory) == plan
+    assert digest(read_recorded(directory)) == digest(recorded)
+
+
 def unsealed_plan(directory: OutputDirectory) -> dict:
     """As Python reads it, without its tag."""
     plan = unsealed(Path(directory.path, "_progress", "plan.json").read_bytes())
@@ -197,6 +223,9 @@ def test_long_arrays_are_held_as_text(slices):
     read = loads(json.dumps({"sources": sources}).encode(), among="sources", key="slices")["sources"]
     assert [type(each["slices"]) for each in read] == [LongArray] * len(slices)
     assert [[*each["slices"]] for each in read] == slices
+    written = dumps({"sources": [{**each, "slices": LongArray.of(each["slices"])} for each in sources]})
+    assert json.loads(written) == {"sources": sources}
+    assert loads(written.encode(), among="sources", key="slices") == {"sources": read}
 
 
 @pytest.mark.parametrize(
