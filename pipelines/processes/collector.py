@@ -8,9 +8,11 @@ little here, and waits until there are more new objects than those of a shard, w
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 
 _SELDOM = (500_000, 20, 50)
 _USUAL = gc.get_threshold()
+_shards, _MANY = count(1), 1000
 
 
 def seldom() -> None:
@@ -26,6 +28,12 @@ def leave_libraries_alone(asks_models: bool) -> None:
     if not gc.get_freeze_count():
         gc.freeze()
     gc.set_threshold(*(_USUAL if asks_models else _SELDOM))
+
+
+def shard_is_done() -> None:
+    """Look for what shards of a few rows left behind, which is 3 kB each however small they are, after many of them."""
+    if next(_shards) % _MANY == 0:
+        gc.collect(1)
 
 
 @contextmanager

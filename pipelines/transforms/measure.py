@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from curricle.curate.metric import Metric, measure, passes_of
 from curricle.curate.metrics import MetricReference, load
-from curricle.pipelines.processes.collector import leave_libraries_alone
+from curricle.pipelines.processes.collector import leave_libraries_alone, shard_is_done
 from curricle.pipelines.scoring.stored import RowScores
 from curricle.pipelines.transforms.shards import ShardBatch
 
@@ -50,6 +50,7 @@ class _Measure(beam.DoFn):
                 texts_of = zip(part.rows.tolist(), part.notes, strict=True)
                 notes += [(row, text) for row, texts in texts_of for text in texts]
         yield replace(element, scores=tuple(columns), notes=tuple(notes))
+        shard_is_done()
 
 
 def _whole(parts: Sequence[RowScores], column: str) -> pa.Array | pa.ChunkedArray:
