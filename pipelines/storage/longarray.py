@@ -37,7 +37,8 @@ def loads(data: bytes, among: str, key: str) -> Any:
     value = json.loads(bytes(rest + data[done:]))
     objects = value.get(among) if isinstance(value, dict) else None
     marks = [f"{mark}{index}" for index in range(len(arrays))]
-    if not isinstance(objects, list) or marks != [each.get(key) for each in objects if isinstance(each, dict)]:
+    objects = [each for each in objects if isinstance(each, dict)] if isinstance(objects, list) else []
+    if marks != [each.get(key) for each in objects]:
         return json.loads(data)
     for each, array in zip(objects, arrays, strict=True):
         each[key] = array

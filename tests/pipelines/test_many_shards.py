@@ -217,6 +217,12 @@ def test_json_with_long_arrays_is_read_as_python_reads_it(value, indent, ascii):
     assert read == value and digest(read) == digest(value)
 
 
+@pytest.mark.parametrize("other", [None, 1, "slices", [], {}])
+def test_long_arrays_may_stand_among_anything(other):
+    value = {"sources": [other, {"slices": [["a", 1]]}, other]}
+    assert loads(json.dumps(value).encode(), among="sources", key="slices") == value
+
+
 @given(slices=st.lists(ELEMENTS, min_size=1, max_size=3))
 def test_long_arrays_are_held_as_text(slices):
     sources = [{"slices": each, "x": 1} for each in slices]
