@@ -31,8 +31,11 @@ class ForkServer:
     """
 
     def __init__(self, module: str, libraries: Iterable[str]) -> None:
-        command = [sys.executable, "-P", "-m", __name__, module, *libraries]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        # a pipe of its own: what is imported may print, and before anything of ours runs
+        self._answers, answers = os.pipe()
+        command = [sys.executable, "-P", "-m", __name__, str(answers), module, *libraries]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=2, bufsize=0, pass_fds=[answers])
+        os.close(answers)
         self._numbers, self._lock = count(), threading.Lock()
         self._ends: dict[int, Future[int]] = {}
         threading.Thread(target=self._watch, name="fork server", daemon=True).start()
@@ -56,8 +59,7 @@ class ForkServer:
         self._process.stdin.close()
 
     def _watch(self) -> None:
-        assert self._process.stdout
-        with self._process.stdout as lines:
+        with os.fdopen(self._answers, "rb") as lines:
             for line in lines:
                 number, code = map(int, line.split())
                 self._ends.pop(number).set_result(code)
@@ -67,10 +69,11 @@ class ForkServer:
                 end.set_result(code)
 
 
-def _serve() -> Mapping[str, str] | None:
+def _serve(answers: int) -> Mapping[str, str] | None:
     """Returns in every worker, with its variables; and in the server None, when there will be none any more."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # whoever asks all of us to stop means the workers
-        signal.signal(number, signal.SIG_IGN)
+    # whoever asks all of us to stop means the workers
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored there is nothing to wait for
     workers: dict[int, int] = {}
     opened, unread = True, b""
     while opened or workers:
@@ -82,24 +85,20 @@ def _serve() -> Mapping[str, str] | None:
                 number, environment = json.loads(request)
                 process = os.fork()
                 if not process:
-                    _leave_server()
+                    os.close(answers)
+                    for each, handler in handlers.items():
+                        signal.signal(each, handler)
+                    with open(os.devnull, "rb") as nothing:
+                        os.dup2(nothing.fileno(), 0)
                     return dict(environment)
                 workers[process] = number
         while workers and (ended := os.waitpid(-1, os.WNOHANG))[0]:
             with suppress(BrokenPipeError):  # who has started this may be gone
-                os.write(1, b"%d %d\n" % (workers.pop(ended[0]), os.waitstatus_to_exitcode(ended[1])))
+                os.write(answers, b"%d %d\n" % (workers.pop(ended[0]), os.waitstatus_to_exitcode(ended[1])))
     return None
 
 
-def _leave_server() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    with open(os.devnull, "rb") as nothing:
-        os.dup2(nothing.fileno(), 0)
-    os.dup2(2, 1)
-
-
-def main(module: str, *libraries: str) -> None:
+def main(answers: int, module: str, *libraries: str) -> None:
     """The server, and then each worker. Where all goes well nothing is taken apart at the end, which takes a while."""
     done = False
 
@@ -113,7 +112,7 @@ def main(module: str, *libraries: str) -> None:
     atexit.register(leave)  # the first that is registered is the last that is called
     for name in (module, *libraries):
         import_module(name)
-    environment = _serve()
+    environment = _serve(answers)
     if environment is not None:
         os.environ.update(environment)
         import_module(module).main([])
@@ -121,4 +120,4 @@ def main(module: str, *libraries: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(int(sys.argv[1]), *sys.argv[2:])

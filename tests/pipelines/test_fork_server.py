@@ -3,8 +3,9 @@
 import os
 import signal
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from clusters import until_true
@@ -23,6 +24,9 @@ def main(arguments):
         return
     if end == "waits":
         signal.pause()
+    if end == "ignores":
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        return
     if end == "signal":
         os.kill(os.getpid(), signal.SIGKILL)
     sys.exit(int(end))
@@ -95,6 +99,35 @@ def test_what_cannot_be_imported_ends_every_worker(folder: Path, capfd: pytest.C
     assert server.run({"END": "0"}) == 1
     server.close()
     assert "no_such_library" in capfd.readouterr().err
+
+
+def within_a_minute(server: ForkServer, end: str) -> int:
+    """A worker that is waited for for ever is a failure, and nothing to wait for."""
+    result: Future[int] = Future()
+    Thread(target=lambda: result.set_result(server.run({"END": end})), daemon=True).start()
+    return result.result(timeout=60)
+
+
+def test_what_is_printed_before_a_worker_is_there_is_no_answer(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (folder / "sitecustomize.py").write_text("print('printed at once', flush=True)")
+    (folder / "its_library.py").write_text("print('printed in time')")
+    server = ForkServer("its_worker", ["its_library"])
+    assert [within_a_minute(server, end) for end in ("returns", "3")] == [0, 3]
+    server.close()
+    assert "printed at once" in capfd.readouterr().err
+
+
+def test_signals_are_ignored_as_by_who_starts_workers(folder: Path) -> None:
+    """A shell starts jobs in the background so, and some daemons do not ask how their children end."""
+    numbers = signal.SIGINT, signal.SIGCHLD
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        server = ForkServer("its_worker", [])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert [within_a_minute(server, end) for end in ("ignores", "3")] == [0, 3]
+    server.close()
 
 
 def test_what_workers_print_is_seen(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
