@@ -71,11 +71,27 @@ def _open_s3(name: str) -> BinaryIO:
     from apache_beam.io.aws.s3io import S3IO
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    key = os.getpid(), {variable: value for variable, value in os.environ.items() if variable.startswith("AWS_")}
+    key = (
+        os.getpid(),
+        {variable: value for variable, value in os.environ.items() if variable.startswith("AWS_")},
+        _files_of_aws(),
+    )
     if getattr(_clients, "key", None) != key:
         _clients.s3, _clients.key = S3IO(options=PipelineOptions([])).client, key
     stream: BinaryIO = S3IO(client=copy.copy(_clients.s3)).open(name, "rb")  # each download is a state of its own
     return stream
+
+
+def _files_of_aws() -> list[tuple[int, int, int]]:
+    """Which files of AWS are there: a client goes on with the credentials it began with, and those of a file may be
+    replaced every hour.
+    """
+    names = [
+        os.environ.get(variable, os.path.join("~", ".aws", name))
+        for variable, name in (("AWS_SHARED_CREDENTIALS_FILE", "credentials"), ("AWS_CONFIG_FILE", "config"))
+    ]
+    found = [os.stat(path) for path in map(os.path.expanduser, names) if os.path.exists(path)]
+    return [(each.st_ino, each.st_mtime_ns, each.st_size) for each in found]
 
 
 def _expand_remote(pattern: str) -> Expanded:

@@ -57,8 +57,8 @@ def test_hidden_names_in_a_bucket_are_no_inputs(s3: str):
         assert names(pattern, f"s3://{s3}/_mine/out") == (["deep/two.jsonl", "one.jsonl"], LEFT_OUT)
 
 
-def test_objects_are_read_by_one_client(s3: str, monkeypatch):
-    """Also while another is read, and by a new one where the environment leads elsewhere."""
+def test_objects_are_read_by_one_client(s3: str, monkeypatch, tmp_path: Path):
+    """Also while another is read, and by a new one where the environment leads elsewhere, or credentials are new."""
     import boto3
     import botocore.session
 
@@ -78,6 +78,12 @@ def test_objects_are_read_by_one_client(s3: str, monkeypatch):
     with open_input(f"s3://{s3}/a") as one:
         assert one.read() == b"a\n" * 9
     assert len(calls) == 2
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    for number, key in enumerate(("old", "newer"), 3):
+        (tmp_path / "credentials").write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = {key}\n")
+        for name in ("a", "b"):
+            open_input(f"s3://{s3}/{name}").close()
+        assert len(calls) == number
     with pytest.raises(FileNotFoundError):
         open_input(f"s3://{s3}/absent")
 
