@@ -115,6 +115,8 @@ def main(answers: int, module: str, *libraries: str) -> None:
     environment = _serve(answers)
     if environment is not None:
         os.environ.update(environment)
+        if "numpy.random" in sys.modules:  # Python's own generator does so by itself
+            sys.modules["numpy.random"].seed()
         import_module(module).main([])
     done = True
 

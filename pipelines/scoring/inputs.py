@@ -90,8 +90,8 @@ def _files_of_aws() -> list[tuple[int, int, int]]:
         os.environ.get(variable, os.path.join("~", ".aws", name))
         for variable, name in (("AWS_SHARED_CREDENTIALS_FILE", "credentials"), ("AWS_CONFIG_FILE", "config"))
     ]
-    found = [os.stat(path) for path in map(os.path.expanduser, names) if os.path.exists(path)]
-    return [(each.st_ino, each.st_mtime_ns, each.st_size) for each in found]
+    files = [os.stat(path) for path in map(os.path.expanduser, names) if os.path.exists(path)]
+    return [(each.st_ino, each.st_mtime_ns, each.st_size) for each in files]
 
 
 def _expand_remote(pattern: str) -> Expanded:

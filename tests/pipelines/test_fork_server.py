@@ -117,6 +117,21 @@ def test_what_is_printed_before_a_worker_is_there_is_no_answer(folder: Path, cap
     assert "printed at once" in capfd.readouterr().err
 
 
+def test_workers_draw_different_numbers(folder: Path) -> None:
+    """From the generators that libraries share, too, which were there before the fork."""
+    (folder / "draws.py").write_text(
+        "import os, pathlib, random\nimport numpy.random as np\n"
+        "def main(arguments):\n"
+        "    file = pathlib.Path(os.environ['FOLDER'], os.environ['END'])\n"
+        "    file.write_text(f'{random.random()} {np.random()}')\n"
+    )
+    server = ForkServer("draws", [])
+    assert [server.run({"END": end}) for end in ("one", "other")] == [0, 0]
+    server.close()
+    one, other = ((folder / end).read_text().split() for end in ("one", "other"))
+    assert all(a != b for a, b in zip(one, other, strict=True))
+
+
 def test_signals_are_ignored_as_by_who_starts_workers(folder: Path) -> None:
     """A shell starts jobs in the background so, and some daemons do not ask how their children end."""
     numbers = signal.SIGINT, signal.SIGCHLD
