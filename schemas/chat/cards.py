@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 class Card(NamedTuple):
     """``half``: FLOP/s of the tensor cores in bfloat16, or in float16 where ``bfloat16`` is false, dense, added up in
-    float32; ``single``: in float32, without TF32; both as ``source`` has them.
+    float32; ``single``: in float32, without TF32; both as ``source`` has them, or half of what it has with sparsity.
+    They are what the units do at the highest clock that the card has for them.
     """
 
     half: float
@@ -36,10 +37,11 @@ CARDS = {
     "H200": _card(989.5, 67, _SPARSE.format("H200, SXM", "1,979")),
     "H200-NVL": _card(835.5, 60, _SPARSE.format("H200, NVL", "1,671")),
     "GH200": _card(989.5, 67, _SPARSE.format("GH200", "1,979")),
-    "B200": _card(2250, 80, "NVIDIA's technical brief on the Blackwell architecture, HGX B200"),
+    "B200": _card(2250, 75, _SPARSE.format("Blackwell, HGX B200", "4,500")),
     "L4": _card(121, 30.3, _SPARSE.format("L4", "242")),
     "L40": _card(181.05, 90.5, "NVIDIA's data sheet L40"),
-    "L40S": _card(362.05, 91.6, "NVIDIA's data sheet L40S"),
+    # its 362.05 without sparsity are no half of its 733, and no double of its 183 in TF32, as the latter are
+    "L40S": _card(366.5, 91.6, _SPARSE.format("L40S", "733")),
     "RTX-4090": _card(165.2, 82.6, "NVIDIA's white paper on the Ada architecture, appendix A"),
     "V100": _card(125, 15.7, _VOLTA, bfloat16=False),
     "V100-PCIe": _card(112, 14, _VOLTA, bfloat16=False),

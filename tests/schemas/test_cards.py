@@ -1,5 +1,7 @@
 """Which card a driver's name is, and which peak goes with it."""
 
+import re
+
 import pytest
 import torch
 from curricle.schemas.chat.cards import CARDS, card_named
@@ -46,3 +48,24 @@ def test_dense_peaks():
     assert (CARDS["A100"].half, CARDS["H100"].half, CARDS["L4"].half) == (312e12, 989.4e12, 121e12)
     assert all(card.single < card.half for card in CARDS.values())
     assert {name for name, card in CARDS.items() if not card.bfloat16} == {"V100", "V100-PCIe", "T4"}
+
+
+def test_peaks_are_half_of_those_with_sparsity():
+    stated = {name: re.search(r" ([\d,]+) TFLOPS are with sparsity", card.source) for name, card in CARDS.items()}
+    double = {name: float(figure[1].replace(",", "")) * 1e12 for name, figure in stated.items() if figure}
+    assert len(double) == 9 and double == {name: 2 * CARDS[name].half for name in double}
+
+
+def test_a_core_does_so_many_operations_at_once():
+    """In half precision a power of two of those in float32, in a clock that is the same for both. Hopper's and
+    Blackwell's tensor cores do 16 and 32 times as many, in a slower clock: at 1.83 of 1.98 GHz, and so on.
+    """
+    times = {name: card.half / card.single for name, card in CARDS.items()}
+    slower = {name for name in CARDS if re.match("H|GH|B", name)}
+    whole = {2: {"A10G", "L40", "RTX-4090"}, 16: {"A30", "A100", "A800"}, 8: {"V100", "V100-PCIe", "T4", "MI300X"}}
+    whole[4] = {*CARDS} - slower - set().union(*whole.values())
+    assert {name: times[name] for each in whole.values() for name in each} == {
+        name: pytest.approx(count, rel=0.005) for count, names in whole.items() for name in names
+    }
+    for name in slower:
+        assert 0.86 < times[name] / (32 if name == "B200" else 16) < 0.95, name
