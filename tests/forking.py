@@ -18,6 +18,7 @@ the child before it begins, gets a fresh interpreter. Tests of how a command beg
 
 import atexit
 import ctypes
+import gc
 import importlib
 import io
 import json
@@ -186,6 +187,8 @@ def _serve(number: int) -> None:
         importlib.import_module(trainer).subprocess = SimpleNamespace(  # type: ignore[attr-defined]
             **{**vars(subprocess), "Popen": Command}
         )
+    gc.collect()
+    gc.freeze()  # the collector would touch, and so copy, all of it in each command: half a second
     _fork_at(socket.socket(fileno=number), end)
 
 
