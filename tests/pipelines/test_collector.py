@@ -2,12 +2,22 @@
 
 import gc
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from curricle import pipelines
 from curricle.pipelines.processes.collector import as_before, leave_libraries_alone
 
 USUAL = gc.get_threshold()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_frozen() -> Iterator[None]:
+    """As in a process of a user, and not as in one that runs tests."""
+    gc.unfreeze()
+    yield
+    gc.freeze()
 
 
 class Cycle:
