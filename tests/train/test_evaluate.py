@@ -15,6 +15,7 @@ import pytest
 import yaml
 from browser import check_inert
 from curricle.schemas.common.errors import DirectoryLocked, UsageError, UserError
+from curricle.train.evaluation.harness import _task_managers
 from curricle.train.evaluation.task import Task
 from curricle.train.records.evaluations import (
     Evaluation,
@@ -131,6 +132,38 @@ def test_the_harness_alone_says_the_same_and_the_report_shows_it(run, tasks, tmp
     page = (run / "report.html").read_text("utf-8")
     check_inert(page)
     assert "word_perplexity" in page and "strict-match" in page
+
+
+def test_the_harness_looks_for_its_tasks_once(run, tasks, tmp_path, harness, train_in_fork):
+    """However many tasks and checkpoints; those of a folder, once as well."""
+    builds, build = tmp_path / "builds", _index.TaskIndex.build
+
+    def count() -> None:
+        def build_and_count(paths: list[Path], **options: bool) -> dict:
+            with builds.open("a") as file:
+                file.writelines(f"{path.name}\n" for path in paths)
+            return build(paths, **options)
+
+        _index.TaskIndex.build = staticmethod(build_and_count)
+
+    (tmp_path / "more.yaml").write_text((tmp_path / "colours.yaml").read_text().replace("task: colours", "task: more"))
+    every = ",".join([*tasks[:2], str(tmp_path / "more.yaml")])
+    options = ["--checkpoint", "all", "--limit", "1", "--tasks", every]
+    done = train_in_fork(["evaluate", str(run), *options], count)
+    assert done.code == 0, done.text
+    assert [len(records) for records in read_evaluations(run).values()] == [3, 3]
+    assert sorted(builds.read_text().split()) == sorted(["tasks", tmp_path.name])
+
+
+def test_tasks_of_a_folder_and_the_harness_s_own_are_as_it_has_them_itself(tmp_path, harness):
+    """Names that both have, tags and groups too."""
+    for name, more in (("colours", ""), ("gsm8k", "tag: [math_word_problems, hues]\n"), ("shades", "tag: hues\n")):
+        text = CHOICE.replace("task: colours", f"task: {name}") % "x.jsonl" + more
+        (tmp_path / f"{name}.yaml").write_text(text)
+    (tmp_path / "group.yaml").write_text("group: mmlu\ntask: [colours, hellaswag]\n")
+    managers = _task_managers()
+    assert managers(tmp_path).task_index == harness_tasks.TaskManager(include_path=tmp_path).task_index
+    assert managers(tmp_path).task_index["gsm8k"] != managers(None).task_index["gsm8k"], "its own stay as they were"
 
 
 def test_perplexity_is_that_of_the_model(run, tasks, evaluate_in_fork):

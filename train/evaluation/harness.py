@@ -3,8 +3,9 @@
 import logging
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ def evaluate(settings: EvaluateSettings) -> Iterator[tuple[Path, list[TaskRecord
 def _answers(
     settings: EvaluateSettings, tasks: Sequence[Task], checkpoints: Sequence[Path]
 ) -> Iterator[tuple[Path, list[TaskRecord]]]:
+    managers = _task_managers()
     for checkpoint in checkpoints:
         path = checkpoint.parents[1] / FOLDER / f"{checkpoint.name}.json"
         records = {record.task: record for record in read_tasks(path)}
@@ -54,7 +56,7 @@ def _answers(
             model = _model(settings, checkpoint)
             for task in new:
                 log.info("%s: %s", checkpoint, task.text)
-                figures = _figures(_results(settings, model, task))
+                figures = _figures(_results(settings, model, task, managers))
                 records[task.text] = TaskRecord(task.text, identities[task.text], figures)
                 write_tasks(path, [*records.values()])
         else:
@@ -114,16 +116,35 @@ def _model(settings: EvaluateSettings, checkpoint: Path) -> Any:
     )
 
 
-def _results(settings: EvaluateSettings, model: Any, task: Task) -> Any:
+def _task_managers() -> Callable[[Path | None], Any]:
+    """What makes the harness's manager of its own tasks, and of these and the ones in a folder, which come first.
+
+    Each is made once: the harness reads thousands of files for its own, which takes it seconds.
+    """
+
+    @cache
+    def manager(folder: Path | None) -> Any:
+        from lm_eval.tasks import TaskManager
+
+        if folder is None:
+            return TaskManager()
+        with_folder = TaskManager(include_path=folder, include_defaults=False)
+        for name, entry in manager(None).task_index.items():
+            with_folder.task_index.setdefault(name, entry)
+        return with_folder
+
+    return manager
+
+
+def _results(settings: EvaluateSettings, model: Any, task: Task, managers: Callable[[Path | None], Any]) -> Any:
     """What the harness says. UsageError for a task that it does not know, UserError where it fails."""
     from lm_eval import simple_evaluate
-    from lm_eval.tasks import TaskManager
 
     if settings.unsafe_code:
         os.environ["HF_ALLOW_CODE_EVAL"] = "1"  # what the metric of HumanEval asks for, beside the harness's own flag
     try:
-        manager = TaskManager(include_path=str(task.file.parent) if task.file else None)
-        if isinstance(task.content, str) and task.content not in manager.all_tasks:
+        manager = managers(task.file.parent if task.file else None)
+        if isinstance(task.content, str) and task.content not in manager.task_index:
             raise UsageError(
                 f"lm-evaluation-harness has no task {task.content!r}",
                 where="--tasks",
@@ -168,7 +189,7 @@ def _nearest(name: str, manager: Any) -> str:
 
     if name in OURS:
         return f"{name}@FILE asks it over a file"
-    close = get_close_matches(name, manager.all_tasks, n=3)
+    close = get_close_matches(name, sorted(manager.task_index), n=3)
     return f"did you mean {' or '.join(close)}?" if close else "`lm_eval ls tasks` lists those that there are"
 
 
