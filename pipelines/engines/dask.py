@@ -6,13 +6,14 @@ Not Beam's own DaskRunner, which loses tagged outputs and what is emitted at the
 import logging
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future as ThreadFuture
 from contextlib import contextmanager
 from itertools import islice
 from queue import Empty, SimpleQueue
 
 import dask
 from curricle.pipelines.engines import LOOK_EVERY, MOST_RUNS_ELSEWHERE, Work
-from curricle.pipelines.engines.errors import as_in_driver, saying_why
+from curricle.pipelines.engines.errors import as_in_driver, knock, saying_why
 from curricle.pipelines.engines.local import processes
 from curricle.pipelines.scoring.job import Job
 from curricle.pipelines.scoring.receipts import is_done
@@ -20,6 +21,7 @@ from curricle.pipelines.settings.score import ScoreSettings
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.transforms.shards import ShardRun
 from curricle.schemas.common.errors import UserError
+from dask.utils import parse_timedelta
 from distributed import Client, Future, KilledWorker, LocalCluster
 
 RETRIES = 2
@@ -111,15 +113,7 @@ def score(directory: OutputDirectory, job: Job, run: str, task: list[ShardRun]) 
 def _cluster(work: Work) -> Iterator[Client]:
     settings = work.job.settings
     if settings.engine_address:
-        try:
-            client = Client(settings.engine_address, timeout=10, set_as_default=False)
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"no dask scheduler answers: {error}",
-                where=settings.engine_address,
-                remedy="start one with `dask scheduler`, and name it as tcp://HOST:PORT",
-            ) from error
-        with client:
+        with _connected(settings.engine_address) as client:
             yield client
         return
     with (
@@ -137,6 +131,37 @@ def _cluster(work: Work) -> Iterator[Client]:
         Client(cluster, set_as_default=False) as client,
     ):
         yield client
+
+
+def _connected(address: str) -> Client:
+    """A client of the scheduler there; UserError if there is none: at once where nobody listens.
+
+    dask would go on trying there, and wait for ever for what takes a connection and does not speak dask's protocol. A
+    scheduler that is slow has as long as dask's own configuration gives it.
+    """
+    remedy = "start one with `dask scheduler`, and name it as tcp://HOST:PORT"
+    protocol, separator, _ = address.rpartition("://")
+    if not separator or protocol in ("tcp", "tls"):
+        knock(address, "dask scheduler", remedy)
+    seconds = parse_timedelta(dask.config.get("distributed.comm.timeouts.connect"))
+    connecting: ThreadFuture[Client] = ThreadFuture()
+
+    def connect() -> None:
+        try:
+            connecting.set_result(Client(address, timeout=seconds, set_as_default=False))
+        except BaseException as error:  # raised again in the thread that waits for it
+            connecting.set_exception(error)
+
+    threading.Thread(target=connect, daemon=True).start()
+    try:
+        return connecting.result(timeout=seconds + 1)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"no dask scheduler answers: {error or 'it takes a connection, and says nothing that dask understands'}, "
+            f"tried for {seconds:g} s",
+            where=address,
+            remedy=f"{remedy}; a slow one is waited for longer with DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT=90s",
+        ) from error
 
 
 def _look(future: "Future[None]", settings: ScoreSettings) -> None:

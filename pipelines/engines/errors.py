@@ -1,11 +1,15 @@
-"""Errors that come back from a worker."""
+"""Errors that come back from a worker, and an engine that is not there."""
 
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from curricle.schemas.common import stop
 from curricle.schemas.common.errors import DirectoryLocked, UserError
+
+_KNOCK_SECONDS = 10.0
+"""However busy a service is, the system below it takes a connection for it at once."""
 
 _INTERRUPTED = re.compile(r"^KeyboardInterrupt\b(?! *:)", re.MULTILINE)
 
@@ -44,3 +48,16 @@ def as_in_driver(error: UserError) -> UserError:
 
 def _plain(text: str) -> str:
     return re.split(r" \[while running |\n\n", text)[0].strip()
+
+
+def knock(address: str, service: str, remedy: str) -> None:
+    """UserError if nobody listens at HOST:PORT, with a protocol before it or none: libraries try for long."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
+    except TimeoutError as error:
+        raise UserError(
+            f"no {service} answers: no connection within {_KNOCK_SECONDS:.0f} s", where=address, remedy=remedy
+        ) from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"no {service} answers: {error}, tried once", where=address, remedy=remedy) from error

@@ -5,7 +5,6 @@ input and an output that they reach.
 """
 
 import logging
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,7 +13,7 @@ from typing import Any
 import grpc
 from apache_beam.runners.runner import PipelineState
 from curricle.pipelines.engines import LOOK_EVERY, MOST_RUNS_ELSEWHERE, Work
-from curricle.pipelines.engines.errors import saying_why, user_error
+from curricle.pipelines.engines.errors import knock, saying_why, user_error
 from curricle.pipelines.settings.score import ScoreSettings
 from curricle.pipelines.transforms.score import pipeline
 from curricle.schemas.common.errors import UserError
@@ -49,7 +48,7 @@ def run(work: Work) -> None:
     """
     settings = work.job.settings
     if settings.engine == "portable":
-        _knock(str(settings.engine_address))
+        knock(str(settings.engine_address), "job service", "start it, and name it as HOST:PORT")
     runs = work.runs(work.job.workers, MOST_RUNS_ELSEWHERE)
     try:
         beam_pipeline = pipeline(pipeline_options(settings), work.directory, work.job, work.run, runs)
@@ -100,17 +99,6 @@ def _plainly(settings: ScoreSettings) -> Iterator[None]:
             f"the {settings.engine} job failed: {reason}",
             where=settings.engine_address,
             remedy="look at the logs of the engine and its workers; the same command goes on from the finished shards",
-        ) from error
-
-
-def _knock(address: str) -> None:
-    """UserError if nobody listens there: Beam would try for minutes."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=10).close()
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"no job service answers: {error}", where=address, remedy="start it, and name it as HOST:PORT"
         ) from error
 
 

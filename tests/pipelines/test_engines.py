@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import socket
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -158,6 +159,19 @@ def test_an_engine_that_is_not_there(engine, tmp_path):
     options = ("--metrics", "mtld", "--engine", engine, "--engine-address", "127.0.0.1:9")
     message = in_process_of_its_own("score", "in.jsonl", "--output", "out", *options, cwd=tmp_path, code=1)
     assert "127.0.0.1:9" in message and "What to do" in message and "Traceback" not in message
+    assert "Connection refused, tried once" in message, "and not as long as the engine's library would"
+
+
+def test_what_is_no_dask_scheduler_is_not_waited_for_for_ever(tmp_path, monkeypatch):
+    """It takes connections, and says nothing: dask itself would wait without end. A slow scheduler is given time."""
+    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT", "500ms")
+    (tmp_path / "in.jsonl").write_text('{"prompt": "a", "completion": "b c"}\n')
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"tcp://127.0.0.1:{mute.getsockname()[1]}"
+        options = ("--metrics", "mtld", "--engine", "dask", "--engine-address", address)
+        message = in_process_of_its_own("score", "in.jsonl", "--output", "out", *options, cwd=tmp_path, code=1)
+    assert f"{address}: no dask scheduler answers" in message and "tried for 0.5 s" in message
+    assert "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT" in message and "Traceback" not in message
 
 
 def test_a_worker_that_never_starts_does_not_hold_the_job_for_ever(engines, tmp_path):
