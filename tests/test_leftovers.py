@@ -29,8 +29,8 @@ def test_that_forks(tmp_path):
 
 def test_that_scores(tmp_path):
     write_jsonl(tmp_path / "in.jsonl", ({"prompt": str(row), "completion": "a b " * 999} for row in range(9999)))
-    score = command("score", tmp_path / "in.jsonl", "--output", tmp_path / "out", "--metrics", "mattr", "--workers", 2)
-    subprocess.Popen(score, start_new_session=True)
+    score = command("score", tmp_path / "in.jsonl", "--output", tmp_path / "out", "--metrics", "mattr")
+    subprocess.Popen([*score, "--shard-rows", "100", "--workers", "2"], start_new_session=True)
     while not list(tmp_path.glob("out/_progress/live/*-*.json")):
         time.sleep(0.1)
     Path("scores").touch()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from clusters import Dask, a_worker_of, beam_service, dask_cluster, end, until_true
-from running import children_of_group, command, curricle, in_process_of_its_own, signed, start
+from running import children_of_group, curricle, in_process_of_its_own, signed, start
 
 ROWS = 3000
 OPTIONS = ("--metrics", "mtld,mattr", "--shard-rows", 150)
@@ -193,22 +193,38 @@ def test_the_disk_is_full_and_then_read_only(directory, whole):
     """On a file system of its own, in a namespace where anyone may mount one."""
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
         pytest.skip("this system lets nobody mount a file system of their own")
-    score = " ".join(command("score", "in.jsonl", "--output", "disk/out", *OPTIONS))
-    script = f"""
-        mkdir disk
-        mount -t tmpfs -o size=300k tmpfs disk
-        {score}; echo "full: $?"
-        test -e disk/out/manifest.json && echo "a manifest of half a table"
-        mount -o remount,ro disk
-        {score}; echo "read-only: $?"
-        mount -o remount,rw,size=50m disk
-        {score}; echo "room: $?"
-        mount -o remount,ro disk
-        {score}; echo "again: $?"
-        cp -r disk/out out
+    script = """
+        import gc, importlib, os, subprocess, sys
+        command = importlib.import_module("curricle.pipelines.cli").command
+        for name in "curricle.pipelines.transforms.score", "curricle.pipelines.engines.runner":  # once, and not in each
+            importlib.import_module(name)
+        gc.freeze()
+
+        def score(name):
+            sys.stdout.flush()
+            if not os.fork():
+                command()
+            print(f"{name}: {os.waitstatus_to_exitcode(os.wait()[1])}")
+
+        def mount(*options):
+            subprocess.run(["mount", *options, "disk"], check=True)
+
+        os.mkdir("disk")
+        mount("-t", "tmpfs", "-o", "size=300k", "tmpfs")
+        score("full")
+        if os.path.exists("disk/out/manifest.json"):
+            print("a manifest of half a table")
+        mount("-o", "remount,ro")
+        score("read-only")
+        mount("-o", "remount,rw,size=50m")
+        score("room")
+        mount("-o", "remount,ro")
+        score("again")
+        subprocess.run(["cp", "-r", "disk/out", "out"], check=True)
     """
+    score = map(str, ("score", "in.jsonl", "--output", "disk/out", *OPTIONS))
     done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", textwrap.dedent(script)],
+        ["unshare", "-rm", sys.executable, "-P", "-c", textwrap.dedent(script), *score],
         cwd=directory,
         capture_output=True,
         text=True,
