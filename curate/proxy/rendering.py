@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
+from curricle.curate.proxy.pretokens import NumbersOfMany
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.proxy.weights import Weights
 from curricle.schemas.chat.modelfiles import tokenizer_files
@@ -87,8 +88,8 @@ class Renderer:
 
     @cached_property
     def _rendering(self) -> Rendering:
-        settings = self.settings
-        return Rendering(self._tokenizer, settings.template, settings.max_length, settings.end_of_turn == "yes")
+        settings, ends = self.settings, self.settings.end_of_turn == "yes"
+        return Rendering(self._tokenizer, settings.template, settings.max_length, ends, NumbersOfMany)
 
     @cached_property
     def _tokenizer(self) -> Any:

@@ -22,10 +22,11 @@ import re
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, chain, islice
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,6 @@ EFFORT = 25
 ALONE = 256
 """Pretokens of which is remembered how their tokens stand in them, as a response begins or ends inside."""
 
-Splitter = Callable[[str], list[str]]
 Ints = NDArray[np.int64]
 
 _CONTRACTION, _LETTERS, _SPACES = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)", r"[^\r\n\p{L}\p{N}]?\p{L}+", r"\s+(?!\S)|\s+"
@@ -158,14 +158,30 @@ class TokenisedTexts:
         return tokens
 
 
-class _Numbers(dict[str, int]):
+class PretokenNumbers(Protocol):
     """Pretokens by number, from 0.
 
     A text of which too much is new is read whole: its pretokens may be as rare as it is. When they come again, they are
     new no more.
     """
 
-    def __init__(self) -> None:
+    def of(self, texts: Sequence[str]) -> tuple[Ints, Ints]:
+        """The numbers of the pretokens of texts, one text after the other, and how many each text has; none if it is
+        to be read whole."""
+
+    def take_new(self) -> list[str]:
+        """Those that were numbered since this was last asked, in the order of their numbers."""
+
+    @property
+    def size(self) -> int:
+        """How many pretokens it holds, with those that were met."""
+
+
+class NumbersByDict(dict[str, int]):
+    """``PretokenNumbers`` of any pieces that texts are cut into."""
+
+    def __init__(self, cut: Callable[[str], list[str]]) -> None:
+        self._cut = cut
         self._new: list[str] = []
         self._met: set[str] = set()
         self._effort = 0.0
@@ -179,10 +195,19 @@ class _Numbers(dict[str, int]):
         self._new.append(pretoken)
         return number
 
-    def of(self, text: str, split: Splitter) -> list[int]:
-        """The numbers of a text's pretokens; none if it is to be read whole."""
+    def of(self, texts: Sequence[str]) -> tuple[Ints, Ints]:
+        numbers: list[int] = []
+        counts = []
+        for text in texts:
+            # each is looked up at once: its pretokens are still at hand, and their memory is used again
+            some = self._of(text)
+            numbers += some
+            counts.append(len(some))
+        return np.array(numbers, np.int64), np.array(counts, np.int64)
+
+    def _of(self, text: str) -> list[int]:
         before, self._effort = len(self._new), 0.0
-        numbers = [*map(self.__getitem__, split(text))]
+        numbers = [*map(self.__getitem__, self._cut(text))]
         if self._effort <= len(text):
             return numbers
         left = self._new[before:]
@@ -193,31 +218,30 @@ class _Numbers(dict[str, int]):
         return []
 
     def take_new(self) -> list[str]:
-        """The last ones, not yet read."""
         new, self._new = self._new, []
         self._met.difference_update(new)
         return new
 
     @property
     def size(self) -> int:
-        """How many pretokens it holds, with those that were met."""
         return len(self) + len(self._met)
 
 
 class PretokenCache:
     """Tokenises texts as ``encode_batch`` of ``tokenizers`` does, without the tokens that belong around a text.
 
-    ``tokenizer``: a ``tokenizers.Tokenizer``, which must not be changed afterwards.
+    ``tokenizer``: a ``tokenizers.Tokenizer``, which must not be changed afterwards. ``numbers``: what cuts texts as the
+    splitter does and knows the pieces again.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer, self._split = tokenizer, splitter(tokenizer)
+    def __init__(self, tokenizer: Any, numbers: Callable[["Splitter"], PretokenNumbers] = NumbersByDict) -> None:
+        self._tokenizer, self._splitter, self._make_numbers = tokenizer, splitter(tokenizer), numbers
         self._alone = lru_cache(ALONE)(lambda pretoken: self._whole([pretoken])[0])
         self._lock = Lock()
         self._forget()
 
     def _forget(self) -> None:
-        self._numbers = _Numbers()
+        self._numbers = self._make_numbers(self._splitter) if self._splitter else NumbersByDict(lambda _: [])
         self._lengths, self._fill = array("q"), array("b")
         """Of each pretoken by number: its characters, and whether its tokens fill it."""
         self._ids, self._ends = array("q"), array("q", [0])
@@ -232,17 +256,11 @@ class PretokenCache:
 
     def _cut(self, texts: Sequence[str]) -> tuple[_Cut, NDArray[np.bool_]]:
         """Texts in pretokens, and of each text whether it is filled by the tokens of its pretokens."""
-        numbers: list[int] = []
-        edges = [0]
         with self._lock:
             if len(self._ids) + _OVERHEAD * self._numbers.size > CACHE_UNITS:
                 self._forget()
-            for text in texts:
-                # each is looked up at once: its pretokens are still at hand, and their memory is used again
-                numbers += self._numbers.of(text, self._split) if self._split else ()
-                edges.append(len(numbers))
+            indices, pretokens = self._numbers.of(texts)
             self._read(self._numbers.take_new())
-            indices = np.array(numbers, np.int64)
             # views, which are gone before anything is added
             lengths, fill = np.frombuffer(self._lengths, "q")[indices], np.frombuffer(self._fill, "?")[indices]
             ends = np.frombuffer(self._ends, "q")
@@ -250,9 +268,8 @@ class PretokenCache:
             within = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
             ids = np.frombuffer(self._ids, "q")[np.repeat(starts, counts) + within]
             del ends
-        pretokens = np.diff(edges)
         filled = pretokens > 0
-        filled[np.searchsorted(edges, np.flatnonzero(~fill), "right") - 1] = False
+        filled[np.searchsorted(pretokens.cumsum(), np.flatnonzero(~fill), "right")] = False
         return _Cut(pretokens, lengths, counts, ids), filled
 
     def _read(self, pretokens: Sequence[str]) -> None:
@@ -279,36 +296,55 @@ def _fill(offsets: Sequence[tuple[int, int]], length: int) -> bool:
     return bool(offsets) and offsets[0][1] > 0 and offsets[-1][0] < length == offsets[-1][1]
 
 
-def splitter(tokenizer: Any) -> Splitter | None:
-    """A function from a text to pieces of it that the tokenizer reads each by itself; None where none is known."""
-    added = tokenizer.get_added_tokens_decoder().values()
-    apart = not any(each.normalized or each.lstrip or each.rstrip or each.single_word for each in added)
-    split = _splitter(tokenizer) if apart and not tokenizer.encode_special_tokens else None
-    if split is None:
-        return None
-    # the longest of the tokens that begin at the first character where one does, as the library has it
-    pattern = re.compile(f"({_any_of([each.content for each in added])})")
+@dataclass(frozen=True)
+class Splitter:
+    """A function from a text to pieces of it that the tokenizer reads each by itself.
 
-    def pieces(text: str) -> list[str]:
+    In ASCII they are what two expressions find, one after the other: ``added`` the tokens that come out first, and
+    ``pretokens`` what is in the rest, all of which it matches. None: that is cut by another rule.
+    """
+
+    added: re.Pattern[str]
+    pretokens: re.Pattern[str] | None
+    cut: Callable[[str], list[str]]
+
+    def __call__(self, text: str) -> list[str]:
         result: list[str] = []
-        for index, piece in enumerate(pattern.split(text)):
+        for index, piece in enumerate(self.added.split(text)):
             if index % 2:
                 result.append(piece)
             elif piece:
-                result += split(piece)
+                result += self.cut(piece)
         return result
 
-    return pieces
 
-
-def _splitter(tokenizer: Any) -> Splitter | None:
-    """The same for texts without added tokens."""
-    before, normalizer, model = _state(tokenizer.pre_tokenizer), _state(tokenizer.normalizer), tokenizer.model
-    if getattr(model, "dropout", None) or getattr(model, "alpha", None):  # draws
+def splitter(tokenizer: Any) -> Splitter | None:
+    """None where it is not known of any cut that it does nothing to the tokens."""
+    added, model = tokenizer.get_added_tokens_decoder().values(), tokenizer.model
+    draws = getattr(model, "dropout", None) or getattr(model, "alpha", None)
+    around = any(each.normalized or each.lstrip or each.rstrip or each.single_word for each in added)
+    if draws or around or tokenizer.encode_special_tokens:
         return None
-    pattern = _pattern(before)
-    if pattern and normalizer in (None, {"type": "NFC"}):
-        return _by_pattern(pattern)
+    pretokens = _pretokens(tokenizer)
+    cut = _by_pretokens(pretokens) if pretokens else _between_words(tokenizer)
+    # the longest of the tokens that begin at the first character where one does, as the library has it
+    longest = re.compile(f"({_any_of([each.content for each in added])})")
+    return Splitter(longest, pretokens, cut) if cut else None
+
+
+def _pretokens(tokenizer: Any) -> re.Pattern[str] | None:
+    """What matches the pretokens of a text in ASCII, if that is known."""
+    pattern = _pattern(_state(tokenizer.pre_tokenizer))
+    if pattern is None or _state(tokenizer.normalizer) not in (None, {"type": "NFC"}):
+        return None
+    for unicode, ascii_only in _CLASSES.items():
+        pattern = pattern.replace(unicode, ascii_only)
+    return re.compile(pattern, re.ASCII)
+
+
+def _between_words(tokenizer: Any) -> Callable[[str], list[str]] | None:
+    """Cuts a text without added tokens where nothing else does before the merges, if none of these goes across."""
+    before, normalizer, model = _state(tokenizer.pre_tokenizer), _state(tokenizer.normalizer), tokenizer.model
     if type(model).__name__ == "BPE" and normalizer == _TO_BLOCKS and before in (None, _ON_SPACES):
         whole = model.ignore_merges or model.continuing_subword_prefix or model.end_of_word_suffix
         vocabulary = tokenizer.get_vocab(with_added_tokens=False)
@@ -318,7 +354,7 @@ def _splitter(tokenizer: Any) -> Splitter | None:
 
 
 def _pattern(before: Any) -> str | None:
-    """What matches the pretokens of a text in ASCII, if it is known for this pretokenizer."""
+    """That of a pretokenizer, if it is known."""
     match before:
         case {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}:
             return _GPT2
@@ -341,10 +377,8 @@ def _pattern(before: Any) -> str | None:
     return None
 
 
-def _by_pattern(pattern: str) -> Splitter:
-    for unicode, ascii_only in _CLASSES.items():
-        pattern = pattern.replace(unicode, ascii_only)
-    find, other = re.compile(pattern, re.ASCII).findall, _before_spaces({r"\s"})
+def _by_pretokens(pretokens: re.Pattern[str]) -> Callable[[str], list[str]]:
+    find, other = pretokens.findall, _before_spaces({r"\s"})
 
     def split(text: str) -> list[str]:
         if text.isascii():
@@ -354,7 +388,7 @@ def _by_pattern(pattern: str) -> Splitter:
     return split
 
 
-def _before_spaces(after: Iterable[str]) -> Splitter:
+def _before_spaces(after: Iterable[str]) -> Callable[[str], list[str]]:
     """Cuts a text before each space but those behind one of these characters, or classes of them."""
     behind = "".join(each if len(each) > 1 else re.escape(each) for each in sorted(after))
     return re.compile(rf" *[^ ]+(?:(?<=[{behind}]) +[^ ]*)*| +").findall

@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from curricle.schemas.chat.pretokens import PretokenCache, TokenisedTexts
+from curricle.schemas.chat.pretokens import NumbersByDict, PretokenCache, PretokenNumbers, Splitter, TokenisedTexts
 from curricle.schemas.chat.responses import DATE, RESPONSE_ROLE, ChatTemplate, NotRendered, Text
 from curricle.schemas.inputs import Turn, answer_turns, context_turns, with_input
 
@@ -84,14 +84,21 @@ class Rendering:
     """Renders conversations with one fast tokenizer of transformers, one template and one maximum length.
 
     ``template`` is ``chat``, the tokenizer's own, or a name in ``schemas.chat.templates.NAMED``. Without
-    ``end_of_turn`` a response is what was said, without the token that ends the turn. UsageError for a template that
-    draws lots.
+    ``end_of_turn`` a response is what was said, without the token that ends the turn. ``numbers``: see
+    ``PretokenCache``. UsageError for a template that draws lots.
     """
 
-    def __init__(self, tokenizer: Any, template: str, max_length: int, end_of_turn: bool = True) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        template: str,
+        max_length: int,
+        end_of_turn: bool = True,
+        numbers: Callable[[Splitter], PretokenNumbers] = NumbersByDict,
+    ) -> None:
         assert tokenizer.is_fast, "only fast tokenizers report character offsets"
         self._tokenizer, self._template, self._max_length = tokenizer, template, max_length
-        self._end_of_turn = end_of_turn
+        self._end_of_turn, self._numbers = end_of_turn, numbers
         self._chat_template = ChatTemplate(tokenizer, template)
         tokenizer.backend_tokenizer.no_truncation()
         tokenizer.backend_tokenizer.no_padding()
@@ -187,7 +194,7 @@ class Rendering:
 
     @cached_property
     def _cache(self) -> PretokenCache:
-        return PretokenCache(self._tokenizer.backend_tokenizer)
+        return PretokenCache(self._tokenizer.backend_tokenizer, self._numbers)
 
     @cached_property
     def _opening(self) -> list[int]:
