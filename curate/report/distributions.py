@@ -230,16 +230,24 @@ def rank_correlations(frame: pl.DataFrame) -> list[list[float | None]]:
     """
     numbers = selectors.float()  # whole numbers stay what they are: as floats, large ones would be ties
     frame = frame.with_columns(pl.when(numbers.is_finite()).then(numbers))
-    names = frame.columns
-    pairs = [(one, other) for i, one in enumerate(names) for other in names[:i]]
-    if not pairs:
-        return [[] for _ in names]
-    both = {pair: pl.col(pair[0]).is_not_null() & pl.col(pair[1]).is_not_null() for pair in pairs}
-    rho = frame.select(
-        pl.when(both[one, other].sum() >= 3)
-        .then(pl.corr(*(pl.col(name).filter(both[one, other]) for name in (one, other)), method="spearman"))
-        .alias(str(number))
-        for number, (one, other) in enumerate(pairs)
-    ).row(0)
-    correlations = iter(value if value is not None and np.isfinite(value) else None for value in rho)
-    return [[next(correlations) for _ in names[:i]] for i in range(len(names))]
+    # sorted once: which values are equal, and which less, is the same in any of the rows
+    columns = [each.to_numpy() for each in frame.select(pl.all().rank("dense").fill_null(0)).iter_columns()]
+    return [[_spearman(one, other) for other in columns[:i]] for i, one in enumerate(columns)]
+
+
+def _spearman(one: np.ndarray, other: np.ndarray) -> float | None:
+    """Of two columns, each as the order of its values from 1, and 0 where there is none."""
+    both = (one > 0) & (other > 0)
+    if both.sum() < 3:
+        return None
+    ranks = [_average_ranks(each[both]) for each in (one, other)]
+    if any(each.min() == each.max() for each in ranks):
+        return None
+    return float(np.clip(np.corrcoef(ranks)[0, 1], -1, 1))
+
+
+def _average_ranks(order: np.ndarray) -> np.ndarray:
+    """Ranks from 1, the same for equal values: 3, 7, 3 → 1.5, 3, 1.5."""
+    counts = np.bincount(order)
+    ranks: np.ndarray = (counts.cumsum() - (counts - 1) / 2)[order]
+    return ranks

@@ -109,6 +109,8 @@ def test_numbers_at_the_ends_of_their_type(name, tmp_path):
 def test_large_whole_numbers_are_no_ties():
     rising = pl.DataFrame({"one": [5, 2**62, 2**62 + 1, 2**62 + 2], "other": [0, 1, 2, 3]})
     assert rank_correlations(rising)[1] == [1.0]
+    beside_floats = rising.with_columns(pl.Series("other", [0.0, 1.0, 3.0, 2.0]))
+    assert rank_correlations(beside_floats)[1] == [pytest.approx(0.8)]
     assert rank_correlations(rising.with_columns(pl.col("one").cast(pl.Float64)))[1] != [1.0]  # as floats they would be
 
 
