@@ -4,6 +4,8 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from importlib import import_module
+from threading import Thread
 
 from curricle.curate.readers.inputs import InputFile
 from curricle.pipelines.scoring.compact import ShardFile, compact
@@ -32,6 +34,8 @@ _NAMED = 20
 def finish(directory: OutputDirectory, job: Job, plan: ScoringPlan, run: str) -> None:
     """Compact the shards, and write manifest, card and report: the manifest last of what must be there."""
     enter(directory, run, "putting the shards together", records=plan.records, shards=len(plan.shards))
+    # for the report's pictures; meanwhile Parquet is written, without Python's lock
+    Thread(target=import_module, args=["matplotlib.backends.backend_svg"]).start()
     of = _Receipts()
     for receipt in in_threads(partial(_receipt, directory), plan.shards):
         of.add(receipt)
