@@ -9,6 +9,8 @@ from typing import Any
 
 from curricle.curate.readers import Reader, named_readers
 from curricle.curate.readers.inputs import InputFile, say_left_out
+from curricle.pipelines import engines
+from curricle.pipelines.processes.fork_server import ForkServer
 from curricle.pipelines.scoring.finish import finish
 from curricle.pipelines.scoring.growth import metrics_there, plan_job, unchanged
 from curricle.pipelines.scoring.inputs import find_inputs
@@ -44,17 +46,18 @@ def score(settings: ScoreSettings) -> Manifest:
     directory.settle()
     job = _job(settings, directory, files)
     before = _recorded(directory)
-    plan = plan_job(directory, job, files, not_read)
-    if _is_there(directory, plan, settings.overwrite):
-        log.info("already scored, nothing to do")
-        is_whole()
-        _tidy(directory)
-    else:
-        with directory.held() as run:
-            if _recorded(directory) != before:  # another job has come and gone while this one surveyed its input
-                plan = plan_job(directory, job, files, not_read)
-            if plan and not _is_there(directory, plan, settings.overwrite):
-                _score_held(directory, job, plan, run)
+    with engines.workers_ahead(job) as server:
+        plan = plan_job(directory, job, files, not_read)
+        if _is_there(directory, plan, settings.overwrite):
+            log.info("already scored, nothing to do")
+            is_whole()
+            _tidy(directory)
+        else:
+            with directory.held() as run:
+                if _recorded(directory) != before:  # another job has come and gone while this one surveyed its input
+                    plan = plan_job(directory, job, files, not_read)
+                if plan and not _is_there(directory, plan, settings.overwrite):
+                    _score_held(directory, job, plan, run, server)
     if not directory.storage.exists(REPORT):
         write_report(directory)
     manifest = read_manifest(directory.storage)
@@ -154,27 +157,29 @@ def _tidy(directory: OutputDirectory) -> None:
             directory.storage.remove(SHARDS)
 
 
-def _score_held(directory: OutputDirectory, job: Job, plan: ScoringPlan, run: str) -> None:
+def _score_held(directory: OutputDirectory, job: Job, plan: ScoringPlan, run: str, server: ForkServer | None) -> None:
     if not _goes_on(directory, plan):
         begin(directory, plan.to_json())
     elif plan != _plan_there(directory):
         record_plan(directory, plan.to_json())
     job = _with_tables(directory, job, plan)
-    _score_pending(directory, job, plan, run)
+    _score_pending(directory, job, plan, run, server)
     _check_unchanged(job, plan)
     finish(directory, job, plan, run)
     directory.storage.remove(LIVE)
     directory.storage.remove(SHARDS)
 
 
-def _score_pending(directory: OutputDirectory, job: Job, plan: ScoringPlan, run: str) -> None:
+def _score_pending(
+    directory: OutputDirectory, job: Job, plan: ScoringPlan, run: str, server: ForkServer | None
+) -> None:
     pending = _pending(directory, plan)
     if len(pending) < len(plan.shards):
         log.info(
             "%d of %d shards were finished before; they are kept", len(plan.shards) - len(pending), len(plan.shards)
         )
     if pending:
-        _run_engine(directory, job, plan, pending, run)
+        _run_engine(directory, job, plan, pending, run, server)
 
 
 def _check_unchanged(job: Job, plan: ScoringPlan) -> None:
@@ -240,8 +245,14 @@ def _pending(directory: OutputDirectory, plan: ScoringPlan) -> list[Shard]:
     return [shard for shard, waits in zip(plan.shards, in_threads(is_left, plan.shards), strict=True) if waits]
 
 
-def _run_engine(directory: OutputDirectory, job: Job, plan: ScoringPlan, pending: Sequence[Shard], run: str) -> None:
-    from curricle.pipelines import engines
+def _run_engine(
+    directory: OutputDirectory,
+    job: Job,
+    plan: ScoringPlan,
+    pending: Sequence[Shard],
+    run: str,
+    server: ForkServer | None,
+) -> None:
     from curricle.pipelines.processes.children import ended_on_request
     from curricle.pipelines.scoring.progress import JobProgress
 
@@ -259,7 +270,7 @@ def _run_engine(directory: OutputDirectory, job: Job, plan: ScoringPlan, pending
     progress = JobProgress(directory, run, plan.records, already, job.settings, phase)
     try:
         with progress, ended_on_request(last_words):
-            engines.run(engines.Work(directory.absolute, job, pending, run, progress.check))
+            engines.run(engines.Work(directory.absolute, job, pending, run, progress.check, server))
     except BaseException as error:  # whatever a runner makes of an interruption
         if stop.requested.is_set() or isinstance(error, KeyboardInterrupt):
             raise KeyboardInterrupt(how_far()) from error

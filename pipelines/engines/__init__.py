@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 
 from curricle.pipelines.engines.devices import describe
+from curricle.pipelines.processes.fork_server import ForkServer
 from curricle.pipelines.scoring.inputs import is_seekable
 from curricle.pipelines.scoring.job import Job
 from curricle.pipelines.scoring.plan import Shard
@@ -38,6 +40,7 @@ class Work:
     """The shards of a job that have no receipt yet, and the run that they are to be committed under.
 
     ``check`` raises UserError when nothing has moved for too long; an engine that waits calls it now and then.
+    ``server``: of ``workers_ahead``, for the workers of this machine.
     """
 
     directory: OutputDirectory
@@ -45,6 +48,7 @@ class Work:
     pending: Sequence[Shard]
     run: str
     check: Callable[[], None]
+    server: ForkServer | None = None
 
     def runs(self, workers: int, most: int = MOST_RUNS) -> list[ShardRun]:
         """The pending shards in the portions that a worker takes at a time: not many more than ``most``, or a source
@@ -53,6 +57,15 @@ class Work:
         files = {shard.source: shard.opened for shard in self.pending if not shard.in_table}
         seekable = {source for source, opened in files.items() if is_seekable(opened, self.job.readers)}
         return shard_runs(self.pending, workers, seekable, most)
+
+
+def workers_ahead(job: Job) -> AbstractContextManager[ForkServer | None]:
+    """Where workers will be forked, the server that does it, for ``Work``: what they import takes seconds."""
+    if job.settings.engine == "local":
+        from curricle.pipelines.engines import local
+
+        return local.workers_ahead(job)
+    return nullcontext()
 
 
 def run(work: Work) -> None:

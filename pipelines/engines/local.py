@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -37,19 +37,34 @@ _ON_REQUEST = {code for number in (signal.SIGTERM, signal.SIGINT) for code in (-
 """Return codes of workers that were asked to end, and of the shells around them."""
 
 
+@contextmanager
+def workers_ahead(job: Job) -> Iterator[ForkServer | None]:
+    """The server that forks ``--workers``, on Linux: elsewhere libraries of the system may have threads that a fork
+    lacks. It imports what they need from now on.
+    """
+    if job.workers == 1 or sys.platform != "linux":
+        yield None
+        return
+    server = ForkServer(WORKER, _libraries(job), {**os.environ, **_threads(job.workers)})
+    try:
+        yield server
+    finally:
+        server.close()
+
+
 def run(work: Work) -> None:
-    """Score in this process, or in ``--workers`` processes."""
+    """Score in this process, or in ``--workers`` processes, which start by themselves where no server forks them."""
     runs = work.runs(work.job.workers)
     workers = min(work.job.workers, len(runs)) if work.job.settings.workers == "auto" else work.job.workers
     surroundings = processes(workers, work.directory) if workers > 1 else devices.seen_by_children()
-    with as_before(), surroundings, ended_when_stalled(work.check), saying_why(), ExitStack() as stack:
-        # Linux alone: elsewhere libraries of the system may have threads that a fork lacks
-        server = ForkServer(WORKER, _libraries(work.job)) if workers > 1 and sys.platform == "linux" else None
-        if server:
-            stack.callback(server.close)
+    with as_before(), surroundings, ended_when_stalled(work.check), saying_why():
         from curricle.pipelines.engines import runner  # Beam: meanwhile the server imports it, too
 
-        runner.run(work, runs, workers, server)
+        try:
+            runner.run(work, runs, workers)
+        finally:
+            if work.server:
+                work.server.close()  # here: what it has printed belongs into the workers' log
 
 
 def _libraries(job: Job) -> Iterator[str]:
@@ -86,14 +101,8 @@ def ended_when_stalled(check: Callable[[], None]) -> Iterator[None]:
 @contextmanager
 def processes(workers: int, directory: OutputDirectory) -> Iterator[None]:
     """The surroundings that worker processes are started in."""
-    threads = str(max(1, cores() // workers))
-    surroundings = {
-        # a user's own schemas/ or train/ in the working directory must not be found before ours
-        "PYTHONSAFEPATH": "1",
-        # workers share the cores: each would start a thread for every one of them
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads),
-        "RAYON_NUM_THREADS": os.environ.get("RAYON_NUM_THREADS", threads),  # of tokenizers
-    }
+    # a user's own schemas/ or train/ in the working directory must not be found before ours
+    surroundings = {"PYTHONSAFEPATH": "1", **_threads(workers)}
     before = {name: os.environ.get(name) for name in surroundings}
     hook = threading.excepthook
     os.environ.update(surroundings)
@@ -109,6 +118,12 @@ def processes(workers: int, directory: OutputDirectory) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def _threads(workers: int) -> dict[str, str]:
+    """Workers share the cores: each would start a thread for every one of them. Those of OpenMP, and of tokenizers."""
+    threads = str(max(1, cores() // workers))
+    return {name: os.environ.get(name, threads) for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")}
 
 
 def _worker_died(printed: Path, failure: threading.ExceptHookArgs) -> None:

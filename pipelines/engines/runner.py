@@ -1,5 +1,6 @@
 """Beam's local runner, and how it starts workers."""
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,7 +18,7 @@ from curricle.pipelines.transforms.shards import ShardRun
 from google.protobuf import json_format, text_format
 
 
-def run(work: Work, runs: Sequence[ShardRun], workers: int, server: ForkServer | None) -> None:
+def run(work: Work, runs: Sequence[ShardRun], workers: int) -> None:
     """Score the runs in this process, or in so many that the server forks, or that start by themselves."""
     # FnApiRunner by name: the default runner tries to download another one on every run and picks by what
     # the pipeline holds. Its multi-threading mode loses rows silently, so more than one worker means processes.
@@ -26,8 +27,8 @@ def run(work: Work, runs: Sequence[ShardRun], workers: int, server: ForkServer |
         options += ["--direct_running_mode=multi_processing", f"--direct_num_workers={workers}"]
     with ExitStack() as stack:
         stack.enter_context(on_loopback())
-        if server:
-            stack.enter_context(_forked(server))
+        if work.server and workers > 1:
+            stack.enter_context(_forked(work.server))
         pipeline(options, work.directory, work.job, work.run, runs).run().wait_until_finish()
 
 
@@ -67,8 +68,9 @@ def _forked(server: ForkServer) -> Iterator[None]:
         def _run(self) -> None:
             options = self.provision_info.provision_info.pipeline_options
             control = text_format.MessageToString(endpoints_pb2.ApiServiceDescriptor(url=self.control_address))
-            environment = {"CONTROL_API_SERVICE_DESCRIPTOR": control, "WORKER_ID": self.worker_id}
-            if code := server.run({**environment, "PIPELINE_OPTIONS": json_format.MessageToJson(options)}):
+            beams = {"CONTROL_API_SERVICE_DESCRIPTOR": control, "WORKER_ID": self.worker_id}
+            beams["PIPELINE_OPTIONS"] = json_format.MessageToJson(options)
+            if code := server.run({**os.environ, **beams}):
                 raise RuntimeError(f"Worker subprocess exited with return code {code}")
 
     def start(by: type[worker_handlers.WorkerHandler]) -> None:

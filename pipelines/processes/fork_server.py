@@ -8,6 +8,7 @@ import atexit
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,90 +16,122 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from importlib import import_module
-from itertools import count
 from select import select
+from tempfile import TemporaryFile
 
 from curricle.pipelines.processes.collector import seldom
 
 _LOOK_EVERY = 0.1
 """Seconds between two looks at which workers have ended."""
+_LONGEST = 1 << 20
+"""Bytes of a message, and of what is passed on of what the server has printed."""
 
 
 class ForkServer:
     """Starts at once to import ``module``, whose ``main`` is what a worker runs, and what it will need beside it.
 
-    What the server and its workers print goes where what this process prints goes, as standard error.
+    A worker prints to where this process's standard error goes when it is asked for; what is printed before, as
+    libraries are imported, comes there when there are no more workers.
     """
 
-    def __init__(self, module: str, libraries: Iterable[str]) -> None:
-        # a pipe of its own: what is imported may print, and before anything of ours runs
-        self._answers, answers = os.pipe()
-        command = [sys.executable, "-P", "-m", __name__, str(answers), module, *libraries]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=2, bufsize=0, pass_fds=[answers])
-        os.close(answers)
-        self._numbers, self._lock = count(), threading.Lock()
+    def __init__(self, module: str, libraries: Iterable[str], environment: Mapping[str, str]) -> None:
+        # whole messages by a descriptor of their own: what is imported may print, and before anything of ours runs
+        self._server, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._printed = TemporaryFile()  # noqa: SIM115  close() closes it
+        command = [sys.executable, "-P", "-m", __name__, str(other.fileno()), module, *libraries]
+        with other:
+            self._process = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=self._printed,
+                stderr=self._printed,
+                pass_fds=[other.fileno()],
+            )
+        self._requests, self._lock = 0, threading.Lock()
         self._ends: dict[int, Future[int]] = {}
+        self._code: int | None = None
         threading.Thread(target=self._watch, name="fork server", daemon=True).start()
 
     def run(self, environment: Mapping[str, str]) -> int:
-        """Run a worker, with these variables beside the server's own, and return how it ended: see ``Popen.wait``."""
-        assert self._process.stdin
+        """Run a worker in this environment, and return how it ended: see ``Popen.wait``."""
         end: Future[int] = Future()
         with self._lock:
-            number = next(self._numbers)
-            self._ends[number] = end
-            try:
-                self._process.stdin.write(json.dumps([number, environment]).encode() + b"\n")
-            except BrokenPipeError:  # it has ended, because it could not import something
-                return self._process.wait()
+            if self._code is not None:  # it has ended, because it could not import something
+                self._show()
+                return self._code
+            self._requests += 1
+            self._ends[self._requests] = end
+            with suppress(ConnectionError):  # it is about to be seen to have ended
+                message = json.dumps([self._requests, dict(environment)]).encode()
+                socket.send_fds(self._server, [message], [2])
         return end.result()
 
     def close(self) -> None:
-        """Start no more workers. The server ends with the last one."""
-        assert self._process.stdin
-        self._process.stdin.close()
+        """Start no more workers. The server ends with the last one, or at once if there was none. It may come twice."""
+        with self._lock:
+            if self._requests:
+                self._show()
+            else:
+                self._process.kill()
+            self._printed.close()
+            with suppress(OSError):  # it has ended
+                self._server.shutdown(socket.SHUT_WR)
 
     def _watch(self) -> None:
-        with os.fdopen(self._answers, "rb") as lines:
-            for line in lines:
-                number, code = map(int, line.split())
+        with suppress(ConnectionError):  # it was killed
+            while answer := self._server.recv(_LONGEST):
+                number, code = json.loads(answer)
                 self._ends.pop(number).set_result(code)
         code = self._process.wait()
         with self._lock:
+            self._code = code
+            self._server.close()
+            if self._ends:
+                self._show()
             for end in self._ends.values():  # of workers that nobody can wait for any more
                 end.set_result(code)
 
+    def _show(self) -> None:
+        """Pass on what the server has printed, once."""
+        if not self._printed.closed:
+            descriptor = self._printed.fileno()
+            os.write(2, os.pread(descriptor, _LONGEST, 0))
+            os.ftruncate(descriptor, 0)
 
-def _serve(answers: int) -> Mapping[str, str] | None:
+
+def _serve(server: socket.socket) -> Mapping[str, str] | None:
     """Returns in every worker, with its variables; and in the server None, when there will be none any more."""
     # whoever asks all of us to stop means the workers
     handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored there is nothing to wait for
+    sys.stdout.flush()  # or every worker says again what imports have said
     workers: dict[int, int] = {}
-    opened, unread = True, b""
+    opened = True
     while opened or workers:
-        if select([0] if opened else [], [], [], _LOOK_EVERY if workers else None)[0]:
-            chunk = os.read(0, 1 << 16)
-            opened = bool(chunk)
-            *requests, unread = (unread + chunk).split(b"\n")
-            for request in requests:
-                number, environment = json.loads(request)
+        if select([server] if opened else [], [], [], _LOOK_EVERY if workers else None)[0]:
+            message, descriptors, *_ = socket.recv_fds(server, _LONGEST, 1)
+            opened = bool(message)
+            if opened:
+                number, environment = json.loads(message)
                 process = os.fork()
                 if not process:
-                    os.close(answers)
+                    server.close()
                     for each, handler in handlers.items():
                         signal.signal(each, handler)
-                    with open(os.devnull, "rb") as nothing:
-                        os.dup2(nothing.fileno(), 0)
+                    for output in (1, 2):
+                        os.dup2(descriptors[0], output)
+                    os.close(descriptors[0])
                     return dict(environment)
+                os.close(descriptors[0])
                 workers[process] = number
         while workers and (ended := os.waitpid(-1, os.WNOHANG))[0]:
-            with suppress(BrokenPipeError):  # who has started this may be gone
-                os.write(answers, b"%d %d\n" % (workers.pop(ended[0]), os.waitstatus_to_exitcode(ended[1])))
+            with suppress(ConnectionError):  # who has started this may be gone
+                server.send(json.dumps([workers.pop(ended[0]), os.waitstatus_to_exitcode(ended[1])]).encode())
     return None
 
 
-def main(answers: int, module: str, *libraries: str) -> None:
+def main(server: int, module: str, *libraries: str) -> None:
     """The server, and then each worker. Where all goes well nothing is taken apart at the end, which takes a while."""
     done = False
 
@@ -112,7 +145,7 @@ def main(answers: int, module: str, *libraries: str) -> None:
     atexit.register(leave)  # the first that is registered is the last that is called
     for name in (module, *libraries):
         import_module(name)
-    environment = _serve(answers)
+    environment = _serve(socket.socket(fileno=server))
     if environment is not None:
         os.environ.update(environment)
         if "numpy.random" in sys.modules:  # Python's own generator does so by itself

@@ -10,6 +10,7 @@ from threading import Thread
 import pytest
 from clusters import until_true
 from curricle.pipelines.processes.fork_server import ForkServer
+from curricle.pipelines.processes.log import output_of_children
 
 WORKER = """
 import atexit, os, sys, signal, pathlib
@@ -44,6 +45,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / f"{name}.py").write_text(text)
     for name in ("ends", "imports"):
         (tmp_path / name).mkdir()
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # what waits to be printed is copied by a fork
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("FOLDER", str(tmp_path))
     return tmp_path
@@ -51,14 +53,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def server(folder: Path) -> Iterator[ForkServer]:
-    server = ForkServer("its_worker", ["its_library"])
+    server = ForkServer("its_worker", ["its_library"], os.environ)
     yield server
     server.close()
 
 
 def test_workers_end_as_they_do_and_their_libraries_are_imported_once(server: ForkServer, folder: Path) -> None:
     with ThreadPoolExecutor(4) as threads:
-        ends = list(threads.map(lambda end: server.run({"END": end}), ["returns", "3", "signal", "0"]))
+        ends = list(threads.map(lambda end: server.run(os.environ | {"END": end}), ["returns", "3", "signal", "0"]))
     assert ends == [0, 3, -signal.SIGKILL, 0]
     assert len([*folder.glob("left *")]) == 3, "all but the one that was killed do what is registered for the end"
     workers, parents = zip(*(path.name.split() for path in (folder / "ends").iterdir()), strict=True)
@@ -71,32 +73,32 @@ def test_workers_end_as_they_do_and_their_libraries_are_imported_once(server: Fo
 def test_signals_are_for_the_workers(server: ForkServer, folder: Path, number: int) -> None:
     """A terminal, and many schedulers, send them to all processes of a job."""
     with ThreadPoolExecutor(1) as thread:
-        waits = thread.submit(server.run, {"END": "waits"})
+        waits = thread.submit(server.run, os.environ | {"END": "waits"})
         until_true(lambda: [*(folder / "ends").iterdir()], "a worker waits")
         (ended,) = (folder / "ends").iterdir()
         worker, parent = map(int, ended.name.split())
         os.kill(parent, number)
         os.kill(worker, number)
         assert waits.result(timeout=60) == -number
-        assert server.run({"END": "0"}) == 0
+        assert server.run(os.environ | {"END": "0"}) == 0
 
 
 def test_a_server_that_is_killed_ends_its_workers_for_who_waits_for_them(server: ForkServer, folder: Path) -> None:
     with ThreadPoolExecutor(1) as thread:
-        waits = thread.submit(server.run, {"END": "waits"})
+        waits = thread.submit(server.run, os.environ | {"END": "waits"})
         until_true(lambda: [*(folder / "ends").iterdir()], "a worker waits")
         (ended,) = (folder / "ends").iterdir()
         worker, parent = map(int, ended.name.split())
         os.kill(parent, signal.SIGKILL)
         assert waits.result(timeout=60) == -signal.SIGKILL
         os.kill(worker, signal.SIGKILL)
-        assert server.run({"END": "0"}) == -signal.SIGKILL
+        assert server.run(os.environ | {"END": "0"}) == -signal.SIGKILL
 
 
 def test_what_cannot_be_imported_ends_every_worker(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    server = ForkServer("its_worker", ["no_such_library"])
-    assert server.run({"END": "0"}) == 1
-    assert server.run({"END": "0"}) == 1
+    server = ForkServer("its_worker", ["no_such_library"], os.environ)
+    assert server.run(os.environ | {"END": "0"}) == 1
+    assert server.run(os.environ | {"END": "0"}) == 1
     server.close()
     assert "no_such_library" in capfd.readouterr().err
 
@@ -104,17 +106,21 @@ def test_what_cannot_be_imported_ends_every_worker(folder: Path, capfd: pytest.C
 def within_a_minute(server: ForkServer, end: str) -> int:
     """A worker that is waited for for ever is a failure, and nothing to wait for."""
     result: Future[int] = Future()
-    Thread(target=lambda: result.set_result(server.run({"END": end})), daemon=True).start()
+    Thread(target=lambda: result.set_result(server.run(os.environ | {"END": end})), daemon=True).start()
     return result.result(timeout=60)
 
 
 def test_what_is_printed_before_a_worker_is_there_is_no_answer(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It goes into the log of the workers, which was not there when it was printed."""
     (folder / "sitecustomize.py").write_text("print('printed at once', flush=True)")
     (folder / "its_library.py").write_text("print('printed in time')")
-    server = ForkServer("its_worker", ["its_library"])
-    assert [within_a_minute(server, end) for end in ("returns", "3")] == [0, 3]
-    server.close()
-    assert "printed at once" in capfd.readouterr().err
+    server = ForkServer("its_worker", ["its_library"], os.environ)
+    with output_of_children(folder / "workers.log"):
+        assert [within_a_minute(server, end) for end in ("returns", "3")] == [0, 3]
+        server.close()
+    log = (folder / "workers.log").read_text()
+    assert [log.count(f"printed {how}") for how in ("at once", "in time", "by a worker")] == [1, 1, 2]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_workers_draw_different_numbers(folder: Path) -> None:
@@ -125,8 +131,8 @@ def test_workers_draw_different_numbers(folder: Path) -> None:
         "    file = pathlib.Path(os.environ['FOLDER'], os.environ['END'])\n"
         "    file.write_text(f'{random.random()} {np.random()}')\n"
     )
-    server = ForkServer("draws", [])
-    assert [server.run({"END": end}) for end in ("one", "other")] == [0, 0]
+    server = ForkServer("draws", [], os.environ)
+    assert [server.run(os.environ | {"END": end}) for end in ("one", "other")] == [0, 0]
     server.close()
     one, other = ((folder / end).read_text().split() for end in ("one", "other"))
     assert all(a != b for a, b in zip(one, other, strict=True))
@@ -137,7 +143,7 @@ def test_signals_are_ignored_as_by_who_starts_workers(folder: Path) -> None:
     numbers = signal.SIGINT, signal.SIGCHLD
     before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:
-        server = ForkServer("its_worker", [])
+        server = ForkServer("its_worker", [], os.environ)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -146,7 +152,18 @@ def test_signals_are_ignored_as_by_who_starts_workers(folder: Path) -> None:
 
 
 def test_what_workers_print_is_seen(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    server = ForkServer("its_worker", [])
-    assert server.run({"END": "0"}) == 0
+    server = ForkServer("its_worker", [], os.environ)
+    assert server.run(os.environ | {"END": "0"}) == 0
     server.close()
     assert "printed by a worker" in capfd.readouterr().err
+
+
+def test_a_server_that_was_asked_for_no_worker_ends_at_once(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Whatever it imports: as where a job finds that there is nothing to do."""
+    (folder / "its_library.py").write_text(f"print('begun', flush=True)\n{LIBRARY}\nimport signal\nsignal.pause()")
+    server = ForkServer("its_worker", ["its_library"], os.environ)
+    until_true(lambda: [*(folder / "imports").iterdir()], "the library is imported")
+    (importer,) = (folder / "imports").iterdir()
+    server.close()
+    until_true(lambda: not Path("/proc", importer.name).exists(), "the server has ended")
+    assert "begun" not in capfd.readouterr().err
