@@ -68,6 +68,20 @@ def test_the_library_splits_before_a_space_after_every_character_but_white_space
     assert {*range(1, 2 * len(characters) - 1, 2)} <= starts
 
 
+@pytest.mark.parametrize("name", [name for name in CUT if name not in ("Gemma", "trimmed", "trimmed apart")])
+def test_the_model_alone_reads_printable_ascii_as_the_library_does(tokenizers, name):
+    tokenizer = tokenizers[name]
+    words = ["the", " the", " ", "  ", "12"[:1], " =", "zebra", " qqq"]
+    ids = pretokens._model_reader(tokenizer, splitter(tokenizer))([*words, *ADDED, "\n", "é", "\x00"])
+    assert ids == {word: tokenizer.encode(word, add_special_tokens=False).ids for word in ids}
+    assert {*ids} == {*words} or name == "word pieces of bytes"  # which are written with a prefix
+
+
+@pytest.mark.parametrize("name", ["Gemma", "trimmed", "trimmed apart"])
+def test_what_does_more_to_pretokens_than_the_model_is_asked_for_them(tokenizers, name):
+    assert pretokens._model_reader(tokenizers[name], splitter(tokenizers[name]))(["the", " the"]) == {}
+
+
 def test_a_merge_over_a_space_is_not_cut(tokenizers):
     assert splitter(tokenizers["Gemma"])("the> the the") == ["the> the", " the"]
     (ids,) = ids_of(PretokenCache(tokenizers["Gemma"]), ["the> the"])
