@@ -15,6 +15,7 @@ import dask
 from curricle.pipelines.engines import LOOK_EVERY, MOST_RUNS_ELSEWHERE, Work
 from curricle.pipelines.engines.errors import as_in_driver, knock, saying_why
 from curricle.pipelines.engines.local import processes
+from curricle.pipelines.processes.collector import pipeline_is_done, shard_is_done
 from curricle.pipelines.scoring.job import Job
 from curricle.pipelines.scoring.receipts import is_done
 from curricle.pipelines.settings.score import ScoreSettings
@@ -30,6 +31,10 @@ RETRIES = 2
 MOST_TASKS = 1024
 """Given to the scheduler at a time, or four a worker if that is more: it and this process hold kilobytes for each."""
 
+_OF_WORKERS = {
+    "distributed.worker.daemon": False,  # they may have children: vLLM over several GPUs does
+    "distributed.worker.profile.enabled": False,  # it keeps every stack of Beam's: 0.3 MB a task, for 1,000 s
+}
 _one_at_a_time = threading.Lock()
 
 
@@ -73,6 +78,7 @@ def run(work: Work) -> None:
                 continue
             _look(future, settings)
             futures.discard(future)
+            shard_is_done()
             submit(1)
 
 
@@ -107,6 +113,7 @@ def score(directory: OutputDirectory, job: Job, run: str, task: list[ShardRun]) 
     runs = [ShardRun(shards) for shards in left if shards]
     with _one_at_a_time, saying_why():
         pipeline(["--runner=FnApiRunner"], directory, job, run, runs).run().wait_until_finish()
+        pipeline_is_done()
 
 
 @contextmanager
@@ -118,7 +125,7 @@ def _cluster(work: Work) -> Iterator[Client]:
         return
     with (
         processes(work.job.workers, work.directory),
-        dask.config.set({"distributed.worker.daemon": False}),  # they may have children: vLLM over several GPUs does
+        dask.config.set(_OF_WORKERS),
         LocalCluster(
             n_workers=work.job.workers,
             threads_per_worker=1,

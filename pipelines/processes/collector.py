@@ -31,9 +31,17 @@ def leave_libraries_alone(asks_models: bool) -> None:
 
 
 def shard_is_done() -> None:
-    """Look for what shards of a few rows left behind, which is 3 kB each however small they are, after many of them."""
+    """Look for what shards of a few rows left behind, which is 3 kB each however small they are, after many of them.
+
+    A dask task leaves as much in the driver.
+    """
     if next(_shards) % _MANY == 0:
         gc.collect(1)
+
+
+def pipeline_is_done() -> None:
+    """Look for what a Beam pipeline left behind: ten thousand objects, which add up in a worker that runs many."""
+    gc.collect(1)
 
 
 @contextmanager

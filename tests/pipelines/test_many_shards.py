@@ -8,6 +8,8 @@ import json
 import pickle
 import tracemalloc
 from collections import Counter
+from collections.abc import Callable
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from curricle.pipelines import engines
 from curricle.pipelines.commands import score as command
 from curricle.pipelines.commands.status import status_of
 from curricle.pipelines.engines import dask
+from curricle.pipelines.processes.collector import as_before
 from curricle.pipelines.scoring import finish
 from curricle.pipelines.scoring.plan import PlannedSource, ScoringPlan, Shard, Shards, read_plan
 from curricle.pipelines.scoring.receipts import Receipt
@@ -26,6 +29,7 @@ from curricle.pipelines.storage.disk import Disk
 from curricle.pipelines.storage.longarray import dumps, loads
 from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.pipelines.tables.recorded import begin, read_recorded, record_plan
+from curricle.pipelines.transforms.score import pipeline
 from curricle.pipelines.transforms.shards import MOST_RUNS, ShardRun, shard_runs
 from curricle.schemas.exchange import FINISHED, Finished
 from curricle.schemas.files import Folder
@@ -327,10 +331,69 @@ def test_a_job_lists_its_shards_as_often_however_many_they_are(counted, tmp_path
     assert max(receipts) <= 2, "of 160 receipts at most the last one"
 
 
+@pytest.fixture
+def job_with(tmp_path, monkeypatch):
+    """A job of so many shards of a row each, which a function runs instead of an engine."""
+
+    def run(rows: int, engine: Callable[[engines.Work], None], code: int) -> None:
+        write_jsonl(tmp_path / "in.jsonl", short(rows))
+        monkeypatch.setattr(engines, "run", engine)
+        options = ("--metrics", "mtld", "--shard-rows", 1)
+        curricle("score", "in.jsonl", "--output", "out", *options, cwd=tmp_path, code=code)
+
+    return run
+
+
+def test_what_a_driver_sends_grows_with_its_shards_and_no_faster(job_with):
+    """dask a message for each task; a portable runner the whole pipeline in one, of which Dataflow takes 10 MB."""
+    few, many = 500, 2_000
+    messages: dict[int, list[int]] = {}
+    protos: dict[int, int] = {}
+
+    def send(work: engines.Work) -> None:
+        for count in (few, many):
+            runs = shard_runs(shards_of(count), 2, {"0.jsonl"}, engines.MOST_RUNS_ELSEWHERE)
+            whole = pipeline(["--runner=FnApiRunner"], work.directory, work.job, work.run, runs)
+            protos[count] = whole.to_runner_api().ByteSize()
+            tasks = dask._tasks(runs, 1)
+            messages[count] = [len(pickle.dumps((work.directory, work.job, work.run, task))) for task in tasks]
+
+    job_with(1, send, code=1)
+    assert len(messages[few]) == few and len(messages[many]) == many
+    assert max(messages[many]) < 5_000 and sum(messages[many]) < 1.02 * many / few * sum(messages[few])
+    a_run = (protos[many] - protos[few]) / (many - few)
+    assert a_run * engines.MOST_RUNS_ELSEWHERE < 8e6 and protos[many] < many / few * protos[few]
+
+
+def test_a_task_of_dask_leaves_little_in_its_worker(job_with):
+    """A Beam pipeline leaves ten thousand objects that hold one another; rounds that find them are seldom."""
+    held: list[int] = []
+
+    def score(work: engines.Work) -> None:
+        for run in work.runs(1):
+            dask.score(work.directory, work.job, work.run, [run])
+            held.append(len(gc.get_objects()))
+
+    with as_before():
+        job_with(9, score, code=0)
+    assert len(held) == 9 and held[-1] - held[3] < 5 * 500
+
+
 def test_dask_is_given_some_tasks_at_a_time(tmp_path, monkeypatch):
+    """Its own workers do not keep the stacks of each: dask's profiler would, for a thousand seconds."""
+    cluster, callbacks = dask._cluster, list[str]()
+
+    @contextmanager
+    def looked_at(work):
+        with cluster(work) as client:
+            yield client
+            callbacks.extend(*client.run(lambda dask_worker: [*dask_worker.periodic_callbacks]).values())
+
+    monkeypatch.setattr(dask, "_cluster", looked_at)
     monkeypatch.setattr(dask, "MOST_TASKS", 2)
     write_jsonl(tmp_path / "in.jsonl", short(12))
     options = ("--metrics", "mtld", "--shard-rows", 1)
     curricle("score", "in.jsonl", "--output", "whole", *options, cwd=tmp_path)
     curricle("score", "in.jsonl", "--output", "out", *options, "--engine", "dask", cwd=tmp_path)
     assert signed(tmp_path / "out") == signed(tmp_path / "whole")
+    assert "heartbeat" in callbacks and "profile" not in callbacks
