@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import grpc
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.portable_runner import JobServiceHandle, PortableRunner
 from apache_beam.runners.runner import PipelineState
 from curricle.pipelines.engines import LOOK_EVERY, MOST_RUNS_ELSEWHERE, Work
 from curricle.pipelines.engines.errors import knock, saying_why, user_error
@@ -41,6 +43,21 @@ def pipeline_options(settings: ScoreSettings) -> list[str]:
     return [f"--runner={runner}", *options]
 
 
+class _Handle(JobServiceHandle):  # type: ignore[misc]
+    """Hears of a job as long as it runs. Beam's own hangs up after ``--job_server_timeout``, five minutes, which is for
+    single requests, where a job has the id of its preparation, as with Beam's job service in Python and with Prism.
+    """
+
+    def run(self, preparation_id: str) -> Any:
+        self.timeout = None
+        return super().run(preparation_id)
+
+
+class _Runner(PortableRunner):  # type: ignore[misc]
+    def create_job_service_handle(self, job_service: Any, options: PipelineOptions) -> JobServiceHandle:
+        return _Handle(job_service, options)
+
+
 def run(work: Work) -> None:
     """Hand the job to the engine, and wait for it as long as something moves.
 
@@ -54,6 +71,8 @@ def run(work: Work) -> None:
         beam_pipeline = pipeline(pipeline_options(settings), work.directory, work.job, work.run, runs)
     except ValueError as error:  # Beam's validation, which knows what its runner needs
         raise UserError(str(error), where=f"--engine {settings.engine}", remedy="mend the --beam.… options") from error
+    if settings.engine == "portable":
+        beam_pipeline.runner = _Runner()
     with saying_why(), _plainly(settings), _quiet_threads():
         result = beam_pipeline.run()
         ended: list[Any] = []

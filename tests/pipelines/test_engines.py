@@ -9,6 +9,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import apache_beam as beam
 import drawn
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 import pytest
 from apache_beam.portability.api import beam_fn_api_pb2 as api
 from apache_beam.portability.api import beam_fn_api_pb2_grpc as services
+from apache_beam.runners.portability.local_job_service import BeamJob, LocalJobServicer
 from clusters import beam_service, dask_cluster
 from curricle.curate.readers import Slice
 from curricle.curate.readers.examples import normalise_records
@@ -172,6 +174,38 @@ def test_what_is_no_dask_scheduler_is_not_waited_for_for_ever(tmp_path, monkeypa
         message = in_process_of_its_own("score", "in.jsonl", "--output", "out", *options, cwd=tmp_path, code=1)
     assert f"{address}: no dask scheduler answers" in message and "tried for 0.5 s" in message
     assert "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT" in message and "Traceback" not in message
+
+
+def test_a_job_is_heard_of_as_long_as_it_runs(tmp_path):
+    """Beam sets the limit of a single request, five minutes, to what a job says while it runs, and ends after it."""
+    left: dict[str, float] = {}
+
+    class Service(LocalJobServicer):
+        def Prepare(self, request, context, timeout=None):
+            left["prepare"] = context.time_remaining()
+            return super().Prepare(request, context)
+
+        def GetStateStream(self, request, context, timeout=None):
+            left["state"] = context.time_remaining()
+            return super().GetStateStream(request, context)
+
+        def GetMessageStream(self, request, context, timeout=None):
+            left["message"] = context.time_remaining()
+            return super().GetMessageStream(request, context)
+
+    class Nothing(BeamJob):
+        def _invoke_runner(self):
+            return SimpleNamespace(wait_until_finish=lambda: None, state="DONE")
+
+    (tmp_path / "in.jsonl").write_text('{"prompt": "a", "completion": "b c"}\n')
+    service = Service(beam_job_type=Nothing)
+    options = ("--engine", "portable", "--engine-address", f"localhost:{service.start_grpc_server()}")
+    environment = ("--beam.environment_type", "EXTERNAL", "--beam.environment_config", "localhost:9")
+    arguments = ("score", "in.jsonl", "--output", "out", "--metrics", "mtld", *options, *environment)
+    message = in_process_of_its_own(*arguments, cwd=tmp_path, code=1)
+    service.stop()
+    assert "no receipt though the engine ended" in message
+    assert left["prepare"] < 600 and min(left["state"], left["message"]) > 1e9, "seconds"
 
 
 def test_a_worker_that_never_starts_does_not_hold_the_job_for_ever(engines, tmp_path):
