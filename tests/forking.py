@@ -49,6 +49,8 @@ OURS = ("KMP_", SAFE, "PYTORCH_NVML_BASED_CUDA_CHECK", "TORCHINDUCTOR_CACHE_DIR"
 """What torch, commands of ours and polars set in every process: the warm one has begun without it."""
 LIBRARIES = ("lexicalrichness", "matplotlib.pyplot", "transformers.models.llama.modeling_llama")
 """What commands import in the middle of their work, beside what our modules import as they are imported."""
+PAGES = ("curricle.curate.report", "curricle.pipelines.view", "curricle.train.comparison", "curricle.train.reporting")
+"""Packages with templates, which are compiled once in a process."""
 
 _STREAMS = {"p2cread": 0, "p2cwrite": None, "c2pread": None, "c2pwrite": 1, "errread": None, "errwrite": 2}
 """As Popen names both ends of its pipes, and the descriptors that a child inherits instead of its own ends."""
@@ -246,7 +248,7 @@ def _fork_what_it_starts(tell: int, end: "_End") -> None:
 
 
 def _import_all() -> None:
-    """All modules of ours but the commands, which a process runs, with what they import; and the compiled kernel."""
+    """All modules of ours but the commands, which a process runs, with what they import; and what is compiled once."""
     for package in ("curricle.schemas", "curricle.curate", "curricle.pipelines", "curricle.train"):
         for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
             if module.name not in MODULES:
@@ -254,6 +256,12 @@ def _import_all() -> None:
     for name in LIBRARIES:
         importlib.import_module(name)
     importlib.import_module("curricle.curate.metrics.mtld").mtld(["numba loads what it compiled once"])
+    for package in PAGES:
+        templates = importlib.import_module("curricle.schemas.pages.page").environment(package)
+        for name in templates.list_templates(["j2"]):
+            templates.get_template(name)
+    drawing = importlib.import_module("curricle.schemas.pages.svg")
+    drawing.picture(lambda axes: None, ["line"], {}, (1, 1), "", "")  # matplotlib looks for fonts
 
 
 class _End:
