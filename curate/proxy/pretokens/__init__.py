@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from curricle.schemas.chat.pretokens import Ints, NumbersByDict, PretokenNumbers, Splitter
 
-FEW = 1 << 21
-"""Characters: a process that has read no more gains nothing from compiled loops, whose libraries take longer."""
+FEW = 1 << 23
+"""Characters: in a process that reads no more, a compiled loop saves less time than its libraries take to load."""
 _COMPILED = "curricle.curate.compiled"
 
 
