@@ -79,8 +79,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 FIRST = (
-    *("test_proxy_scoring", "test_loop_processes", "test_engines", "test_faults", "test_lean", "test_leftovers"),
-    *("test_outcome", "test_pages", "test_kill", "test_operations", "test_loss", "test_loop_resume"),
+    *("test_operations", "test_evaluate", "test_lean", "test_proxy_scoring", "test_engines", "test_loop_processes"),
+    *("test_faults", "test_compare", "test_pages", "test_outcome", "test_loop_resume", "test_leftovers"),
+    *("test_gpu_checks", "test_evidence_transfer", "test_evidence_order", "test_loss", "test_kill"),
 )
 """Files that take a minute or half of one, the longest first: whoever gets one last would let the others wait."""
 APART = ("test_architectures",)
