@@ -34,6 +34,8 @@ _ENVIRONMENT = {
     # Pinned threads of two workers on one machine would share the same cores.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_LOGGING_LEVEL": "ERROR",  # its warnings are about the choices made here
+    # On a GPU it would fork this process, whose other threads, those of gRPC among them, a fork lacks.
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
 }
 
 

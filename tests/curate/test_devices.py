@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from curricle.curate.passes.models import Models
-from curricle.curate.proxy import devices
+from curricle.curate.proxy import devices, vllm_backend
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.proxy.vllm_backend import _share_of_memory, check_heads
 from curricle.schemas.common.commandline import command_line
@@ -173,6 +173,23 @@ def test_vllm_takes_its_part_of_the_memory_where_workers_share(unclaimed, monkey
     for sharers, share in ((1, 0.92), (4, 0.23)):
         monkeypatch.setattr(devices, "_claims", [devices.Claim(("0",), ("0", "1"), sharers, ())])
         assert _share_of_memory(Engine) == share
+
+
+@pytest.fixture
+def without_vllm(monkeypatch):
+    """What this process is told for vLLM, where it then cannot be imported."""
+    for name in vllm_backend._ENVIRONMENT:
+        monkeypatch.setenv(name, "")  # so that it is put back in the end
+        monkeypatch.delenv(name)
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(UserError, match="vLLM cannot be imported"):
+        vllm_backend.VllmBackend(ProxySettings(backend="vllm"), None)
+    return os.environ
+
+
+def test_processes_of_a_model_in_parts_are_no_forks_of_a_worker(without_vllm):
+    """By itself vLLM spawns them on a CPU alone."""
+    assert without_vllm["VLLM_WORKER_MULTIPROC_METHOD"] == "spawn"
 
 
 def test_a_model_is_spread_over_as_many_gpus_as_divide_its_heads():
