@@ -36,6 +36,8 @@ _ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "ERROR",  # its warnings are about the choices made here
     # On a GPU it would fork this process, whose other threads, those of gRPC among them, a fork lacks.
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    # Its attention in float32 is Triton's on a GPU, which would round to TF32 there.
+    "TRITON_F32_DEFAULT": "ieee",
 }
 
 

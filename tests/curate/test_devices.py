@@ -192,6 +192,11 @@ def test_processes_of_a_model_in_parts_are_no_forks_of_a_worker(without_vllm):
     assert without_vllm["VLLM_WORKER_MULTIPROC_METHOD"] == "spawn"
 
 
+def test_float32_is_float32_in_triton_too(without_vllm):
+    knobs = pytest.importorskip("triton.knobs")
+    assert knobs.language.fp32_default == "ieee"
+
+
 def test_a_model_is_spread_over_as_many_gpus_as_divide_its_heads():
     config = LlamaConfig(num_attention_heads=9, hidden_size=576)
     for parts in (1, 3, 9):
