@@ -64,14 +64,24 @@ def count() -> int:
     return torch.cuda.device_count()
 
 
+def may_use() -> bool:
+    """Whether torch was built for CUDA."""
+    import torch
+
+    return torch.version.cuda is not None
+
+
 def names() -> tuple[str, ...]:
     """The GPUs that this process might claim: those that the user named, numbers, UUIDs or MIG instances, or all."""
     if mine := claimed():
         return mine.there
-    there, named = count(), os.environ.get(VISIBLE)
-    if named is None:
-        return tuple(map(str, range(there)))
-    return tuple(name.strip() for name in named.split(","))[:there]
+    named = os.environ.get(VISIBLE)
+    listed = tuple(name.strip() for name in named.split(",")) if named else ()
+    if listed and all(name.startswith("MIG-") for name in listed):
+        # a process sees one instance, the first; and torch would start CUDA to count them, which settles that for good
+        return listed if may_use() else ()
+    there = count()
+    return tuple(map(str, range(there))) if named is None else listed[:there]
 
 
 def check(gpus: int, there: Sequence[str]) -> None:

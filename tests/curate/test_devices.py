@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import filelock
 import pytest
 from curricle.curate.passes.models import Models
 from curricle.curate.proxy import devices, vllm_backend
@@ -142,6 +143,21 @@ def test_where_torch_can_use_no_gpu_nothing_is_claimed(unclaimed, monkeypatch, t
     monkeypatch.setenv(devices.VISIBLE, "0,1")
     devices.claim(gpus=2, workers=8, may_crowd=False)
     assert devices.claimed() is None and os.environ[devices.VISIBLE] == "0,1" and not [*tmp_path.iterdir()]
+
+
+def test_instances_of_a_gpu_are_claimed_without_asking_cuda_which_sees_the_first_alone(unclaimed, monkeypatch):
+    def started():
+        raise AssertionError("CUDA has looked at the variable, and would not look again")
+
+    monkeypatch.setattr(devices, "count", started)
+    monkeypatch.setenv(devices.VISIBLE, "MIG-a, MIG-b")
+    monkeypatch.setattr("torch.version.cuda", "13.0")
+    with filelock.FileLock(devices._folder() / "MIG-a 0.lock"):
+        devices.claim()
+    assert devices.names() == ("MIG-a", "MIG-b") and os.environ[devices.VISIBLE] == "MIG-b"
+    monkeypatch.setattr(devices, "_claims", [])
+    monkeypatch.setattr("torch.version.cuda", None)
+    assert devices.names() == ()
 
 
 def test_the_folder_of_somebody_else_is_not_used(unclaimed, tmp_path):
