@@ -1,6 +1,12 @@
-"""A lack of memory, by whatever name: on a GPU torch has an error for it, on a CPU it says so in words alone."""
+"""A lack of memory: torch has an error for what its allocator lacks on a GPU, else there are words."""
 
-_OF_A_CPU = "DefaultCPUAllocator: can't allocate memory"
+_IN_WORDS = (
+    "DefaultCPUAllocator: can't allocate memory",
+    # of a GPU, where it is not torch's allocator that asks: others may hold what it has left
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "Triton Error [CUDA]: out of memory",
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -9,4 +15,4 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and _OF_A_CPU in str(error)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _IN_WORDS)

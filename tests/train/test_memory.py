@@ -112,6 +112,21 @@ def test_torch_refuses_in_words_that_are_known():
     assert not is_out_of_memory(RuntimeError("shapes")) and not is_out_of_memory(ValueError())
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "Triton Error [CUDA]: out of memory",
+    ],
+)
+def test_libraries_of_a_gpu_refuse_in_words_that_are_known(words):
+    """Several processes share a GPU, and what one's allocator leaves another's handles and kernels may lack."""
+    from curricle.schemas.chat.memory import is_out_of_memory
+
+    assert is_out_of_memory(RuntimeError(words))
+
+
 def test_of_several_processes_none_goes_on_alone():
     """They wait for each other inside of a pass, which is said; one process takes half."""
     with pytest.raises(UserError, match="because the other processes wait for this one inside of it"):
