@@ -6,6 +6,7 @@ import os
 import runpy
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,28 @@ def test_a_backend_that_gives_another_number_does_not_hold(tmp_path, monkeypatch
     monkeypatch.setattr(TransformersBackend, "nats", lambda *given: right(*given) - 1e-3)
     bad = [line for line in lines_of("scores", tmp_path) if line.met is False]
     assert [line.what.partition(":")[2][:9] for line in bad] == [" a row at", " on a CPU"]
+
+
+def test_the_model_is_gone_from_the_device_when_vllm_takes_its_share(tmp_path, monkeypatch):
+    pytest.importorskip("vllm")
+    import scores
+
+    load, loaded = scores.load, []
+
+    class VllmStarts(Exception):
+        pass
+
+    def load_and_keep(settings, weights):
+        if settings.backend == "vllm":
+            raise VllmStarts([each() for each in loaded])
+        backend = load(settings, weights)
+        loaded.append(weakref.ref(backend.model))
+        return backend
+
+    monkeypatch.setattr(scores, "load", load_and_keep)
+    with pytest.raises(VllmStarts) as started:
+        lines_of("vllm", tmp_path)
+    assert started.value.args == ([None],)
 
 
 def test_what_fails_and_what_lasts_is_a_line_of_the_table(tmp_path):
