@@ -162,6 +162,19 @@ def test_the_tree_of_a_pack_has_the_paths_of_its_rows(drawn, budget, block):
             assert (padding.sum(1) == 1).all() and (padding.nonzero()[:, 1] >= room).all()
 
 
+def test_a_pack_that_goes_on_from_another_is_tried_before_it_is_relied_on(tiny, monkeypatch):
+    prefixes = []
+
+    def packs_of_trial(*given):
+        chosen = packs(*given)
+        prefixes.append([pack.prefix for pack in chosen])
+        return chosen
+
+    monkeypatch.setattr(checks, "packs", packs_of_trial)
+    assert load(ProxySettings(), tiny).in_packs
+    assert any(map(any, prefixes)) and not all(map(any, prefixes)), "with and without keys of the pack before"
+
+
 def test_where_a_gpu_has_no_code_for_packs_rows_pass_padded_and_that_is_said(caplog):
     proxy = SimpleNamespace(device=torch.device("cuda"))
     assert checks._packs_hold(proxy, lambda: 0.5, 1.0) and not checks._packs_hold(proxy, lambda: 2.0, 1.0)
