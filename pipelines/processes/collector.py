@@ -8,6 +8,7 @@ little here, and waits until there are more new objects than those of a shard, w
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from itertools import count
 
 _SELDOM = (500_000, 20, 50)
@@ -25,9 +26,15 @@ def leave_libraries_alone(asks_models: bool) -> None:
 
     Beam loads 300,000 objects. Where models are asked, rounds are as usual: garbage may hold what fills a device.
     """
+    _freeze()
+    gc.set_threshold(*(_USUAL if asks_models else _SELDOM))
+
+
+@cache
+def _freeze() -> None:
+    """Once in a process: to ask how much is frozen already takes 20 ms, as often as a task of dask's has a pipeline."""
     if not gc.get_freeze_count():
         gc.freeze()
-    gc.set_threshold(*(_USUAL if asks_models else _SELDOM))
 
 
 def shard_is_done() -> None:
@@ -48,6 +55,8 @@ def pipeline_is_done() -> None:
 def as_before() -> Iterator[None]:
     """Afterwards the rounds are as often as they were, and of all objects: the process may be a user's own."""
     before, frozen = gc.get_threshold(), gc.get_freeze_count()
+    if not frozen:
+        _freeze.cache_clear()
     try:
         yield
     finally:
