@@ -7,6 +7,7 @@ from typing import Any, Generic, Self, TypeVar, cast
 
 from curricle.curate.batch import Batch
 from curricle.curate.passes.models import ROLES, Models, Role
+from curricle.schemas.chat.rendering import Rendered
 from curricle.schemas.common.errors import UsageError
 
 Answers = TypeVar("Answers")
@@ -76,6 +77,14 @@ class Pass(ABC, Generic[Answers]):
         By default one forward pass of the model; no number depends on it.
         """
         return models.flops(self.model, tokens)
+
+    def least_flops(self, models: Models, rows: Sequence[Rendered]) -> Sequence[float]:
+        """How many floating-point operations each of these rows takes at least, whoever answers and however well.
+
+        ``rows``: as ``RENDERING`` has them. A dry run for other machines rests its bound on it; by default none is
+        known.
+        """
+        return [0.0] * len(rows)
 
     def work(self, batch: Batch, model: Any) -> int:
         """How much there is to do in a batch, in the unit of ``on_progress``: tokens for the proxy, else rows."""

@@ -36,6 +36,17 @@ class LikelihoodPass(ProxyPass[Sequence[LogLikelihood]]):
         """Without the prompt about half is left."""
         return models.flops(self.model, tokens) / (2 if self.request is unconditional else 1)
 
+    def least_flops(self, models: Models, rows: Sequence[Rendered]) -> Sequence[float]:
+        """Every scored token passes the head. Those of a response pass the body, but for its last one, after which
+        nothing is scored, and those with which another of the rows begins, too. A prompt may be that of rows that are
+        not here, and what is left without a prompt may be in many: neither is counted.
+        """
+        if self.rendering != RENDERING or self.request not in (conditional, unconditional):
+            return super().least_flops(models, rows)
+        body, head = models.matrices()
+        through = _new_of_responses(rows) if self.request is conditional else [0] * len(rows)
+        return [2.0 * (body * each + head * _scored(row)) for each, row in zip(through, rows, strict=True)]
+
     def work(self, batch: Batch, model: "Backend") -> int:
         return sum(len(item.ids) for item in self._planned(batch, model) if isinstance(item, Request))
 
@@ -70,6 +81,29 @@ def _why_unscorable(rendered: Rendered) -> str | None:
     return f"the prompt fills the maximum length of {len(rendered.ids)} tokens: no response token is left"
 
 
+def _scored(row: Rendered) -> int:
+    """At least so many tokens: none where it depends on the tokenizer whether anything stands before the first."""
+    preceded = row.spans and row.spans[0][0] > 0 and row.headers[0][0] < row.headers[0][1]
+    return sum(end - start for start, end in row.spans) if preceded else 0
+
+
+def _new_of_responses(rows: Sequence[Rendered]) -> list[int]:
+    """How many tokens of each row's responses, without the last, stand behind what it shares with any other row before
+    it in lexicographic order.
+    """
+    new = [0] * len(rows)
+    before: tuple[int, ...] = ()
+    for index in sorted(range(len(rows)), key=lambda index: tuple(rows[index].ids)):
+        ids = tuple(rows[index].ids)
+        common = next(
+            (at for at, (a, b) in enumerate(zip(before, ids, strict=False)) if a != b), min(len(before), len(ids))
+        )
+        if _scored(rows[index]):
+            new[index] = sum(max(0, end - 1 - max(start, common)) for start, end in rows[index].spans)
+        before = ids
+    return new
+
+
 LOSS = LikelihoodPass("loss")
 """The log-likelihood of the response given the prompt: a ``LogLikelihood`` a row."""
 UNCONDITIONAL_LOSS = LikelihoodPass("unconditional_loss", request=unconditional)
@@ -102,6 +136,9 @@ class CheckpointPass(ProxyPass[Sequence[Sequence[LogLikelihood]]]):
 
     def flops(self, models: Models, tokens: float) -> float:
         return len(models.checkpoints) * LOSS.flops(models, tokens)
+
+    def least_flops(self, models: Models, rows: Sequence[Rendered]) -> Sequence[float]:
+        return [len(models.checkpoints) * each for each in LOSS.least_flops(models, rows)]
 
     def work(self, batch: Batch, model: "Backend") -> int:
         return len(model.checkpoints) * LOSS.work(batch, model)

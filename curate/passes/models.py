@@ -14,6 +14,7 @@ from curricle.curate.proxy import devices
 from curricle.curate.proxy.rendering import Renderer
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.proxy.weights import Weights, resolve
+from curricle.schemas.chat.models import Matrices, matrices
 from curricle.schemas.chat.modelsize import count_parameters
 from curricle.schemas.columns import ScoreColumn
 from curricle.schemas.common.errors import UserError
@@ -130,6 +131,10 @@ class Models:
         longest = self.embedding.max_length if role == "encoder" else self.proxy.max_length
         return 2.0 * _parameters(self.weights(role).directory) * min(tokens, longest)
 
+    def matrices(self) -> Matrices:
+        """What the proxy multiplies tokens by."""
+        return _matrices(self.weights("proxy").directory)
+
     @cached_property
     def _proxies(self) -> list["_Located"]:
         settings = [replace(self.proxy, model=name) for name in self.proxy.checkpoints] or [self.proxy]
@@ -197,6 +202,7 @@ def _find(role: Role, model: str) -> Weights:
 
 _find_once = cache(_find)
 _parameters = cache(count_parameters)
+_matrices = cache(matrices)
 
 _loaded: dict[Role, tuple[str, Any]] = {}
 _loading = threading.Lock()

@@ -108,23 +108,27 @@ class _Fleet:
 @dataclass(frozen=True)
 class _Demand:
     """What all rows take: ``tokens`` as rendered, those that go ``through`` the proxy in its passes, ``flops`` of all
-    models, and ``cpu``, seconds of one core for what no model does.
+    models, two for each parameter and token, of which nobody can do without the ``least``, and ``cpu``, seconds of one
+    core for what no model does.
     """
 
     tokens: Interval
     through: Interval
     flops: Interval
+    least: Interval
     cpu: Interval
 
     @classmethod
     def of(cls, job: Job, it: Sample) -> "_Demand":
         renderer = job.models.load("renderer")
         began = time.monotonic()
-        lengths = [len(row.ids) for row in renderer.render(it.examples)]
+        rows = renderer.render(it.examples)
+        lengths = [len(row.ids) for row in rows]
         rendering = (time.monotonic() - began) / len(lengths)
         proxy = passes_of(job.metrics, "proxy")
         through = [sum(each.flops(job.models, length) for each in proxy) for length in lengths]
         flops = [flops_of(job, length) for length in lengths]
+        least = [each.least_flops(job.models, rows) for each in passes_of(job.metrics)]
         models = {each.name for each in job.metrics if {one.model for one in each.requires} - {"renderer"}}
         rest = replace(job, references=tuple(each for each in job.references if each.name not in models))
         cpu = estimate(rest, it).seconds
@@ -135,6 +139,7 @@ class _Demand:
             Interval.of_mean(lengths) * it.expected,
             Interval.of_mean(through) * (it.expected / parameters),
             Interval.of_mean(flops) * it.expected,
+            Interval.of_mean([sum(row) for row in zip(*least, strict=True)]) * it.expected,
             cpu,
         )
 
@@ -176,14 +181,22 @@ def _by_rate(fleet: _Fleet, job: Job, it: Sample, took: _Demand) -> Iterator[str
 
 
 def _bound(fleet: _Fleet, took: _Demand) -> Iterator[str]:
-    """By the card's published peak: what cannot be undercut, and what would be with a share of it that is assumed."""
+    """By the card's published peak: what cannot be undercut by the least of operations, and what all of them would
+    take with a share of the peak that is assumed.
+    """
     share, (peak, words) = fleet.settings.mfu or MFU, fleet.peak()
-    whole = took.flops * (1 / (peak * fleet.busy))
-    seconds = whole * (1 / share)
+    least = took.least * (1 / (peak * fleet.busy))
+    seconds = took.flops * (1 / (peak * fleet.busy * share))
     chosen = "as --mfu states" if fleet.settings.mfu else "an assumption, which --mfu changes"
+    lasts = least.time if least.high >= 1 else "less than a second"
+    bound = f"{lasts}: a bound" if least.high else "no bound is known"
+    yield (
+        f"operations: {took.flops.scientific}, two for each parameter and token; at least {took.least.scientific}: "
+        "responses through the layers once, and what is scored through the head"
+    )
     yield (
         f"time: nothing was measured on {fleet.settings.device_name}. At its published peak, {words}, "
-        f"{whole.time}: a bound; at {share:.4g} of that, {chosen}, {seconds.time}"
+        f"{bound}; at {share:.4g} of that, {chosen}, {seconds.time}"
     )
     if fleet.proxy.dtype == "float32":
         half = "bfloat16" if fleet.settings.card and fleet.settings.card.bfloat16 else "float16"

@@ -1,8 +1,18 @@
 """What scoring and training both ask of a model of transformers, and may not be left to its config."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from curricle.schemas.common.errors import UsageError
+
+
+class Matrices(NamedTuple):
+    """How many numbers are in the matrices of a causal language model by which a token is multiplied: those of its
+    body, and of its head, the projection onto the vocabulary.
+    """
+
+    body: int
+    head: int
 
 
 def implementations(attention: str = "auto") -> dict[str, Any]:
@@ -43,3 +53,21 @@ def embeddings(model: Any) -> int:
     """How many tokens a model of transformers knows, read and predicted."""
     modules = (model.get_input_embeddings(), model.get_output_embeddings())
     return min(len(module.weight) for module in modules if hasattr(module, "weight"))
+
+
+def matrices(directory: Path) -> Matrices:
+    """By the config: no weights are read. Experts, each of which some tokens pass and others do not, do not count."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.pytorch_utils import Conv1D
+
+    config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    every_token = [
+        module.weight.numel()
+        for name, module in body(model).named_modules()
+        if isinstance(module, torch.nn.Linear | Conv1D) and "expert" not in name
+    ]
+    head = model.get_output_embeddings()
+    return Matrices(sum(every_token), 0 if head is None else head.weight.numel())

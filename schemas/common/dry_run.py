@@ -83,6 +83,11 @@ class Interval:
         return _between(*(f"{float(f'{value:.2g}'):,.0f}" for value in (self.low, self.high)))
 
     @property
+    def scientific(self) -> str:
+        """As a number beyond counting, 1.2e+15."""
+        return _between(*(f"{value:.2g}" for value in (self.low, self.high)))
+
+    @property
     def money(self) -> str:
         """As an amount of any currency, to the hundredth where it is small."""
         return _between(*map(_money, (self.low, self.high)))

@@ -37,7 +37,8 @@ def no_model(monkeypatch):
 
 
 def interval(pattern: str, lines: str) -> tuple[float, float]:
-    low, high = re.search(rf"([\d.,]+)(?: \w+)? to ([\d.,]+){pattern}", lines).groups()
+    number = r"([\d.,]+(?:e[+]\d+)?)"
+    low, high = re.search(rf"{number}(?: \w+)? to {number}{pattern}", lines).groups()
     return float(low.replace(",", "")), float(high.replace(",", ""))
 
 
@@ -58,7 +59,9 @@ def test_a_stated_rate(dry_run, no_model):
 
 
 def test_a_bound_is_said_to_be_one(dry_run, no_model, tiny_model):
-    """2 operations a parameter and token, 1.5 passes, 8 GPUs of 989 TFLOP/s: at so small a share as to take hours."""
+    """2 operations a parameter and token, 1.5 passes, 8 GPUs of 989 TFLOP/s: at so small a share as to take hours.
+    The bound is of fewer operations (tests/curate/test_least_flops.py), and of all of the peak.
+    """
     share = 1e-11
     prices = ("--price-per-hour", 30, "--mfu", share, "--proxy.dtype", "bfloat16")
     lines = dry_run("--machines", 2, "--device", "H100", "--gpus-per-machine", 4, *prices)
@@ -67,8 +70,16 @@ def test_a_bound_is_said_to_be_one(dry_run, no_model, tiny_model):
     hours = interval(" hours\n", lines)
     assert hours == pytest.approx([each / 3600 for each in seconds], rel=0.1)
     assert "nothing was measured on H100" in lines and CARDS["H100"].source in lines
-    assert ": a bound; at 1e-11 of that, as --mfu states, " in lines
+    assert "less than a second: a bound; at 1e-11 of that, as --mfu states, " in lines
+    all_of_them, least = (interval(end, lines) for end in (", two for each parameter", ": responses through"))
+    assert all_of_them == pytest.approx([each * 8 * 989e12 * share for each in seconds], rel=0.1)
+    assert 0 < least[1] < all_of_them[0]
     assert interval(" if that is reached", lines) == pytest.approx([each * 2 * 30 for each in hours], rel=0.1)
+
+
+def test_where_no_bound_is_known_none_is_stated(dry_run, no_model):
+    lines = dry_run("--machines", 1, "--device", "H100", "--metrics", "generated")
+    assert "no bound is known; at 0.4 of that" in lines and ": a bound" not in lines
 
 
 def test_the_share_that_is_assumed_is_called_so(dry_run, no_model):
