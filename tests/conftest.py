@@ -95,8 +95,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     forking.environment = dict(os.environ)  # all of conftest.py has been read, and no test has run
-    gc.collect()
-    gc.freeze()  # an eighth of the time of tests went into looking through half a million objects that all stay
+    gc.collect()  # of what was imported: the next round over all of it comes when there is a quarter more
 
 
 class Files(LoadFileScheduling):

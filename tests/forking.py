@@ -189,8 +189,7 @@ def _serve(number: int) -> None:
         importlib.import_module(trainer).subprocess = SimpleNamespace(  # type: ignore[attr-defined]
             **{**vars(subprocess), "Popen": Command}
         )
-    gc.collect()
-    gc.freeze()  # the collector would touch, and so copy, all of it in each command: half a second
+    gc.collect()  # now, and not in each command, which would copy all that is imported: half a second
     _fork_at(socket.socket(fileno=number), end)
 
 
