@@ -131,6 +131,10 @@ class Models:
         longest = self.embedding.max_length if role == "encoder" else self.proxy.max_length
         return 2.0 * _parameters(self.weights(role).directory) * min(tokens, longest)
 
+    def weight_bytes(self) -> int:
+        """What the proxy's weights take in its arithmetic."""
+        return _parameters(self.weights("proxy").directory) * (4 if self.proxy.dtype == "float32" else 2)
+
     def matrices(self) -> Matrices:
         """What the proxy multiplies tokens by."""
         return _matrices(self.weights("proxy").directory)

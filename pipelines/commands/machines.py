@@ -19,7 +19,7 @@ from curricle.pipelines.tables.directory import OutputDirectory
 from curricle.schemas.chat.cards import card_named
 from curricle.schemas.common.dry_run import Interval
 from curricle.schemas.common.errors import UsageError
-from curricle.schemas.common.wording import counted
+from curricle.schemas.common.wording import bytes_in_words, counted
 
 PER_WORKER = 4
 """Shards that a worker should have: with fewer, some workers wait for the last ones of others."""
@@ -39,6 +39,7 @@ def of_machines(machines: MachinesSettings, job: Job, shards: Sequence[Shard], b
         yield f"rejects: {examples.rejected:,} of {examples.read:,} sampled records are no example"
     fleet = _Fleet(machines, job, len(shards))
     yield fleet.line
+    yield from _memory(fleet, job)
     yield from _shards(fleet, job, shards, begun)
     if not len(examples.examples):
         yield "tokens, time and cost: unknown, for nothing in the sample could be measured"
@@ -141,6 +142,27 @@ class _Demand:
             Interval.of_mean(flops) * it.expected,
             Interval.of_mean([sum(row) for row in zip(*least, strict=True)]) * it.expected,
             cpu,
+        )
+
+
+def _memory(fleet: _Fleet, job: Job) -> Iterator[str]:
+    """Where the weights of the proxy alone are more than its GPUs have, by the card's data sheet."""
+    card = fleet.settings.card
+    if card is None or "proxy" not in job.roles:
+        return
+    weights, there = job.models.weight_bytes(), card.memory * fleet.gpus
+    if weights > there:
+        whole = (
+            f"{fleet.gpus} x {fleet.settings.device_name} have"
+            if fleet.gpus > 1
+            else f"the {fleet.settings.device_name} has"
+        )
+        halved = "; in half precision (--proxy.dtype) they take half" if fleet.proxy.dtype == "float32" else ""
+        gpus = math.ceil(weights / card.memory)
+        yield (
+            f"memory: the model does not fit: its weights take {bytes_in_words(weights)} in {fleet.proxy.dtype}, and "
+            f"{whole} {bytes_in_words(there)} ({there / 2**30:.4g} GiB); --proxy.tensor-parallel {gpus} or more, "
+            f"with --proxy.backend vllm, spreads them over as many GPUs{halved}"
         )
 
 

@@ -7,46 +7,51 @@ class Card(NamedTuple):
     """``half``: FLOP/s of the tensor cores in bfloat16, or in float16 where ``bfloat16`` is false, dense, added up in
     float32; ``single``: in float32, without TF32; both as ``source`` has them, or half of what it has with sparsity.
     They are what the units do at the highest clock that the card has for them.
+
+    ``memory``: bytes, by the vendor's data sheet, of the largest that there is of the name: an A100 has 40 GB or 80, a
+    V100 16 or 32, a GH200 96 or 144, a B200 180 to 192 by the system that it is in.
     """
 
     half: float
     single: float
+    memory: int
     source: str
     bfloat16: bool = True
 
 
-def _card(half: float, single: float, source: str, bfloat16: bool = True) -> Card:
-    return Card(half * 1e12, single * 1e12, source, bfloat16)
+def _card(half: float, single: float, memory: int, source: str, bfloat16: bool = True) -> Card:
+    """Of TFLOP/s and GB, which are powers of 1,024 in those sheets: the driver of an H100 of 80 GB shows 81,559 MiB."""
+    return Card(half * 1e12, single * 1e12, memory << 30, source, bfloat16)
 
 
 _SPARSE = "NVIDIA's data sheet {}, whose {} TFLOPS are with sparsity"
 _HOPPER = "NVIDIA's white paper on the Hopper architecture"
 _VOLTA = "NVIDIA's data sheet V100"
 CARDS = {
-    "A10": _card(125, 31.2, "NVIDIA's data sheet A10"),
-    "A10G": _card(70, 35, "NVIDIA's data sheet A10G"),
-    "A30": _card(165, 10.3, "NVIDIA's data sheet A30"),
-    "A40": _card(149.7, 37.4, "NVIDIA's data sheet A40"),
-    "A100": _card(312, 19.5, "NVIDIA's data sheet A100"),
-    "A800": _card(312, 19.5, "NVIDIA's data sheet A800"),
-    "H100": _card(989.4, 66.9, _HOPPER),
-    "H100-NVL": _card(835.5, 60, _SPARSE.format("H100, NVL", "1,671")),
-    "H100-PCIe": _card(756, 51.2, _HOPPER),
-    "H800": _card(989.5, 67, _SPARSE.format("H800, SXM", "1,979")),
-    "H800-PCIe": _card(756.5, 51, _SPARSE.format("H800, PCIe", "1,513")),
-    "H200": _card(989.5, 67, _SPARSE.format("H200, SXM", "1,979")),
-    "H200-NVL": _card(835.5, 60, _SPARSE.format("H200, NVL", "1,671")),
-    "GH200": _card(989.5, 67, _SPARSE.format("GH200", "1,979")),
-    "B200": _card(2250, 75, _SPARSE.format("Blackwell, HGX B200", "4,500")),
-    "L4": _card(121, 30.3, _SPARSE.format("L4", "242")),
-    "L40": _card(181.05, 90.5, "NVIDIA's data sheet L40"),
+    "A10": _card(125, 31.2, 24, "NVIDIA's data sheet A10"),
+    "A10G": _card(70, 35, 24, "NVIDIA's data sheet A10G"),
+    "A30": _card(165, 10.3, 24, "NVIDIA's data sheet A30"),
+    "A40": _card(149.7, 37.4, 48, "NVIDIA's data sheet A40"),
+    "A100": _card(312, 19.5, 80, "NVIDIA's data sheet A100"),
+    "A800": _card(312, 19.5, 80, "NVIDIA's data sheet A800"),
+    "H100": _card(989.4, 66.9, 80, _HOPPER),
+    "H100-NVL": _card(835.5, 60, 94, _SPARSE.format("H100, NVL", "1,671")),
+    "H100-PCIe": _card(756, 51.2, 80, _HOPPER),
+    "H800": _card(989.5, 67, 80, _SPARSE.format("H800, SXM", "1,979")),
+    "H800-PCIe": _card(756.5, 51, 80, _SPARSE.format("H800, PCIe", "1,513")),
+    "H200": _card(989.5, 67, 141, _SPARSE.format("H200, SXM", "1,979")),
+    "H200-NVL": _card(835.5, 60, 141, _SPARSE.format("H200, NVL", "1,671")),
+    "GH200": _card(989.5, 67, 144, _SPARSE.format("GH200", "1,979")),
+    "B200": _card(2250, 75, 192, _SPARSE.format("Blackwell, HGX B200", "4,500")),
+    "L4": _card(121, 30.3, 24, _SPARSE.format("L4", "242")),
+    "L40": _card(181.05, 90.5, 48, "NVIDIA's data sheet L40"),
     # its 362.05 without sparsity are no half of its 733, and no double of its 183 in TF32, as the latter are
-    "L40S": _card(366.5, 91.6, _SPARSE.format("L40S", "733")),
-    "RTX-4090": _card(165.2, 82.6, "NVIDIA's white paper on the Ada architecture, appendix A"),
-    "V100": _card(125, 15.7, _VOLTA, bfloat16=False),
-    "V100-PCIe": _card(112, 14, _VOLTA, bfloat16=False),
-    "T4": _card(65, 8.1, "NVIDIA's data sheet T4", bfloat16=False),
-    "MI300X": _card(1307.4, 163.4, "AMD's data sheet MI300X"),
+    "L40S": _card(366.5, 91.6, 48, _SPARSE.format("L40S", "733")),
+    "RTX-4090": _card(165.2, 82.6, 24, "NVIDIA's white paper on the Ada architecture, appendix A"),
+    "V100": _card(125, 15.7, 32, _VOLTA, bfloat16=False),
+    "V100-PCIe": _card(112, 14, 32, _VOLTA, bfloat16=False),
+    "T4": _card(65, 8.1, 16, "NVIDIA's data sheet T4", bfloat16=False),
+    "MI300X": _card(1307.4, 163.4, 192, "AMD's data sheet MI300X"),
 }
 """By the name that people have for it; variants of one name that differ in their peak have their own."""
 

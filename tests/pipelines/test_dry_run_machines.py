@@ -8,6 +8,7 @@ import torch
 from curricle.pipelines.commands import machines
 from curricle.pipelines.settings.machines import MFU
 from curricle.schemas.chat.cards import CARDS
+from curricle.schemas.common.wording import bytes_in_words
 from running import curricle, write_jsonl
 from safetensors.torch import load_file
 
@@ -145,6 +146,26 @@ def test_a_model_over_several_gpus_of_a_machine(dry_run, no_model):
     assert "on each of 4 GPUs" in dry_run("--gpus-per-machine", 4, *parts)
     message = dry_run(*parts, code=2)
     assert "--proxy.tensor-parallel is 4, and a machine has 1 GPU" in message and "--gpus-per-machine 4" in message
+
+
+@pytest.mark.parametrize(("dtype", "each"), [("float32", 4), ("bfloat16", 2)])
+def test_a_model_that_does_not_fit_into_the_card(dry_run, no_model, monkeypatch, tiny_model, dtype, each):
+    """Every weight takes 4 bytes or 2; a card that has as many bytes holds them, and with one byte less it does not."""
+    weights = parameters(tiny_model) * each
+    options = ("--device", "L4", "--proxy.dtype", dtype)
+
+    def lines(memory: int, *more: object) -> str:
+        monkeypatch.setitem(CARDS, "L4", CARDS["L4"]._replace(memory=memory))
+        return dry_run(*options, *more)
+
+    assert "does not fit" not in lines(weights)
+    refused = lines(weights - 1)
+    assert f"the model does not fit: its weights take {bytes_in_words(weights)} in {dtype}, and the L4 has" in refused
+    assert "--proxy.tensor-parallel 2 or more" in refused and ("take half" in refused) == (dtype == "float32")
+    assert "does not fit" not in lines(weights - 1, "--metrics", "length,mtld")
+    parts = ("--proxy.backend", "vllm", "--gpus-per-machine", 2, "--proxy.tensor-parallel", 2)
+    assert "does not fit" not in lines(weights // 2, *parts)
+    assert "2 x L4 have" in lines(weights // 4, *parts) and "--proxy.tensor-parallel 4" in lines(weights // 4, *parts)
 
 
 def test_heads_that_cannot_be_dealt_out_are_found_before_anything_is_written(dry_run, no_model, tmp_path, tiny_model):

@@ -50,6 +50,19 @@ def test_dense_peaks():
     assert {name for name, card in CARDS.items() if not card.bfloat16} == {"V100", "V100-PCIe", "T4"}
 
 
+def test_the_memory_of_a_card():
+    """GB as on its data sheet, and the largest of a name."""
+    sizes = {name: card.memory / 2**30 for name, card in CARDS.items()}
+    assert sizes == {
+        **dict.fromkeys(["A10", "A10G", "A30", "L4", "RTX-4090"], 24),
+        **dict.fromkeys(["A40", "L40", "L40S"], 48),
+        **dict.fromkeys(["A100", "A800", "H100", "H100-PCIe", "H800", "H800-PCIe"], 80),
+        **dict.fromkeys(["H200", "H200-NVL"], 141),
+        **dict.fromkeys(["V100", "V100-PCIe"], 32),
+        **{"H100-NVL": 94, "GH200": 144, "B200": 192, "T4": 16, "MI300X": 192},
+    }
+
+
 def test_peaks_are_half_of_those_with_sparsity():
     stated = {name: re.search(r" ([\d,]+) TFLOPS are with sparsity", card.source) for name, card in CARDS.items()}
     double = {name: float(figure[1].replace(",", "")) * 1e12 for name, figure in stated.items() if figure}
