@@ -2,7 +2,6 @@
 
 import gc
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,14 +9,6 @@ from curricle import pipelines
 from curricle.pipelines.processes.collector import as_before, leave_libraries_alone
 
 USUAL = gc.get_threshold()
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_frozen() -> Iterator[None]:
-    """As in a process of a user, and not as in one that runs tests."""
-    gc.unfreeze()
-    yield
-    gc.freeze()
 
 
 class Cycle:
@@ -33,6 +24,17 @@ def test_rounds_are_seldom_without_models_and_as_usual_with_them() -> None:
         assert gc.get_threshold() == USUAL
         leave_libraries_alone(asks_models=False)
     assert gc.get_threshold() == USUAL
+
+
+def test_what_is_loaded_is_frozen_once_in_each_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(2):
+        with as_before():
+            leave_libraries_alone(asks_models=False)
+            assert gc.get_freeze_count()
+            with monkeypatch.context() as patch:
+                patch.setattr(gc, "get_freeze_count", lambda: pytest.fail("to ask takes as long as there is much"))
+                leave_libraries_alone(asks_models=False)
+        assert not gc.get_freeze_count()
 
 
 def test_a_job_in_a_process_of_a_user_leaves_its_rounds_as_they_were(tmp_path: Path) -> None:
