@@ -12,6 +12,7 @@ from curricle.train.distributed import Processes
 from curricle.train.model.load import load_model
 from curricle.train.model.student import Student
 from curricle.train.settings import DeviceSettings
+from host_waits import Waits
 from hypothesis import given
 from hypothesis import strategies as st
 from small_llama import TOKENS
@@ -127,3 +128,13 @@ def test_how_it_is_computed_leaves_the_gradient_alone(student, tiny_model, devic
     other.wrapped.train()
     largest = max(float(each.abs().max()) for each in expected.values())
     assert furthest(gradients(other, passes), expected) < tolerance * largest
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_transformers_looks_at_the_positions_once_a_pass(student, packing):
+    """Which is the only thing in a step for which the host waits, as docs/gpu.md says."""
+    (passes,) = micro_batches(DOCUMENTS, 64, 1, packing)
+    assert len(passes) > 1
+    with Waits() as waits:
+        gradients(student, passes)
+    assert waits.counts == {"_local_scalar_dense": len(passes)}
