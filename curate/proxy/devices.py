@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from curricle.schemas.chat import cards
+from curricle.schemas.chat.cards import VISIBLE
 from curricle.schemas.common.errors import UsageError, UserError
 from filelock import FileLock, Timeout
 
-VISIBLE = "CUDA_VISIBLE_DEVICES"
 UNTOUCHED = "PYTORCH_NVML_BASED_CUDA_CHECK"
 PATIENCE = 10.0
 """Seconds to wait for a GPU to become free: the worker in whose stead this one was started may still be ending."""
@@ -53,35 +54,9 @@ def claimed() -> Claim | None:
     return _claims[0] if _claims else None
 
 
-def count() -> int:
-    """How many GPUs torch can use, of those that ``CUDA_VISIBLE_DEVICES`` names; CUDA is not started.
-
-    torch, and not nvidia-ml-py: it asks NVML as well, is there wherever a model is loaded, and counts none where it was
-    built without CUDA.
-    """
-    import torch
-
-    return torch.cuda.device_count()
-
-
-def may_use() -> bool:
-    """Whether torch was built for CUDA."""
-    import torch
-
-    return torch.version.cuda is not None
-
-
 def names() -> tuple[str, ...]:
-    """The GPUs that this process might claim: those that the user named, numbers, UUIDs or MIG instances, or all."""
-    if mine := claimed():
-        return mine.there
-    named = os.environ.get(VISIBLE)
-    listed = tuple(name.strip() for name in named.split(",")) if named else ()
-    if listed and all(name.startswith("MIG-") for name in listed):
-        # a process sees one instance, the first; and torch would start CUDA to count them, which settles that for good
-        return listed if may_use() else ()
-    there = count()
-    return tuple(map(str, range(there))) if named is None else listed[:there]
+    """The GPUs that this process might claim, also those that it has not."""
+    return mine.there if (mine := claimed()) else cards.visible()
 
 
 def check(gpus: int, there: Sequence[str]) -> None:

@@ -1,6 +1,9 @@
-"""What GPUs could do at their best, by their vendors' data sheets."""
+"""GPUs: what cards could do at their best, by their vendors' data sheets, and the names of those of this machine."""
 
+import os
 from typing import NamedTuple
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 class Card(NamedTuple):
@@ -68,3 +71,32 @@ def card_named(device: str) -> str | None:
 
 def _words(name: str) -> set[str]:
     return {*name.lower().replace("-", " ").split()}
+
+
+def count() -> int:
+    """How many GPUs torch can use, of those that ``CUDA_VISIBLE_DEVICES`` names; CUDA is not started.
+
+    torch, and not nvidia-ml-py: it asks NVML as well, is there wherever a model is loaded, and counts none where it was
+    built without CUDA.
+    """
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def may_use() -> bool:
+    """Whether torch was built for CUDA."""
+    import torch
+
+    return torch.version.cuda is not None
+
+
+def visible() -> tuple[str, ...]:
+    """The GPUs that processes may be given: those that the user named, numbers, UUIDs or MIG instances, or all."""
+    named = os.environ.get(VISIBLE)
+    listed = tuple(name.strip() for name in named.split(",")) if named else ()
+    if listed and all(name.startswith("MIG-") for name in listed):
+        # a process sees one instance, the first; and torch would start CUDA to count them, which settles that for good
+        return listed if may_use() else ()
+    there = count()
+    return tuple(map(str, range(there))) if named is None else listed[:there]

@@ -14,6 +14,7 @@ from curricle.curate.passes.models import Models
 from curricle.curate.proxy import devices, vllm_backend
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.proxy.vllm_backend import _share_of_memory, check_heads
+from curricle.schemas.chat import cards
 from curricle.schemas.common.commandline import command_line
 from curricle.schemas.common.errors import UsageError, UserError
 from hypothesis import given
@@ -23,8 +24,9 @@ from transformers import LlamaConfig
 CLAIM = """
 import os, sys
 from curricle.curate.proxy import devices
+from curricle.schemas.chat import cards
 devices.PATIENCE = 0
-devices.count = lambda: len(os.environ[devices.VISIBLE].split(","))
+cards.count = lambda: len(os.environ[devices.VISIBLE].split(","))
 gpus, workers, may_crowd = map(int, sys.argv[1:])
 try:
     devices.claim(gpus, workers, may_crowd=bool(may_crowd))
@@ -74,7 +76,7 @@ def unclaimed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int]
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv(devices.VISIBLE, "")  # so that it is put back in the end
     monkeypatch.delenv(devices.VISIBLE)
-    return lambda count: monkeypatch.setattr(devices, "count", lambda: count)
+    return lambda count: monkeypatch.setattr(cards, "count", lambda: count)
 
 
 def test_each_process_has_gpus_of_its_own_until_it_is_killed(start):
@@ -138,7 +140,7 @@ def test_a_process_keeps_what_it_has_claimed(unclaimed):
 
 
 def test_where_torch_can_use_no_gpu_nothing_is_claimed(unclaimed, monkeypatch, tmp_path):
-    if devices.count():
+    if cards.count():
         pytest.skip("there is a GPU")
     monkeypatch.setenv(devices.VISIBLE, "0,1")
     devices.claim(gpus=2, workers=8, may_crowd=False)
@@ -149,7 +151,7 @@ def test_instances_of_a_gpu_are_claimed_without_asking_cuda_which_sees_the_first
     def started():
         raise AssertionError("CUDA has looked at the variable, and would not look again")
 
-    monkeypatch.setattr(devices, "count", started)
+    monkeypatch.setattr(cards, "count", started)
     monkeypatch.setenv(devices.VISIBLE, "MIG-a, MIG-b")
     monkeypatch.setattr("torch.version.cuda", "13.0")
     with filelock.FileLock(devices._folder() / "MIG-a 0.lock"):

@@ -5,11 +5,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from curricle.curate.proxy import devices
 from curricle.pipelines.commands.score import outlook
 from curricle.pipelines.scoring import estimate
 from curricle.pipelines.settings.score import ScoreSettings
 from curricle.pipelines.tables.reader import TableReader
+from curricle.schemas.chat import cards
 from curricle.schemas.common.dry_run import Interval
 from running import curricle, in_process_of_its_own, read_data, write_jsonl
 
@@ -55,7 +55,7 @@ def test_time_is_of_all_workers_that_the_job_starts_and_of_one_elsewhere(folder,
     alone = "time: that is of one worker"
     assert alone not in curricle(*arguments, "--metrics", "mtld", cwd=folder)
     assert alone in curricle(*arguments, "--metrics", "mtld", "--engine-address", "tcp://a:1", cwd=folder)
-    if not devices.count():
+    if not cards.count():
         options = ("--metrics", "loss", "--proxy.model", tiny_model)
         assert "2 workers here share the same cores" in curricle(*arguments, *options, cwd=folder)
 

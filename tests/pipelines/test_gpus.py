@@ -15,6 +15,7 @@ from curricle.pipelines.commands.status import Status
 from curricle.pipelines.scoring.meter import Meter
 from curricle.pipelines.scoring.snapshot import standing
 from curricle.pipelines.tables.directory import OutputDirectory
+from curricle.schemas.chat import cards
 from running import curricle, in_process_of_its_own, read_data, write_jsonl
 
 NAMES = ("5", "7", "9")
@@ -25,16 +26,16 @@ import pyarrow as pa
 from curricle.curate.batch import Scores
 from curricle.curate.metric import Metric
 from curricle.curate.passes import LOSS
-from curricle.curate.proxy import devices
+from curricle.schemas.chat import cards
 from curricle.schemas.columns import ScoreColumn
 
-devices.count = lambda: len(os.environ[devices.VISIBLE].split(","))
+cards.count = lambda: len(os.environ[cards.VISIBLE].split(","))
 SEEN = Path(__file__).with_name("seen")
 
 
 def compute(batch):
     """How many responses are scored, after two workers have: each says which GPU it sees."""
-    (SEEN / str(os.getpid())).write_text(os.environ[devices.VISIBLE])
+    (SEEN / str(os.getpid())).write_text(os.environ[cards.VISIBLE])
     until = time.monotonic() + 600
     while len(list(SEEN.iterdir())) < 2:
         assert time.monotonic() < until, "no second worker came"
@@ -105,7 +106,7 @@ def test_each_worker_has_a_gpu_of_its_own(machine, tiny_model, way):
 def three_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """This process as one that may claim one of three."""
     monkeypatch.setattr(devices, "_claims", [])
-    monkeypatch.setattr(devices, "count", lambda: 3)
+    monkeypatch.setattr(cards, "count", lambda: 3)
     monkeypatch.setenv(devices.VISIBLE, ",".join(NAMES))
     monkeypatch.setattr(devices.tempfile, "tempdir", str(tmp_path))
     write_jsonl(tmp_path / "in.jsonl", [{"prompt": f"Say {row}", "completion": f"It is {row}."} for row in range(8)])

@@ -11,10 +11,12 @@ import time
 import forking
 import pytest
 from curricle import train
+from curricle.schemas.chat import cards
 from curricle.schemas.common.errors import DirectoryLocked, UsageError
 from curricle.schemas.sealed import sealed
 from curricle.train.cli import main
 from curricle.train.comparison.arms import Arm, Trial, arms_of
+from curricle.train.comparison.runs import _surroundings
 from curricle.train.data.table import open_table
 from curricle.train.records.checkpoints import locked
 from curricle.train.records.comparison import ComparisonStatus
@@ -184,6 +186,18 @@ def test_processes_make_the_same_runs_and_one_that_fails_is_said_with_its_log(ar
     assert train_in_fork(arguments(*more, output="one")).code == 0
     one, other = (json.loads((tmp_path / name / "compare.json").read_text()) for name in ("one", "several"))
     assert [run["loss"] for run in one["runs"]] == [run["loss"] for run in other["runs"]]
+
+
+@pytest.mark.parametrize("named", [None, "4, GPU-b", "MIG-a,MIG-b"])
+def test_runs_take_gpus_in_turn_by_the_names_that_the_user_gave(named, monkeypatch):
+    """Of instances a process sees the first alone, and torch would count one."""
+    monkeypatch.setattr(cards, "count", lambda: 1 if named and named.startswith("MIG") else 2)
+    monkeypatch.setattr("torch.version.cuda", "13.0")
+    monkeypatch.setenv(cards.VISIBLE, named or "")
+    if named is None:
+        monkeypatch.delenv(cards.VISIBLE)
+    first, second = (named or "0,1").replace(" ", "").split(",")
+    assert [_surroundings(slot, jobs=3)[cards.VISIBLE] for slot in range(3)] == [first, second, first]
 
 
 def test_a_rate_that_diverges_is_out(arguments, train_in_fork, tmp_path):

@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
-import torch
+from curricle.schemas.chat import cards
 from curricle.schemas.common.command import DIVERGED
 from curricle.schemas.common.disk import write_whole
 from curricle.schemas.common.errors import Divergence, UserError
@@ -129,13 +129,18 @@ def _start(trial: Trial, slot: int, jobs: int, lifeline: int) -> "subprocess.Pop
     options.parent.mkdir(parents=True, exist_ok=True)
     # JSON is YAML; what is not ASCII stands as it is, because YAML does not join surrogates
     write_whole(options, json.dumps(_plain(asdict(trial.settings)), indent=1, ensure_ascii=False) + "\n")
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))
-    environment = {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONSAFEPATH": "1", LIFELINE: str(lifeline)}
-    if count := torch.cuda.device_count():
-        visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-        environment["CUDA_VISIBLE_DEVICES"] = (visible or [str(index) for index in range(count)])[slot % count]
+    environment = {**_surroundings(slot, jobs), LIFELINE: str(lifeline)}
     with output_log.open("ab") as file:
         return _open([sys.executable, "-m", "curricle.train.cli", "run", "--config", str(options)], environment, file)
+
+
+def _surroundings(slot: int, jobs: int) -> dict[str, str]:
+    """The environment of the run in one of so many slots: its share of the cores, and a GPU in turn."""
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    environment = {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONSAFEPATH": "1"}
+    if there := cards.visible():
+        environment[cards.VISIBLE] = there[slot % len(there)]
+    return environment
 
 
 def _open(command: list[str], environment: dict[str, str], file: IO[bytes]) -> "subprocess.Popen[bytes]":
