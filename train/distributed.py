@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
+from curricle.schemas.chat.cards import VISIBLE
 from curricle.schemas.common import stop
 from curricle.schemas.common.command import STAGE
+from curricle.schemas.common.errors import UsageError
 from numpy.typing import NDArray
 
 LIFELINE = "CURRICLE_LIFELINE"
@@ -66,6 +68,7 @@ def connect() -> Processes:
     rank, world, local = (
         int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
     )
+    _check_gpus(int(os.environ.get("LOCAL_WORLD_SIZE", local + 1)), "torchrun --nproc-per-node")
     device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -86,9 +89,22 @@ def launch(nproc: int, arguments: Sequence[str]) -> int:
     They find each other by a file that nobody else may read, and talk through the loopback interface alone, so that
     nothing listens to the network. They end with this process, however that ends. When one is killed the others are
     ended at once: they would wait for it in vain.
+
+    Raises UsageError, before any is started, where they are more than the GPUs of this machine, if it has some.
     """
+    _check_gpus(nproc, "--device.nproc")
     with tempfile.TemporaryDirectory(prefix="curricle-") as private:  # with rights for its owner alone
         return _launch(nproc, arguments, Path(private) / "meeting")
+
+
+def _check_gpus(processes: int, where: str) -> None:
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if 0 < there < processes:
+        raise UsageError(
+            f"{processes} processes take a GPU each, and torch sees {there} here",
+            where=where,
+            remedy=f"give at most {there}, or name more in {VISIBLE}; {VISIBLE}= without a name trains on the CPU",
+        )
 
 
 def _launch(nproc: int, arguments: Sequence[str], meeting: Path) -> int:

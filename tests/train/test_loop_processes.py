@@ -73,6 +73,27 @@ OPTIONS = [
 ]
 
 
+def test_more_processes_than_gpus_are_refused_before_any_is_started(
+    command, train_in_fork, train_in_forks, tmp_path, monkeypatch
+):
+    """torch says that there is one, and nobody asks it for more."""
+
+    def with_one_gpu():
+        torch.cuda.is_available = lambda: True
+        torch.cuda.device_count = lambda: 1
+        torch.cuda.set_device = subprocess.Popen = None
+
+    refused = train_in_fork(command("--device.nproc", "2"), with_one_gpu)
+    assert refused.code == 2, refused.text
+    assert "--device.nproc: 2 processes take a GPU each, and torch sees 1 here" in refused.text
+    assert "give at most 1" in refused.text
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    first, second = train_in_forks(2, command(), with_one_gpu)  # of which the first speaks for all
+    assert (first.code, second.code) == (2, 2)
+    assert "torchrun --nproc-per-node: 2 processes take a GPU each" in first.text
+
+
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_two_and_four_processes_train_as_one(parallel, command, train_in_fork, train_in_forks, tmp_path):
     assert train_in_fork(command(*OPTIONS, output="one")).code == 0
