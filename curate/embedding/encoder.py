@@ -1,21 +1,23 @@
 """The encoder: texts in, unit vectors out, each the same whatever else is embedded with it."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from curricle.curate.batch import Embedded
+from curricle.curate.batch import OUT_OF_MEMORY, Embedded
 from curricle.curate.embedding.settings import EmbeddingSettings
 from curricle.curate.embedding.weights import parameters
 from curricle.curate.proxy.weights import Weights, loading
+from curricle.schemas.chat.memory import is_out_of_memory
 from curricle.schemas.chat.models import implementations
 from curricle.schemas.chat.positions import Alike, growing, rewind, rows_alike
 from curricle.schemas.chat.rendering import ENCODED_AT_ONCE, beyond
 from curricle.schemas.common.errors import UserError
 from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer
-from transformers.utils import logging
+from transformers.utils.logging import disable_progress_bar
 
 BATCH_TOKENS = {"cpu": 512, "cuda": 32768}
 STEP = 16
@@ -24,21 +26,25 @@ PADDED = 1e-5
 """Of a unit vector's components: how far padding may move them."""
 NO_TEXT = "there is no text"
 
+log = logging.getLogger("curricle")
+
 
 class Encoder:
     """Mean or first-token pooling over the last layer, then unit length, in float32: sentence-transformers' way.
 
     A text's vector does not depend on its company: how far it is padded follows from its own length, and every forward
     pass of that width has the same number of rows, where need be of repeated texts, so that it runs the same kernels.
+    Where memory runs out passes have half as many from then on, which is said: the last bits may be others.
     Raises UserError for a model that cannot be loaded.
     """
 
     def __init__(self, settings: EmbeddingSettings, weights: Weights) -> None:
-        logging.disable_progress_bar()  # the job has a bar of its own
+        disable_progress_bar()  # the job has a bar of its own
         weights.verify()
         sizes = parameters(weights, settings)
         self.max_length, self.pooling, self.dimensions = sizes["max_length"], sizes["pooling"], sizes["dimensions"]
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.batch_tokens = BATCH_TOKENS[self.device.type]
         with loading("encoder", settings.model, "transformers"):
             tokenizer = AutoTokenizer.from_pretrained(weights.directory, trust_remote_code=False)
             model = AutoModel.from_pretrained(
@@ -75,11 +81,23 @@ class Encoder:
             by_width[self._width(len(ids))].append((index, ids))
         embedded = {index for waiting in by_width.values() for index, _ in waiting}
         for width, waiting in by_width.items():
-            rows = max(1, BATCH_TOKENS[self.device.type] // width)
-            for start in range(0, len(waiting), rows):
+            start = 0
+            while start < len(waiting):
+                rows = max(1, self.batch_tokens // width)
                 indices, batch = zip(*waiting[start : start + rows], strict=True)
                 filled = [*batch, *batch[-1:] * (rows - len(batch))]
-                vectors[list(indices)] = self._forward(filled, width)[: len(batch)]
+                try:
+                    vectors[list(indices)] = self._forward(filled, width)[: len(batch)]
+                except (RuntimeError, MemoryError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    torch.cuda.empty_cache()
+                    if rows > 1:
+                        self.batch_tokens = _half_of(rows, width)
+                        continue
+                    notes[indices[0]] = f"{OUT_OF_MEMORY} {width} tokens"
+                    embedded.remove(indices[0])
+                start += len(batch)
                 on_progress(len(batch))
         for index in np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
             vectors[index] = np.nan
@@ -128,3 +146,15 @@ class Encoder:
             )
         pooled = hidden[:, 0] if self.pooling == "cls" else (hidden * mask[..., None]).sum(1) / mask.sum(1)[:, None]
         return torch.nn.functional.normalize(pooled, dim=1).cpu().numpy()
+
+
+def _half_of(rows: int, width: int) -> int:
+    """The tokens of a pass to try next where so many texts of this width did not fit into memory, which is said."""
+    log.warning(
+        "out of memory with %s texts of %s tokens in a pass of the encoder: it is made again with %s. Vectors may "
+        "differ from those of other passes in their last bits",
+        f"{rows:,}",
+        f"{width:,}",
+        f"{rows // 2:,}",
+    )
+    return rows // 2 * width

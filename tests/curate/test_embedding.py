@@ -52,6 +52,39 @@ def test_company_and_order_do_not_show(minilm):
         assert np.array_equal(minilm.embed([texts[row]], silent).vectors[0], together[row])
 
 
+def test_what_does_not_fit_into_memory_is_tried_in_halves(monkeypatch, caplog):
+    """As torch refuses on a GPU, above 60 tokens in a pass: no more than one text of the longest, and then none."""
+    encoder = Encoder(EmbeddingSettings(max_length=64), find("minilm"))
+    texts, order = ["river " * (7 * index % 60 + 1) for index in range(20)], []
+    expected, roomy = encoder.embed(texts, silent), encoder.model.forward
+
+    def cramped(input_ids, **others):
+        order.append(input_ids.shape)
+        if input_ids.numel() > 60:
+            raise torch.OutOfMemoryError
+        return roomy(input_ids=input_ids, **others)
+
+    monkeypatch.setattr(encoder.model, "forward", cramped)
+    progress: list[int] = []
+    halved = encoder.embed(texts, progress.append)
+    assert sum(progress) == len(texts)
+    missing = {row for row, note in halved.notes.items() if note == "out of memory for 64 tokens"}
+    there = [row for row in range(len(texts)) if row not in missing]
+    assert missing and len(there) > 10 and np.isnan(halved.vectors[[*missing]]).all()
+    assert halved.vectors[there] == pytest.approx(expected.vectors[there], abs=1e-6)
+    assert "out of memory with 32 texts of 16 tokens in a pass of the encoder: it is made again with 16" in caplog.text
+    refused = len(order)
+    encoder.embed(texts, silent)
+    assert len(order) - refused < refused, "what did not fit is not tried again"
+
+    def broken(**_):
+        raise RuntimeError("shapes")
+
+    monkeypatch.setattr(encoder.model, "forward", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        encoder.embed(texts, silent)
+
+
 def test_what_is_cut_and_what_is_empty_is_said(minilm):
     result = minilm.embed(["", "a " * 63, "a " * 62], silent)
     assert result.notes == {0: "there is no text", 1: "of the first 64 tokens"}  # two are for [CLS] and [SEP]
