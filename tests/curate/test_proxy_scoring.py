@@ -1,9 +1,11 @@
 """The losses: against a loop that does one row at a time, against each other, and against vLLM."""
 
+import json
 import math
 import random
 import re
 import shutil
+import subprocess
 import sys
 from itertools import chain
 from types import SimpleNamespace
@@ -14,7 +16,7 @@ import torch
 from asking import nothing, run_passes, with_answers
 from curricle.curate.batch import Batch
 from curricle.curate.passes import CHECKPOINT_LOSSES, GENERATION, LOSS, RENDERING, UNCONDITIONAL_LOSS
-from curricle.curate.proxy import checks, likelihood
+from curricle.curate.proxy import attention, checks, likelihood
 from curricle.curate.proxy.attention import PATTERNS, Branches, Tree
 from curricle.curate.proxy.backend import load
 from curricle.curate.proxy.packing import Pack, packed, packs
@@ -26,6 +28,8 @@ from curricle.schemas.chat.rendering import Rendered
 from hypothesis import given
 from hypothesis import strategies as st
 from proxy_examples import ROWS, SHORT, SINGLE, table, turns
+from small_llama import write_small_llama, write_small_tokenizer
+from torch.nn.attention.flex_attention import flex_attention
 from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma2Config, MistralConfig
 
 TOLERANCE = 1e-5  # nats per token
@@ -71,6 +75,14 @@ def losses(batch, backend):
 @pytest.fixture(scope="module")
 def tiny(tiny_model):
     return Weights(tiny_model, {})
+
+
+@pytest.fixture
+def grouped(smollm2, tmp_path):
+    """A small model in which two heads share keys and values."""
+    tokenizer = write_small_tokenizer(tmp_path, smollm2.directory)
+    write_small_llama(tmp_path, tokenizer, initializer_range=0.2, num_key_value_heads=2, head_dim=32)
+    return Weights(tmp_path, {})
 
 
 @pytest.mark.parametrize(("model", "rows"), [("tiny_model", ROWS), ("smollm2", SHORT[:3])])
@@ -126,6 +138,27 @@ def test_one_kernel_for_all_rows_of_a_pack_attends_as_row_after_row(tiny, budget
     backend = load(ProxySettings(batch_tokens=budget), tiny)
     assert backend.in_packs
     assert [score.sum for score in backend.score(requests, nothing)] == pytest.approx(expected, abs=TOLERANCE)
+
+
+@pytest.mark.skipif(not drawn.SOAK, reason="a compiler takes a minute")
+@pytest.mark.filterwarnings("error:flex_attention called without torch.compile")
+def test_the_compiled_kernel_attends_as_padded_rows(grouped, monkeypatch):
+    """That of a CPU, where torch's compiler fails on code for all sizes: rows that share beginnings, in some packs."""
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 64)
+    kernel = torch.compile(flex_attention, dynamic=False)
+    monkeypatch.setattr(attention, "_flex_attention", lambda device: kernel)
+    monkeypatch.setitem(PATTERNS, "cpu", Tree)
+    backend = load(ProxySettings(), grouped)
+    assert backend.in_packs
+    draw = random.Random(0)
+    for rows, begin, longest, budget in ((8, 30, 20, 2048), (30, 100, 60, 256), (3, 0, 200, 256), (20, 300, 9, 64)):
+        shared = [draw.randrange(900) for _ in range(begin)]
+        ids = [shared + [draw.randrange(900) for _ in range(draw.randrange(3, longest))] for _ in range(rows)]
+        requests = [Request(row, ((begin + 1, len(row)),)) for row in ids]
+        backend.in_packs, backend.batch_tokens = False, 2048
+        expected = means(backend.score(requests, nothing))
+        backend.in_packs, backend.batch_tokens = True, budget
+        assert means(backend.score(requests, nothing)) == pytest.approx(expected, abs=TOLERANCE)
 
 
 @given(
@@ -371,6 +404,38 @@ def test_vllm_agrees_with_transformers(smollm2, vllm_engine):
     for each in LOSS, UNCONDITIONAL_LOSS:
         assert means(each.of(scored)) == pytest.approx(means(each.of(expected)), abs=1e-4)
         assert [score.count for score in each.of(scored)] == [score.count for score in each.of(expected)]
+
+
+IN_TWO_PARTS = """
+import json, sys
+from pathlib import Path
+from curricle.curate.proxy.backend import load
+from curricle.curate.proxy.sequences import Request
+from curricle.curate.proxy.settings import ProxySettings
+from curricle.curate.proxy.weights import Weights
+
+settings = ProxySettings(backend="vllm", tensor_parallel=2, max_length=256)
+backend = load(settings, Weights(Path(sys.argv[1]), {}))
+requests = [Request(ids, ((1, len(ids)),)) for ids in json.loads(sys.argv[2])]
+scores = backend.score(requests, lambda tokens: None)
+parts = len(backend.llm.collective_rpc("check_health"))
+print(json.dumps([parts, [each.sum / each.count for each in scores]]))
+"""
+
+
+@pytest.mark.skipif(not drawn.SOAK, reason="vLLM takes minutes to start")
+def test_vllm_with_a_model_in_two_parts_agrees_with_transformers(grouped):
+    """Two processes of a CPU, instead of two GPUs."""
+    pytest.importorskip("vllm")
+    draw = random.Random(0)
+    ids = [[draw.randrange(900) for _ in range(length)] for length in (5, 40, 90)]
+    requests = [Request(row, ((1, len(row)),)) for row in ids]
+    expected = means(load(ProxySettings(), grouped).score(requests, nothing))
+    command = [sys.executable, "-P", "-c", IN_TWO_PARTS, str(grouped.directory), json.dumps(ids)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    parts, scores = json.loads(done.stdout.splitlines()[-1])
+    assert parts == 2 and scores == pytest.approx(expected, abs=TOLERANCE)
 
 
 def test_vllm_answers_as_transformers_does_and_by_itself(smollm2, vllm_engine, monkeypatch):
