@@ -104,6 +104,7 @@ CHECKS = {
     "resume": Check("training", "resume", 110),
     "processes": Check("processes", "processes", 80),
     "vllm": Check("scores", "vllm", 120),
+    "vllm-speed": Check("speed", "vllm", 150),
 }
 """The most important ones first. Together they may take longer than all have; what is left over is not begun."""
 

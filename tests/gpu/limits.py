@@ -1,5 +1,6 @@
 """What the card itself does: products of large matrices, and copies."""
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -11,6 +12,14 @@ from checks import Context, Line
 def wait(device: str) -> None:
     if device == "cuda":
         torch.cuda.synchronize()
+
+
+def free(device: str) -> None:
+    """Give back the memory of what nothing refers to any more."""
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        torch.compiler.reset()
 
 
 def median_seconds(work: Callable[[], object], device: str, rounds: int) -> float:

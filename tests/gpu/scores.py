@@ -1,6 +1,5 @@
 """Scores on the device: against a CPU, against a row at a time, in another order, in half precision, and on vLLM."""
 
-import gc
 import logging
 import math
 import os
@@ -18,6 +17,7 @@ from curricle.curate.proxy.sequences import Request, conditional, unconditional
 from curricle.curate.proxy.settings import ProxySettings
 from curricle.curate.proxy.weights import resolve
 from curricle.curate.reading import read
+from limits import free
 
 EXACT = 1e-4
 """Nats a token, on average over a row, in float32: what backends and devices may differ by."""
@@ -105,14 +105,17 @@ def half(context: Context) -> Iterator[Line]:
     expected = exact.score(exact.requests)
     rows = Rows(context, dtype="bfloat16")
     means = rows.score(exact.requests)
+    yield from halves_apart("bfloat16 and float32", means, expected)
+    yield _apart("bfloat16: a row at a time, mean", means, rows.one_by_one(), HALF[0], mean=True)
+
+
+def halves_apart(what: str, means: Means, expected: Means) -> Iterator[Line]:
+    """How far scores in bfloat16 are from those in float32."""
     off = [abs(a - b) for a, b in zip(means, expected, strict=True)]
     figures = {"bfloat16": means, "float32": expected}
     mean, worst = math.fsum(off) / len(off), max(off)
-    yield Line(
-        "bfloat16 and float32, mean of rows", mean, "nats/token", f"≤ {HALF[0]}", mean <= HALF[0], figures=figures
-    )
-    yield Line("bfloat16 and float32, the worst row", worst, "nats/token", f"≤ {HALF[1]}", worst <= HALF[1])
-    yield _apart("bfloat16: a row at a time, mean", means, rows.one_by_one(), HALF[0], mean=True)
+    yield Line(f"{what}, mean of rows", mean, "nats/token", f"≤ {HALF[0]}", mean <= HALF[0], figures=figures)
+    yield Line(f"{what}, the worst row", worst, "nats/token", f"≤ {HALF[1]}", worst <= HALF[1])
 
 
 def memory(context: Context) -> Iterator[Line]:
@@ -141,21 +144,25 @@ def memory(context: Context) -> Iterator[Line]:
 
 
 def vllm(context: Context) -> Iterator[Line]:
-    """The other backend, where it is installed."""
-    try:
-        import vllm as _  # noqa: F401
-    except Exception as error:
-        yield Line("vLLM", "not installed here", note=f"{type(error).__name__}: {error}")
+    """The other backend, where it is installed, in float32."""
+    if absent := without_vllm():
+        yield absent
         return
     rows = Rows(context)
     requests = rows.requests
     expected = rows.score(requests)
     del rows  # vLLM wants nearly all of the device's memory to be free
-    gc.collect()
-    if context.device == "cuda":
-        torch.cuda.empty_cache()
+    free(context.device)
     other = Rows(context, backend="vllm")
     yield _apart("float32: vLLM", other.score(requests), expected, EXACT)
+
+
+def without_vllm() -> Line | None:
+    try:
+        import vllm as _  # noqa: F401
+    except Exception as error:
+        return Line("vLLM", "not installed here", note=f"{type(error).__name__}: {error}")
+    return None
 
 
 def _apart(what: str, means: Means, expected: Means, bound: float, mean: bool = False) -> Line:

@@ -22,7 +22,8 @@ from curricle.train.model.student import Student
 from curricle.train.settings import BatchSettings, DeviceSettings, OptimizerSettings
 from curricle.train.training.gradients import Gradients
 from flops import forward_flops
-from limits import median_seconds, wait
+from limits import free, median_seconds, wait
+from scores import Rows, halves_apart, without_vllm
 
 KINDS = {
     "attention": ("flash", "fmha", "flex", "attention"),
@@ -32,6 +33,46 @@ KINDS = {
 
 
 def scoring(context: Context) -> Iterator[Line]:
+    work = _work(context)
+    for dtype in ("bfloat16", "float32"):
+        yield from _scoring(context, dtype, work)
+        free(context.device)
+    if context.device == "cuda":
+        yield _scoring_compiled(context, next(iter(work.values())))
+
+
+def vllm(context: Context) -> Iterator[Line]:
+    """The other backend, where it is installed, in bfloat16: its scores, and its tokens a second beside ours."""
+    if absent := without_vllm():
+        yield absent
+        return
+    work = _work(context)
+    exact = Rows(context)
+    requests = exact.requests
+    expected = exact.score(requests)
+    rows = Rows(context, dtype="bfloat16")
+    flops = {words: _flops(rows.backend, each) for words, each in work.items()}
+    yield from _rates(context, "transformers", rows.backend, work, flops)
+    del exact, rows  # vLLM wants nearly all of the device's memory to be free
+    free(context.device)
+    other = Rows(context, backend="vllm", dtype="bfloat16")
+    yield from halves_apart("vLLM: bfloat16 and float32", other.score(requests), expected)
+    yield from _rates(context, "vLLM", other.backend, work, flops)
+
+
+def _rates(
+    context: Context,
+    name: str,
+    backend: Backend,
+    work: Mapping[str, Sequence[Request]],
+    flops: Mapping[str, Sequence[float]],
+) -> Iterator[Line]:
+    for words, requests in work.items():
+        tokens, once = sum(len(each.ids) for each in requests), partial(_score, backend, requests)
+        yield _rate(context, f"scoring, bfloat16, {name}, {words}", once, tokens, flops[words], "bfloat16")
+
+
+def _work(context: Context) -> dict[str, Sequence[Request]]:
     """Long rows of random tokens, half of which are scored, and short ones that begin alike."""
     scale, draw = context.scale, random.Random(0)
     long = [[draw.randrange(1000) for _ in range(scale.length)] for _ in range(scale.sequences)]
@@ -40,15 +81,16 @@ def scoring(context: Context) -> Iterator[Line]:
         begins + [draw.randrange(1000) for _ in range(draw.randrange(scale.length // 32, scale.length // 8))]
         for _ in range(8 * scale.sequences)
     ]
-    work = {
+    return {
         f"{scale.length} tokens a row": [Request(ids, ((len(ids) // 2, len(ids)),)) for ids in long],
         "short rows that begin alike": [Request(ids, ((len(begins), len(ids)),)) for ids in short],
     }
-    for dtype in ("bfloat16", "float32"):
-        yield from _scoring(context, dtype, work)
-        _free(context)
-    if context.device == "cuda":
-        yield _scoring_compiled(context, next(iter(work.values())))
+
+
+def _flops(backend: Backend, requests: Sequence[Request]) -> list[float]:
+    """With attention in full, and with half of it, which is what a causal kernel does."""
+    lengths, scored = [len(each.ids) for each in requests], sum(each.count for each in requests)
+    return [forward_flops(backend.model, lengths, scored, causal) for causal in (False, True)]
 
 
 def _scoring(context: Context, dtype: str, work: Mapping[str, Sequence[Request]]) -> Iterator[Line]:
@@ -56,12 +98,11 @@ def _scoring(context: Context, dtype: str, work: Mapping[str, Sequence[Request]]
     backend = load(settings, resolve(settings.model))
     ways = {"packed": True, "padded": False} if backend.in_packs else {"padded": False}
     for words, requests in work.items():
-        lengths, scored = [len(each.ids) for each in requests], sum(each.count for each in requests)
-        flops = [forward_flops(backend.model, lengths, scored, causal) for causal in (False, True)]
+        tokens, flops = sum(len(each.ids) for each in requests), _flops(backend, requests)
         for way, packs in ways.items():
             backend.in_packs = packs
             once = partial(_score, backend, requests)
-            yield _rate(context, f"scoring, {dtype}, {way}, {words}", once, sum(lengths), flops, dtype)
+            yield _rate(context, f"scoring, {dtype}, {way}, {words}", once, tokens, flops, dtype)
     if dtype == "bfloat16":
         backend.in_packs = "packed" in ways
         once = partial(_score, backend, next(iter(work.values())))
@@ -75,12 +116,11 @@ def _scoring_compiled(context: Context, requests: Sequence[Request]) -> Line:
     what = f"scoring, bfloat16, layers compiled, {context.scale.length} tokens a row (an experiment)"
     settings = ProxySettings(model=context.model, dtype="bfloat16", max_length=context.scale.length)
     backend = load(settings, resolve(settings.model))
-    lengths, scored = [len(each.ids) for each in requests], sum(each.count for each in requests)
-    flops = [forward_flops(backend.model, lengths, scored, causal) for causal in (False, True)]
+    tokens, flops = sum(len(each.ids) for each in requests), _flops(backend, requests)
     for layer in body(backend.model).layers:
         layer.compile()
     try:
-        return _rate(context, what, partial(_score, backend, requests), sum(lengths), flops, "bfloat16")
+        return _rate(context, what, partial(_score, backend, requests), tokens, flops, "bfloat16")
     except Exception as error:  # a compiler's are of many kinds, and nothing rests on it
         return Line(what, "not compiled", note=f"{type(error).__name__}: {str(error)[:200]}")
 
@@ -120,7 +160,7 @@ def training(context: Context) -> Iterator[Line]:
         except torch.OutOfMemoryError as error:
             yield Line(f"training, {words}", "out of memory", note=str(error).partition(". ")[0])
         del step
-        _free(context)
+        free(context.device)
 
 
 class _Step:
@@ -145,7 +185,7 @@ class _Step:
 def _rate(
     context: Context, what: str, work: Callable[[], object], tokens: int, flops: Sequence[float], arithmetic: str
 ) -> Line:
-    """``flops``: with attention in full, and with half of it, which is what a causal kernel does."""
+    """``flops``: with attention in full, and with half of it."""
     gpu = context.device == "cuda"
     if gpu:
         torch.cuda.reset_peak_memory_stats()
@@ -211,9 +251,3 @@ def _waits(work: Callable[[], object]) -> Line:
     waits = [f"{each.filename}:{each.lineno}" for each in caught if "synchroniz" in str(each.message)]
     note = ", ".join(sorted({each.rpartition("/")[2] for each in waits})[:6])
     return Line("times that the host waits for the device in a round", len(waits), note=note)
-
-
-def _free(context: Context) -> None:
-    if context.device == "cuda":
-        torch.cuda.empty_cache()
-        torch.compiler.reset()

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import runpy
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import weakref
 from pathlib import Path
 
+import drawn
 import pytest
 import torch
 
@@ -21,10 +23,7 @@ import prepare  # noqa: E402
 import verdicts  # noqa: E402
 
 runner = runpy.run_path(str(HERE))  # which only runs by its own name
-APART = {
-    "processes": "it starts torchrun, and other tests start processes that train together",
-    "vllm": "it takes a minute",
-}
+VLLM = ("vllm", "vllm-speed")
 
 
 def lines_of(name: str, path: Path) -> list[checks.Line]:
@@ -32,11 +31,21 @@ def lines_of(name: str, path: Path) -> list[checks.Line]:
     return list(checks.function_of(check)(checks.Context("cpu", checks.SCALES["tiny"], path, name)))
 
 
-@pytest.mark.parametrize("name", [name for name in checks.CHECKS if name not in (*APART, "resume")])
+@pytest.mark.parametrize("name", [name for name in checks.CHECKS if name not in (*VLLM, "resume")])
 def test_every_check_holds_on_a_cpu(name, tmp_path):
     lines = lines_of(name, tmp_path)
     assert lines and not [line for line in lines if line.met is False]
     assert json.dumps([line.figures for line in lines])
+
+
+@pytest.mark.skipif(not drawn.SOAK, reason="vLLM takes minutes to start")
+@pytest.mark.parametrize("name", VLLM)
+def test_the_other_backend_holds_on_a_cpu(name, tmp_path):
+    """In a process of its own: an engine stays in a process for good."""
+    pytest.importorskip("vllm")
+    options = argparse.Namespace(output=tmp_path, device="cpu", scale="tiny")
+    lines = runner["run_apart"](name, options, math.inf)
+    assert len(lines) > (name == "vllm-speed") * 5 and not [line for line in lines if line["met"] is False], lines
 
 
 def test_a_resume_on_a_cpu_is_equal_to_the_bit(tmp_path):
@@ -53,7 +62,8 @@ def test_a_backend_that_gives_another_number_does_not_hold(tmp_path, monkeypatch
     assert [line.what.partition(":")[2][:9] for line in bad] == [" a row at", " on a CPU"]
 
 
-def test_the_model_is_gone_from_the_device_when_vllm_takes_its_share(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", VLLM)
+def test_models_are_gone_from_the_device_when_vllm_takes_its_share(name, tmp_path, monkeypatch):
     pytest.importorskip("vllm")
     import scores
 
@@ -71,8 +81,9 @@ def test_the_model_is_gone_from_the_device_when_vllm_takes_its_share(tmp_path, m
 
     monkeypatch.setattr(scores, "load", load_and_keep)
     with pytest.raises(VllmStarts) as started:
-        lines_of("vllm", tmp_path)
-    assert started.value.args == ([None],)
+        lines_of(name, tmp_path)
+    (there,) = started.value.args
+    assert there and not any(there)
 
 
 def test_what_fails_and_what_lasts_is_a_line_of_the_table(tmp_path):
