@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 from curricle.curate.proxy import devices
@@ -28,6 +29,9 @@ log = logging.getLogger("curricle")
 
 WORKER = "apache_beam.runners.worker.sdk_worker_main"
 """What Beam's own workers run: its ``main`` reads what is theirs from the environment."""
+
+MANY = 10_000
+"""Rows of a job that will need compiled loops."""
 
 GRACE, GRACE_ON_REQUEST = 3.0, 30.0
 """Seconds in which a signal that has ended a worker may still reach this process, which is sent it too. It may be busy:
@@ -60,6 +64,9 @@ def run(work: Work) -> None:
     with as_before(), surroundings, ended_when_stalled(work.check), saying_why():
         from curricle.pipelines.engines import runner  # Beam: meanwhile the server imports it, too
 
+        if workers == 1 and sum(shard.slice.records for shard in work.pending) > MANY:
+            for name in _compiled(work.job):
+                import_module(name)
         try:
             runner.run(work, runs, workers)
         finally:
@@ -72,6 +79,13 @@ def _libraries(job: Job) -> Iterator[str]:
     yield "curricle.pipelines.transforms.score"
     if job.roles:
         yield "transformers"
+    yield from _compiled(job)
+
+
+def _compiled(job: Job) -> Iterator[str]:
+    """Compiled loops, which a process loads by itself when it has seen much text: here they may be there from the first
+    row.
+    """
     if any(each.name == "mtld" for each in job.references):
         yield "curricle.curate.metrics.mtld_kernel"
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from curricle.pipelines.engines.local import MANY
 from running import curricle, in_process_of_its_own
 
 HEAVY = ("torch", "transformers", "apache_beam", "vllm", "polars", "numba", "matplotlib", "pandas", "pyarrow")
@@ -22,17 +23,19 @@ def test_help_is_light(arguments):
     assert "usage: curricle" in done.stdout
 
 
-@pytest.mark.parametrize("metric", ["length", "mtld"])
-def test_a_small_job_imports_what_it_needs(metric, smollm2, tmp_path):
+@pytest.mark.parametrize(
+    "metric, count, compiled", [("length", 3, []), ("mtld", 3, []), ("mtld", MANY + 1, ["numba", "scipy"])]
+)
+def test_a_job_imports_what_it_needs(metric, count, compiled, smollm2, tmp_path):
     """A tokenizer needs no torch, and a few texts no compiler."""
-    rows = [{"instruction": f"Say {row}.", "output": f"It is {row}."} for row in range(3)]
+    rows = [{"instruction": f"Say {row}.", "output": f"It is {row}."} for row in range(count)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     arguments = ["score", str(tmp_path / "rows.jsonl"), "--output", str(tmp_path / "out"), "--metrics", metric]
     heavy = {"torch", "torch._dynamo", "numba", "scipy", "sklearn", "vllm"}
     code = f"import sys\nfrom curricle.pipelines.cli import main\ncode = main({arguments})\n"
     code += f"print(code, sorted({heavy} & {{*sys.modules}}))"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=300)
-    assert done.stdout.strip() == "0 []", done.stderr
+    assert done.stdout.strip() == f"0 {compiled}", done.stderr
 
 
 def test_help_names_every_command_and_key_option():
