@@ -62,9 +62,10 @@ class ForkServer:
                 return self._code
             self._requests += 1
             self._ends[self._requests] = end
-            with suppress(ConnectionError):  # it is about to be seen to have ended
-                message = json.dumps([self._requests, dict(environment)]).encode()
-                socket.send_fds(self._server, [message], [2])
+            with os.fdopen(os.memfd_create("environment"), "wb", buffering=0) as variables:
+                variables.write(json.dumps(dict(environment)).encode())
+                with suppress(ConnectionError):  # it is about to be seen to have ended
+                    socket.send_fds(self._server, [b"%d" % self._requests], [variables.fileno(), 2])
         return end.result()
 
     def close(self) -> None:
@@ -110,21 +111,24 @@ def _serve(server: socket.socket) -> Mapping[str, str] | None:
     opened = True
     while opened or workers:
         if select([server] if opened else [], [], [], _LOOK_EVERY if workers else None)[0]:
-            message, descriptors, *_ = socket.recv_fds(server, _LONGEST, 1)
+            message, descriptors, *_ = socket.recv_fds(server, _LONGEST, 2)
             opened = bool(message)
             if opened:
-                number, environment = json.loads(message)
+                variables, printed = descriptors
                 process = os.fork()
                 if not process:
                     server.close()
                     for each, handler in handlers.items():
                         signal.signal(each, handler)
                     for output in (1, 2):
-                        os.dup2(descriptors[0], output)
-                    os.close(descriptors[0])
-                    return dict(environment)
-                os.close(descriptors[0])
-                workers[process] = number
+                        os.dup2(printed, output)
+                    os.close(printed)
+                    with os.fdopen(variables, "rb") as file:
+                        file.seek(0)
+                        return dict(json.load(file))
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                workers[process] = int(message)
         while workers and (ended := os.waitpid(-1, os.WNOHANG))[0]:
             with suppress(ConnectionError):  # who has started this may be gone
                 server.send(json.dumps([workers.pop(ended[0]), os.waitstatus_to_exitcode(ended[1])]).encode())

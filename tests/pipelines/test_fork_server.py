@@ -2,10 +2,11 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Thread
+from types import MappingProxyType
 
 import pytest
 from clusters import until_true
@@ -103,10 +104,10 @@ def test_what_cannot_be_imported_ends_every_worker(folder: Path, capfd: pytest.C
     assert "no_such_library" in capfd.readouterr().err
 
 
-def within_a_minute(server: ForkServer, end: str) -> int:
+def within_a_minute(server: ForkServer, end: str, more: Mapping[str, str] = MappingProxyType({})) -> int:
     """A worker that is waited for for ever is a failure, and nothing to wait for."""
     result: Future[int] = Future()
-    Thread(target=lambda: result.set_result(server.run(os.environ | {"END": end})), daemon=True).start()
+    Thread(target=lambda: result.set_result(server.run({**os.environ, **more, "END": end})), daemon=True).start()
     return result.result(timeout=60)
 
 
@@ -121,6 +122,12 @@ def test_what_is_printed_before_a_worker_is_there_is_no_answer(folder: Path, cap
     log = (folder / "workers.log").read_text()
     assert [log.count(f"printed {how}") for how in ("at once", "in time", "by a worker")] == [1, 1, 2]
     assert capfd.readouterr() == ("", "")
+
+
+def test_variables_may_be_longer_than_a_message_between_processes(server: ForkServer) -> None:
+    """Which is 200 kB long at most; the kernel takes 2 MB of variables."""
+    many = {f"VARIABLE_{number}": "\udcff" * 100_000 for number in range(10)}
+    assert [within_a_minute(server, end, many) for end in ("0", "3")] == [0, 3]
 
 
 def test_workers_draw_different_numbers(folder: Path) -> None:
