@@ -29,6 +29,9 @@ def settle() -> None:
             os.fstat(number)
         except OSError:  # closed: the next file that is opened would get its number, and what is printed
             os.open(os.devnull, os.O_RDWR)
+    for number, name in ((1, "stdout"), (2, "stderr")):  # what was closed when Python began is None to it
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

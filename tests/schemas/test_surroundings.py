@@ -95,6 +95,9 @@ def test_an_output_that_is_full_or_closed():
     assert "Traceback" not in ended.stderr
     closed = ["sh", "-c", '"$@" >&- 2>&- <&-', "-", sys.executable, "-P", *PROGRAMS["curricle"], "--help"]
     assert subprocess.run(closed, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}).returncode == DONE
+    settled = "import sys; from curricle.schemas.common.surroundings import settle; settle(); "
+    code = settled + "[stream.flush() or stream.fileno() for stream in (sys.stdout, sys.stderr)] == [1, 2] or exit(7)"
+    assert subprocess.run([*closed[:5], "-P", "-c", code], cwd=REPOSITORY).returncode == DONE
 
 
 needs_nobody = pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="setpriv is not installed")
