@@ -262,8 +262,12 @@ class PretokenCache:
         with self._lock:
             if len(self._ids) + _OVERHEAD * self._numbers.size > CACHE_UNITS:
                 self._forget()
-            indices, pretokens = self._numbers.of(texts)
-            self._read(self._numbers.take_new())
+            try:
+                indices, pretokens = self._numbers.of(texts)
+                self._read(self._numbers.take_new())
+            except BaseException:  # half of a surrogate pair, or an interruption: some numbers stand for nothing
+                self._forget()
+                raise
             # views, which are gone before anything is added
             lengths, fill = np.frombuffer(self._lengths, "q")[indices], np.frombuffer(self._fill, "?")[indices]
             ends = np.frombuffer(self._ends, "q")
@@ -277,18 +281,14 @@ class PretokenCache:
 
     def _read(self, pretokens: Sequence[str]) -> None:
         """Keeps the tokens of new pretokens."""
-        try:
-            by_model = self._read_by_model(pretokens)
-            others = [each for each in pretokens if each not in by_model]
-            encoded = dict(zip(others, self._tokenizer.encode_batch(others, add_special_tokens=False), strict=True))
-            ids = [by_model[each] if each in by_model else encoded[each].ids for each in pretokens]
-            self._lengths.extend(map(len, pretokens))
-            self._fill.extend(each in by_model or _fill(encoded[each].offsets, len(each)) for each in pretokens)
-            self._ends.extend(islice(accumulate(map(len, ids), initial=len(self._ids)), 1, None))
-            self._ids.extend(chain.from_iterable(ids))
-        except BaseException:  # such as half of a surrogate pair: their numbers stand for nothing
-            self._forget()
-            raise
+        by_model = self._read_by_model(pretokens)
+        others = [each for each in pretokens if each not in by_model]
+        encoded = dict(zip(others, self._tokenizer.encode_batch(others, add_special_tokens=False), strict=True))
+        ids = [by_model[each] if each in by_model else encoded[each].ids for each in pretokens]
+        self._lengths.extend(map(len, pretokens))
+        self._fill.extend(each in by_model or _fill(encoded[each].offsets, len(each)) for each in pretokens)
+        self._ends.extend(islice(accumulate(map(len, ids), initial=len(self._ids)), 1, None))
+        self._ids.extend(chain.from_iterable(ids))
 
     def _whole(self, texts: Sequence[str]) -> list[Tokens]:
         encoded = self._tokenizer.encode_batch(texts, add_special_tokens=False) if texts else []

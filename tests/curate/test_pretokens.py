@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pretoken_examples import ADDED, CUT, HOSTILE, differences, ids_of
 from pretoken_examples import WORDS as EVERYDAY
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 CUT = {name: CUT[name] for name in ("GPT-2", "SmolLM2", "Llama 3", "Qwen 2", "Mistral", "gpt-oss")}
 
@@ -104,6 +104,35 @@ def test_numbers_are_those_of_the_dictionary(splitters, name, batches):
         for one, other in zip(by_bytes.of(batch), by_dict.of(batch), strict=True):
             assert one.tolist() == other.tolist()
         assert (by_bytes.take_new(), by_bytes.size) == (by_dict.take_new(), by_dict.size)
+
+
+def test_an_added_token_is_as_long_as_it_has_characters():
+    """And not bytes, behind text in ASCII as well."""
+    tokenizer, added = CUT["SmolLM2"](), "日" * 50
+    tokenizer.add_tokens([AddedToken(added, normalized=False)])
+    by_bytes, by_dict = (numbers(splitter(tokenizer)) for numbers in (NumbersByBytes, NumbersByDict))
+    for _ in range(2):
+        numbers, counts = by_bytes.of([f"a a {added} a a", f"{added} a"])
+        same = by_dict.of([f"a a {added} a a", f"{added} a"])
+        assert (numbers.tolist(), counts.tolist()) == tuple(map(list, same))
+    assert len(numbers)
+
+
+@pytest.mark.parametrize("numbers", [NumbersByBytes, NumbersByDict])
+def test_an_interruption_leaves_no_numbers_without_tokens(tokenizers, numbers, monkeypatch):
+    """Whoever works in a notebook interrupts it anywhere, and goes on."""
+    cache, (first, second) = PretokenCache(tokenizers["SmolLM2"], numbers), ("ab cd" * 30, "ef gh ab" * 30)
+
+    def interrupted(self):
+        monkeypatch.undo()
+        self.take_new()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(numbers, "take_new", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cache.encode([first] * 3)
+    texts = [second, first] * 3
+    assert ids_of(cache, texts) == ids_of(PretokenCache(tokenizers["SmolLM2"]), texts)
 
 
 def test_numbers_of_more_than_there_was_room_for(splitters):

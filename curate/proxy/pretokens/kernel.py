@@ -116,7 +116,7 @@ def _look_up(  # type: ignore[no-untyped-def]
                             break
                     added_at += 1
             if at == added_at:
-                stop = added_end
+                stop, is_ascii = added_end, False
             else:
                 if at >= part:
                     part = added_at if kind == _ASCII else _match(before_spaces, text, at, added_at)
