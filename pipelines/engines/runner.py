@@ -15,6 +15,7 @@ from curricle.pipelines.engines import Work
 from curricle.pipelines.processes.fork_server import ForkServer
 from curricle.pipelines.transforms.score import pipeline
 from curricle.pipelines.transforms.shards import ShardRun
+from curricle.schemas.common.command import FAILED
 from google.protobuf import json_format, text_format
 
 
@@ -70,7 +71,11 @@ def _forked(server: ForkServer) -> Iterator[None]:
             control = text_format.MessageToString(endpoints_pb2.ApiServiceDescriptor(url=self.control_address))
             beams = {"CONTROL_API_SERVICE_DESCRIPTOR": control, "WORKER_ID": self.worker_id}
             beams["PIPELINE_OPTIONS"] = json_format.MessageToJson(options)
-            if code := server.run({**os.environ, **beams}):
+            try:
+                code = server.run({**os.environ, **beams})
+            except OSError as error:  # no descriptor is left, say; nobody would hear of it in this thread
+                raise RuntimeError(f"Worker subprocess exited with return code {FAILED}") from error
+            if code:
                 raise RuntimeError(f"Worker subprocess exited with return code {code}")
 
     def start(by: type[worker_handlers.WorkerHandler]) -> None:

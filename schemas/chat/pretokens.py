@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, chain, islice
+from os.path import commonprefix
 from threading import Lock
 from typing import Any, NamedTuple, Protocol
 
@@ -422,11 +423,16 @@ def _before_spaces(after: Iterable[str]) -> Callable[[str], list[str]]:
 
 def _any_of(words: Iterable[str]) -> str:
     """A pattern of the longest of these words, as quick for thousands as for one."""
-    heads: dict[str, list[str]] = {}
+    alike: dict[str, list[str]] = {}
     for word in sorted(words):
-        heads.setdefault(word[:1], []).append(word[1:])
-    ends = heads.pop("", None) is not None
-    inner = "|".join(re.escape(head) + (_any_of(tails) if tails != [""] else "") for head, tails in heads.items())
+        alike.setdefault(word[:1], []).append(word)
+    ends = alike.pop("", None) is not None
+    alternatives = []
+    for some in alike.values():
+        head = commonprefix(some)  # noqa: RUF071  of characters; a group stands in another only where words part
+        tails = [word.removeprefix(head) for word in some]
+        alternatives.append(re.escape(head) + (_any_of(tails) if tails != [""] else ""))
+    inner = "|".join(alternatives)
     return (f"(?:{inner})" + "?" * ends) if inner else "" if ends else "(?!)"
 
 

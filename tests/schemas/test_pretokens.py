@@ -94,6 +94,14 @@ def test_the_longest_added_token_comes_first(tokenizers):
     ]  # fmt: skip
 
 
+def test_an_added_token_may_be_long(tokenizers):
+    """And begin as others do for long; the library takes them, too."""
+    tokenizer = Tokenizer.from_str(tokenizers["GPT-2"].to_str())
+    tokenizer.add_tokens([AddedToken("x" * length, normalized=False) for length in (3, 4, 1500)])
+    some = ["an " + "x" * count + " and more" for count in (2, 3, 7, 1499, 1500, 3100)]
+    assert not differences(tokenizer, some)
+
+
 def test_a_cache_is_bounded(tokenizers, monkeypatch):
     monkeypatch.setattr(pretokens, "CACHE_UNITS", 200)
     cache, most = PretokenCache(tokenizers["SmolLM2"]), 0

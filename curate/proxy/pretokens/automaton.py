@@ -18,7 +18,7 @@ those after it. That it has ended is seen at the character behind it, so that th
 
 import re
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from re import _compiler, _parser  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
 
@@ -45,6 +45,7 @@ Ways = tuple[tuple[int, int], ...]
 """Steps that read, or the match, and the characters that let them."""
 
 
+@lru_cache(8)
 def automaton(pattern: str) -> NDArray[np.int32]:
     """[row, character or END] → twice the row that follows, and one more if a match ends before this character.
 
