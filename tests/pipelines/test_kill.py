@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import drawn
 import pytest
@@ -102,3 +104,22 @@ def test_a_worker_that_dies_ends_the_job(records, tmp_path):
     until_true(lambda: not children_of_group(process.pid), "the other worker notices that its driver is gone")
     in_process_of_its_own(*arguments, cwd=tmp_path)
     assert "whole" in curricle("verify", "out", cwd=tmp_path)
+
+
+def test_a_worker_that_cannot_be_asked_for_ends_the_job(records, tmp_path):
+    write_jsonl(tmp_path / "in.jsonl", records[:100])
+    command = ("score", "in.jsonl", "--output", "out", "--metrics", "mtld", "--shard-rows", 10, "--workers", 2)
+    code = """
+from curricle.pipelines.cli import main
+from curricle.pipelines.processes.fork_server import ForkServer
+
+def run(self, environment):
+    raise OSError(24, "Too many open files")
+
+ForkServer.run = run
+main()
+"""
+    arguments = [sys.executable, "-P", "-c", code, *map(str, command)]
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "a worker process died" in done.stderr
+    assert "Too many open files" in done.stderr
