@@ -30,8 +30,8 @@ log = logging.getLogger("curricle")
 WORKER = "apache_beam.runners.worker.sdk_worker_main"
 """What Beam's own workers run: its ``main`` reads what is theirs from the environment."""
 
-MANY = 10_000
-"""Rows of a job that will need compiled loops."""
+MANY = 1 << 23
+"""Bytes of text, or rows where records are no text, of a job for which compiled loops are worth their memory."""
 
 GRACE, GRACE_ON_REQUEST = 3.0, 30.0
 """Seconds in which a signal that has ended a worker may still reach this process, which is sent it too. It may be busy:
@@ -64,7 +64,7 @@ def run(work: Work) -> None:
     with as_before(), surroundings, ended_when_stalled(work.check), saying_why():
         from curricle.pipelines.engines import runner  # Beam: meanwhile the server imports it, too
 
-        if workers == 1 and sum(shard.slice.records for shard in work.pending) > MANY:
+        if workers == 1 and sum(shard.slice.stop - shard.slice.start for shard in work.pending) > MANY:
             for name in _compiled(work.job):
                 import_module(name)
         try:

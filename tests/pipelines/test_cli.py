@@ -24,16 +24,16 @@ def test_help_is_light(arguments):
 
 
 @pytest.mark.parametrize(
-    "metric, count, compiled", [("length", 3, []), ("mtld", 3, []), ("mtld", MANY + 1, ["numba", "scipy"])]
+    "metric, many, compiled", [("length", MANY, []), ("mtld", MANY, []), ("mtld", 100, ["numba", "scipy"])]
 )
-def test_a_job_imports_what_it_needs(metric, count, compiled, smollm2, tmp_path):
+def test_a_job_imports_what_it_needs(metric, many, compiled, smollm2, tmp_path):
     """A tokenizer needs no torch, and a few texts no compiler."""
-    rows = [{"instruction": f"Say {row}.", "output": f"It is {row}."} for row in range(count)]
+    rows = [{"instruction": f"Say {row}.", "output": f"It is {row}."} for row in range(3)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     arguments = ["score", str(tmp_path / "rows.jsonl"), "--output", str(tmp_path / "out"), "--metrics", metric]
     heavy = {"torch", "torch._dynamo", "numba", "scipy", "sklearn", "vllm"}
-    code = f"import sys\nfrom curricle.pipelines.cli import main\ncode = main({arguments})\n"
-    code += f"print(code, sorted({heavy} & {{*sys.modules}}))"
+    code = "import sys\nfrom curricle.pipelines.cli import main\nfrom curricle.pipelines.engines import local\n"
+    code += f"local.MANY = {many}\ncode = main({arguments})\nprint(code, sorted({heavy} & {{*sys.modules}}))"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=300)
     assert done.stdout.strip() == f"0 {compiled}", done.stderr
 
